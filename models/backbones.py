@@ -1,0 +1,241 @@
+"""ResNet, VGG and Inception v3 from `keras.applications`, one flat model from pixels to logits.
+
+Resizing and preprocessing are layers of the same functional model, so that inputs are images as
+they are on disk and a tap is called "conv2_block1_add" and not "resnet50/conv2_block1_add".
+"""
+
+import dataclasses
+import pathlib
+import warnings
+from collections.abc import Callable
+
+import keras
+
+CAFFE_MEAN = (103.939, 116.779, 123.68)  # of ImageNet's blue, green and red, in [0, 255]
+PREPROCESSING = ("default", "caffe", "tf", "unit")
+
+
+@dataclasses.dataclass(frozen=True)
+class Backbone:
+    """A `keras.applications` network: its builder and what it expects of images."""
+
+    build: Callable
+    image_size: int
+    smallest: int
+    preprocessing: str
+    tail: tuple = ()  # dense layers between the pooled or flattened features and the logits
+
+
+_apps = keras.applications
+BACKBONES = {
+    "resnet50": Backbone(_apps.ResNet50, 224, 32, "caffe"),
+    "resnet101": Backbone(_apps.ResNet101, 224, 32, "caffe"),
+    "resnet152": Backbone(_apps.ResNet152, 224, 32, "caffe"),
+    "vgg16": Backbone(_apps.VGG16, 224, 32, "caffe"),
+    "vgg19": Backbone(_apps.VGG19, 224, 32, "caffe"),
+    "inception_v3": Backbone(_apps.InceptionV3, 299, 75, "tf"),
+}
+
+
+def backbone(
+    architecture,
+    input_shape,
+    num_classes=None,
+    *,
+    weights="none",
+    image_size=None,
+    preprocessing="default",
+    auxiliary_head=False,
+):
+    """Builds a network of `keras.applications` that puts out logits.
+
+    Args:
+        architecture: a key of `BACKBONES`.
+        input_shape: (height, width, channels) of images with pixels in [0, 255]; one channel is
+            repeated to three.
+        num_classes: the number of classes. None takes the weights' own: 1,000 for "imagenet", what
+            the file has for a path (no head if it has none).
+        weights: "imagenet" (Keras downloads them), "none", or the path of a `.weights.h5` file of
+            this network with or without its head, or of this function's model.
+        image_size: the side to which images are resized in the model; None for the network's own
+            (224, or 299 for Inception v3).
+        preprocessing: "default" (the one that Keras' weights were trained with), "caffe" (BGR
+            minus the mean), "tf" (in [-1, 1]) or "unit" (in [0, 1]).
+        auxiliary_head: Inception v3 only: adds the auxiliary classifier on mixed7 that Keras
+            leaves out (Szegedy et al. 2016); the model then puts out [logits, auxiliary logits].
+
+    Returns:
+        A functional model from images (batch, *input_shape) to logits (batch, num_classes).
+
+    Raises:
+        ValueError: an image size that the network refuses, or weights of another network.
+    """
+    spec = BACKBONES[architecture]
+    size = image_size or spec.image_size
+    if size < spec.smallest:
+        raise ValueError(
+            f"`image_size` must be at least {spec.smallest} for {architecture}. Received: {size}."
+        )
+    if len(input_shape) != 3 or input_shape[-1] not in (1, 3):
+        raise ValueError(
+            f"`input_shape` must be (height, width, 1 or 3) for {architecture}. Received:"
+            f" {input_shape}."
+        )
+    if auxiliary_head and architecture != "inception_v3":
+        raise ValueError(f"`auxiliary_head` is Inception v3's. Received: {architecture}.")
+    path = None if weights in ("imagenet", "none") else pathlib.Path(weights)
+    if path is not None and not path.exists():
+        raise ValueError(f"`weights` must be imagenet, none or an existing file. Received: {path}.")
+    if num_classes is None:
+        num_classes = 1000 if path is None else classes_in(path)
+
+    inputs = keras.Input(input_shape, name="image")
+    x = _preprocess(
+        inputs, size, spec.preprocessing if preprocessing == "default" else preprocessing
+    )
+    base = _renamed(spec.build(weights=None, include_top=False, input_tensor=x))
+    if num_classes is None:
+        features = keras.layers.GlobalAveragePooling2D(name="avg_pool")(base.output)
+        model = keras.Model(base.input, features, name=architecture)
+    else:
+        model = _with_top(architecture, base, num_classes, auxiliary_head)
+    if weights == "imagenet":
+        _load_imagenet(architecture, spec, model, base, num_classes)
+    elif path is not None:
+        _load(architecture, path, model, base)
+    return model
+
+
+def _preprocess(x, size, preprocessing):
+    layers = keras.layers
+    if x.shape[1:3] != (size, size):
+        x = layers.Resizing(size, size, name="resized")(x)
+    if x.shape[-1] == 1:
+        x = layers.Concatenate(name="rgb")([x, x, x])
+    if preprocessing == "caffe":
+        x = keras.ops.flip(x, axis=-1)
+        x._keras_history.operation.name = "bgr"  # "flip_7" otherwise, for the seventh in a process
+        return layers.Normalization(mean=CAFFE_MEAN, variance=(1, 1, 1), name="pixels")(x)
+    if preprocessing == "tf":
+        return layers.Rescaling(1 / 127.5, offset=-1, name="pixels")(x)
+    if preprocessing == "unit":
+        return layers.Rescaling(1 / 255, name="pixels")(x)
+    raise ValueError(
+        f"`preprocessing` must be one of {', '.join(PREPROCESSING)}. Received: {preprocessing!r}."
+    )
+
+
+def _renamed(base):
+    """Numbers Inception v3's layers from the first on: Keras goes on from earlier models."""
+    automatic = {}
+    for layer in base.layers:
+        kind, _, number = layer.name.rpartition("_")
+        if not number.isdigit():
+            kind, number = layer.name, 0
+        if kind in _AUTOMATIC:
+            automatic.setdefault(kind, []).append((int(number), layer.name))
+    names = {
+        name: f"{kind}_{index}" if index else kind
+        for kind, found in automatic.items()
+        for index, (_, name) in enumerate(sorted(found))
+    }
+    if all(old == new for old, new in names.items()):
+        return base
+
+    def clone(layer):
+        return layer.from_config({**layer.get_config(), "name": names.get(layer.name, layer.name)})
+
+    return keras.models.clone_model(base, clone_function=clone)
+
+
+_AUTOMATIC = {
+    "conv2d",
+    "batch_normalization",
+    "activation",
+    "max_pooling2d",
+    "average_pooling2d",
+    "concatenate",
+}
+
+
+def _with_top(architecture, base, num_classes, auxiliary_head):
+    layers = keras.layers
+    x = base.output
+    if architecture.startswith("vgg"):
+        x = layers.Flatten(name="flatten")(x)
+        x = layers.Dense(4096, activation="relu", name="fc1")(x)
+        x = layers.Dense(4096, activation="relu", name="fc2")(x)
+    else:
+        x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
+    outputs = layers.Dense(num_classes, dtype="float32", name="predictions")(x)
+    if auxiliary_head:
+        outputs = [outputs, _auxiliary(base.get_layer("mixed7").output, num_classes)]
+    return keras.Model(base.input, outputs, name=architecture)
+
+
+def _auxiliary(x, num_classes):
+    """Inception v3's auxiliary classifier; kernels shrink with a small image as they must."""
+    layers = keras.layers
+    pool = min(5, *x.shape[1:3])
+    x = layers.AveragePooling2D(pool, strides=3, name="aux_pool")(x)
+    for name, filters, kernel in (("aux_conv1", 128, 1), ("aux_conv2", 768, x.shape[1:3])):
+        x = layers.Conv2D(filters, kernel, use_bias=False, name=name)(x)
+        x = layers.BatchNormalization(scale=False, name=f"{name}_bn")(x)
+        x = layers.ReLU(name=f"{name}_relu")(x)
+    x = layers.Flatten(name="aux_flatten")(x)
+    return layers.Dense(num_classes, dtype="float32", name="aux_predictions")(x)
+
+
+def classes_in(path):
+    """The number of classes of the head in a Keras weights file; None if it has no head."""
+    import h5py
+
+    with h5py.File(path) as file:
+        if "layers" not in file:  # the format before Keras 3
+            group = file.get("predictions")
+            names = [] if group is None else [name for name in _datasets(group) if "bias" in name]
+            return int(group[names[-1]].shape[0]) if names else None
+        dense = [key for key in file["layers"] if key == "dense" or key.startswith("dense_")]
+        if not dense:
+            return None
+        last = max(dense, key=lambda key: int(key.rpartition("_")[2]) if "_" in key else 0)
+        return int(file[f"layers/{last}/vars/1"].shape[0])
+
+
+def _datasets(group):
+    names = []
+    group.visititems(lambda name, item: names.append(name) if hasattr(item, "shape") else None)
+    return names
+
+
+def _load(architecture, path, model, base):
+    """Loads a file into the whole model, or, where its head is another's, into all but the head."""
+    errors = []
+    for part in (model, base):
+        try:
+            with warnings.catch_warnings():
+                # Keras also looks for the layers under their depth in the graph, which the layers
+                # in front of `base` change; it finds each of them under its kind all the same.
+                warnings.filterwarnings("ignore", "Skipping nested container")
+                part.load_weights(path)
+        except (ValueError, KeyError, OSError) as error:
+            errors.append(error)
+        else:
+            return
+    raise ValueError(
+        f"`weights` must be a Keras weights file of {architecture}. Received: {path}, which does"
+        f" not fit: {str(errors[-1]).splitlines()[0]}"
+    ) from errors[-1]
+
+
+def _load_imagenet(architecture, spec, model, base, num_classes):
+    whole = num_classes == 1000 and len(model.outputs) == 1
+    try:
+        source = spec.build(weights="imagenet", include_top=whole)
+    except Exception as error:
+        raise ValueError(
+            f"Keras could not download the ImageNet weights of {architecture} ({error}). Put a"
+            " .weights.h5 file of the network from keras.applications on this machine and give its"
+            " path as `weights`."
+        ) from error
+    (model if whole else base).set_weights(source.get_weights())

@@ -1,0 +1,77 @@
+"""Every network by the name that `--model` takes."""
+
+import difflib
+import functools
+import pathlib
+
+import keras
+
+from models.backbones import BACKBONES, backbone
+from models.mlp import mlp, skip_mlp
+from models.mnist_convnet import mnist_convnet
+
+_PLAIN = {
+    "mnist_convnet": mnist_convnet,
+    "lenet": functools.partial(mnist_convnet, units=1024, name="lenet"),
+    "mlp": mlp,
+    "skip_mlp": skip_mlp,
+}
+NAMES = (*_PLAIN, *BACKBONES)
+
+
+def build(name, input_shape, num_classes, *, weights="none", **options):
+    """Builds a network by name.
+
+    Args:
+        name: one of `NAMES`, or the path of a `.keras` file, which is loaded in safe mode.
+        input_shape: the shape of one example.
+        num_classes: the number of classes; None takes that of a backbone's weights.
+        weights: "none", "imagenet" (backbones only) or the path of a `.weights.h5` file.
+        **options: passed on to the builder, e.g. `image_size` of a backbone.
+
+    Returns:
+        A Keras model that puts out logits (a `.keras` file: whatever it puts out).
+
+    Raises:
+        ValueError: an unknown name or option, or weights that don't fit.
+    """
+    options = {key: value for key, value in options.items() if value not in (None, False)}
+    if name.endswith(".keras"):
+        if options or weights != "none":
+            given = ", ".join([*options, *([] if weights == "none" else ["weights"])])
+            raise ValueError(
+                f"A .keras file holds its own settings and weights. Received: {given}."
+            )
+        if not pathlib.Path(name).exists():
+            raise ValueError(
+                f"`model` must be one of {', '.join(NAMES)}, or an existing .keras "
+                f"file. Received: {name}."
+            )
+        return keras.saving.load_model(name, compile=False, safe_mode=True)
+    if name in BACKBONES:
+        return backbone(name, input_shape, num_classes, weights=weights, **options)
+    if name not in _PLAIN:
+        near = difflib.get_close_matches(name, NAMES, n=3)
+        hint = f" The nearest are: {', '.join(near)}." if near else ""
+        raise ValueError(
+            f"`model` must be one of {', '.join(NAMES)}, or a .keras file. "
+            f"Received: {name!r}.{hint}"
+        )
+    if options:
+        raise ValueError(f"{', '.join(options)}: options of a backbone. Received for: {name}.")
+    if weights == "imagenet":
+        raise ValueError(
+            f"`weights` must be none or a file for {name}: it has no ImageNet weights."
+        )
+    model = _PLAIN[name](input_shape, num_classes)
+    if weights != "none":
+        if not pathlib.Path(weights).exists():
+            raise ValueError(f"`weights` must be none or an existing file. Received: {weights}.")
+        try:
+            model.load_weights(weights)
+        except (ValueError, KeyError, OSError) as error:
+            raise ValueError(
+                f"`weights` must be a Keras weights file of {name} with {num_classes} classes."
+                f" Received: {weights}, which does not fit: {str(error).splitlines()[0]}"
+            ) from error
+    return model

@@ -1,0 +1,369 @@
+"""The pictures of probes: what stands in the files, in which colour, and what survives."""
+
+import colorsys
+import concurrent.futures
+import itertools
+import re
+import xml.etree.ElementTree as ElementTree
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib import image
+
+from thesis_tf.probes.drawing import Mark, draw_curve, draw_network, error_color
+
+SVG = "{http://www.w3.org/2000/svg}"
+TAPS = ["input", "conv1", "pool1", "conv2", "logits"]
+EDGES = list(itertools.pairwise(TAPS))
+ODD = ["encoder/dense#2", "<a&b>", '"quoted"', "a$b$c_{d}", "σ_слой", "x" * 60, "tap-0-0"]
+
+
+def marks(values=(0.9, 0.45, 0.3, 0.1, 0.0)):
+    return {tap: Mark(value) for tap, value in zip(TAPS, values, strict=True)}
+
+
+def parsed(path):
+    """Returns {gid: (title, fill)} of an SVG's taps, and all its texts."""
+    root = ElementTree.parse(path).getroot()
+    taps = {}
+    for group in root.iter(f"{SVG}g"):
+        title = group.find(f"{SVG}title")
+        if title is not None:
+            style = group.find(f"{SVG}path").get("style")
+            taps[group.get("id")] = title.text, re.search(r"fill: (#\w+)", style)[1]
+    return taps, ["".join(text.itertext()) for text in root.iter(f"{SVG}text")]
+
+
+def line(path, number):
+    """Returns the points of a series' line in an SVG, a list of arrays cut at its gaps."""
+    root = ElementTree.parse(path).getroot()
+    (group,) = (g for g in root.iter(f"{SVG}g") if g.get("id") == f"series-{number}")
+    runs = group.find(f"{SVG}path").get("d").split("M")[1:]
+    return [np.array(re.findall(r"[-\d.]+", run), float).reshape(-1, 2) for run in runs]
+
+
+def centres(path, prefix):
+    """Returns the centres of the shapes whose ids begin with a prefix, as an array (count, 2)."""
+    found = []
+    for group in ElementTree.parse(path).getroot().iter(f"{SVG}g"):
+        if group.get("id", "").startswith(prefix):
+            shape = re.findall(r"[-\d.]+", group.find(f"{SVG}path").get("d"))
+            corners = np.array(shape, float).reshape(-1, 2)
+            found.append((corners.min(axis=0) + corners.max(axis=0)) / 2)
+    return np.array(found)
+
+
+def hue(color):
+    return 360 * colorsys.rgb_to_hsv(*matplotlib.colors.to_rgb(color))[0]
+
+
+def test_hue_goes_from_blue_through_green_to_red():
+    hues = [hue(error_color(value, (0, 1))) for value in np.linspace(0, 1, 101)]
+    assert hues[0] == pytest.approx(217, abs=10)
+    assert hues[-1] == pytest.approx(0, abs=5)
+    assert any(100 < value < 140 for value in hues)
+    assert np.diff(hues).max() < 1.5  # 8-bit colours leave steps of about a degree
+    assert np.diff(hues[::5]).max() < 0
+
+
+def test_values_beyond_the_range_keep_the_colour_of_its_end():
+    assert error_color(-0.1, (0, 0.9)) == error_color(0, (0, 0.9))
+    assert error_color(5, (0, 0.9)) == error_color(0.9, (0, 0.9))
+
+
+def test_the_good_end_may_be_the_greater():
+    assert error_color(0.75, (1, 0)) == error_color(0.25, (0, 1))
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), np.float32("nan")])
+def test_a_tap_that_was_not_measured_is_grey(value):
+    red, green, blue = matplotlib.colors.to_rgb(error_color(value, (0, 1)))
+    assert max(red, green, blue) - min(red, green, blue) < 0.05
+
+
+def test_svg_has_each_tap_with_its_colour_and_tooltip(tmp_path):
+    path = tmp_path / "network.svg"
+    panel = marks() | {"pool1": Mark(0.3, "9216 features\nridge 1e-3"), "conv2": Mark(None)}
+    draw_network({"": panel}, EDGES, path, value_range=(0, 0.9), title="MNIST")
+    taps, texts = parsed(path)
+    assert [taps[f"tap-0-{i}"] for i in range(len(TAPS))] == [
+        ("input\ntest error 0.9", error_color(1, (0, 1))),
+        ("conv1\ntest error 0.45", error_color(0.5, (0, 1))),
+        ("pool1\ntest error 0.3\n9216 features\nridge 1e-3", error_color(1 / 3, (0, 1))),
+        ("conv2\nnot measured", error_color(None, (0, 1))),
+        ("logits\ntest error 0", error_color(0, (0, 1))),
+    ]
+    assert len(taps) == len(TAPS)
+    assert set(TAPS) | {"MNIST", "test error", "0", "0.9", "not measured"} <= set(texts)
+    assert {".900", ".450", ".300", ".000"} <= set(texts)
+
+
+def test_panels_share_one_scale_and_lack_what_was_not_measured(tmp_path):
+    path = tmp_path / "network.svg"
+    later = {"conv2": Mark(0.9), "logits": Mark(0.45)}
+    draw_network({"step 0": marks(), 500: later}, EDGES, path, value_range=(0, 0.9))
+    taps, texts = parsed(path)
+    assert {"step 0", "500"} <= set(texts)
+    assert len(taps) == 2 * len(TAPS)
+    assert taps["tap-1-0"][0] == "input\nnot measured"
+    assert taps["tap-1-3"] == ("conv2\ntest error 0.9", taps["tap-0-0"][1])
+    assert taps["tap-1-4"] == ("logits\ntest error 0.45", taps["tap-0-1"][1])
+
+
+def test_lines_lead_from_tap_to_tap_in_each_panel(tmp_path):
+    path = tmp_path / "network.svg"
+    draw_network({"a": marks(), "b": marks()}, EDGES, path, value_range=(0, 0.9))
+    shapes = list(ElementTree.parse(path).getroot().iter(f"{SVG}path"))
+    lines = [shape.get("d") for shape in shapes if "fill: none" in shape.get("style", "")]
+    for number, drawn in enumerate(lines):
+        ends = np.array(re.findall(r"[-\d.]+", drawn), float).reshape(len(EDGES), 2, 2)
+        places = centres(path, f"tap-{number}-")
+        assert ends[:, 0] == pytest.approx(places[:-1], abs=1e-4)
+        assert ends[:, 1] == pytest.approx(places[1:], abs=1e-4)
+    assert len(lines) == 2
+
+
+def test_each_measured_tap_has_a_diode(tmp_path):
+    path = tmp_path / "network.svg"
+    panel = marks() | {"pool1": Mark(None)}
+    draw_network({"": panel}, EDGES, path, value_range=(0, 0.9))
+    drawn = [
+        shape.get("d")
+        for shape in ElementTree.parse(path).getroot().iter(f"{SVG}path")
+        if "fill: #ffffff; stroke" in shape.get("style", "")
+    ]
+    legend, probes = sorted(drawn, key=len)
+    # A diode is four strokes, of which the triangle alone is closed.
+    assert (legend.count("M"), legend.lower().count("z")) == (4, 1)
+    assert (probes.count("M"), probes.lower().count("z")) == (4 * 4, 4)
+
+
+@pytest.mark.parametrize("draw", ["network", "curve"])
+def test_odd_names_survive(tmp_path, draw):
+    path = tmp_path / "odd.svg"
+    if draw == "network":
+        panel = {name: Mark(0.1, f"{name} & more") for name in ODD}
+        draw_network({"$x$ <1>": panel}, list(itertools.pairwise(ODD)), path, value_range=(0, 1))
+        taps, texts = parsed(path)
+        assert [taps[f"tap-0-{i}"][0] for i in range(len(ODD))] == [
+            f"{name}\ntest error 0.1\n{name} & more" for name in ODD
+        ]
+    else:
+        points = [(name, 0.1, None) for name in ODD]
+        draw_curve({"_$x$ <1>": points}, path, ylabel="$e$ & f", title="a < b")
+        _, texts = parsed(path)
+        assert {"_$x$ <1>", "$e$ & f", "a < b"} <= set(texts)
+    assert {name for name in ODD if len(name) < 20} <= set(texts)
+    assert not any(len(text) > 40 for text in texts)  # the long name is cut short
+
+
+def test_characters_that_xml_cannot_hold_are_replaced(tmp_path):
+    path = tmp_path / "network.svg"
+    draw_network({"": {"a\x00b\ud800": Mark(0.1, "c\x1b")}}, [], path, value_range=(0, 1))
+    assert parsed(path)[0]["tap-0-0"][0] == "a\ufffdb\ufffd\ntest error 0.1\nc\ufffd"
+
+
+def pictures(folder, suffix):
+    curve, network = folder / f"curve{suffix}", folder / f"network{suffix}"
+    draw_curve({"test": [(tap, 0.1, 0.01) for tap in TAPS]}, curve, reference=0.05, title="t")
+    draw_network({"": marks()}, EDGES, network, value_range=(0, 0.9))
+    return curve.read_bytes(), network.read_bytes()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf", ".SVG"])
+def test_the_same_numbers_give_the_same_bytes_in_threads_too(tmp_path, suffix):
+    before = dict(matplotlib.rcParams)
+    folders = [tmp_path / str(number) for number in range(4)]
+    with concurrent.futures.ThreadPoolExecutor(4) as threads:
+        drawn = list(threads.map(lambda folder: pictures(folder, suffix), folders))
+    assert set(drawn) == {pictures(tmp_path, suffix)}
+    assert dict(matplotlib.rcParams) == before
+    signature = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}[suffix.lower()]
+    assert all(picture.startswith(signature) for picture in drawn[0])
+    assert sorted(path.name for path in folders[0].iterdir()) == [
+        f"curve{suffix}",
+        f"network{suffix}",
+    ]
+
+
+def test_svg_declares_only_its_own_namespaces_and_no_date(tmp_path):
+    for text in map(bytes.decode, pictures(tmp_path, ".svg")):
+        assert re.findall(r"xmlns(?::\w+)?=\"[^\"]+\"", text) == [
+            'xmlns="http://www.w3.org/2000/svg"',
+            'xmlns:xlink="http://www.w3.org/1999/xlink"',
+        ]
+        assert "ns0:" not in text
+        assert "date" not in text.lower()
+
+
+def test_png_is_the_svg_at_150_dots_an_inch_and_shows_the_colours(tmp_path):
+    for suffix in (".svg", ".png"):
+        draw_network({"": marks()}, EDGES, tmp_path / f"n{suffix}", value_range=(0, 0.9))
+    root = ElementTree.parse(tmp_path / "n.svg").getroot()
+    pixels = image.imread(tmp_path / "n.png")
+    points = [float(root.get(side).removesuffix("pt")) for side in ("height", "width")]
+    assert pixels.shape[:2] == pytest.approx(np.array(points) * 150 / 72, abs=1)
+    seen = np.round(pixels[..., :3] * 255).astype(int)
+    corner = seen[:10, :10]
+    assert (corner == 255).all()
+    for _, color in parsed(tmp_path / "n.svg")[0].values():
+        fill = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
+        # A tap is 9 points wide, 18 pixels.
+        assert (seen == fill).all(axis=-1).sum() > 200
+
+
+def test_an_inception_like_network_in_four_panels(tmp_path):
+    taps, edges = ["stem"], []
+    for block in range(11):
+        start, end = taps[-1], f"mixed{block}"
+        for branch, length in enumerate((2, 4, 6, 3)):
+            run = [f"activation_{block}_{branch}_{i}" for i in range(length)]
+            taps += run
+            edges += itertools.pairwise([start, *run, end])
+        taps.append(end)
+    panel = {tap: Mark(1 - place / len(taps)) for place, tap in enumerate(taps)}
+    path = tmp_path / "inception.svg"
+    draw_network({f"step {i}": panel for i in range(4)}, edges, path, value_range=(0, 1))
+    found, texts = parsed(path)
+    assert len(taps) == 177
+    assert len(found) == 4 * len(taps)
+    # Joins are the landmarks: they keep their names where others have no room.
+    assert all(texts.count(f"mixed{block}") == 4 for block in range(10))
+    assert texts.count("activation_3_1_2") == 0
+
+
+def test_errors_of_the_network(tmp_path):
+    path = tmp_path / "network.svg"
+    path.write_text("older")
+    for panels, edges, value_range, match in (
+        ({}, [], (0, 1), "`panels` must be marks of at least one tap"),
+        ({"": {}}, [], (0, 1), "`panels` must be marks of at least one tap"),
+        ({"": marks()}, [("conv2", "conv2b")], (0, 1), "Received: 'conv2b'.*nearest are: conv2"),
+        ({"": marks()}, [*EDGES, ("logits", "conv1")], (0, 1), "free of cycles.*logits"),
+        ({"": marks()}, EDGES, (0, 0), "`value_range` must be two different finite numbers"),
+        ({"": marks()}, EDGES, (0, float("nan")), "`value_range` must be two different"),
+        ({"": marks()}, EDGES, (0, 1, 2), "`value_range` must be two different"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            draw_network(panels, edges, path, value_range=value_range)
+    assert path.read_text() == "older"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["curve", "curve.jpg", "curve.svgz"])
+def test_other_suffixes_are_errors(tmp_path, name):
+    match = r"`path` must be a file that ends in \.png, \.svg, \.pdf"
+    with pytest.raises(ValueError, match=match):
+        draw_curve({"test": [("a", 0.1, None)]}, tmp_path / name)
+    with pytest.raises(ValueError, match=match):
+        draw_network({"": marks()}, EDGES, tmp_path / name, value_range=(0, 1))
+
+
+def test_a_curve_has_its_points_at_their_depth_and_error(tmp_path):
+    path = tmp_path / "curve.svg"
+    errors = [0.9, 0.5, 0.4, 0.1]
+    points = [(f"tap {i}", error, 0.01) for i, error in enumerate(errors)]
+    draw_curve({"test": points}, path, reference=0.05, chance=0.9)
+    (drawn,) = line(path, 0)
+    assert np.diff(drawn[:, 0]) == pytest.approx(np.full(3, drawn[1, 0] - drawn[0, 0]))
+    slope, start = np.polyfit(errors, drawn[:, 1], 1)
+    assert slope < 0  # an SVG's y points downwards
+    assert slope * np.array(errors) + start == pytest.approx(drawn[:, 1], abs=1e-4)
+    texts = parsed(path)[1]
+    assert [text for text in texts if text.startswith("tap ")] == [f"tap {i}" for i in range(4)]
+    assert {"test", "the model's own error", "chance", "test error"} <= set(texts)
+    # The axis begins at no error: `patch_2` is the area of the axes.
+    root = ElementTree.parse(path).getroot()
+    (area,) = (group for group in root.iter(f"{SVG}g") if group.get("id") == "patch_2")
+    corners = re.findall(r"[-\d.]+", area.find(f"{SVG}path").get("d"))
+    assert start == pytest.approx(max(map(float, corners[1::2])), abs=1e-4)
+    # The two horizontal lines are dashed and stand at their values.
+    level = [
+        float(shape.get("d").split()[2])
+        for shape in root.iter(f"{SVG}path")
+        if "stroke-dasharray" in shape.get("style", "")
+    ]
+    assert level[:2] == pytest.approx([slope * 0.05 + start, slope * 0.9 + start], abs=1e-4)
+
+
+def test_standard_errors_are_drawn_to_scale(tmp_path):
+    path = tmp_path / "curve.svg"
+    errors, spreads = [0.9, 0.5, 0.3], [0.05, None, 0.1]
+    points = [(name, e, s) for name, e, s in zip("abc", errors, spreads, strict=True)]
+    draw_curve({"test": points}, path)
+    (drawn,) = line(path, 0)
+    slope = (drawn[0, 1] - drawn[1, 1]) / 0.4
+    bars = []
+    for shape in ElementTree.parse(path).getroot().iter(f"{SVG}path"):
+        numbers = [float(n) for n in re.findall(r"[-\d.]+", shape.get("d") or "")]
+        if len(numbers) == 4 and numbers[0] == numbers[2] and "clip-path" in shape.attrib:
+            bars += [(numbers[0], abs(numbers[1] - numbers[3]))]
+    assert bars == [
+        (pytest.approx(drawn[0, 0]), pytest.approx(2 * 0.05 * abs(slope), abs=1e-4)),
+        (pytest.approx(drawn[2, 0]), pytest.approx(2 * 0.1 * abs(slope), abs=1e-4)),
+    ]
+
+
+def test_a_curve_has_gaps_where_nothing_was_measured(tmp_path):
+    path = tmp_path / "curve.svg"
+    errors = [0.9, 0.8, None, 0.5, float("nan"), 0.3, 0.2]
+    draw_curve({"test": [(f"{i}", error, None) for i, error in enumerate(errors)]}, path)
+    assert [len(run) for run in line(path, 0)] == [2, 1, 2]
+
+
+def test_series_with_different_taps_stand_at_the_same_depths(tmp_path):
+    path = tmp_path / "curve.svg"
+    full = [(name, 0.5, None) for name in "abde"]
+    other = [(name, 0.4, None) for name in "bcef"]
+    draw_curve({"full": full, "other": other}, path)
+    texts = [text for text in parsed(path)[1] if text in set("abcdef")]
+    assert texts == list("abcdef")
+    x = dict(zip("abde", line(path, 0)[0][:, 0], strict=True))
+    y = dict(zip("bcef", line(path, 1)[0][:, 0], strict=True))
+    assert (x["b"], x["e"]) == (y["b"], y["e"])
+    assert y["b"] < y["c"] < y["e"] < y["f"]
+
+
+def test_names_of_deep_networks_are_thinned_out_but_for_the_ends(tmp_path):
+    path = tmp_path / "curve.svg"
+    draw_curve({"test": [(f"dense_{i}", 0.5, 0.1) for i in range(150)]}, path)
+    shown = [int(text[6:]) for text in parsed(path)[1] if text.startswith("dense_")]
+    assert shown[0] == 0
+    assert shown[-1] == 149
+    assert 40 < len(shown) < 90
+    assert set(np.diff(shown)) <= {2, 3}
+
+
+@pytest.mark.parametrize("count", [1, 8, 30])
+def test_any_number_of_series_has_its_colour_and_its_name(tmp_path, count):
+    path = tmp_path / "curve.svg"
+    draw_curve({step: [("a", 0.5, None), ("b", 0.4, None)] for step in range(count)}, path)
+    text = path.read_text()
+    strokes = {
+        re.search(rf'id="series-{i}">\s*<path [^>]*stroke: (#\w+)', text)[1] for i in range(count)
+    }
+    assert len(strokes) == count
+    assert {str(step) for step in range(count)} <= set(parsed(path)[1])
+
+
+def test_a_series_of_one_point_works(tmp_path):
+    path = tmp_path / "curve.png"
+    draw_curve({"test": [("logits", 0.2, 0.01)]}, path, reference=0.1)
+    pixels = image.imread(path)
+    assert pixels.shape[:2] == (600, 780)
+    assert (pixels[..., :3] < 0.9).any(axis=-1).sum() > 1000
+
+
+@pytest.mark.parametrize(
+    ("series", "match"),
+    [
+        ({}, "`series` must be at least one series"),
+        ({"test": []}, r"`series\['test'\]` must be at least one point"),
+        ({"test": [("a", 0.1, None)] * 2}, r"`series\['test'\]` must be each tap once.*'a' twice"),
+    ],
+)
+def test_errors_of_the_curve(tmp_path, series, match):
+    with pytest.raises(ValueError, match=match):
+        draw_curve(series, tmp_path / "curve.svg")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,10 @@
+"""Probes, Hessians, importance sampling and auto-encoder densities for Keras models.
+
+Each area is a package of its own, named for what it does, and is imported by name:
+
+    from thesis_tf import datasets, probes
+
+Importing `thesis_tf` alone is cheap: nothing here imports TensorFlow.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,52 @@
+"""Argument checks with one form of message: what was expected, what came, what to do."""
+
+import difflib
+import operator
+
+
+def invalid(name, expected, received, advice=None, kind=ValueError):
+    """Builds the exception for a bad argument; the caller raises it.
+
+    Args:
+        name: the argument as the caller wrote it, e.g. "`labels`".
+        expected: a noun phrase, e.g. "integers in [0, 10)".
+        received: what came, as a noun phrase or a value.
+        advice: a sentence that says what to do, if there is one.
+        kind: the exception class.
+    """
+    message = f"{name} must be {expected}. Received: {received}."
+    return kind(f"{message} {advice}" if advice else message)
+
+
+def positive_integer(name, value):
+    """Returns `value` as an int of at least 1; raises otherwise."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise invalid(name, "a positive integer", repr(value), kind=TypeError) from None
+    if number < 1:
+        raise invalid(name, "a positive integer", number)
+    return number
+
+
+def one_of(name, value, options):
+    """Returns `value` if it is among `options`; raises with the nearest ones otherwise."""
+    options = list(options)
+    if value not in options:
+        raise invalid(name, f"one of {', '.join(map(str, options))}", repr(value))
+    return value
+
+
+def nearest(name, options, most=5):
+    """Returns a phrase that lists the options most like `name`, for an error's advice."""
+    options = list(dict.fromkeys(options))
+    lowered = {option.lower(): option for option in options}
+    stem = name.replace("*", "").lower()
+    near = [option for option in options if stem and stem in option.lower()][:most]
+    for match in difflib.get_close_matches(stem, lowered, n=most, cutoff=0.4):
+        if lowered[match] not in near and len(near) < most:
+            near.append(lowered[match])
+    if near:
+        return f"The nearest are: {', '.join(near)}."
+    shown = ", ".join(options[:most])
+    return f"There are {len(options)}: {shown}{', ...' if len(options) > most else ''}."

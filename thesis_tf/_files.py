@@ -1,0 +1,62 @@
+"""Files that are either whole or not there: written under a temporary name, then renamed."""
+
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import uuid
+
+
+@contextlib.contextmanager
+def atomic(path):
+    """Yields a temporary path beside `path`, which takes its place if the block succeeds.
+
+    The temporary name keeps the suffix, which some writers look at. The block may write a file
+    or a folder; a folder takes the place of an older one. After an error nothing is left and
+    what stood at `path` is as it was.
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
+    try:
+        yield partial
+        if partial.is_dir() and path.exists():
+            old = path.with_name(f"{partial.name}.old")
+            os.replace(path, old)
+            os.replace(partial, path)
+            shutil.rmtree(old)
+        else:
+            os.replace(partial, path)
+    finally:
+        if partial.is_dir():
+            shutil.rmtree(partial)
+        else:
+            partial.unlink(missing_ok=True)
+
+
+def write_text(path, text):
+    """Writes `text` to `path` atomically."""
+    with atomic(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def to_json(value):
+    """Indented JSON; arrays are not for JSON and raise TypeError."""
+    return json.dumps(value, indent=1, allow_nan=True) + "\n"
+
+
+def write_json(path, value):
+    """Writes `value` to `path` as indented JSON, atomically."""
+    write_text(path, to_json(value))
+
+
+def read_json(path):
+    """Reads JSON; raises ValueError with the path if the file was cut short."""
+    path = pathlib.Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"{path} is not valid JSON ({error}): it was cut short or edited."
+        ) from None

@@ -1,0 +1,56 @@
+"""Short hashes that tell one model or data set from another."""
+
+import hashlib
+import json
+
+import numpy as np
+
+DATA_BYTES = 1 << 28
+
+
+def of_model(model):
+    """Hashes a Keras model: the settings of its layers, and the shapes and values of its weights.
+
+    Names don't count: the same model built twice in one process gets new ones.
+    """
+    digest = hashlib.sha256()
+    for layer in model._flatten_layers():
+        if not layer._layers:
+            digest.update(f"{type(layer).__name__} {_settings(layer)}\n".encode())
+    for weight in model.weights:
+        digest.update(f"{tuple(weight.shape)} {weight.dtype}\n".encode())
+        digest.update(np.ascontiguousarray(weight.numpy()).tobytes())
+    return digest.hexdigest()[:32]
+
+
+def _settings(layer):
+    try:
+        config = dict(layer.get_config())
+    except NotImplementedError:
+        return ""  # a custom layer that can't be serialised: its weights must do
+    config.pop("name", None)
+    return json.dumps(config, sort_keys=True, default=lambda value: type(value).__name__)
+
+
+def of_arrays(arrays):
+    """Hashes a list of arrays: shapes, dtypes, and values.
+
+    Of an array above `DATA_BYTES` it takes evenly spaced examples that add up to about as much,
+    the first and last among them, so that hashing never takes longer than the work it guards.
+    """
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.shape} {array.dtype}\n".encode())
+        keep = len(array)
+        if array.nbytes > DATA_BYTES:
+            keep = max(2, int(len(array) * DATA_BYTES / array.nbytes))
+        for index in (
+            np.linspace(0, len(array) - 1, keep).astype(int) if keep < len(array) else [...]
+        ):
+            digest.update(np.ascontiguousarray(array[index]).tobytes())
+    return digest.hexdigest()[:32]
+
+
+def of_json(value):
+    """Hashes a value that JSON can hold."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:32]

@@ -1,0 +1,94 @@
+"""A data set in fixed chunks: whole batches of one shape, the last one padded and counted."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from thesis_tf import _checks, _fingerprint
+
+
+class Stream:
+    """Batches of one static shape from arrays or a finite `tf.data.Dataset`.
+
+    Args:
+        x: an array, a structure of arrays with the same first axis, or a finite batched
+            `tf.data.Dataset` of inputs or (inputs, labels) pairs, of which the inputs are taken.
+        batch_size: examples a batch; a data set that was batched otherwise is batched again.
+
+    Attributes:
+        examples: the number of examples, or None if the data set does not know.
+        spec: the `tf.TensorSpec`s of a batch.
+    """
+
+    def __init__(self, x, batch_size):
+        self.batch_size = _checks.positive_integer("`batch_size`", batch_size)
+        self._dataset = self._arrays = None
+        if isinstance(x, tf.data.Dataset):
+            self._dataset, self.examples = _inputs_only(x).rebatch(self.batch_size), None
+            if x.cardinality() == tf.data.INFINITE_CARDINALITY:
+                raise _checks.invalid("`x`", "a finite data set", "one that repeats", "Use take().")
+            spec = self._dataset.element_spec
+        else:
+            self._arrays = keras.tree.map_structure(_as_array, x)
+            leaves = keras.tree.flatten(self._arrays)
+            lengths = {len(leaf) for leaf in leaves}
+            if len(lengths) != 1:
+                raise _checks.invalid("`x`", "arrays of one length", sorted(lengths))
+            self.examples = lengths.pop()
+            if self.examples == 0:
+                raise _checks.invalid("`x`", "at least one example", "none")
+            spec = self._arrays
+        self.spec = keras.tree.map_structure(
+            lambda s: tf.TensorSpec(
+                (self.batch_size, *s.shape[1:]), keras.backend.standardize_dtype(s.dtype)
+            ),
+            spec,
+        )
+
+    def fingerprint(self):
+        """A hash of the data; of a `tf.data.Dataset`, of its spec and first batch."""
+        if self._arrays is not None:
+            return _fingerprint.of_arrays(keras.tree.flatten(self._arrays))
+        first = next(iter(self._dataset.take(1).as_numpy_iterator()), None)
+        if first is None:
+            raise _checks.invalid("`x`", "at least one example", "an empty data set")
+        return _fingerprint.of_arrays(keras.tree.flatten(first))
+
+    def batches(self, start=0, stop=None):
+        """Yields (batch, count): arrays of the static shape, `count` of whose rows are examples.
+
+        Args:
+            start: the first example.
+            stop: one past the last; None for the end.
+        """
+        if self._arrays is not None:
+            stop = self.examples if stop is None else stop
+            for first in range(start, stop, self.batch_size):
+                count = min(self.batch_size, stop - first)
+                rows = slice(first, first + count)
+                yield self._padded(keras.tree.map_structure(lambda a: a[rows], self._arrays), count)  # noqa: B023
+            return
+        dataset = self._dataset
+        if start:
+            dataset = dataset.unbatch().skip(start).batch(self.batch_size)
+        for batch in dataset.as_numpy_iterator():
+            yield self._padded(batch, len(keras.tree.flatten(batch)[0]))
+
+    def _padded(self, batch, count):
+        missing = self.batch_size - count
+        if missing:
+            # Copies of the last example: whatever the model does to them is as for a real one.
+            batch = keras.tree.map_structure(
+                lambda a: np.concatenate([a, np.repeat(a[-1:], missing, axis=0)]), batch
+            )
+        return batch, count
+
+
+def _as_array(leaf):
+    return leaf if isinstance(leaf, np.ndarray) else np.asarray(leaf)
+
+
+def _inputs_only(dataset):
+    if isinstance(dataset.element_spec, tuple):
+        return dataset.map(lambda *parts: parts[0])
+    return dataset

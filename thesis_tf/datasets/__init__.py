@@ -1,0 +1,14 @@
+"""Data sets as NumPy arrays: names, archives and folders to train, valid and test.
+
+    from thesis_tf import datasets
+
+    splits = datasets.load("mnist_mini")
+    splits.train.x.shape  # (8100, 28, 28, 1), uint8
+
+Importing this package, and loading an archive, imports no TensorFlow.
+"""
+
+from thesis_tf.datasets.registry import NAMES, load
+from thesis_tf.datasets.splits import Split, Splits
+
+__all__ = ["NAMES", "Split", "Splits", "load"]

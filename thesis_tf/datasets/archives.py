@@ -1,0 +1,94 @@
+"""Data sets in NumPy's .npz archives, the bundled `mnist_mini` among them."""
+
+import contextlib
+import importlib.resources
+import zipfile
+import zlib
+
+import numpy as np
+
+from thesis_tf import _checks
+from thesis_tf.datasets.assemble import Source
+from thesis_tf.datasets.splits import SPLIT_NAMES
+
+ARRAYS = tuple(f"{array}_{split}" for split in SPLIT_NAMES for array in "xy")
+
+
+def read_bundled(name):
+    """Reads the archive of this name that comes with the package."""
+    resource = importlib.resources.files("thesis_tf.datasets").joinpath(f"{name}.npz")
+    with importlib.resources.as_file(resource) as path:
+        return read(path)
+
+
+def read(path):
+    """Reads an archive.
+
+    It holds `x_train` and `y_train`, and may hold `x_valid` and `y_valid`, `x_test` and `y_test`,
+    and `class_names`, an array of strings of shape (number of classes,). Nothing is unpickled.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no archive, is damaged, holds Python objects, or lacks an array.
+    """
+    if not path.is_file():
+        raise _checks.invalid("The data set", "an existing file", path, kind=FileNotFoundError)
+    if not zipfile.is_zipfile(path):
+        raise _checks.invalid(
+            str(path),
+            "a whole .npz archive",
+            "a file of another kind, or one that was cut short",
+            "Write it with np.savez_compressed; pickled data is never read.",
+        )
+    with _readable(path):
+        archive = np.load(path, allow_pickle=False)
+    with archive:
+        _check_names(path, archive.files)
+        with _readable(path):
+            arrays = {key: archive[key] for key in archive.files if key in ARRAYS}
+            names = archive["class_names"] if "class_names" in archive.files else None
+    if names is not None and (names.ndim != 1 or names.dtype.kind != "U"):
+        raise _checks.invalid(
+            f"`class_names` in {path}",
+            "an array of strings, shape (number of classes,)",
+            f"dtype {names.dtype}, shape {names.shape}",
+        )
+    splits = {
+        split: (arrays[f"x_{split}"], arrays[f"y_{split}"])
+        for split in SPLIT_NAMES
+        if f"x_{split}" in arrays
+    }
+    return Source(class_names=None if names is None else names.tolist(), **splits)
+
+
+@contextlib.contextmanager
+def _readable(path):
+    """Says which file it is, and what to do, where NumPy cannot read it."""
+    try:
+        yield
+    except (ValueError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        if "allow_pickle" in str(error):
+            raise _checks.invalid(
+                str(path),
+                "an archive of numbers and strings",
+                "pickled Python objects, which are not read because reading them can run code",
+                "Save it anew, class_names as np.array(names, dtype=str).",
+            ) from error
+        raise ValueError(f"{path} is damaged or no NumPy archive: {error}") from error
+
+
+def _check_names(path, names):
+    """Raises unless the arrays come in pairs, `x_train` and `y_train` among them."""
+    split_like = {name for name in names if name.startswith(("x_", "y_"))}
+    partners = {"xy"["yx".index(name[0])] + name[1:] for name in split_like}
+    required = {"x_train", "y_train"} | split_like | partners
+    missing = sorted(required - split_like)
+    # An x_val that was passed over in silence would be replaced by examples from x_train.
+    unknown = sorted(required - set(ARRAYS))
+    if missing or unknown:
+        raise _checks.invalid(
+            f"The arrays in {path}",
+            "x_train and y_train, and as pairs x_valid and y_valid, x_test and y_test",
+            ", ".join(names) or "no arrays",
+            f"Missing: {', '.join(missing)}." if missing else f"Unknown: {', '.join(unknown)}.",
+        )

@@ -1,0 +1,158 @@
+"""From the arrays that a source holds to checked `Splits`, held-out examples included."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from thesis_tf import _checks
+from thesis_tf.datasets import seeds
+from thesis_tf.datasets.splits import SPLIT_NAMES, Split, Splits
+
+# Numbers above this are ids rather than classes, and a name for each would fill the memory.
+MOST_UNNAMED_CLASSES = 100_000
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Source:
+    """What a reader found: a pair (x, y) a split, None where there is none; nothing checked."""
+
+    train: tuple
+    valid: tuple | None = None
+    test: tuple | None = None
+    class_names: Sequence[str] | None = None
+
+
+def assemble(name, source, seed=0):
+    """Checks a source's arrays and holds out the splits that it lacks.
+
+    A `valid` or `test` that isn't there becomes a tenth of `train`, at least one example, drawn
+    without replacement by `seed`; the rest stays training data. Both tenths are of the `train`
+    that the source has. Examples keep the order of the source.
+
+    uint8 examples of shape (height, width) are grey images and get a channel axis. Labels of shape
+    (n, 1) become (n,). Everything else stays as it is; what is held out is copied.
+
+    Args:
+        name: what to call the data set, in messages too.
+        source: a Source. Without its class names, class i of `y_train` is called str(i).
+        seed: a non-negative integer.
+
+    Returns:
+        Splits.
+
+    Raises:
+        ValueError: if examples are not finite numbers of one shape and dtype, if labels are not
+            integers in [0, number of classes), one an example, if there is only one class, or if
+            too few examples are left to hold out a split.
+    """
+    given = {}
+    for split in SPLIT_NAMES:
+        pair = getattr(source, split)
+        if pair is not None:
+            given[split] = (
+                _examples(f"`x_{split}` of {name}", pair[0]),
+                _labels(f"`y_{split}` of {name}", pair[1]),
+            )
+    _check_agreement(name, given)
+    class_names = _class_names(name, source.class_names, given)
+    for split, (x, y) in _with_held_out(name, given, seed).items():
+        given[split] = Split(x, y.astype(np.int64))
+    return Splits(class_names=class_names, name=name, **given)
+
+
+def _examples(label, x):
+    x = np.asarray(x)
+    if x.dtype.kind not in "buif":
+        raise _checks.invalid(label, "an array of numbers", f"dtype {x.dtype}")
+    if x.ndim < 2 or x.size == 0:
+        raise _checks.invalid(
+            label, "of shape (n, ...) with an example and a value at least", f"shape {x.shape}"
+        )
+    if x.dtype.kind == "f" and not np.isfinite(x).all():
+        bad = np.flatnonzero(~np.isfinite(x).all(axis=tuple(range(1, x.ndim))))
+        raise _checks.invalid(
+            label,
+            "finite",
+            f"NaN or infinity in {len(bad)} of {len(x)} examples, the first at {bad[0]}",
+            "Remove these examples or repair them.",
+        )
+    return x[..., np.newaxis] if x.dtype == np.uint8 and x.ndim == 3 else x
+
+
+def _labels(label, y):
+    y = np.asarray(y)
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim != 1:
+        advice = "Pass y.argmax(axis=1) of one-hot labels." if y.ndim == 2 else None
+        raise _checks.invalid(label, "of shape (n,) or (n, 1)", f"shape {y.shape}", advice)
+    if y.dtype.kind not in "iu":
+        raise _checks.invalid(label, "an array of integers", f"dtype {y.dtype}")
+    return y
+
+
+def _check_agreement(name, given):
+    """Raises unless every split has a label an example, and all have examples of one kind."""
+    first = given["train"][0]
+    for split, (x, y) in given.items():
+        if len(x) != len(y):
+            raise _checks.invalid(
+                f"`y_{split}` of {name}",
+                f"as long as `x_{split}`, {len(x)} examples",
+                f"{len(y)} labels",
+            )
+        if x.shape[1:] != first.shape[1:] or x.dtype != first.dtype:
+            raise _checks.invalid(
+                f"`x_{split}` of {name}",
+                f"{first.dtype} of shape (n, {', '.join(map(str, first.shape[1:]))}), "
+                "as `x_train` is",
+                f"{x.dtype} of shape {x.shape}",
+            )
+
+
+def _class_names(name, names, given):
+    """Returns the names of the classes, once all labels are known to be among them."""
+    y_train = given["train"][1]
+    if names is None:
+        where, advice = "the classes of `y_train`", "Give `class_names` if there are more classes."
+        count = max(1, min(int(y_train.max()) + 1, MOST_UNNAMED_CLASSES))
+    else:
+        where, advice, count = "one of the `class_names`", None, len(names)
+    for split, (_, y) in given.items():
+        low, high = int(y.min()), int(y.max())
+        if low < 0 or high >= count:
+            raise _checks.invalid(
+                f"`y_{split}` of {name}",
+                f"integers in [0, {count}), {where}",
+                f"labels from {low} to {high}",
+                advice,
+            )
+    if y_train.min() == y_train.max():
+        raise _checks.invalid(
+            f"`y_train` of {name}",
+            "labels of at least two classes",
+            f"{len(y_train)} {'label' if len(y_train) == 1 else 'labels'}, all {y_train[0]}",
+        )
+    return tuple(map(str, range(count) if names is None else names))
+
+
+def _with_held_out(name, given, seed):
+    """Returns `given` with the splits that it lacks, drawn from its `train`."""
+    missing = [split for split in SPLIT_NAMES if split not in given]
+    if not missing:
+        return given
+    x, y = given["train"]
+    size = max(1, len(x) // 10)
+    if len(x) <= size * len(missing):
+        raise _checks.invalid(
+            f"`x_train` of {name}",
+            f"at least {len(missing) + 1} examples, as {' and '.join(missing)} are drawn from it",
+            f"{len(x)}",
+        )
+    order = seeds.generator(seed, "hold_out").permutation(len(x))
+    # In the source's order, not the drawn one: row i of a split can be found again by eye.
+    drawn = {
+        split: np.sort(order[i * size : (i + 1) * size]) for i, split in enumerate(missing)
+    } | {"train": np.sort(order[len(missing) * size :])}
+    return given | {split: (x[rows], y[rows]) for split, rows in drawn.items()}

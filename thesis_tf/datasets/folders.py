@@ -1,0 +1,114 @@
+"""A folder of images, one sub-folder a class."""
+
+import numpy as np
+
+from thesis_tf import _checks
+from thesis_tf.datasets import seeds
+from thesis_tf.datasets.assemble import Source
+
+# The names of a split's folder, after the split that it holds.
+SPLIT_FOLDERS = {"train": ("train",), "valid": ("valid", "val"), "test": ("test",)}
+
+
+def read(folder, image_size, seed):
+    """Reads FOLDER/CLASS/*.png, or FOLDER/SPLIT/CLASS/*.png with train, valid or val, and test.
+
+    A folder counts as a split if it has sub-folders, so `train` may also be the name of a class.
+    Formats are JPEG, PNG, BMP and GIF (its first frame). Every image becomes RGB, and one of
+    another size is resized bilinearly, its aspect ratio given up. On the disk images are sorted by
+    class; here they come in an order that `seed` draws.
+
+    All images are held as uint8: 3 * height * width bytes each, at 224 x 224 about 147 KiB, so
+    that 10,000 take 1.4 GiB. Where a split is drawn from `train`, that is needed twice for a
+    moment.
+
+    Args:
+        folder: a pathlib.Path.
+        image_size: (height, width).
+        seed: a non-negative integer.
+
+    Raises:
+        ValueError: if there are no images, an image can't be decoded, or a split's folder has
+            classes that train/ lacks.
+    """
+    parts = _split_folders(folder)
+    class_names = _subfolders(parts["train"])
+    # One stream a split: what is in train/ doesn't change the order of test/.
+    pairs = {
+        split: _read_split(part, class_names, image_size, seeds.generator(seed, "order", stream))
+        for stream, (split, part) in enumerate(parts.items())
+    }
+    return Source(**pairs, class_names=class_names)
+
+
+def _subfolders(folder):
+    return sorted(
+        path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
+    )
+
+
+def _split_folders(folder):
+    """Returns the folder of each split that there is, {"train": folder} if there are none."""
+    parts = {}
+    for split, names in SPLIT_FOLDERS.items():
+        found = [
+            name for name in names if name in _subfolders(folder) and _subfolders(folder / name)
+        ]
+        if len(found) > 1:
+            raise _checks.invalid(
+                str(folder), f"a folder with one of {' and '.join(names)}", "both"
+            )
+        if found:
+            parts[split] = folder / found[0]
+    if parts and "train" not in parts:
+        raise _checks.invalid(
+            str(folder),
+            "a folder with train/CLASS/ beside its other splits",
+            ", ".join(part.name for part in parts.values()),
+        )
+    return parts or {"train": folder}
+
+
+def _read_split(folder, class_names, image_size, rng):
+    """Returns x, uint8 of shape (n, height, width, 3), and y of shape (n,), in `rng`'s order."""
+    present = _subfolders(folder)
+    if not present:
+        raise _checks.invalid(
+            str(folder), "a folder with a sub-folder of images for each class", "no sub-folders"
+        )
+    unknown = sorted(set(present) - set(class_names))
+    if unknown:
+        raise _checks.invalid(
+            str(folder), "a folder of classes that train/ has too", ", ".join(unknown)
+        )
+    import keras
+    import tensorflow as tf
+
+    dataset = keras.utils.image_dataset_from_directory(
+        str(folder),
+        class_names=present,
+        image_size=image_size,
+        batch_size=None,
+        shuffle=False,
+        data_format="channels_last",
+        verbose=False,
+    )
+    files = dataset.file_paths
+    x = np.empty((len(files), *image_size, 3), np.uint8)
+    y = np.empty(len(files), np.int64)
+    numbers = [class_names.index(name) for name in present]
+    done = 0
+    # Each image goes straight to its drawn place: to shuffle afterwards would take a second copy.
+    places = rng.permutation(len(files))
+    try:
+        for image, label in dataset.as_numpy_iterator():
+            x[places[done]] = np.rint(image)
+            y[places[done]] = numbers[label]
+            done += 1
+    except tf.errors.InvalidArgumentError as error:
+        raise _checks.invalid(
+            files[done],
+            "a JPEG, PNG, BMP or GIF image",
+            f"a file that can't be decoded ({error.message})",
+        ) from error
+    return x, y

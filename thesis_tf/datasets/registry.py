@@ -1,0 +1,167 @@
+"""From a name or a path to the reader that knows it."""
+
+import dataclasses
+import functools
+import os
+import pathlib
+
+from thesis_tf import _checks
+from thesis_tf.datasets import archives, folders, keras_datasets, svhn, tfds
+from thesis_tf.datasets.assemble import assemble
+from thesis_tf.datasets.seeds import checked_seed
+
+DEFAULT_IMAGE_SIZE = (224, 224)
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What `load` was asked for besides the data set, checked."""
+
+    data_dir: pathlib.Path | None
+    image_size: tuple[int, int] | None
+    seed: int
+
+
+# Each reader takes the name or path and a Request, and returns a Source.
+_NAMED = {
+    "mnist_mini": lambda name, _: archives.read_bundled(name),
+    **dict.fromkeys(
+        keras_datasets.CLASS_NAMES,
+        lambda name, request: keras_datasets.read(name, request.data_dir),
+    ),
+    "svhn": lambda _, request: svhn.read(request.data_dir),
+}
+_PREFIXED = {
+    "tfds": lambda name, request: tfds.read(name, request.data_dir, request.image_size),
+}
+NAMES = tuple(_NAMED)
+
+
+def load(name_or_path, data_dir=None, image_size=None, seed=0):
+    """Loads a data set into memory and splits it into train, valid and test.
+
+    `name_or_path` is one of
+
+    - `mnist_mini`: the first 9,000 training and 1,000 test images of MNIST, part of this package;
+    - `mnist`, `fashion_mnist`, `cifar10`, `cifar100`: `data_dir/NAME.npz`, else a download by
+      Keras;
+    - `svhn`: `data_dir/train_32x32.mat` and `test_32x32.mat`, else a download by
+      tensorflow_datasets, if that is installed;
+    - `PATH.npz`: an archive of x_train, y_train and, if there are, x_valid, y_valid, x_test, y_test
+      and class_names (strings). x are finite numbers of shape (n, ...), y integers of shape (n,) or
+      (n, 1);
+    - a folder with a sub-folder of images a class, or train/, valid/ (or val/) and test/ with these
+      in each. It is decoded into memory: 147 KiB an image at 224 x 224, so 1.4 GiB for 10,000,
+      twice that for a moment while splits are drawn;
+    - `tfds:NAME`: image classification in tensorflow_datasets, with the extra `thesis_tf[tfds]`.
+
+    Where there is no validation set, it is a tenth of the training set, drawn without replacement
+    by `seed`; so is the test set. Images stay as they are stored, uint8 of shape
+    (height, width, channels); uint8 images without a channel axis get one. Scaling is the caller's.
+
+    Args:
+        name_or_path: a str, or a path-like for what can't be a name.
+        data_dir: the folder of downloaded data; it must exist. What Keras downloads goes to its
+            own cache.
+        image_size: (height, width) that the images of a folder or of `tfds:NAME` are resized to;
+            None is (224, 224) for a folder, and the size that is stored for the others.
+        seed: a non-negative integer that the held-out splits, and the order of a folder's images,
+            depend on.
+
+    Returns:
+        Splits.
+
+    Raises:
+        FileNotFoundError: if a path, `data_dir`, or a file that is needed isn't there.
+        OSError: if a download fails; the message says which file to put where.
+        ImportError: if `tfds:NAME` is asked for without tensorflow_datasets.
+        TypeError: if an argument is of another type.
+        ValueError: if the name is unknown, or the data isn't what it must be: images that can't be
+            decoded, pickled or damaged archives, examples that aren't finite numbers of one shape,
+            labels out of range, one class only, or too few examples to split.
+    """
+    read, name = _reader(name_or_path)
+    request = Request(_checked_folder(data_dir), _checked_size(image_size), checked_seed(seed))
+    splits = assemble(name, read(request), request.seed)
+    _check_stored_size(splits, request.image_size)
+    return splits
+
+
+def _reader(name_or_path):
+    """Returns a function from a Request to a Source, and what to call the data set."""
+    if not isinstance(name_or_path, str | os.PathLike):
+        raise _checks.invalid(
+            "`name_or_path`", "a name or a path", repr(name_or_path), kind=TypeError
+        )
+    if isinstance(name_or_path, str):
+        prefix, _, rest = name_or_path.partition(":")
+        if name_or_path in _NAMED:
+            return functools.partial(_NAMED[name_or_path], name_or_path), name_or_path
+        if prefix in _PREFIXED:
+            return functools.partial(_PREFIXED[prefix], rest), name_or_path
+    path = pathlib.Path(name_or_path).expanduser()
+    # An empty name, as of an unset flag, would otherwise be the current folder.
+    if name_or_path and path.is_dir():
+        return functools.partial(_read_folder, path), path.resolve().name
+    if path.suffix == ".npz":
+        return lambda _: archives.read(path), path.stem
+    raise _not_a_data_set(name_or_path, path)
+
+
+def _read_folder(path, request):
+    return folders.read(path, request.image_size or DEFAULT_IMAGE_SIZE, request.seed)
+
+
+def _not_a_data_set(name_or_path, path):
+    """Returns the exception for what is no name, no archive and no folder."""
+    if name_or_path and path.exists():
+        return _checks.invalid("`name_or_path`", "a folder or an .npz archive", f"the file {path}")
+    if not isinstance(name_or_path, str) or len(path.parts) > 1:
+        return _checks.invalid(
+            "`name_or_path`", "a name or a path that exists", path, kind=FileNotFoundError
+        )
+    return _checks.invalid(
+        "`name_or_path`",
+        f"one of {', '.join(NAMES)}, tfds:NAME, or the path of an .npz archive or a folder",
+        repr(name_or_path),
+        _checks.nearest(name_or_path, NAMES),
+    )
+
+
+def _checked_folder(data_dir):
+    if data_dir is None:
+        return None
+    if not isinstance(data_dir, str | os.PathLike):
+        raise _checks.invalid("`data_dir`", "a path", repr(data_dir), kind=TypeError)
+    folder = pathlib.Path(data_dir).expanduser()
+    if not folder.is_dir():
+        raise _checks.invalid("`data_dir`", "an existing folder", folder, kind=FileNotFoundError)
+    return folder
+
+
+def _checked_size(image_size):
+    if image_size is None:
+        return None
+    try:
+        height, width = image_size
+    except (TypeError, ValueError):
+        raise _checks.invalid(
+            "`image_size`", "(height, width)", repr(image_size), kind=TypeError
+        ) from None
+    return (
+        _checks.positive_integer("The height in `image_size`", height),
+        _checks.positive_integer("The width in `image_size`", width),
+    )
+
+
+def _check_stored_size(splits, image_size):
+    """Raises if a size was asked for that a source without resizing doesn't have."""
+    shape = splits.train.x.shape[1:]
+    if image_size is None or (len(shape) == 3 and shape[:2] == image_size):
+        return
+    raise _checks.invalid(
+        "`image_size`",
+        f"None for {splits.name}, whose examples are stored with shape {shape}",
+        image_size,
+        "Only a folder's images and those of `tfds:NAME` are resized as they are read.",
+    )

@@ -1,0 +1,106 @@
+"""Training, validation and test examples as NumPy arrays."""
+
+import dataclasses
+
+import numpy as np
+
+from thesis_tf import _checks
+from thesis_tf.datasets import seeds
+
+SPLIT_NAMES = ("train", "valid", "test")
+
+
+# Arrays have no single truth value, so the generated `==` could only fail.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Split:
+    """Examples `x` of shape (n, ...) and their class numbers `y`, int64 of shape (n,).
+
+    `len(split)` is n.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+
+    def __post_init__(self):
+        """Raises ValueError unless there is a label an example."""
+        if len(self.x) != len(self.y):
+            raise _checks.invalid(
+                "`y`", f"as long as `x`, {len(self.x)} examples", f"{len(self.y)} labels"
+            )
+
+    def __len__(self):
+        """Returns the number of examples."""
+        return len(self.y)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Splits:
+    """A data set: its three splits, the names of its classes and its own name.
+
+    Label i belongs to `class_names[i]`. The three splits share the shape and dtype of an example.
+    """
+
+    train: Split
+    valid: Split
+    test: Split
+    class_names: tuple[str, ...]
+    name: str
+
+    @property
+    def num_classes(self):
+        """The number of classes, those that no example has included."""
+        return len(self.class_names)
+
+    def take(self, train=None, valid=None, test=None, seed=0):
+        """Returns a data set with a random subset of each split, without replacement.
+
+        For one `seed` a smaller subset is the beginning of a larger one, so a curve over sizes
+        adds examples and never swaps them; what is taken of one split has no influence on the
+        others.
+
+        Args:
+            train: how many training examples to take; None leaves the split as it is.
+            valid: likewise of the validation split.
+            test: likewise of the test split.
+            seed: a non-negative integer.
+
+        Returns:
+            Splits, whose arrays are copies where a number was given.
+
+        Raises:
+            TypeError: if a number is not an integer.
+            ValueError: if a number is below 1 or above what there is.
+        """
+        seed = seeds.checked_seed(seed)
+        chosen = {}
+        for stream, (split_name, count) in enumerate(
+            zip(SPLIT_NAMES, (train, valid, test), strict=True)
+        ):
+            if count is None:
+                continue
+            split = getattr(self, split_name)
+            count = _checks.positive_integer(f"`{split_name}`", count)
+            if count > len(split):
+                raise _checks.invalid(
+                    f"`{split_name}`",
+                    f"at most {len(split)}, the {split_name} examples of {self.name}",
+                    count,
+                )
+            rows = seeds.generator(seed, "take", stream).permutation(len(split))[:count]
+            chosen[split_name] = Split(split.x[rows], split.y[rows])
+        return dataclasses.replace(self, **chosen)
+
+    def stacked(self):
+        """Returns the splits end to end, for what numbers all examples in one sequence.
+
+        Returns:
+            A tuple (x, y, slices): x of shape (n, ...) and y of shape (n,) hold train, valid and
+            test in that order, copied; `slices` maps each of "train", "valid" and "test" to its
+            slice of them.
+        """
+        parts = [getattr(self, split_name) for split_name in SPLIT_NAMES]
+        ends = np.cumsum([0, *map(len, parts)]).tolist()
+        slices = dict(zip(SPLIT_NAMES, map(slice, ends[:-1], ends[1:]), strict=True))
+        x = np.concatenate([part.x for part in parts])
+        y = np.concatenate([part.y for part in parts])
+        return x, y, slices

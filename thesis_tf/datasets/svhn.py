@@ -1,0 +1,64 @@
+"""SVHN's cropped digits: from the two MATLAB files of its authors, or from tfds."""
+
+import importlib.util
+
+import numpy as np
+
+from thesis_tf import _checks
+from thesis_tf.datasets import class_names, tfds
+from thesis_tf.datasets.assemble import Source
+
+
+def read(data_dir):
+    """Reads train_32x32.mat and test_32x32.mat in `data_dir`, else tfds' `svhn_cropped`.
+
+    The files number the digit 0 as class 10; here it is class 0.
+
+    Raises:
+        FileNotFoundError: if only one of the files is there, or neither and tfds can't help.
+        ValueError: if a file isn't what SVHN's authors publish.
+    """
+    shown = data_dir or "DATA_DIR"
+    files = {split: f"{split}_32x32.mat" for split in ("train", "test")}
+    advice = (
+        f"Put {' and '.join(files.values())} of SVHN's format 2 (cropped digits) in {shown} "
+        "and pass this folder as `data_dir`."
+    )
+    found = [file for file in files.values() if data_dir and (data_dir / file).is_file()]
+    if len(found) == len(files):
+        pairs = {split: _read_mat(data_dir / file) for split, file in files.items()}
+        return Source(**pairs, class_names=class_names.DIGITS)
+    if found:
+        raise _checks.invalid(
+            f"SVHN in {shown}", "both files", f"{found[0]} alone", advice, FileNotFoundError
+        )
+    if importlib.util.find_spec("tensorflow_datasets") is None:
+        raise _checks.invalid(
+            "SVHN", "in `data_dir`", f"{shown} without its files", advice, FileNotFoundError
+        )
+    try:
+        source = tfds.read("svhn_cropped", data_dir)
+    except OSError as error:
+        raise FileNotFoundError(f"{error} {advice}") from error
+    return Source(source.train, test=source.test, class_names=class_names.DIGITS)
+
+
+def _read_mat(path):
+    """Returns x, uint8 of shape (n, 32, 32, 3), and y of shape (n,)."""
+    import scipy.io
+
+    try:
+        arrays = scipy.io.loadmat(path, variable_names=("X", "y"))
+    except Exception as error:  # SciPy raises six kinds of them, as the bytes happen to fall.
+        raise ValueError(f"{path} cannot be read as a MATLAB file: {error}") from error
+    missing = {"X", "y"} - set(arrays)
+    if missing:
+        raise _checks.invalid(str(path), "a file with X and y", f"no {', '.join(sorted(missing))}")
+    x, y = arrays["X"], arrays["y"].reshape(-1)
+    if x.ndim != 4 or x.shape[:3] != (32, 32, 3) or x.dtype != np.uint8:
+        raise _checks.invalid(
+            f"X in {path}", "uint8 of shape (32, 32, 3, n)", f"{x.dtype} of shape {x.shape}"
+        )
+    if y.dtype.kind not in "iu" or y.min(initial=1) < 1 or y.max(initial=1) > 10:
+        raise _checks.invalid(f"y in {path}", "integers from 1 to 10", f"{y.dtype} such as {y[:3]}")
+    return np.ascontiguousarray(np.moveaxis(x, 3, 0)), y % 10

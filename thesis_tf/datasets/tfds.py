@@ -1,0 +1,122 @@
+"""Image classification data sets of TensorFlow Datasets, an optional dependency."""
+
+import numpy as np
+
+from thesis_tf import _checks
+from thesis_tf.datasets.assemble import Source
+
+# TensorFlow Datasets' names of a split, after ours.
+SPLITS = {"train": ("train",), "valid": ("validation", "valid", "val"), "test": ("test",)}
+
+
+def read(name, data_dir, image_size=None):
+    """Reads a data set of TensorFlow Datasets, and downloads and prepares it if need be.
+
+    It must have a pair of supervised keys, or features called `image` and `label`: the first an
+    image or an array of numbers, the second a class label. With `image_size` images are resized
+    bilinearly; without it they must all have one size.
+
+    Args:
+        name: as `tfds.builder` takes it: "name", "name/config" or "name:1.0.0".
+        data_dir: where it is or will be prepared; None for tfds' own folder.
+        image_size: (height, width) or None.
+
+    Raises:
+        ImportError: if tensorflow_datasets is not installed.
+        OSError: if the data set can't be downloaded or prepared.
+        ValueError: if there is no such data set, or if it has no images and labels of this kind.
+    """
+    try:
+        import tensorflow_datasets as tfds
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"tfds:{name} needs tensorflow_datasets: pip install 'thesis_tf[tfds]'."
+        ) from error
+
+    builder = _builder(tfds, name, data_dir)
+    keys = _check_features(tfds, name, builder.info, image_size)
+    try:
+        builder.download_and_prepare()
+    except Exception as error:  # The downloader and each data set's own code raise what they like.
+        raise OSError(f"tfds:{name} could not be downloaded or prepared: {error}.") from error
+    there = builder.info.splits
+    if "train" not in there:
+        raise _checks.invalid(
+            f"tfds:{name}", "a data set with a split `train`", ", ".join(there) or "no splits"
+        )
+    found = {
+        split: next((their for their in theirs if their in there), None)
+        for split, theirs in SPLITS.items()
+    }
+    pairs = {
+        split: _read_split(builder, theirs, keys, image_size)
+        for split, theirs in found.items()
+        if theirs
+    }
+    label = builder.info.features[keys[1]]
+    return Source(**pairs, class_names=label.names if label.num_classes else None)
+
+
+def _builder(tfds, name, data_dir):
+    try:
+        return tfds.builder(name, data_dir=data_dir)
+    except tfds.core.DatasetNotFoundError as error:
+        options = tfds.list_builders(with_community_datasets=False)
+        raise _checks.invalid(
+            f"tfds:{name}",
+            "a data set that tensorflow_datasets has",
+            repr(name),
+            _checks.nearest(name, options),
+        ) from error
+    except Exception as error:  # A wrong version is an AssertionError, a wrong config another.
+        raise ValueError(f"tfds:{name} is no data set of tensorflow_datasets: {error}") from error
+
+
+def _check_features(tfds, name, info, image_size):
+    """Returns the names of the features that are x and y, if they can be."""
+    features, keys = info.features, info.supervised_keys
+    if not (isinstance(keys, tuple) and [type(key) for key in keys] == [str, str]):
+        keys = ("image", "label")  # Supervised keys may also be nested, or three.
+    expected = "a data set of `image` and `label`, or with a pair of supervised keys"
+    if not all(key in features for key in keys):
+        raise _checks.invalid(f"tfds:{name}", expected, f"the features {', '.join(features)}")
+    x, y = (features[key] for key in keys)
+    if not isinstance(y, tfds.features.ClassLabel):
+        raise _checks.invalid(f"`{keys[1]}` of tfds:{name}", "a ClassLabel", repr(y))
+    if not isinstance(x, tfds.features.Image | tfds.features.Tensor) or x.np_dtype in (str, object):
+        raise _checks.invalid(f"`{keys[0]}` of tfds:{name}", "images or numbers", repr(x))
+    if image_size and not isinstance(x, tfds.features.Image):
+        raise _checks.invalid(
+            "`image_size`", f"None, as `{keys[0]}` of tfds:{name} is no image", image_size
+        )
+    if None in (x.shape[2:] if image_size else x.shape):
+        raise _checks.invalid(
+            f"`{keys[0]}` of tfds:{name}",
+            "of one shape",
+            f"shape {x.shape}",
+            "Give `image_size`, and the images are resized to it." if image_size is None else None,
+        )
+    return keys
+
+
+def _read_split(builder, split, keys, image_size):
+    """Returns x of shape (n, ...) and y of shape (n,), in the order of the files."""
+    import tensorflow as tf
+
+    def example(features):
+        x, y = features[keys[0]], features[keys[1]]
+        if image_size is not None:
+            # tf.image.resize yields float32; `rint` below is the nearest value of the dtype.
+            x = tf.image.resize(x, image_size)
+        return x, y
+
+    dataset = builder.as_dataset(split=split, shuffle_files=False)
+    dataset = dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE)
+    size = builder.info.splits[split].num_examples
+    dtype = builder.info.features[keys[0]].np_dtype
+    x = np.empty((size, *dataset.element_spec[0].shape), dtype)
+    y = np.empty(size, np.int64)
+    for i, (image, label) in enumerate(dataset.as_numpy_iterator()):
+        x[i] = np.rint(image) if image.dtype != dtype else image
+        y[i] = label
+    return x, y

@@ -1,0 +1,460 @@
+"""Pictures of probes: error against depth, and the network coloured by its probes' errors.
+
+These are the figures of chapter 9. The functions take plain numbers and names and write a file;
+they use matplotlib's objects, never pyplot, so they need no display and may run in threads.
+"""
+
+import contextlib
+import math
+import pathlib
+import re
+import threading
+import xml.etree.ElementTree as ElementTree
+from typing import NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib import colors, figure, patches, textpath
+from matplotlib.font_manager import FontProperties
+from matplotlib.path import Path
+
+from thesis_tf import _checks, _files
+from thesis_tf.probes import layout
+
+_SUFFIXES = (".png", ".svg", ".pdf")
+_DPI = 150
+_FONT = "DejaVu Sans"  # comes with matplotlib, so a picture is the same everywhere
+_INK, _SOFT, _LINE, _GRID = "#24292f", "#57606a", "#a3abb4", "#e6e8eb"
+_VALUE_SIZE, _NAME_SIZE, _NOTE_SIZE = 6.4, 6.0, 7.0
+_MARGIN = 16
+
+# Good to bad: the hue goes from blue through green and yellow to red and never turns back.
+_SCALE = colors.LinearSegmentedColormap.from_list(
+    "probe_error", ["#2b62b5", "#2a9aa8", "#4fae62", "#b5c94a", "#f2b33d", "#e8743a", "#cf2f2a"]
+)
+_UNMEASURED = "#d5d7da"
+
+# Okabe and Ito's colours, which stay apart for colour-blind readers; the markers do in print.
+_SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#4d4d4d")
+_MARKERS = "osD^vPX"
+
+
+class Mark(NamedTuple):
+    """What a probe measured at one tap.
+
+    Attributes:
+        value: the error, or None or NaN where nothing was measured.
+        tooltip: text for a reader who points at the tap in an SVG, besides its name and value.
+    """
+
+    value: float | None
+    tooltip: str = ""
+
+
+def error_color(value, value_range):
+    """Returns the colour of a value as "#rrggbb": blue and green are good, red is bad.
+
+    Args:
+        value: a number, or None or NaN for a tap that was not measured, which is grey.
+        value_range: (good, bad), the values at the two ends; beyond them the colour stays.
+    """
+    if _missing(value):
+        return _UNMEASURED
+    good, bad = value_range
+    return colors.to_hex(_SCALE(float(np.clip((value - good) / (bad - good), 0, 1))))
+
+
+def draw_network(panels, edges, path, *, value_range, value_label="test error", title=None):
+    """Draws a network with each tap in the colour of its probe's error (figures 9.5, 9.7, 9.9).
+
+    Depth runs from left to right; a deep network goes on in a further strip below. Each tap that
+    was measured carries its probe behind a diode, since no gradient flows back through it. Names
+    and values without room are left out; an SVG has all of them as tooltips.
+
+    Args:
+        panels: {panel title: {tap: Mark}}; the panels, say checkpoints, stand under one another
+            on one scale. A tap that a panel lacks was not measured there.
+        edges: (parent, child) pairs of taps, a DAG; a tap may also have no edge.
+        path: a file that ends in .png, .svg or .pdf; an older one is replaced.
+        value_range: (good, bad), the values at the ends of the colour scale, say
+            (0, error at chance).
+        value_label: what the values are.
+        title: a heading.
+
+    Raises:
+        ValueError: there is no tap, an edge names an unknown one, the edges form a cycle,
+            `value_range` is not two different finite numbers, or the suffix is another.
+    """
+    path = _suffixed(path)
+    ends = np.asarray(value_range, float)
+    if ends.shape != (2,) or not np.isfinite(ends).all() or ends[0] == ends[1]:
+        expected = "two different finite numbers (good, bad)"
+        raise _checks.invalid("`value_range`", expected, repr(value_range))
+    panels = {str(name): marks for name, marks in panels.items()}
+    taps = _merged(panels.values())
+    if not taps:
+        raise _checks.invalid("`panels`", "marks of at least one tap", repr(panels))
+    page = layout.Page(layout.arrange(taps, edges), _labels(taps), len(panels))
+
+    head = 40 if title else 22
+    step = page.height + (28 if any(panels) else 14)
+    # The header's two sides and the title stay apart on a narrow page too.
+    least = 425 + _text_width(value_label, _NOTE_SIZE), 1.2 * _text_width(title or "", 10.5) + 32
+    width, height = max(page.width + 2 * _MARGIN, *least), head + step * len(panels) + 10
+    sheet = figure.Figure(figsize=(width / 72, height / 72), facecolor="white")
+    axes = sheet.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
+    axes.set_axis_off()
+    marks = {name: {tap: panels[name].get(tap, Mark(None)) for tap in taps} for name in panels}
+    gaps = any(_missing(mark.value) for panel in marks.values() for mark in panel.values())
+    _draw_header(axes, width, title, value_label, ends, gaps)
+    tooltips = {}
+    for number, (name, panel) in enumerate(marks.items()):
+        top = head + (number + 1) * step - page.height
+        _text(axes, _MARGIN, top - 12, name, 8.5, ha="left", weight="bold")
+        _draw_edges(axes, page, top)
+        for index, (tap, mark) in enumerate(panel.items()):
+            gid = f"tap-{number}-{index}"
+            _draw_tap(axes, page, top, tap, mark, error_color(mark.value, ends), gid)
+            shown = "not measured" if _missing(mark.value) else f"{value_label} {mark.value:.4g}"
+            tooltips[gid] = "\n".join(filter(None, [tap, shown, mark.tooltip]))
+        measured = [page.places[tap] for tap in taps if not _missing(panel[tap].value)]
+        feet = [(x + _MARGIN, y + top - page.half) for x, y in measured]
+        axes.add_patch(_probes(feet, page.scale))
+    _save(sheet, path, tooltips)
+
+
+def draw_curve(
+    series,
+    path,
+    *,
+    ylabel="test error",
+    reference=None,
+    reference_label="the model's own error",
+    chance=None,
+    title=None,
+):
+    """Draws the probes' errors against depth, one line a series (figure 9.4b).
+
+    Args:
+        series: {label: [(tap, error, standard error or None), ...]} in depth order. An error of
+            None or NaN leaves a gap; a series may lack taps that others have.
+        path: a file that ends in .png, .svg or .pdf; an older one is replaced.
+        ylabel: what the errors are.
+        reference: a value to draw as a dashed line, say the error of the model itself.
+        reference_label: what the legend calls it.
+        chance: the value at chance, drawn as a dotted line.
+        title: a heading.
+
+    Raises:
+        ValueError: there is no series, one has no point or a tap twice, or the suffix is another.
+    """
+    path = _suffixed(path)
+    series = {str(label): list(points) for label, points in series.items()}
+    if not series:
+        raise _checks.invalid("`series`", "at least one series", "none")
+    names = {label: [name for name, _, _ in points] for label, points in series.items()}
+    for label, taps in names.items():
+        if not taps:
+            raise _checks.invalid(f"`series[{label!r}]`", "at least one point", "none")
+        if repeated := [tap for tap in taps if taps.count(tap) > 1]:
+            raise _checks.invalid(f"`series[{label!r}]`", "each tap once", f"{repeated[0]!r} twice")
+    taps = _merged(names.values())
+    width = float(np.clip(1.6 + 0.42 * len(taps), 5.2, 11))
+    sheet = figure.Figure(figsize=(width, 4), facecolor="white", layout="constrained")
+    sheet.get_layout_engine().set(w_pad=0.12, h_pad=0.07)
+    axes = sheet.add_subplot()
+    _style_axes(axes, taps, 72 * (width - 1))
+    at = {tap: place for place, tap in enumerate(taps)}
+    for number, points in enumerate(series.values()):
+        _draw_series(axes, number, len(series), points, at)
+    legend = list(series)
+    for value, name, color, dashes in (
+        (reference, reference_label, _INK, (5, 3)),
+        (chance, "chance", _SOFT, (1, 2)),
+    ):
+        if value is not None:
+            axes.axhline(value, color=color, lw=1, ls=(0, dashes), label="line")
+            legend.append(name)
+    errors = [error for points in series.values() for _, error, _ in points]
+    if min((error for error in errors if not _missing(error)), default=0) >= 0:
+        axes.set_ylim(bottom=0)
+    style = {"family": _FONT, "color": _INK, "parse_math": False}
+    axes.set_ylabel(_clean(ylabel), fontsize=8.5, **style)
+    axes.set_xlabel("tap, in order of depth", fontsize=8.5, **style)
+    if title:
+        text = {"fontsize": 10.5, "weight": "bold", "ha": "left", "wrap": True}
+        sheet.suptitle(_clean(title), x=0.015, **text, **style)
+    _add_legend(axes, legend, 72 * width - 60)
+    _save(sheet, path, {})
+
+
+def _labels(taps):
+    """Returns {tap: [(lines of its name, their width), ...]}: in one line and, maybe, in two."""
+    found = {}
+    for tap in taps:
+        name = _shortened(tap)
+        forms = [[name]]
+        breaks = [match.end() for match in re.finditer(r"[\W_]+", name[:-1])]
+        if breaks:
+            middle = min(breaks, key=lambda place: abs(place - len(name) / 2))
+            forms.append([name[:middle], name[middle:]])
+        found[tap] = [
+            (lines, max(_text_width(line, _NAME_SIZE) for line in lines)) for lines in forms
+        ]
+    return found
+
+
+def _draw_header(axes, width, title, value_label, value_range, gaps):
+    y = _MARGIN
+    if title:
+        _text(axes, _MARGIN, y, title, 10.5, ha="left", weight="bold")
+        y += 18
+    axes.add_patch(_probes([(_MARGIN + 4, y + 6)], 1))
+    note = "linear probe: no gradient flows back"
+    _text(axes, _MARGIN + 12, y, note, _NOTE_SIZE, _SOFT, ha="left")
+    if gaps:
+        x = _MARGIN + 28 + _text_width(note, _NOTE_SIZE)
+        axes.add_patch(_box(x, y, 4, _UNMEASURED))
+        _text(axes, x + 8, y, "not measured", _NOTE_SIZE, _SOFT, ha="left")
+    # From right to left: the bad end's value, the bar, the good end's, and what they are.
+    x, length, steps = width - _MARGIN, 110, 110
+    good, bad = (f"{end:.3g}" for end in value_range)
+    _text(axes, x, y, bad, _NOTE_SIZE, ha="right")
+    x -= _text_width(bad, _NOTE_SIZE) + 4 + length
+    for step in range(steps):
+        # Each colour reaches under the next, so that no viewer shows seams.
+        place = (x + length * step / steps, y - 3.5)
+        extent = min(2, steps - step) * length / steps
+        color = _SCALE((step + 0.5) / steps)
+        axes.add_patch(patches.Rectangle(place, extent, 7, fc=color, lw=0))
+    _text(axes, x - 4, y, good, _NOTE_SIZE, ha="right")
+    x -= _text_width(good, _NOTE_SIZE) + 12
+    _text(axes, x, y, value_label, _NOTE_SIZE, ha="right")
+
+
+def _draw_edges(axes, page, top):
+    parts = [Path(np.add(path.vertices, (_MARGIN, top)), path.codes) for path in page.strokes()]
+    if parts:
+        path = Path.make_compound_path(*parts)
+        axes.add_patch(patches.PathPatch(path, fc="none", ec=_LINE, lw=0.9, zorder=1))
+
+
+def _draw_tap(axes, page, top, tap, mark, color, gid):
+    x, y = np.add(page.places[tap], (_MARGIN, top))
+    box = _box(x, y, page.half, color)
+    box.set_gid(gid)
+    axes.add_patch(box)
+    if tap in page.valued and not _missing(mark.value):
+        turn = 90 if page.valued[tap] else 0
+        base = y - page.above + 7
+        _text(axes, x, base, _short_number(mark.value), _VALUE_SIZE, va="bottom", rotation=turn)
+    if tap not in page.named:
+        return
+    lines, turned = page.named[tap]
+    foot = y + page.half + 2.5
+    if turned:
+        _text(axes, x, foot, lines[0], _NAME_SIZE, _SOFT, va="top", rotation=90)
+        return
+    for number, line in enumerate(lines):
+        base = foot + 0.76 * _NAME_SIZE + layout.NAME_HEIGHT * number
+        _text(axes, x, base, line, _NAME_SIZE, _SOFT, va="baseline")
+
+
+def _box(x, y, half, color):
+    return patches.FancyBboxPatch(
+        (x - half, y - half),
+        2 * half,
+        2 * half,
+        boxstyle=f"round,pad=0,rounding_size={0.4 * half}",
+        fc=color,
+        ec=_INK if color != _UNMEASURED else _LINE,
+        lw=0.5,
+        zorder=3,
+    )
+
+
+def _probes(places, scale):
+    """Returns diodes that point upwards from the places: a triangle with a bar at its tip."""
+    parts = []
+    for x, y in places:
+        left, right = x - 3 * scale, x + 3 * scale
+        foot, tip, end = (y - scale * rise for rise in (3.2, 8.6, layout.PROBE - 0.7))
+        parts += [
+            Path([(x, y), (x, foot)]),
+            Path([(left, foot), (right, foot), (x, tip), (left, foot)], closed=True),
+            Path([(left, tip), (right, tip)]),
+            Path([(x, tip), (x, end)]),
+        ]
+    path = Path.make_compound_path(*parts) if parts else Path(np.empty((0, 2)))
+    return patches.PathPatch(path, fc="white", ec=_INK, lw=0.65 * scale, zorder=2)
+
+
+def _draw_series(axes, number, count, points, at):
+    points = sorted((at[name], error, spread) for name, error, spread in points)
+    x, error, spread = (np.array(column, float) for column in zip(*points, strict=True))
+    color = _SERIES[number % len(_SERIES)]
+    if count > len(_SERIES):  # more than one can tell apart: show their order instead
+        color = matplotlib.colormaps["viridis"](0.92 * number / (count - 1))
+    crowded = len(at) > 40
+    axes.plot(
+        x,
+        error,
+        color=color,
+        marker=_MARKERS[number % len(_MARKERS)],
+        ms=2 if crowded else 4,
+        lw=1.3,
+        label="series",
+        zorder=3,
+        clip_on=False,
+        gid=f"series-{number}",
+    )
+    known = np.isfinite(error + spread)
+    if crowded and known.any():
+        low, high = error - spread, error + spread
+        axes.fill_between(x, low, high, where=known, color=color, alpha=0.2, lw=0)
+    elif known.any():
+        bars = dict(fmt="none", ecolor=color, elinewidth=1, capsize=2)
+        axes.errorbar(x[known], error[known], spread[known], **bars)
+
+
+def _style_axes(axes, taps, length):
+    """Sets up the axes: the names of as many taps as fit on `length` points, and a light grid."""
+    names = [_shortened(tap) for tap in taps]
+    spacing = length / len(taps)
+    step, text = 1, {"ha": "center"}
+    if max(_text_width(name, 7.5) for name in names) > spacing - 4:
+        angle = 45 if spacing > 13 else 90
+        step = math.ceil(9.5 / spacing)
+        text = {"rotation": angle, "ha": "right", "rotation_mode": "anchor"}
+        text["va"] = "top" if angle == 45 else "center"
+    # The first and the last and, as evenly as can be, what fits between them.
+    shown = np.linspace(0, len(taps) - 1, (len(taps) - 1) // step + 1).round().astype(int)
+    axes.set_xticks(range(len(taps)), minor=True)
+    axes.set_xticks(
+        shown, [names[i] for i in shown], family=_FONT, fontsize=7.5, parse_math=False, **text
+    )
+    axes.set_xlim(-0.6, len(taps) - 0.4)
+    axes.tick_params(which="both", color=_LINE, labelcolor=_INK)
+    axes.tick_params(axis="x", which="minor", length=2)
+    axes.tick_params(axis="y", labelsize=7.5, labelfontfamily=_FONT)
+    axes.locator_params(axis="y", nbins=6)
+    axes.grid(axis="y", color=_GRID, lw=0.7)
+    axes.set_axisbelow(True)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(_LINE)
+
+
+def _add_legend(axes, names, room):
+    """Puts the legend above the axes if it takes two lines at most there, else beside them."""
+    columns = int(room // (max(_text_width(name, 7.5) for name in names) + 40))
+    place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1)}
+    if len(names) <= 2 * columns:
+        rows = math.ceil(len(names) / columns)
+        columns = math.ceil(len(names) / rows)
+        place = {"loc": "lower left", "bbox_to_anchor": (0, 1.01), "ncols": columns}
+    font = FontProperties(family=_FONT, size=7.5)
+    legend = axes.legend(prop=font, labelcolor=_INK, frameon=False, borderaxespad=0, **place)
+    # Set afterwards: matplotlib leaves out what is labelled with a leading underscore.
+    for text, name in zip(legend.get_texts(), names, strict=True):
+        text.set(text=_clean(name), parse_math=False)
+
+
+def _merged(lists):
+    """Returns the names of all lists, each where it follows what it follows in its own list."""
+    order = []
+    for names in lists:
+        place = 0
+        for name in names:
+            if name in order:
+                place = order.index(name) + 1
+            else:
+                order.insert(place, name)
+                place += 1
+    return order
+
+
+def _missing(value):
+    return value is None or math.isnan(value)
+
+
+def _short_number(value):
+    if abs(value) < 0.9995:
+        return f"{value:.3f}".replace("0.", ".", 1)
+    return f"{value:.2f}" if abs(value) < 9.995 else f"{value:.3g}"
+
+
+def _shortened(name, most=28):
+    name = _clean(" ".join(name.split()))
+    return name if len(name) <= most else f"{name[: most // 2]}…{name[1 - most // 2 :]}"
+
+
+def _clean(text):
+    """Replaces what XML cannot hold: control characters and halves of surrogate pairs."""
+    return re.sub("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]", "\ufffd", text)
+
+
+def _text_width(text, size):
+    font = FontProperties(family=_FONT, size=size)
+    return textpath.text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]
+
+
+def _text(axes, x, y, text, size, color=_INK, **rest):
+    style = {"ha": "center", "va": "center", "family": _FONT, "parse_math": False, "zorder": 4}
+    axes.text(x, y, _clean(text), fontsize=size, color=color, **{**style, **rest})
+
+
+def _suffixed(path):
+    path = pathlib.Path(path)
+    if path.suffix.lower() not in _SUFFIXES:
+        expected = f"a file that ends in {', '.join(_SUFFIXES)}"
+        raise _checks.invalid("`path`", expected, repr(str(path)))
+    return path
+
+
+# What matplotlib takes from its global settings alone: text that stays text, the same ids at
+# every run, and fonts that journals accept.
+_SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "thesis_tf", "pdf.fonttype": 42}
+_LOCK = threading.Lock()
+
+
+@contextlib.contextmanager
+def _settings():
+    with _LOCK:
+        before = {key: matplotlib.rcParams[key] for key in _SETTINGS}
+        matplotlib.rcParams.update(_SETTINGS)
+        try:
+            yield
+        finally:
+            matplotlib.rcParams.update(before)
+
+
+def _save(sheet, path, tooltips):
+    kind = path.suffix.lower()[1:]
+    # No date, so that the same numbers give the same file.
+    metadata = {
+        "svg": dict.fromkeys(["Date", "Creator", "Format", "Type"]),
+        "pdf": {"CreationDate": None},
+    }
+    with _files.atomic(path) as partial, _settings():
+        sheet.savefig(partial, format=kind, dpi=_DPI, metadata=metadata.get(kind))
+        if kind == "svg":
+            _add_tooltips(partial, tooltips)
+
+
+def _add_tooltips(path, tooltips):
+    """Gives the SVG elements with these ids a <title>, which browsers show as a tooltip."""
+    svg, xlink = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
+    root = ElementTree.parse(path).getroot()
+    for element in list(root.iter()):
+        # ElementTree's own prefixes are ns0 and ns1 unless one registers others process-wide.
+        element.tag = element.tag.removeprefix(f"{{{svg}}}")
+        element.attrib = {
+            key.replace(f"{{{xlink}}}", "xlink:"): value for key, value in element.attrib.items()
+        }
+        if element.get("id") in tooltips:
+            tooltip = ElementTree.Element("title")
+            tooltip.text = _clean(tooltips[element.get("id")])
+            element.insert(0, tooltip)
+    root.attrib = {"xmlns": svg, "xmlns:xlink": xlink, **root.attrib}
+    ElementTree.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)

@@ -1,0 +1,212 @@
+"""One pass of a model over a data set, writing the features of all taps to a store."""
+
+import dataclasses
+import pathlib
+import shutil
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tqdm
+
+from thesis_tf import _checks, _fingerprint
+from thesis_tf._streaming import Stream
+from thesis_tf.probes.reductions import Reduction
+from thesis_tf.probes.store import Column, FeatureStore, ShardWriter, shard_name
+from thesis_tf.probes.taps import forward, trace
+
+FLUSH_EVERY = 512  # examples; what a kill can cost
+
+
+def extract(
+    model,
+    x,
+    store_dir,
+    taps=None,
+    reduction="mean",
+    batch_size=32,
+    *,
+    seed=0,
+    shard=(1, 1),
+    overwrite=False,
+    progress=True,
+):
+    """Runs `model` once over `x` and stores the reduced activations of all taps.
+
+    The model runs at inference and statelessly: nothing of it changes. Under a
+    `tf.distribute.Strategy` each batch is divided among its replicas. A call that was killed goes
+    on from its last durable example when it is made again, and one that was complete returns at
+    once, after its checksums are verified.
+
+    Args:
+        model: a Keras model.
+        x: an array (N, ...), a structure of arrays, or a finite batched `tf.data.Dataset` of
+            inputs or (inputs, labels) pairs in a fixed order.
+        store_dir: the folder for the store.
+        taps: what `thesis_tf.probes.taps` selects by; None for every tap.
+        reduction: "mean", "subset:1000", "projection:1000", "flatten", "last", "time_mean", or a
+            `Reduction`.
+        batch_size: examples a forward pass.
+        seed: what random subsets and projections are drawn from.
+        shard: (i, n) with 1 <= i <= n, to extract only the i-th of n parts of arrays; several
+            machines may write the shards of one store into one shared folder.
+        overwrite: whether features of another model or data set in `store_dir` may be replaced.
+        progress: whether to show a progress bar on a terminal.
+
+    Returns:
+        The `FeatureStore`; None as long as other shards of it are missing.
+
+    Raises:
+        ValueError: no tap matches, a feature is not finite (says which tap and example), the
+            inputs don't suit the model, or the folder holds another store.
+    """
+    index, shards = shard
+    if not 1 <= index <= shards:
+        raise _checks.invalid("`shard`", "(i, n) with 1 <= i <= n", shard)
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    stream = Stream(x, -(-batch_size // replicas) * replicas)
+    first, stop = 0, stream.examples
+    if shards > 1:
+        if stop is None:
+            raise _checks.invalid("`x`", "arrays when `shard` is given", "a tf.data.Dataset")
+        first, stop = stop * (index - 1) // shards, stop * index // shards
+    plan = trace(model, stream.spec)
+    reduction = Reduction.parse(reduction, seed)
+    columns = _columns(plan, plan.select("*" if taps is None else taps), reduction)
+    names = [column.tap.name for column in columns if not column.prediction]
+    header = {
+        "format": 1,
+        "model": _fingerprint.of_model(model),
+        "data": stream.fingerprint(),
+        "examples": None if stop is None else stop - first,
+        "reduction": dataclasses.asdict(reduction),
+        "edges": [list(pair) for pair in plan.edges(names)],
+    }
+    store_dir = pathlib.Path(store_dir)
+    folder = store_dir / shard_name(index - 1, shards)
+    _make_room(store_dir, folder, shards, overwrite)
+    with ShardWriter(folder, header, columns) as writer:
+        if not writer.complete:
+            step = _step(model, columns, reduction)
+            with tqdm.tqdm(
+                total=header["examples"],
+                initial=writer.done,
+                unit=" examples",
+                desc="features",
+                disable=None if progress else True,
+            ) as bar:
+                _run(step, stream, first, stop, writer, columns, bar)
+    if shards > 1 and not FeatureStore.is_complete(store_dir):
+        return None
+    return FeatureStore(store_dir, verify=shards > 1)
+
+
+def _columns(plan, taps, reduction):
+    """The store's columns: the taps' features, then the model's own predictions."""
+    # The predictions give the model's own error, which the probes' are compared with.
+    outputs = [tap for tap in plan.outputs if len(tap.shape) == 2]
+    return [
+        Column(
+            tap=tap,
+            features=tap.shape[1] if prediction else reduction.features(tap),
+            dtype="float64" if tap.dtype == "float64" else "float32",
+            file=f"{number:03d}.npy",
+            prediction=prediction,
+        )
+        for number, (tap, prediction) in enumerate(
+            [(tap, False) for tap in taps] + [(tap, True) for tap in outputs]
+        )
+    ]
+
+
+def _make_room(store_dir, folder, shards, overwrite):
+    """Refuses, or with `overwrite` removes, what another extraction left in the folder."""
+    if overwrite and folder.exists():
+        shutil.rmtree(folder)
+    for other in FeatureStore.shards(store_dir):
+        if other.name.endswith(f"-of-{shards:05d}"):
+            continue
+        if not overwrite:
+            raise ValueError(
+                f"{store_dir} holds shard {other.name}, which is not one of {shards}. Use another"
+                " folder, or overwrite=True."
+            )
+        shutil.rmtree(other)
+
+
+def _step(model, columns, reduction):
+    """Returns a function from a batch of NumPy arrays to a list of arrays, one a column."""
+    strategy = tf.distribute.get_strategy()
+    run_model = forward(model, [column.tap.name for column in columns])
+
+    @tf.function
+    def on_replica(x):
+        _, activations = run_model(x)
+        batch = tf.shape(keras.tree.flatten(x)[0])[0]
+        features = []
+        for column in columns:
+            tensor = activations[column.tap.name]
+            if column.prediction:
+                values = tf.cast(tensor, column.dtype)
+            else:
+                values = reduction(tensor, column.tap.name)
+            message = f"Tap {column.tap.name!r} does not keep the examples apart on its first axis."
+            with tf.control_dependencies(
+                [tf.debugging.assert_equal(tf.shape(values)[0], batch, message)]
+            ):
+                features.append(tf.identity(values))
+        return features
+
+    def step(batch):
+        size = len(keras.tree.flatten(batch)[0]) // strategy.num_replicas_in_sync
+
+        def part(context):
+            start = context.replica_id_in_sync_group * size
+            return keras.tree.map_structure(
+                lambda array: tf.convert_to_tensor(array[start : start + size]), batch
+            )
+
+        values = strategy.experimental_distribute_values_from_function(part)
+        return [
+            strategy.experimental_local_results(value)
+            for value in strategy.run(on_replica, args=(values,))
+        ]
+
+    return step
+
+
+def _run(step, stream, first, stop, writer, columns, bar):
+    """Feeds the stream through `step` into the writer."""
+    durable, waiting = writer.done, None
+
+    def write():
+        nonlocal durable
+        parts, count = waiting
+        rows = [np.concatenate([piece.numpy() for piece in part])[:count] for part in parts]
+        for column, values in zip(columns, rows, strict=True):
+            _check_finite(column.tap.name, values, first + writer.done)
+        writer.append(rows)
+        bar.update(count)
+        if writer.done - durable >= FLUSH_EVERY:
+            writer.flush()
+            durable = writer.done
+
+    # A batch is written while the device works on the next one.
+    for batch, count in stream.batches(first + writer.done, stop):
+        launched = step(batch)
+        if waiting:
+            write()
+        waiting = (launched, count)
+    if waiting:
+        write()
+    writer.finish()
+
+
+def _check_finite(name, values, first):
+    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if len(bad):
+        raise ValueError(
+            f"Tap {name!r} is not finite for example {first + bad[0]}"
+            f" ({len(bad)} of {len(values)} in its batch). Look for NaN in the inputs first, then"
+            " for overflow in the layers above this tap."
+        )

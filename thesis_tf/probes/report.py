@@ -1,0 +1,350 @@
+"""What probes found: tables, pictures, and the probes themselves."""
+
+import csv
+import dataclasses
+import io
+import pathlib
+
+import numpy as np
+
+from thesis_tf import _checks, _files
+from thesis_tf.probes import drawing
+from thesis_tf.probes.measures import Measures
+from thesis_tf.probes.reductions import Reduction
+from thesis_tf.probes.softmax_regression import Solution
+from thesis_tf.probes.taps import Tap
+
+FORMATS = ("console", "csv", "json", "markdown")
+KINDS = ("curve", "network")
+
+
+@dataclasses.dataclass(frozen=True)
+class Probe:
+    """One fitted probe.
+
+    Attributes:
+        tap: where it is attached.
+        labels: the name of the labels that it predicts.
+        classes: the number of classes.
+        solution: its weights, penalty and certificate. A probe that was trained live has no
+            certificate: its gap is infinite.
+        measures: a dict from split to `Measures`.
+        control: the same for a probe on shuffled labels, or None.
+    """
+
+    tap: Tap
+    labels: str
+    classes: int
+    solution: Solution
+    measures: dict
+    control: dict | None = None
+
+    @property
+    def split(self):
+        """The split that stands for unseen examples: test, or else valid, or else train."""
+        return next(name for name in ("test", "valid", "train") if name in self.measures)
+
+    @property
+    def error(self):
+        """The error on unseen examples."""
+        return self.measures[self.split].error
+
+    @property
+    def selectivity(self):
+        """How much larger the error on shuffled labels is; None without a control."""
+        return None if self.control is None else self.control[self.split].error - self.error
+
+
+@dataclasses.dataclass(frozen=True)
+class ProbeReport:
+    """All probes of one model on one data set.
+
+    Attributes:
+        probes: `Probe`s in the order of computation.
+        own: a dict from label name to a dict from the model's outputs with as many classes to
+            their `Measures` by split: the model's own error.
+        chance: a dict from label name to the error of always naming the commonest class.
+        edges: the data flow among the taps.
+        reduction: the `Reduction`.
+        class_names: names of the classes, or ().
+        model: the hash of the model.
+        data: the hash of the data.
+    """
+
+    probes: tuple
+    own: dict
+    chance: dict
+    edges: tuple
+    reduction: Reduction
+    class_names: tuple = ()
+    model: str = ""
+    data: str = ""
+
+    @property
+    def label_names(self):
+        """The names of the label sets, in order."""
+        return list(dict.fromkeys(probe.labels for probe in self.probes))
+
+    def probe(self, tap, labels=None):
+        """Returns the probe at the tap of that name (for the first label set by default)."""
+        labels = self.label_names[0] if labels is None else labels
+        for probe in self.probes:
+            if (probe.tap.name, probe.labels) == (tap, labels):
+                return probe
+        names = [probe.tap.name for probe in self.probes if probe.labels == labels]
+        raise KeyError(f"No probe of {labels!r} at {tap!r}. {_checks.nearest(tap, names)}")
+
+    def table(self, format="console"):
+        """Returns the results as text: "console", "csv", "json" or "markdown"."""
+        _checks.one_of("`format`", format, FORMATS)
+        if format == "json":
+            return _files.to_json(self.to_json())
+        rows = [_header(self), *(_row(self, probe) for probe in self.probes)]
+        own = [_own_row(self, *key) for key in self._own_keys()]
+        if format == "csv":
+            text = io.StringIO()
+            csv.writer(text, lineterminator="\n").writerows(rows + own)
+            return text.getvalue()
+        cells = [[_cell(value) for value in row] for row in rows + own]
+        widths = [max(len(row[i]) for row in cells) for i in range(len(rows[0]))]
+        aligned = [
+            [
+                c.ljust(w) if i == 0 else c.rjust(w)
+                for i, (c, w) in enumerate(zip(row, widths, strict=True))
+            ]
+            for row in cells
+        ]
+        if format == "console":
+            lines = ["  ".join(row).rstrip() for row in aligned]
+            return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]]) + "\n"
+        rule = [
+            ("-" if i == 0 else "-") * (w - 1) + ("-" if i == 0 else ":")
+            for i, w in enumerate(widths)
+        ]
+        return (
+            "\n".join("| " + " | ".join(row) + " |" for row in [aligned[0], rule, *aligned[1:]])
+            + "\n"
+        )
+
+    def draw(self, path, kind="curve", labels=None):
+        """Draws the probes' errors to a .png, .svg or .pdf file.
+
+        Args:
+            path: the file.
+            kind: "curve", the error against depth with the model's own as a line (figure 9.4b),
+                or "network", each tap coloured by its error, red for bad and green or blue for
+                good (figure 9.5).
+            labels: the label set; None draws all in a curve and the first in a network.
+        """
+        _checks.one_of("`kind`", kind, KINDS)
+        if kind == "network":
+            draw_networks({"": self}, path, labels)
+            return
+        names = self.label_names if labels is None else [labels]
+        draw_curves({name if len(names) > 1 else "": (self, name) for name in names}, path)
+
+    def save(self, folder):
+        """Writes report.json, .csv and .md, the probes' weights, and both pictures.
+
+        `load` reads the folder again.
+
+        Args:
+            folder: made if it is not there; files of an older report are replaced.
+        """
+        folder = pathlib.Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        arrays = {}
+        for number, probe in enumerate(self.probes):
+            arrays[f"weights_{number}"] = probe.solution.weights
+            arrays[f"bias_{number}"] = probe.solution.bias
+        with _files.atomic(folder / "probes.npz") as partial:
+            np.savez(partial, **arrays)
+        _files.write_text(folder / "report.csv", self.table("csv"))
+        _files.write_text(folder / "report.md", self.table("markdown"))
+        for kind in KINDS:
+            for suffix in ("png", "svg"):
+                self.draw(folder / f"{kind}.{suffix}", kind)
+        _files.write_json(folder / "report.json", self.to_json())
+
+    def to_json(self):
+        """Everything but the probes' weights, as plain values."""
+        value = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        value["reduction"] = dataclasses.asdict(self.reduction)
+        value["own"] = {
+            labels: {
+                output: {split: dataclasses.asdict(m) for split, m in measures.items()}
+                for output, measures in outputs.items()
+            }
+            for labels, outputs in self.own.items()
+        }
+        value["probes"] = []
+        for probe in self.probes:
+            entry = dataclasses.asdict(dataclasses.replace(probe, solution=None))
+            solution = {
+                field.name: getattr(probe.solution, field.name)
+                for field in dataclasses.fields(Solution)
+                if field.name not in ("weights", "bias")
+            }
+            value["probes"].append({**entry, "solution": solution})
+        return value
+
+    @classmethod
+    def load(cls, folder):
+        """Reads what `save` wrote."""
+        folder = pathlib.Path(folder)
+        value = _files.read_json(folder / "report.json")
+        probes = []
+        with np.load(folder / "probes.npz", allow_pickle=False) as arrays:
+            for number, entry in enumerate(value["probes"]):
+                solution = Solution(
+                    arrays[f"weights_{number}"], arrays[f"bias_{number}"], **entry["solution"]
+                )
+                tap = Tap(**{**entry["tap"], "shape": tuple(entry["tap"]["shape"])})
+                control = entry["control"] and _measures(entry["control"])
+                probes.append(
+                    Probe(
+                        tap,
+                        entry["labels"],
+                        entry["classes"],
+                        solution,
+                        _measures(entry["measures"]),
+                        control,
+                    )
+                )
+        own = {
+            labels: {output: _measures(measures) for output, measures in outputs.items()}
+            for labels, outputs in value["own"].items()
+        }
+        return cls(
+            **{
+                **value,
+                "probes": tuple(probes),
+                "own": own,
+                "edges": tuple(tuple(pair) for pair in value["edges"]),
+                "reduction": Reduction(**value["reduction"]),
+                "class_names": tuple(value["class_names"]),
+            }
+        )
+
+    def _own_keys(self):
+        return [(labels, output) for labels, own in self.own.items() for output in own]
+
+
+def draw_curves(reports, path, ylabel=None, title=None):
+    """Draws the curves of several reports into one picture, e.g. of several checkpoints.
+
+    Args:
+        reports: a dict from the curve's label to a `ProbeReport`, or to (report, label set).
+        path: a .png, .svg or .pdf file.
+        ylabel: the axis' label; None names the split.
+        title: the picture's title.
+    """
+    series, reference, chance, split = {}, None, None, "test"
+    for label, entry in reports.items():
+        report, labels = entry if isinstance(entry, tuple) else (entry, entry.label_names[0])
+        probes = [probe for probe in report.probes if probe.labels == labels]
+        split = probes[0].split
+        series[label] = [
+            (probe.tap.name, probe.error, probe.measures[split].standard_error) for probe in probes
+        ]
+        chance = report.chance[labels]
+        for measures in report.own.get(labels, {}).values():
+            if len(reports) == 1:
+                reference = measures[split].error if reference is None else reference
+    drawing.draw_curve(
+        series,
+        path,
+        ylabel=ylabel or f"{split} error",
+        reference=reference,
+        chance=chance,
+        title=title,
+    )
+
+
+def draw_networks(reports, path, labels=None, title=None):
+    """Draws the coloured networks of several reports under one another (figure 9.9).
+
+    Args:
+        reports: a dict from the panel's title to a `ProbeReport` of the same network.
+        path: a .png, .svg or .pdf file.
+        labels: the label set; None takes the first.
+        title: the picture's title.
+    """
+    panels, edges, chance, split = {}, (), 0.0, "test"
+    for panel, report in reports.items():
+        name = report.label_names[0] if labels is None else labels
+        probes = [probe for probe in report.probes if probe.labels == name]
+        split = probes[0].split
+        panels[panel] = {
+            probe.tap.name: drawing.Mark(probe.error, _tooltip(probe)) for probe in probes
+        }
+        edges = edges or report.edges
+        chance = max(chance, report.chance[name])
+    drawing.draw_network(
+        panels, edges, path, value_label=f"{split} error", value_range=(0, chance), title=title
+    )
+
+
+def _tooltip(probe):
+    lines = [f"{probe.tap.kind} {_shape(probe.tap.shape)}, {len(probe.solution.weights)} features"]
+    for split, m in probe.measures.items():
+        lines.append(
+            f"{split}: error {m.error:.4f} ± {m.standard_error:.4f}, {m.cross_entropy:.4f} nats"
+        )
+    if probe.selectivity is not None:
+        lines.append(f"selectivity {probe.selectivity:.4f}")
+    return "\n".join(lines)
+
+
+def _shape(shape):
+    return " x ".join("?" if n is None else str(n) for n in shape[1:])
+
+
+def _splits(report):
+    return list(report.probes[0].measures)
+
+
+def _several(report):
+    return len(report.label_names) > 1
+
+
+def _header(report):
+    top5 = any(p.measures[p.split].top5_error is not None for p in report.probes)
+    header = ["tap", *(["labels"] if _several(report) else []), "features", "penalty"]
+    header += [f"{split} error" for split in _splits(report)]
+    header += ["±", *(["top-5"] if top5 else []), "nats", "gap", "steps"]
+    return header + (["selectivity"] if report.probes[0].control else [])
+
+
+def _row(report, probe):
+    unseen = probe.measures[probe.split]
+    row = [probe.tap.name, *([probe.labels] if _several(report) else [])]
+    row += [len(probe.solution.weights), float(f"{probe.solution.penalty:.3g}")]
+    row += [m.error for m in probe.measures.values()]
+    row += [unseen.standard_error]
+    row += [unseen.top5_error] if "top-5" in _header(report) else []
+    row += [unseen.cross_entropy, probe.solution.gap, probe.solution.steps]
+    return row + ([probe.selectivity] if report.probes[0].control else [])
+
+
+def _own_row(report, labels, output):
+    measures = report.own[labels][output]
+    unseen = measures[report.probes[0].split]
+    row = [f"the model's own {output}", *([labels] if _several(report) else []), None, None]
+    row += [measures[split].error for split in _splits(report)]
+    row += [unseen.standard_error]
+    row += [unseen.top5_error] if "top-5" in _header(report) else []
+    row += [unseen.cross_entropy, None, None]
+    return row + ([None] if report.probes[0].control else [])
+
+
+def _cell(value):
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4f}" if abs(value) >= 1e-3 or value == 0 else f"{value:.1e}"
+    return str(value)
+
+
+def _measures(splits):
+    return {split: Measures(**values) for split, values in splits.items()}

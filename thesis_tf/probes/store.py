@@ -1,0 +1,405 @@
+"""The feature store: the reduced activations of every tap, one `.npy` file a tap, on disk.
+
+A store is a folder of shards, `00000-of-00001` and so on, each written by one process:
+
+    00000-of-00001/
+        manifest.json       what was measured, of which model and data, and how far it got
+        000.npy, 001.npy    features (examples, D) of each tap, in the order of the manifest
+
+Features are appended and made durable block by block; the manifest, which is replaced
+atomically, says how many examples are durable and what their checksum is. What a killed process
+left beyond that is cut off when the shard is opened for writing again.
+"""
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import re
+import zlib
+from concurrent import futures
+
+import numpy as np
+
+from thesis_tf import _checks, _files
+from thesis_tf.probes.reductions import Reduction
+from thesis_tf.probes.taps import Tap
+
+HEADER = 128  # bytes; fixed, so that the number of examples can be filled in at the end
+READ = 1 << 22  # bytes a read; larger ones fall out of the cache before they are used
+THREADS = 4
+_SHARD = re.compile(r"(\d{5})-of-(\d{5})")
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """One file of a shard: a tap's features or one of the model's outputs."""
+
+    tap: Tap
+    features: int
+    dtype: str
+    file: str
+    prediction: bool = False
+
+    @property
+    def name(self):
+        """What the store calls it; a prediction may be a tap as well."""
+        return f"prediction:{self.tap.name}" if self.prediction else self.tap.name
+
+    @property
+    def row_bytes(self):
+        """Bytes an example."""
+        return self.features * np.dtype(self.dtype).itemsize
+
+    def to_json(self):
+        """As a dict for the manifest."""
+        tap = {**dataclasses.asdict(self.tap), "shape": list(self.tap.shape)}
+        return {**dataclasses.asdict(self), "tap": tap}
+
+    @classmethod
+    def from_json(cls, value):
+        """Reads what `to_json` wrote."""
+        tap = Tap(**{**value["tap"], "shape": tuple(value["tap"]["shape"])})
+        return cls(**{**value, "tap": tap})
+
+
+def shard_name(index, count):
+    """The folder of shard `index` (from 0) of `count`."""
+    return f"{index:05d}-of-{count:05d}"
+
+
+class ShardWriter:
+    """Appends features to one shard of a store; a context manager.
+
+    Args:
+        folder: the shard's folder. If it holds the beginning of the same work, `done` says how
+            many examples are there already.
+        header: a dict that says what is measured; a shard with another one is refused.
+        columns: a list of `Column`.
+    """
+
+    def __init__(self, folder, header, columns):
+        self._folder = pathlib.Path(folder)
+        self._columns = columns
+        self._header = {**header, "columns": [column.to_json() for column in columns]}
+        self._path = self._folder / "manifest.json"
+        self._files = {}
+        self.done, self.complete = 0, False
+        self._checksums = {column.file: 0 for column in columns}
+        self._folder.mkdir(parents=True, exist_ok=True)
+        if self._path.exists():
+            self._resume(_files.read_json(self._path))
+
+    def _resume(self, manifest):
+        for key, value in self._header.items():
+            if manifest.get(key) != value:
+                raise ValueError(
+                    f"{self._folder} holds features of another {_SAID.get(key, key)}. Use another"
+                    " folder, or overwrite this one."
+                )
+        self.done, self.complete = manifest["done"], manifest["complete"]
+        self._checksums = manifest["checksums"]
+        for column in self._columns:
+            _verify(self._folder, column, self.done, self._checksums[column.file])
+
+    def __enter__(self):
+        """Opens the files and cuts off what a killed process left behind."""
+        for column in self._columns:
+            path = self._folder / column.file
+            file = self._files[column.file] = path.open("r+b" if path.exists() else "w+b")
+            file.truncate(HEADER + self.done * column.row_bytes if self.done else 0)
+            file.seek(0)
+            file.write(_npy_header(column, self.done))
+            file.seek(0, os.SEEK_END)
+        return self
+
+    def __exit__(self, *_):
+        """Closes the files; call `flush` or `finish` before."""
+        for file in self._files.values():
+            file.close()
+
+    def append(self, rows):
+        """Appends features: a list of (n, D) arrays, one a column."""
+        for column, values in zip(self._columns, rows, strict=True):
+            data = memoryview(np.ascontiguousarray(values, column.dtype)).cast("B")
+            self._files[column.file].write(data)
+            self._checksums[column.file] = zlib.crc32(data, self._checksums[column.file])
+        self.done += len(rows[0])
+
+    def flush(self):
+        """Makes what was appended durable."""
+        for file in self._files.values():
+            file.flush()
+            os.fsync(file.fileno())
+        _files.write_json(
+            self._path,
+            {
+                **self._header,
+                "done": self.done,
+                "complete": self.complete,
+                "checksums": self._checksums,
+            },
+        )
+
+    def finish(self):
+        """Makes the shard durable and readable as `.npy` files."""
+        for column in self._columns:
+            file = self._files[column.file]
+            file.seek(0)
+            file.write(_npy_header(column, self.done))
+        self.complete = True
+        self.flush()
+
+
+_SAID = {
+    "model": "model (its weights or settings differ)",
+    "data": "data set",
+    "columns": "choice of taps",
+    "examples": "number of examples",
+}
+
+
+class FeatureStore:
+    """The features that `extract` wrote, read as one table whatever the number of shards.
+
+    Attributes:
+        folder: where it is.
+        taps: a list of `Tap`, in the order of computation.
+        predictions: the names of the model's own outputs, kept beside the taps; `read` takes them.
+        edges: the data flow among the taps, (parent, child) pairs of names.
+        reduction: the `Reduction`.
+        examples: the number of examples.
+        model: the hash of the model that made it.
+        data: the hash of the data that went in.
+    """
+
+    def __init__(self, folder, verify=True):
+        """Opens a store.
+
+        Args:
+            folder: the folder that `extract` was given.
+            verify: whether to read all of it once and compare checksums (about 4 GB/s a core).
+
+        Raises:
+            FileNotFoundError: there is no store, or a shard of it is missing.
+            ValueError: a shard is not complete, was cut short or changed, or does not belong to
+                the others.
+        """
+        self.folder = pathlib.Path(folder)
+        shards = self.shards(folder)
+        if not shards:
+            raise FileNotFoundError(f"{folder} holds no feature store. Make one with `extract`.")
+        count = int(_SHARD.fullmatch(shards[0].name)[2])
+        self._shards = [self.folder / shard_name(index, count) for index in range(count)]
+        for shard in self._shards:
+            if not (shard / "manifest.json").exists():
+                raise FileNotFoundError(
+                    f"{shard.name} is missing from {folder}: extract it with"
+                    f" shard=({int(shard.name[:5]) + 1}, {count})."
+                )
+        manifests = [_files.read_json(shard / "manifest.json") for shard in self._shards]
+        first = manifests[0]
+        for shard, manifest in zip(self._shards, manifests, strict=True):
+            if not manifest["complete"]:
+                raise ValueError(
+                    f"{shard} is not complete: {manifest['done']} of its examples are there. Run"
+                    " the same extraction again; it goes on from where it stopped."
+                )
+            for key in ("model", "data", "columns", "reduction"):
+                if manifest[key] != first[key]:
+                    raise ValueError(
+                        f"{shard.name} and {self._shards[0].name} of {folder} were made from"
+                        f" another {_SAID.get(key, key)}. Extract one of them again."
+                    )
+        columns = [Column.from_json(value) for value in first["columns"]]
+        self._columns = {column.name: column for column in columns}
+        self._rows = np.cumsum([0, *(manifest["done"] for manifest in manifests)])
+        self.taps = [column.tap for column in columns if not column.prediction]
+        self.predictions = [column.name for column in columns if column.prediction]
+        self.edges = [tuple(pair) for pair in first["edges"]]
+        self.reduction = Reduction(**first["reduction"])
+        self.examples = int(self._rows[-1])
+        self.model, self.data = first["model"], first["data"]
+        checks = [
+            (shard, column, manifest["done"], manifest["checksums"][column.file])
+            for shard, manifest in zip(self._shards, manifests, strict=True)
+            for column in columns
+        ]
+        for shard, column, rows, _ in checks:
+            _check_size(shard, column, rows)
+        if verify:
+            with futures.ThreadPoolExecutor(THREADS) as pool:
+                list(pool.map(lambda check: _verify(*check), checks))
+
+    @staticmethod
+    def shards(folder):
+        """The folders of the shards that are in a store's folder."""
+        paths = pathlib.Path(folder).glob("*-of-*")
+        return sorted(path for path in paths if _SHARD.fullmatch(path.name))
+
+    @classmethod
+    def is_complete(cls, folder):
+        """Whether every shard is there and finished."""
+        shards = cls.shards(folder)
+        done = (
+            [s for s in shards if _files.read_json(s / "manifest.json").get("complete")]
+            if all((s / "manifest.json").exists() for s in shards)
+            else []
+        )
+        return bool(shards) and len(done) == int(_SHARD.fullmatch(shards[0].name)[2])
+
+    def features(self, name):
+        """The number of features of a tap or prediction."""
+        return self._column(name).features
+
+    def dtype(self, name):
+        """The NumPy dtype of a tap's features."""
+        return np.dtype(self._column(name).dtype)
+
+    def _column(self, name):
+        if name not in self._columns:
+            raise KeyError(
+                f"{self.folder} has no tap {name!r}. {_checks.nearest(name, self._columns)}"
+            )
+        return self._columns[name]
+
+    def read(self, name, rows=slice(None)):
+        """Returns features (n, D) of tap `name`; `rows` is a slice or an array of indices."""
+        if not isinstance(rows, slice):
+            rows = np.asarray(rows)
+            shards = np.searchsorted(self._rows, rows, side="right") - 1
+            column = self._column(name)
+            values = np.empty((len(rows), column.features), column.dtype)
+            for shard in np.unique(shards):
+                here = shards == shard
+                mapped = np.load(self._shards[shard] / column.file, "r", allow_pickle=False)
+                values[here] = mapped[rows[here] - self._rows[shard]]
+            return values
+        start, stop, step = rows.indices(self.examples)
+        values = np.empty((max(0, stop - start), self.features(name)), self.dtype(name))
+        self.read_into({name: values}, start)
+        return values[::step]
+
+    def read_into(self, buffers, start):
+        """Fills arrays with the features of consecutive examples.
+
+        Args:
+            buffers: a dict from tap name to a C-contiguous array (n, D) of the tap's dtype.
+            start: the first example.
+        """
+        pieces = [
+            piece for name, values in buffers.items() for piece in self._pieces(name, values, start)
+        ]
+        with contextlib.ExitStack() as stack:
+            opened = {
+                path: stack.enter_context(open(path, "rb", buffering=0))
+                for path in {path for path, _, _ in pieces}
+            }
+            jobs = [(opened[path].fileno(), offset, view) for path, offset, view in pieces]
+            if sum(len(view) for _, _, view in jobs) < 2 * READ:
+                for job in jobs:
+                    _pread(*job)
+            else:
+                with futures.ThreadPoolExecutor(THREADS) as pool:
+                    list(pool.map(lambda job: _pread(*job), jobs))
+
+    def _pieces(self, name, values, start):
+        """Yields (path, offset, view) for each read of at most `READ` bytes."""
+        column = self._column(name)
+        view = memoryview(values).cast("B") if values.size else memoryview(b"")
+        done, end = 0, start + len(values)
+        while start < end:
+            shard = int(np.searchsorted(self._rows, start, side="right")) - 1
+            rows = min(end, int(self._rows[shard + 1])) - start
+            offset = HEADER + (start - int(self._rows[shard])) * column.row_bytes
+            path = self._shards[shard] / column.file
+            size = rows * column.row_bytes
+            for at in range(0, size, READ):
+                length = min(READ, size - at)
+                yield path, offset + at, view[done + at : done + at + length]
+            done, start = done + size, start + rows
+
+    def blocks(self, names, rows=slice(None), block_bytes=1 << 26):
+        """Yields (start, {name: features}) for consecutive blocks of examples.
+
+        The next block is read while the caller works on this one. Memory is two blocks, however
+        large the store: a block's arrays are overwritten once the next but one is asked for.
+
+        Args:
+            names: the taps.
+            rows: a slice of step 1.
+            block_bytes: the size of a block over all taps.
+        """
+        start, stop, _ = rows.indices(self.examples)
+        row_bytes = sum(self._column(name).row_bytes for name in names)
+        size = max(1, min(block_bytes // row_bytes, stop - start))
+        buffers = [
+            {name: np.empty((size, self.features(name)), self.dtype(name)) for name in names}
+            for _ in range(2)
+        ]
+
+        def fill(index, first):
+            part = {n: b[: min(size, stop - first)] for n, b in buffers[index % 2].items()}
+            self.read_into(part, first)
+            return part
+
+        with futures.ThreadPoolExecutor(1) as reader:
+            waiting = reader.submit(fill, 0, start) if start < stop else None
+            for index, first in enumerate(range(start, stop, size)):
+                block = waiting.result()
+                if first + size < stop:
+                    waiting = reader.submit(fill, index + 1, first + size)
+                yield first, block
+
+
+def _npy_header(column, rows):
+    """A version 1.0 `.npy` header of exactly `HEADER` bytes."""
+    text = repr(
+        {
+            "descr": np.dtype(column.dtype).str,
+            "fortran_order": False,
+            "shape": (rows, column.features),
+        }
+    )
+    magic = b"\x93NUMPY\x01\x00"
+    length = HEADER - len(magic) - 2
+    return magic + length.to_bytes(2, "little") + text.ljust(length - 1).encode() + b"\n"
+
+
+def _check_size(folder, column, rows):
+    """Raises if a file is too short for its `rows` examples."""
+    path = folder / column.file
+    need = HEADER + rows * column.row_bytes if rows else 0
+    size = path.stat().st_size if path.exists() else 0
+    if size < need:
+        raise ValueError(
+            f"{path} ({column.name!r}) was cut short: {need} bytes were written and"
+            f" {size} are there. Extract this shard again, into an empty folder."
+        )
+
+
+def _verify(folder, column, rows, checksum):
+    """Raises if a file's first `rows` examples are not what was written."""
+    _check_size(folder, column, rows)
+    got, path = 0, folder / column.file
+    if rows:
+        left = rows * column.row_bytes
+        buffer = memoryview(bytearray(min(READ, left)))
+        with path.open("rb", buffering=0) as file:
+            file.seek(HEADER)
+            while left:
+                size = file.readinto(buffer[: min(left, len(buffer))])
+                got, left = zlib.crc32(buffer[:size], got), left - size
+    if got != checksum:
+        raise ValueError(
+            f"{path} ({column.name!r}) is not what was written: checksum {got:08x}, the"
+            f" manifest has {checksum:08x}. Extract this shard again, into an empty folder."
+        )
+
+
+def _pread(descriptor, offset, view):
+    while len(view):
+        read = os.preadv(descriptor, [view], offset)
+        if read == 0:
+            raise ValueError("A file of the feature store was cut short while it was read.")
+        view, offset = view[read:], offset + read

@@ -1,0 +1,280 @@
+"""Taps: every place of a Keras model whose activations can be measured, by name."""
+
+import dataclasses
+import fnmatch
+import inspect
+
+import keras
+import tensorflow as tf
+
+from thesis_tf import _checks
+from thesis_tf.probes.watching import watch
+
+
+@dataclasses.dataclass(frozen=True)
+class Tap:
+    """A place of a model where a probe can be attached (thesis, section 9.3).
+
+    Attributes:
+        name: the path of layer names from the model inwards, e.g. "encoder/dense". The second
+            call of a shared layer is "dense#2", the second tensor of a layer that puts out
+            several is "lstm:1". The model's own inputs and outputs are "input" and "output".
+        shape: the static shape with the batch axis, e.g. (None, 28, 28, 32).
+        dtype: the name of the dtype, e.g. "bfloat16".
+        kind: the name of the layer's or operation's class, e.g. "Conv2D"; "Model" for the inputs
+            and outputs of the model itself.
+    """
+
+    name: str
+    shape: tuple
+    dtype: str
+    kind: str
+
+
+def taps(model, select="*", inputs=None):
+    """Names every place of `model` that can be measured, in the order of computation.
+
+    Works on functional, Sequential, nested, subclassed and recurrent models, with shared layers
+    and `keras.ops` nodes. Places inside a loop (the cell of an LSTM) are out of reach, and so is
+    what a subclassed `call` does with bare functions: only layers are seen there.
+
+    Args:
+        model: a `keras.Model`.
+        select: what to keep. A name; a glob over names, e.g. "conv?_block*_add"; "class:Add" for
+            all layers of a class; a layer class; a function from `Tap` to bool; or a sequence of
+            these. Several names of one tensor (a nested model and its last layer; a dropout at
+            inference and what feeds it) count once unless each is asked for by name.
+        inputs: an example of the inputs, or `tf.TensorSpec`s with the batch axis; only needed for
+            a model that was not built yet.
+
+    Returns:
+        A list of `Tap`.
+
+    Raises:
+        ValueError: no tap matches (lists the nearest names), or the model is not built.
+    """
+    return list(trace(model, inputs).select(select))
+
+
+def trace(model, inputs=None):
+    """Traces one inference pass of `model` and returns its `Trace`."""
+    spec = input_spec(model, inputs)
+    build(model, spec)
+
+    recorders = []
+
+    @tf.function(input_signature=[spec], autograph=False)
+    def record(x):
+        recorders.append(_watched_forward(model, x))
+
+    record.get_concrete_function()
+    return Trace(model, recorders[-1], spec)
+
+
+class Trace:
+    """What one traced inference pass of a model went through.
+
+    Attributes:
+        taps: a dict from name to `Tap`, in the order of computation.
+        outputs: the taps of the model's own outputs.
+        spec: the `tf.TensorSpec`s of the model's inputs, in its own structure.
+    """
+
+    def __init__(self, model, recorder, spec):
+        self._model = model
+        self._out_of_reach = recorder.out_of_reach
+        self.spec = spec
+        batch = keras.tree.flatten(spec)[0].shape[0]
+        self.taps, self._tensors, self._classes = {}, {}, {}
+        for place in recorder.places:
+            name, tensor, operation = place.name, place.tensor, place.operation
+            # A first axis that isn't the batch (a transposed kernel, say) has no examples.
+            if tensor.shape.rank in (None, 0) or tensor.shape[0] != batch:
+                continue
+            # Recurrent layers call their cell once outside the loop, to learn its shapes.
+            if tensor.dtype == tf.string or place.call in self._out_of_reach:
+                continue
+            kind = type(operation).__name__ if operation is not model else "Model"
+            self.taps[name] = Tap(name, tuple(tensor.shape), tensor.dtype.name, kind)
+            self._tensors[name] = tensor
+            self._classes[name] = type(operation)
+        self.outputs = [
+            tap
+            for tap in self.taps.values()
+            if tap.kind == "Model" and tap.name.split("/")[0] == "output"
+        ]
+
+    def select(self, select):
+        """Returns the list of taps that match; see `taps`."""
+        wanted = select if isinstance(select, (list, tuple)) else [select]
+        if not wanted:
+            raise _checks.invalid("`select`", "a name, glob, class or function", repr(select))
+        chosen = {}
+        for rule in wanted:
+            name = rule.name if isinstance(rule, Tap) else rule
+            if isinstance(name, str) and name in self.taps:
+                chosen[name] = True
+                continue
+            matches = [tap.name for tap in self.taps.values() if self._matches(tap, name)]
+            if not matches:
+                raise ValueError(self._explain(name))
+            for match in matches:
+                chosen.setdefault(match, False)
+        kept, seen = [], {id(self._tensors[name]) for name, asked in chosen.items() if asked}
+        for name, tap in self.taps.items():
+            if name not in chosen:
+                continue
+            if not chosen[name]:
+                if id(self._tensors[name]) in seen:
+                    continue
+                seen.add(id(self._tensors[name]))
+            kept.append(tap)
+        return kept
+
+    def _matches(self, tap, rule):
+        if isinstance(rule, str):
+            if rule.startswith("class:"):
+                return fnmatch.fnmatchcase(tap.kind, rule.removeprefix("class:"))
+            return fnmatch.fnmatchcase(tap.name, rule)
+        if inspect.isclass(rule):
+            return tap.kind != "Model" and issubclass(self._classes[tap.name], rule)
+        if callable(rule):
+            return bool(rule(tap))
+        raise _checks.invalid(
+            "`select`",
+            "a name, glob, layer class, function or a list of these",
+            repr(rule),
+            kind=TypeError,
+        )
+
+    def _explain(self, rule):
+        text = rule if isinstance(rule, str) else getattr(rule, "__name__", repr(rule))
+        message = f"No tap of model '{self._model.name}' matches {text!r}."
+        if any(fnmatch.fnmatchcase(name, text) for name in self._out_of_reach):
+            return (
+                f"{message} It is called inside a loop, where its tensors are out of reach: tap the"
+                " recurrent layer around it (with return_sequences=True for every step)."
+            )
+        kinds = [tap.kind for tap in self.taps.values()]
+        if text.startswith("class:") or inspect.isclass(rule):
+            return f"{message} {_checks.nearest(text.removeprefix('class:'), kinds)}"
+        message = f"{message} {_checks.nearest(text, self.taps)}"
+        if any(not _is_functional(layer) for layer in [self._model, *_submodels(self._model)]):
+            message += (
+                " Inside a subclassed `call`, keras.ops and tf functions are not seen, only layers"
+                " are: make the step a layer, e.g. keras.layers.Activation('relu')."
+            )
+        return message
+
+    def edges(self, names):
+        """Returns the data flow among taps as (parent, child) pairs of names.
+
+        A pair stands for each way from one tap to another that meets no third one.
+        """
+        by_tensor = {}
+        for name in names:
+            by_tensor.setdefault(id(self._tensors[name]), name)
+        pairs = []
+        for name in names:
+            start = self._tensors[name]
+            if by_tensor[id(start)] != name:
+                pairs.append((by_tensor[id(start)], name))
+                continue
+            stack, visited = list(start.op.inputs), set()
+            while stack:
+                tensor = stack.pop()
+                if id(tensor) in visited:
+                    continue
+                visited.add(id(tensor))
+                parent = by_tensor.get(id(tensor))
+                if parent is not None:
+                    pairs.append((parent, name))
+                else:
+                    stack.extend(tensor.op.inputs)
+        order = {name: index for index, name in enumerate(names)}
+        return sorted(set(pairs), key=lambda pair: (order[pair[1]], order[pair[0]]))
+
+
+def forward(model, names):
+    """Returns a function x -> (outputs, {name: activation}) for one inference pass of `model`.
+
+    The pass is stateless (`stateless_call`): dropout is off, batch-norm uses its moving averages,
+    and nothing of the model changes, not even the seed of a layer that is random at inference.
+    Call it inside a `tf.function`: watching costs something at the trace and nothing afterwards.
+    Activations keep the dtype in which the model computes.
+    """
+
+    def call(x):
+        recorder = _watched_forward(model, x)
+        tensors = {place.name: place.tensor for place in recorder.places}
+        missing = [name for name in names if name not in tensors]
+        if missing:
+            raise ValueError(
+                f"Tap {missing[0]!r} was not reached in this pass of model '{model.name}'. "
+                f"{_checks.nearest(missing[0], tensors)}"
+            )
+        return recorder.outputs, {name: tensors[name] for name in names}
+
+    return call
+
+
+def _watched_forward(model, x):
+    """Runs `model` statelessly on graph tensors and returns the recorder, with `.outputs`."""
+    arguments = {}
+    if "training" in inspect.signature(model.call).parameters:
+        arguments["training"] = False
+    with watch(model) as recorder:
+        recorder.record_root("input", x)
+        recorder.outputs, _ = model.stateless_call(
+            [variable.value for variable in model.trainable_variables],
+            [variable.value for variable in model.non_trainable_variables],
+            x,
+            **arguments,
+        )
+        recorder.record_root("output", recorder.outputs)
+    return recorder
+
+
+def input_spec(model, inputs=None):
+    """Returns the `tf.TensorSpec`s of the model's inputs, in the structure that it is called with.
+
+    The batch axis is None unless the model was made with a fixed one.
+
+    Raises:
+        ValueError: the model was never built, and no `inputs` were given.
+    """
+    if inputs is not None:
+        return keras.tree.map_structure(_batch_spec, inputs)
+    if _is_functional(model):
+        return keras.tree.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), model.input)
+    config = model.get_build_config() or {}
+    shape = config.get("input_shape")
+    if shape and all(isinstance(n, (int, type(None))) for n in shape):
+        return tf.TensorSpec((None, *shape[1:]), model.input_dtype)
+    raise ValueError(
+        f"The shape of the inputs of model '{model.name}' is not known: it was not built on one"
+        " tensor yet. Pass an example of its inputs, e.g. taps(model, inputs=x[:1])."
+    )
+
+
+def _is_functional(model):
+    return bool(getattr(model, "inputs", None))
+
+
+def _submodels(model):
+    return [layer for layer in model._flatten_layers() if isinstance(layer, keras.Model)]
+
+
+def _batch_spec(x):
+    if isinstance(x, tf.TensorSpec):
+        return x
+    shape, dtype = x.shape, keras.backend.standardize_dtype(x.dtype)
+    return tf.TensorSpec((None, *shape[1:]), dtype)
+
+
+def build(model, spec):
+    """Builds `model` if it is not built: an unbuilt one calls its layers in a scratch graph."""
+    layers = [layer for layer in model._flatten_layers() if not layer.built]
+    if layers:
+        one = keras.tree.map_structure(lambda s: tf.zeros([d or 1 for d in s.shape], s.dtype), spec)
+        model(one)

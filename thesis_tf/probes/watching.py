@@ -1,0 +1,117 @@
+"""Sees the output of every layer call and `keras.ops` node while a function is being traced.
+
+A sub-model over `layer.output` fails on nested models and gives only the first call of a shared
+layer, and an instance's `__call__` cannot be patched. What every Keras 3 layer and operation goes
+through is `keras.Operation.__call__`: it is replaced while at least one thread traces under
+`watch`, looks only at calls made by such threads, and is put back afterwards. The traced graph is
+the same with and without it, so running it costs nothing more.
+"""
+
+import contextlib
+import dataclasses
+import threading
+
+import keras
+import tensorflow as tf
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Place:
+    """One tensor that a call put out.
+
+    Attributes:
+        name: the path of the call, with its number and the tensor's index where there are several.
+        call: the path alone.
+        operation: the layer or operation that was called.
+        tensor: the graph tensor.
+    """
+
+    name: str
+    call: str
+    operation: keras.Operation
+    tensor: tf.Tensor
+
+
+class Recorder:
+    """The places that the calls of one trace went through, in the order in which calls ended."""
+
+    def __init__(self, root):
+        self.places = []
+        self.out_of_reach = []
+        self._root = root
+        self._graph = tf.compat.v1.get_default_graph()
+        self._path = []
+        self._calls = {}
+
+    def record_root(self, name, tensors):
+        """Adds the model's inputs or outputs: `name`, or "name/KEY" where there are several."""
+        leaves = keras.tree.flatten_with_path(tensors)
+        for path, tensor in leaves:
+            key = "/".join([name, *map(str, path)]) if len(leaves) > 1 else name
+            self._calls[key] = self._calls.get(key, 0) + 1
+            self.places.append(Place(key, key, self._root, tensor))
+
+    def call(self, original, operation, args, kwargs):
+        """Runs one call and records what it puts out."""
+        if operation is self._root:
+            return original(operation, *args, **kwargs)
+        self._path.append(operation.name)
+        path = "/".join(self._path)
+        try:
+            outputs = original(operation, *args, **kwargs)
+        finally:
+            self._path.pop()
+        tensors = [leaf for leaf in keras.tree.flatten(outputs) if isinstance(leaf, tf.Tensor)]
+        here = [tensor for tensor in tensors if tensor.graph is self._graph]
+        if tensors and not here:
+            # Made in a loop's body or in the scratch graph of shape inference.
+            self.out_of_reach.append(path)
+        if here:
+            self._calls[path] = number = self._calls.get(path, 0) + 1
+            name = f"{path}#{number}" if number > 1 else path
+            for index, tensor in enumerate(here):
+                key = f"{name}:{index}" if len(here) > 1 else name
+                self.places.append(Place(key, path, operation, tensor))
+        return outputs
+
+
+_thread = threading.local()
+_lock = threading.Lock()
+_watchers = 0
+_original_call = keras.Operation.__call__
+
+
+def _watched_call(self, *args, **kwargs):
+    recorder = getattr(_thread, "recorder", None)
+    if recorder is None:
+        return _original_call(self, *args, **kwargs)
+    return recorder.call(_original_call, self, args, kwargs)
+
+
+@contextlib.contextmanager
+def watch(model):
+    """Records the calls that `model` makes in this thread while the block runs.
+
+    Use it inside a `tf.function`, on a model that is built: an unbuilt one calls its layers in a
+    scratch graph first. Threads that don't watch are not affected, and several may watch at once,
+    as the replicas of a `tf.distribute` strategy do.
+
+    Yields:
+        The `Recorder`; its `places` are complete when the block ends.
+    """
+    global _watchers, _original_call
+    outer = getattr(_thread, "recorder", None)
+    with _lock:
+        if _watchers == 0:
+            _original_call = keras.Operation.__call__
+            keras.Operation.__call__ = _watched_call
+        _watchers += 1
+    _thread.recorder = recorder = Recorder(model)
+    try:
+        yield recorder
+    finally:
+        _thread.recorder = outer
+        with _lock:
+            _watchers -= 1
+            if _watchers == 0:
+                keras.Operation.__call__ = _original_call
