@@ -141,7 +141,7 @@ class ProbeReport:
             draw_networks({"": self}, path, labels)
             return
         names = self.label_names if labels is None else [labels]
-        draw_curves({name if len(names) > 1 else "": (self, name) for name in names}, path)
+        draw_curves({name if len(names) > 1 else "probes": (self, name) for name in names}, path)
 
     def save(self, folder):
         """Writes report.json, .csv and .md, the probes' weights, and both pictures.

@@ -206,7 +206,7 @@ def _eliminate_bias(logits, labels, frequency, bias):
         The mean cross-entropy (float64), the residual (P - Y)/N (N, K) and the bias (K,).
     """
     dtype = logits.dtype
-    count, classes = tf.cast(tf.shape(logits)[0], dtype), tf.shape(logits)[1]
+    count = tf.cast(tf.shape(logits)[0], dtype)
     # A slope s leaves the loss about K s^2 / 2 above its minimum over the bias.
     tolerance = 1e-5 if dtype == tf.float32 else 1e-10
 
