@@ -6,7 +6,10 @@ import setuptools
 
 ROOT = pathlib.Path(__file__).parent
 
-TESTS = ["pytest>=8", "ruff>=0.9", "scikit-learn>=1.5", "pillow>=10", "psutil>=5.9"]
+# tensorflow-datasets imports importlib_resources and does not ask for it.
+TFDS = ["tensorflow-datasets>=4.9.7", "importlib_resources>=5"]
+# What ruff asks for changes with its versions; a new one is a commit of its own.
+TESTS = [*TFDS, "pytest>=8", "ruff==0.17.*", "scikit-learn>=1.5", "pillow>=10", "psutil>=5.9"]
 
 setuptools.setup(
     name="thesis_tf",
@@ -15,8 +18,9 @@ setuptools.setup(
     "densities for Keras models",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
-    license="Apache-2.0",
-    license_files=["LICENSE"],
+    # The code's licence and that of the bundled images of MNIST, which mnist_mini.md explains.
+    license_expression="Apache-2.0 AND CC-BY-SA-3.0",
+    license_files=["LICENSE", "thesis_tf/datasets/mnist_mini.md"],
     python_requires=">=3.11",
     package_dir={"": "."},
     packages=setuptools.find_packages(include=["thesis_tf", "thesis_tf.*"]),
@@ -37,7 +41,7 @@ setuptools.setup(
     extras_require={
         "cuda": ["tensorflow[and-cuda]>=2.21"],
         "redis": ["redis>=5"],
-        "tfds": ["tensorflow-datasets>=4.9.7"],
+        "tfds": TFDS,
         "test": TESTS,
     },
 )

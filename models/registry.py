@@ -6,7 +6,7 @@ import pathlib
 
 import keras
 
-from models.backbones import BACKBONES, backbone
+from models.backbones import BACKBONES, backbone, classes_in
 from models.mlp import mlp, skip_mlp
 from models.mnist_convnet import mnist_convnet
 
@@ -25,7 +25,7 @@ def build(name, input_shape, num_classes, *, weights="none", **options):
     Args:
         name: one of `NAMES`, or the path of a `.keras` file, which is loaded in safe mode.
         input_shape: the shape of one example.
-        num_classes: the number of classes; None takes that of a backbone's weights.
+        num_classes: the number of classes; None takes that of the weights.
         weights: "none", "imagenet" (backbones only) or the path of a `.weights.h5` file.
         **options: passed on to the builder, e.g. `image_size` of a backbone.
 
@@ -63,15 +63,22 @@ def build(name, input_shape, num_classes, *, weights="none", **options):
         raise ValueError(
             f"`weights` must be none or a file for {name}: it has no ImageNet weights."
         )
+    if num_classes is None:
+        num_classes = classes_in(_existing(weights))
     model = _PLAIN[name](input_shape, num_classes)
     if weights != "none":
-        if not pathlib.Path(weights).exists():
-            raise ValueError(f"`weights` must be none or an existing file. Received: {weights}.")
         try:
-            model.load_weights(weights)
+            model.load_weights(_existing(weights))
         except (ValueError, KeyError, OSError) as error:
             raise ValueError(
                 f"`weights` must be a Keras weights file of {name} with {num_classes} classes."
                 f" Received: {weights}, which does not fit: {str(error).splitlines()[0]}"
             ) from error
     return model
+
+
+def _existing(weights):
+    path = pathlib.Path(weights)
+    if not path.exists():
+        raise ValueError(f"`weights` must be none or an existing file. Received: {weights}.")
+    return path

@@ -11,22 +11,26 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
 def pytest_configure(config):
-    """Sets up absl's flags and TensorFlow's devices before any test touches either."""
+    """Lets tests read and save absl's flags, which no command line has set here."""
     from absl import flags
 
     flags.FLAGS.mark_as_parsed()
 
 
-@pytest.fixture(scope="session")
-def two_devices():
-    """The names of two logical CPU devices, for tests of mirrored training on one machine."""
-    import tensorflow as tf
+def pytest_collection_modifyitems(items):
+    """Cuts the CPU into two devices where a test wants them: TensorFlow takes that only once."""
+    if any("two_devices" in item.fixturenames for item in items):
+        import tensorflow as tf
 
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    if len(tf.config.get_logical_device_configuration(cpu) or []) != 2:
+        cpu = tf.config.list_physical_devices("CPU")[0]
         tf.config.set_logical_device_configuration(
             cpu, [tf.config.LogicalDeviceConfiguration()] * 2
         )
+
+
+@pytest.fixture
+def two_devices():
+    """The names of two logical CPU devices, for tests of mirrored training on one machine."""
     return ["CPU:0", "CPU:1"]
 
 

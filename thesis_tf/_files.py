@@ -25,20 +25,27 @@ def atomic(path):
             old = path.with_name(f"{partial.name}.old")
             os.replace(path, old)
             os.replace(partial, path)
-            shutil.rmtree(old)
+            _remove(old)
         else:
             os.replace(partial, path)
     finally:
-        if partial.is_dir():
-            shutil.rmtree(partial)
-        else:
-            partial.unlink(missing_ok=True)
+        _remove(partial)
+
+
+def _remove(path):
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_text(path, text):
-    """Writes `text` to `path` atomically."""
-    with atomic(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+    """Writes `text` to `path` atomically; it outlasts a loss of power."""
+    with atomic(path) as partial, partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        # A rename can reach the disk before what was written to the file that it renames.
+        os.fsync(file.fileno())
 
 
 def to_json(value):

@@ -9,14 +9,14 @@ DATA_BYTES = 1 << 28
 
 
 def of_model(model):
-    """Hashes a Keras model: the settings of its layers, and the shapes and values of its weights.
+    """Hashes a Keras model: its layers' settings and wiring, its weights' shapes and values.
 
-    Names don't count: the same model built twice in one process gets new ones.
+    Names don't count: the same model built twice in one process gets new ones. Nor does what is
+    `trainable`. The code of a subclassed `call` is not seen.
     """
     digest = hashlib.sha256()
     for layer in model._flatten_layers():
-        if not layer._layers:
-            digest.update(f"{type(layer).__name__} {_settings(layer)}\n".encode())
+        digest.update(f"{type(layer).__name__} {_settings(layer)}\n".encode())
     for weight in model.weights:
         digest.update(f"{tuple(weight.shape)} {weight.dtype}\n".encode())
         digest.update(np.ascontiguousarray(weight.numpy()).tobytes())
@@ -25,11 +25,24 @@ def of_model(model):
 
 def _settings(layer):
     try:
-        config = dict(layer.get_config())
+        config = layer.get_config()
     except NotImplementedError:
         return ""  # a custom layer that can't be serialised: its weights must do
-    config.pop("name", None)
-    return json.dumps(config, sort_keys=True, default=lambda value: type(value).__name__)
+    parts = [*layer._flatten_layers(), *getattr(layer, "operations", [])]
+    numbers = {part.name: number for number, part in enumerate(parts)}
+
+    def nameless(value, key=""):
+        if isinstance(value, dict):
+            return {k: nameless(v, k) for k, v in value.items() if k != "trainable"}
+        if isinstance(value, (list, tuple)):
+            return [nameless(v, key) for v in value]
+        return numbers.get(value, value) if key in _NAMES else value
+
+    return json.dumps(nameless(config), sort_keys=True, default=lambda v: type(v).__name__)
+
+
+# Where the settings of a model hold names of its layers and operations.
+_NAMES = ("name", "keras_history", "input_layers", "output_layers")
 
 
 def of_arrays(arrays):

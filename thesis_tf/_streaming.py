@@ -17,7 +17,7 @@ class Stream:
 
     Attributes:
         examples: the number of examples, or None if the data set does not know.
-        spec: the `tf.TensorSpec`s of a batch.
+        spec: the `tf.TensorSpec`s of a batch of any number of examples.
     """
 
     def __init__(self, x, batch_size):
@@ -31,6 +31,8 @@ class Stream:
         else:
             self._arrays = keras.tree.map_structure(_as_array, x)
             leaves = keras.tree.flatten(self._arrays)
+            if not leaves or any(leaf.ndim == 0 for leaf in leaves):
+                raise _checks.invalid("`x`", "arrays with a first axis of examples", "numbers")
             lengths = {len(leaf) for leaf in leaves}
             if len(lengths) != 1:
                 raise _checks.invalid("`x`", "arrays of one length", sorted(lengths))
@@ -40,7 +42,7 @@ class Stream:
             spec = self._arrays
         self.spec = keras.tree.map_structure(
             lambda s: tf.TensorSpec(
-                (self.batch_size, *s.shape[1:]), keras.backend.standardize_dtype(s.dtype)
+                (None, *s.shape[1:]), keras.backend.standardize_dtype(s.dtype)
             ),
             spec,
         )

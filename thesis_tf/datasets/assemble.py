@@ -56,9 +56,13 @@ def assemble(name, source, seed=0):
             )
     _check_agreement(name, given)
     class_names = _class_names(name, source.class_names, given)
-    for split, (x, y) in _with_held_out(name, given, seed).items():
-        given[split] = Split(x, y.astype(np.int64))
-    return Splits(class_names=class_names, name=name, **given)
+    splits = {}
+    for split, (source, rows) in _rows(name, given, seed).items():
+        x, y = given[source]
+        if len(rows) < len(y):
+            x, y = x[rows], y[rows]
+        splits[split] = Split(x, y.astype(np.int64), source, rows)
+    return Splits(class_names=class_names, name=name, **splits)
 
 
 def _examples(label, x):
@@ -137,22 +141,24 @@ def _class_names(name, names, given):
     return tuple(map(str, range(count) if names is None else names))
 
 
-def _with_held_out(name, given, seed):
-    """Returns `given` with the splits that it lacks, drawn from its `train`."""
+def _rows(name, given, seed):
+    """Returns for each split the source's split that it is made of, and which rows of it."""
+    whole = {split: (split, np.arange(len(y))) for split, (_, y) in given.items()}
     missing = [split for split in SPLIT_NAMES if split not in given]
     if not missing:
-        return given
-    x, y = given["train"]
-    size = max(1, len(x) // 10)
-    if len(x) <= size * len(missing):
+        return whole
+    count = len(whole["train"][1])
+    size = max(1, count // 10)
+    if count <= size * len(missing):
         raise _checks.invalid(
             f"`x_train` of {name}",
             f"at least {len(missing) + 1} examples, as {' and '.join(missing)} are drawn from it",
-            f"{len(x)}",
+            f"{count}",
         )
-    order = seeds.generator(seed, "hold_out").permutation(len(x))
+    order = seeds.generator(seed, "hold_out").permutation(count)
     # In the source's order, not the drawn one: row i of a split can be found again by eye.
     drawn = {
-        split: np.sort(order[i * size : (i + 1) * size]) for i, split in enumerate(missing)
-    } | {"train": np.sort(order[len(missing) * size :])}
-    return given | {split: (x[rows], y[rows]) for split, rows in drawn.items()}
+        split: ("train", np.sort(order[i * size : (i + 1) * size]))
+        for i, split in enumerate(missing)
+    }
+    return whole | drawn | {"train": ("train", np.sort(order[len(missing) * size :]))}

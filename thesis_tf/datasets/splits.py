@@ -15,11 +15,14 @@ SPLIT_NAMES = ("train", "valid", "test")
 class Split:
     """Examples `x` of shape (n, ...) and their class numbers `y`, int64 of shape (n,).
 
-    `len(split)` is n.
+    Example i is row `rows[i]` of the source's split `source` ("train" also for validation examples
+    that were held out of it), None where that isn't known. `len(split)` is n.
     """
 
     x: np.ndarray
     y: np.ndarray
+    source: str | None = None
+    rows: np.ndarray | None = None
 
     def __post_init__(self):
         """Raises ValueError unless there is a label an example."""
@@ -87,7 +90,8 @@ class Splits:
                     count,
                 )
             rows = seeds.generator(seed, "take", stream).permutation(len(split))[:count]
-            chosen[split_name] = Split(split.x[rows], split.y[rows])
+            origin = None if split.rows is None else split.rows[rows]
+            chosen[split_name] = Split(split.x[rows], split.y[rows], split.source, origin)
         return dataclasses.replace(self, **chosen)
 
     def stacked(self):
@@ -104,3 +108,33 @@ class Splits:
         x = np.concatenate([part.x for part in parts])
         y = np.concatenate([part.y for part in parts])
         return x, y, slices
+
+    def gather(self, values):
+        """Returns other values of the same examples, in the order of `stacked`.
+
+        Args:
+            values: a dict from the source's splits ("train", and "valid" and "test" if the source
+                has them) to an array with a value for each of its rows, in the source's order.
+
+        Returns:
+            An array (n, ...).
+
+        Raises:
+            ValueError: if a split's values are missing or are not as many as its rows.
+        """
+        parts = []
+        for split_name in SPLIT_NAMES:
+            split = getattr(self, split_name)
+            if split.source not in values:
+                raise _checks.invalid(
+                    "`values`", f"given for the source's {split.source} examples", sorted(values)
+                )
+            given = np.asarray(values[split.source])
+            if split.rows.max() >= len(given):
+                raise _checks.invalid(
+                    f"`values` of {split.source}",
+                    f"at least {split.rows.max() + 1}, one for each row of {self.name}",
+                    len(given),
+                )
+            parts.append(given[split.rows])
+        return np.concatenate(parts)

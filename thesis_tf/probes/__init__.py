@@ -1,7 +1,9 @@
 """Linear classifier probes (thesis, chapter 9): how separable are the classes at each layer?"""
 
+from thesis_tf.probes.export import export, export_probes
 from thesis_tf.probes.extract import extract
 from thesis_tf.probes.fit import fit_probes
+from thesis_tf.probes.monitor import ProbeMonitor
 from thesis_tf.probes.reductions import Reduction
 from thesis_tf.probes.report import Probe, ProbeReport, draw_curves, draw_networks
 from thesis_tf.probes.store import FeatureStore
@@ -10,11 +12,14 @@ from thesis_tf.probes.taps import Tap, taps
 __all__ = [
     "FeatureStore",
     "Probe",
+    "ProbeMonitor",
     "ProbeReport",
     "Reduction",
     "Tap",
     "draw_curves",
     "draw_networks",
+    "export",
+    "export_probes",
     "extract",
     "fit_probes",
     "taps",

@@ -4,27 +4,33 @@ These are the figures of chapter 9. The functions take plain numbers and names a
 they use matplotlib's objects, never pyplot, so they need no display and may run in threads.
 """
 
-import contextlib
 import math
-import pathlib
 import re
-import threading
-import xml.etree.ElementTree as ElementTree
 from typing import NamedTuple
 
 import matplotlib
 import numpy as np
-from matplotlib import colors, figure, patches, textpath
+from matplotlib import colors, figure, patches
 from matplotlib.font_manager import FontProperties
 from matplotlib.path import Path
 
-from thesis_tf import _checks, _files
-from thesis_tf.probes import layout
+from thesis_tf import _checks
+from thesis_tf.probes.figures import (
+    FONT,
+    GRID,
+    INK,
+    LINE,
+    SOFT,
+    checked_path,
+    clean,
+    draw_text,
+    save,
+    shortened,
+    text_width,
+)
+from thesis_tf.probes.layout import arrange
+from thesis_tf.probes.page import NAME_HEIGHT, PROBE, Page
 
-_SUFFIXES = (".png", ".svg", ".pdf")
-_DPI = 150
-_FONT = "DejaVu Sans"  # comes with matplotlib, so a picture is the same everywhere
-_INK, _SOFT, _LINE, _GRID = "#24292f", "#57606a", "#a3abb4", "#e6e8eb"
 _VALUE_SIZE, _NAME_SIZE, _NOTE_SIZE = 6.4, 6.0, 7.0
 _MARGIN = 16
 
@@ -85,7 +91,7 @@ def draw_network(panels, edges, path, *, value_range, value_label="test error", 
         ValueError: there is no tap, an edge names an unknown one, the edges form a cycle,
             `value_range` is not two different finite numbers, or the suffix is another.
     """
-    path = _suffixed(path)
+    path = checked_path(path)
     ends = np.asarray(value_range, float)
     if ends.shape != (2,) or not np.isfinite(ends).all() or ends[0] == ends[1]:
         expected = "two different finite numbers (good, bad)"
@@ -94,12 +100,12 @@ def draw_network(panels, edges, path, *, value_range, value_label="test error", 
     taps = _merged(panels.values())
     if not taps:
         raise _checks.invalid("`panels`", "marks of at least one tap", repr(panels))
-    page = layout.Page(layout.arrange(taps, edges), _labels(taps), len(panels))
+    page = Page(arrange(taps, edges), _labels(taps), len(panels))
 
     head = 40 if title else 22
     step = page.height + (28 if any(panels) else 14)
     # The header's two sides and the title stay apart on a narrow page too.
-    least = 425 + _text_width(value_label, _NOTE_SIZE), 1.2 * _text_width(title or "", 10.5) + 32
+    least = 425 + text_width(value_label, _NOTE_SIZE), 1.2 * text_width(title or "", 10.5) + 32
     width, height = max(page.width + 2 * _MARGIN, *least), head + step * len(panels) + 10
     sheet = figure.Figure(figsize=(width / 72, height / 72), facecolor="white")
     axes = sheet.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
@@ -110,7 +116,7 @@ def draw_network(panels, edges, path, *, value_range, value_label="test error", 
     tooltips = {}
     for number, (name, panel) in enumerate(marks.items()):
         top = head + (number + 1) * step - page.height
-        _text(axes, _MARGIN, top - 12, name, 8.5, ha="left", weight="bold")
+        draw_text(axes, _MARGIN, top - 12, name, 8.5, ha="left", weight="bold")
         _draw_edges(axes, page, top)
         for index, (tap, mark) in enumerate(panel.items()):
             gid = f"tap-{number}-{index}"
@@ -120,7 +126,7 @@ def draw_network(panels, edges, path, *, value_range, value_label="test error", 
         measured = [page.places[tap] for tap in taps if not _missing(panel[tap].value)]
         feet = [(x + _MARGIN, y + top - page.half) for x, y in measured]
         axes.add_patch(_probes(feet, page.scale))
-    _save(sheet, path, tooltips)
+    save(sheet, path, tooltips)
 
 
 def draw_curve(
@@ -148,7 +154,7 @@ def draw_curve(
     Raises:
         ValueError: there is no series, one has no point or a tap twice, or the suffix is another.
     """
-    path = _suffixed(path)
+    path = checked_path(path)
     series = {str(label): list(points) for label, points in series.items()}
     if not series:
         raise _checks.invalid("`series`", "at least one series", "none")
@@ -169,8 +175,8 @@ def draw_curve(
         _draw_series(axes, number, len(series), points, at)
     legend = list(series)
     for value, name, color, dashes in (
-        (reference, reference_label, _INK, (5, 3)),
-        (chance, "chance", _SOFT, (1, 2)),
+        (reference, reference_label, INK, (5, 3)),
+        (chance, "chance", SOFT, (1, 2)),
     ):
         if value is not None:
             axes.axhline(value, color=color, lw=1, ls=(0, dashes), label="line")
@@ -178,28 +184,28 @@ def draw_curve(
     errors = [error for points in series.values() for _, error, _ in points]
     if min((error for error in errors if not _missing(error)), default=0) >= 0:
         axes.set_ylim(bottom=0)
-    style = {"family": _FONT, "color": _INK, "parse_math": False}
-    axes.set_ylabel(_clean(ylabel), fontsize=8.5, **style)
+    style = {"family": FONT, "color": INK, "parse_math": False}
+    axes.set_ylabel(clean(ylabel), fontsize=8.5, **style)
     axes.set_xlabel("tap, in order of depth", fontsize=8.5, **style)
     if title:
         text = {"fontsize": 10.5, "weight": "bold", "ha": "left", "wrap": True}
-        sheet.suptitle(_clean(title), x=0.015, **text, **style)
+        sheet.suptitle(clean(title), x=0.015, **text, **style)
     _add_legend(axes, legend, 72 * width - 60)
-    _save(sheet, path, {})
+    save(sheet, path)
 
 
 def _labels(taps):
     """Returns {tap: [(lines of its name, their width), ...]}: in one line and, maybe, in two."""
     found = {}
     for tap in taps:
-        name = _shortened(tap)
+        name = shortened(tap)
         forms = [[name]]
         breaks = [match.end() for match in re.finditer(r"[\W_]+", name[:-1])]
         if breaks:
             middle = min(breaks, key=lambda place: abs(place - len(name) / 2))
             forms.append([name[:middle], name[middle:]])
         found[tap] = [
-            (lines, max(_text_width(line, _NAME_SIZE) for line in lines)) for lines in forms
+            (lines, max(text_width(line, _NAME_SIZE) for line in lines)) for lines in forms
         ]
     return found
 
@@ -207,36 +213,34 @@ def _labels(taps):
 def _draw_header(axes, width, title, value_label, value_range, gaps):
     y = _MARGIN
     if title:
-        _text(axes, _MARGIN, y, title, 10.5, ha="left", weight="bold")
+        draw_text(axes, _MARGIN, y, title, 10.5, ha="left", weight="bold")
         y += 18
     axes.add_patch(_probes([(_MARGIN + 4, y + 6)], 1))
     note = "linear probe: no gradient flows back"
-    _text(axes, _MARGIN + 12, y, note, _NOTE_SIZE, _SOFT, ha="left")
+    draw_text(axes, _MARGIN + 12, y, note, _NOTE_SIZE, SOFT, ha="left")
     if gaps:
-        x = _MARGIN + 28 + _text_width(note, _NOTE_SIZE)
+        x = _MARGIN + 28 + text_width(note, _NOTE_SIZE)
         axes.add_patch(_box(x, y, 4, _UNMEASURED))
-        _text(axes, x + 8, y, "not measured", _NOTE_SIZE, _SOFT, ha="left")
+        draw_text(axes, x + 8, y, "not measured", _NOTE_SIZE, SOFT, ha="left")
     # From right to left: the bad end's value, the bar, the good end's, and what they are.
-    x, length, steps = width - _MARGIN, 110, 110
+    x, length = width - _MARGIN, 110
     good, bad = (f"{end:.3g}" for end in value_range)
-    _text(axes, x, y, bad, _NOTE_SIZE, ha="right")
-    x -= _text_width(bad, _NOTE_SIZE) + 4 + length
-    for step in range(steps):
+    draw_text(axes, x, y, bad, _NOTE_SIZE, ha="right")
+    x -= text_width(bad, _NOTE_SIZE) + 4 + length
+    for step in range(length):
         # Each colour reaches under the next, so that no viewer shows seams.
-        place = (x + length * step / steps, y - 3.5)
-        extent = min(2, steps - step) * length / steps
-        color = _SCALE((step + 0.5) / steps)
-        axes.add_patch(patches.Rectangle(place, extent, 7, fc=color, lw=0))
-    _text(axes, x - 4, y, good, _NOTE_SIZE, ha="right")
-    x -= _text_width(good, _NOTE_SIZE) + 12
-    _text(axes, x, y, value_label, _NOTE_SIZE, ha="right")
+        color, extent = _SCALE((step + 0.5) / length), min(2, length - step)
+        axes.add_patch(patches.Rectangle((x + step, y - 3.5), extent, 7, fc=color, lw=0))
+    draw_text(axes, x - 4, y, good, _NOTE_SIZE, ha="right")
+    x -= text_width(good, _NOTE_SIZE) + 12
+    draw_text(axes, x, y, value_label, _NOTE_SIZE, ha="right")
 
 
 def _draw_edges(axes, page, top):
     parts = [Path(np.add(path.vertices, (_MARGIN, top)), path.codes) for path in page.strokes()]
     if parts:
         path = Path.make_compound_path(*parts)
-        axes.add_patch(patches.PathPatch(path, fc="none", ec=_LINE, lw=0.9, zorder=1))
+        axes.add_patch(patches.PathPatch(path, fc="none", ec=LINE, lw=0.9, zorder=1))
 
 
 def _draw_tap(axes, page, top, tap, mark, color, gid):
@@ -247,17 +251,17 @@ def _draw_tap(axes, page, top, tap, mark, color, gid):
     if tap in page.valued and not _missing(mark.value):
         turn = 90 if page.valued[tap] else 0
         base = y - page.above + 7
-        _text(axes, x, base, _short_number(mark.value), _VALUE_SIZE, va="bottom", rotation=turn)
+        draw_text(axes, x, base, _short_number(mark.value), _VALUE_SIZE, va="bottom", rotation=turn)
     if tap not in page.named:
         return
     lines, turned = page.named[tap]
     foot = y + page.half + 2.5
     if turned:
-        _text(axes, x, foot, lines[0], _NAME_SIZE, _SOFT, va="top", rotation=90)
+        draw_text(axes, x, foot, lines[0], _NAME_SIZE, SOFT, va="top", rotation=90)
         return
     for number, line in enumerate(lines):
-        base = foot + 0.76 * _NAME_SIZE + layout.NAME_HEIGHT * number
-        _text(axes, x, base, line, _NAME_SIZE, _SOFT, va="baseline")
+        base = foot + 0.76 * _NAME_SIZE + NAME_HEIGHT * number
+        draw_text(axes, x, base, line, _NAME_SIZE, SOFT, va="baseline")
 
 
 def _box(x, y, half, color):
@@ -267,7 +271,7 @@ def _box(x, y, half, color):
         2 * half,
         boxstyle=f"round,pad=0,rounding_size={0.4 * half}",
         fc=color,
-        ec=_INK if color != _UNMEASURED else _LINE,
+        ec=INK if color != _UNMEASURED else LINE,
         lw=0.5,
         zorder=3,
     )
@@ -278,7 +282,7 @@ def _probes(places, scale):
     parts = []
     for x, y in places:
         left, right = x - 3 * scale, x + 3 * scale
-        foot, tip, end = (y - scale * rise for rise in (3.2, 8.6, layout.PROBE - 0.7))
+        foot, tip, end = (y - scale * rise for rise in (3.2, 8.6, PROBE - 0.7))
         parts += [
             Path([(x, y), (x, foot)]),
             Path([(left, foot), (right, foot), (x, tip), (left, foot)], closed=True),
@@ -286,7 +290,7 @@ def _probes(places, scale):
             Path([(x, tip), (x, end)]),
         ]
     path = Path.make_compound_path(*parts) if parts else Path(np.empty((0, 2)))
-    return patches.PathPatch(path, fc="white", ec=_INK, lw=0.65 * scale, zorder=2)
+    return patches.PathPatch(path, fc="white", ec=INK, lw=0.65 * scale, zorder=2)
 
 
 def _draw_series(axes, number, count, points, at):
@@ -319,10 +323,10 @@ def _draw_series(axes, number, count, points, at):
 
 def _style_axes(axes, taps, length):
     """Sets up the axes: the names of as many taps as fit on `length` points, and a light grid."""
-    names = [_shortened(tap) for tap in taps]
+    names = [shortened(tap) for tap in taps]
     spacing = length / len(taps)
     step, text = 1, {"ha": "center"}
-    if max(_text_width(name, 7.5) for name in names) > spacing - 4:
+    if max(text_width(name, 7.5) for name in names) > spacing - 4:
         angle = 45 if spacing > 13 else 90
         step = math.ceil(9.5 / spacing)
         text = {"rotation": angle, "ha": "right", "rotation_mode": "anchor"}
@@ -331,33 +335,33 @@ def _style_axes(axes, taps, length):
     shown = np.linspace(0, len(taps) - 1, (len(taps) - 1) // step + 1).round().astype(int)
     axes.set_xticks(range(len(taps)), minor=True)
     axes.set_xticks(
-        shown, [names[i] for i in shown], family=_FONT, fontsize=7.5, parse_math=False, **text
+        shown, [names[i] for i in shown], family=FONT, fontsize=7.5, parse_math=False, **text
     )
     axes.set_xlim(-0.6, len(taps) - 0.4)
-    axes.tick_params(which="both", color=_LINE, labelcolor=_INK)
+    axes.tick_params(which="both", color=LINE, labelcolor=INK)
     axes.tick_params(axis="x", which="minor", length=2)
-    axes.tick_params(axis="y", labelsize=7.5, labelfontfamily=_FONT)
+    axes.tick_params(axis="y", labelsize=7.5, labelfontfamily=FONT)
     axes.locator_params(axis="y", nbins=6)
-    axes.grid(axis="y", color=_GRID, lw=0.7)
+    axes.grid(axis="y", color=GRID, lw=0.7)
     axes.set_axisbelow(True)
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(_LINE)
+        spine.set_color(LINE)
 
 
 def _add_legend(axes, names, room):
     """Puts the legend above the axes if it takes two lines at most there, else beside them."""
-    columns = int(room // (max(_text_width(name, 7.5) for name in names) + 40))
+    columns = int(room // (max(text_width(name, 7.5) for name in names) + 40))
     place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1)}
     if len(names) <= 2 * columns:
         rows = math.ceil(len(names) / columns)
         columns = math.ceil(len(names) / rows)
         place = {"loc": "lower left", "bbox_to_anchor": (0, 1.01), "ncols": columns}
-    font = FontProperties(family=_FONT, size=7.5)
-    legend = axes.legend(prop=font, labelcolor=_INK, frameon=False, borderaxespad=0, **place)
+    font = FontProperties(family=FONT, size=7.5)
+    legend = axes.legend(prop=font, labelcolor=INK, frameon=False, borderaxespad=0, **place)
     # Set afterwards: matplotlib leaves out what is labelled with a leading underscore.
     for text, name in zip(legend.get_texts(), names, strict=True):
-        text.set(text=_clean(name), parse_math=False)
+        text.set(text=clean(name), parse_math=False)
 
 
 def _merged(lists):
@@ -382,79 +386,3 @@ def _short_number(value):
     if abs(value) < 0.9995:
         return f"{value:.3f}".replace("0.", ".", 1)
     return f"{value:.2f}" if abs(value) < 9.995 else f"{value:.3g}"
-
-
-def _shortened(name, most=28):
-    name = _clean(" ".join(name.split()))
-    return name if len(name) <= most else f"{name[: most // 2]}…{name[1 - most // 2 :]}"
-
-
-def _clean(text):
-    """Replaces what XML cannot hold: control characters and halves of surrogate pairs."""
-    return re.sub("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]", "\ufffd", text)
-
-
-def _text_width(text, size):
-    font = FontProperties(family=_FONT, size=size)
-    return textpath.text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]
-
-
-def _text(axes, x, y, text, size, color=_INK, **rest):
-    style = {"ha": "center", "va": "center", "family": _FONT, "parse_math": False, "zorder": 4}
-    axes.text(x, y, _clean(text), fontsize=size, color=color, **{**style, **rest})
-
-
-def _suffixed(path):
-    path = pathlib.Path(path)
-    if path.suffix.lower() not in _SUFFIXES:
-        expected = f"a file that ends in {', '.join(_SUFFIXES)}"
-        raise _checks.invalid("`path`", expected, repr(str(path)))
-    return path
-
-
-# What matplotlib takes from its global settings alone: text that stays text, the same ids at
-# every run, and fonts that journals accept.
-_SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "thesis_tf", "pdf.fonttype": 42}
-_LOCK = threading.Lock()
-
-
-@contextlib.contextmanager
-def _settings():
-    with _LOCK:
-        before = {key: matplotlib.rcParams[key] for key in _SETTINGS}
-        matplotlib.rcParams.update(_SETTINGS)
-        try:
-            yield
-        finally:
-            matplotlib.rcParams.update(before)
-
-
-def _save(sheet, path, tooltips):
-    kind = path.suffix.lower()[1:]
-    # No date, so that the same numbers give the same file.
-    metadata = {
-        "svg": dict.fromkeys(["Date", "Creator", "Format", "Type"]),
-        "pdf": {"CreationDate": None},
-    }
-    with _files.atomic(path) as partial, _settings():
-        sheet.savefig(partial, format=kind, dpi=_DPI, metadata=metadata.get(kind))
-        if kind == "svg":
-            _add_tooltips(partial, tooltips)
-
-
-def _add_tooltips(path, tooltips):
-    """Gives the SVG elements with these ids a <title>, which browsers show as a tooltip."""
-    svg, xlink = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
-    root = ElementTree.parse(path).getroot()
-    for element in list(root.iter()):
-        # ElementTree's own prefixes are ns0 and ns1 unless one registers others process-wide.
-        element.tag = element.tag.removeprefix(f"{{{svg}}}")
-        element.attrib = {
-            key.replace(f"{{{xlink}}}", "xlink:"): value for key, value in element.attrib.items()
-        }
-        if element.get("id") in tooltips:
-            tooltip = ElementTree.Element("title")
-            tooltip.text = _clean(tooltips[element.get("id")])
-            element.insert(0, tooltip)
-    root.attrib = {"xmlns": svg, "xmlns:xlink": xlink, **root.attrib}
-    ElementTree.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)

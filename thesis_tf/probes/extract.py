@@ -12,8 +12,16 @@ import tqdm
 from thesis_tf import _checks, _fingerprint
 from thesis_tf._streaming import Stream
 from thesis_tf.probes.reductions import Reduction
-from thesis_tf.probes.store import Column, FeatureStore, ShardWriter, shard_name
-from thesis_tf.probes.taps import forward, trace
+from thesis_tf.probes.store import (
+    MANIFEST,
+    Column,
+    FeatureStore,
+    ShardWriter,
+    difference,
+    read_manifest,
+    shard_name,
+)
+from thesis_tf.probes.taps import fixed_batch, forward, trace
 
 FLUSH_EVERY = 512  # examples; what a kill can cost
 
@@ -50,7 +58,7 @@ def extract(
         seed: what random subsets and projections are drawn from.
         shard: (i, n) with 1 <= i <= n, to extract only the i-th of n parts of arrays; several
             machines may write the shards of one store into one shared folder.
-        overwrite: whether features of another model or data set in `store_dir` may be replaced.
+        overwrite: whether to start anew and replace what is in `store_dir`.
         progress: whether to show a progress bar on a terminal.
 
     Returns:
@@ -59,12 +67,12 @@ def extract(
     Raises:
         ValueError: no tap matches, a feature is not finite (says which tap and example), the
             inputs don't suit the model, or the folder holds another store.
+        RuntimeError: the strategy's devices are not all of this machine.
     """
     index, shards = shard
     if not 1 <= index <= shards:
         raise _checks.invalid("`shard`", "(i, n) with 1 <= i <= n", shard)
-    replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    stream = Stream(x, -(-batch_size // replicas) * replicas)
+    stream = _stream(model, x, batch_size)
     first, stop = 0, stream.examples
     if shards > 1:
         if stop is None:
@@ -80,25 +88,45 @@ def extract(
         "data": stream.fingerprint(),
         "examples": None if stop is None else stop - first,
         "reduction": dataclasses.asdict(reduction),
+        "columns": [column.to_json() for column in columns],
         "edges": [list(pair) for pair in plan.edges(names)],
     }
     store_dir = pathlib.Path(store_dir)
     folder = store_dir / shard_name(index - 1, shards)
-    _make_room(store_dir, folder, shards, overwrite)
-    with ShardWriter(folder, header, columns) as writer:
-        if not writer.complete:
-            step = _step(model, columns, reduction)
-            with tqdm.tqdm(
-                total=header["examples"],
-                initial=writer.done,
-                unit=" examples",
-                desc="features",
-                disable=None if progress else True,
-            ) as bar:
-                _run(step, stream, first, stop, writer, columns, bar)
+    _make_room(folder, header, overwrite)
+    writer = ShardWriter(folder, header, columns)
+    if not writer.complete:
+        step = _step(model, columns, reduction)
+        bar = tqdm.tqdm(
+            total=header["examples"],
+            initial=writer.done,
+            unit=" examples",
+            desc="features",
+            disable=None if progress else True,
+        )
+        with writer, bar:
+            _run(step, stream, first, stop, writer, columns, bar)
     if shards > 1 and not FeatureStore.is_complete(store_dir):
         return None
     return FeatureStore(store_dir, verify=shards > 1)
+
+
+def _stream(model, x, batch_size):
+    """Streams `x` in batches that divide among the replicas and suit the model."""
+    strategy = tf.distribute.get_strategy()
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        raise RuntimeError(
+            "Features are extracted by each machine for itself: call `extract` outside the"
+            " strategy, with shard=(i, n) on machine i of n."
+        )
+    replicas = strategy.num_replicas_in_sync
+    batch_size = -(-_checks.positive_integer("`batch_size`", batch_size) // replicas) * replicas
+    fixed = fixed_batch(model)
+    if fixed and fixed * replicas != batch_size:
+        raise _checks.invalid(
+            "`batch_size`", f"{fixed * replicas}, which the model was made for", batch_size
+        )
+    return Stream(x, batch_size)
 
 
 def _columns(plan, taps, reduction):
@@ -119,19 +147,23 @@ def _columns(plan, taps, reduction):
     ]
 
 
-def _make_room(store_dir, folder, shards, overwrite):
-    """Refuses, or with `overwrite` removes, what another extraction left in the folder."""
+def _make_room(folder, header, overwrite):
+    """Refuses, or with `overwrite` removes, shards that don't belong with the one to write."""
     if overwrite and folder.exists():
         shutil.rmtree(folder)
-    for other in FeatureStore.shards(store_dir):
-        if other.name.endswith(f"-of-{shards:05d}"):
+    for other in FeatureStore.shards(folder.parent):
+        if other == folder:
+            continue
+        if other.name[6:] != folder.name[6:]:
+            reason = f"is a part of another number of shards than {folder.name}"
+        elif (other / MANIFEST).exists() and (what := difference(read_manifest(other), header)):
+            reason = f"was made from another {what}"
+        else:
             continue
         if not overwrite:
-            raise ValueError(
-                f"{store_dir} holds shard {other.name}, which is not one of {shards}. Use another"
-                " folder, or overwrite=True."
-            )
-        shutil.rmtree(other)
+            raise ValueError(f"{other} {reason}. Use another folder, or pass overwrite=True.")
+        # Those who write the other shards may be removing it too.
+        shutil.rmtree(other, ignore_errors=True)
 
 
 def _step(model, columns, reduction):
@@ -139,7 +171,7 @@ def _step(model, columns, reduction):
     strategy = tf.distribute.get_strategy()
     run_model = forward(model, [column.tap.name for column in columns])
 
-    @tf.function
+    @tf.function(autograph=False)
     def on_replica(x):
         _, activations = run_model(x)
         batch = tf.shape(keras.tree.flatten(x)[0])[0]

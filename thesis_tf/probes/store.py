@@ -21,11 +21,12 @@ from concurrent import futures
 
 import numpy as np
 
-from thesis_tf import _checks, _files
+from thesis_tf import _checks, _files, _fingerprint
 from thesis_tf.probes.reductions import Reduction
 from thesis_tf.probes.taps import Tap
 
 HEADER = 128  # bytes; fixed, so that the number of examples can be filled in at the end
+MANIFEST = "manifest.json"
 READ = 1 << 22  # bytes a read; larger ones fall out of the cache before they are used
 THREADS = 4
 _SHARD = re.compile(r"(\d{5})-of-(\d{5})")
@@ -68,6 +69,32 @@ def shard_name(index, count):
     return f"{index:05d}-of-{count:05d}"
 
 
+_SAID = {
+    "model": "model (its weights or settings differ)",
+    "data": "data set",
+    "reduction": "reduction",
+    "columns": "choice of taps",
+}
+
+
+def difference(manifest, other):
+    """Says in what two shards differ that one store can't hold together; None if in nothing."""
+    return next((said for key, said in _SAID.items() if manifest[key] != other[key]), None)
+
+
+def read_manifest(shard):
+    """Reads the manifest of a shard.
+
+    Raises:
+        ValueError: it was cut short or edited.
+    """
+    manifest = _files.read_json(shard / MANIFEST)
+    # Without a digest: written before there was one.
+    if manifest.pop("digest", None) not in (None, _fingerprint.of_json(manifest)):
+        raise ValueError(f"{shard / MANIFEST} was edited: extract this shard again.")
+    return manifest
+
+
 class ShardWriter:
     """Appends features to one shard of a store; a context manager.
 
@@ -75,28 +102,26 @@ class ShardWriter:
         folder: the shard's folder. If it holds the beginning of the same work, `done` says how
             many examples are there already.
         header: a dict that says what is measured; a shard with another one is refused.
-        columns: a list of `Column`.
+        columns: a list of `Column`, as in `header["columns"]`.
     """
 
     def __init__(self, folder, header, columns):
         self._folder = pathlib.Path(folder)
         self._columns = columns
-        self._header = {**header, "columns": [column.to_json() for column in columns]}
-        self._path = self._folder / "manifest.json"
+        self._header = header
         self._files = {}
         self.done, self.complete = 0, False
         self._checksums = {column.file: 0 for column in columns}
         self._folder.mkdir(parents=True, exist_ok=True)
-        if self._path.exists():
-            self._resume(_files.read_json(self._path))
+        if (self._folder / MANIFEST).exists():
+            self._resume(read_manifest(self._folder))
 
     def _resume(self, manifest):
-        for key, value in self._header.items():
-            if manifest.get(key) != value:
-                raise ValueError(
-                    f"{self._folder} holds features of another {_SAID.get(key, key)}. Use another"
-                    " folder, or overwrite this one."
-                )
+        if what := difference(manifest, self._header):
+            raise ValueError(
+                f"{self._folder} holds features of another {what}. Use another folder, or pass"
+                " overwrite=True."
+            )
         self.done, self.complete = manifest["done"], manifest["complete"]
         self._checksums = manifest["checksums"]
         for column in self._columns:
@@ -121,6 +146,7 @@ class ShardWriter:
     def append(self, rows):
         """Appends features: a list of (n, D) arrays, one a column."""
         for column, values in zip(self._columns, rows, strict=True):
+            assert values.shape == (len(rows[0]), column.features), (column.name, values.shape)
             data = memoryview(np.ascontiguousarray(values, column.dtype)).cast("B")
             self._files[column.file].write(data)
             self._checksums[column.file] = zlib.crc32(data, self._checksums[column.file])
@@ -131,15 +157,14 @@ class ShardWriter:
         for file in self._files.values():
             file.flush()
             os.fsync(file.fileno())
-        _files.write_json(
-            self._path,
-            {
-                **self._header,
-                "done": self.done,
-                "complete": self.complete,
-                "checksums": self._checksums,
-            },
-        )
+        manifest = {
+            **self._header,
+            "done": self.done,
+            "complete": self.complete,
+            "checksums": self._checksums,
+        }
+        manifest["digest"] = _fingerprint.of_json(manifest)
+        _files.write_json(self._folder / MANIFEST, manifest)
 
     def finish(self):
         """Makes the shard durable and readable as `.npy` files."""
@@ -149,14 +174,6 @@ class ShardWriter:
             file.write(_npy_header(column, self.done))
         self.complete = True
         self.flush()
-
-
-_SAID = {
-    "model": "model (its weights or settings differ)",
-    "data": "data set",
-    "columns": "choice of taps",
-    "examples": "number of examples",
-}
 
 
 class FeatureStore:
@@ -192,12 +209,12 @@ class FeatureStore:
         count = int(_SHARD.fullmatch(shards[0].name)[2])
         self._shards = [self.folder / shard_name(index, count) for index in range(count)]
         for shard in self._shards:
-            if not (shard / "manifest.json").exists():
+            if not (shard / MANIFEST).exists():
                 raise FileNotFoundError(
                     f"{shard.name} is missing from {folder}: extract it with"
                     f" shard=({int(shard.name[:5]) + 1}, {count})."
                 )
-        manifests = [_files.read_json(shard / "manifest.json") for shard in self._shards]
+        manifests = [read_manifest(shard) for shard in self._shards]
         first = manifests[0]
         for shard, manifest in zip(self._shards, manifests, strict=True):
             if not manifest["complete"]:
@@ -205,12 +222,11 @@ class FeatureStore:
                     f"{shard} is not complete: {manifest['done']} of its examples are there. Run"
                     " the same extraction again; it goes on from where it stopped."
                 )
-            for key in ("model", "data", "columns", "reduction"):
-                if manifest[key] != first[key]:
-                    raise ValueError(
-                        f"{shard.name} and {self._shards[0].name} of {folder} were made from"
-                        f" another {_SAID.get(key, key)}. Extract one of them again."
-                    )
+            if what := difference(manifest, first):
+                raise ValueError(
+                    f"{shard.name} of {folder} was made from another {what} than"
+                    f" {self._shards[0].name}. Extract one of them again."
+                )
         columns = [Column.from_json(value) for value in first["columns"]]
         self._columns = {column.name: column for column in columns}
         self._rows = np.cumsum([0, *(manifest["done"] for manifest in manifests)])
@@ -241,12 +257,11 @@ class FeatureStore:
     def is_complete(cls, folder):
         """Whether every shard is there and finished."""
         shards = cls.shards(folder)
-        done = (
-            [s for s in shards if _files.read_json(s / "manifest.json").get("complete")]
-            if all((s / "manifest.json").exists() for s in shards)
-            else []
+        return (
+            bool(shards)
+            and len(shards) == int(_SHARD.fullmatch(shards[0].name)[2])
+            and all((s / MANIFEST).exists() and read_manifest(s)["complete"] for s in shards)
         )
-        return bool(shards) and len(done) == int(_SHARD.fullmatch(shards[0].name)[2])
 
     def features(self, name):
         """The number of features of a tap or prediction."""
@@ -264,21 +279,29 @@ class FeatureStore:
         return self._columns[name]
 
     def read(self, name, rows=slice(None)):
-        """Returns features (n, D) of tap `name`; `rows` is a slice or an array of indices."""
-        if not isinstance(rows, slice):
-            rows = np.asarray(rows)
-            shards = np.searchsorted(self._rows, rows, side="right") - 1
-            column = self._column(name)
-            values = np.empty((len(rows), column.features), column.dtype)
-            for shard in np.unique(shards):
-                here = shards == shard
-                mapped = np.load(self._shards[shard] / column.file, "r", allow_pickle=False)
-                values[here] = mapped[rows[here] - self._rows[shard]]
+        """Returns features (n, D) of tap `name`.
+
+        Args:
+            name: the tap.
+            rows: a slice, an array of indices or a mask over the examples, as NumPy takes them.
+
+        Raises:
+            IndexError: a row is out of range.
+        """
+        column = self._column(name)
+        if isinstance(rows, slice) and rows.step in (None, 1):
+            start, stop, _ = rows.indices(self.examples)
+            values = np.empty((max(0, stop - start), column.features), column.dtype)
+            self.read_into({name: values}, start)
             return values
-        start, stop, step = rows.indices(self.examples)
-        values = np.empty((max(0, stop - start), self.features(name)), self.dtype(name))
-        self.read_into({name: values}, start)
-        return values[::step]
+        rows = np.arange(self.examples)[rows]
+        shards = np.searchsorted(self._rows, rows, side="right") - 1
+        values = np.empty((len(rows), column.features), column.dtype)
+        for shard in np.unique(shards):
+            here = shards == shard
+            mapped = np.load(self._shards[shard] / column.file, "r", allow_pickle=False)
+            values[here] = mapped[rows[here] - self._rows[shard]]
+        return values
 
     def read_into(self, buffers, start):
         """Fills arrays with the features of consecutive examples.
@@ -323,14 +346,16 @@ class FeatureStore:
         """Yields (start, {name: features}) for consecutive blocks of examples.
 
         The next block is read while the caller works on this one. Memory is two blocks, however
-        large the store: a block's arrays are overwritten once the next but one is asked for.
+        large the store: a block's arrays are overwritten as soon as the next one is asked for.
 
         Args:
             names: the taps.
             rows: a slice of step 1.
             block_bytes: the size of a block over all taps.
         """
-        start, stop, _ = rows.indices(self.examples)
+        start, stop, step = rows.indices(self.examples)
+        if step != 1:
+            raise _checks.invalid("`rows`", "a slice of step 1", rows, "Use `read` for others.")
         row_bytes = sum(self._column(name).row_bytes for name in names)
         size = max(1, min(block_bytes // row_bytes, stop - start))
         buffers = [
@@ -374,7 +399,7 @@ def _check_size(folder, column, rows):
     if size < need:
         raise ValueError(
             f"{path} ({column.name!r}) was cut short: {need} bytes were written and"
-            f" {size} are there. Extract this shard again, into an empty folder."
+            f" {size} are there. {_AGAIN}"
         )
 
 
@@ -387,14 +412,16 @@ def _verify(folder, column, rows, checksum):
         buffer = memoryview(bytearray(min(READ, left)))
         with path.open("rb", buffering=0) as file:
             file.seek(HEADER)
-            while left:
-                size = file.readinto(buffer[: min(left, len(buffer))])
+            while size := file.readinto(buffer[: min(left, len(buffer))]):
                 got, left = zlib.crc32(buffer[:size], got), left - size
     if got != checksum:
         raise ValueError(
             f"{path} ({column.name!r}) is not what was written: checksum {got:08x}, the"
-            f" manifest has {checksum:08x}. Extract this shard again, into an empty folder."
+            f" manifest has {checksum:08x}. {_AGAIN}"
         )
+
+
+_AGAIN = "Extract this shard again, with overwrite=True."
 
 
 def _pread(descriptor, offset, view):

@@ -58,6 +58,8 @@ def taps(model, select="*", inputs=None):
 
 def trace(model, inputs=None):
     """Traces one inference pass of `model` and returns its `Trace`."""
+    if not isinstance(model, keras.Layer):
+        raise _checks.invalid("`model`", "a keras.Model", repr(model), kind=TypeError)
     spec = input_spec(model, inputs)
     build(model, spec)
 
@@ -82,17 +84,19 @@ class Trace:
 
     def __init__(self, model, recorder, spec):
         self._model = model
-        self._out_of_reach = recorder.out_of_reach
         self.spec = spec
         batch = keras.tree.flatten(spec)[0].shape[0]
-        self.taps, self._tensors, self._classes = {}, {}, {}
+        self.taps, self._tensors = {}, {}
+        self._classes = {path: type(o) for path, o in recorder.out_of_reach.items()}
+        self._out_of_reach = [
+            Tap(path, (), "", kind.__name__) for path, kind in self._classes.items()
+        ]
         for place in recorder.places:
             name, tensor, operation = place.name, place.tensor, place.operation
             # A first axis that isn't the batch (a transposed kernel, say) has no examples.
             if tensor.shape.rank in (None, 0) or tensor.shape[0] != batch:
                 continue
-            # Recurrent layers call their cell once outside the loop, to learn its shapes.
-            if tensor.dtype == tf.string or place.call in self._out_of_reach:
+            if tensor.dtype in (tf.string, tf.bool):  # texts and masks
                 continue
             kind = type(operation).__name__ if operation is not model else "Model"
             self.taps[name] = Tap(name, tuple(tensor.shape), tensor.dtype.name, kind)
@@ -150,10 +154,16 @@ class Trace:
     def _explain(self, rule):
         text = rule if isinstance(rule, str) else getattr(rule, "__name__", repr(rule))
         message = f"No tap of model '{self._model.name}' matches {text!r}."
-        if any(fnmatch.fnmatchcase(name, text) for name in self._out_of_reach):
+        is_function = not isinstance(rule, str) and not inspect.isclass(rule)
+        if not is_function and any(self._matches(tap, rule) for tap in self._out_of_reach):
             return (
                 f"{message} It is called inside a loop, where its tensors are out of reach: tap the"
                 " recurrent layer around it (with return_sequences=True for every step)."
+            )
+        if text.rpartition("/")[2] in {layer.name for layer in self._model._flatten_layers()}:
+            return (
+                f"{message} The model has such a layer, but at inference it is either not called or"
+                " run in a way of its own by the layer around it, as by TimeDistributed: tap that."
             )
         kinds = [tap.kind for tap in self.taps.values()]
         if text.startswith("class:") or inspect.isclass(rule):
@@ -198,8 +208,9 @@ class Trace:
 def forward(model, names):
     """Returns a function x -> (outputs, {name: activation}) for one inference pass of `model`.
 
-    The pass is stateless (`stateless_call`): dropout is off, batch-norm uses its moving averages,
-    and nothing of the model changes, not even the seed of a layer that is random at inference.
+    The pass is that of `model(x, training=False)`, but stateless: dropout is off, batch-norm uses
+    its moving averages, and nothing of the model changes, not even the seed of a layer that is
+    random at inference (which so draws the same numbers in every pass).
     Call it inside a `tf.function`: watching costs something at the trace and nothing afterwards.
     Activations keep the dtype in which the model computes.
     """
@@ -220,18 +231,17 @@ def forward(model, names):
 
 def _watched_forward(model, x):
     """Runs `model` statelessly on graph tensors and returns the recorder, with `.outputs`."""
-    arguments = {}
-    if "training" in inspect.signature(model.call).parameters:
-        arguments["training"] = False
-    with watch(model) as recorder:
-        recorder.record_root("input", x)
-        recorder.outputs, _ = model.stateless_call(
-            [variable.value for variable in model.trainable_variables],
-            [variable.value for variable in model.non_trainable_variables],
-            x,
-            **arguments,
-        )
-        recorder.record_root("output", recorder.outputs)
+    # A call starts by clearing the losses of the one before, in a stateless scope too.
+    losses = [(layer, list(layer._losses)) for layer in model._flatten_layers()]
+    try:
+        # `model.stateless_call` would leave out the casts and the autocast scope around `call`.
+        with keras.StatelessScope(), watch(model) as recorder:
+            recorder.record_root("input", x)
+            recorder.outputs = model(x, training=False)
+            recorder.record_root("output", recorder.outputs)
+    finally:
+        for layer, before in losses:
+            layer._losses[:] = before
     return recorder
 
 
@@ -243,10 +253,17 @@ def input_spec(model, inputs=None):
     Raises:
         ValueError: the model was never built, and no `inputs` were given.
     """
+    batch = fixed_batch(model)
+
+    def open_batch(x):
+        return tf.TensorSpec((batch, *x.shape[1:]), keras.backend.standardize_dtype(x.dtype))
+
     if inputs is not None:
-        return keras.tree.map_structure(_batch_spec, inputs)
+        return keras.tree.map_structure(open_batch, inputs)
     if _is_functional(model):
-        return keras.tree.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), model.input)
+        # A Sequential model has no `input` before its first call, but always one of `inputs`.
+        symbolic = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+        return keras.tree.map_structure(open_batch, symbolic)
     config = model.get_build_config() or {}
     shape = config.get("input_shape")
     if shape and all(isinstance(n, (int, type(None))) for n in shape):
@@ -257,6 +274,17 @@ def input_spec(model, inputs=None):
     )
 
 
+def fixed_batch(model):
+    """Returns the number of examples that every batch of `model` must have; None if any will do."""
+    if not _is_functional(model):
+        return None
+    if isinstance(model, keras.Sequential) and not any(
+        getattr(layer, "stateful", False) for layer in model._flatten_layers()
+    ):
+        return None  # what it has is the size of the first batch that it was called on
+    return model.inputs[0].shape[0]
+
+
 def _is_functional(model):
     return bool(getattr(model, "inputs", None))
 
@@ -265,16 +293,12 @@ def _submodels(model):
     return [layer for layer in model._flatten_layers() if isinstance(layer, keras.Model)]
 
 
-def _batch_spec(x):
-    if isinstance(x, tf.TensorSpec):
-        return x
-    shape, dtype = x.shape, keras.backend.standardize_dtype(x.dtype)
-    return tf.TensorSpec((None, *shape[1:]), dtype)
-
-
 def build(model, spec):
     """Builds `model` if it is not built: an unbuilt one calls its layers in a scratch graph."""
-    layers = [layer for layer in model._flatten_layers() if not layer.built]
-    if layers:
+    if isinstance(model, keras.Sequential) and not model.built and isinstance(spec, tf.TensorSpec):
+        # A call would build it for batches of one size.
+        model.build(tuple(spec.shape))
+    if not all(layer.built for layer in model._flatten_layers()):
         one = keras.tree.map_structure(lambda s: tf.zeros([d or 1 for d in s.shape], s.dtype), spec)
-        model(one)
+        with keras.StatelessScope():
+            model(one)

@@ -21,26 +21,29 @@ class Place:
 
     Attributes:
         name: the path of the call, with its number and the tensor's index where there are several.
-        call: the path alone.
         operation: the layer or operation that was called.
         tensor: the graph tensor.
     """
 
     name: str
-    call: str
     operation: keras.Operation
     tensor: tf.Tensor
 
 
 class Recorder:
-    """The places that the calls of one trace went through, in the order in which calls ended."""
+    """The places that the calls of one trace went through, in the order in which calls ended.
+
+    Attributes:
+        places: a list of `Place`.
+        out_of_reach: a dict from path to operation of the calls whose tensors can't be read.
+    """
 
     def __init__(self, root):
         self.places = []
-        self.out_of_reach = []
+        self.out_of_reach = {}
         self._root = root
         self._graph = tf.compat.v1.get_default_graph()
-        self._path = []
+        self._stack = []
         self._calls = {}
 
     def record_root(self, name, tensors):
@@ -49,29 +52,31 @@ class Recorder:
         for path, tensor in leaves:
             key = "/".join([name, *map(str, path)]) if len(leaves) > 1 else name
             self._calls[key] = self._calls.get(key, 0) + 1
-            self.places.append(Place(key, key, self._root, tensor))
+            self.places.append(Place(key, self._root, tensor))
 
     def call(self, original, operation, args, kwargs):
         """Runs one call and records what it puts out."""
         if operation is self._root:
             return original(operation, *args, **kwargs)
-        self._path.append(operation.name)
-        path = "/".join(self._path)
+        # A recurrent layer calls its cells outside its loop too, but only to learn their shapes.
+        in_loop = any(isinstance(o, keras.layers.RNN) and not o.unroll for o in self._stack)
+        self._stack.append(operation)
+        path = "/".join(o.name for o in self._stack)
         try:
             outputs = original(operation, *args, **kwargs)
         finally:
-            self._path.pop()
+            self._stack.pop()
         tensors = [leaf for leaf in keras.tree.flatten(outputs) if isinstance(leaf, tf.Tensor)]
-        here = [tensor for tensor in tensors if tensor.graph is self._graph]
+        # Of another graph are those of a loop's body, a branch or a function of its own.
+        here = [tensor for tensor in tensors if tensor.graph is self._graph and not in_loop]
         if tensors and not here:
-            # Made in a loop's body or in the scratch graph of shape inference.
-            self.out_of_reach.append(path)
+            self.out_of_reach[path] = operation
         if here:
             self._calls[path] = number = self._calls.get(path, 0) + 1
             name = f"{path}#{number}" if number > 1 else path
             for index, tensor in enumerate(here):
                 key = f"{name}:{index}" if len(here) > 1 else name
-                self.places.append(Place(key, path, operation, tensor))
+                self.places.append(Place(key, operation, tensor))
         return outputs
 
 

@@ -1,8 +1,6 @@
-"""Where the taps of a network go: layers, rows, routes, strips and the room of labels."""
+"""Where the taps of a network go: layers, rows, routes and strips."""
 
 import itertools
-import math
-import random
 
 import numpy as np
 import pytest
@@ -12,61 +10,6 @@ from thesis_tf.probes import layout
 
 def chain(*names):
     return list(itertools.pairwise(names))
-
-
-def mlp(depth, skip_to):
-    names = ["input", *(f"dense_{i}" for i in range(1, depth + 1))]
-    return names, [*chain(*names), ("input", f"dense_{skip_to}")]
-
-
-def inception(blocks, lengths=(1, 2, 3, 1)):
-    names, edges = ["conv_1", "conv_2"], [("conv_1", "conv_2")]
-    for block in range(blocks):
-        start, end = names[-1], f"mixed{block}"
-        for branch, length in enumerate(lengths):
-            run = [f"b{block}_{branch}_{i}" for i in range(length)]
-            names += run
-            edges += chain(start, *run, end)
-        names.append(end)
-    return names, edges
-
-
-def dense_block(width):
-    names = [f"l{i}" for i in range(width)]
-    return names, list(itertools.combinations(names, 2))
-
-
-def several_ends():
-    edges = [
-        *chain("image", "conv1", "conv2", "fuse", "hidden", "class"),
-        *chain("text", "embed", "fuse", "box"),
-        *chain("meta", "hidden"),
-        ("conv1", "box"),
-    ]
-    return [*dict.fromkeys(itertools.chain(*edges)), "unused_a", "unused_b"], edges
-
-
-def random_dag(seed):
-    draw = random.Random(seed)
-    names = [f"n{i}" for i in range(40)]
-    edges = [(names[draw.randrange(i)], names[i]) for i in range(1, 40) for _ in range(2)]
-    return names, edges
-
-
-NETWORKS = {
-    "one": (["logits"], []),
-    "chain": (list("abcdefg"), chain(*"abcdefg")),
-    "mlp": mlp(128, 64),
-    "inception": inception(9),
-    "dense block": dense_block(9),
-    "several ends": several_ends(),
-    **{f"random {seed}": random_dag(seed) for seed in range(4)},
-}
-
-
-@pytest.fixture(params=NETWORKS, name="network")
-def _network(request):
-    return NETWORKS[request.param]
 
 
 def longest_path(taps, edges):
@@ -115,18 +58,18 @@ def test_points_of_a_layer_keep_apart(network):
 
 
 @pytest.mark.parametrize("name", ["chain", "dense block", "several ends"])
-def test_there_are_as_many_layers_as_the_longest_path_has_taps(name):
-    taps, edges = NETWORKS[name]
+def test_there_are_as_many_layers_as_the_longest_path_has_taps(networks, name):
+    taps, edges = networks.named[name]
     assert layout.arrange(taps, edges).depth == 1 + longest_path(taps, edges)
 
 
-def test_a_chain_is_straight():
-    places = layout.arrange(*NETWORKS["chain"]).places
+def test_a_chain_is_straight(networks):
+    places = layout.arrange(*networks.named["chain"]).places
     assert places == {name: (layer, 0.0) for layer, name in enumerate("abcdefg")}
 
 
-def test_a_skip_connection_passes_above_a_straight_network():
-    taps, edges = mlp(128, 64)
+def test_a_skip_connection_passes_above_a_straight_network(networks):
+    taps, edges = networks.mlp(128, 64)
     places, routes = layout.arrange(taps, edges)
     (row,) = {row for _, row in places.values()}
     lane = routes["input", "dense_64"][1:-1]
@@ -135,15 +78,15 @@ def test_a_skip_connection_passes_above_a_straight_network():
     assert lane[0][1] == pytest.approx(row - 0.75)
 
 
-def test_skip_connections_of_one_tap_share_a_lane():
-    _, routes = layout.arrange(*dense_block(6))
+def test_skip_connections_of_one_tap_share_a_lane(networks):
+    _, routes = layout.arrange(*networks.dense_block(6))
     lanes = [routes["l0", f"l{i}"][1:-1] for i in range(2, 6)]
     assert all(lane == lanes[-1][: len(lane)] for lane in lanes)
 
 
-def test_forks_and_joins_are_centred_on_their_branches():
+def test_forks_and_joins_are_centred_on_their_branches(networks):
     lengths = (1, 2, 3, 1)
-    places, routes = layout.arrange(*inception(3, lengths))
+    places, routes = layout.arrange(*networks.inception(3, lengths))
     for block in range(3):
         first = [places[f"b{block}_{branch}_0"][1] for branch in range(len(lengths))]
         assert sorted(np.diff(sorted(first))) == pytest.approx([1, 1, 1])
@@ -210,8 +153,8 @@ def test_no_taps_are_an_error():
 
 
 @pytest.mark.parametrize("room", [2, 3, 4.5, 100])
-def test_fold_takes_the_fewest_strips(room):
-    folded = layout.arrange(*inception(2))
+def test_fold_takes_the_fewest_strips(networks, room):
+    folded = layout.arrange(*networks.inception(2))
     widths = np.linspace(0.6, 1.4, folded.depth)
     strips = layout.fold(folded, widths, room)
     assert [layer for strip in strips for layer in strip] == list(range(folded.depth))
@@ -225,100 +168,9 @@ def test_fold_takes_the_fewest_strips(room):
     assert len(strips) == fewest
 
 
-def test_fold_cuts_where_one_line_passes():
-    folded = layout.arrange(*inception(6))
+def test_fold_cuts_where_one_line_passes(networks):
+    folded = layout.arrange(*networks.inception(6))
     strips = layout.fold(folded, np.ones(folded.depth), 14)
     names = {layer: tap for tap, (layer, _) in folded.places.items()}
     assert len(strips) == 2
     assert names[strips[0][-1]].startswith("mixed")
-
-
-def boxes(page, labels):
-    """Returns the boxes of taps with their probes and of the labels that a page shows."""
-    found = []
-    for tap, (x, y) in page.places.items():
-        top = page.above - layout.VALUE_HEIGHT
-        found.append((x - page.half, y - top, x + page.half, y + page.half))
-        if tap in page.valued:
-            across, up = (7, 0) if not page.valued[tap] else (3.5, 8)
-            end = y - top - 1
-            found.append((x - across, end - layout.VALUE_HEIGHT + 1 - up, x + across, end))
-        if tap in page.named:
-            lines, turned = page.named[tap]
-            across = next(width for form, width in labels[tap] if form == lines)
-            down = layout.NAME_HEIGHT * len(lines)
-            if turned:
-                across, down = layout.NAME_HEIGHT, across
-            start = y + page.half + 1.5
-            found.append((x - across / 2, start, x + across / 2, start + down))
-    return np.array(found)
-
-
-@pytest.mark.parametrize("panels", [1, 4])
-def test_nothing_on_a_page_overlaps(network, panels):
-    taps, edges = network
-    # Long and short names, of which some have a form in two lines.
-    labels = {tap: [([tap * 3], 11 * len(tap)), ([tap, tap * 2], 7 * len(tap))] for tap in taps}
-    page = layout.Page(layout.arrange(taps, edges), labels, panels)
-    assert list(page.places) == taps
-    found = boxes(page, labels)
-    assert len(found) >= len(taps)
-    for a, b in itertools.combinations(found, 2):
-        assert a[0] >= b[2] or b[0] >= a[2] or a[1] >= b[3] or b[1] >= a[3]
-    assert found[:, [0, 2]].min() >= -12
-    assert found[:, [0, 2]].max() <= page.width + 12
-    assert found[:, [1, 3]].min() >= -1e-6
-    assert found[:, [1, 3]].max() <= page.height
-    for stroke in page.strokes():
-        assert stroke.vertices.min() >= -1e-6
-        assert (stroke.vertices <= [page.width, page.height]).all()
-
-
-def test_labels_keep_off_the_lines():
-    taps, edges = NETWORKS["inception"]
-    labels = {tap: [([tap], 6 * len(tap))] for tap in taps}
-    page = layout.Page(layout.arrange(taps, edges), labels, 4)
-    found = boxes(page, labels)
-    found = found[found[:, 3] - found[:, 1] < page.above - layout.VALUE_HEIGHT]  # labels alone
-    assert len(found) > len(taps) / 2
-    for stroke in page.strokes():
-        for line in stroke.to_polygons(closed_only=False):
-            for start, end in itertools.pairwise(line):
-                count = math.ceil(math.dist(start, end)) + 1
-                for x, y in np.linspace(start, end, count):
-                    inside = (found[:, 0] < x) & (x < found[:, 2])
-                    assert not np.any(inside & (found[:, 1] < y) & (y < found[:, 3]))
-
-
-def test_a_deep_network_goes_on_in_further_strips():
-    taps, edges = mlp(128, 64)
-    labels = {tap: [([tap], 30)] for tap in taps}
-    page = layout.Page(layout.arrange(taps, edges), labels, 1)
-    heights = sorted({y for _, y in page.places.values()})
-    assert len(heights) == 3
-    assert np.diff(heights).min() > page.above + page.half
-    order = sorted(taps, key=lambda tap: (page.places[tap][1], page.places[tap][0]))
-    assert order == taps
-    assert len(page.valued) == len(taps)
-    # Every other name has room; the ends of the skip connection are sure of theirs.
-    assert 55 < len(page.named) < 75
-    assert {"input", "dense_64"} <= set(page.named)
-
-
-def test_panels_that_would_get_too_high_share_narrower_columns():
-    taps, edges = inception(14)
-    labels = {tap: [([tap], 30)] for tap in taps}
-    arranged = layout.arrange(taps, edges)
-    alone, together = (layout.Page(arranged, labels, panels) for panels in (1, 4))
-    assert 4 * alone.height > 1000 >= 4 * together.height
-    assert len(together.valued) < len(alone.valued) <= len(taps)
-    # The landmarks keep their values, turned where they have no room otherwise.
-    assert {f"mixed{block}" for block in range(13)} <= set(together.valued)
-    deeper = layout.Page(
-        layout.arrange(*inception(11, (2, 4, 6, 3))),
-        {tap: [([tap], 30)] for tap in inception(11, (2, 4, 6, 3))[0]},
-        4,
-    )
-    assert {f"mixed{block}" for block in range(10)} <= {
-        tap for tap, turned in deeper.valued.items() if turned
-    }

@@ -1,0 +1,98 @@
+"""Output folders: one run each, never overwritten by accident, and the same run goes on."""
+
+import contextlib
+import dataclasses
+import json
+import logging as python_logging
+import os
+import pathlib
+import shutil
+import sys
+import tempfile
+
+from absl import logging
+
+from thesis_tf import _files
+
+CONFIG = "config.json"
+
+
+class UsageError(Exception):
+    """The flags or the output folder can't be used; the message says what to do."""
+
+
+@contextlib.contextmanager
+def clean_errors(argv):
+    """Ends the program with one line, and no traceback, for an error that is the user's.
+
+    `--verbosity=1` shows the traceback as well.
+    """
+    # What TensorFlow says of itself; its errors still show.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    python_logging.getLogger("tensorflow").setLevel(python_logging.ERROR)
+    try:
+        if len(argv) > 1:
+            raise UsageError(f"Unknown argument {argv[1]!r}: flags are written --name=value.")
+        yield
+    except KeyboardInterrupt:
+        sys.exit("\nInterrupted. The same command goes on from where it was.")
+    except (UsageError, ValueError, TypeError, OSError, ImportError) as error:
+        logging.debug("", exc_info=True)
+        sys.exit(f"error: {error}")
+
+
+def claim(folder, config, overwrite=False):
+    """Makes `folder` this run's own before any long work starts.
+
+    Args:
+        folder: the path; made if it is not there.
+        config: a frozen dataclass that says what the run is. A folder with an equal one holds the
+            same run, which may go on.
+        overwrite: whether a folder that holds another run is emptied.
+
+    Returns:
+        The folder as a `pathlib.Path`.
+
+    Raises:
+        UsageError: the folder is not writable, holds another run and `overwrite` is not set, or
+            holds files that no run of these programs wrote.
+    """
+    if not folder:
+        raise UsageError("Say where to write: --output_dir=runs/NAME.")
+    folder = pathlib.Path(folder).expanduser()
+    wanted = json.loads(json.dumps(dataclasses.asdict(config)))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"--output_dir={folder} can't be written to ({error.strerror}). Choose another."
+        ) from error
+    path = folder / CONFIG
+    if path.exists():
+        found = _files.read_json(path)
+        if found == wanted:
+            return folder
+        differing = sorted(
+            key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key)
+        )
+        if not overwrite:
+            raise UsageError(
+                f"--output_dir={folder} holds another run (it differs in {', '.join(differing)})."
+                " Choose another folder, or give --overwrite to delete that run."
+            )
+        for entry in list(folder.iterdir()):
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    elif os.listdir(folder):
+        raise UsageError(
+            f"--output_dir={folder} has files in it that are not a run of this program. Choose an"
+            " empty folder."
+        )
+    _files.write_json(path, wanted)
+    return folder
+
+
+def progress():
+    """Keras' `verbose`: a bar on a terminal, a line an epoch in a log."""
+    return 1 if sys.stdout.isatty() else 2

@@ -1,0 +1,96 @@
+r"""Trains a network, and goes on exactly where it was killed.
+
+With no flags it trains the MNIST convnet of figure 9.2 on the bundled data (about a minute):
+
+    python -m bin.train --output_dir=runs/convnet
+
+The same command after a kill, at any moment, ends with the same weights as one that ran through.
+A few more:
+
+    # The 128-layer network of figure 9.6.
+    python -m bin.train --model=skip_mlp --optimizer=rmsprop --epochs=20 --output_dir=runs/skip
+    # Inception v3 with auxiliary head on small images, weights kept at four steps (figure 9.9).
+    python -m bin.train --model=inception_v3 --auxiliary_head --image_size=75 --dataset=cifar10 \
+        --snapshots=0,200,1000,3000 --epochs=3 --output_dir=runs/inception
+    # Two devices on a machine that has none, and two machines (TF_CONFIG names them).
+    python -m bin.train --distribution=mirrored --num_virtual_devices=2 --output_dir=runs/mirrored
+    TF_CONFIG=... python -m bin.train --distribution=multi_worker --output_dir=/shared/run
+
+It writes to --output_dir: config.json, checkpoint.weights.h5, the snapshots, logs/ for TensorBoard,
+and at the end model.keras, model.weights.h5 and metrics.json.
+"""
+
+import dataclasses
+
+from absl import app, flags
+
+from bin import flags_common, runs
+
+FLAGS = flags.FLAGS
+flags_common.use(
+    __name__,
+    flags_common.OUTPUT,
+    flags_common.DATA,
+    flags_common.MODEL,
+    flags_common.TRAINING,
+    flags_common.HARDWARE,
+)
+DEFAULT_EPOCHS = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What one run is; a folder with an equal one holds the same run."""
+
+    data: flags_common.Data
+    model: flags_common.Model
+    hardware: flags_common.Hardware
+    training: flags_common.Training
+
+
+def config_from_flags():
+    """Reads FLAGS; raises runs.UsageError for a combination that makes no sense."""
+    models = flags_common.models()
+    if len(models) != 1:
+        raise runs.UsageError("--weights takes one value here.")
+    epochs = DEFAULT_EPOCHS if FLAGS.epochs is None else FLAGS.epochs
+    return Config(
+        flags_common.data(), models[0], flags_common.hardware(), flags_common.training(epochs)
+    )
+
+
+def run(config, folder, verbose=0):
+    """Trains as `config` says and writes to `folder`; returns the metrics on the test examples."""
+    from bin import training
+    from thesis_tf import _files, distribution
+
+    splits = config.data.load()
+    strategy = distribution.configure(config.hardware)
+    chief = distribution.is_chief(strategy)
+    with strategy.scope():
+        model = config.model.build(splits.train.x.shape[1:], splits.num_classes)
+        training.compile_for(model, config.training)
+    seed = config.hardware.seed
+    training.train(model, splits, config.training, folder, seed=seed, chief=chief, verbose=verbose)
+    metrics = training.evaluate(model, splits.test, config.training.batch_size)
+    if chief:
+        with _files.atomic(folder / "model.keras") as partial:
+            model.save(partial)
+        with _files.atomic(folder / "model.weights.h5") as partial:
+            model.save_weights(partial)
+        _files.write_json(folder / "metrics.json", metrics)
+    return metrics
+
+
+def main(argv):
+    """Flags, config, run."""
+    with runs.clean_errors(argv):
+        config = config_from_flags()
+        folder = runs.claim(FLAGS.output_dir, config, FLAGS.overwrite)
+        metrics = run(config, folder, verbose=runs.progress())
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        print(f"Test examples: {shown}. All is in {folder}.")
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,252 @@
+"""What may import what, what the library never reads, and the shape of the tree.
+
+Each rule is a function from sources, {path from the root: text}, to a list of what breaks it. It
+runs on the whole tree, and on a few lines that break it, which it must find.
+"""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+PACKAGES = ("thesis_tf", "models", "bin")
+SOURCES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for folder in (*PACKAGES, "benchmarks", "tests")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+}
+AREAS = {path.parent.name for path in (ROOT / "thesis_tf").glob("*/__init__.py")}
+MOST_LINES = 420
+HEAVY = ("tensorflow", "keras", "tf_keras", "tensorflow_probability")
+
+# Flags, environment and clocks: they come in as arguments, from the programs.
+OUTSIDE_WORLD = (
+    "absl.app",
+    "absl.flags",
+    "argparse",
+    "sys.argv",
+    "os.environ",
+    "os.environb",
+    "os.getenv",
+    "time.time",
+    "time.time_ns",
+    "time.monotonic",
+    "time.monotonic_ns",
+    "time.perf_counter",
+    "time.perf_counter_ns",
+    "time.process_time",
+    "datetime.datetime.now",
+    "datetime.datetime.today",
+    "datetime.datetime.utcnow",
+    "datetime.date.today",
+    "tensorflow.timestamp",
+)
+UNPICKLERS = ("pickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve")
+
+
+def within(name, prefixes):
+    return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)
+
+
+def names_used(path, text):
+    """Yields (line, dotted name) of what a module imports and of the attributes it takes of it."""
+    tree = ast.parse(text, path)
+    package = path.removesuffix(".py").split("/")[:-1]
+    bound = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+                root = alias.name.split(".")[0]
+                bound[alias.asname or root] = alias.name if alias.asname else root
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*above, *filter(None, [node.module])])
+            for alias in node.names:
+                yield node.lineno, f"{module}.{alias.name}"
+                bound[alias.asname or alias.name] = f"{module}.{alias.name}"
+    for node in ast.walk(tree):
+        attributes, value = [], node
+        while isinstance(value, ast.Attribute):
+            attributes.append(value.attr)
+            value = value.value
+        if attributes and isinstance(value, ast.Name) and value.id in bound:
+            yield node.lineno, ".".join([bound[value.id], *reversed(attributes)])
+
+
+def uses(sources, package, forbidden):
+    """Returns the uses of what is forbidden in the modules of a package."""
+    return [
+        f"{path}:{line} uses {name}"
+        for path, text in sources.items()
+        if within(path.replace("/", "."), [package])
+        for line, name in names_used(path, text)
+        if within(name, forbidden)
+    ]
+
+
+def imports_upwards(sources):
+    """The library knows neither models nor programs, and models know no programs."""
+    return [
+        *uses(sources, "thesis_tf", ["models", "bin", "benchmarks", "tests"]),
+        *uses(sources, "models", ["bin", "benchmarks", "tests"]),
+    ]
+
+
+def imports_sideways(sources):
+    """Areas don't import one another, and what stands beside them imports none of them."""
+    areas = [f"thesis_tf.{area}" for area in AREAS]
+    found = []
+    for path in sources:
+        if path.startswith("thesis_tf/"):
+            own = ".".join(path.split("/")[:2])
+            others = [area for area in areas if area != own]
+            found += uses({path: sources[path]}, "thesis_tf", others)
+    return found
+
+
+def reads_the_outside_world(sources):
+    return uses(sources, "thesis_tf", OUTSIDE_WORLD)
+
+
+def unpickles(sources):
+    """Nothing is unpickled; tests may pickle, to show that it is refused."""
+    found = [use for package in PACKAGES for use in uses(sources, package, UNPICKLERS)]
+    for path, text in sources.items():
+        for node in ast.walk(ast.parse(text, path)):
+            if isinstance(node, ast.keyword):
+                value = node.value.value if isinstance(node.value, ast.Constant) else "?"
+                if (node.arg == "allow_pickle" and value is not False) or (
+                    node.arg == "safe_mode" and value is not True
+                ):
+                    found.append(f"{path}:{node.value.lineno} sets {node.arg}")
+    return found
+
+
+def too_long(sources):
+    lengths = {path: len(text.splitlines()) for path, text in sources.items()}
+    return [
+        f"{path} has {length} lines"
+        for path, length in lengths.items()
+        if path.startswith(PACKAGES) and length > MOST_LINES
+    ]
+
+
+def mirrors_no_module(sources):
+    """tests/a/b_test.py is about a/b.py or the package a/b; those in tests/ about the tree."""
+    found = []
+    for path in sources:
+        if path.startswith("tests/") and path.endswith("_test.py") and path.count("/") > 1:
+            module = path.removeprefix("tests/").removesuffix("_test.py")
+            if not {f"{module}.py", f"{module}/__init__.py"} & set(sources):
+                found.append(f"{path} mirrors no {module}.py")
+    return found
+
+
+RULES = {
+    imports_upwards: [
+        ("thesis_tf/a.py", "import models"),
+        ("thesis_tf/probes/a.py", "def f():\n    from bin.runs import folder"),
+        ("thesis_tf/a.py", "import models.mlp as m"),
+        ("models/a.py", "from bin import train"),
+    ],
+    imports_sideways: [
+        ("thesis_tf/probes/a.py", "from thesis_tf import datasets"),
+        ("thesis_tf/probes/a.py", "from thesis_tf.datasets.splits import Split"),
+        ("thesis_tf/probes/a.py", "from ..datasets import splits"),
+        ("thesis_tf/probes/a.py", "import thesis_tf\nthesis_tf.datasets.load('svhn')"),
+        ("thesis_tf/__init__.py", "from . import probes"),
+        ("thesis_tf/_streaming.py", "from thesis_tf.probes import taps"),
+    ],
+    reads_the_outside_world: [
+        ("thesis_tf/a.py", "from absl import flags"),
+        ("thesis_tf/a.py", "import os\nos.environ['A']"),
+        ("thesis_tf/a.py", "from os import environ as e"),
+        ("thesis_tf/a.py", "import time as clock\nclock.monotonic()"),
+        ("thesis_tf/a.py", "from time import perf_counter"),
+        ("thesis_tf/probes/a.py", "import datetime\ndatetime.datetime.now()"),
+        ("thesis_tf/a.py", "from datetime import datetime\ndatetime.now()"),
+        ("thesis_tf/a.py", "import tensorflow as tf\ntf.timestamp()"),
+    ],
+    unpickles: [
+        ("bin/a.py", "import pickle"),
+        ("models/a.py", "from joblib import load"),
+        ("tests/a_test.py", "import numpy as np\nnp.load('a', allow_pickle=True)"),
+        ("benchmarks/a.py", "f(allow_pickle=flag)"),
+        ("bin/a.py", "import keras\nkeras.models.load_model('a', safe_mode=False)"),
+    ],
+    too_long: [("bin/a.py", "pass\n" * (MOST_LINES + 1))],
+    mirrors_no_module: [("tests/thesis_tf/probes/a_test.py", "")],
+}
+ALLOWED = {
+    "thesis_tf/probes/a.py": "import time\nimport os\nfrom thesis_tf.probes import b\n"
+    "from thesis_tf import _checks\nfrom . import c\ntime.sleep(1)\nos.replace('a', 'b')\n",
+    "bin/a.py": "from absl import flags\nimport models\nfrom thesis_tf import datasets, probes\n",
+    "tests/thesis_tf/probes/a_test.py": "import pickle\nf(allow_pickle=False, safe_mode=True)\n",
+    "tests/tree_test.py": "pass\n" * (MOST_LINES + 1),
+}
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_the_tree_keeps_to(rule):
+    assert len(SOURCES) > 30
+    assert {"datasets", "probes"} <= AREAS
+    assert rule(SOURCES) == []
+    assert rule(ALLOWED) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "path", "text"),
+    [(rule, path, text) for rule, broken in RULES.items() for path, text in broken],
+)
+def test_what_breaks_a_rule_is_found(rule, path, text):
+    (found, *_) = rule({path: text})
+    assert found.startswith(path)
+
+
+def imported(statement):
+    """Returns the heavy modules that a statement loads in a fresh process."""
+    check = f"{statement}\nimport sys\nprint(*[name for name in {HEAVY} if name in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def is_program(text):
+    """Whether a module runs when it is called, as the binaries do."""
+    return any(
+        isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'"
+        for node in ast.parse(text).body
+    )
+
+
+PROGRAMS = [path for path, text in SOURCES.items() if path.startswith("bin/") and is_program(text)]
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["thesis_tf", "thesis_tf.datasets", *(p[:-3].replace("/", ".") for p in PROGRAMS)],
+)
+def test_importing_is_quick(module):
+    # `--help` and a wrong flag are answered at once only if TensorFlow isn't loaded by then.
+    assert imported(f"import {module}") == []
+
+
+def test_a_heavy_import_is_found():
+    assert imported("import keras") == ["tensorflow", "keras"]
+
+
+def test_bazel_has_a_binary_for_each_program_and_a_test_for_each_test():
+    build = ast.parse((ROOT / "BUILD").read_text(encoding="utf-8"))
+    (libraries,) = (
+        ast.literal_eval(node.value)
+        for node in build.body
+        if isinstance(node, ast.Assign) and node.targets[0].id == "BIN_LIBRARIES"
+    )
+    there = {path for path in SOURCES if path.startswith("bin/")}
+    assert there - set(libraries) == set(PROGRAMS)

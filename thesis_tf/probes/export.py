@@ -1,0 +1,142 @@
+"""The probed model, or the probes alone, as a SavedModel for plain TensorFlow and for serving."""
+
+import pathlib
+import re
+
+import keras
+import tensorflow as tf
+
+from thesis_tf import _checks, _files
+from thesis_tf.probes.taps import forward, trace
+
+
+def export(model, report, path):
+    """Writes a SavedModel of `model` with its probes.
+
+    Its signatures take the model's inputs, with any number of examples, and put out dicts:
+
+        serve     the model's outputs ("output", or "output/KEY" where there are several); also
+                  under TensorFlow Serving's name, `serving_default`
+        probes    the logits of each probe (batch, K), by tap ("TAP [LABELS]" if the report has
+                  several label sets)
+        features  the reduced activations (batch, D) that each probe sees, by tap
+
+    `tf.saved_model.load(path).signatures["probes"](image=x)` needs neither Keras nor this library.
+
+    Args:
+        model: the Keras model that the report is about.
+        report: a `ProbeReport`.
+        path: the folder; one that is there is replaced.
+
+    Raises:
+        ValueError: a tap of the report is not in the model or has another number of features.
+    """
+    plan = trace(model)
+    names = list(dict.fromkeys(probe.tap.name for probe in report.probes))
+    for tap in plan.select(names):
+        expected = len(report.probe(tap.name, _labels_at(report, tap.name)).solution.weights)
+        found = report.reduction.features(tap)
+        if found != expected:
+            raise _checks.invalid(
+                f"`model`: tap {tap.name!r}", f"of {expected} features, as in the report", found
+            )
+    run_model = forward(model, names)
+    spec = _named(plan.spec)
+
+    def features(x):
+        _, activations = run_model(x)
+        return {name: report.reduction(activations[name], name) for name in names}
+
+    module = tf.Module()
+    # What is not an attribute of the module is not saved.
+    module.variables_ = [variable.value for variable in model.variables]
+    module.probes = _Probes(report)
+    functions = {
+        "serve": lambda x: _by_path("output", run_model(x)[0]),
+        "probes": lambda x: module.probes(features(x)),
+        "features": features,
+    }
+    signatures = {name: _signature(function, spec) for name, function in functions.items()}
+    _save(module, path, {**signatures, "serving_default": signatures["serve"]})
+
+
+def export_probes(report, path):
+    """Writes a SavedModel of the probes alone.
+
+    Its one signature, `probes` (also `serving_default`), takes a float tensor (batch, D) for each
+    tap, under the tap's name with what is not a letter, digit or underscore made an underscore,
+    and puts out logits as `export` does.
+
+    Args:
+        report: a `ProbeReport`.
+        path: the folder; one that is there is replaced.
+    """
+    arguments = {}
+    for probe in report.probes:
+        size, dtype = len(probe.solution.weights), probe.solution.weights.dtype
+        name = argument_name(probe.tap.name)
+        arguments[probe.tap.name] = tf.TensorSpec((None, size), dtype, name)
+    module = tf.Module()
+    module.probes = _Probes(report)
+    signature = _signature(module.probes, arguments)
+    _save(module, path, {"probes": signature, "serving_default": signature})
+
+
+class _Probes(tf.Module):
+    """All probes of a report as variables: features by tap to logits by tap."""
+
+    def __init__(self, report):
+        super().__init__()
+        several = len(report.label_names) > 1
+        self._parts = []
+        self._where = []
+        for probe in report.probes:
+            solution, name = probe.solution, probe.tap.name
+            self._parts.append((tf.Variable(solution.weights), tf.Variable(solution.bias)))
+            self._where.append((name, f"{name} [{probe.labels}]" if several else name))
+
+    def __call__(self, features):
+        logits = {}
+        for (tap, output), (weights, bias) in zip(self._where, self._parts, strict=True):
+            logits[output] = tf.cast(features[tap], weights.dtype) @ weights + bias
+        return logits
+
+
+def argument_name(tap):
+    """The argument of `export_probes`' signature for a tap, e.g. "encoder_dense_2"."""
+    name = re.sub(r"\W", "_", tap)
+    return name if name[0].isalpha() else f"tap_{name}"
+
+
+def _labels_at(report, tap):
+    return next(probe.labels for probe in report.probes if probe.tap.name == tap)
+
+
+def _named(spec):
+    """Gives each input a name that a signature can take: the batch axis open, if it may be."""
+    leaves = keras.tree.flatten_with_path(spec)
+    names = [argument_name("_".join(map(str, path)) or "inputs") for path, _ in leaves]
+    flat = [
+        tf.TensorSpec(leaf.shape, leaf.dtype, name)
+        for (_, leaf), name in zip(leaves, names, strict=True)
+    ]
+    return keras.tree.pack_sequence_as(spec, flat)
+
+
+def _by_path(name, tensors):
+    leaves = keras.tree.flatten_with_path(tensors)
+    if len(leaves) == 1:
+        return {name: leaves[0][1]}
+    return {"/".join([name, *map(str, path)]): leaf for path, leaf in leaves}
+
+
+def _signature(function, spec):
+    """Traces `function` of one structure of tensors as a function of its named leaves."""
+    return tf.function(function, autograph=False).get_concrete_function(spec)
+
+
+def _save(module, path, signatures):
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _files.atomic(path) as partial:
+        tf.saved_model.save(module, str(partial), signatures=signatures)
