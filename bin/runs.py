@@ -84,7 +84,8 @@ def claim(folder, config, overwrite=False):
             )
         for entry in list(folder.iterdir()):
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-    elif os.listdir(folder):
+    elif [name for name in os.listdir(folder) if not name.startswith(".")]:
+        # Hidden files may be those that another worker of the same run is about to rename.
         raise UsageError(
             f"--output_dir={folder} has files in it that are not a run of this program. Choose an"
             " empty folder."

@@ -16,7 +16,7 @@ A few more:
     python -m bin.train --distribution=mirrored --num_virtual_devices=2 --output_dir=runs/mirrored
     TF_CONFIG=... python -m bin.train --distribution=multi_worker --output_dir=/shared/run
 
-It writes to --output_dir: config.json, checkpoint.weights.h5, the snapshots, logs/ for TensorBoard,
+It writes to --output_dir: config.json, checkpoint.npz, the snapshots, logs/ for TensorBoard,
 and at the end model.keras, model.weights.h5 and metrics.json.
 """
 

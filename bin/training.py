@@ -8,11 +8,12 @@ ends with the same weights as one that was not.
 import pathlib
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from thesis_tf import _files
 
-CHECKPOINT = "checkpoint.weights.h5"
+CHECKPOINT = "checkpoint.npz"
 
 
 def compile_for(model, training):
@@ -77,9 +78,9 @@ def train(model, splits, training, folder, *, seed=0, chief=True, callbacks=(), 
             f"`batch_size` must be at most the {examples} training examples. Received:"
             f" {training.batch_size}."
         )
-    model.optimizer.build(model.trainable_variables)
+    _build(model, splits.train, heads)
     if (folder / CHECKPOINT).exists():
-        model.load_weights(folder / CHECKPOINT)
+        restore(model, folder / CHECKPOINT)
     done = int(model.optimizer.iterations.numpy())
     keeper = Keeper(folder, training, chief)
     keeper.set_model(model)
@@ -105,6 +106,30 @@ def train(model, splits, training, folder, *, seed=0, chief=True, callbacks=(), 
     return logs
 
 
+def _build(model, split, heads):
+    """Makes the variables of the optimizer and the metrics, which a checkpoint may hold."""
+    x, y = split.x[:1], split.y[:1]
+    with model.distribute_strategy.scope():
+        model.optimizer.build(model.trainable_variables)
+        model._symbolic_build(data_batch=(x, y if heads == 1 else (y,) * heads))
+    if isinstance(model.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        _mend_multi_worker(model)
+
+
+def _mend_multi_worker(model):
+    """Lets `fit` run under MultiWorkerMirroredStrategy, which Keras 3.15 does not by itself."""
+    # It builds the model from a batch of its own, and reduces that pair as if it were one value.
+    model._maybe_symbolic_build = lambda **_: None
+    # It averages a step's logs over replicas along an axis that scalars don't have.
+    for name in ("train_step", "test_step"):
+        step = getattr(model, name)
+
+        def with_axis(data, step=step):
+            return {key: value[tf.newaxis] for key, value in step(data).items()}
+
+        setattr(model, name, with_axis)
+
+
 def evaluate(model, split, batch_size):
     """Returns the loss and metrics of a compiled model on a split, by name."""
     dataset = _in_order(split, batch_size, len(model.outputs))
@@ -124,6 +149,31 @@ def _sharded_by_example():
     return options
 
 
+def save(model, path):
+    """Writes every variable of a compiled model to an .npz file, atomically.
+
+    A `.weights.h5` file would leave out the states of random layers (Keras 3.15).
+    """
+    arrays = {str(i): variable.numpy() for i, variable in enumerate(_variables(model))}
+    with _files.atomic(path) as partial:
+        np.savez(partial, **arrays)
+
+
+def restore(model, path):
+    """Reads what `save` wrote into a model that was built and compiled in the same way."""
+    variables = _variables(model)
+    with np.load(path, allow_pickle=False) as arrays:
+        shapes = [arrays[str(i)].shape for i in range(len(arrays.files))]
+        if shapes != [tuple(variable.shape) for variable in variables]:
+            raise ValueError(f"{path} is the checkpoint of another model. Use another folder.")
+        for i, variable in enumerate(variables):
+            variable.assign(arrays[str(i)])
+
+
+def _variables(model):
+    return [*model.variables, *model.optimizer.variables]
+
+
 class Keeper(keras.callbacks.Callback):
     """Writes the checkpoint, and the snapshots that were asked for, each atomically."""
 
@@ -134,16 +184,12 @@ class Keeper(keras.callbacks.Callback):
     def _step(self):
         return int(self.model.optimizer.iterations.numpy())
 
-    def _save(self, name):
-        # Workers that are not chief take part: reading a synchronised variable needs them all.
-        with _files.atomic(self._folder / name) as partial:
-            self.model.save_weights(partial)
-
     def keep_snapshot(self, step):
         """Keeps the weights of this step if it is one of those that were asked for."""
-        name = snapshot_name(step)
-        if step in self._training.snapshots and not (self._folder / name).exists():
-            self._save(name)
+        path = self._folder / snapshot_name(step)
+        if self._chief and step in self._training.snapshots and not path.exists():
+            with _files.atomic(path) as partial:
+                self.model.save_weights(partial)
 
     def on_train_batch_end(self, batch, logs=None):
         """Checkpoints every `checkpoint_every` steps."""
@@ -152,12 +198,12 @@ class Keeper(keras.callbacks.Callback):
         step = self._step()
         self.keep_snapshot(step)
         if step % self._training.checkpoint_every == 0:
-            self._save(CHECKPOINT)
+            save(self.model, self._folder / CHECKPOINT)
 
     def on_epoch_end(self, epoch, logs=None):
         """Checkpoints after validation."""
         if self._chief:
-            self._save(CHECKPOINT)
+            save(self.model, self._folder / CHECKPOINT)
 
 
 def snapshot_name(step):

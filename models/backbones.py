@@ -96,7 +96,7 @@ def backbone(
     base = _renamed(spec.build(weights=None, include_top=False, input_tensor=x))
     if num_classes is None:
         features = keras.layers.GlobalAveragePooling2D(name="avg_pool")(base.output)
-        model = keras.Model(base.input, features, name=architecture)
+        model = keras.Model(base.inputs[0], features, name=architecture)
     else:
         model = _with_top(architecture, base, num_classes, auxiliary_head)
     if weights == "imagenet":
@@ -109,12 +109,13 @@ def backbone(
 def _preprocess(x, size, preprocessing):
     layers = keras.layers
     if x.shape[1:3] != (size, size):
-        x = layers.Resizing(size, size, name="resized")(x)
+        # Not keras.layers.Resizing: its `training=True` by default is taken over by the whole
+        # model, so that model(x) would update batch normalisation (Keras 3.15).
+        x = _named("resized", keras.ops.image.resize(x, (size, size)))
     if x.shape[-1] == 1:
         x = layers.Concatenate(name="rgb")([x, x, x])
     if preprocessing == "caffe":
-        x = keras.ops.flip(x, axis=-1)
-        x._keras_history.operation.name = "bgr"  # "flip_7" otherwise, for the seventh in a process
+        x = _named("bgr", keras.ops.flip(x, axis=-1))
         return layers.Normalization(mean=CAFFE_MEAN, variance=(1, 1, 1), name="pixels")(x)
     if preprocessing == "tf":
         return layers.Rescaling(1 / 127.5, offset=-1, name="pixels")(x)
@@ -123,6 +124,12 @@ def _preprocess(x, size, preprocessing):
     raise ValueError(
         f"`preprocessing` must be one of {', '.join(PREPROCESSING)}. Received: {preprocessing!r}."
     )
+
+
+def _named(name, tensor):
+    """Names the operation that made a symbolic tensor; Keras would count on through a process."""
+    tensor._keras_history.operation.name = name
+    return tensor
 
 
 def _renamed(base):
@@ -170,7 +177,7 @@ def _with_top(architecture, base, num_classes, auxiliary_head):
     outputs = layers.Dense(num_classes, dtype="float32", name="predictions")(x)
     if auxiliary_head:
         outputs = [outputs, _auxiliary(base.get_layer("mixed7").output, num_classes)]
-    return keras.Model(base.input, outputs, name=architecture)
+    return keras.Model(base.inputs[0], outputs, name=architecture)
 
 
 def _auxiliary(x, num_classes):

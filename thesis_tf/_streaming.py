@@ -41,9 +41,7 @@ class Stream:
                 raise _checks.invalid("`x`", "at least one example", "none")
             spec = self._arrays
         self.spec = keras.tree.map_structure(
-            lambda s: tf.TensorSpec(
-                (None, *s.shape[1:]), keras.backend.standardize_dtype(s.dtype)
-            ),
+            lambda s: tf.TensorSpec((None, *s.shape[1:]), keras.backend.standardize_dtype(s.dtype)),
             spec,
         )
 

@@ -46,6 +46,8 @@ class Reduction:
         """Checks the fields."""
         _checks.one_of("`reduction`", self.kind, KINDS)
         _checks.positive_integer("`reduction` size", self.size)
+        if self.seed < 0:
+            raise _checks.invalid("`reduction` seed", "at least 0", self.seed)
 
     @classmethod
     def parse(cls, text, seed=0):
@@ -53,7 +55,7 @@ class Reduction:
         if isinstance(text, cls):
             return text
         kind, _, size = str(text).partition(":")
-        if size and (kind not in ("subset", "projection") or not size.isdigit()):
+        if size and (kind not in ("subset", "projection") or not size.isdecimal()):
             raise _checks.invalid(
                 "`reduction`",
                 "a name, with a size where it takes one, e.g. 'subset:1000'",
@@ -136,9 +138,11 @@ class Reduction:
 
 def _masked_mean(tensor, mask):
     """The mean over axis 1 of the steps where the mask (batch, time) is true; 0 if none is."""
-    weight = tf.cast(mask, tensor.dtype)
-    weight = tf.reshape(weight, tf.concat([tf.shape(mask), [1] * (tensor.shape.rank - 2)], 0))
-    return tf.math.divide_no_nan(tf.reduce_sum(tensor * weight, 1), tf.reduce_sum(weight, 1))
+    mask = tf.reshape(mask, tf.concat([tf.shape(mask), [1] * (tensor.shape.rank - 2)], 0))
+    count = tf.reduce_sum(tf.cast(mask, tensor.dtype), 1)
+    # Not a product: a masked step may hold anything, NaN as well.
+    total = tf.reduce_sum(tf.where(mask, tensor, tf.zeros((), tensor.dtype)), 1)
+    return tf.math.divide_no_nan(total, count)
 
 
 def _last_valid(tensor, mask):

@@ -11,8 +11,9 @@ atomically, says how many examples are durable and what their checksum is. What 
 left beyond that is cut off when the shard is opened for writing again.
 """
 
-import contextlib
+import bisect
 import dataclasses
+import itertools
 import os
 import pathlib
 import re
@@ -27,7 +28,8 @@ from thesis_tf.probes.taps import Tap
 
 HEADER = 128  # bytes; fixed, so that the number of examples can be filled in at the end
 MANIFEST = "manifest.json"
-READ = 1 << 22  # bytes a read; larger ones fall out of the cache before they are used
+READ = 1 << 20  # bytes a read
+BLOCK = 1 << 23  # bytes; two of them stay in the cache between being read and being used
 THREADS = 4
 _SHARD = re.compile(r"(\d{5})-of-(\d{5})")
 
@@ -147,7 +149,7 @@ class ShardWriter:
         """Appends features: a list of (n, D) arrays, one a column."""
         for column, values in zip(self._columns, rows, strict=True):
             assert values.shape == (len(rows[0]), column.features), (column.name, values.shape)
-            data = memoryview(np.ascontiguousarray(values, column.dtype)).cast("B")
+            data = np.ascontiguousarray(values, column.dtype).reshape(-1).view(np.uint8)
             self._files[column.file].write(data)
             self._checksums[column.file] = zlib.crc32(data, self._checksums[column.file])
         self.done += len(rows[0])
@@ -229,12 +231,13 @@ class FeatureStore:
                 )
         columns = [Column.from_json(value) for value in first["columns"]]
         self._columns = {column.name: column for column in columns}
-        self._rows = np.cumsum([0, *(manifest["done"] for manifest in manifests)])
+        # Where each shard's examples begin, and the end.
+        self._rows = [0, *itertools.accumulate(manifest["done"] for manifest in manifests)]
         self.taps = [column.tap for column in columns if not column.prediction]
         self.predictions = [column.name for column in columns if column.prediction]
         self.edges = [tuple(pair) for pair in first["edges"]]
         self.reduction = Reduction(**first["reduction"])
-        self.examples = int(self._rows[-1])
+        self.examples = self._rows[-1]
         self.model, self.data = first["model"], first["data"]
         checks = [
             (shard, column, manifest["done"], manifest["checksums"][column.file])
@@ -243,6 +246,7 @@ class FeatureStore:
         ]
         for shard, column, rows, _ in checks:
             _check_size(shard, column, rows)
+            _check_header(shard, column, rows)
         if verify:
             with futures.ThreadPoolExecutor(THREADS) as pool:
                 list(pool.map(lambda check: _verify(*check), checks))
@@ -309,40 +313,46 @@ class FeatureStore:
         Args:
             buffers: a dict from tap name to a C-contiguous array (n, D) of the tap's dtype.
             start: the first example.
+
+        Raises:
+            ValueError: an array does not suit its tap.
+            IndexError: there are not as many examples.
         """
-        pieces = [
-            piece for name, values in buffers.items() for piece in self._pieces(name, values, start)
-        ]
-        with contextlib.ExitStack() as stack:
-            opened = {
-                path: stack.enter_context(open(path, "rb", buffering=0))
-                for path in {path for path, _, _ in pieces}
-            }
-            jobs = [(opened[path].fileno(), offset, view) for path, offset, view in pieces]
-            if sum(len(view) for _, _, view in jobs) < 2 * READ:
-                for job in jobs:
-                    _pread(*job)
-            else:
-                with futures.ThreadPoolExecutor(THREADS) as pool:
-                    list(pool.map(lambda job: _pread(*job), jobs))
+        with _Reader() as reader:
+            reader.wait(reader.start(self._pieces(buffers, start)))
 
-    def _pieces(self, name, values, start):
-        """Yields (path, offset, view) for each read of at most `READ` bytes."""
-        column = self._column(name)
-        view = memoryview(values).cast("B") if values.size else memoryview(b"")
-        done, end = 0, start + len(values)
-        while start < end:
-            shard = int(np.searchsorted(self._rows, start, side="right")) - 1
-            rows = min(end, int(self._rows[shard + 1])) - start
-            offset = HEADER + (start - int(self._rows[shard])) * column.row_bytes
-            path = self._shards[shard] / column.file
-            size = rows * column.row_bytes
-            for at in range(0, size, READ):
-                length = min(READ, size - at)
-                yield path, offset + at, view[done + at : done + at + length]
-            done, start = done + size, start + rows
+    def _pieces(self, buffers, start):
+        """Returns (path, offset, view) for each read of at most `READ` bytes."""
+        pieces = []
+        for name, values in buffers.items():
+            column, stop = self._column(name), start + len(values)
+            if values.shape[1:] != (column.features,) or values.dtype != column.dtype:
+                raise _checks.invalid(
+                    f"The array for {name!r}",
+                    f"(n, {column.features}) of {column.dtype}",
+                    f"{values.shape} of {values.dtype}",
+                )
+            if not values.flags.c_contiguous:
+                raise _checks.invalid(f"The array for {name!r}", "C-contiguous", "one with strides")
+            if start < 0 or stop > self.examples:
+                raise IndexError(
+                    f"Examples {start} to {stop} were asked for; there are {self.examples}."
+                )
+            view, size = memoryview(values.reshape(-1).view(np.uint8)), column.row_bytes
+            first = start
+            while first < stop:
+                shard = bisect.bisect_right(self._rows, first) - 1
+                last = min(stop, self._rows[shard + 1])
+                path = f"{self._shards[shard]}/{column.file}"
+                offset = HEADER + (first - self._rows[shard]) * size
+                part = view[(first - start) * size : (last - start) * size]
+                pieces += [
+                    (path, offset + at, part[at : at + READ]) for at in range(0, len(part), READ)
+                ]
+                first = last
+        return pieces
 
-    def blocks(self, names, rows=slice(None), block_bytes=1 << 26):
+    def blocks(self, names, rows=slice(None), block_bytes=BLOCK):
         """Yields (start, {name: features}) for consecutive blocks of examples.
 
         The next block is read while the caller works on this one. Memory is two blocks, however
@@ -363,18 +373,63 @@ class FeatureStore:
             for _ in range(2)
         ]
 
-        def fill(index, first):
-            part = {n: b[: min(size, stop - first)] for n, b in buffers[index % 2].items()}
-            self.read_into(part, first)
-            return part
+        def launch(number):
+            first = start + number * size
+            block = {n: b[: max(0, stop - first)] for n, b in buffers[number % 2].items()}
+            return first, block, reader.start(self._pieces(block, first) if first < stop else [])
 
-        with futures.ThreadPoolExecutor(1) as reader:
-            waiting = reader.submit(fill, 0, start) if start < stop else None
-            for index, first in enumerate(range(start, stop, size)):
-                block = waiting.result()
-                if first + size < stop:
-                    waiting = reader.submit(fill, index + 1, first + size)
+        with _Reader() as reader:
+            following = launch(0)
+            for number in range(1, 1 + -(-(stop - start) // size)):
+                first, block, reads = following
+                reader.wait(reads)
+                following = launch(number)
                 yield first, block
+
+
+class _Reader:
+    """Threads that read pieces of files; files stay open from one batch of pieces to the next."""
+
+    def __init__(self):
+        self._pool = futures.ThreadPoolExecutor(THREADS)
+        self._open = {}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._pool.shutdown()
+        self._keep([])
+
+    def start(self, pieces):
+        """Begins to read (path, offset, view) pieces; those of the batch before must be done."""
+        self._keep(dict.fromkeys(path for path, _, _ in pieces))
+        jobs = [(self._open[path], offset, view) for path, offset, view in pieces]
+        # One share a thread: a task a piece would cost more than a piece.
+        shares = [jobs[i::THREADS] for i in range(THREADS)]
+        return [self._pool.submit(_read_all, share) for share in shares if share]
+
+    def wait(self, reads):
+        """Returns when a batch is read; raises what went wrong."""
+        for read in reads:
+            read.result()
+
+    def _keep(self, paths):
+        """Closes all files but these, and opens those of them that are not open."""
+        for path in [path for path in self._open if path not in paths]:
+            os.close(self._open.pop(path))
+        for path in paths:
+            if path not in self._open:
+                self._open[path] = os.open(path, os.O_RDONLY)
+
+
+def _read_all(jobs):
+    for descriptor, offset, view in jobs:
+        while len(view):
+            read = os.preadv(descriptor, [view], offset)
+            if read == 0:
+                raise ValueError("A file of the feature store was cut short while it was read.")
+            view, offset = view[read:], offset + read
 
 
 def _npy_header(column, rows):
@@ -403,6 +458,16 @@ def _check_size(folder, column, rows):
         )
 
 
+def _check_header(folder, column, rows):
+    """Raises if NumPy would not read a finished file as the manifest says."""
+    path = folder / column.file
+    with path.open("rb") as file:
+        if file.read(HEADER) != _npy_header(column, rows):
+            raise ValueError(
+                f"{path} ({column.name!r}) does not have the header that was written. {_AGAIN}"
+            )
+
+
 def _verify(folder, column, rows, checksum):
     """Raises if a file's first `rows` examples are not what was written."""
     _check_size(folder, column, rows)
@@ -422,11 +487,3 @@ def _verify(folder, column, rows, checksum):
 
 
 _AGAIN = "Extract this shard again, with overwrite=True."
-
-
-def _pread(descriptor, offset, view):
-    while len(view):
-        read = os.preadv(descriptor, [view], offset)
-        if read == 0:
-            raise ValueError("A file of the feature store was cut short while it was read.")
-        view, offset = view[read:], offset + read

@@ -22,7 +22,7 @@ class Place:
     Attributes:
         name: the path of the call, with its number and the tensor's index where there are several.
         operation: the layer or operation that was called.
-        tensor: the graph tensor.
+        tensor: the tensor.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Recorder:
         self.places = []
         self.out_of_reach = {}
         self._root = root
-        self._graph = tf.compat.v1.get_default_graph()
+        self._graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
         self._stack = []
         self._calls = {}
 
@@ -68,7 +68,7 @@ class Recorder:
             self._stack.pop()
         tensors = [leaf for leaf in keras.tree.flatten(outputs) if isinstance(leaf, tf.Tensor)]
         # Of another graph are those of a loop's body, a branch or a function of its own.
-        here = [tensor for tensor in tensors if tensor.graph is self._graph and not in_loop]
+        here = [t for t in tensors if getattr(t, "graph", None) is self._graph and not in_loop]
         if tensors and not here:
             self.out_of_reach[path] = operation
         if here:
@@ -97,9 +97,9 @@ def _watched_call(self, *args, **kwargs):
 def watch(model):
     """Records the calls that `model` makes in this thread while the block runs.
 
-    Use it inside a `tf.function`, on a model that is built: an unbuilt one calls its layers in a
-    scratch graph first. Threads that don't watch are not affected, and several may watch at once,
-    as the replicas of a `tf.distribute` strategy do.
+    Use it inside a `tf.function`, where it costs nothing once that is traced, and on a model that
+    is built: an unbuilt one calls its layers in a scratch graph first. Threads that don't watch are
+    not affected, and several may watch at once, as the replicas of a `tf.distribute` strategy do.
 
     Yields:
         The `Recorder`; its `places` are complete when the block ends.

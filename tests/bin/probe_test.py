@@ -1,0 +1,153 @@
+import json
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from absl.testing import flagsaver
+
+import models
+from bin import probe, runs
+from bin.flags_common import Data, Hardware, Model, Training
+
+TAPS = ("input", "fc1_relu", "logits")
+
+
+def config(**changes):
+    """A run of half a minute at most, on the bundled data."""
+    fields = {
+        "data": Data("mnist_mini", None, (300, 100, 100), 0),
+        "models": (Model("mlp", "none", None, "default", False),),
+        "hardware": Hardware(),
+        "training": Training(epochs=2, batch_size=50),
+        "taps": TAPS,
+        "reduction": "subset:100",
+        "mode": "frozen",
+        "labels": None,
+        "control": False,
+        "export": True,
+        "gap": 1e-2,
+    }
+    return probe.Config(**{**fields, **changes})
+
+
+@pytest.fixture(scope="module")
+def before_and_after(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("probe")
+    return folder, probe.run(config(), folder)
+
+
+def test_before_and_after_training(before_and_after):
+    folder, reports = before_and_after
+    start, end = reports["start"], reports["end"]
+    assert start.probe("input").error == pytest.approx(end.probe("input").error)
+    assert end.probe("logits").error < start.probe("logits").error - 0.2
+    for name in ("curve.png", "network.svg", "start/report.csv", "end/report.md", "end/probes.npz"):
+        assert (folder / name).stat().st_size > 0
+    own = end.own["class"]["output"]["test"].error
+    assert own < 0.5
+    signatures = tf.saved_model.load(str(folder / "saved_model")).signatures
+    assert set(signatures) == {"serve", "serving_default", "probes", "features"}
+
+
+def test_same_run_again_computes_nothing(before_and_after):
+    folder, reports = before_and_after
+    stamps = {path: path.stat().st_mtime_ns for path in folder.glob("*/features/*/*.npy")}
+    again = probe.run(config(), folder)
+    assert again["end"].table("csv") == reports["end"].table("csv")
+    assert stamps == {path: path.stat().st_mtime_ns for path in folder.glob("*/features/*/*.npy")}
+
+
+def test_checkpoints_side_by_side(tmp_path):
+    specs = []
+    for seed in (1, 2):
+        keras.utils.set_random_seed(seed)
+        path = tmp_path / f"step_{seed}.weights.h5"
+        models.build("mlp", (28, 28, 1), 10).save_weights(path)
+        specs.append(Model("mlp", str(path), None, "default", False))
+    reports = probe.run(
+        config(models=tuple(specs), training=Training(epochs=0), export=False), tmp_path / "run"
+    )
+    assert list(reports) == ["step_1", "step_2"]
+    assert reports["step_1"].model != reports["step_2"].model
+    text = (tmp_path / "run" / "network.svg").read_text()
+    assert "step_1" in text
+    assert "step_2" in text
+
+
+def test_live(tmp_path):
+    reports = probe.run(config(mode="live", training=Training(epochs=3, batch_size=50)), tmp_path)
+    assert list(reports) == ["step_0000006", "step_0000012", "step_0000018"]
+    assert list(tmp_path.glob("logs/events*"))
+    assert (tmp_path / "step_0000018" / "report.json").exists()
+
+
+def test_other_labels_follow_their_examples(tmp_path):
+    with np.load("thesis_tf/datasets/mnist_mini.npz", allow_pickle=False) as arrays:
+        odd = {f"odd_{s}": arrays[f"y_{s}"].astype(int) % 2 for s in ("train", "test")}
+    np.savez(tmp_path / "factors.npz", **odd)
+    run = config(
+        labels=str(tmp_path / "factors.npz"),
+        training=Training(epochs=0),
+        taps=("input",),
+        control=True,
+        export=False,
+    )
+    (report,) = probe.run(run, tmp_path / "run").values()
+    assert report.label_names == ["class", "odd"]
+    assert report.probe("input", "odd").error < 0.25
+    # A shuffled copy of two even classes can't be told on new examples.
+    assert report.probe("input", "odd").control["test"].error == pytest.approx(0.5, abs=0.2)
+
+
+def test_shards_are_read_as_one(tmp_path):
+    run = config(training=Training(epochs=0), export=False)
+    assert probe.run(run, tmp_path / "shards", shard=(2, 2)) == {}
+    (sharded,) = probe.run(run, tmp_path / "shards", shard=(1, 2)).values()
+    (whole,) = probe.run(run, tmp_path / "whole").values()
+    assert sharded.probe("input").error == whole.probe("input").error
+
+
+def test_wrong_tap_costs_no_training(tmp_path):
+    with pytest.raises(ValueError, match="nearest are: fc1_relu"):
+        probe.run(config(taps=("fc1_rleu",)), tmp_path)
+    assert not (tmp_path / "checkpoint.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"mode": "live", "epochs": 0}, "give --epochs"),
+        ({"weights": ["a.weights.h5", "b.weights.h5"], "epochs": 3}, "--weights names several"),
+        ({"shard": "1/2"}, "give --epochs=0"),
+        ({"mode": "live", "labels": "f.npz", "epochs": 1}, "belong to --mode=frozen"),
+        ({"distribution": "multi_worker"}, "--shard=i/n"),
+    ],
+)
+def test_flags_that_make_no_sense_together(flags, message):
+    with flagsaver.flagsaver(**flags), pytest.raises(runs.UsageError, match=message):
+        probe.config_from_flags()
+
+
+def test_defaults():
+    made = probe.config_from_flags()
+    assert made.training.epochs == probe.DEFAULT_EPOCHS
+    assert made.reduction == "subset:1000"
+    with flagsaver.flagsaver(model="resnet50", weights=["resnet50.weights.h5"]):
+        assert probe.config_from_flags().training.epochs == 0
+
+
+def test_command_line(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "bin.probe", "--examples=200,50,50", "--model=mlp", "--epochs=1",
+         "--batch_size=50", "--taps=input,logits", f"--output_dir={tmp_path / 'run'}"],
+        capture_output=True, text=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "start" in done.stdout
+    assert "the model's own output" in done.stdout
+    saved = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert saved["taps"] == ["input", "logits"]

@@ -1,0 +1,81 @@
+import dataclasses
+import json
+import os
+import stat
+
+import pytest
+
+from bin import runs
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    seed: int
+    names: tuple = ("a",)
+
+
+def test_same_run_goes_on(tmp_path):
+    folder = runs.claim(tmp_path / "new" / "run", Config(1))
+    (folder / "checkpoint").write_text("half")
+    assert runs.claim(folder, Config(1)) == folder
+    assert (folder / "checkpoint").read_text() == "half"
+
+
+def test_other_run_is_kept_unless_told_otherwise(tmp_path):
+    folder = runs.claim(tmp_path, Config(1))
+    (folder / "logs").mkdir()
+    (folder / "logs" / "events").write_text("hours of work")
+    with pytest.raises(runs.UsageError, match=r"holds another run \(it differs in seed\)"):
+        runs.claim(folder, Config(2))
+    assert (folder / "logs" / "events").exists()
+    runs.claim(folder, Config(2), overwrite=True)
+    assert os.listdir(folder) == ["config.json"]
+    assert json.loads((folder / "config.json").read_text())["seed"] == 2
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_files_of_others_are_never_touched(tmp_path, overwrite):
+    (tmp_path / "thesis.tex").write_text("chapter 1")
+    with pytest.raises(runs.UsageError, match="not a run of this program"):
+        runs.claim(tmp_path, Config(1), overwrite)
+    assert (tmp_path / "thesis.tex").read_text() == "chapter 1"
+
+
+def test_unwritable_folder(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(runs.UsageError, match="can't be written to"):
+        runs.claim(file / "below", Config(1))
+    if os.geteuid() != 0:  # root may write anywhere
+        tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
+        with pytest.raises(runs.UsageError, match="can't be written to"):
+            runs.claim(tmp_path / "run", Config(1))
+
+
+def test_no_folder():
+    with pytest.raises(runs.UsageError, match="--output_dir=runs/NAME"):
+        runs.claim(None, Config(1))
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ValueError("`x` must be y."), "error: `x` must be y."),
+        (FileNotFoundError(2, "No such file", "a.npz"), "error: .*a.npz"),
+        (KeyboardInterrupt(), "The same command goes on"),
+    ],
+)
+def test_errors_of_users_end_the_program_with_a_line(error, message):
+    with pytest.raises(SystemExit, match=message), runs.clean_errors(["probe"]):
+        raise error
+
+
+def test_errors_of_ours_keep_their_traceback():
+    with pytest.raises(ZeroDivisionError), runs.clean_errors(["probe"]):
+        raise ZeroDivisionError
+
+
+def test_stray_argument():
+    with pytest.raises(SystemExit, match="Unknown argument 'epochs=3'"):
+        with runs.clean_errors(["train", "epochs=3"]):
+            pass

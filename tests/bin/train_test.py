@@ -1,0 +1,155 @@
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+from absl.testing import flagsaver
+
+from bin import train
+
+SMALL = [
+    "--examples=256,64,64",
+    "--model=mlp",
+    "--batch_size=32",
+    "--epochs=3",
+    # Adam would turn rounding, where a gradient is nearly nothing, into steps of full size.
+    "--optimizer=sgd",
+    "--learning_rate=0.1",
+]
+
+
+def start(*arguments, **environment):
+    return subprocess.Popen(
+        [sys.executable, "-m", "bin.train", *SMALL, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, **environment},
+    )
+
+
+def finish(process):
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return output
+
+
+def weights(folder):
+    return keras.saving.load_model(folder / "model.keras").get_weights()
+
+
+def assert_same(a, b, **tolerance):
+    for one, other in zip(a, b, strict=True):
+        np.testing.assert_allclose(one, other, **{"rtol": 0, "atol": 0, **tolerance})
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("train") / "whole"
+    finish(start(f"--output_dir={folder}"))
+    return folder
+
+
+def test_writes_what_it_says(whole):
+    assert {"config.json", "checkpoint.npz", "logs", "model.keras", "metrics.json"} <= set(
+        os.listdir(whole)
+    )
+    assert json.loads((whole / "metrics.json").read_text())["accuracy"] > 0.5
+
+
+@pytest.mark.slow
+def test_sigkill_and_the_same_command_again(whole, tmp_path):
+    arguments = [f"--output_dir={tmp_path / 'killed'}", "--checkpoint_every=1", "--epochs=40"]
+    checkpoint = tmp_path / "killed" / "checkpoint.npz"
+    process = start(*arguments)
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (tmp_path / "killed" / "model.keras").exists()
+    finish(start(*arguments))
+    finish(start(f"--output_dir={tmp_path / 'whole'}", "--epochs=40", "--checkpoint_every=1"))
+    assert_same(weights(tmp_path / "killed"), weights(tmp_path / "whole"))
+
+
+@pytest.mark.slow
+def test_mirrored_on_two_virtual_devices(whole, tmp_path):
+    finish(start(f"--output_dir={tmp_path}", "--distribution=mirrored", "--num_virtual_devices=2"))
+    # Sums over a batch are made in another order.
+    assert_same(weights(tmp_path), weights(whole), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_two_workers_on_loopback(whole, tmp_path):
+    ports = []
+    for _ in range(2):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            ports.append(free.getsockname()[1])
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
+    workers = [
+        start(
+            f"--output_dir={tmp_path / 'shared'}",
+            "--distribution=multi_worker",
+            TF_CONFIG=json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}}),
+        )
+        for index in range(2)
+    ]
+    for worker in workers:
+        finish(worker)
+    assert_same(weights(tmp_path / "shared"), weights(whole), atol=1e-5)
+
+
+def test_help_and_wrong_flags_answer_without_tensorflow():
+    code = (
+        "import sys, bin.train, bin.probe\n"
+        "heavy = [m for m in ('tensorflow', 'keras', 'matplotlib') if m in sys.modules]\n"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    shown = subprocess.run(
+        [sys.executable, "-m", "bin.train", "--help"], capture_output=True, text=True
+    ).stdout
+    for flag in ("--model", "--dataset", "--output_dir", "--distribution", "--snapshots"):
+        assert f"  {flag}" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model=mpl"], "The nearest are: mlp"),
+        (["--dataset=mnist_min"], "The nearest are: mnist_mini"),
+        (["--examples=1,2"], "three positive numbers"),
+        (["--weights=nowhere.weights.h5"], "Received: nowhere.weights.h5"),
+        (["--distribution=tpu"], "--distribution=tpu, and only then"),
+        (["--model=inception_v3", "--image_size=32"], "at least 75"),
+        (["--batch_size=1000"], "at most the 256 training examples"),
+    ],
+)
+def test_bad_flags_are_one_line(tmp_path, arguments, message):
+    done = subprocess.run(
+        [sys.executable, "-m", "bin.train", *SMALL, *arguments, f"--output_dir={tmp_path / 'x'}"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_config_from_flags():
+    with flagsaver.flagsaver(
+        model="resnet50", weights=["w.h5"], image_size=64, seed=3, snapshots=["1", "20"]
+    ):
+        config = train.config_from_flags()
+    assert config.model.image_size == 64
+    assert config.hardware.seed == config.data.seed == 3
+    assert config.training.snapshots == (1, 20)
+    assert config.training.epochs == train.DEFAULT_EPOCHS

@@ -1,0 +1,97 @@
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from thesis_tf import probes
+
+SPLITS = (60, 20, 20)
+
+
+@pytest.fixture(scope="module")
+def probed(tmp_path_factory):
+    """A nested model with a shared layer and ops, and a report on two label sets."""
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    inputs = keras.Input((6, 6, 1), name="image")
+    inner = keras.Sequential([layers.Conv2D(4, 3), layers.ReLU(name="act")], name="inner")
+    shared = layers.Dense(12, name="shared")
+    x = shared(layers.Flatten(name="flat")(inner(inputs)))
+    x = shared(layers.Dense(64, name="wide")(keras.ops.tanh(layers.Dense(64)(x))))
+    model = keras.Model(inputs, layers.Dense(3, name="logits")(x))
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(100, 6, 6, 1)).astype("float32"), rng.integers(0, 3, 100)
+    folder = tmp_path_factory.mktemp("probed")
+    store = probes.extract(
+        model, x, folder / "store", ["input", "inner/act", "shared#2"], "subset:20", seed=3
+    )
+    report = probes.fit_probes(store, {"class": y, "odd": y % 2}, SPLITS, penalties=[0.1])
+    return model, report, store, x, folder
+
+
+def test_saved_model_answers_as_the_model_the_store_and_the_probes_do(probed):
+    model, report, store, x, folder = probed
+    probes.export(model, report, folder / "saved")
+    loaded = tf.saved_model.load(str(folder / "saved"))
+    assert set(loaded.signatures) == {"serve", "probes", "features", "serving_default"}
+    served = loaded.signatures["serving_default"](inputs=tf.constant(x))
+    np.testing.assert_allclose(served["output"], model(x), atol=1e-6)
+    features = loaded.signatures["features"](inputs=tf.constant(x))
+    logits = loaded.signatures["probes"](inputs=tf.constant(x))
+    assert len(logits) == 6
+    for probe in report.probes:
+        name = probe.tap.name
+        np.testing.assert_allclose(features[name], store.read(name), atol=1e-6)
+        expected = store.read(name) @ probe.solution.weights + probe.solution.bias
+        np.testing.assert_allclose(logits[f"{name} [{probe.labels}]"], expected, atol=1e-5)
+
+
+def test_saved_model_loads_where_keras_and_this_library_are_not_imported(probed):
+    model, report, _, _, folder = probed
+    probes.export(model, report, folder / "plain")
+    code = (
+        "import sys, json, tensorflow as tf\n"
+        f"m = tf.saved_model.load({str(folder / 'plain')!r})\n"
+        "shapes = {}\n"
+        "for n in (1, 5):\n"
+        "    out = m.signatures['probes'](inputs=tf.zeros((n, 6, 6, 1)))\n"
+        "    shapes[n] = [v.shape[0] for v in out.values()]\n"
+        "print(json.dumps([shapes, 'thesis_tf' in sys.modules]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    shapes, imported = json.loads(done.stdout.splitlines()[-1])
+    assert shapes == {"1": [1] * 6, "5": [5] * 6}
+    assert not imported
+
+
+def test_probes_alone(probed):
+    _, report, store, _, folder = probed
+    probes.export_probes(report, folder / "alone")
+    signature = tf.saved_model.load(str(folder / "alone")).signatures["probes"]
+    arguments = {"input": "input", "inner_act": "inner/act", "shared_2": "shared#2"}
+    assert set(signature.structured_input_signature[1]) == set(arguments)
+    logits = signature(**{a: tf.constant(store.read(name)) for a, name in arguments.items()})
+    probe = report.probe("shared#2", "odd")
+    expected = store.read("shared#2") @ probe.solution.weights + probe.solution.bias
+    np.testing.assert_allclose(logits["shared#2 [odd]"], expected, atol=1e-5)
+
+
+def test_export_of_another_model_is_an_error_and_keeps_what_was_there(probed):
+    model, report, _, _, folder = probed
+    probes.export(model, report, folder / "kept")
+    other = keras.Sequential([keras.Input((6, 6, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
+    with pytest.raises(ValueError, match="No tap of model"):
+        probes.export(other, report, folder / "kept")
+    assert "probes" in tf.saved_model.load(str(folder / "kept")).signatures
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_export_does_not_change_the_model(probed):
+    model, report, _, x, folder = probed
+    before = model(x).numpy()
+    probes.export(model, report, folder / "again")
+    np.testing.assert_array_equal(model(x).numpy(), before)
