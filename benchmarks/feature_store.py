@@ -12,8 +12,7 @@ Writes a store of 15,000 float32 features in 17 columns, then measures, in turn 
     write plain     the same bytes to plain files, with fsync at the end
 
 and prints the median over the rounds of GB/s and examples/s, and of the ratio to the plain way in
-the same round. "used" also multiplies each block by a vector, as a solver would: it shows what
-reading costs a caller who works on the blocks meanwhile.
+the same round.
 
 The page cache is dropped by /proc/sys/vm/drop_caches where that is permitted, else file by file
 (posix_fadvise), which leaves the caches of others alone; `--drop files` asks for that.
@@ -106,16 +105,6 @@ def read_blocks(store, names, **kwargs):
     return sum(len(block[names[0]]) for _, block in store.blocks(names, **kwargs))
 
 
-def use_blocks(store, names, **kwargs):
-    vectors = {name: np.ones(store.features(name), np.float32) for name in names}
-    rows = 0
-    for _, block in store.blocks(names, **kwargs):
-        for name, values in block.items():
-            values @ vectors[name]
-        rows += len(values)
-    return rows
-
-
 def read_into(store, names, buffers):
     rows = len(buffers[names[0]])
     for start in range(0, store.examples, rows):
@@ -180,7 +169,6 @@ def main():
         read_plain(folder / "store", buffer)
         for _ in range(arguments.rounds):
             measure("warm blocks", read_blocks, store, names, **blocks)
-            measure("warm blocks, used", use_blocks, store, names, **blocks)
             measure("warm read_into", read_into, store, names, arrays)
             measure("warm plain", read_plain, folder / "store", buffer)
             measure("verify", FeatureStore, folder / "store")

@@ -54,13 +54,14 @@ flags.DEFINE_enum("precision", "float32", PRECISIONS, "Of computation; weights s
 flags.DEFINE_integer("seed", 0, "Seeds initial weights, data order, dropout and random features.")
 flags.DEFINE_bool("deterministic", False, "Deterministic TensorFlow kernels; slower on GPUs.")
 flags.DEFINE_string("tpu", "", "Name or address of the TPU for --distribution=tpu.")
-flags.DEFINE_string("output_dir", None, "Folder for all that is written.")
+flags.DEFINE_string(
+    "output_dir", None, "Folder for all that is written. Default: runs/NAME_OF_PROGRAM."
+)
 flags.DEFINE_bool("overwrite", False, "Delete another run that --output_dir holds.")
 flags.DEFINE_integer("batch_size", 128, "Examples a step, over all devices.", lower_bound=1)
 flags.DEFINE_integer("epochs", None, "Passes over the training examples.", lower_bound=0)
 flags.DEFINE_enum("optimizer", "adam", ["adam", "sgd", "rmsprop"], "How to train.")
 flags.DEFINE_float("learning_rate", 1e-3, "Of the optimizer.", lower_bound=0.0)
-
 flags.DEFINE_integer("checkpoint_every", 500, "Steps between checkpoints.", lower_bound=1)
 flags.DEFINE_list("snapshots", [], "Steps whose weights are kept for good, e.g. 0,100,1000.")
 

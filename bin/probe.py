@@ -3,7 +3,7 @@ r"""Shows how linearly separable the classes are at every layer of a network (th
 With no flags it trains the MNIST convnet of figure 9.2 on the bundled data and fits a linear probe
 to every layer before and after (figure 9.3): tables, pictures and a SavedModel in a few minutes.
 
-    python -m bin.probe --output_dir=runs/probe
+    python -m bin.probe
 
 A pretrained ResNet-50 (figures 9.4 and 9.5), from a weights file or downloaded by Keras:
 
@@ -304,7 +304,7 @@ def main(argv):
     """Flags, config, run."""
     with runs.clean_errors(argv):
         config = config_from_flags()
-        folder = runs.claim(FLAGS.output_dir, config, FLAGS.overwrite)
+        folder = runs.claim(FLAGS.output_dir or "runs/probe", config, FLAGS.overwrite)
         reports = run(
             config,
             folder,

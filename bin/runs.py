@@ -57,8 +57,6 @@ def claim(folder, config, overwrite=False):
         UsageError: the folder is not writable, holds another run and `overwrite` is not set, or
             holds files that no run of these programs wrote.
     """
-    if not folder:
-        raise UsageError("Say where to write: --output_dir=runs/NAME.")
     folder = pathlib.Path(folder).expanduser()
     wanted = json.loads(json.dumps(dataclasses.asdict(config)))
     try:

@@ -2,7 +2,7 @@ r"""Trains a network, and goes on exactly where it was killed.
 
 With no flags it trains the MNIST convnet of figure 9.2 on the bundled data (about a minute):
 
-    python -m bin.train --output_dir=runs/convnet
+    python -m bin.train
 
 The same command after a kill, at any moment, ends with the same weights as one that ran through.
 A few more:
@@ -86,7 +86,7 @@ def main(argv):
     """Flags, config, run."""
     with runs.clean_errors(argv):
         config = config_from_flags()
-        folder = runs.claim(FLAGS.output_dir, config, FLAGS.overwrite)
+        folder = runs.claim(FLAGS.output_dir or "runs/train", config, FLAGS.overwrite)
         metrics = run(config, folder, verbose=runs.progress())
         shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         print(f"Test examples: {shown}. All is in {folder}.")

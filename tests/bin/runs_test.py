@@ -52,11 +52,6 @@ def test_unwritable_folder(tmp_path):
             runs.claim(tmp_path / "run", Config(1))
 
 
-def test_no_folder():
-    with pytest.raises(runs.UsageError, match="--output_dir=runs/NAME"):
-        runs.claim(None, Config(1))
-
-
 @pytest.mark.parametrize(
     ("error", "message"),
     [
@@ -76,6 +71,6 @@ def test_errors_of_ours_keep_their_traceback():
 
 
 def test_stray_argument():
-    with pytest.raises(SystemExit, match="Unknown argument 'epochs=3'"):
-        with runs.clean_errors(["train", "epochs=3"]):
-            pass
+    expected = pytest.raises(SystemExit, match="Unknown argument 'epochs=3'")
+    with expected, runs.clean_errors(["train", "epochs=3"]):
+        pass

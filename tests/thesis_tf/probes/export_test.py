@@ -83,7 +83,8 @@ def test_probes_alone(probed):
 def test_export_of_another_model_is_an_error_and_keeps_what_was_there(probed):
     model, report, _, _, folder = probed
     probes.export(model, report, folder / "kept")
-    other = keras.Sequential([keras.Input((6, 6, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
+    layers = keras.layers
+    other = keras.Sequential([keras.Input((6, 6, 1)), layers.Flatten(), layers.Dense(3)])
     with pytest.raises(ValueError, match="No tap of model"):
         probes.export(other, report, folder / "kept")
     assert "probes" in tf.saved_model.load(str(folder / "kept")).signatures
