@@ -30,7 +30,8 @@ import time
 
 import numpy as np
 
-from thesis_tf.probes.store import Column, FeatureStore, ShardWriter, shard_name
+from thesis_tf.probes.shards import Column, ShardWriter, shard_name
+from thesis_tf.probes.store import FeatureStore
 from thesis_tf.probes.taps import Tap
 
 FEATURES, COLUMNS = 15_000, 17

@@ -10,7 +10,7 @@ import shutil
 import sys
 import tempfile
 
-from absl import logging
+from absl import flags, logging
 
 from thesis_tf import _files
 
@@ -30,6 +30,8 @@ def clean_errors(argv):
     # What TensorFlow says of itself; its errors still show.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     python_logging.getLogger("tensorflow").setLevel(python_logging.ERROR)
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)
     try:
         if len(argv) > 1:
             raise UsageError(f"Unknown argument {argv[1]!r}: flags are written --name=value.")
@@ -38,7 +40,7 @@ def clean_errors(argv):
         sys.exit("\nInterrupted. The same command goes on from where it was.")
     except (UsageError, ValueError, TypeError, OSError, ImportError) as error:
         logging.debug("", exc_info=True)
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {error}\n(--verbosity=1 shows where.)")
 
 
 def claim(folder, config, overwrite=False):

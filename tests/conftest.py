@@ -11,21 +11,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
 def pytest_configure(config):
-    """Lets tests read and save absl's flags, which no command line has set here."""
+    """Parses absl's flags, and cuts the CPU in two while TensorFlow has not begun to compute."""
+    import tensorflow as tf
     from absl import flags
 
     flags.FLAGS.mark_as_parsed()
-
-
-def pytest_collection_modifyitems(items):
-    """Cuts the CPU into two devices where a test wants them: TensorFlow takes that only once."""
-    if any("two_devices" in item.fixturenames for item in items):
-        import tensorflow as tf
-
-        cpu = tf.config.list_physical_devices("CPU")[0]
-        tf.config.set_logical_device_configuration(
-            cpu, [tf.config.LogicalDeviceConfiguration()] * 2
-        )
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
 
 @pytest.fixture

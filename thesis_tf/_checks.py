@@ -30,7 +30,7 @@ def positive_integer(name, value):
 
 
 def one_of(name, value, options):
-    """Returns `value` if it is among `options`; raises with the nearest ones otherwise."""
+    """Returns `value` if it is among `options`; raises otherwise."""
     options = list(options)
     if value not in options:
         raise invalid(name, f"one of {', '.join(map(str, options))}", repr(value))
@@ -48,5 +48,7 @@ def nearest(name, options, most=5):
             near.append(lowered[match])
     if near:
         return f"The nearest are: {', '.join(near)}."
+    if not options:
+        return "There are none."
     shown = ", ".join(options[:most])
     return f"There are {len(options)}: {shown}{', ...' if len(options) > most else ''}."

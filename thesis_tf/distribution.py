@@ -62,7 +62,7 @@ def configure(hardware):
     if hardware.deterministic:
         tf.config.experimental.enable_op_determinism()
     if hardware.distribution == "mirrored":
-        gpus = tf.config.list_logical_devices("GPU")
+        gpus = [] if hardware.num_virtual_devices else tf.config.list_logical_devices("GPU")
         devices = gpus or tf.config.list_logical_devices("CPU")
         return tf.distribute.MirroredStrategy([device.name for device in devices])
     if hardware.distribution == "multi_worker":

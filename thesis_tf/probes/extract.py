@@ -12,15 +12,15 @@ import tqdm
 from thesis_tf import _checks, _fingerprint
 from thesis_tf._streaming import Stream
 from thesis_tf.probes.reductions import Reduction
-from thesis_tf.probes.store import (
+from thesis_tf.probes.shards import (
     MANIFEST,
     Column,
-    FeatureStore,
     ShardWriter,
     difference,
     read_manifest,
     shard_name,
 )
+from thesis_tf.probes.store import FeatureStore
 from thesis_tf.probes.taps import fixed_batch, forward, trace
 
 FLUSH_EVERY = 512  # examples; what a kill can cost
@@ -174,20 +174,12 @@ def _step(model, columns, reduction):
     @tf.function(autograph=False)
     def on_replica(x):
         _, activations = run_model(x)
-        batch = tf.shape(keras.tree.flatten(x)[0])[0]
-        features = []
-        for column in columns:
-            tensor = activations[column.tap.name]
-            if column.prediction:
-                values = tf.cast(tensor, column.dtype)
-            else:
-                values = reduction(tensor, column.tap.name)
-            message = f"Tap {column.tap.name!r} does not keep the examples apart on its first axis."
-            with tf.control_dependencies(
-                [tf.debugging.assert_equal(tf.shape(values)[0], batch, message)]
-            ):
-                features.append(tf.identity(values))
-        return features
+        return [
+            tf.cast(activations[column.tap.name], column.dtype)
+            if column.prediction
+            else reduction(activations[column.tap.name], column.tap.name)
+            for column in columns
+        ]
 
     def step(batch):
         size = len(keras.tree.flatten(batch)[0]) // strategy.num_replicas_in_sync
@@ -199,10 +191,19 @@ def _step(model, columns, reduction):
             )
 
         values = strategy.experimental_distribute_values_from_function(part)
-        return [
+        features = [
             strategy.experimental_local_results(value)
             for value in strategy.run(on_replica, args=(values,))
         ]
+        for column, pieces in zip(columns, features, strict=True):
+            if any(len(piece) != size for piece in pieces):
+                raise _checks.invalid(
+                    f"Tap {column.tap.name!r}",
+                    f"one row for each of {size} examples",
+                    f"{len(pieces[0])} rows",
+                    "Its layer does not keep the examples apart on the first axis.",
+                )
+        return features
 
     return step
 

@@ -1,20 +1,25 @@
 """Fits a probe to every tap of a feature store, each to certified optimality."""
 
 import dataclasses
-import functools
+import itertools
+from typing import NamedTuple
 
 import numpy as np
+import tensorflow as tf
 import tqdm
 
 from thesis_tf import _checks
 from thesis_tf.probes.measures import measure
 from thesis_tf.probes.report import Probe, ProbeReport
 from thesis_tf.probes.softmax_regression import SoftmaxRegression
+from thesis_tf.probes.standardised import Standardised
 
+SPLITS = ("train", "valid", "test")
 # In the order of the path: strong penalties are quick to solve and start the weaker ones.
 PENALTIES = tuple(float(p) for p in 10.0 ** np.arange(0, -5.5, -0.5))
 PATH_GAP = 10  # times the gap that is asked for: enough to choose a penalty by
 MEMORY_LIMIT = 1 << 28  # bytes of training features of one tap that are kept; more are streamed
+BLOCK = 1 << 26  # bytes of features, or of logits, that are read or computed at once
 
 
 def fit_probes(
@@ -45,7 +50,9 @@ def fit_probes(
         splits: a dict with "train" and "valid", and "test" if there is one, of slices, index
             arrays or masks over the store; or a tuple of the numbers of examples of each, end to
             end. With a single penalty "valid" may be left out.
-        class_names: names for the report.
+        class_names: the names of the classes, K of them, for the report. Without them K is the
+            largest label and one. Where there are several sets of labels they are passed on as
+            they are.
         penalties: lambdas to try, on weights of standardised features.
         gap: how far the loss may be above its minimum, in nats.
         control: also fits labels shuffled among the examples, at the chosen penalty: what a probe
@@ -59,39 +66,50 @@ def fit_probes(
         A `ProbeReport`.
 
     Raises:
-        ValueError: labels of another length or out of range, one class only, overlapping splits.
+        ValueError: labels of another length or out of range, one class only, overlapping or empty
+            splits, a penalty or gap that is not positive.
+        TypeError: labels or indices that are not integers.
     """
     named = labels if isinstance(labels, dict) else {"class": labels}
-    rows = _rows(splits, store.examples, needs_valid=len(penalties) > 1)
-    named = {
-        name: _checked_labels(
-            f"`labels` {name!r}" if len(named) > 1 else "`labels`", y, store, rows
-        )
-        for name, y in named.items()
-    }
-    penalties = sorted({float(penalty) for penalty in penalties}, reverse=True)
-    if not penalties or penalties[-1] <= 0:
+    penalties = sorted({float(penalty) for penalty in np.atleast_1d(penalties)}, reverse=True)
+    if not penalties or not 0 < penalties[-1] <= penalties[0] < np.inf:
         raise _checks.invalid("`penalties`", "positive numbers", penalties)
-    fit = functools.partial(_fit, store, rows, penalties, gap, memory_limit)
-    jobs = [(tap, name) for tap in store.taps for name in named]
-    probes, own = [], {}
-    with tqdm.tqdm(jobs, desc="probes", unit=" probes", disable=None if progress else True) as bar:
-        for tap, name in bar:
+    if not gap > 0:
+        raise _checks.invalid("`gap`", "a positive number", gap)
+    rows = _rows(splits, store.examples, needs_valid=len(penalties) > 1)
+    single = len(named) == 1
+    targets = [
+        _target(
+            name,
+            "`labels`" if single else f"`labels` {name!r}",
+            values,
+            store.examples,
+            rows["train"],
+            class_names if single else None,
+        )
+        for name, values in named.items()
+    ]
+    if not targets:
+        raise _checks.invalid("`labels`", "labels, or a dict of them", labels)
+    order = np.random.default_rng(seed).permutation(store.examples)
+    probes, total = [], len(store.taps) * len(targets)
+    with tqdm.tqdm(total=total, desc="probes", disable=None if progress else True) as bar:
+        for tap in store.taps:
             bar.set_postfix_str(tap.name, refresh=False)
-            y = named[name]
-            probe = dataclasses.replace(fit(tap, y, int(y.max()) + 1), labels=name)
-            if control:
-                shuffled = np.random.default_rng(seed).permutation(y)
-                penalty = [probe.solution.penalty]
-                chance = _fit(store, rows, penalty, gap, memory_limit, tap, shuffled, probe.classes)
-                probe = dataclasses.replace(probe, control=chance.measures)
-            probes.append(probe)
-    for name, y in named.items():
-        own[name] = _own_measures(store, rows, y)
+            fit = _Fit(store, tap.name, rows, gap, memory_limit)
+            for target in targets:
+                solution, measures = fit(target, penalties)
+                chance = None
+                if control:
+                    shuffled = target._replace(labels=target.labels[order])
+                    _, chance = fit(shuffled, [solution.penalty])
+                probes.append(Probe(tap, target.name, target.classes, solution, measures, chance))
+                bar.update()
+            del fit  # or the next tap's features would be in memory beside this one's
     return ProbeReport(
         probes=tuple(probes),
-        own=own,
-        chance={name: _chance(y, rows) for name, y in named.items()},
+        own={target.name: _own_measures(store, rows, target) for target in targets},
+        chance={target.name: _chance(target.labels, rows) for target in targets},
         edges=tuple(store.edges),
         reduction=store.reduction,
         class_names=tuple(class_names or ()),
@@ -100,76 +118,89 @@ def fit_probes(
     )
 
 
-def _fit(store, rows, penalties, gap, memory_limit, tap, labels, classes):
-    """Fits one tap over the path of penalties and measures the best."""
-    train, name = rows["train"], tap.name
-    size = _count(train) * store.features(name) * store.dtype(name).itemsize
-    problem = SoftmaxRegression(
-        lambda: _blocks(store, name, train),
-        labels[train],
-        classes,
-        keep=size <= memory_limit,
-        dtype=store.dtype(name).name,
-    )
-    best = least = solution = None
-    steps = 0
-    for penalty in penalties if len(penalties) > 1 else ():
-        solution = problem.solve(penalty, PATH_GAP * gap, start=solution)
-        steps += solution.steps
-        valid = _measured(store, name, rows["valid"], labels, solution)
-        if best is not None and valid.cross_entropy >= least:
-            break
-        best, least = solution, valid.cross_entropy
-    solution = problem.solve(best.penalty if best else penalties[0], gap, start=best)
-    return Probe(
-        tap=tap,
-        labels="",
-        classes=classes,
-        solution=dataclasses.replace(solution, steps=steps + solution.steps),
-        measures={
-            split: _measured(store, name, part, labels, solution) for split, part in rows.items()
-        },
-    )
+class _Target(NamedTuple):
+    """What probes are to predict: labels (N,) in [0, classes)."""
+
+    name: str
+    labels: np.ndarray
+    classes: int
 
 
-def _measured(store, name, rows, labels, solution):
-    def logits():
-        labels_, first = labels[rows], 0
-        for _, block in _blocks(store, name, rows):
-            yield block @ solution.weights + solution.bias, labels_[first : first + len(block)]
-            first += len(block)
+class _Fit:
+    """Fits probes at one tap; what does not depend on the labels is done once."""
 
-    return measure(logits())
+    def __init__(self, store, name, rows, gap, memory_limit):
+        self._store, self._name, self._rows, self._gap = store, name, rows, gap
+        dtype = store.dtype(name)
+        size = _count(rows["train"]) * store.features(name) * dtype.itemsize
+        self._features = Standardised(
+            lambda: _blocks(store, name, rows["train"]), keep=size <= memory_limit, dtype=dtype
+        )
+
+    def __call__(self, target, penalties):
+        """Solves for the path of penalties; returns the best's `Solution` and its measures."""
+        labels = target.labels[self._rows["train"]]
+        problem = SoftmaxRegression(self._features, labels, target.classes)
+        best = least = solution = None
+        steps = 0
+        for penalty in penalties if len(penalties) > 1 else ():
+            solution = problem.solve(penalty, PATH_GAP * self._gap, start=solution)
+            steps += solution.steps
+            nats = self._measure("valid", target, solution).cross_entropy
+            if best is not None and nats >= least:
+                break
+            best, least = solution, nats
+        solution = problem.solve(best.penalty if best else penalties[0], self._gap, start=best)
+        measures = {split: self._measure(split, target, solution) for split in self._rows}
+        return dataclasses.replace(solution, steps=steps + solution.steps), measures
+
+    def _measure(self, split, target, solution):
+        weights, bias = tf.constant(solution.weights), tf.constant(solution.bias)
+
+        def logits(features):
+            # NumPy's product would start threads that go on spinning against TensorFlow's.
+            return (features @ weights + bias).numpy()
+
+        return _measured(self._store, self._name, self._rows[split], target, logits)
 
 
-def _own_measures(store, rows, labels):
+def _own_measures(store, rows, target):
     """The model's own measures, for each output that has as many classes as the labels."""
-    classes, own = int(labels.max()) + 1, {}
-    for name in store.predictions:
-        if store.features(name) != classes:
-            continue
 
-        def logits(part, name=name):
-            y, first = labels[part], 0
-            for _, block in _blocks(store, name, part):
-                values = block.astype(np.float64)
-                if block.min() >= 0 and np.allclose(block.sum(1), 1, atol=1e-2):
-                    values = np.log(np.maximum(values, 1e-30))  # probabilities
-                yield values, y[first : first + len(block)]
-                first += len(block)
+    def logits(values):
+        if values.min() >= 0 and np.allclose(values.sum(1), 1, atol=1e-2):  # probabilities
+            return np.log(np.maximum(values.astype(np.float64), 1e-30))
+        return values
 
-        output = name.removeprefix("prediction:")
-        own[output] = {split: measure(logits(part)) for split, part in rows.items()}
-    return own
+    return {
+        name.removeprefix("prediction:"): {
+            split: _measured(store, name, part, target, logits) for split, part in rows.items()
+        }
+        for name in store.predictions
+        if store.features(name) == target.classes
+    }
 
 
-def _blocks(store, name, rows):
-    """Yields (first, features) over the rows of a split, in order."""
+def _measured(store, name, rows, target, logits):
+    """Measures `logits`, a function of features (n, D), on some rows of the store."""
+    labels = target.labels[rows]
+    return measure(
+        (logits(block), labels[first : first + len(block)])
+        for first, block in _blocks(store, name, rows, width=target.classes)
+    )
+
+
+def _blocks(store, name, rows, width=0):
+    """Yields (first, features) over the rows of a split, in order.
+
+    A block has so few rows that (rows, `width`) of the same dtype fits as well.
+    """
+    row_bytes = store.features(name) * store.dtype(name).itemsize
+    size = max(1, BLOCK // max(row_bytes, width * store.dtype(name).itemsize))
     if isinstance(rows, slice):
-        for first, block in store.blocks([name], rows):
+        for first, block in store.blocks([name], rows, block_bytes=size * row_bytes):
             yield first - rows.start, block[name]
         return
-    size = max(1, (1 << 26) // (store.features(name) * store.dtype(name).itemsize))
     for first in range(0, len(rows), size):
         yield first, store.read(name, rows[first : first + size])
 
@@ -181,9 +212,10 @@ def _count(rows):
 def _rows(splits, examples, needs_valid):
     """Turns `splits` into a dict of slices with both ends or index arrays; checks them."""
     if isinstance(splits, (tuple, list)):
+        if len(splits) > len(SPLITS):
+            raise _checks.invalid("`splits`", f"numbers of examples of {', '.join(SPLITS)}", splits)
         ends = np.cumsum([0, *splits]).tolist()
-        names = ("train", "valid", "test")
-        splits = {n: slice(a, b) for n, a, b in zip(names, ends, ends[1:], strict=False)}
+        splits = dict(zip(SPLITS, itertools.starmap(slice, itertools.pairwise(ends)), strict=False))
     needed = {"train", "valid"} if needs_valid else {"train"}
     if not needed <= set(splits):
         raise _checks.invalid(
@@ -194,53 +226,61 @@ def _rows(splits, examples, needs_valid):
         )
     rows, taken = {}, np.full(examples, -1)
     for number, (name, part) in enumerate(splits.items()):
+        shown = f"`splits` {name!r}"
+        if isinstance(part, slice) and (part.stop or 0) > examples:
+            raise _checks.invalid(shown, f"within {examples} examples", part)
         indices = np.arange(examples)[part] if isinstance(part, slice) else np.asarray(part)
         if indices.dtype == bool:
-            if len(indices) != examples:
-                raise _checks.invalid(f"`splits` {name!r}", f"a mask of {examples}", len(indices))
+            if indices.shape != (examples,):
+                raise _checks.invalid(shown, f"a mask ({examples},)", indices.shape)
             indices = np.flatnonzero(indices)
-        if isinstance(part, slice) and (part.stop or 0) > examples:
-            raise _checks.invalid(f"`splits` {name!r}", f"within {examples} examples", part)
-        if not len(indices):
-            raise _checks.invalid(f"`splits` {name!r}", "at least one example", "none")
+        if not indices.size:
+            raise _checks.invalid(shown, "at least one example", "none")
+        if indices.ndim != 1 or not np.issubdtype(indices.dtype, np.integer):
+            received = f"{indices.dtype} {indices.shape}"
+            raise _checks.invalid(shown, "a slice, indices or a mask", received, kind=TypeError)
         if indices.min() < 0 or indices.max() >= examples:
-            raise _checks.invalid(
-                f"`splits` {name!r}",
-                f"indices in [0, {examples})",
-                f"{indices.min()} to {indices.max()}",
-            )
+            received = f"{indices.min()} to {indices.max()}"
+            raise _checks.invalid(shown, f"indices in [0, {examples})", received)
         if (taken[indices] >= 0).any():
             other = list(splits)[taken[indices].max()]
             raise _checks.invalid("`splits`", "disjoint", f"{name!r} overlaps {other!r}")
         taken[indices] = number
-        contiguous = isinstance(part, slice) and (part.step or 1) == 1
-        rows[name] = slice(int(indices[0]), int(indices[-1]) + 1) if contiguous else indices
+        # What stands in a row is read in a row.
+        whole = (np.diff(indices) == 1).all()
+        rows[name] = slice(int(indices[0]), int(indices[-1]) + 1) if whole else indices
     return rows
 
 
-def _checked_labels(name, labels, store, rows):
+def _target(name, shown, labels, examples, train, class_names):
+    """Checks labels and counts their classes; `shown` is what errors call them."""
     labels = np.asarray(labels)
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
-    if labels.shape != (store.examples,):
+    if labels.shape != (examples,):
         raise _checks.invalid(
-            name, f"({store.examples},), one for each example of the store", labels.shape
+            shown, f"({examples},), one for each example of the store", labels.shape
         )
     if not np.issubdtype(labels.dtype, np.integer):
-        raise _checks.invalid(name, "integers", labels.dtype, kind=TypeError)
+        raise _checks.invalid(shown, "integers", labels.dtype, kind=TypeError)
     if labels.min() < 0:
-        raise _checks.invalid(name, "in [0, K)", f"a least value of {labels.min()}")
-    if len(np.unique(labels[rows["train"]])) < 2:
+        raise _checks.invalid(shown, "in [0, K)", f"a least value of {labels.min()}")
+    classes = int(labels.max()) + 1
+    if class_names and classes > len(class_names):
         raise _checks.invalid(
-            name,
-            "of two classes at least among the training examples",
-            f"class {labels[rows['train']][0]} only",
+            "`class_names`", f"{classes} names, as the largest label says", len(class_names)
         )
-    return labels.astype(np.int64)
+    if len(np.unique(labels[train])) < 2:
+        raise _checks.invalid(
+            shown,
+            "of two classes at least among the training examples",
+            f"class {labels[train][0]} only",
+        )
+    return _Target(name, labels.astype(np.int64), len(class_names or ()) or classes)
 
 
 def _chance(labels, rows):
     """The error of always naming the commonest class of the training examples."""
     counts = np.bincount(labels[rows["train"]])
-    part = rows.get("test", rows["train"])
-    return float((labels[part] != counts.argmax()).mean())
+    unseen = next(rows[split] for split in reversed(SPLITS) if split in rows)
+    return float((labels[unseen] != counts.argmax()).mean())

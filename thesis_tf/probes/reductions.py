@@ -14,6 +14,7 @@ import tensorflow as tf
 from thesis_tf import _checks
 
 KINDS = ("mean", "subset", "projection", "flatten", "last", "time_mean")
+RANDOM = ("subset", "projection")  # drawn once, of a size
 DEFAULT_SIZE = 1000  # section 9.3.4
 
 
@@ -55,18 +56,19 @@ class Reduction:
         if isinstance(text, cls):
             return text
         kind, _, size = str(text).partition(":")
-        if size and (kind not in ("subset", "projection") or not size.isdecimal()):
+        if size and (kind not in RANDOM or not size.isdecimal()):
             raise _checks.invalid(
                 "`reduction`",
                 "a name, with a size where it takes one, e.g. 'subset:1000'",
                 repr(text),
             )
+        if kind not in RANDOM:
+            return cls(kind)
         return cls(kind, int(size) if size else DEFAULT_SIZE, seed)
 
     def __str__(self):
         """The text that `parse` reads."""
-        sized = self.kind in ("subset", "projection")
-        return f"{self.kind}:{self.size}" if sized else self.kind
+        return f"{self.kind}:{self.size}" if self.kind in RANDOM else self.kind
 
     def features(self, tap):
         """The number of features that this makes of a `Tap`.
@@ -91,7 +93,7 @@ class Reduction:
                 "Use 'mean', or give the model inputs of one size.",
             )
         size = math.prod(shape)
-        return min(size, self.size) if self.kind in ("subset", "projection") else size
+        return min(size, self.size) if self.kind in RANDOM else size
 
     def __call__(self, tensor, name):
         """Reduces an activation; call it inside a `tf.function`.
@@ -122,7 +124,7 @@ class Reduction:
             tensor = tensor[:, -1] if mask is None else _last_valid(tensor, mask)
         flat = tf.reshape(tensor, [-1, math.prod(tensor.shape[1:])])
         size = flat.shape[1]
-        if self.kind not in ("subset", "projection") or size <= self.size:
+        if self.kind not in RANDOM or size <= self.size:
             return flat
         rng = np.random.default_rng([self.seed, zlib.crc32(name.encode())])
         if self.kind == "subset":

@@ -269,6 +269,7 @@ def test_text_and_back(text):
 def test_parse():
     assert Reduction.parse("subset") == Reduction("subset", 1000)
     assert Reduction.parse("projection:64", seed=5) == Reduction("projection", 64, 5)
+    assert Reduction.parse("mean", seed=5) == Reduction("mean")  # nothing is drawn
     given = Reduction("subset", 7, 3)
     assert Reduction.parse(given, seed=9) is given
 

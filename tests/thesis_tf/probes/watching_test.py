@@ -1,7 +1,3 @@
-import json
-import subprocess
-import sys
-import textwrap
 import threading
 
 import keras
@@ -226,17 +222,8 @@ MIRRORED = """
 """
 
 
-def test_mirrored_replicas():
-    # In a process of its own, as devices can't be cut up once TensorFlow computes.
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(MIRRORED)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-
-    found, put_back = json.loads(done.stdout.splitlines()[-1])
+def test_mirrored_replicas(run_python):
+    found, put_back = run_python(MIRRORED)
 
     # Replica r gets ones times r + 1; a kernel of ones sums three of them.
     assert found["a"] == [[[3.0] * 3] * 2, [[6.0] * 3] * 2]

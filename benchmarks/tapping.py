@@ -1,0 +1,144 @@
+"""What taps and bfloat16 cost and gain in one forward pass of a ResNet-50 at 224 x 224.
+
+Taps: the model's plain pass, model(x, training=False), beside passes that also put out 17 taps (the
+16 residual sums and the last ReLU), reduced by their means as `probes.extract` does, or as they
+are. All are `tf.function`s of one process and take turns; the table shows the median time and the
+median of the ratios to the plain pass of the same turn.
+
+Precision: the pass with reduced taps under mixed_bfloat16 beside float32, likewise, and for each
+tap the relative error |bf16 - f32| / |f32| of its features over real images (Frobenius norms), as
+they are and with the mean over the images taken off, which no probe looks at.
+
+    python -m benchmarks.tapping --weights resnet50_imagenet.weights.h5 --images cifar10.npz
+
+Without weights or images the error is not shown, as that of random ones says little.
+"""
+
+import argparse
+import os
+import pathlib
+import statistics
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import models
+from thesis_tf.probes.reductions import Reduction
+from thesis_tf.probes.taps import forward, taps
+
+SELECT = ["class:Add", "conv5_block3_out"]
+ASSETS = pathlib.Path(os.environ.get("THESIS_ASSETS", "."))
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--weights", default=ASSETS / "resnet50_imagenet.weights.h5")
+    parser.add_argument("--images", default=ASSETS / "cifar10.npz", help="an .npz with `x_test`")
+    parser.add_argument("--examples", type=int, default=64, help="images for the error")
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--pairs", type=int, default=15, help="turns of each pass")
+    parser.add_argument("--part", choices=["taps", "precision", "both"], default="both")
+    return parser.parse_args()
+
+
+def build(weights, precision):
+    keras.config.set_dtype_policy(precision)
+    keras.utils.set_random_seed(0)
+    weights = str(weights) if weights else "none"
+    model = models.build("resnet50", (32, 32, 3), None, weights=weights)
+    keras.config.set_dtype_policy("float32")
+    return model
+
+
+def passes(model):
+    """The plain pass, the one with reduced taps and the one with raw taps."""
+    names = [tap.name for tap in taps(model, SELECT)]
+    run, mean = forward(model, names), Reduction("mean")
+
+    def reduced(x):
+        outputs, values = run(x)
+        return outputs, {name: mean(value, name) for name, value in values.items()}
+
+    return {
+        "plain": tf.function(lambda x: model(x, training=False), autograph=False),
+        f"{len(names)} taps, means": tf.function(reduced, autograph=False),
+        f"{len(names)} taps, raw": tf.function(run, autograph=False),
+    }
+
+
+def take_turns(functions, turns):
+    """Times each function once a turn, the first turn not counted."""
+    seconds = {name: [] for name in functions}
+    for turn in range(turns + 1):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            keras.tree.map_structure(lambda t: t.numpy(), function())
+            if turn:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def show(seconds, batch_size):
+    baseline, *_ = seconds.values()
+    print(f"{'':24}{'ms':>8}{'images/s':>10}{'time ratio':>12}")
+    for name, values in seconds.items():
+        median = statistics.median(values)
+        ratio = statistics.median(v / b for v, b in zip(values, baseline, strict=True))
+        print(f"{name:24}{1e3 * median:8.1f}{batch_size / median:10.1f}{ratio:12.3f}")
+    print()
+
+
+def features(run, images, batch_size):
+    parts = [
+        run(tf.constant(images[first : first + batch_size]))[1]
+        for first in range(0, len(images), batch_size)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def show_errors(exact, rough):
+    print(f"{'relative error of':24}{'means':>10}{'centred':>10}")
+    rows = []
+    for name, truth in exact.items():
+        off = np.linalg.norm(rough[name] - truth)
+        rows.append((off / np.linalg.norm(truth), off / np.linalg.norm(truth - truth.mean(0))))
+        print(f"{name:24}{rows[-1][0]:10.4%}{rows[-1][1]:10.4%}")
+    for label, row in (("largest", np.max(rows, 0)), ("mean", np.mean(rows, 0))):
+        print(f"{label:24}{row[0]:10.4%}{row[1]:10.4%}")
+
+
+def main():
+    arguments = parse_arguments()
+    weights, images = (pathlib.Path(p) for p in (arguments.weights, arguments.images))
+    if not weights.exists():
+        print(f"{weights} is not there: random weights, and no errors.\n")
+        weights = None
+    if images.exists():
+        with np.load(images) as arrays:
+            images = arrays["x_test"][: arguments.examples].astype(np.float32)
+    else:
+        print(f"{images} is not there: noise for images, and no errors.\n")
+        images, weights = np.random.default_rng(0).uniform(0, 255, (64, 32, 32, 3)), None
+        images = images.astype(np.float32)
+    x = tf.constant(images[: arguments.batch_size])
+    exact = passes(build(weights, "float32"))
+    if arguments.part != "precision":
+        turns = {name: (lambda f=f: f(x)) for name, f in exact.items()}
+        show(take_turns(turns, arguments.pairs), arguments.batch_size)
+    if arguments.part != "taps":
+        tapped = list(exact)[1]
+        rough = passes(build(weights, "mixed_bfloat16"))
+        pair = {"float32": exact[tapped], "mixed_bfloat16": rough[tapped]}
+        turns = {name: (lambda f=f: f(x)) for name, f in pair.items()}
+        show(take_turns(turns, arguments.pairs), arguments.batch_size)
+        if weights is not None:
+            values = [features(f, images, arguments.batch_size) for f in pair.values()]
+            show_errors(*values)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+
+from thesis_tf import _checks
+
+
+def test_invalid_says_what_was_expected_what_came_and_what_to_do():
+    error = _checks.invalid("`labels`", "integers in [0, 10)", 12, "Subtract the least of them.")
+
+    assert type(error) is ValueError
+    assert str(error) == (
+        "`labels` must be integers in [0, 10). Received: 12. Subtract the least of them."
+    )
+    assert str(_checks.invalid("`x`", "an array", None)) == "`x` must be an array. Received: None."
+    assert type(_checks.invalid("`x`", "an array", None, kind=TypeError)) is TypeError
+
+
+@pytest.mark.parametrize("value", [1, 7, np.int64(7), np.uint8(200), True])
+def test_positive_integer(value):
+    number = _checks.positive_integer("`n`", value)
+
+    assert number == value
+    assert type(number) is int
+
+
+@pytest.mark.parametrize("value", [0, -3, np.int32(0), False])
+def test_integers_that_are_not_positive(value):
+    with pytest.raises(
+        ValueError, match=rf"`n` must be a positive integer. Received: {int(value)}"
+    ):
+        _checks.positive_integer("`n`", value)
+
+
+@pytest.mark.parametrize("value", [1.0, "3", None, np.float64(2), [1]])
+def test_what_is_no_integer(value):
+    with pytest.raises(TypeError, match=r"`n` must be a positive integer\. Received: "):
+        _checks.positive_integer("`n`", value)
+
+
+def test_one_of():
+    assert _checks.one_of("`kind`", "mean", ("mean", "last")) == "mean"
+    assert _checks.one_of("`kind`", "b", (c for c in "abc")) == "b"
+    with pytest.raises(ValueError, match=r"`kind` must be one of mean, last\. Received: 'men'"):
+        _checks.one_of("`kind`", "men", ("mean", "last"))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("dense", ["conv", "dense_1", "dense_2"], "The nearest are: dense_1, dense_2."),
+        ("Dense", ["conv", "dense_1"], "The nearest are: dense_1."),
+        ("*ense*", ["conv", "dense_1"], "The nearest are: dense_1."),
+        ("denze", ["conv", "dense"], "The nearest are: dense."),
+        ("qqq", ["conv", "dense"], "There are 2: conv, dense."),
+        ("*", ["a", "b"], "There are 2: a, b."),
+        ("qqq", list("abcdefg"), "There are 7: a, b, c, d, e, ...."),
+        ("x", ["x1"] * 3 + ["x2"], "The nearest are: x1, x2."),
+        ("conv", [f"conv_{i}" for i in range(9)],
+         "The nearest are: conv_0, conv_1, conv_2, conv_3, conv_4."),
+        ("qqq", [], "There are none."),
+    ],
+)  # fmt: skip
+def test_nearest(name, options, expected):
+    assert _checks.nearest(name, options) == expected

@@ -1,0 +1,46 @@
+"""Processes of their own, for what can't be undone in one: devices, seeds, being killed."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+
+@pytest.fixture
+def start_python():
+    """A function that starts a script, with arguments, and returns the `Popen`."""
+    running = []
+
+    def start(script, *arguments):
+        process = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(script), *map(str, arguments)],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        running.append(process)
+        return process
+
+    yield start
+    for process in running:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
+
+
+@pytest.fixture
+def run_python(start_python):
+    """A function that runs a script, with arguments, and returns the last line that it prints."""
+
+    def run(script, *arguments):
+        process = start_python(script, *arguments)
+        output, errors = process.communicate()
+        assert process.returncode == 0, errors
+        return json.loads(output.splitlines()[-1])
+
+    return run
