@@ -40,8 +40,9 @@ def measure(blocks):
     for logits, labels in blocks:
         logits = np.asarray(logits, np.float64)
         own = np.take_along_axis(logits, labels[:, np.newaxis], 1)
-        # The rank of the right class if all that tie with it come first: a constant is no answer.
-        rank = (logits >= own).sum(1)
+        # The rank of the right class if all that tie with it come first: a constant is no answer,
+        # and nor is NaN.
+        rank = (~(logits < own)).sum(1)
         top = logits.max(1, keepdims=True)
         nats += float((np.log(np.exp(logits - top).sum(1)) + (top - own)[:, 0]).sum())
         wrong += int((rank > 1).sum())

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+import math
 import pathlib
 
 import numpy as np
@@ -16,6 +17,7 @@ from thesis_tf.probes.taps import Tap
 
 FORMATS = ("console", "csv", "json", "markdown")
 KINDS = ("curve", "network")
+_UNCERTIFIED = {"loss": math.nan, "gap": math.inf}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,12 +89,16 @@ class ProbeReport:
 
     def probe(self, tap, labels=None):
         """Returns the probe at the tap of that name (for the first label set by default)."""
+        probes = {probe.tap.name: probe for probe in self.of(labels)}
+        if tap not in probes:
+            raise KeyError(f"No probe at {tap!r}. {_checks.nearest(tap, probes)}")
+        return probes[tap]
+
+    def of(self, labels=None):
+        """Returns the probes of one label set (the first by default), in order."""
         labels = self.label_names[0] if labels is None else labels
-        for probe in self.probes:
-            if (probe.tap.name, probe.labels) == (tap, labels):
-                return probe
-        names = [probe.tap.name for probe in self.probes if probe.labels == labels]
-        raise KeyError(f"No probe of {labels!r} at {tap!r}. {_checks.nearest(tap, names)}")
+        _checks.one_of("`labels`", labels, self.label_names)
+        return [probe for probe in self.probes if probe.labels == labels]
 
     def table(self, format="console"):
         """Returns the results as text: "console", "csv", "json" or "markdown"."""
@@ -117,10 +123,7 @@ class ProbeReport:
         if format == "console":
             lines = ["  ".join(row).rstrip() for row in aligned]
             return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]]) + "\n"
-        rule = [
-            ("-" if i == 0 else "-") * (w - 1) + ("-" if i == 0 else ":")
-            for i, w in enumerate(widths)
-        ]
+        rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
         return (
             "\n".join("| " + " | ".join(row) + " |" for row in [aligned[0], rule, *aligned[1:]])
             + "\n"
@@ -185,6 +188,10 @@ class ProbeReport:
                 for field in dataclasses.fields(Solution)
                 if field.name not in ("weights", "bias")
             }
+            # JSON has no infinity: the loss and gap of a probe without a certificate are null.
+            for key in _UNCERTIFIED:
+                if not math.isfinite(solution[key]):
+                    solution[key] = None
             value["probes"].append({**entry, "solution": solution})
         return value
 
@@ -196,8 +203,10 @@ class ProbeReport:
         probes = []
         with np.load(folder / "probes.npz", allow_pickle=False) as arrays:
             for number, entry in enumerate(value["probes"]):
+                found = entry["solution"]
+                missing = {key: nan for key, nan in _UNCERTIFIED.items() if found[key] is None}
                 solution = Solution(
-                    arrays[f"weights_{number}"], arrays[f"bias_{number}"], **entry["solution"]
+                    arrays[f"weights_{number}"], arrays[f"bias_{number}"], **{**found, **missing}
                 )
                 tap = Tap(**{**entry["tap"], "shape": tuple(entry["tap"]["shape"])})
                 control = entry["control"] and _measures(entry["control"])
@@ -239,15 +248,15 @@ def draw_curves(reports, path, ylabel=None, title=None):
         ylabel: the axis' label; None names the split.
         title: the picture's title.
     """
-    series, reference, chance, split = {}, None, None, "test"
+    series, reference, chances, split = {}, None, set(), "test"
     for label, entry in reports.items():
         report, labels = entry if isinstance(entry, tuple) else (entry, entry.label_names[0])
-        probes = [probe for probe in report.probes if probe.labels == labels]
+        probes = report.of(labels)
         split = probes[0].split
         series[label] = [
             (probe.tap.name, probe.error, probe.measures[split].standard_error) for probe in probes
         ]
-        chance = report.chance[labels]
+        chances.add(report.chance[labels])
         for measures in report.own.get(labels, {}).values():
             if len(reports) == 1:
                 reference = measures[split].error if reference is None else reference
@@ -256,7 +265,7 @@ def draw_curves(reports, path, ylabel=None, title=None):
         path,
         ylabel=ylabel or f"{split} error",
         reference=reference,
-        chance=chance,
+        chance=chances.pop() if len(chances) == 1 else None,
         title=title,
     )
 
@@ -272,16 +281,17 @@ def draw_networks(reports, path, labels=None, title=None):
     """
     panels, edges, chance, split = {}, (), 0.0, "test"
     for panel, report in reports.items():
-        name = report.label_names[0] if labels is None else labels
-        probes = [probe for probe in report.probes if probe.labels == name]
+        probes = report.of(labels)
         split = probes[0].split
         panels[panel] = {
             probe.tap.name: drawing.Mark(probe.error, _tooltip(probe)) for probe in probes
         }
         edges = edges or report.edges
-        chance = max(chance, report.chance[name])
+        chance = max(chance, report.chance[probes[0].labels])
+    # Where all unseen examples are of one class chance makes no error either.
+    ends = (0, chance or 1)
     drawing.draw_network(
-        panels, edges, path, value_label=f"{split} error", value_range=(0, chance), title=title
+        panels, edges, path, value_label=f"{split} error", value_range=ends, title=title
     )
 
 

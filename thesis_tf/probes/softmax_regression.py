@@ -144,7 +144,8 @@ class SoftmaxRegression:
         whole[:, self._present] = raw.T
         whole_bias = np.full(self._num_classes, bias.min() + ABSENT, dtype)
         whole_bias[self._present] = bias
-        return Solution(whole, whole_bias, penalty, point.value, bound, bound <= gap, steps)
+        converged = bool(bound <= gap)
+        return Solution(whole, whole_bias, penalty, point.value, bound, converged, steps)
 
     def _preconditioner(self, penalty, curvature):
         """Returns a function that applies about the inverse of c X'X/N + lambda I to (K, D)."""

@@ -1,0 +1,353 @@
+"""Probes of small stores: against scikit-learn, and what happens to bad arguments."""
+
+import json
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from thesis_tf.probes import fit
+from thesis_tf.probes.fit import fit_probes
+from thesis_tf.probes.shards import Column, ShardWriter, shard_name
+from thesis_tf.probes.store import FeatureStore
+from thesis_tf.probes.taps import Tap
+
+SPLITS = (300, 100, 200)
+
+
+def write(folder, columns, predictions=(), dtype="float32"):
+    """Writes a store from {tap: features} and {output: predictions}."""
+    named = [(name, x, False) for name, x in columns.items()]
+    named += [(name, x, True) for name, x in dict(predictions).items()]
+    made = [
+        Column(Tap(name, (None, x.shape[1]), dtype, "Dense"), x.shape[1], dtype, f"{i}.npy", own)
+        for i, (name, x, own) in enumerate(named)
+    ]
+    header = {
+        "format": 1,
+        "model": "a model",
+        "data": "a data set",
+        "examples": None,
+        "reduction": {"kind": "mean", "size": 1000, "seed": 0},
+        "edges": [],
+    }
+    header |= {"columns": [column.to_json() for column in made]}
+    with ShardWriter(folder / shard_name(0, 1), header, made) as writer:
+        writer.append([x for _, x, _ in named])
+        writer.finish()
+    return FeatureStore(folder)
+
+
+def separable(rng, labels, size=6, distance=1.0):
+    """Features around one centre a class."""
+    centres = distance * rng.normal(size=(labels.max() + 1, size))
+    return (centres[labels] + rng.normal(size=(len(labels), size))).astype("float32")
+
+
+@pytest.fixture(scope="module")
+def labels():
+    return np.random.default_rng(0).integers(0, 4, 600)
+
+
+@pytest.fixture(scope="module")
+def store(labels, tmp_path_factory):
+    rng = np.random.default_rng(1)
+    near, far = separable(rng, labels), separable(rng, labels, 9, 2.0)
+    own = near @ rng.normal(size=(6, 4)).astype("float32")
+    p = np.exp(own - own.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    predictions = {"logits": own, "softmax": p, "other": near}
+    return write(tmp_path_factory.mktemp("store"), {"near": near, "far": far}, predictions)
+
+
+def fitted(store, labels, splits=SPLITS, **options):
+    return fit_probes(store, labels, splits, progress=False, **{"penalties": [0.01], **options})
+
+
+def same(report, other):
+    pairs = zip(report.probes, other.probes, strict=True)
+    return all(
+        a.measures == b.measures and (a.solution.weights == b.solution.weights).all()
+        for a, b in pairs
+    )
+
+
+def cross_entropy(probe, x, labels):
+    z = x.astype("float64") @ probe.solution.weights + probe.solution.bias
+    return (np.log(np.exp(z).sum(1)) - z[range(len(z)), labels]).mean()
+
+
+def test_probes_are_those_of_scikit_learn(store, labels):
+    report = fitted(store, labels, gap=1e-7)
+    assert [probe.tap.name for probe in report.probes] == ["near", "far"]
+    for probe in report.probes:
+        x = store.read(probe.tap.name).astype("float64")
+        mean, scale = x[:300].mean(0), x[:300].std(0)
+        z = (x - mean) / scale
+        model = LogisticRegression(C=1 / (0.01 * 300), tol=1e-10, max_iter=10000)
+        model.fit(z[:300], labels[:300])
+        # f is 0.01-strongly convex: the weights are within sqrt(2 gap / 0.01) of the best.
+        weights = probe.solution.weights * scale[:, None]
+        assert np.linalg.norm(weights - model.coef_.T) < np.sqrt(2e-7 / 0.01)
+        for split, part in {"train": slice(300), "valid": slice(300, 400)}.items():
+            p = model.predict_log_proba(z[part])
+            nats = -p[range(len(p)), labels[part]].mean()
+            assert probe.measures[split].cross_entropy == pytest.approx(nats, abs=1e-2)
+            error = 1 - model.score(z[part], labels[part])
+            assert probe.measures[split].error == pytest.approx(error, abs=0.01)
+            assert probe.measures[split].examples == len(p)
+        assert probe.solution.converged
+        assert probe.measures["test"].examples == 200
+
+
+def test_the_penalty_is_the_one_of_least_validation_cross_entropy(store, labels):
+    penalties = [1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001]
+    report = fitted(store, labels, penalties=penalties, gap=1e-5)
+    for index, probe in enumerate(report.probes):
+        x = store.read(probe.tap.name)[300:400]
+        each = {
+            penalty: cross_entropy(
+                fitted(store, labels, penalties=[penalty], gap=1e-5).probes[index],
+                x,
+                labels[300:400],
+            )
+            for penalty in penalties
+        }
+        assert probe.solution.penalty == min(each, key=each.get)
+        assert probe.measures["valid"].cross_entropy == pytest.approx(min(each.values()), abs=1e-3)
+        assert probe.solution.gap <= 1e-5
+
+
+def test_penalties_may_come_in_any_order(store, labels):
+    assert same(
+        fitted(store, labels, penalties=[0.1, 0.001, 0.01]),
+        fitted(store, labels, penalties=(0.01, 0.1, 0.001, 0.1)),
+    )
+
+
+SAME = {
+    "counts": SPLITS,
+    "slices": {"train": slice(300), "valid": slice(300, 400), "test": slice(400, None)},
+    "slices from the end": {
+        "train": slice(0, -300), "valid": slice(-300, -200), "test": slice(-200, 600),
+    },
+    "indices": {
+        "train": np.arange(300), "valid": list(range(300, 400)), "test": np.arange(400, 600),
+    },
+    "masks": {
+        "train": np.arange(600) < 300,
+        "valid": (np.arange(600) >= 300) & (np.arange(600) < 400),
+        "test": np.arange(600) >= 400,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", SAME)
+def test_splits_may_be_given_in_many_ways(store, labels, kind):
+    assert same(fitted(store, labels, SAME[kind]), fitted(store, labels))
+
+
+def test_scattered_rows_are_those_rows(store, labels, tmp_path):
+    order = np.random.default_rng(2).permutation(600)
+    moved = write(tmp_path, {tap.name: store.read(tap.name)[order] for tap in store.taps})
+    places = np.argsort(order)
+    splits = {"train": places[:300], "valid": places[300:400], "test": places[400:]}
+    assert same(fitted(moved, labels[order], splits), fitted(store, labels))
+    every = fitted(store, labels, {"train": slice(0, 600, 2), "test": slice(1, 600, 2)})
+    halves = {"train": np.arange(0, 600, 2), "test": np.arange(1, 600, 2)}
+    assert same(every, fitted(store, labels, halves))
+
+
+def test_a_single_penalty_needs_no_validation_and_nothing_needs_a_test(store, labels):
+    report = fitted(store, labels, {"train": slice(300)})
+    assert [list(probe.measures) for probe in report.probes] == [["train"]] * 2
+    assert report.probes[0].error == report.probes[0].measures["train"].error
+    with_valid = fitted(store, labels, (300, 100), penalties=[0.1, 0.01])
+    assert with_valid.probes[0].split == "valid"
+
+
+@pytest.mark.parametrize(
+    ("splits", "error", "message"),
+    [
+        ((300, 300, 100), ValueError, "'test' must be within 600 examples"),
+        ((300, 100, 100, 100), ValueError, "numbers of examples of train, valid, test"),
+        ((300, 0, 100), ValueError, "'valid' must be at least one example"),
+        ({"valid": slice(100)}, ValueError, "a dict with train"),
+        ({"train": slice(100), "test": slice(99, 200)}, ValueError, "'test' overlaps 'train'"),
+        ({"train": slice(601)}, ValueError, "within 600 examples"),
+        ({"train": [0, 600]}, ValueError, "0 to 600"),
+        ({"train": [-1, 5]}, ValueError, "-1 to 5"),
+        ({"train": np.ones(599, bool)}, ValueError, "a mask"),
+        ({"train": [0.0, 1.0]}, TypeError, "indices or a mask"),
+        ({"train": [[0, 1]]}, TypeError, "indices or a mask"),
+        ({"train": slice(300, 200)}, ValueError, "at least one example"),
+    ],
+)
+def test_bad_splits(store, labels, splits, error, message):
+    with pytest.raises(error, match=message):
+        fitted(store, labels, splits)
+
+
+def test_several_penalties_need_validation(store, labels):
+    with pytest.raises(ValueError, match="chosen on the validation examples"):
+        fitted(store, labels, {"train": slice(300)}, penalties=[0.1, 0.01])
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda y: y[:-1], ValueError, r"\(600,\).*Received: \(599,\)"),
+        (lambda y: np.eye(4)[y], ValueError, r"\(600,\).*Received: \(600, 4\)"),
+        (lambda y: y.astype(float), TypeError, "integers"),
+        (lambda y: y - 1, ValueError, "a least value of -1"),
+        (lambda y: np.where(np.arange(600) < 300, 2, y), ValueError, "class 2 only"),
+    ],
+)
+def test_bad_labels(store, labels, change, error, message):
+    with pytest.raises(error, match=message):
+        fitted(store, change(labels))
+    with pytest.raises(error, match=f"`labels` 'odd'.*{message}"):
+        fitted(store, {"class": labels, "odd": change(labels)})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"penalties": []}, "`penalties`"),
+        ({"penalties": [0.1, 0.0]}, "`penalties`"),
+        ({"penalties": [-1.0]}, "`penalties`"),
+        ({"penalties": [float("nan")]}, "`penalties`"),
+        ({"penalties": [float("inf")]}, "`penalties`"),
+        ({"gap": 0}, "`gap`"),
+        ({"gap": float("nan")}, "`gap`"),
+    ],
+)
+def test_bad_options(store, labels, options, message):
+    with pytest.raises(ValueError, match=message):
+        fitted(store, labels, **options)
+
+
+def test_no_labels(store):
+    with pytest.raises(ValueError, match="`labels`"):
+        fitted(store, {})
+
+
+def test_a_column_of_labels_is_labels(store, labels):
+    assert same(fitted(store, labels[:, None].astype("uint8")), fitted(store, labels))
+
+
+def test_class_names_count_the_classes(store, labels):
+    report = fitted(store, labels, class_names=list("abcdef"))
+    assert report.class_names == tuple("abcdef")
+    assert [probe.classes for probe in report.probes] == [6, 6]
+    assert report.probes[0].solution.weights.shape == (6, 6)
+    assert report.own["class"].keys() == {"other"}
+    # Classes that never occur change nothing for those that do.
+    plain = fitted(store, labels)
+    for probe, other in zip(report.probes, plain.probes, strict=True):
+        assert probe.measures["test"].error == other.measures["test"].error
+        assert (probe.solution.weights[:, :4] == other.solution.weights).all()
+    with pytest.raises(ValueError, match="`class_names` must be 4 names"):
+        fitted(store, labels, class_names=list("abc"))
+
+
+def test_several_sets_of_labels(store, labels):
+    named = {"class": labels, "odd": labels % 2, "high": labels // 2}
+    report = fitted(store, named, class_names=list("abcd"), control=True)
+    assert [(p.tap.name, p.labels, p.classes) for p in report.probes] == [
+        (tap, name, classes)
+        for tap in ("near", "far")
+        for name, classes in {"class": 4, "odd": 2, "high": 2}.items()
+    ]
+    assert report.label_names == list(named)
+    assert report.class_names == tuple("abcd")
+    for name, y in named.items():
+        alone = fitted(store, {name: y}, control=True)
+        for probe in alone.probes:
+            joint = report.probe(probe.tap.name, name)
+            assert joint.measures == probe.measures
+            assert joint.control == probe.control
+        assert report.chance[name] == alone.chance[name]
+        assert report.own[name] == alone.own[name]
+    assert set(report.own["odd"]) == set()
+
+
+def test_shuffled_labels_are_no_better_than_chance(store, labels):
+    report = fitted(store, labels, control=True, seed=5)
+    for probe in report.probes:
+        error = probe.control["test"].error
+        # Independent of the features: an error of 3/4, known to sqrt(3/4 1/4 / 200) = 0.031.
+        assert abs(error - 0.75) < 4 * 0.031
+        assert probe.selectivity == error - probe.measures["test"].error
+        assert probe.selectivity > 0.1
+    assert fitted(store, labels, control=True, seed=5).probes[0].control == report.probes[0].control
+    assert fitted(store, labels, control=True, seed=6).probes[0].control != report.probes[0].control
+    assert fitted(store, labels).probes[0].selectivity is None
+
+
+def test_chance_names_the_commonest_class_of_training(store):
+    labels = np.r_[np.zeros(200), np.ones(100), np.ones(250), np.zeros(50)].astype(int)
+    assert fitted(store, labels).chance == {"class": 0.75}
+    assert fitted(store, labels, (300, 250)).chance == {"class": 1.0}
+    assert fitted(store, labels, {"train": slice(300)}).chance == {"class": pytest.approx(1 / 3)}
+
+
+def test_the_models_own_error(store, labels):
+    report = fitted(store, labels)
+    logits = store.read("prediction:logits").astype("float64")
+    nats = np.log(np.exp(logits).sum(1)) - logits[range(600), labels]
+    # "other" has six columns: it can't name four classes.
+    assert report.own["class"].keys() == {"logits", "softmax"}
+    for output in report.own["class"].values():
+        for split, part in {"train": slice(300), "test": slice(400, 600)}.items():
+            wrong = (logits.argmax(1) != labels)[part]
+            assert output[split].error == wrong.mean()
+            assert output[split].cross_entropy == pytest.approx(nats[part].mean(), rel=1e-5)
+    assert set(report.own["class"]["logits"]) == {"train", "valid", "test"}
+
+
+@pytest.mark.parametrize("splits", ["counts", "masks"])
+def test_features_that_do_not_fit_in_memory(store, labels, splits, monkeypatch):
+    kept = fitted(store, labels, gap=1e-6, penalties=[0.1, 0.01], control=True)
+    monkeypatch.setattr(fit, "BLOCK", 1000)
+    streamed = fitted(
+        store, labels, SAME[splits], gap=1e-6, penalties=[0.1, 0.01], control=True, memory_limit=0
+    )
+    for probe, other in zip(streamed.probes, kept.probes, strict=True):
+        assert probe.solution.weights == pytest.approx(other.solution.weights, abs=1e-4)
+        assert probe.solution.loss == pytest.approx(other.solution.loss, abs=1e-6)
+        assert probe.measures["test"].cross_entropy == pytest.approx(
+            other.measures["test"].cross_entropy, abs=1e-4
+        )
+    assert len(list(fit._blocks(store, "near", slice(0, 300)))) > 5
+
+
+def test_blocks_are_bounded_by_the_logits_too(store, monkeypatch):
+    monkeypatch.setattr(fit, "BLOCK", 4000)
+    for rows in (slice(100, 400), np.arange(100, 400)):
+        found = list(fit._blocks(store, "near", rows, width=100))
+        assert [(first, len(block)) for first, block in found] == [
+            (first, 10) for first in range(0, 300, 10)
+        ]
+
+
+def test_float64_stores_are_fitted_in_float64(labels, tmp_path):
+    x = separable(np.random.default_rng(0), labels).astype("float64")
+    report = fitted(write(tmp_path, {"wide": x}, dtype="float64"), labels, gap=1e-10)
+    solution = report.probes[0].solution
+    assert solution.weights.dtype == solution.bias.dtype == np.float64
+    assert solution.converged
+
+
+def test_the_report_says_where_it_comes_from(store, labels):
+    report = fitted(store, labels)
+    assert (report.model, report.data) == (store.model, store.data)
+    assert report.reduction == store.reduction
+    assert [probe.tap for probe in report.probes] == store.taps
+    json.dumps(report.to_json(), allow_nan=False)
+
+
+def test_steps_count_the_whole_path(store, labels):
+    path = fitted(store, labels, penalties=[1.0, 0.1, 0.01])
+    alone = fitted(store, labels, penalties=[path.probes[0].solution.penalty])
+    assert path.probes[0].solution.steps > alone.probes[0].solution.steps
