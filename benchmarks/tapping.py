@@ -7,7 +7,8 @@ median of the ratios to the plain pass of the same turn.
 
 Precision: the pass with reduced taps under mixed_bfloat16 beside float32, likewise, and for each
 tap the relative error |bf16 - f32| / |f32| of its features over real images (Frobenius norms), as
-they are and with the mean over the images taken off, which no probe looks at.
+they are and with the mean over the images taken off, which no probe looks at. A bare convolution in
+both dtypes shows what the processor itself gains or loses.
 
     python -m benchmarks.tapping --weights resnet50_imagenet.weights.h5 --images cifar10.npz
 
@@ -70,13 +71,23 @@ def passes(model):
     }
 
 
+def convolutions(batch_size):
+    """One of the network's 3 x 3 convolutions, in both dtypes."""
+    run = tf.function(lambda x, kernel: tf.nn.conv2d(x, kernel, 1, "SAME"))
+    values = [tf.random.normal(shape) for shape in ((batch_size, 14, 14, 256), (3, 3, 256, 256))]
+    return {
+        f"convolution, {dtype}": lambda cast=[tf.cast(value, dtype) for value in values]: run(*cast)
+        for dtype in ("float32", "bfloat16")
+    }
+
+
 def take_turns(functions, turns):
     """Times each function once a turn, the first turn not counted."""
     seconds = {name: [] for name in functions}
     for turn in range(turns + 1):
         for name, function in functions.items():
             start = time.perf_counter()
-            keras.tree.map_structure(lambda t: t.numpy(), function())
+            keras.tree.flatten(function())[0].numpy()  # the others came with it
             if turn:
                 seconds[name].append(time.perf_counter() - start)
     return seconds
@@ -135,6 +146,7 @@ def main():
         pair = {"float32": exact[tapped], "mixed_bfloat16": rough[tapped]}
         turns = {name: (lambda f=f: f(x)) for name, f in pair.items()}
         show(take_turns(turns, arguments.pairs), arguments.batch_size)
+        show(take_turns(convolutions(arguments.batch_size), arguments.pairs), arguments.batch_size)
         if weights is not None:
             values = [features(f, images, arguments.batch_size) for f in pair.values()]
             show_errors(*values)

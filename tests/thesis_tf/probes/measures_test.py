@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import special
 from sklearn import metrics
 
 from thesis_tf.probes.measures import measure
@@ -31,26 +32,19 @@ def test_blocks_add_up_to_the_whole():
     assert (parts.examples, parts.error, parts.top5_error) == (101, whole.error, whole.top5_error)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("classes", [2, 6, 30])
 def test_agrees_with_scikit_learn(classes, dtype):
     rng = np.random.default_rng(classes)
     logits = (5 * rng.normal(size=(400, classes))).astype(dtype)
-    if dtype == "float16":
-        logits += (np.arange(classes) * 2.0**-8).astype(dtype)
     labels = rng.integers(0, classes, 400)
-    labels[:classes] = np.arange(classes)
     got = measure([(logits, labels)])
-    exact = logits.astype("float64")
-    p = np.exp(exact - exact.max(1, keepdims=True))
-    p /= p.sum(1, keepdims=True)
-    untied = np.array([len(set(row)) == classes for row in exact])
-    assert got.cross_entropy == pytest.approx(metrics.log_loss(labels, p), rel=1e-9)
-    if untied.all():
-        assert got.error == pytest.approx(1 - metrics.accuracy_score(labels, exact.argmax(1)))
-        if classes > 5:
-            top5 = metrics.top_k_accuracy_score(labels, exact, k=5, labels=range(classes))
-            assert got.top5_error == pytest.approx(1 - top5)
+    p = special.softmax(logits.astype("float64"), axis=1)
+    assert got.cross_entropy == pytest.approx(metrics.log_loss(labels, p, labels=range(classes)))
+    assert got.error == pytest.approx(1 - metrics.accuracy_score(labels, logits.argmax(1)))
+    if classes > 5:
+        top5 = metrics.top_k_accuracy_score(labels, logits, k=5, labels=range(classes))
+        assert got.top5_error == pytest.approx(1 - top5)
 
 
 @pytest.mark.parametrize(("classes", "top5"), [(2, None), (5, None), (6, 1.0), (100, 1.0)])

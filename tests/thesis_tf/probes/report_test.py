@@ -1,0 +1,308 @@
+"""Reports: what stands in the tables and files, and that nothing is lost on the way back."""
+
+import csv
+import dataclasses
+import io
+import json
+import math
+import xml.etree.ElementTree as ElementTree
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from thesis_tf.probes import report as report_module
+from thesis_tf.probes.measures import Measures
+from thesis_tf.probes.reductions import Reduction
+from thesis_tf.probes.report import Probe, ProbeReport, draw_curves, draw_networks
+from thesis_tf.probes.softmax_regression import Solution
+from thesis_tf.probes.taps import Tap
+
+SPLITS = ("train", "valid", "test")
+TAPS = [
+    Tap("input", (None, 28, 28, 1), "float32", "Model"),
+    Tap("a|b,c", (None, None, 8), "bfloat16", "Conv1D"),
+    Tap("logits", (None, 10), "float32", "Dense"),
+]
+
+
+def measures(splits=SPLITS, error=0.25, classes=10):
+    return {
+        split: Measures(
+            examples=100 * (number + 1),
+            error=error + 0.01 * number,
+            standard_error=0.0125,
+            top5_error=0.05 if classes > 5 else None,
+            cross_entropy=0.123456,
+        )
+        for number, split in enumerate(splits)
+    }
+
+
+def probe(tap, labels="class", splits=SPLITS, error=0.25, classes=10, control=False, **solution):
+    rng = np.random.default_rng(len(tap.name))
+    values = {
+        "weights": rng.normal(size=(7, classes)).astype("float32"),
+        "bias": rng.normal(size=classes).astype("float32"),
+        "penalty": 10**-2.5,
+        "loss": 0.4321,
+        "gap": 7e-4,
+        "converged": True,
+        "steps": 42,
+    }
+    return Probe(
+        tap,
+        labels,
+        classes,
+        Solution(**{**values, **solution}),
+        measures(splits, error, classes),
+        measures(splits, 0.9, classes) if control else None,
+    )
+
+
+def report(splits=SPLITS, labels=("class",), control=False, own=True, **solution):
+    probes = [
+        probe(tap, name, splits, 0.8 - 0.3 * depth, classes, control, **solution)
+        for depth, tap in enumerate(TAPS)
+        for name, classes in zip(labels, (10, 2, 3), strict=False)
+    ]
+    return ProbeReport(
+        probes=tuple(probes),
+        own={name: {"output": measures(splits, 0.05)} if own else {} for name in labels},
+        chance=dict(zip(labels, (0.9, 0.5, 0.7), strict=False)),
+        edges=(("input", "a|b,c"), ("a|b,c", "logits")),
+        reduction=Reduction("subset", 500, 3),
+        class_names=("cat", "dög"),
+        model="m" * 64,
+        data="d" * 64,
+    )
+
+
+REPORTS = {
+    "plain": report(),
+    "without a test split": report(("train", "valid")),
+    "only training": report(("train",)),
+    "several labels": report(labels=("class", "odd", "size")),
+    "control": report(control=True),
+    "all": report(labels=("class", "odd"), control=True),
+    "no own error": report(own=False),
+    "live": report(("train", "valid"), gap=math.inf, loss=math.nan, converged=False, penalty=0.0),
+    "float64": report(weights=np.ones((3, 10)), bias=np.zeros(10)),
+}
+
+
+@pytest.fixture(params=REPORTS)
+def any_report(request):
+    return REPORTS[request.param]
+
+
+def rows(text):
+    return list(csv.reader(io.StringIO(text)))
+
+
+def markdown_rows(text):
+    lines = text.splitlines()
+    assert all(line.startswith("| ") and line.endswith(" |") for line in lines)
+    escaped = [line[2:-2].replace("\\|", "\0").split(" | ") for line in lines]
+    return [[cell.replace("\0", "|").strip() for cell in line] for line in escaped]
+
+
+def test_saving_and_loading_loses_nothing(any_report, tmp_path):
+    any_report.save(tmp_path / "new" / "folder")
+    loaded = ProbeReport.load(tmp_path / "new" / "folder")
+    for field in dataclasses.fields(ProbeReport):
+        if field.name != "probes":
+            assert getattr(loaded, field.name) == getattr(any_report, field.name)
+    assert len(loaded.probes) == len(any_report.probes)
+    for got, expected in zip(loaded.probes, any_report.probes, strict=True):
+        for field in dataclasses.fields(Probe):
+            if field.name != "solution":
+                assert getattr(got, field.name) == getattr(expected, field.name)
+        for field in dataclasses.fields(Solution):
+            value = getattr(got.solution, field.name)
+            np.testing.assert_array_equal(value, getattr(expected.solution, field.name))
+            assert type(value) is type(getattr(expected.solution, field.name))
+        assert got.solution.weights.dtype == expected.solution.weights.dtype
+    assert loaded.table("json") == any_report.table("json")
+
+
+def test_json_is_what_the_standard_allows(any_report, tmp_path):
+    def refuse(name):
+        raise AssertionError(f"{name} is not JSON")
+
+    any_report.save(tmp_path)
+    for text in (any_report.table("json"), (tmp_path / "report.json").read_text("utf-8")):
+        value = json.loads(text, parse_constant=refuse)
+        assert len(value["probes"]) == len(any_report.probes)
+        assert "weights" not in value["probes"][0]["solution"]
+
+
+def test_a_gap_that_is_infinite_is_null_in_json():
+    solution = json.loads(REPORTS["live"].table("json"))["probes"][0]["solution"]
+    assert (solution["gap"], solution["loss"]) == (None, None)
+    assert json.loads(REPORTS["plain"].table("json"))["probes"][0]["solution"]["gap"] == 7e-4
+
+
+def test_save_writes_every_file_and_replaces_older_ones(any_report, tmp_path):
+    REPORTS["several labels"].save(tmp_path)
+    any_report.save(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "report.json", "report.csv", "report.md", "probes.npz",
+        "curve.png", "curve.svg", "network.png", "network.svg",
+    }  # fmt: skip
+    assert (tmp_path / "report.csv").read_text("utf-8") == any_report.table("csv")
+    assert (tmp_path / "report.md").read_text("utf-8") == any_report.table("markdown")
+    for kind in ("curve", "network"):
+        assert matplotlib.image.imread(tmp_path / f"{kind}.png").std() > 0
+        ElementTree.parse(tmp_path / f"{kind}.svg")
+    with np.load(tmp_path / "probes.npz", allow_pickle=False) as arrays:
+        assert len(arrays.files) == 2 * len(any_report.probes)
+
+
+def test_csv_has_a_column_a_value_in_full(any_report):
+    header, *lines = rows(any_report.table("csv"))
+    assert len(set(header)) == len(header)
+    assert {len(line) for line in lines} == {len(header)}
+    entries = [dict(zip(header, line, strict=True)) for line in lines]
+    for entry, expected in zip(entries, any_report.probes, strict=False):
+        assert entry["tap"] == expected.tap.name
+        assert int(entry["features"]) == len(expected.solution.weights)
+        assert float(entry["penalty"]) == pytest.approx(expected.solution.penalty, rel=1e-2)
+        assert float(entry["gap"]) == expected.solution.gap
+        assert int(entry["steps"]) == 42
+        for split, m in expected.measures.items():
+            assert float(entry[f"{split} error"]) == m.error
+        unseen = expected.measures[expected.split]
+        assert float(entry["±"]) == unseen.standard_error
+        assert float(entry["nats"]) == unseen.cross_entropy
+        top5 = entry["top-5"]
+        assert (float(top5) if top5 else None) == unseen.top5_error
+        if expected.control:
+            assert float(entry["selectivity"]) == expected.selectivity
+        assert entry.get("labels", "class") == expected.labels
+    assert ("labels" in header) == (len(any_report.label_names) > 1)
+    assert ("selectivity" in header) == (any_report.probes[0].control is not None)
+    own = entries[len(any_report.probes) :]
+    assert len(own) == sum(map(len, any_report.own.values()))
+    for entry in own:
+        assert entry["tap"] == "the model's own output"
+        assert float(entry["train error"]) == 0.05
+        assert (entry["features"], entry["gap"], entry["steps"]) == ("", "", "")
+
+
+def test_markdown_and_console_have_the_rows_of_csv(any_report):
+    expected = rows(any_report.table("csv"))
+    header, rule, *lines = markdown_rows(any_report.table("markdown"))
+    assert [header, *(len(line) for line in lines)] == [
+        expected[0],
+        *(len(line) for line in expected[1:]),
+    ]
+    assert [line[0] for line in lines] == [line[0] for line in expected[1:]]
+    assert set(rule[0]) == {"-"}
+    assert all(set(cell[:-1]) == {"-"} and cell.endswith(":") for cell in rule[1:])
+    console = any_report.table().splitlines()
+    assert len(console) == len(expected) + 1
+    assert len({len(line) for line in console[:2]}) <= 2
+    for line, cells in zip(console[2:], lines, strict=True):
+        assert line.split() == " ".join(cell for cell in cells if cell).split()
+
+
+def test_numbers_keep_their_digits():
+    text = ProbeReport.table(REPORTS["plain"])
+    assert {"0.8200", "0.0032", "7.0e-04", "0.1235", "42"} <= set(text.split())
+    assert "inf" in REPORTS["live"].table()
+
+
+def test_unknown_formats_and_kinds(tmp_path):
+    with pytest.raises(ValueError, match="one of console, csv, json, markdown"):
+        REPORTS["plain"].table("html")
+    with pytest.raises(ValueError, match="one of curve, network"):
+        REPORTS["plain"].draw(tmp_path / "x.png", "pie")
+
+
+def test_properties_of_a_probe():
+    one = probe(TAPS[0], control=True)
+    assert (one.split, one.error) == ("test", 0.27)
+    assert one.selectivity == pytest.approx(0.92 - 0.27)
+    assert probe(TAPS[0]).selectivity is None
+    assert probe(TAPS[0], splits=("valid", "train")).split == "valid"
+    assert probe(TAPS[0], splits=("train",)).split == "train"
+
+
+def test_finding_a_probe():
+    found = REPORTS["several labels"]
+    assert found.label_names == ["class", "odd", "size"]
+    assert found.probe("logits") is found.probes[6]
+    assert found.probe("logits", "odd") is found.probes[7]
+    assert found.of("size") == list(found.probes[2::3])
+    with pytest.raises(KeyError, match=r"No probe at 'logit'.*logits"):
+        found.probe("logit")
+    with pytest.raises(ValueError, match="`labels` must be one of class, odd, size"):
+        found.probe("logits", "even")
+
+
+def texts(path):
+    root = ElementTree.parse(path).getroot()
+    return {"".join(e.itertext()) for e in root.iter("{http://www.w3.org/2000/svg}text")}
+
+
+def test_a_curve_shows_all_label_sets_or_one(tmp_path):
+    several = REPORTS["several labels"]
+    several.draw(tmp_path / "all.svg")
+    several.draw(tmp_path / "odd.svg", labels="odd")
+    assert {"class", "odd", "size", "test error"} <= texts(tmp_path / "all.svg")
+    # Chance is another for each set, and so is the model's own error.
+    assert not {"chance", "the model's own error"} & texts(tmp_path / "all.svg")
+    assert {"odd", "class"} & texts(tmp_path / "odd.svg") <= {"odd"}
+    assert {"chance", "the model's own error"} <= texts(tmp_path / "odd.svg")
+    with pytest.raises(ValueError, match="`labels` must be one of"):
+        several.draw(tmp_path / "none.svg", labels="even")
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_pictures_name_the_split(tmp_path, split):
+    found = report(SPLITS[: SPLITS.index(split) + 1])
+    for kind in ("curve", "network"):
+        found.draw(tmp_path / "x.svg", kind)
+        assert f"{split} error" in texts(tmp_path / "x.svg")
+
+
+def test_a_network_has_a_tooltip_a_tap(tmp_path):
+    REPORTS["all"].draw(tmp_path / "n.svg", "network", labels="odd")
+    root = ElementTree.parse(tmp_path / "n.svg").getroot()
+    titles = [e.text for e in root.iter("{http://www.w3.org/2000/svg}title")]
+    tooltip = next(text for text in titles if text and text.startswith("a|b,c"))
+    assert "Conv1D ? x 8, 7 features" in tooltip
+    assert "train: error 0.5000 ± 0.0125, 0.1235 nats" in tooltip
+    assert "selectivity 0.4000" in tooltip
+
+
+def test_several_reports_in_one_picture(tmp_path):
+    before, after = REPORTS["plain"], report(labels=("class", "odd"))
+    draw_curves({"before": before, "after": (after, "class")}, tmp_path / "c.svg", "errors", "both")
+    assert {"before", "after", "errors", "both", "chance"} <= texts(tmp_path / "c.svg")
+    draw_curves({"class": (after, "class"), "odd": (after, "odd")}, tmp_path / "two.svg")
+    assert "chance" not in texts(tmp_path / "two.svg")
+    draw_networks({"before": before, "after": after}, tmp_path / "n.svg", title="both")
+    assert {"before", "after", "both"} <= texts(tmp_path / "n.svg")
+    with pytest.raises(ValueError, match="`labels` must be one of class"):
+        draw_networks({"before": before, "after": after}, tmp_path / "n.svg", "odd")
+
+
+def test_unseen_examples_of_one_class_can_be_drawn(tmp_path):
+    found = dataclasses.replace(REPORTS["plain"], chance={"class": 0.0})
+    found.draw(tmp_path / "n.svg", "network")
+    assert "test error" in texts(tmp_path / "n.svg")
+
+
+def test_a_report_that_was_cut_short(tmp_path):
+    REPORTS["plain"].save(tmp_path)
+    path = tmp_path / "report.json"
+    path.write_text(path.read_text("utf-8")[:-30], "utf-8")
+    with pytest.raises(ValueError, match="not valid JSON"):
+        ProbeReport.load(tmp_path)
+
+
+def test_what_is_null_in_json_is_named_once():
+    names = {field.name for field in dataclasses.fields(Solution)}
+    assert set(report_module._UNCERTIFIED) <= names
