@@ -75,10 +75,8 @@ def convolutions(batch_size):
     """One of the network's 3 x 3 convolutions, in both dtypes."""
     run = tf.function(lambda x, kernel: tf.nn.conv2d(x, kernel, 1, "SAME"))
     values = [tf.random.normal(shape) for shape in ((batch_size, 14, 14, 256), (3, 3, 256, 256))]
-    return {
-        f"convolution, {dtype}": lambda cast=[tf.cast(value, dtype) for value in values]: run(*cast)
-        for dtype in ("float32", "bfloat16")
-    }
+    cast = {dtype: [tf.cast(value, dtype) for value in values] for dtype in ("float32", "bfloat16")}
+    return {f"convolution, {dtype}": lambda v=v: run(*v) for dtype, v in cast.items()}
 
 
 def take_turns(functions, turns):

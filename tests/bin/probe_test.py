@@ -98,9 +98,9 @@ def test_other_labels_follow_their_examples(tmp_path):
     )
     (report,) = probe.run(run, tmp_path / "run").values()
     assert report.label_names == ["class", "odd"]
-    assert report.probe("input", "odd").error < 0.25
-    # A shuffled copy of two even classes can't be told on new examples.
-    assert report.probe("input", "odd").control["test"].error == pytest.approx(0.5, abs=0.2)
+    # Three standard errors of a coin on 100 examples are .15: parity is there, but not shuffled.
+    assert report.probe("input", "odd").error < 0.35
+    assert report.probe("input", "odd").control["test"].error == pytest.approx(0.5, abs=0.15)
 
 
 def test_shards_are_read_as_one(tmp_path):

@@ -105,29 +105,25 @@ class ProbeReport:
         _checks.one_of("`format`", format, FORMATS)
         if format == "json":
             return _files.to_json(self.to_json())
-        rows = [_header(self), *(_row(self, probe) for probe in self.probes)]
-        own = [_own_row(self, *key) for key in self._own_keys()]
+        rows = _table(self)
         if format == "csv":
             text = io.StringIO()
-            csv.writer(text, lineterminator="\n").writerows(rows + own)
+            csv.writer(text, lineterminator="\n").writerows(rows)
             return text.getvalue()
-        cells = [[_cell(value) for value in row] for row in rows + own]
-        widths = [max(len(row[i]) for row in cells) for i in range(len(rows[0]))]
-        aligned = [
-            [
-                c.ljust(w) if i == 0 else c.rjust(w)
-                for i, (c, w) in enumerate(zip(row, widths, strict=True))
-            ]
-            for row in cells
-        ]
-        if format == "console":
-            lines = ["  ".join(row).rstrip() for row in aligned]
-            return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]]) + "\n"
-        rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-        return (
-            "\n".join("| " + " | ".join(row) + " |" for row in [aligned[0], rule, *aligned[1:]])
-            + "\n"
+        cells = [[_cell(value) for value in row] for row in rows]
+        if format == "markdown":
+            cells = [[cell.replace("|", r"\|") for cell in row] for row in cells]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        head, *body = (
+            [row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in cells
         )
+        if format == "console":
+            lines = ["  ".join(row).rstrip() for row in (head, *body)]
+            lines.insert(1, "-" * max(map(len, lines)))
+        else:
+            rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+            lines = [f"| {' | '.join(row)} |" for row in (head, rule, *body)]
+        return "\n".join(lines) + "\n"
 
     def draw(self, path, kind="curve", labels=None):
         """Draws the probes' errors to a .png, .svg or .pdf file.
@@ -235,9 +231,6 @@ class ProbeReport:
             }
         )
 
-    def _own_keys(self):
-        return [(labels, output) for labels, own in self.own.items() for output in own]
-
 
 def draw_curves(reports, path, ylabel=None, title=None):
     """Draws the curves of several reports into one picture, e.g. of several checkpoints.
@@ -310,42 +303,40 @@ def _shape(shape):
     return " x ".join("?" if n is None else str(n) for n in shape[1:])
 
 
-def _splits(report):
-    return list(report.probes[0].measures)
-
-
-def _several(report):
-    return len(report.label_names) > 1
-
-
-def _header(report):
-    top5 = any(p.measures[p.split].top5_error is not None for p in report.probes)
-    header = ["tap", *(["labels"] if _several(report) else []), "features", "penalty"]
-    header += [f"{split} error" for split in _splits(report)]
-    header += ["±", *(["top-5"] if top5 else []), "nats", "gap", "steps"]
-    return header + (["selectivity"] if report.probes[0].control else [])
-
-
-def _row(report, probe):
-    unseen = probe.measures[probe.split]
-    row = [probe.tap.name, *([probe.labels] if _several(report) else [])]
-    row += [len(probe.solution.weights), float(f"{probe.solution.penalty:.3g}")]
-    row += [m.error for m in probe.measures.values()]
-    row += [unseen.standard_error]
-    row += [unseen.top5_error] if "top-5" in _header(report) else []
-    row += [unseen.cross_entropy, probe.solution.gap, probe.solution.steps]
-    return row + ([probe.selectivity] if report.probes[0].control else [])
-
-
-def _own_row(report, labels, output):
-    measures = report.own[labels][output]
-    unseen = measures[report.probes[0].split]
-    row = [f"the model's own {output}", *([labels] if _several(report) else []), None, None]
-    row += [measures[split].error for split in _splits(report)]
-    row += [unseen.standard_error]
-    row += [unseen.top5_error] if "top-5" in _header(report) else []
-    row += [unseen.cross_entropy, None, None]
-    return row + ([None] if report.probes[0].control else [])
+def _table(report):
+    """The table's header and its rows: one a probe, then one for each of the model's outputs."""
+    several = len(report.label_names) > 1
+    rows = []
+    for probe in report.probes:
+        solution = probe.solution
+        fitted = {
+            "features": len(solution.weights),
+            "penalty": float(f"{solution.penalty:.3g}"),
+            "gap": solution.gap,
+            "steps": solution.steps,
+            "selectivity": probe.selectivity,
+        }
+        rows.append((probe.tap.name, probe.labels, probe.measures, fitted))
+    for labels, outputs in report.own.items():
+        for output, measures in outputs.items():
+            rows.append((f"the model's own {output}", labels, measures, {}))
+    splits, unseen = list(report.probes[0].measures), report.probes[0].split
+    table = [
+        {
+            "tap": name,
+            "labels": labels if several else None,
+            "features": fitted.get("features"),
+            "penalty": fitted.get("penalty"),
+            **{f"{split} error": measures[split].error for split in splits},
+            "±": measures[unseen].standard_error,
+            "top-5": measures[unseen].top5_error,
+            "nats": measures[unseen].cross_entropy,
+            **{column: fitted.get(column) for column in ("gap", "steps", "selectivity")},
+        }
+        for name, labels, measures, fitted in rows
+    ]
+    header = [key for key in table[0] if any(row[key] is not None for row in table)]
+    return [header, *([row[key] for key in header] for row in table)]
 
 
 def _cell(value):
