@@ -4,9 +4,10 @@ Writes a store of 15,000 float32 features in 17 columns, then measures, in turn 
 
     warm blocks     FeatureStore.blocks over all columns, from the page cache into memory
     warm read_into  the same into arrays that the caller keeps using
-    warm plain      one thread that reads the same files one by one with 16 MiB `readinto`s
-    cold blocks     as above, after the files were dropped from the page cache
-    cold plain      likewise
+    warm plain      one thread that reads the same bytes, file by file, with 16 MiB `readinto`s
+    cold blocks     as above, after the files were dropped from the page cache; an eighth of the
+    cold plain      store at a time, either first by chance, as disks and those who share them
+                    change their minds within seconds
     verify          opening the store with verify=True
     write           ShardWriter, made durable every 512 examples
     write plain     the same bytes to plain files, with fsync at the end
@@ -14,8 +15,8 @@ Writes a store of 15,000 float32 features in 17 columns, then measures, in turn 
 and prints the median over the rounds of GB/s and examples/s, and of the ratio to the plain way in
 the same round.
 
-The page cache is dropped by /proc/sys/vm/drop_caches where that is permitted, else file by file
-(posix_fadvise), which leaves the caches of others alone; `--drop files` asks for that.
+The page cache is dropped file by file (posix_fadvise), which leaves the caches of others alone, or
+with `--drop machine` by /proc/sys/vm/drop_caches, where that is permitted.
 
     python -m benchmarks.feature_store --folder /tmp/bench --gigabytes 3
 """
@@ -23,6 +24,7 @@ The page cache is dropped by /proc/sys/vm/drop_caches where that is permitted, e
 import argparse
 import os
 import pathlib
+import random
 import shutil
 import statistics
 import tempfile
@@ -30,13 +32,14 @@ import time
 
 import numpy as np
 
-from thesis_tf.probes.shards import Column, ShardWriter, shard_name
+from thesis_tf.probes.shards import HEADER, Column, ShardWriter, shard_name
 from thesis_tf.probes.store import FeatureStore
 from thesis_tf.probes.taps import Tap
 
 FEATURES, COLUMNS = 15_000, 17
 CHUNK = 512  # examples an append, as in `extract`
 PLAIN = 1 << 24
+PARTS = 8
 DROP_CACHES = pathlib.Path("/proc/sys/vm/drop_caches")
 
 
@@ -50,9 +53,9 @@ def parse_arguments():
     parser.add_argument("--block-mib", type=float, help="`block_bytes`; the store's own by default")
     parser.add_argument(
         "--drop",
-        choices=["auto", "machine", "files", "no"],
-        default="auto",
-        help="how to empty the page cache for cold reads: of the machine, of these files, not",
+        choices=["files", "machine", "no"],
+        default="files",
+        help="how to empty the page cache for cold reads: of these files, of the machine, not",
     )
     return parser.parse_args()
 
@@ -114,22 +117,23 @@ def read_into(store, names, buffers):
     return store.examples
 
 
-def read_plain(folder, buffer):
-    for path in sorted(folder.glob("*/*.npy")):
-        with path.open("rb", buffering=0) as file:
-            while file.readinto(buffer):
-                pass
+def read_plain(folder, columns, rows, buffer):
+    for column in columns:
+        with (folder / shard_name(0, 1) / column.file).open("rb", buffering=0) as file:
+            file.seek(HEADER + rows.start * column.row_bytes)
+            left = (rows.stop - rows.start) * column.row_bytes
+            while left:
+                left -= file.readinto(buffer[: min(left, len(buffer))])
 
 
 def drop(folder, how):
     """Empties the page cache of the store's files."""
-    if how in ("auto", "machine"):
+    if how == "machine":
         try:
             DROP_CACHES.write_text("1\n")
-            return
         except OSError:
-            if how == "machine":
-                raise SystemExit(f"{DROP_CACHES} can't be written: use --drop files.") from None
+            raise SystemExit(f"{DROP_CACHES} can't be written: use --drop files.") from None
+        return
     for path in folder.glob("*/*.npy"):
         with path.open("rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
@@ -165,19 +169,25 @@ def main():
             shutil.rmtree(folder / f"p{index}")
         write_store(folder / "store", examples, columns)
         store = FeatureStore(folder / "store", verify=False)
-        buffer = bytearray(PLAIN)
+        buffer, everything = memoryview(bytearray(PLAIN)), slice(0, examples)
+        plain = (folder / "store", columns)
         arrays = {n: np.zeros((PLAIN // row_bytes, store.features(n)), np.float32) for n in names}
-        read_plain(folder / "store", buffer)
+        read_plain(*plain, everything, buffer)
         for _ in range(arguments.rounds):
             measure("warm blocks", read_blocks, store, names, **blocks)
             measure("warm read_into", read_into, store, names, arrays)
-            measure("warm plain", read_plain, folder / "store", buffer)
+            measure("warm plain", read_plain, *plain, everything, buffer)
             measure("verify", FeatureStore, folder / "store")
-        for _ in range(arguments.rounds if arguments.drop != "no" else 0):
-            drop(folder / "store", arguments.drop)
-            measure("cold blocks", read_blocks, store, names, **blocks)
-            drop(folder / "store", arguments.drop)
-            measure("cold plain", read_plain, folder / "store", buffer)
+        for _ in range(PARTS * arguments.rounds // 2 if arguments.drop != "no" else 0):
+            first = random.randrange(PARTS) * examples // PARTS
+            part = slice(first, first + examples // PARTS)
+            ways = {
+                "cold blocks": lambda part=part: read_blocks(store, names, rows=part, **blocks),
+                "cold plain": lambda part=part: read_plain(*plain, part, buffer),
+            }
+            for name in random.sample(sorted(ways), len(ways)):
+                drop(folder / "store", arguments.drop)
+                measure(name, ways[name], rows=part.stop - part.start)
     finally:
         shutil.rmtree(folder)
 

@@ -136,13 +136,14 @@ def too_long(sources):
 
 
 def mirrors_no_module(sources):
-    """tests/a/b_test.py is about a/b.py or the package a/b; those in tests/ about the tree."""
+    """tests/a/b_test.py is about a/b.py, a/_b.py or the package a/b; those in tests/ about all."""
     found = []
     for path in sources:
         if path.startswith("tests/") and path.endswith("_test.py") and path.count("/") > 1:
-            module = path.removeprefix("tests/").removesuffix("_test.py")
-            if not {f"{module}.py", f"{module}/__init__.py"} & set(sources):
-                found.append(f"{path} mirrors no {module}.py")
+            folder, _, name = path.removeprefix("tests/").removesuffix("_test.py").rpartition("/")
+            modules = {f"{folder}/{module}" for module in (f"{name}.py", f"_{name}.py")}
+            if not (modules | {f"{folder}/{name}/__init__.py"}) & set(sources):
+                found.append(f"{path} mirrors no {folder}/{name}.py")
     return found
 
 

@@ -126,7 +126,7 @@ class SoftmaxRegression:
         bias = np.log(self._frequency)
         if start is not None:
             raw = start.weights[:, self._present].T.astype(np.float64)
-            weights = np.where(np.isfinite(scale), raw * scale, 0.0)
+            weights = raw * np.where(np.isfinite(scale), scale, 0.0)
             bias = start.bias[self._present] + (raw * mean).sum(1)
         point, steps = minimize(
             lambda weights, near: self.evaluate(weights, near.bias, penalty),
