@@ -120,3 +120,29 @@ def test_imagenet_weights_know_what_they_see(asset):
     # ImageNet's classes 151 to 268 are dogs; dogs are what its classes know best.
     assert np.mean((dogs >= 151) & (dogs <= 268)) > 0.5
     assert np.mean((ships >= 151) & (ships <= 268)) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("architecture", "size", "last", "following"),
+    [
+        ("resnet50", 32, "conv2_block1_out", "conv2_block2_1_conv"),
+        ("inception_v3", 75, "max_pooling2d_1", "conv2d_5"),
+        ("vgg16", 32, "pixels", "block1_conv1"),
+    ],
+)
+def test_the_first_layers_and_logits_stay_float32_under_mixed_precision(
+    architecture, size, last, following
+):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = backbone(architecture, SMALL, 10, image_size=size)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    dtypes = {layer.name: layer.compute_dtype for layer in model.layers[1:]}
+    names = list(dtypes)
+    exact = names[: names.index(last) + 1]
+    assert [dtypes.pop(name) for name in exact] == ["float32"] * len(exact)
+    assert dtypes.pop("predictions") == "float32"
+    assert following in dtypes
+    assert set(dtypes.values()) == {"bfloat16"}
+    assert model(np.zeros((1, *SMALL))).dtype == "float32"

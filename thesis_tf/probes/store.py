@@ -227,17 +227,19 @@ class FeatureStore:
             for _ in range(2)
         ]
 
-        def launch(number):
+        def plan(number):
             first = start + number * size
             block = {n: b[: max(0, stop - first)] for n, b in buffers[number % 2].items()}
-            return first, block, reader.start(self._pieces(block, first) if first < stop else [])
+            return first, block, self._pieces(block, first) if first < stop else []
 
         with _Reader() as reader:
-            following = launch(0)
+            following = plan(0)
+            reads = reader.start(following[2])
             for number in range(1, 1 + -(-(stop - start) // size)):
-                first, block, reads = following
+                first, block, _ = following
+                following = plan(number)  # beforehand: threads don't wait between two blocks
                 reader.wait(reads)
-                following = launch(number)
+                reads = reader.start(following[2])
                 yield first, block
 
 

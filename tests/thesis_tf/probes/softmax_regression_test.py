@@ -303,7 +303,7 @@ def test_solving_leaves_nothing_behind():
     assert (first.weights == second.weights).all()
 
 
-@pytest.mark.parametrize(("examples", "size"), itertools.product([300, 5000], [100, 300]))
+@pytest.mark.parametrize(("examples", "size"), list(itertools.product([300, 5000], [100, 300])))
 def test_float32_of_probing_size(examples, size):
     """Both kinds of spectrum, of all and of some examples."""
     rng = np.random.default_rng(0)

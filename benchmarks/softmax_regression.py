@@ -1,0 +1,167 @@
+"""Seconds to solve probes' softmax regressions, beside scikit-learn's LogisticRegression.
+
+Both get the same features, labels and penalty. Ours runs until its certificate is below `--gap`,
+from the features as they are; scikit-learn, from features that were standardised for it, at the
+loosest of a row of tolerances with which its loss is within the gap of the minimum (which is
+taken from a solution of a hundredth of the gap). The two run in turn in one process, and what is
+shown are medians over the rounds: of seconds, and of the ratio within a round.
+
+Without `--store` the features are what a layer of random weights and ReLUs makes of the bundled
+MNIST digits. `--classes 1000` is random features of as many classes, 4 examples each, in which
+scikit-learn is left out unless `--peer` asks for it: it takes minutes.
+
+    python -m benchmarks.softmax_regression
+    python -m benchmarks.softmax_regression --store FOLDER --labels labels.npy --examples 5000
+    python -m benchmarks.softmax_regression --classes 1000
+"""
+
+import argparse
+import resource
+import statistics
+import time
+import warnings
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+from thesis_tf import datasets
+from thesis_tf.probes import FeatureStore
+from thesis_tf.probes.softmax_regression import SoftmaxRegression
+from thesis_tf.probes.standardised import Standardised
+
+SIZES = (64, 256, 512, 1024, 2048)
+TOLERANCES = 10.0 ** -np.arange(0, 6.25, 0.25)
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--store", help="a folder with a feature store")
+    parser.add_argument("--labels", help="a .npy file of labels, in the order of the store")
+    parser.add_argument("--taps", nargs="*", help="taps of the store; all by default")
+    parser.add_argument("--examples", type=int, default=5000, help="the first so many are used")
+    parser.add_argument("--penalty", type=float, default=1e-2)
+    parser.add_argument("--gap", type=float, default=1e-3, help="nats")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--classes", type=int, help="random features of so many classes instead")
+    parser.add_argument(
+        "--peer",
+        choices=["lbfgs", "newton-cg", "newton-cholesky", "saga", "none"],
+        help="scikit-learn's solver; lbfgs by default",
+    )
+    return parser.parse_args()
+
+
+def random_layers(examples):
+    """Yields (name, features (N, D), labels): ReLUs of random projections of digits."""
+    digits = datasets.load("mnist_mini").train
+    x = np.asarray(digits.x[:examples], np.float32).reshape(len(digits.x[:examples]), -1) / 255
+    for size in SIZES:
+        rng = np.random.default_rng(size)
+        weights = rng.standard_normal((x.shape[1], size), np.float32) / np.sqrt(x.shape[1])
+        yield f"random {size}", np.maximum(x @ weights, 0), np.asarray(digits.y[:examples]).ravel()
+
+
+def random_classes(classes):
+    """Yields one problem of 4 examples a class, whose centres are apart in some directions."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(4 * classes) % classes
+    x = rng.standard_normal((len(labels), 2048), np.float32)
+    x[:, :256] += rng.standard_normal((classes, 256), np.float32)[labels]
+    yield f"{classes} classes", x, labels
+
+
+def stored(arguments):
+    """Yields the taps of a store."""
+    store = FeatureStore(arguments.store, verify=False)
+    labels = np.load(arguments.labels, allow_pickle=False).ravel()[: arguments.examples]
+    for tap in store.taps:
+        if not arguments.taps or tap.name in arguments.taps:
+            yield tap.name, store.read(tap.name, slice(0, arguments.examples)), labels
+
+
+def ours(x, labels, penalty, gap):
+    features = Standardised(lambda: iter([(0, x)]))
+    return SoftmaxRegression(features, labels, int(labels.max()) + 1).solve(penalty, gap)
+
+
+def theirs(z, labels, penalty, solver, tolerance):
+    # Its loss is a sum over examples; for two classes it has one row of weights for a softmax's
+    # two, which have half its square.
+    scale = 2 if labels.max() == 1 else 1
+    model = LogisticRegression(
+        C=scale / (penalty * len(z)), solver=solver, tol=tolerance, max_iter=10_000
+    )
+    return model.fit(z, labels)
+
+
+def loss(model, z, labels, penalty):
+    """What both minimise, in float64."""
+    logits = z.astype(np.float64) @ model.coef_.T + model.intercept_
+    square = (model.coef_**2).sum()
+    if logits.shape[1] == 1:
+        logits, square = np.hstack([-logits, logits]) / 2, square / 2
+    top = logits.max(1)
+    losses = np.log(np.exp(logits - top[:, None]).sum(1)) + top - logits[range(len(z)), labels]
+    return losses.mean() + penalty / 2 * square
+
+
+def loosest(z, labels, arguments, solver, least):
+    """Returns the loosest tolerance with which scikit-learn is within the gap, and its true gap."""
+    for tolerance in TOLERANCES:
+        model = theirs(z, labels, arguments.penalty, solver, tolerance)
+        gap = loss(model, z, labels, arguments.penalty) - least
+        if gap <= arguments.gap:
+            break
+    return tolerance, gap
+
+
+def timed(function, *args):
+    start = time.perf_counter()
+    result = function(*args)
+    return result, time.perf_counter() - start
+
+
+def main():
+    warnings.simplefilter("ignore")  # scikit-learn's, of limits reached on purpose
+    arguments = parse_arguments()
+    if arguments.classes:
+        problems, solver = random_classes(arguments.classes), arguments.peer or "none"
+    else:
+        problems = stored(arguments) if arguments.store else random_layers(arguments.examples)
+        solver = arguments.peer or "lbfgs"
+    print(f"penalty {arguments.penalty:g}, gap {arguments.gap:g}, {arguments.rounds} rounds")
+    print(
+        f"{'':18}{'examples':>9}{'features':>9} |{'steps':>6}{'s':>8}{'certified':>10} |"
+        f"{'iterations':>11}{'s':>8}{'true gap':>10}  {solver} | {'ratio':>6}"
+    )
+    total = [0.0, 0.0]
+    for name, x, labels in problems:
+        ours(x, labels, arguments.penalty, arguments.gap)  # what is compiled is compiled once
+        if solver != "none":
+            z = ((x - x.mean(0)) / np.maximum(x.std(0), 1e-12)).astype(np.float32)
+            best = ours(x, labels, arguments.penalty, arguments.gap / 100)
+            tolerance, gap = loosest(z, labels, arguments, solver, best.loss)
+        seconds, peers = [], []
+        for _ in range(arguments.rounds):
+            solution, took = timed(ours, x, labels, arguments.penalty, arguments.gap)
+            seconds.append(took)
+            if solver != "none":
+                model, took = timed(theirs, z, labels, arguments.penalty, solver, tolerance)
+                peers.append(took)
+        total[0] += statistics.median(seconds)
+        row = f"{name:18}{len(x):9}{x.shape[1]:9} |{solution.steps:6}"
+        row += f"{statistics.median(seconds):8.3f}{solution.gap:10.1e} |"
+        if peers:
+            total[1] += statistics.median(peers)
+            ratio = statistics.median(p / s for p, s in zip(peers, seconds, strict=True))
+            row += f"{model.n_iter_.max():11}{statistics.median(peers):8.3f}{gap:10.1e}"
+            row += f"  {'':{len(solver)}} | {ratio:6.1f}"
+        print(row, flush=True)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"in all {total[0]:.2f} s and {total[1]:.2f} s; at most {peak:.1f} GiB of memory")
+
+
+if __name__ == "__main__":
+    main()
