@@ -30,6 +30,7 @@ from thesis_tf.probes.softmax_regression import SoftmaxRegression
 from thesis_tf.probes.standardised import Standardised
 
 SIZES = (64, 256, 512, 1024, 2048)
+PAUSE = 0.2  # seconds, in which the other's threads stop spinning for work and let the cores go
 TOLERANCES = 10.0 ** -np.arange(0, 6.25, 0.25)
 
 
@@ -118,6 +119,7 @@ def loosest(z, labels, arguments, solver, least):
 
 
 def timed(function, *args):
+    time.sleep(PAUSE)
     start = time.perf_counter()
     result = function(*args)
     return result, time.perf_counter() - start

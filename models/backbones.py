@@ -32,7 +32,6 @@ class Backbone:
     smallest: int
     preprocessing: str
     exact: str | None = None
-    tail: tuple = ()  # dense layers between the pooled or flattened features and the logits
 
 
 _apps = keras.applications

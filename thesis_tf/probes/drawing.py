@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import matplotlib
 import numpy as np
-from matplotlib import colors, figure, patches
+from matplotlib import colors, figure, patches, ticker
 from matplotlib.font_manager import FontProperties
 from matplotlib.path import Path
 
@@ -57,20 +57,25 @@ class Mark(NamedTuple):
     tooltip: str = ""
 
 
-def error_color(value, value_range):
+def error_color(value, value_range, log=False):
     """Returns the colour of a value as "#rrggbb": blue and green are good, red is bad.
 
     Args:
         value: a number, or None or NaN for a tap that was not measured, which is grey.
         value_range: (good, bad), the values at the two ends; beyond them the colour stays.
+        log: whether equal ratios, and not equal differences, look equally far apart.
     """
     if _missing(value):
         return _UNMEASURED
-    good, bad = value_range
-    return colors.to_hex(_SCALE(float(np.clip((value - good) / (bad - good), 0, 1))))
+    ends = np.asarray(value_range, float)
+    value = np.clip(value, *sorted(ends))
+    good, bad, value = np.log([*ends, value]) if log else (*ends, value)
+    return colors.to_hex(_SCALE(float((value - good) / (bad - good))))
 
 
-def draw_network(panels, edges, path, *, value_range, value_label="test error", title=None):
+def draw_network(
+    panels, edges, path, *, value_range, log=False, value_label="test error", title=None
+):
     """Draws a network with each tap in the colour of its probe's error (figures 9.5, 9.7, 9.9).
 
     Depth runs from left to right; a deep network goes on in a further strip below. Each tap that
@@ -84,17 +89,20 @@ def draw_network(panels, edges, path, *, value_range, value_label="test error", 
         path: a file that ends in .png, .svg or .pdf; an older one is replaced.
         value_range: (good, bad), the values at the ends of the colour scale, say
             (0, error at chance).
+        log: whether the colour scale is logarithmic; both ends are positive then.
         value_label: what the values are.
         title: a heading.
 
     Raises:
         ValueError: there is no tap, an edge names an unknown one, the edges form a cycle,
-            `value_range` is not two different finite numbers, or the suffix is another.
+            `value_range` is not two different finite numbers, positive ones on a logarithmic
+            scale, or the suffix is another.
     """
     path = checked_path(path)
     ends = np.asarray(value_range, float)
-    if ends.shape != (2,) or not np.isfinite(ends).all() or ends[0] == ends[1]:
-        expected = "two different finite numbers (good, bad)"
+    sound = ends.shape == (2,) and np.isfinite(ends).all() and ends[0] != ends[1]
+    if not sound or log and ends.min() <= 0:
+        expected = f"two different finite{' positive' * log} numbers (good, bad)"
         raise _checks.invalid("`value_range`", expected, repr(value_range))
     panels = {str(name): marks for name, marks in panels.items()}
     taps = _merged(panels.values())
@@ -104,15 +112,16 @@ def draw_network(panels, edges, path, *, value_range, value_label="test error", 
 
     head = 40 if title else 22
     step = page.height + (28 if any(panels) else 14)
+    scale_label = value_label + ", logarithmic" * log
     # The header's two sides and the title stay apart on a narrow page too.
-    least = 425 + text_width(value_label, _NOTE_SIZE), 1.2 * text_width(title or "", 10.5) + 32
+    least = 425 + text_width(scale_label, _NOTE_SIZE), 1.2 * text_width(title or "", 10.5) + 32
     width, height = max(page.width + 2 * _MARGIN, *least), head + step * len(panels) + 10
     sheet = figure.Figure(figsize=(width / 72, height / 72), facecolor="white")
     axes = sheet.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
     axes.set_axis_off()
     marks = {name: {tap: panels[name].get(tap, Mark(None)) for tap in taps} for name in panels}
     gaps = any(_missing(mark.value) for panel in marks.values() for mark in panel.values())
-    _draw_header(axes, width, title, value_label, ends, gaps)
+    _draw_header(axes, width, title, scale_label, ends, gaps)
     tooltips = {}
     for number, (name, panel) in enumerate(marks.items()):
         top = head + (number + 1) * step - page.height
@@ -120,7 +129,7 @@ def draw_network(panels, edges, path, *, value_range, value_label="test error", 
         _draw_edges(axes, page, top)
         for index, (tap, mark) in enumerate(panel.items()):
             gid = f"tap-{number}-{index}"
-            _draw_tap(axes, page, top, tap, mark, error_color(mark.value, ends), gid)
+            _draw_tap(axes, page, top, tap, mark, error_color(mark.value, ends, log), gid)
             shown = "not measured" if _missing(mark.value) else f"{value_label} {mark.value:.4g}"
             tooltips[gid] = "\n".join(filter(None, [tap, shown, mark.tooltip]))
         measured = [page.places[tap] for tap in taps if not _missing(panel[tap].value)]
@@ -137,6 +146,7 @@ def draw_curve(
     reference=None,
     reference_label="the model's own error",
     chance=None,
+    log=False,
     title=None,
 ):
     """Draws the probes' errors against depth, one line a series (figure 9.4b).
@@ -149,6 +159,7 @@ def draw_curve(
         reference: a value to draw as a dashed line, say the error of the model itself.
         reference_label: what the legend calls it.
         chance: the value at chance, drawn as a dotted line.
+        log: whether the error's axis is logarithmic; an error of zero stands on its lower end.
         title: a heading.
 
     Raises:
@@ -170,9 +181,18 @@ def draw_curve(
     sheet.get_layout_engine().set(w_pad=0.12, h_pad=0.07)
     axes = sheet.add_subplot()
     _style_axes(axes, taps, 72 * (width - 1))
+    errors = [error for points in series.values() for _, error, _ in points if not _missing(error)]
+    positive = [error for error in errors if error > 0]
+    floor = -math.inf
+    if log and positive:
+        floor = 0.7 * min(positive)
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_locator(ticker.NullLocator())
     at = {tap: place for place, tap in enumerate(taps)}
     for number, points in enumerate(series.values()):
-        _draw_series(axes, number, len(series), points, at)
+        _draw_series(axes, number, len(series), points, at, floor)
     legend = list(series)
     for value, name, color, dashes in (
         (reference, reference_label, INK, (5, 3)),
@@ -181,9 +201,8 @@ def draw_curve(
         if value is not None:
             axes.axhline(value, color=color, lw=1, ls=(0, dashes), label="line")
             legend.append(name)
-    errors = [error for points in series.values() for _, error, _ in points]
-    if min((error for error in errors if not _missing(error)), default=0) >= 0:
-        axes.set_ylim(bottom=0)
+    if min(errors, default=0) >= 0:
+        axes.set_ylim(bottom=max(0, floor))
     style = {"family": FONT, "color": INK, "parse_math": False}
     axes.set_ylabel(clean(ylabel), fontsize=8.5, **style)
     axes.set_xlabel("tap, in order of depth", fontsize=8.5, **style)
@@ -293,7 +312,7 @@ def _probes(places, scale):
     return patches.PathPatch(path, fc="white", ec=INK, lw=0.65 * scale, zorder=2)
 
 
-def _draw_series(axes, number, count, points, at):
+def _draw_series(axes, number, count, points, at, floor):
     points = sorted((at[name], error, spread) for name, error, spread in points)
     x, error, spread = (np.array(column, float) for column in zip(*points, strict=True))
     color = _SERIES[number % len(_SERIES)]
@@ -302,7 +321,7 @@ def _draw_series(axes, number, count, points, at):
     crowded = len(at) > 40
     axes.plot(
         x,
-        error,
+        np.maximum(error, floor),
         color=color,
         marker=_MARKERS[number % len(_MARKERS)],
         ms=2 if crowded else 4,
@@ -313,12 +332,14 @@ def _draw_series(axes, number, count, points, at):
         gid=f"series-{number}",
     )
     known = np.isfinite(error + spread)
+    low, high = np.maximum(error - spread, floor), error + spread
     if crowded and known.any():
-        low, high = error - spread, error + spread
         axes.fill_between(x, low, high, where=known, color=color, alpha=0.2, lw=0)
     elif known.any():
         bars = dict(fmt="none", ecolor=color, elinewidth=1, capsize=2)
-        axes.errorbar(x[known], error[known], spread[known], **bars)
+        middle = np.maximum(error, floor)
+        sides = np.stack([middle - low, np.maximum(high, floor) - middle])
+        axes.errorbar(x[known], middle[known], sides[:, known], **bars)
 
 
 def _style_axes(axes, taps, length):

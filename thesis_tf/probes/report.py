@@ -258,7 +258,8 @@ def draw_curves(reports, path, ylabel=None, title=None):
         path,
         ylabel=ylabel or f"{split} error",
         reference=reference,
-        chance=chances.pop() if len(chances) == 1 else None,
+        chance=max(chances) if len(chances) == 1 else None,
+        log=_spread_out([error for points in series.values() for _, error, _ in points], chances),
         title=title,
     )
 
@@ -272,7 +273,7 @@ def draw_networks(reports, path, labels=None, title=None):
         labels: the label set; None takes the first.
         title: the picture's title.
     """
-    panels, edges, chance, split = {}, (), 0.0, "test"
+    panels, edges, chances, split = {}, (), set(), "test"
     for panel, report in reports.items():
         probes = report.of(labels)
         split = probes[0].split
@@ -280,12 +281,24 @@ def draw_networks(reports, path, labels=None, title=None):
             probe.tap.name: drawing.Mark(probe.error, _tooltip(probe)) for probe in probes
         }
         edges = edges or report.edges
-        chance = max(chance, report.chance[probes[0].labels])
-    # Where all unseen examples are of one class chance makes no error either.
-    ends = (0, chance or 1)
+        chances.add(report.chance[probes[0].labels])
+    errors = [mark.value for panel in panels.values() for mark in panel.values()]
+    log = _spread_out(errors, chances)
     drawing.draw_network(
-        panels, edges, path, value_label=f"{split} error", value_range=ends, title=title
+        panels,
+        edges,
+        path,
+        # Where all unseen examples are of one class chance makes no error either.
+        value_range=(min(filter(None, errors)) if log else 0, max(chances) or 1),
+        log=log,
+        value_label=f"{split} error",
+        title=title,
     )
+
+
+def _spread_out(errors, chances):
+    """Whether errors are so far below chance that a linear scale would show them as one."""
+    return any(0 < error < max(chances) / 10 for error in errors)
 
 
 def _tooltip(probe):

@@ -76,6 +76,14 @@ def test_the_good_end_may_be_the_greater():
     assert error_color(0.75, (1, 0)) == error_color(0.25, (0, 1))
 
 
+@pytest.mark.parametrize("ends", [(0.001, 1), (1, 0.001)])
+def test_equal_ratios_are_equal_steps_of_a_logarithmic_scale(ends):
+    steps = [error_color(value, ends, log=True) for value in (0, 0.001, 0.01, 0.1, 1, 5)]
+    first, last = ends[0] > ends[1], ends[0] < ends[1]
+    even = [error_color(value, (first, last)) for value in (0, 0, 1 / 3, 2 / 3, 1, 1)]
+    assert steps == even
+
+
 @pytest.mark.parametrize("value", [None, float("nan"), np.float32("nan")])
 def test_a_tap_that_was_not_measured_is_grey(value):
     red, green, blue = matplotlib.colors.to_rgb(error_color(value, (0, 1)))
@@ -247,6 +255,8 @@ def test_errors_of_the_network(tmp_path):
     ):
         with pytest.raises(ValueError, match=match):
             draw_network(panels, edges, path, value_range=value_range)
+    with pytest.raises(ValueError, match="two different finite positive numbers"):
+        draw_network({"": marks()}, EDGES, path, value_range=(0, 1), log=True)
     assert path.read_text() == "older"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -303,6 +313,18 @@ def test_standard_errors_are_drawn_to_scale(tmp_path):
         (pytest.approx(drawn[0, 0]), pytest.approx(2 * 0.05 * abs(slope), abs=1e-4)),
         (pytest.approx(drawn[2, 0]), pytest.approx(2 * 0.1 * abs(slope), abs=1e-4)),
     ]
+
+
+def test_a_logarithmic_axis_has_even_ratios_and_room_for_no_error(tmp_path):
+    path = tmp_path / "curve.svg"
+    errors = [0.9, 0.09, 0.009, 0.0]
+    draw_curve({"test": [(f"t{e}", e, e / 2) for e in errors]}, path, chance=0.9, log=True)
+    (drawn,) = line(path, 0)
+    rises = np.diff(drawn[:, 1])
+    assert rises[0] == pytest.approx(rises[1], abs=1e-4)
+    assert rises[2] / rises[0] == pytest.approx(np.log10(1 / 0.7), abs=1e-4)
+    assert {"0.01", "0.02", "0.05", "0.5"} <= set(parsed(path)[1])
+    draw_curve({"none wrong": [("a", 0.0, 0.0)]}, path, log=True)
 
 
 def test_a_curve_has_gaps_where_nothing_was_measured(tmp_path):

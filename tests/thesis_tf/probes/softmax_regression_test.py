@@ -265,7 +265,7 @@ def test_preconditioners_agree_on_the_minimum(kind, monkeypatch):
     x = correlated(rng, 400, 60)
     labels = sampled(rng, x, 4)
     if kind == "some":
-        monkeypatch.setattr(standardised, "RANK", 20)
+        monkeypatch.setattr(standardised, "RANKS", (20, 20))
     solver = regression(x, labels, 4)
     if kind == "none":
         solver._features.spectrum = Spectrum(np.zeros((1, 60)), np.zeros(1), 1.0)

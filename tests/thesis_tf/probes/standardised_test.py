@@ -84,7 +84,7 @@ def test_spectrum_takes_every_so_manyth_example_across_blocks(keep, monkeypatch)
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_spectrum_of_many_features(dtype, monkeypatch):
-    monkeypatch.setattr(standardised, "RANK", 16)
+    monkeypatch.setattr(standardised, "RANKS", (16, 16))
     rng = np.random.default_rng(0)
     strong = rng.standard_normal((800, 8)) @ rng.standard_normal((8, 60))
     x = (strong + 0.01 * rng.standard_normal(strong.shape)).astype(dtype)
@@ -102,7 +102,7 @@ def test_spectrum_of_many_features(dtype, monkeypatch):
 
 
 def test_spectrum_of_features_of_rank_one(monkeypatch):
-    monkeypatch.setattr(standardised, "RANK", 16)
+    monkeypatch.setattr(standardised, "RANKS", (16, 16))
     column = np.random.default_rng(0).standard_normal((300, 1)).astype("float32")
     got = Standardised(in_blocks(np.repeat(column, 100, 1), 300)).spectrum
     assert got.values.max() == pytest.approx(100, rel=1e-4)
