@@ -292,7 +292,7 @@ def test_unseen_examples_of_one_class_can_be_drawn(tmp_path):
     assert "test error" in texts(tmp_path / "n.svg")
 
 
-@pytest.mark.parametrize("best,log", [(0.1, False), (0.05, True), (0.0, False)])
+@pytest.mark.parametrize(("best", "log"), [(0.1, False), (0.05, True), (0.0, False)])
 def test_errors_far_below_chance_are_drawn_on_a_logarithmic_scale(tmp_path, best, log):
     first, *others = REPORTS["plain"].probes
     probes = probe(first.tap, error=best - 0.02), *others  # the test error is .02 more
