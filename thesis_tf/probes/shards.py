@@ -80,8 +80,7 @@ def read_manifest(shard):
         ValueError: it was cut short or edited.
     """
     manifest = _files.read_json(shard / MANIFEST)
-    # Without a digest: written before there was one.
-    if manifest.pop("digest", None) not in (None, _fingerprint.of_json(manifest)):
+    if manifest.pop("digest", None) != _fingerprint.of_json(manifest):
         raise ValueError(f"{shard / MANIFEST} was edited: extract this shard again.")
     return manifest
 
