@@ -172,17 +172,27 @@ class Training:
     snapshots: tuple = ()
 
 
+def _expanded(path):
+    # A shell leaves the ~ of --weights=~/x alone.
+    return str(pathlib.Path(path).expanduser()) if path.startswith("~") else path
+
+
 def data():
     """The `Data` that the flags ask for."""
     examples = tuple(int(n) for n in FLAGS.examples) if FLAGS.examples else None
-    data_dir = FLAGS.data_dir and str(pathlib.Path(FLAGS.data_dir).expanduser())
-    return Data(FLAGS.dataset, data_dir, examples, FLAGS.seed)
+    return Data(FLAGS.dataset, FLAGS.data_dir and _expanded(FLAGS.data_dir), examples, FLAGS.seed)
 
 
 def models():
     """The `Model`s that the flags ask for, one for each of `--weights`."""
     return tuple(
-        Model(FLAGS.model, weights, FLAGS.image_size, FLAGS.preprocessing, FLAGS.auxiliary_head)
+        Model(
+            _expanded(FLAGS.model),
+            _expanded(weights),
+            FLAGS.image_size,
+            FLAGS.preprocessing,
+            FLAGS.auxiliary_head,
+        )
         for weights in FLAGS.weights
     )
 

@@ -221,6 +221,8 @@ def factors(path, splits):
 def probe_checkpoints(session):
     """Probes networks as they are; returns the last of them and {name: report}."""
     reports, specs = {}, session.config.models
+    for spec in specs[1:]:
+        session.build(spec)  # a file that does not fit should cost no probing of those before it
     for spec, name in zip(specs, stage_names([spec.weights for spec in specs]), strict=True):
         model = session.build(spec)
         reports[name] = session.probe(model, name)

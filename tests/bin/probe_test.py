@@ -117,6 +117,22 @@ def test_wrong_tap_costs_no_training(tmp_path):
     assert not (tmp_path / "checkpoint.npz").exists()
 
 
+def test_a_wrong_checkpoint_costs_no_probing_of_those_before_it(tmp_path):
+    specs = [Model("mlp", "none", None, "default", False)]
+    specs.append(Model("mlp", str(tmp_path / "no.weights.h5"), None, "default", False))
+    with pytest.raises(ValueError, match="an existing file"):
+        probe.run(config(models=tuple(specs), training=Training(epochs=0)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_paths_from_home(monkeypatch):
+    monkeypatch.setenv("HOME", "/somewhere")
+    with flagsaver.flagsaver(weights=["~/a.weights.h5"], data_dir="~/data"):
+        made = probe.config_from_flags()
+    assert made.models[0].weights == "/somewhere/a.weights.h5"
+    assert made.data.data_dir == "/somewhere/data"
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -101,7 +101,7 @@ def draw_network(
     path = checked_path(path)
     ends = np.asarray(value_range, float)
     sound = ends.shape == (2,) and np.isfinite(ends).all() and ends[0] != ends[1]
-    if not sound or log and ends.min() <= 0:
+    if not sound or (log and ends.min() <= 0):
         expected = f"two different finite{' positive' * log} numbers (good, bad)"
         raise _checks.invalid("`value_range`", expected, repr(value_range))
     panels = {str(name): marks for name, marks in panels.items()}
