@@ -8,10 +8,11 @@ The same command after a kill, at any moment, ends with the same weights as one 
 A few more:
 
     # The 128-layer network of figure 9.6.
-    python -m bin.train --model=skip_mlp --optimizer=rmsprop --epochs=20 --output_dir=runs/skip
+    python -m bin.train --model=skip_mlp --learning_rate=1e-4 --epochs=30 --output_dir=runs/skip
     # Inception v3 with auxiliary head on small images, weights kept at four steps (figure 9.9).
     python -m bin.train --model=inception_v3 --auxiliary_head --image_size=75 --dataset=cifar10 \
-        --snapshots=0,200,1000,3000 --epochs=3 --output_dir=runs/inception
+        --batch_size=64 --epochs=2 --learning_rate=3e-4 --snapshots=0,100,500,1400 \
+        --output_dir=runs/inception
     # Two devices on a machine that has none, and two machines (TF_CONFIG names them).
     python -m bin.train --distribution=mirrored --num_virtual_devices=2 --output_dir=runs/mirrored
     TF_CONFIG=... python -m bin.train --distribution=multi_worker --output_dir=/shared/run
