@@ -6,8 +6,11 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from thesis_tf import _checks
+
 RANKS = 128, 256  # for a few hundred features, and for more than a thousand
 ROWS = 2048  # examples, at least, that the spectrum is estimated from
+FLOOR = 1e-3  # of the median deviation: the least that features are divided by
 
 
 class Spectrum(NamedTuple):
@@ -35,11 +38,16 @@ class Standardised:
 
     Attributes:
         mean: (D,), float64.
-        scale: (D,), float64: the standard deviations, and infinity for features that never change.
+        scale: (D,), float64: the standard deviations, but at least `FLOOR` of their median, and
+            infinity for features that never change. A unit that is off for all training examples
+            but a few would otherwise be thousands of deviations off for another example.
         examples: N.
         size: D.
         dtype: the NumPy dtype.
         kept: the tensor (N, D), or None.
+
+    Raises:
+        ValueError: features are so large that their squares overflow.
     """
 
     def __init__(self, blocks, *, keep=True, dtype="float32"):
@@ -112,16 +120,26 @@ def _moments(blocks):
             # Sums of squares around a typical value don't cancel.
             shift = block[:256].mean(0, dtype=np.float64).astype(block.dtype)
         for first in range(0, len(block), rows):
-            centred = block[first : first + rows] - shift
-            total = total + centred.sum(0).astype(np.float64)
-            square = square + np.einsum("nd,nd->d", centred, centred)
+            with np.errstate(over="ignore", invalid="ignore"):  # looked for below
+                centred = block[first : first + rows] - shift
+                total = total + centred.sum(0).astype(np.float64)
+                square = square + np.einsum("nd,nd->d", centred, centred)
         count += len(block)
     mean = total / count
     deviation = np.sqrt(np.maximum(square / count - mean**2, 0.0))
     mean = mean + shift
     # A feature that never changes says nothing: an infinite scale leaves it out.
     constant = deviation <= 10 * np.finfo(shift.dtype).eps * np.abs(mean)
-    return mean, np.where(constant, np.inf, deviation), count
+    if not np.isfinite(deviation).all():
+        feature, most = np.flatnonzero(~np.isfinite(deviation))[0], np.finfo(shift.dtype).max
+        raise _checks.invalid(
+            f"Feature {feature}",
+            f"within ±{most**0.5 / 100:.0e}, or its squares overflow",
+            "one that is larger",
+            "Rescale the inputs, or look for a network that diverges.",
+        )
+    floor = FLOOR * np.median(deviation[~constant]) if not constant.all() else 0.0
+    return mean, np.where(constant, np.inf, np.maximum(deviation, floor)), count
 
 
 @tf.function(autograph=False, reduce_retracing=True)

@@ -118,6 +118,46 @@ def test_the_penalty_is_the_one_of_least_validation_cross_entropy(store, labels)
         assert probe.solution.gap <= 1e-5
 
 
+def test_a_unit_that_hardly_fires_in_training_does_not_choose_the_penalty(labels, tmp_path):
+    rng = np.random.default_rng(2)
+    x = separable(rng, labels)
+    odd = np.zeros((600, 1), "float32")
+    odd[:3], odd[350] = 2e-5, 0.06  # 42,000 standard deviations in one validation example
+    with_odd = write(tmp_path / "with", {"x": np.hstack([x, odd])})
+    without = write(tmp_path / "without", {"x": x})
+    (found,), (wanted,) = (
+        fitted(s, labels, penalties=fit.PENALTIES).probes for s in (with_odd, without)
+    )
+    assert found.solution.penalty == wanted.solution.penalty
+    for split in ("valid", "test"):
+        difference = found.measures[split].cross_entropy - wanted.measures[split].cross_entropy
+        # What three examples of one unit may change, and a gap of .001 in each loss.
+        assert abs(difference) < 0.02
+
+
+def test_labels_that_hardly_show_are_not_given_up_at_strong_penalties(tmp_path):
+    rng = np.random.default_rng(3)
+    y = rng.integers(0, 2, 4000)
+    # Centres a quarter of a deviation apart: about .008 nats to be had.
+    x = (rng.normal(size=(4000, 1)) + 0.25 * (y[:, None] - 0.5)).astype("float32")
+    store = write(tmp_path, {"x": x})
+    splits = (2000, 1000, 1000)
+    (found,) = fitted(store, y, splits, penalties=fit.PENALTIES, gap=1e-4).probes
+    each = [
+        fitted(store, y, splits, penalties=[penalty], gap=1e-4).probes[0]
+        for penalty in fit.PENALTIES
+    ]
+    least = min(probe.measures["valid"].cross_entropy for probe in each)
+    assert least < each[0].measures["valid"].cross_entropy - 1e-3
+    assert found.measures["valid"].cross_entropy < least + 1e-4
+
+
+def test_features_whose_squares_overflow_are_an_error(labels, tmp_path):
+    x = separable(np.random.default_rng(4), labels) * np.float32(1e20)
+    with pytest.raises(ValueError, match=r"Tap 'x': Feature 0 must be within ±2e\+17"):
+        fitted(write(tmp_path, {"x": x}), labels)
+
+
 def test_penalties_may_come_in_any_order(store, labels):
     assert same(
         fitted(store, labels, penalties=[0.1, 0.001, 0.01]),
