@@ -30,7 +30,7 @@ flags.DEFINE_string(
     "model",
     "mnist_convnet",
     "mnist_convnet, lenet, mlp, skip_mlp, resnet50, resnet101, resnet152, vgg16, vgg19,"
-    " inception_v3, or a .keras file (loaded in safe mode).",
+    " inception_v3, or a .keras file (loaded in safe mode; to train it, one that puts out logits).",
 )
 flags.DEFINE_list(
     "weights",
@@ -51,7 +51,9 @@ flags.DEFINE_bool("auxiliary_head", False, "Inception v3 with its auxiliary head
 flags.DEFINE_enum("distribution", "none", DISTRIBUTIONS, "Which devices to use.")
 flags.DEFINE_integer("num_virtual_devices", 0, "Logical devices to cut the CPU into, to try.")
 flags.DEFINE_enum("precision", "float32", PRECISIONS, "Of computation; weights stay float32.")
-flags.DEFINE_integer("seed", 0, "Seeds initial weights, data order, dropout and random features.")
+flags.DEFINE_integer(
+    "seed", 0, "Seeds initial weights, data order, dropout and random features.", lower_bound=0
+)
 flags.DEFINE_bool("deterministic", False, "Deterministic TensorFlow kernels; slower on GPUs.")
 flags.DEFINE_string("tpu", "", "Name or address of the TPU for --distribution=tpu.")
 flags.DEFINE_string(

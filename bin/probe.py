@@ -27,11 +27,12 @@ F_train and F_test (and F_valid) in the order of the data set's own examples:
 
 --taps takes names, globs and class:NAME, separated by commas; a wrong one lists the nearest.
 --reduction is mean (over space or time), subset:K, projection:K, flatten, last or time_mean.
-The same command after a kill goes on where it was. Several machines share the work of one store
-with --shard=1/8 ... --shard=8/8 and one --output_dir; the last to finish fits the probes.
+The same command after a kill goes on where it was. Several machines share the work on a trained
+network with --epochs=0, --shard=1/8 ... --shard=8/8 and one --output_dir; the last fits the probes.
 """
 
 import dataclasses
+import functools
 import pathlib
 import re
 
@@ -130,13 +131,15 @@ class Session:
     verbose: str | int
 
     def build(self, spec):
-        """Returns the network, after a look at its taps: a wrong name should cost no training."""
+        """Returns the network; raises if its taps or their reduction are not to be had."""
         from thesis_tf import probes
 
         classes = self.splits.num_classes if spec.weights == "none" else None
         with self.strategy.scope():
             model = spec.build(self.splits.train.x.shape[1:], classes)
-        probes.taps(model, list(self.config.taps))
+        reduction = probes.Reduction.parse(self.config.reduction)
+        for tap in probes.taps(model, list(self.config.taps)):
+            reduction.features(tap)
         return model
 
     def probe(self, model, name=""):
@@ -205,6 +208,8 @@ def factors(path, splits):
     """Reads `--labels`: a dict from factor to labels in the order of `splits.stacked()`."""
     import numpy as np
 
+    if not pathlib.Path(path).is_file():
+        raise ValueError(f"--labels must be an .npz file. Received: {path}, which is not there.")
     found = {}
     with np.load(path, allow_pickle=False) as arrays:
         for key in arrays.files:
@@ -218,32 +223,29 @@ def factors(path, splits):
     return {factor: splits.gather(values) for factor, values in found.items()}
 
 
-def probe_checkpoints(session):
+def probe_checkpoints(session, model):
     """Probes networks as they are; returns the last of them and {name: report}."""
     reports, specs = {}, session.config.models
-    for spec in specs[1:]:
-        session.build(spec)  # a file that does not fit should cost no probing of those before it
-    for spec, name in zip(specs, stage_names([spec.weights for spec in specs]), strict=True):
-        model = session.build(spec)
+    names = stage_names([spec.weights for spec in specs])
+    for spec, name in zip(specs, names, strict=True):
+        model = session.build(spec) if reports else model
         reports[name] = session.probe(model, name)
     return model, reports
 
 
-def probe_before_and_after(session):
+def probe_before_and_after(session, model):
     """Probes a network, trains it, and probes it again (figure 9.3)."""
-    model = session.build(session.config.models[0])
     session.compile(model)
     reports = {"start": session.probe(model, "start")}
     session.train(model)
     return model, {**reports, "end": session.probe(model, "end")}
 
 
-def probe_live(session):
+def probe_live(session, model):
     """Trains a network and its probes side by side; a report after each epoch."""
     from thesis_tf import probes
 
     config, folder = session.config, session.folder
-    model = session.build(config.models[0])
     session.compile(model)
     monitor = probes.ProbeMonitor(
         list(config.taps),
@@ -274,23 +276,42 @@ def stage_names(weights):
     return names
 
 
-def run(config, folder, *, shard=(1, 1), extract_batch_size=32, log_every=50, verbose=0):
-    """Does what `config` says and writes to `folder`; returns {name: report}."""
+def run(
+    config,
+    folder,
+    *,
+    begin=lambda: None,
+    shard=(1, 1),
+    extract_batch_size=32,
+    log_every=50,
+    verbose=0,
+):
+    """Does what `config` says and writes to `folder`; returns {name: report}.
+
+    `begin` is called once all is known to fit, before anything is written.
+    """
     from thesis_tf import distribution, probes
 
     splits = config.data.load()
     if config.labels:
-        factors(config.labels, splits)  # a wrong file should cost no training
+        factors(config.labels, splits)
+    if config.training.epochs:
+        from bin import training
+
+        training.steps_an_epoch(splits, config.training)
     strategy = distribution.configure(config.hardware)
     session = Session(
         config, folder, splits, strategy, shard, extract_batch_size, log_every, verbose
     )
+    for spec in reversed(config.models):
+        model = session.build(spec)
+    begin()
     if config.mode == "live":
-        model, reports = probe_live(session)
+        model, reports = probe_live(session, model)
     elif config.training.epochs:
-        model, reports = probe_before_and_after(session)
+        model, reports = probe_before_and_after(session, model)
     else:
-        model, reports = probe_checkpoints(session)
+        model, reports = probe_checkpoints(session, model)
     if None in reports.values():
         return {}
     if len(reports) > 1:
@@ -310,6 +331,7 @@ def main(argv):
         reports = run(
             config,
             folder,
+            begin=functools.partial(runs.begin, folder, config),
             shard=tuple(map(int, FLAGS.shard.split("/"))),
             extract_batch_size=FLAGS.extract_batch_size,
             log_every=FLAGS.log_every,

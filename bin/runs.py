@@ -44,13 +44,13 @@ def clean_errors(argv):
 
 
 def claim(folder, config, overwrite=False):
-    """Makes `folder` this run's own before any long work starts.
+    """Sees whether `folder` can be this run's own, before any work; changes nothing in it.
 
     Args:
         folder: the path; made if it is not there.
         config: a frozen dataclass that says what the run is. A folder with an equal one holds the
             same run, which may go on.
-        overwrite: whether a folder that holds another run is emptied.
+        overwrite: whether `begin` may empty a folder that holds another run.
 
     Returns:
         The folder as a `pathlib.Path`.
@@ -60,7 +60,6 @@ def claim(folder, config, overwrite=False):
             holds files that no run of these programs wrote.
     """
     folder = pathlib.Path(folder).expanduser()
-    wanted = json.loads(json.dumps(dataclasses.asdict(config)))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -69,29 +68,47 @@ def claim(folder, config, overwrite=False):
         raise UsageError(
             f"--output_dir={folder} can't be written to ({error.strerror}). Choose another."
         ) from error
-    path = folder / CONFIG
-    if path.exists():
-        found = _files.read_json(path)
-        if found == wanted:
-            return folder
-        differing = sorted(
-            key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key)
-        )
-        if not overwrite:
+    if (folder / CONFIG).exists():
+        differing = _differences(_files.read_json(folder / CONFIG), _plain(config))
+        if differing and not overwrite:
             raise UsageError(
-                f"--output_dir={folder} holds another run (it differs in {', '.join(differing)})."
-                " Choose another folder, or give --overwrite to delete that run."
+                f"--output_dir={folder} holds another run: {'; '.join(differing)}. Choose another"
+                " folder, or give --overwrite to delete that run."
             )
-        for entry in list(folder.iterdir()):
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
     elif [name for name in os.listdir(folder) if not name.startswith(".")]:
         # Hidden files may be those that another worker of the same run is about to rename.
         raise UsageError(
             f"--output_dir={folder} has files in it that are not a run of this program. Choose an"
             " empty folder."
         )
-    _files.write_json(path, wanted)
     return folder
+
+
+def begin(folder, config):
+    """Makes a claimed folder this run's own, emptying it of another: all flags are known to fit."""
+    if (folder / CONFIG).exists():
+        if _files.read_json(folder / CONFIG) == _plain(config):
+            return
+        for entry in list(folder.iterdir()):
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    _files.write_json(folder / CONFIG, _plain(config))
+
+
+def _plain(config):
+    """The config as JSON reads it again."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def _differences(found, wanted, prefix=""):
+    """Lists in words where two configs differ."""
+    said = []
+    for key in sorted(found.keys() | wanted.keys()):
+        there, here = found.get(key), wanted.get(key)
+        if isinstance(there, dict) and isinstance(here, dict):
+            said += _differences(there, here, f"{prefix}{key}.")
+        elif there != here:
+            said.append(f"{prefix}{key} is {json.dumps(there)} there and {json.dumps(here)} here")
+    return said
 
 
 def progress():

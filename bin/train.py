@@ -22,6 +22,7 @@ and at the end model.keras, model.weights.h5 and metrics.json.
 """
 
 import dataclasses
+import functools
 
 from absl import app, flags
 
@@ -60,17 +61,24 @@ def config_from_flags():
     )
 
 
-def run(config, folder, verbose=0):
-    """Trains as `config` says and writes to `folder`; returns the metrics on the test examples."""
+def run(config, folder, *, begin=lambda: None, verbose=0):
+    """Trains as `config` says and writes to `folder`; returns the metrics on the test examples.
+
+    `begin` is called once all is known to fit, before anything is written.
+    """
     from bin import training
     from thesis_tf import _files, distribution
 
     splits = config.data.load()
+    training.steps_an_epoch(splits, config.training)
     strategy = distribution.configure(config.hardware)
     chief = distribution.is_chief(strategy)
     with strategy.scope():
         model = config.model.build(splits.train.x.shape[1:], splits.num_classes)
         training.compile_for(model, config.training)
+    if chief:
+        begin()
+    distribution.wait_for_all(strategy)
     seed = config.hardware.seed
     training.train(model, splits, config.training, folder, seed=seed, chief=chief, verbose=verbose)
     metrics = training.evaluate(model, splits.test, config.training.batch_size)
@@ -88,7 +96,8 @@ def main(argv):
     with runs.clean_errors(argv):
         config = config_from_flags()
         folder = runs.claim(FLAGS.output_dir or "runs/train", config, FLAGS.overwrite)
-        metrics = run(config, folder, verbose=runs.progress())
+        begin = functools.partial(runs.begin, folder, config)
+        metrics = run(config, folder, begin=begin, verbose=runs.progress())
         shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         print(f"Test examples: {shown}. All is in {folder}.")
 

@@ -71,13 +71,7 @@ def train(model, splits, training, folder, *, seed=0, chief=True, callbacks=(), 
         The logs of the last epoch, {} if nothing was left to do.
     """
     folder = pathlib.Path(folder)
-    examples, heads = len(splits.train), len(model.outputs)
-    steps = examples // training.batch_size
-    if steps == 0:
-        raise ValueError(
-            f"`batch_size` must be at most the {examples} training examples. Received:"
-            f" {training.batch_size}."
-        )
+    steps, heads = steps_an_epoch(splits, training), len(model.outputs)
     _build(model, splits.train, heads)
     if (folder / CHECKPOINT).exists():
         restore(model, folder / CHECKPOINT)
@@ -104,6 +98,17 @@ def train(model, splits, training, folder, *, seed=0, chief=True, callbacks=(), 
         logs = {name: values[-1] for name, values in history.history.items()}
         done = int(model.optimizer.iterations.numpy())
     return logs
+
+
+def steps_an_epoch(splits, training):
+    """The number of whole batches of the training examples; raises ValueError if there is none."""
+    examples = len(splits.train)
+    if training.batch_size > examples:
+        raise ValueError(
+            f"`batch_size` must be at most the {examples} training examples. Received:"
+            f" {training.batch_size}."
+        )
+    return examples // training.batch_size
 
 
 def _build(model, split, heads):

@@ -10,11 +10,12 @@ of 2.5 %, for 9 % of the multiplications; of an Inception v3's mixed blocks .8 %
 """
 
 import dataclasses
-import pathlib
 import warnings
 from collections.abc import Callable
 
 import keras
+
+from models import weights_file
 
 CAFFE_MEAN = (103.939, 116.779, 123.68)  # of ImageNet's blue, green and red, in [0, 255]
 PREPROCESSING = ("default", "caffe", "tf", "unit")
@@ -91,11 +92,9 @@ def backbone(
         )
     if auxiliary_head and architecture != "inception_v3":
         raise ValueError(f"`auxiliary_head` is Inception v3's. Received: {architecture}.")
-    path = None if weights in ("imagenet", "none") else pathlib.Path(weights)
-    if path is not None and not path.exists():
-        raise ValueError(f"`weights` must be imagenet, none or an existing file. Received: {path}.")
+    path = None if weights in ("imagenet", "none") else weights_file.existing(weights)
     if num_classes is None:
-        num_classes = 1000 if path is None else classes_in(path)
+        num_classes = 1000 if path is None else weights_file.classes_in(path)
 
     inputs = keras.Input(input_shape, name="image")
     x = _preprocess(
@@ -216,28 +215,6 @@ def _auxiliary(x, num_classes):
     return layers.Dense(num_classes, dtype="float32", name="aux_predictions")(x)
 
 
-def classes_in(path):
-    """The number of classes of the head in a Keras weights file; None if it has no head."""
-    import h5py
-
-    with h5py.File(path) as file:
-        if "layers" not in file:  # the format before Keras 3
-            group = file.get("predictions")
-            names = [] if group is None else [name for name in _datasets(group) if "bias" in name]
-            return int(group[names[-1]].shape[0]) if names else None
-        dense = [key for key in file["layers"] if key == "dense" or key.startswith("dense_")]
-        if not dense:
-            return None
-        last = max(dense, key=lambda key: int(key.rpartition("_")[2]) if "_" in key else 0)
-        return int(file[f"layers/{last}/vars/1"].shape[0])
-
-
-def _datasets(group):
-    names = []
-    group.visititems(lambda name, item: names.append(name) if hasattr(item, "shape") else None)
-    return names
-
-
 def _load(architecture, path, model, base):
     """Loads a file into the whole model, or, where its head is another's, into all but the head."""
     errors = []
@@ -254,7 +231,7 @@ def _load(architecture, path, model, base):
             return
     raise ValueError(
         f"`weights` must be a Keras weights file of {architecture}. Received: {path}, which does"
-        f" not fit: {str(errors[-1]).splitlines()[0]}"
+        f" not fit: {weights_file.reason(errors[-1])}"
     ) from errors[-1]
 
 

@@ -6,7 +6,8 @@ import pathlib
 
 import keras
 
-from models.backbones import BACKBONES, backbone, classes_in
+from models import weights_file
+from models.backbones import BACKBONES, backbone
 from models.mlp import mlp, skip_mlp
 from models.mnist_convnet import mnist_convnet
 
@@ -58,27 +59,27 @@ def build(name, input_shape, num_classes, *, weights="none", **options):
             f"Received: {name!r}.{hint}"
         )
     if options:
-        raise ValueError(f"{', '.join(options)}: options of a backbone. Received for: {name}.")
+        raise ValueError(
+            f"{', '.join(f'`{key}`' for key in options)} must not be given for {name}: only"
+            f" backbones ({', '.join(BACKBONES)}) have such options."
+        )
     if weights == "imagenet":
         raise ValueError(
             f"`weights` must be none or a file for {name}: it has no ImageNet weights."
         )
+    path = None if weights == "none" else weights_file.existing(weights)
+    if num_classes is None and path is None:
+        raise ValueError(f"`num_classes` must be given for {name} without weights.")
     if num_classes is None:
-        num_classes = classes_in(_existing(weights))
+        num_classes = weights_file.classes_in(path)
     model = _PLAIN[name](input_shape, num_classes)
-    if weights != "none":
+    if path is not None:
         try:
-            model.load_weights(_existing(weights))
+            model.load_weights(path)
         except (ValueError, KeyError, OSError) as error:
             raise ValueError(
-                f"`weights` must be a Keras weights file of {name} with {num_classes} classes."
-                f" Received: {weights}, which does not fit: {str(error).splitlines()[0]}"
+                f"`weights` must be a Keras weights file of {name} for inputs of shape"
+                f" {tuple(input_shape)} and {num_classes} classes. Received: {path}, which does not"
+                f" fit: {weights_file.reason(error)}"
             ) from error
     return model
-
-
-def _existing(weights):
-    path = pathlib.Path(weights)
-    if not path.exists():
-        raise ValueError(f"`weights` must be none or an existing file. Received: {weights}.")
-    return path

@@ -50,11 +50,14 @@ def configure(hardware):
         is TensorFlow's default strategy, whose scope changes nothing.
 
     Raises:
+        ValueError: `TF_CONFIG` does not name two workers at least.
         RuntimeError: virtual devices are asked for after TensorFlow began to compute.
     """
     import keras
     import tensorflow as tf
 
+    if hardware.distribution == "multi_worker":
+        _check_cluster(tf)
     if hardware.num_virtual_devices:
         _split_cpu(tf, hardware.num_virtual_devices)
     keras.utils.set_random_seed(hardware.seed)
@@ -83,6 +86,31 @@ def is_chief(strategy):
         and resolver.task_id == 0
         and "chief" not in resolver.cluster_spec().jobs
     )
+
+
+def wait_for_all(strategy):
+    """Returns when every process of a multi-worker strategy has come this far."""
+    import tensorflow as tf
+
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        strategy.reduce("SUM", strategy.run(lambda: tf.ones(())), axis=None)
+
+
+def _check_cluster(tf):
+    example = (
+        "For two machines set it on each, with its own index:"
+        ' TF_CONFIG=\'{"cluster": {"worker": ["host0:12345", "host1:12345"]},'
+        ' "task": {"type": "worker", "index": 0}}\''
+    )
+    try:
+        cluster = tf.distribute.cluster_resolver.TFConfigClusterResolver().cluster_spec().as_dict()
+        workers = len(cluster.get("chief", [])) + len(cluster.get("worker", []))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise _checks.invalid("`TF_CONFIG`", "JSON that names workers", error, example) from error
+    if workers < 2:
+        raise _checks.invalid(
+            "`TF_CONFIG`", "JSON that names two workers at least", f"{workers} workers", example
+        )
 
 
 def _split_cpu(tf, count):

@@ -111,17 +111,28 @@ def test_shards_are_read_as_one(tmp_path):
     assert sharded.probe("input").error == whole.probe("input").error
 
 
-def test_wrong_tap_costs_no_training(tmp_path):
-    with pytest.raises(ValueError, match="nearest are: fc1_relu"):
-        probe.run(config(taps=("fc1_rleu",)), tmp_path)
-    assert not (tmp_path / "checkpoint.npz").exists()
-
-
 def test_a_wrong_checkpoint_costs_no_probing_of_those_before_it(tmp_path):
     specs = [Model("mlp", "none", None, "default", False)]
     specs.append(Model("mlp", str(tmp_path / "no.weights.h5"), None, "default", False))
     with pytest.raises(ValueError, match="an existing file"):
         probe.run(config(models=tuple(specs), training=Training(epochs=0)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"taps": ("fc1_rleu",)}, "nearest are: fc1_relu"),
+        ({"reduction": "last"}, "that have a time axis"),
+        ({"training": Training(epochs=1, batch_size=301)}, "at most the 300 training examples"),
+        ({"labels": "no.npz"}, "--labels must be an .npz file"),
+    ],
+)
+def test_nothing_is_begun_before_all_is_known_to_fit(tmp_path, change, message):
+    begun = []
+    with pytest.raises(ValueError, match=message):
+        probe.run(config(**change), tmp_path / "run", begin=lambda: begun.append(1))
+    assert not begun
     assert not (tmp_path / "run").exists()
 
 

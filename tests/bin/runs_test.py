@@ -9,28 +9,48 @@ from bin import runs
 
 
 @dataclasses.dataclass(frozen=True)
+class Part:
+    size: int = 5
+
+
+@dataclasses.dataclass(frozen=True)
 class Config:
     seed: int
     names: tuple = ("a",)
+    part: Part = Part()
+
+
+def started(folder, config):
+    folder = runs.claim(folder, config)
+    runs.begin(folder, config)
+    return folder
 
 
 def test_same_run_goes_on(tmp_path):
-    folder = runs.claim(tmp_path / "new" / "run", Config(1))
+    folder = started(tmp_path / "new" / "run", Config(1))
     (folder / "checkpoint").write_text("half")
-    assert runs.claim(folder, Config(1)) == folder
+    assert started(folder, Config(1)) == folder
     assert (folder / "checkpoint").read_text() == "half"
 
 
 def test_other_run_is_kept_unless_told_otherwise(tmp_path):
-    folder = runs.claim(tmp_path, Config(1))
+    folder = started(tmp_path, Config(1))
     (folder / "logs").mkdir()
     (folder / "logs" / "events").write_text("hours of work")
-    with pytest.raises(runs.UsageError, match=r"holds another run \(it differs in seed\)"):
-        runs.claim(folder, Config(2))
-    assert (folder / "logs" / "events").exists()
+    message = "holds another run: part.size is 5 there and 6 here; seed is 1 there and 2 here"
+    with pytest.raises(runs.UsageError, match=message):
+        runs.claim(folder, Config(2, part=Part(6)))
     runs.claim(folder, Config(2), overwrite=True)
+    assert (folder / "logs" / "events").exists()
+    runs.begin(folder, Config(2))
     assert os.listdir(folder) == ["config.json"]
     assert json.loads((folder / "config.json").read_text())["seed"] == 2
+
+
+def test_a_claim_that_came_to_nothing_leaves_the_folder_free(tmp_path):
+    runs.claim(tmp_path, Config(1))
+    runs.claim(tmp_path, Config(2))
+    assert not os.listdir(tmp_path)
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

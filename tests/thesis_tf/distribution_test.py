@@ -1,6 +1,6 @@
 import pytest
 
-from thesis_tf.distribution import DISTRIBUTIONS, PRECISIONS, Hardware
+from thesis_tf.distribution import DISTRIBUTIONS, PRECISIONS, Hardware, configure
 
 
 def test_defaults():
@@ -24,6 +24,16 @@ def test_defaults():
 def test_bad_fields(field, value, message):
     with pytest.raises(ValueError, match=message):
         Hardware(**{field: value})
+
+
+@pytest.mark.parametrize(
+    "config",
+    ["", "{bad", "[1]", '{"cluster": {"worker": ["localhost:1"]}, "task": {"type": "worker"}}'],
+)
+def test_a_cluster_needs_two_workers(monkeypatch, config):
+    monkeypatch.setenv("TF_CONFIG", config)
+    with pytest.raises(ValueError, match=r"`TF_CONFIG` must be JSON.* For two machines set it"):
+        configure(Hardware("multi_worker"))
 
 
 def test_one_device(run_python):
@@ -118,7 +128,8 @@ def test_mirrored_on_one_cpu_and_workers_of_one_machine(run_python):
         """
         from thesis_tf.distribution import Hardware, configure, is_chief
         import json, tempfile
-        workers = configure(Hardware("multi_worker"))
+        import tensorflow as tf
+        workers = tf.distribute.MultiWorkerMirroredStrategy()
         mirrored = configure(Hardware("mirrored"))
         import keras, numpy as np
         from thesis_tf.probes import extract

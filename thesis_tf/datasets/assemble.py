@@ -61,7 +61,7 @@ def assemble(name, source, seed=0):
         x, y = given[source]
         if len(rows) < len(y):
             x, y = x[rows], y[rows]
-        splits[split] = Split(x, y.astype(np.int64), source, rows)
+        splits[split] = Split(x, y.astype(np.int64), source, rows, len(given[source][1]))
     return Splits(class_names=class_names, name=name, **splits)
 
 

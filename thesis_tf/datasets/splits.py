@@ -15,14 +15,15 @@ SPLIT_NAMES = ("train", "valid", "test")
 class Split:
     """Examples `x` of shape (n, ...) and their class numbers `y`, int64 of shape (n,).
 
-    Example i is row `rows[i]` of the source's split `source` ("train" also for validation examples
-    that were held out of it), None where that isn't known. `len(split)` is n.
+    Example i is row `rows[i]` of `source_rows` in the source's split `source` ("train" also for
+    validation examples that were held out of it), None where that isn't known. `len(split)` is n.
     """
 
     x: np.ndarray
     y: np.ndarray
     source: str | None = None
     rows: np.ndarray | None = None
+    source_rows: int | None = None
 
     def __post_init__(self):
         """Raises ValueError unless there is a label an example."""
@@ -91,7 +92,9 @@ class Splits:
                 )
             rows = seeds.generator(seed, "take", stream).permutation(len(split))[:count]
             origin = None if split.rows is None else split.rows[rows]
-            chosen[split_name] = Split(split.x[rows], split.y[rows], split.source, origin)
+            chosen[split_name] = dataclasses.replace(
+                split, x=split.x[rows], y=split.y[rows], rows=origin
+            )
         return dataclasses.replace(self, **chosen)
 
     def stacked(self):
@@ -130,10 +133,10 @@ class Splits:
                     "`values`", f"given for the source's {split.source} examples", sorted(values)
                 )
             given = np.asarray(values[split.source])
-            if split.rows.max() >= len(given):
+            if len(given) != split.source_rows:
                 raise _checks.invalid(
                     f"`values` of {split.source}",
-                    f"at least {split.rows.max() + 1}, one for each row of {self.name}",
+                    f"{split.source_rows}, one for each {split.source} example of {self.name}",
                     len(given),
                 )
             parts.append(given[split.rows])

@@ -3,6 +3,7 @@
 import importlib.util
 
 import numpy as np
+from absl import logging
 
 from thesis_tf import _checks
 from thesis_tf.datasets import class_names, tfds
@@ -36,6 +37,7 @@ def read(data_dir):
         raise _checks.invalid(
             "SVHN", "in `data_dir`", f"{shown} without its files", advice, FileNotFoundError
         )
+    logging.warning("Reading SVHN through tensorflow_datasets, which may download it. %s", advice)
     try:
         source = tfds.read("svhn_cropped", data_dir)
     except OSError as error:

@@ -204,7 +204,7 @@ def draw_curve(
     if min(errors, default=0) >= 0:
         axes.set_ylim(bottom=max(0, floor))
     style = {"family": FONT, "color": INK, "parse_math": False}
-    axes.set_ylabel(clean(ylabel), fontsize=8.5, **style)
+    axes.set_ylabel(clean(ylabel) + ", logarithmic" * log, fontsize=8.5, **style)
     axes.set_xlabel("tap, in order of depth", fontsize=8.5, **style)
     if title:
         text = {"fontsize": 10.5, "weight": "bold", "ha": "left", "wrap": True}
@@ -217,12 +217,12 @@ def _labels(taps):
     """Returns {tap: [(lines of its name, their width), ...]}: in one line and, maybe, in two."""
     found = {}
     for tap in taps:
-        name = shortened(tap)
-        forms = [[name]]
+        name = " ".join(tap.split())
+        forms = [[shortened(name)]]
         breaks = [match.end() for match in re.finditer(r"[\W_]+", name[:-1])]
         if breaks:
             middle = min(breaks, key=lambda place: abs(place - len(name) / 2))
-            forms.append([name[:middle], name[middle:]])
+            forms.append([shortened(name[:middle]), shortened(name[middle:])])
         found[tap] = [
             (lines, max(text_width(line, _NAME_SIZE) for line in lines)) for lines in forms
         ]

@@ -26,11 +26,13 @@ def export(model, report, path):
     Args:
         model: the Keras model that the report is about.
         report: a `ProbeReport`.
-        path: the folder; one that is there is replaced.
+        path: the folder; a SavedModel that is there is replaced.
 
     Raises:
         ValueError: a tap of the report is not in the model or has another number of features.
+        FileExistsError: `path` holds something else than a SavedModel.
     """
+    _check_path(path)
     plan = trace(model)
     names = list(dict.fromkeys(probe.tap.name for probe in report.probes))
     for tap in plan.select(names):
@@ -69,8 +71,12 @@ def export_probes(report, path):
 
     Args:
         report: a `ProbeReport`.
-        path: the folder; one that is there is replaced.
+        path: the folder; a SavedModel that is there is replaced.
+
+    Raises:
+        FileExistsError: `path` holds something else than a SavedModel.
     """
+    _check_path(path)
     arguments = {}
     for probe in report.probes:
         size, dtype = len(probe.solution.weights), probe.solution.weights.dtype
@@ -133,6 +139,16 @@ def _by_path(name, tensors):
 def _signature(function, spec):
     """Traces `function` of one structure of tensors as a function of its named leaves."""
     return tf.function(function, autograph=False).get_concrete_function(spec)
+
+
+def _check_path(path):
+    path = pathlib.Path(path)
+    if not path.exists() or (path / "saved_model.pb").exists():
+        return
+    if not path.is_dir() or any(path.iterdir()):
+        raise _checks.invalid(
+            "`path`", "a new or empty folder, or a SavedModel", path, kind=FileExistsError
+        )
 
 
 def _save(module, path, signatures):

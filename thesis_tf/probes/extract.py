@@ -21,7 +21,7 @@ from thesis_tf.probes.shards import (
     shard_name,
 )
 from thesis_tf.probes.store import FeatureStore
-from thesis_tf.probes.taps import fixed_batch, forward, trace
+from thesis_tf.probes.taps import fixed_batch, forward, input_spec, trace
 
 FLUSH_EVERY = 512  # examples; what a kill can cost
 
@@ -78,6 +78,7 @@ def extract(
         if stop is None:
             raise _checks.invalid("`x`", "arrays when `shard` is given", "a tf.data.Dataset")
         first, stop = stop * (index - 1) // shards, stop * index // shards
+    _check_inputs(model, stream.spec)
     plan = trace(model, stream.spec)
     reduction = Reduction.parse(reduction, seed)
     columns = _columns(plan, plan.select("*" if taps is None else taps), reduction)
@@ -126,7 +127,32 @@ def _stream(model, x, batch_size):
         raise _checks.invalid(
             "`batch_size`", f"{fixed * replicas}, which the model was made for", batch_size
         )
-    return Stream(x, batch_size)
+    stream = Stream(x, batch_size)
+    if not fixed and stream.examples and stream.examples < batch_size:
+        # The one batch would be padded to a size that may not fit in memory.
+        stream = Stream(x, -(-stream.examples // replicas) * replicas)
+    return stream
+
+
+def _check_inputs(model, spec):
+    """Raises unless data of `spec` suits the inputs that a functional model declares."""
+    if not getattr(model, "inputs", None):
+        return
+    expected, found = (
+        [tuple(leaf.shape[1:]) for leaf in keras.tree.flatten(s)] for s in (input_spec(model), spec)
+    )
+    suits = len(expected) == len(found)
+    if suits and len(expected) == 1:  # several may come in another order, by name
+        # Keras itself adds or drops a last axis of one.
+        shapes = [s[:-1] if s and s[-1] == 1 else s for s in (*expected, *found)]
+        suits = tf.TensorShape(shapes[0]).is_compatible_with(shapes[1])
+    if not suits:
+        raise _checks.invalid(
+            "`x`",
+            f"examples of shape {', '.join(map(str, expected))}, the inputs of {model.name}",
+            ", ".join(map(str, found)),
+            "A tf.data.Dataset must be batched.",
+        )
 
 
 def _columns(plan, taps, reduction):

@@ -46,7 +46,8 @@ def fit_probes(
     Args:
         store: a `FeatureStore` of N examples.
         labels: (N,) integers in [0, K), in the order of the store; or a dict from name to such
-            labels, to ask what else can be read off the same features (section 9.3.6).
+            labels, to ask what else can be read off the same features (section 9.3.6). Booleans
+            are two classes.
         splits: a dict with "train" and "valid", and "test" if there is one, of slices, index
             arrays or masks over the store; or a tuple of the numbers of examples of each, end to
             end. With a single penalty "valid" may be left out.
@@ -268,6 +269,8 @@ def _target(name, shown, labels, examples, train, class_names):
         raise _checks.invalid(
             shown, f"({examples},), one for each example of the store", labels.shape
         )
+    if labels.dtype == bool:
+        labels = labels.astype(np.int64)
     if not np.issubdtype(labels.dtype, np.integer):
         raise _checks.invalid(shown, "integers", labels.dtype, kind=TypeError)
     if labels.min() < 0:

@@ -82,7 +82,10 @@ class Reduction:
         elif self.kind in ("last", "time_mean"):
             if len(shape) < 2:
                 raise _checks.invalid(
-                    f"`reduction` {self.kind!r}: tap {tap.name!r}", "(batch, time, ...)", tap.shape
+                    f"`reduction` {self.kind!r}: tap {tap.name!r}",
+                    "(batch, time, ...)",
+                    tap.shape,
+                    "Choose taps that have a time axis, by name or as in 'class:LSTM', or 'mean'.",
                 )
             shape = shape[1:]
         if None in shape:

@@ -20,7 +20,7 @@ KINDS = ("curve", "network")
 _UNCERTIFIED = {"loss": math.nan, "gap": math.inf}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # arrays have no truth value
 class Probe:
     """One fitted probe.
 
@@ -57,7 +57,7 @@ class Probe:
         return None if self.control is None else self.control[self.split].error - self.error
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # arrays have no truth value
 class ProbeReport:
     """All probes of one model on one data set.
 
@@ -324,8 +324,8 @@ def _table(report):
         solution = probe.solution
         fitted = {
             "features": len(solution.weights),
-            "penalty": float(f"{solution.penalty:.3g}"),
-            "gap": solution.gap,
+            "penalty": float(f"{solution.penalty:.3g}") or None,  # a live probe has none
+            "gap": solution.gap if math.isfinite(solution.gap) else None,
             "steps": solution.steps,
             "selectivity": probe.selectivity,
         }

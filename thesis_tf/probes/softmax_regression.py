@@ -24,7 +24,7 @@ from thesis_tf.probes.lbfgs import dot, minimize
 ABSENT = -30.0  # logits: the bias of a class without training examples, below all others
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # arrays have no truth value
 class Solution:
     """A fitted probe and the certificate that it is one.
 

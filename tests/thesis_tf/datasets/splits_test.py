@@ -112,10 +112,11 @@ def test_values_follow_their_examples_through_holding_out_and_drawing(archive):
     assert slices["test"] == slice(107, 127)
 
 
-def test_missing_or_short_values_are_errors(archive):
+def test_values_of_another_length_are_errors(archive):
     path, arrays = archive
     splits = datasets.load(path)
     with pytest.raises(ValueError, match="given for the source's test examples"):
         splits.gather({"train": arrays["y_train"]})
-    with pytest.raises(ValueError, match="at least 50, one for each row of data"):
-        splits.gather({"train": arrays["y_train"], "test": arrays["y_test"][:-1]})
+    for test in (arrays["y_test"][:-1], arrays["y_train"]):
+        with pytest.raises(ValueError, match="must be 50, one for each test example of data"):
+            splits.take(test=3).gather({"train": arrays["y_train"], "test": test})

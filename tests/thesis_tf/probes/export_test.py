@@ -96,3 +96,18 @@ def test_export_does_not_change_the_model(probed):
     before = model(x).numpy()
     probes.export(model, report, folder / "again")
     np.testing.assert_array_equal(model(x).numpy(), before)
+
+
+def test_only_a_saved_model_is_replaced(probed, tmp_path):
+    model, report, *_ = probed
+    (tmp_path / "thesis.tex").write_text("chapter 1")
+    for write in (
+        lambda path: probes.export(model, report, path),
+        lambda path: probes.export_probes(report, path),
+    ):
+        for path in (tmp_path, tmp_path / "thesis.tex"):
+            with pytest.raises(FileExistsError, match="a new or empty folder, or a SavedModel"):
+                write(path)
+        for _ in range(2):
+            write(tmp_path / "saved")
+    assert (tmp_path / "thesis.tex").read_text() == "chapter 1"

@@ -1,0 +1,48 @@
+"""Keras weights files: which classes one is for, and why one does not fit."""
+
+import pathlib
+
+import h5py
+
+
+def existing(path):
+    """Returns the path of a weights file; raises ValueError if there is none or it is no HDF5."""
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise ValueError(f"`weights` must be none or an existing file. Received: {path}.")
+    if not h5py.is_hdf5(path):
+        raise ValueError(
+            "`weights` must be a file that Keras' `save_weights` wrote (.weights.h5). Received:"
+            f" {path}, which is not HDF5 or was cut short."
+        )
+    return path
+
+
+def classes_in(path):
+    """The number of classes of the head in a Keras weights file; None if it has no head."""
+    with h5py.File(path) as file:
+        if "layers" not in file:  # the format before Keras 3
+            group = file.get("predictions")
+            names = [] if group is None else [name for name in _datasets(group) if "bias" in name]
+            return int(group[names[-1]].shape[0]) if names else None
+        dense = [key for key in file["layers"] if key == "dense" or key.startswith("dense_")]
+        if not dense:
+            return None
+        last = max(dense, key=lambda key: int(key.rpartition("_")[2]) if "_" in key else 0)
+        return int(file[f"layers/{last}/vars/1"].shape[0])
+
+
+def _datasets(group):
+    names = []
+    group.visititems(lambda name, item: names.append(name) if hasattr(item, "shape") else None)
+    return names
+
+
+def reason(error):
+    """What Keras says of a file that does not fit, in a line: its messages go on for pages."""
+    head, _, rest = str(error).partition("\n")
+    head, example, layer = head.partition(" Example error message for object ")
+    if not example:
+        return head
+    detail = rest.strip().splitlines()[0].split(" Target variable")[0]
+    return f"{head} {layer} {detail}"
