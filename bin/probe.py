@@ -266,6 +266,18 @@ def probe_live(session, model):
     return model, reports
 
 
+def draw_side_by_side(reports, folder):
+    """Draws the curves and the networks of {name: report}, a picture for each set of labels."""
+    from thesis_tf import probes
+
+    for labels in next(iter(reports.values())).label_names:
+        ending = "" if labels == "class" else "_" + re.sub(r"\W", "_", labels)
+        curves = {name: (report, labels) for name, report in reports.items()}
+        for suffix in ("png", "svg"):
+            probes.draw_curves(curves, folder / f"curve{ending}.{suffix}")
+            probes.draw_networks(reports, folder / f"network{ending}.{suffix}", labels)
+
+
 def stage_names(weights):
     """A short name for each weights file, "" if there is but one."""
     if len(weights) == 1:
@@ -315,9 +327,7 @@ def run(
     if None in reports.values():
         return {}
     if len(reports) > 1:
-        for suffix in ("png", "svg"):
-            probes.draw_curves(reports, folder / f"curve.{suffix}")
-            probes.draw_networks(reports, folder / f"network.{suffix}")
+        draw_side_by_side(reports, folder)
     if config.export:
         probes.export(model, list(reports.values())[-1], folder / "saved_model")
     return reports

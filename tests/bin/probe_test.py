@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import subprocess
@@ -76,6 +77,22 @@ def test_checkpoints_side_by_side(tmp_path):
     text = (tmp_path / "run" / "network.svg").read_text()
     assert "step_1" in text
     assert "step_2" in text
+
+
+def test_a_picture_for_each_set_of_labels(before_and_after, tmp_path):
+    _, reports = before_and_after
+    both = {
+        name: dataclasses.replace(
+            report,
+            probes=report.probes
+            + tuple(dataclasses.replace(p, labels="is odd") for p in report.probes),
+            chance={"class": 0.9, "is odd": 0.5},
+        )
+        for name, report in reports.items()
+    }
+    probe.draw_side_by_side(both, tmp_path)
+    wanted = {f"{kind}{end}" for kind in ("curve", "network") for end in ("", "_is_odd")}
+    assert {path.stem for path in tmp_path.iterdir()} == wanted
 
 
 def test_live(tmp_path):
