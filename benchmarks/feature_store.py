@@ -32,7 +32,8 @@ import time
 
 import numpy as np
 
-from thesis_tf.probes.shards import HEADER, Column, ShardWriter, shard_name
+from thesis_tf.probes.reductions import Reduction
+from thesis_tf.probes.shards import HEADER, Column, ShardWriter, make_header, shard_name
 from thesis_tf.probes.store import FeatureStore
 from thesis_tf.probes.taps import Tap
 
@@ -77,16 +78,8 @@ def rows_of(examples, columns):
 
 
 def write_store(folder, examples, columns):
-    header = {
-        "format": 1,
-        "model": "",
-        "data": "",
-        "examples": examples,
-        "reduction": {"kind": "mean", "size": 1000, "seed": 0},
-        "columns": [column.to_json() for column in columns],
-        "edges": [],
-    }
-    with ShardWriter(folder / shard_name(0, 1), header, columns) as writer:
+    header = make_header(columns, Reduction(), model="", data="", examples=examples)
+    with ShardWriter(folder / shard_name(0, 1), header) as writer:
         for rows in rows_of(examples, columns):
             writer.append(rows)
             writer.flush()

@@ -1,6 +1,5 @@
 """One pass of a model over a data set, writing the features of all taps to a store."""
 
-import dataclasses
 import pathlib
 import shutil
 
@@ -17,6 +16,7 @@ from thesis_tf.probes.shards import (
     Column,
     ShardWriter,
     difference,
+    make_header,
     read_manifest,
     shard_name,
 )
@@ -83,19 +83,18 @@ def extract(
     reduction = Reduction.parse(reduction, seed)
     columns = _columns(plan, plan.select("*" if taps is None else taps), reduction)
     names = [column.tap.name for column in columns if not column.prediction]
-    header = {
-        "format": 1,
-        "model": _fingerprint.of_model(model),
-        "data": stream.fingerprint(),
-        "examples": None if stop is None else stop - first,
-        "reduction": dataclasses.asdict(reduction),
-        "columns": [column.to_json() for column in columns],
-        "edges": [list(pair) for pair in plan.edges(names)],
-    }
+    header = make_header(
+        columns,
+        reduction,
+        model=_fingerprint.of_model(model),
+        data=stream.fingerprint(),
+        examples=None if stop is None else stop - first,
+        edges=plan.edges(names),
+    )
     store_dir = pathlib.Path(store_dir)
     folder = store_dir / shard_name(index - 1, shards)
     _make_room(folder, header, overwrite)
-    writer = ShardWriter(folder, header, columns)
+    writer = ShardWriter(folder, header)
     if not writer.complete:
         step = _step(model, columns, reduction)
         bar = tqdm.tqdm(

@@ -55,6 +55,28 @@ class Column:
         return cls(**{**value, "tap": tap})
 
 
+def make_header(columns, reduction, *, model, data, examples=None, edges=()):
+    """What the manifest says of a shard from the start: all but how far it got.
+
+    Args:
+        columns: a list of `Column`, one a file.
+        reduction: the `Reduction` that made the features.
+        model: the hash of the model.
+        data: the hash of the data.
+        examples: how many there will be; None if that is not known.
+        edges: the data flow among the taps, (parent, child) pairs of names.
+    """
+    return {
+        "format": 1,
+        "model": model,
+        "data": data,
+        "examples": examples,
+        "reduction": dataclasses.asdict(reduction),
+        "columns": [column.to_json() for column in columns],
+        "edges": [list(pair) for pair in edges],
+    }
+
+
 def shard_name(index, count):
     """The folder of shard `index` (from 0) of `count`."""
     return f"{index:05d}-of-{count:05d}"
@@ -91,17 +113,16 @@ class ShardWriter:
     Args:
         folder: the shard's folder. If it holds the beginning of the same work, `done` says how
             many examples are there already.
-        header: a dict that says what is measured; a shard with another one is refused.
-        columns: a list of `Column`, as in `header["columns"]`.
+        header: what `make_header` returned; a shard with another one is refused.
     """
 
-    def __init__(self, folder, header, columns):
+    def __init__(self, folder, header):
         self._folder = pathlib.Path(folder)
-        self._columns = columns
+        self._columns = [Column.from_json(value) for value in header["columns"]]
         self._header = header
         self._files = {}
         self.done, self.complete = 0, False
-        self._checksums = {column.file: 0 for column in columns}
+        self._checksums = {column.file: 0 for column in self._columns}
         self._folder.mkdir(parents=True, exist_ok=True)
         if (self._folder / MANIFEST).exists():
             self._resume(read_manifest(self._folder))

@@ -1,4 +1,4 @@
-"""Networks to lay out and to draw, as taps and edges."""
+"""Networks to lay out and to draw, as taps and edges, and a layer that is random at inference."""
 
 import itertools
 import random
@@ -73,3 +73,19 @@ def networks():
     return types.SimpleNamespace(
         named=NETWORKS, mlp=mlp, inception=inception, dense_block=dense_block
     )
+
+
+@pytest.fixture
+def monte_carlo_dropout():
+    """A layer that is random at inference, with a state that each call advances."""
+    import keras
+
+    class MonteCarloDropout(keras.layers.Layer):
+        def __init__(self):
+            super().__init__(name="mc")
+            self.seeds = keras.random.SeedGenerator(7)
+
+        def call(self, x):
+            return keras.random.dropout(x, 0.5, seed=self.seeds)
+
+    return MonteCarloDropout()

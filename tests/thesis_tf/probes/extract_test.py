@@ -221,18 +221,10 @@ def test_dtypes(tmp_path, policy, dtype):
     np.testing.assert_allclose(store.read("a"), tf.cast(model.layers[0](x), dtype), **CLOSE)
 
 
-def test_nothing_of_the_model_changes(tmp_path):
-    class MonteCarloDropout(layers.Layer):
-        def __init__(self):
-            super().__init__(name="mc")
-            self.seeds = keras.random.SeedGenerator(7)
-
-        def call(self, x):
-            return keras.random.dropout(x, 0.5, seed=self.seeds)
-
+def test_nothing_of_the_model_changes(monte_carlo_dropout, tmp_path):
     x = keras.Input((8, 8, 3))
     h = layers.Conv2D(4, 3, activity_regularizer="l2")(x)
-    h = MonteCarloDropout()(layers.BatchNormalization()(h))
+    h = monte_carlo_dropout(layers.BatchNormalization()(h))
     model = keras.Model(x, layers.Dense(2)(h))
     model(images(4), training=True)
     before = [variable.numpy() for variable in model.variables]

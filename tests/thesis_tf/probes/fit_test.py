@@ -8,7 +8,8 @@ from sklearn.linear_model import LogisticRegression
 
 from thesis_tf.probes import fit
 from thesis_tf.probes.fit import fit_probes
-from thesis_tf.probes.shards import Column, ShardWriter, shard_name
+from thesis_tf.probes.reductions import Reduction
+from thesis_tf.probes.shards import Column, ShardWriter, make_header, shard_name
 from thesis_tf.probes.store import FeatureStore
 from thesis_tf.probes.taps import Tap
 
@@ -23,16 +24,8 @@ def write(folder, columns, predictions=(), dtype="float32"):
         Column(Tap(name, (None, x.shape[1]), dtype, "Dense"), x.shape[1], dtype, f"{i}.npy", own)
         for i, (name, x, own) in enumerate(named)
     ]
-    header = {
-        "format": 1,
-        "model": "a model",
-        "data": "a data set",
-        "examples": None,
-        "reduction": {"kind": "mean", "size": 1000, "seed": 0},
-        "edges": [],
-    }
-    header |= {"columns": [column.to_json() for column in made]}
-    with ShardWriter(folder / shard_name(0, 1), header, made) as writer:
+    header = make_header(made, Reduction(), model="a model", data="a data set")
+    with ShardWriter(folder / shard_name(0, 1), header) as writer:
         writer.append([x for _, x, _ in named])
         writer.finish()
     return FeatureStore(folder)

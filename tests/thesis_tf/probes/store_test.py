@@ -5,7 +5,7 @@ import pytest
 
 from thesis_tf import _files, _fingerprint
 from thesis_tf.probes.reductions import Reduction
-from thesis_tf.probes.shards import Column, ShardWriter, shard_name
+from thesis_tf.probes.shards import Column, ShardWriter, make_header, shard_name
 from thesis_tf.probes.store import FeatureStore
 from thesis_tf.probes.taps import Tap
 
@@ -15,15 +15,8 @@ COLUMNS = [
     Column(Tap("dense#2", (None, 3), "float64", "Dense"), 3, "float64", "001.npy"),
     Column(Tap("output", (None, 2), "float32", "Model"), 2, "float32", "002.npy", prediction=True),
 ]
-HEADER = {
-    "format": 1,
-    "model": "a model",
-    "data": "a data set",
-    "examples": None,
-    "reduction": {"kind": "mean", "size": 1000, "seed": 0},
-    "columns": [column.to_json() for column in COLUMNS],
-    "edges": [["conv", "dense#2"]],
-}
+MADE_FROM = {"model": "a model", "data": "a data set"}
+HEADER = make_header(COLUMNS, Reduction(), **MADE_FROM, edges=[("conv", "dense#2")])
 
 
 def table(examples, columns=COLUMNS):
@@ -31,9 +24,9 @@ def table(examples, columns=COLUMNS):
     return [RNG.normal(size=(examples, c.features)).astype(c.dtype) for c in columns]
 
 
-def write(folder, rows, pieces=3, header=HEADER, columns=COLUMNS):
+def write(folder, rows, pieces=3, header=HEADER):
     """Writes one shard in a few pieces, each made durable."""
-    with ShardWriter(folder, header, columns) as writer:
+    with ShardWriter(folder, header) as writer:
         for part in zip(*(np.array_split(values, pieces) for values in rows), strict=True):
             writer.append(part)
             writer.flush()
@@ -200,9 +193,9 @@ def test_large_reads_are_divided_among_threads(tmp_path):
         for i, (name, n) in enumerate([("a", 2049), ("b", 1023)])
     ]
     rows = table(2001, columns)
-    header = {**HEADER, "columns": [column.to_json() for column in columns], "edges": []}
+    header = make_header(columns, Reduction(), **MADE_FROM)
     for index, part in enumerate((slice(0, 700), slice(700, None))):
-        write(tmp_path / shard_name(index, 2), [r[part] for r in rows], 2, header, columns)
+        write(tmp_path / shard_name(index, 2), [r[part] for r in rows], 2, header)
 
     store = FeatureStore(tmp_path)
 
@@ -223,7 +216,7 @@ def test_unknown_taps(stored):
 def test_writing_goes_on_from_what_is_durable(tmp_path):
     rows = table(20)
     first = [values[:12] for values in rows]
-    with ShardWriter(tmp_path / "killed", HEADER, COLUMNS) as writer:
+    with ShardWriter(tmp_path / "killed", HEADER) as writer:
         writer.append(first)
         writer.flush()
         # Appended and on disk, but not durable: a killed process leaves this behind.
@@ -231,7 +224,7 @@ def test_writing_goes_on_from_what_is_durable(tmp_path):
 
     sizes = [(tmp_path / "killed" / column.file).stat().st_size for column in COLUMNS]
     assert sizes == [128 + 15 * 20, 128 + 15 * 24, 128 + 15 * 8]
-    with ShardWriter(tmp_path / "killed", HEADER, COLUMNS) as writer:
+    with ShardWriter(tmp_path / "killed", HEADER) as writer:
         assert writer.done == 12
         assert not writer.complete
         writer.append([values[12:] for values in rows])
@@ -244,7 +237,7 @@ def test_writing_goes_on_from_what_is_durable(tmp_path):
 
 
 def test_a_shard_that_is_killed_before_anything_is_durable(tmp_path):
-    with ShardWriter(tmp_path, HEADER, COLUMNS) as writer:
+    with ShardWriter(tmp_path, HEADER) as writer:
         writer.append(table(5))
     rows = table(4)
     write(tmp_path, rows, 1)
@@ -265,7 +258,7 @@ def test_a_shard_of_something_else_is_refused(tmp_path, change, said):
     write(tmp_path, table(5), 1)
 
     with pytest.raises(ValueError, match=rf"holds features of {said}.*overwrite=True"):
-        ShardWriter(tmp_path, {**HEADER, **change}, COLUMNS)
+        ShardWriter(tmp_path, {**HEADER, **change})
 
 
 def test_no_store(tmp_path):
@@ -289,7 +282,7 @@ def test_missing_shard(tmp_path):
 
 def test_incomplete_shard(tmp_path):
     write(tmp_path / shard_name(0, 2), table(4), 1)
-    with ShardWriter(tmp_path / shard_name(1, 2), HEADER, COLUMNS) as writer:
+    with ShardWriter(tmp_path / shard_name(1, 2), HEADER) as writer:
         writer.append(table(3))
         writer.flush()
 
@@ -354,13 +347,13 @@ def test_harm_is_found(tmp_path, file, harm, message):
 
 
 def test_harm_is_found_before_writing_goes_on(tmp_path):
-    with ShardWriter(tmp_path, HEADER, COLUMNS) as writer:
+    with ShardWriter(tmp_path, HEADER) as writer:
         writer.append(table(9))
         writer.flush()
     flip(tmp_path / "001.npy", 130)
 
     with pytest.raises(ValueError, match=r"'dense#2'\) is not what was written.*overwrite=True"):
-        ShardWriter(tmp_path, HEADER, COLUMNS)
+        ShardWriter(tmp_path, HEADER)
 
 
 def test_without_verifying_only_sizes_are_looked_at(tmp_path):
@@ -409,8 +402,8 @@ def test_a_store_far_larger_than_memory_is_streamed(run_python, tmp_path):
         for i in range(10)
     ]
     shard = tmp_path / shard_name(0, 1)
-    header = {**HEADER, "columns": [column.to_json() for column in columns], "edges": []}
-    write(shard, [np.zeros((0, features), np.float32)] * 10, 1, header, columns)
+    header = make_header(columns, Reduction(), **MADE_FROM)
+    write(shard, [np.zeros((0, features), np.float32)] * 10, 1, header)
     edit(shard, done=rows)
     for column in columns:
         with (shard / column.file).open("r+b") as file:

@@ -493,21 +493,10 @@ def test_edges_through_a_loop(recurrent):
     ]
 
 
-class MonteCarloDropout(layers.Layer):
-    """Random at inference, with a state that each call advances."""
-
-    def __init__(self):
-        super().__init__(name="mc")
-        self.seeds = keras.random.SeedGenerator(7)
-
-    def call(self, x):
-        return keras.random.dropout(x, 0.5, seed=self.seeds)
-
-
-def test_nothing_of_the_model_changes():
+def test_nothing_of_the_model_changes(monte_carlo_dropout):
     x = keras.Input((4,))
     h = layers.Dense(6, activity_regularizer="l2", name="dense")(x)
-    h = MonteCarloDropout()(layers.BatchNormalization(name="bn")(h))
+    h = monte_carlo_dropout(layers.BatchNormalization(name="bn")(h))
     model = keras.Model(x, h)
     model(batch(9, 4), training=True)
     before = [variable.numpy() for variable in model.variables]
@@ -524,8 +513,8 @@ def test_nothing_of_the_model_changes():
     assert [float(loss) for loss in model.losses] == losses
 
 
-def test_building_does_not_advance_random_layers():
-    model = keras.Sequential([layers.Dense(3), MonteCarloDropout()])
+def test_building_does_not_advance_random_layers(monte_carlo_dropout):
+    model = keras.Sequential([layers.Dense(3), monte_carlo_dropout])
     seeds = model.layers[1].seeds.state.numpy()
 
     taps(model, inputs=batch(2, 4))
