@@ -5,6 +5,7 @@ without a display, and the same numbers always give the same bytes.
 """
 
 import contextlib
+import math
 import pathlib
 import re
 import threading
@@ -77,6 +78,25 @@ def shortened(name, most=28):
 def clean(text):
     """Replaces what XML cannot hold: control characters and halves of surrogate pairs."""
     return re.sub("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]", "\ufffd", text)
+
+
+def merged(lists):
+    """Returns the names of all lists, each where it follows what it follows in its own list."""
+    order = []
+    for names in lists:
+        place = 0
+        for name in names:
+            if name in order:
+                place = order.index(name) + 1
+            else:
+                order.insert(place, name)
+                place += 1
+    return order
+
+
+def missing(value):
+    """Whether nothing was measured: None or NaN."""
+    return value is None or math.isnan(value)
 
 
 @contextlib.contextmanager

@@ -9,8 +9,9 @@ import pathlib
 import numpy as np
 
 from thesis_tf import _checks, _files
-from thesis_tf.probes import drawing
+from thesis_tf.probes.curve_picture import draw_curve
 from thesis_tf.probes.measures import Measures
+from thesis_tf.probes.network_picture import Mark, draw_network
 from thesis_tf.probes.reductions import Reduction
 from thesis_tf.probes.softmax_regression import Solution
 from thesis_tf.probes.taps import Tap
@@ -253,7 +254,7 @@ def draw_curves(reports, path, ylabel=None, title=None):
         for measures in report.own.get(labels, {}).values():
             if len(reports) == 1:
                 reference = measures[split].error if reference is None else reference
-    drawing.draw_curve(
+    draw_curve(
         series,
         path,
         ylabel=ylabel or f"{split} error",
@@ -277,14 +278,12 @@ def draw_networks(reports, path, labels=None, title=None):
     for panel, report in reports.items():
         probes = report.of(labels)
         split = probes[0].split
-        panels[panel] = {
-            probe.tap.name: drawing.Mark(probe.error, _tooltip(probe)) for probe in probes
-        }
+        panels[panel] = {probe.tap.name: Mark(probe.error, _tooltip(probe)) for probe in probes}
         edges = edges or report.edges
         chances.add(report.chance[probes[0].labels])
     errors = [mark.value for panel in panels.values() for mark in panel.values()]
     log = _spread_out(errors, chances)
-    drawing.draw_network(
+    draw_network(
         panels,
         edges,
         path,

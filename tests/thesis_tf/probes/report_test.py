@@ -240,30 +240,25 @@ def test_finding_a_probe():
         found.probe("logits", "even")
 
 
-def texts(path):
-    root = ElementTree.parse(path).getroot()
-    return {"".join(e.itertext()) for e in root.iter("{http://www.w3.org/2000/svg}text")}
-
-
-def test_a_curve_shows_all_label_sets_or_one(tmp_path):
+def test_a_curve_shows_all_label_sets_or_one(tmp_path, svg_texts):
     several = REPORTS["several labels"]
     several.draw(tmp_path / "all.svg")
     several.draw(tmp_path / "odd.svg", labels="odd")
-    assert {"class", "odd", "size", "test error"} <= texts(tmp_path / "all.svg")
+    assert {"class", "odd", "size", "test error"} <= set(svg_texts(tmp_path / "all.svg"))
     # Chance is another for each set, and so is the model's own error.
-    assert not {"chance", "the model's own error"} & texts(tmp_path / "all.svg")
-    assert {"odd", "class"} & texts(tmp_path / "odd.svg") <= {"odd"}
-    assert {"chance", "the model's own error"} <= texts(tmp_path / "odd.svg")
+    assert not {"chance", "the model's own error"} & set(svg_texts(tmp_path / "all.svg"))
+    assert {"odd", "class"} & set(svg_texts(tmp_path / "odd.svg")) <= {"odd"}
+    assert {"chance", "the model's own error"} <= set(svg_texts(tmp_path / "odd.svg"))
     with pytest.raises(ValueError, match="`labels` must be one of"):
         several.draw(tmp_path / "none.svg", labels="even")
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_pictures_name_the_split(tmp_path, split):
+def test_pictures_name_the_split(tmp_path, split, svg_texts):
     found = report(SPLITS[: SPLITS.index(split) + 1])
     for kind in ("curve", "network"):
         found.draw(tmp_path / "x.svg", kind)
-        assert f"{split} error" in texts(tmp_path / "x.svg")
+        assert f"{split} error" in svg_texts(tmp_path / "x.svg")
 
 
 def test_a_network_has_a_tooltip_a_tap(tmp_path):
@@ -276,31 +271,31 @@ def test_a_network_has_a_tooltip_a_tap(tmp_path):
     assert "selectivity 0.4000" in tooltip
 
 
-def test_several_reports_in_one_picture(tmp_path):
+def test_several_reports_in_one_picture(tmp_path, svg_texts):
     before, after = REPORTS["plain"], report(labels=("class", "odd"))
     draw_curves({"before": before, "after": (after, "class")}, tmp_path / "c.svg", "errors", "both")
-    assert {"before", "after", "errors", "both", "chance"} <= texts(tmp_path / "c.svg")
+    assert {"before", "after", "errors", "both", "chance"} <= set(svg_texts(tmp_path / "c.svg"))
     draw_curves({"class": (after, "class"), "odd": (after, "odd")}, tmp_path / "two.svg")
-    assert "chance" not in texts(tmp_path / "two.svg")
+    assert "chance" not in svg_texts(tmp_path / "two.svg")
     draw_networks({"before": before, "after": after}, tmp_path / "n.svg", title="both")
-    assert {"before", "after", "both"} <= texts(tmp_path / "n.svg")
+    assert {"before", "after", "both"} <= set(svg_texts(tmp_path / "n.svg"))
     with pytest.raises(ValueError, match="`labels` must be one of class"):
         draw_networks({"before": before, "after": after}, tmp_path / "n.svg", "odd")
 
 
-def test_unseen_examples_of_one_class_can_be_drawn(tmp_path):
+def test_unseen_examples_of_one_class_can_be_drawn(tmp_path, svg_texts):
     found = dataclasses.replace(REPORTS["plain"], chance={"class": 0.0})
     found.draw(tmp_path / "n.svg", "network")
-    assert "test error" in texts(tmp_path / "n.svg")
+    assert "test error" in svg_texts(tmp_path / "n.svg")
 
 
 @pytest.mark.parametrize(("best", "log"), [(0.1, False), (0.05, True), (0.0, False)])
-def test_errors_far_below_chance_are_drawn_on_a_logarithmic_scale(tmp_path, best, log):
+def test_errors_far_below_chance_are_drawn_on_a_logarithmic_scale(tmp_path, best, log, svg_texts):
     first, *others = REPORTS["plain"].probes
     probes = probe(first.tap, error=best - 0.02), *others  # the test error is .02 more
     dataclasses.replace(REPORTS["plain"], probes=probes).draw(tmp_path / "n.svg", "network")
-    assert ("test error, logarithmic" in texts(tmp_path / "n.svg")) == log
-    assert (f"{best:.3g}" in texts(tmp_path / "n.svg")) == (log or best == 0)
+    assert ("test error, logarithmic" in svg_texts(tmp_path / "n.svg")) == log
+    assert (f"{best:.3g}" in svg_texts(tmp_path / "n.svg")) == (log or best == 0)
 
 
 def test_a_report_that_was_cut_short(tmp_path):
