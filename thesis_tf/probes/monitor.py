@@ -7,13 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from thesis_tf import _checks
-from thesis_tf.probes.measures import Measures
+from thesis_tf.probes.live import SPLITS, LiveProbes
 from thesis_tf.probes.reductions import Reduction
-from thesis_tf.probes.report import Probe, ProbeReport
-from thesis_tf.probes.softmax_regression import Solution
-from thesis_tf.probes.taps import forward, trace
-
-MOMENTUM = 0.99  # of the running moments that standardise features
 
 
 class ProbeMonitor(keras.callbacks.Callback):
@@ -74,8 +69,8 @@ class ProbeMonitor(keras.callbacks.Callback):
         self.every = _checks.positive_integer("`every`", every)
         self.history, self.reports = [], {}
         self._select, self._reduction = taps, Reduction.parse(reduction, seed)
-        self._num_classes, self._optimizer = num_classes, optimizer
-        self._labels, self._inputs = labels, inputs
+        self._settings = {"num_classes": num_classes, "optimizer": optimizer, "labels": labels}
+        self._inputs, self._probes = inputs, None
         self._log_dir, self._writer = log_dir, None
         self._built_for, self._armed = None, False
         self._step = self._logged = self._last_batch = 0
@@ -85,7 +80,7 @@ class ProbeMonitor(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         """Puts the probes' step in front of the model's."""
         self._build()
-        self._attach("train_function", "train_step", "make_train_function", self._train)
+        self._attach("train_function", "train_step", "make_train_function", self._probes.train)
 
     def on_train_end(self, logs=None):
         """Takes it away again."""
@@ -110,8 +105,8 @@ class ProbeMonitor(keras.callbacks.Callback):
     def on_test_begin(self, logs=None):
         """Puts the probes' measuring in front of the model's validation step."""
         if self._built_for is self.model:
-            self._state["valid"].assign(tf.zeros_like(self._state["valid"]))
-            self._attach("test_function", "test_step", "make_test_function", self._measure)
+            self._probes.clear("valid")
+            self._attach("test_function", "test_step", "make_test_function", self._probes.measure)
 
     def on_test_batch_begin(self, batch, logs=None):
         """Lets the next step measure the probes."""
@@ -133,16 +128,16 @@ class ProbeMonitor(keras.callbacks.Callback):
             y: (n,) integer labels or (n, K) one-hot.
         """
         self._build(x)
-        self._custom_step(self._train, (x, y))
+        self._custom_step(self._probes.train, (x, y))
         self._step += 1
         if self._step - self._logged >= self.every:
             self._log()
 
     def evaluate(self, batches):
         """Measures the probes on an iterable of (x, y); `report` shows it as "valid"."""
-        self._state["valid"].assign(tf.zeros_like(self._state["valid"]))
+        self._probes.clear("valid")
         for x, y in batches:
-            self._custom_step(self._measure, (x, y))
+            self._custom_step(self._probes.measure, (x, y))
         self._report_validation()
 
     def report(self):
@@ -154,159 +149,26 @@ class ProbeMonitor(keras.callbacks.Callback):
         """
         if self._built_for is None:
             raise RuntimeError("The monitor has seen no training yet: pass it to `fit` first.")
-        splits = {}
-        for split in ("train", "valid"):
-            sums = self._state[split].numpy()
-            if split == "train" and not sums[0, -1]:
-                sums = self._last_train
-            if sums[0, -1]:
-                splits[split] = [_measures(*row) for row in sums]
-        probes = []
-        for index, tap in enumerate(self._taps):
-            weights, bias, mean, variance = (v.numpy() for v in self._variables[index])
-            raw = weights / _scale(variance)[:, np.newaxis]
-            solution = Solution(
-                raw, bias - mean @ raw, 0.0, float("nan"), float("inf"), False, self._step
-            )
-            measures = {split: rows[index] for split, rows in splits.items()}
-            probes.append(Probe(tap, "class", self._classes, solution, measures))
-        own = {"output": {s: rows[-1] for s, rows in splits.items()}} if self._has_own else {}
-        return ProbeReport(
-            probes=tuple(probes),
-            own={"class": own},
-            chance={"class": 1 - 1 / self._classes},
-            edges=tuple(self._edges),
-            reduction=self._reduction,
-        )
+        sums = {split: self._probes.sums(split) for split in SPLITS}
+        if not sums["train"][0, -1]:
+            sums["train"] = self._last_train
+        return self._probes.report({split: s for split, s in sums.items() if s[0, -1]})
 
     # How it is done.
 
     def _build(self, x=None):
-        """Makes the probes' variables and step functions for the model."""
-        model = self.model
-        if self._built_for is model:
+        """Makes the probes for the model."""
+        if self._built_for is self.model:
             return
-        plan = trace(model, self._inputs if x is None else x)
-        self._taps = plan.select(self._select)
-        self._edges = plan.edges([tap.name for tap in self._taps])
-        widths = [tap.shape[-1] for tap in plan.outputs if len(tap.shape) == 2]
-        self._classes = self._num_classes or (widths[0] if widths else None)
-        if self._classes is None or self._classes < 2:
-            raise _checks.invalid(
-                "`num_classes`", "at least 2", self._classes,
-                "It can't be told from the model's output: pass it.",
-            )  # fmt: skip
-        self._has_own = bool(widths) and widths[0] == self._classes
-        self._own = next((tap.name for tap in plan.outputs if len(tap.shape) == 2), None)
-        with model.distribute_strategy.scope():
-            self._variables = [
-                tuple(
-                    keras.Variable(initial, trainable=trainable, aggregation="mean", name=name)
-                    for name, initial, trainable in (
-                        ("weights", np.zeros((size, self._classes), np.float32), True),
-                        ("bias", np.zeros(self._classes, np.float32), True),
-                        ("mean", np.zeros(size, np.float32), False),
-                        ("variance", np.ones(size, np.float32), False),
-                    )
-                )
-                for size in map(self._reduction.features, self._taps)
-            ]
-            # A row each tap and one for the model: wrong answers, nats, examples.
-            shape = (len(self._taps) + 1, 3)
-            self._state = {
-                split: keras.Variable(
-                    np.zeros(shape, np.float32), trainable=False, aggregation="sum", name=split
-                )
-                for split in ("train", "valid")
-            }
-            self._steps = keras.Variable(
-                0, trainable=False, dtype="int64", aggregation="only_first_replica"
-            )
-            if self._optimizer is None:
-                self._optimizer = keras.optimizers.Adam(1e-3)
-            self._optimizer.build([v for group in self._variables for v in group[:2]])
-        self._last_train = np.zeros(shape, np.float32)
-        self._plain = {}
-        names = [tap.name for tap in self._taps]
-        run_model = forward(model, names + ([self._own] if self._has_own else []))
-
-        # Not inlined: see the class. The rest of the probes' step stays outside, where replicas
-        # can meet to add up gradients.
-        @tf.function(autograph=False, experimental_attributes={"_noinline": True})
-        def features(x):
-            _, activations = run_model(x)
-            reduced = [self._reduction(activations[name], name) for name in names]
-            own = [activations[self._own]] if self._has_own else []
-            return [tf.cast(tensor, tf.float32) for tensor in reduced + own]
-
-        self._features = features
-        self._custom = {}
+        inputs = self._inputs if x is None else x
+        self._probes = LiveProbes(
+            self.model, self._select, self._reduction, inputs=inputs, **self._settings
+        )
+        self._last_train = np.zeros_like(self._probes.sums("train"))
+        self._plain, self._custom = {}, {}
         if self._log_dir is not None:
             self._writer = tf.summary.create_file_writer(str(pathlib.Path(self._log_dir)))
-        self._built_for = model
-
-    def _train(self, x, y):
-        """One step of all probes; in replica context."""
-        labels, features = self._integers(y), self._features(x)
-        trained = [v for group in self._variables for v in group[:2]]
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        # The first batches count by their number, as in a plain average.
-        rate = tf.maximum(1 - MOMENTUM, 1 / (tf.cast(self._steps.value, tf.float32) + 1))
-        for tensor, (_, _, mean, variance) in zip(features, self._variables, strict=False):
-            batch_mean, batch_variance = tf.nn.moments(tensor, 0)
-            mean.assign(mean + rate * (batch_mean - mean))
-            variance.assign(variance + rate * (batch_variance - variance))
-        with tf.GradientTape() as tape:
-            logits = self._logits([tf.stop_gradient(tensor) for tensor in features])
-            losses = [_cross_entropy(labels, z) for z in logits[: len(self._taps)]]
-            # Summed, so that each probe is trained as if it were alone.
-            total = tf.add_n([tf.reduce_mean(loss) for loss in losses]) / replicas
-        gradients = tape.gradient(total, [v.value for v in trained])
-        self._optimizer.apply(gradients, trained)
-        self._steps.assign_add(1)
-        self._state["train"].assign_add(self._sums(labels, logits))
-
-    def _measure(self, x, y):
-        """Measures all probes on a batch; in replica context."""
-        logits = self._logits(self._features(x))
-        self._state["valid"].assign_add(self._sums(self._integers(y), logits))
-
-    def _logits(self, features):
-        """The logits of each probe, and of the model if it has as many classes."""
-        logits = [
-            (tensor - mean.value) / _scale(variance.value) @ weights.value + bias.value
-            for tensor, (weights, bias, mean, variance) in zip(
-                features, self._variables, strict=False
-            )
-        ]
-        return logits + features[len(logits) :]
-
-    def _sums(self, labels, logits):
-        """Wrong answers, nats and examples: a row for each probe and one for the model."""
-        rows = []
-        for z in logits:
-            wrong = tf.cast(tf.argmax(z, 1, tf.int32) != labels, tf.float32)
-            nats = _cross_entropy(labels, z)
-            rows.append(
-                tf.stack(
-                    [
-                        tf.reduce_sum(wrong),
-                        tf.reduce_sum(nats),
-                        tf.cast(tf.size(labels), tf.float32),
-                    ]
-                )
-            )
-        if not self._has_own:
-            rows.append(tf.zeros(3))
-        return tf.stack(rows)
-
-    def _integers(self, y):
-        if self._labels is not None:
-            y = self._labels(y)
-        y = keras.tree.flatten(y)[0]
-        if y.shape.rank == 2 and y.shape[1] > 1:
-            return tf.argmax(y, 1, tf.int32)
-        return tf.cast(tf.reshape(y, [-1]), tf.int32)
+        self._built_for = self.model
 
     def _attach(self, function, step, make, first):
         """Replaces one of the model's compiled functions by one that runs `first` as well.
@@ -352,28 +214,23 @@ class ProbeMonitor(keras.callbacks.Callback):
             )
         self._custom[function](batch)
 
-    def _errors(self, split):
-        sums = self._state[split].numpy()
-        errors = sums[:, 0] / np.maximum(sums[:, 2], 1)
-        return {tap.name: float(error) for tap, error in zip(self._taps, errors, strict=False)}
-
     def _report_validation(self):
-        self._step = int(self._steps.numpy())
+        self._step = self._probes.steps
         self.reports[self._step] = self.report()
-        self._write("valid", self._errors("valid"))
+        self._write("valid", self._probes.errors("valid"))
 
     def _log(self):
         """Adds what was measured since the last entry to `history` and TensorBoard."""
         # The last call of an epoch may stand for fewer steps than `steps_per_execution`.
-        self._step = int(self._steps.numpy())
-        sums = self._state["train"].numpy()
+        self._step = self._probes.steps
+        sums = self._probes.sums("train")
         if not sums[0, 2]:
             return
-        errors = self._errors("train")
+        errors = self._probes.errors("train")
         self.history.append({"step": self._step, **errors})
         self._write("train", errors)
         self._last_train, self._logged = sums, self._step
-        self._state["train"].assign(np.zeros_like(sums))
+        self._probes.clear("train")
 
     def _write(self, split, errors):
         if self._writer is None:
@@ -382,25 +239,3 @@ class ProbeMonitor(keras.callbacks.Callback):
             for name, error in errors.items():
                 tf.summary.scalar(f"probe_error_{split}/{name}", error)
         self._writer.flush()
-
-
-def _cross_entropy(labels, logits):
-    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-
-
-def _scale(variance):
-    """The standard deviation, or infinity for a feature that does not vary."""
-    if isinstance(variance, np.ndarray):
-        return np.where(variance > 1e-12, np.sqrt(variance), np.inf)
-    return tf.where(variance > 1e-12, tf.sqrt(variance), np.inf)
-
-
-def _measures(wrong, nats, examples):
-    error = float(wrong / examples)
-    return Measures(
-        examples=int(examples),
-        error=error,
-        standard_error=float(np.sqrt(error * (1 - error) / examples)),
-        top5_error=None,
-        cross_entropy=float(nats / examples),
-    )
