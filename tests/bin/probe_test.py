@@ -11,7 +11,7 @@ import tensorflow as tf
 from absl.testing import flagsaver
 
 import models
-from bin import probe, runs
+from bin import probe, probing, runs
 from bin.flags_common import Data, Hardware, Model, Training
 
 TAPS = ("input", "fc1_relu", "logits")
@@ -90,7 +90,7 @@ def test_a_picture_for_each_set_of_labels(before_and_after, tmp_path):
         )
         for name, report in reports.items()
     }
-    probe.draw_side_by_side(both, tmp_path)
+    probing.draw_side_by_side(both, tmp_path)
     wanted = {f"{kind}{end}" for kind in ("curve", "network") for end in ("", "_is_odd")}
     assert {path.stem for path in tmp_path.iterdir()} == wanted
 
