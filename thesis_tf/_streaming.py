@@ -11,34 +11,38 @@ class Stream:
     """Batches of one static shape from arrays or a finite `tf.data.Dataset`.
 
     Args:
-        x: an array, a structure of arrays with the same first axis, or a finite batched
-            `tf.data.Dataset` of inputs or (inputs, labels) pairs, of which the inputs are taken.
+        data: an array, a structure of arrays with the same first axis, or a finite batched
+            `tf.data.Dataset`.
         batch_size: examples a batch; a data set that was batched otherwise is batched again.
 
     Attributes:
+        in_memory: whether the data are arrays.
         examples: the number of examples, or None if the data set does not know.
         spec: the `tf.TensorSpec`s of a batch of any number of examples.
     """
 
-    def __init__(self, x, batch_size):
+    def __init__(self, data, batch_size):
         self.batch_size = _checks.positive_integer("`batch_size`", batch_size)
         self._dataset = self._arrays = None
-        if isinstance(x, tf.data.Dataset):
-            self._dataset, self.examples = _inputs_only(x).rebatch(self.batch_size), None
-            if x.cardinality() == tf.data.INFINITE_CARDINALITY:
-                raise _checks.invalid("`x`", "a finite data set", "one that repeats", "Use take().")
+        self.in_memory = not isinstance(data, tf.data.Dataset)
+        if not self.in_memory:
+            self._dataset, self.examples = data.rebatch(self.batch_size), None
+            if data.cardinality() == tf.data.INFINITE_CARDINALITY:
+                raise _checks.invalid(
+                    "The data", "a finite data set", "one that repeats", "Use take()."
+                )
             spec = self._dataset.element_spec
         else:
-            self._arrays = keras.tree.map_structure(_as_array, x)
+            self._arrays = keras.tree.map_structure(_as_array, data)
             leaves = keras.tree.flatten(self._arrays)
             if not leaves or any(leaf.ndim == 0 for leaf in leaves):
-                raise _checks.invalid("`x`", "arrays with a first axis of examples", "numbers")
+                raise _checks.invalid("The data", "arrays with a first axis of examples", "numbers")
             lengths = {len(leaf) for leaf in leaves}
             if len(lengths) != 1:
-                raise _checks.invalid("`x`", "arrays of one length", sorted(lengths))
+                raise _checks.invalid("The data", "arrays of one length", sorted(lengths))
             self.examples = lengths.pop()
             if self.examples == 0:
-                raise _checks.invalid("`x`", "at least one example", "none")
+                raise _checks.invalid("The data", "at least one example", "none")
             spec = self._arrays
         self.spec = keras.tree.map_structure(
             lambda s: tf.TensorSpec((None, *s.shape[1:]), keras.backend.standardize_dtype(s.dtype)),
@@ -47,11 +51,11 @@ class Stream:
 
     def fingerprint(self):
         """A hash of the data; of a `tf.data.Dataset`, of its spec and first batch."""
-        if self._arrays is not None:
+        if self.in_memory:
             return _fingerprint.of_arrays(keras.tree.flatten(self._arrays))
         first = next(iter(self._dataset.take(1).as_numpy_iterator()), None)
         if first is None:
-            raise _checks.invalid("`x`", "at least one example", "an empty data set")
+            raise _checks.invalid("The data", "at least one example", "an empty data set")
         return _fingerprint.of_arrays(keras.tree.flatten(first))
 
     def batches(self, start=0, stop=None):
@@ -61,7 +65,7 @@ class Stream:
             start: the first example.
             stop: one past the last; None for the end.
         """
-        if self._arrays is not None:
+        if self.in_memory:
             stop = self.examples if stop is None else stop
             for first in range(start, stop, self.batch_size):
                 count = min(self.batch_size, stop - first)
@@ -88,7 +92,8 @@ def _as_array(leaf):
     return leaf if isinstance(leaf, np.ndarray) else np.asarray(leaf)
 
 
-def _inputs_only(dataset):
-    if isinstance(dataset.element_spec, tuple):
-        return dataset.map(lambda *parts: parts[0])
-    return dataset
+def inputs_only(data):
+    """Leaves the inputs of a `tf.data.Dataset` of tuples (inputs, ...); all else as it is."""
+    if isinstance(data, tf.data.Dataset) and isinstance(data.element_spec, tuple):
+        return data.map(lambda *parts: parts[0])
+    return data

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from thesis_tf._streaming import Stream
+from thesis_tf._streaming import Stream, inputs_only
 
 
 def numbers(n, first=0):
@@ -48,7 +48,8 @@ def test_inputs_of_pairs():
     x, y = numbers(5), np.zeros(5)
     for parts in [(x, y), (x, y, y), (x,)]:
         dataset = tf.data.Dataset.from_tensor_slices(parts).batch(2)
-        assert read(Stream(dataset, 4)) == [[0, 1, 2, 3], [4]]
+        assert read(Stream(inputs_only(dataset), 4)) == [[0, 1, 2, 3], [4]]
+    assert inputs_only(x) is x
 
 
 def test_structures():

@@ -9,7 +9,7 @@ import tensorflow as tf
 import tqdm
 
 from thesis_tf import _checks, _fingerprint
-from thesis_tf._streaming import Stream
+from thesis_tf._streaming import Stream, inputs_only
 from thesis_tf.probes.reductions import Reduction
 from thesis_tf.probes.shards import (
     MANIFEST,
@@ -126,6 +126,7 @@ def _stream(model, x, batch_size):
         raise _checks.invalid(
             "`batch_size`", f"{fixed * replicas}, which the model was made for", batch_size
         )
+    x = inputs_only(x)
     stream = Stream(x, batch_size)
     if not fixed and stream.examples and stream.examples < batch_size:
         # The one batch would be padded to a size that may not fit in memory.

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from thesis_tf import _checks
-from thesis_tf.probes.watching import watch
+from thesis_tf._watching import watch
 
 
 @dataclasses.dataclass(frozen=True)

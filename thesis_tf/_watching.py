@@ -23,11 +23,13 @@ class Place:
         name: the path of the call, with its number and the tensor's index where there are several.
         operation: the layer or operation that was called.
         tensor: the tensor.
+        arguments: what the call was given, (args, kwargs); None of the model's own inputs.
     """
 
     name: str
     operation: keras.Operation
     tensor: tf.Tensor
+    arguments: tuple | None = None
 
 
 class Recorder:
@@ -76,7 +78,7 @@ class Recorder:
             name = f"{path}#{number}" if number > 1 else path
             for index, tensor in enumerate(here):
                 key = f"{name}:{index}" if len(here) > 1 else name
-                self.places.append(Place(key, operation, tensor))
+                self.places.append(Place(key, operation, tensor, (args, kwargs)))
         return outputs
 
 

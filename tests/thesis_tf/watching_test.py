@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
+from thesis_tf._watching import watch
 from thesis_tf.probes.taps import forward, taps
-from thesis_tf.probes.watching import watch
 
 CALL = keras.Operation.__call__
 

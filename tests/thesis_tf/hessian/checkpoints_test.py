@@ -1,0 +1,117 @@
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from thesis_tf import hessian
+from thesis_tf.hessian import extreme_eigenpairs
+
+
+class Stopped(Exception):
+    pass
+
+
+def interrupted(operator, after, monkeypatch):
+    """Lets the operator raise after so many products."""
+    multiply = operator.multiply
+
+    def until(vectors):
+        if operator.products >= after:
+            raise Stopped
+        return multiply(vectors)
+
+    monkeypatch.setattr(operator, "multiply", until)
+
+
+@pytest.fixture
+def network(problem):
+    return problem(examples=30)
+
+
+@pytest.mark.parametrize("after", [1, 9, 10, 19, 26, 37])
+def test_goes_on_to_the_same_eigenvalues(network, tmp_path, monkeypatch, after):
+    options = {"largest": 4, "smallest": 3, "tol": 1e-10, "capacity": 20, "save_every": 4}
+    through = extreme_eigenpairs(hessian.HessianOperator(*network), **options)
+    operator = hessian.HessianOperator(*network)
+    interrupted(operator, after, monkeypatch)
+    with pytest.raises(Stopped):
+        extreme_eigenpairs(operator, folder=tmp_path, **options)
+    operator = hessian.HessianOperator(*network)
+    again = extreme_eigenpairs(operator, folder=tmp_path, **options)
+
+    np.testing.assert_array_equal(again.values, through.values)
+    np.testing.assert_array_equal(again.vectors, through.vectors)
+    assert again.products == through.products
+    assert operator.products == through.products - after + again.checks
+
+
+def test_a_finished_search_is_not_made_again(network, tmp_path):
+    first = extreme_eigenpairs(hessian.HessianOperator(*network), 4, 3, folder=tmp_path)
+    operator = hessian.HessianOperator(*network)
+    again = extreme_eigenpairs(operator, 4, 3, folder=tmp_path)
+    np.testing.assert_array_equal(again.vectors, first.vectors)
+    assert operator.products == again.checks
+    # A closer tolerance goes on from there.
+    closer = extreme_eigenpairs(operator, 4, 3, 1e-9, folder=tmp_path)
+    assert closer.converged.all()
+    assert closer.products > first.products
+
+
+def test_another_operator_is_refused(network, problem, tmp_path):
+    model, loss, (x, y) = network
+    extreme_eigenpairs(hessian.HessianOperator(*network), 4, 3, folder=tmp_path)
+    others = [
+        hessian.GaussNewtonOperator(*network),
+        hessian.HessianOperator(model, loss, (x[:-1], y[:-1])),
+        hessian.HessianOperator(model, "sparse_categorical_crossentropy", (x, y), check=False),
+        hessian.HessianOperator(*problem(examples=30, seed=1)),
+    ]
+    for other in others:
+        with pytest.raises(ValueError, match=r"holds the search of another operator.*Choose"):
+            extreme_eigenpairs(other, 4, 3, folder=tmp_path)
+    with pytest.raises(ValueError, match=r"capacity 43, and this one has 30. Pass capacity=43"):
+        extreme_eigenpairs(hessian.HessianOperator(*network), 4, 3, folder=tmp_path, capacity=30)
+    assert extreme_eigenpairs(hessian.HessianOperator(*network), 4, 3, folder=tmp_path)
+
+
+SEARCH = """
+import keras, numpy as np, sys
+from thesis_tf import hessian
+keras.utils.set_random_seed(0)
+layers = [keras.Input((20,)), keras.layers.Dense(40, "tanh"), keras.layers.Dense(3)]
+model = keras.Sequential(layers)
+rng = np.random.default_rng(0)
+data = rng.normal(size=(4000, 20)).astype("f"), rng.integers(0, 3, 4000)
+loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+H = hessian.HessianOperator(model, loss, data, check=False)
+folder = sys.argv[1] if len(sys.argv) > 1 else None
+pairs = hessian.extreme_eigenpairs(H, 10, 3, 1e-4, capacity=40, folder=folder, save_every=3)
+print(*pairs.values.tolist(), pairs.products, H.products)
+"""
+
+
+@pytest.mark.slow
+def test_kill_9(tmp_path):
+    command = [sys.executable, "-c", SEARCH]
+    expected = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    kills = 0
+    for _ in range(20):
+        process = subprocess.Popen([*command, tmp_path], stdout=subprocess.PIPE, text=True)
+        before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("state.npz")}
+        while process.poll() is None and before == {
+            p: p.stat().st_mtime_ns for p in tmp_path.rglob("state.npz")
+        }:
+            time.sleep(0.01)
+        if process.poll() is None and kills < 3:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+            assert process.wait() == -signal.SIGKILL
+        else:
+            found = process.communicate()[0].split()
+            break
+    assert kills == 3
+    assert found[:-1] == expected[:-1]
+    assert int(found[-1]) < int(expected[-1])

@@ -1,0 +1,181 @@
+"""The loss along a direction, beside its quadratic model (thesis, sections 11.2.2 and 11.2.3).
+
+A step of size alpha along a unit vector v goes from theta to theta - alpha (g'v) v, with g the
+gradient: the part of a gradient step of learning rate alpha that lies along v. The quadratic model
+of the loss there is L - alpha (g'v)^2 + alpha^2 (g'v)^2 v'Hv / 2, with its stationary point at
+alpha = 1 / v'Hv (Eq 11.2): for a negative curvature no minimum but a maximum.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from thesis_tf import _checks
+
+
+@dataclasses.dataclass(frozen=True)
+class LineSearch:
+    """The loss along a direction.
+
+    Attributes:
+        alphas: (n,) step sizes, in units of a learning rate.
+        loss: (n,), L(theta - alpha (g'v) v).
+        quadratic: (n,), what the quadratic model says it is.
+        start: the loss at alpha = 0.
+        slope: g'v.
+        curvature: v'Hv.
+        optimum: 1 / v'Hv, the quadratic model's stationary point.
+    """
+
+    alphas: np.ndarray
+    loss: np.ndarray
+    quadratic: np.ndarray
+    start: float
+    slope: float
+    curvature: float
+    optimum: float
+
+
+@dataclasses.dataclass(frozen=True)
+class BestStep:
+    """The step along a direction that lowers the loss most.
+
+    Attributes:
+        alpha: its size, in units of a learning rate; negative if it goes up the gradient.
+        loss: the loss after it.
+        decrease: how much lower that is than the loss before; at least 0.
+        displacement: alpha (g'v), how far the parameters move along -v.
+        slope: g'v.
+        curvature: v'Hv.
+        evaluations: how many times the loss was computed.
+    """
+
+    alpha: float
+    loss: float
+    decrease: float
+    displacement: float
+    slope: float
+    curvature: float
+    evaluations: int
+
+
+def line_search(operator, direction, alphas, *, gradient=None, curvature=None):
+    """Computes the loss at theta - alpha (g'v) v for every alpha (figures 11.1 and 11.2).
+
+    Args:
+        operator: a `HessianOperator`.
+        direction: v (d,), made a unit vector.
+        alphas: (n,) step sizes.
+        gradient: g (d,), where it is known; None computes it.
+        curvature: v'Hv, where it is known; None computes it by one product.
+
+    Returns:
+        `LineSearch`.
+
+    Raises:
+        ValueError: the direction is zero, not finite, or of another length.
+    """
+    line = _Line(operator, direction, gradient, curvature)
+    alphas = np.asarray(alphas, np.float64)
+    start = operator.loss()
+    return LineSearch(
+        alphas=alphas,
+        loss=np.array([line.loss(alpha * line.slope) for alpha in alphas]),
+        quadratic=start + line.slope**2 * (alphas**2 * line.curvature / 2 - alphas),
+        start=start,
+        slope=line.slope,
+        curvature=line.curvature,
+        optimum=_ratio(1.0, line.curvature),
+    )
+
+
+def best_step(
+    operator,
+    direction,
+    *,
+    gradient=None,
+    curvature=None,
+    displacements=(1e-4, 1e2),
+    rounds=4,
+):
+    """Finds the step that lowers the loss most, over orders of magnitude in both signs.
+
+    The first round tries displacements of the parameters half a power of ten apart in both signs,
+    each further one two on each side of the best so far, three times as close to it. So it finds
+    the lowest of several minima if they are half a power of ten apart (figures 11.3 and 11.4).
+
+    Args:
+        operator: a `HessianOperator`.
+        direction: v (d,), made a unit vector.
+        gradient: g (d,), where it is known; None computes it.
+        curvature: v'Hv, where it is known; None computes it by one product.
+        displacements: the smallest and the largest |alpha (g'v)| of the first round.
+        rounds: rounds in all; the optimum is found to half a power of ten over 3^(rounds - 1).
+
+    Returns:
+        `BestStep`; a displacement of 0 if no step lowers the loss.
+
+    Raises:
+        ValueError: the direction is zero, not finite, or of another length.
+    """
+    line = _Line(operator, direction, gradient, curvature)
+    low, high = np.log10(displacements)
+    tried = {0.0: operator.loss()}
+
+    def evaluate(displacement):
+        if displacement not in tried:
+            loss = line.loss(displacement)
+            tried[displacement] = loss if np.isfinite(loss) else np.inf
+
+    apart = 0.5
+    for exponent in np.arange(low, high + apart / 2, apart):
+        for sign in (1.0, -1.0):
+            evaluate(sign * 10.0**exponent)
+    best = min(tried, key=tried.get)
+    for _ in range(rounds - 1):
+        apart /= 3
+        if best:
+            for factor in (-2, -1, 1, 2):
+                evaluate(best * 10.0 ** (factor * apart))
+            best = min(tried, key=tried.get)
+    return BestStep(
+        alpha=_ratio(best, line.slope),
+        loss=tried[best],
+        decrease=tried[0.0] - tried[best],
+        displacement=best,
+        slope=line.slope,
+        curvature=line.curvature,
+        evaluations=len(tried),
+    )
+
+
+class _Line:
+    """The loss on the line through the operator's parameters along -v."""
+
+    def __init__(self, operator, direction, gradient, curvature):
+        direction = np.asarray(direction, operator.dtype).reshape(-1)
+        if len(direction) != operator.shape[0]:
+            raise _checks.invalid(
+                "`direction`", f"of shape ({operator.shape[0]},)", direction.shape
+            )
+        norm = np.linalg.norm(direction.astype(np.float64))
+        if not (np.isfinite(norm) and norm > 0):
+            raise _checks.invalid("`direction`", "finite and not zero", f"one of norm {norm}")
+        self._operator = operator
+        self._direction = (direction / norm).astype(operator.dtype)
+        gradient = operator.gradient() if gradient is None else np.asarray(gradient)
+        wide = self._direction.astype(np.float64)
+        self.slope = float(gradient.astype(np.float64) @ wide)
+        if curvature is None:
+            curvature = wide @ (operator @ self._direction).astype(np.float64)
+        self.curvature = float(curvature)
+        self._start = operator.parameters.numpy()
+
+    def loss(self, displacement):
+        """The loss at theta - displacement v."""
+        step = self._operator.dtype.type(displacement)
+        return self._operator.loss(self._start - step * self._direction)
+
+
+def _ratio(a, b):
+    return a / b if b else np.inf
