@@ -54,7 +54,9 @@ def batches(split, batch_size, seed, first_step, heads=1):
     return dataset.prefetch(tf.data.AUTOTUNE).with_options(_sharded_by_example())
 
 
-def train(model, splits, training, folder, *, seed=0, chief=True, callbacks=(), verbose=0):
+def train(
+    model, splits, training, folder, *, total=None, seed=0, chief=True, callbacks=(), verbose=0
+):
     """Trains a compiled `model`, or goes on training it from the checkpoint in `folder`.
 
     Args:
@@ -62,6 +64,7 @@ def train(model, splits, training, folder, *, seed=0, chief=True, callbacks=(), 
         splits: `Splits`; the validation examples are evaluated after each epoch.
         training: a `flags_common.Training`.
         folder: for the checkpoint, snapshots and TensorBoard summaries.
+        total: steps to end with, in place of whole epochs.
         seed: of the order of examples.
         chief: whether this process writes files; of several workers one does.
         callbacks: more `keras.callbacks.Callback`s.
@@ -80,16 +83,18 @@ def train(model, splits, training, folder, *, seed=0, chief=True, callbacks=(), 
     keeper.set_model(model)
     keeper.keep_snapshot(done)
     valid = _in_order(splits.valid, training.batch_size, heads)
-    logs = {}
-    while done < steps * training.epochs:
-        # After a kill in the middle of an epoch, the rest of that epoch is a fit of its own.
+    total, logs = steps * training.epochs if total is None else total, {}
+    while done < total:
+        # After a kill in the middle of an epoch, the rest of that epoch is a fit of its own; so is
+        # an epoch that is not to be finished.
         left_out = done % steps
         epoch = done // steps
+        part = min(steps - left_out, total - done)
         history = model.fit(
             batches(splits.train, training.batch_size, seed, done, heads),
-            steps_per_epoch=steps - left_out,
+            steps_per_epoch=part,
             initial_epoch=epoch,
-            epochs=epoch + 1 if left_out else training.epochs,
+            epochs=epoch + 1 if part < steps else total // steps,
             validation_data=valid,
             callbacks=[keeper, Summaries(folder, chief), *callbacks],
             verbose=verbose if chief else 0,

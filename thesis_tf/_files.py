@@ -25,14 +25,15 @@ def atomic(path):
             old = path.with_name(f"{partial.name}.old")
             os.replace(path, old)
             os.replace(partial, path)
-            _remove(old)
+            remove(old)
         else:
             os.replace(partial, path)
     finally:
-        _remove(partial)
+        remove(partial)
 
 
-def _remove(path):
+def remove(path):
+    """Deletes a file or a folder with all that is in it, if it is there."""
     if path.is_dir():
         shutil.rmtree(path)
     else:

@@ -1,10 +1,11 @@
-"""Processes of their own, for what can't be undone in one: devices, seeds, being killed."""
+"""Processes of their own, for what can't be undone in one, and what a picture says."""
 
 import json
 import os
 import subprocess
 import sys
 import textwrap
+import xml.etree.ElementTree as ElementTree
 
 import pytest
 
@@ -44,3 +45,14 @@ def run_python(start_python):
         return json.loads(output.splitlines()[-1])
 
     return run
+
+
+@pytest.fixture
+def svg_texts():
+    """A function from an SVG file to the list of texts in it."""
+
+    def texts(path):
+        root = ElementTree.parse(path).getroot()
+        return ["".join(e.itertext()) for e in root.iter("{http://www.w3.org/2000/svg}text")]
+
+    return texts

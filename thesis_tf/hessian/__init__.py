@@ -2,26 +2,45 @@
 
 from thesis_tf.hessian.density import SpectralDensity, diagonal, spectral_density, trace
 from thesis_tf.hessian.eigenpairs import Eigenpairs, extreme_eigenpairs
+from thesis_tf.hessian.history import SpectrumHistory, history_of_checkpoints, load_weights
 from thesis_tf.hessian.line_search import BestStep, LineSearch, best_step, line_search
+from thesis_tf.hessian.monitor import HessianMonitor
+from thesis_tf.hessian.negative_curvature import NegativeCurvature
 from thesis_tf.hessian.operators import FallbackWarning, GaussNewtonOperator, HessianOperator
+from thesis_tf.hessian.pictures import (
+    draw_best_steps,
+    draw_eigenvalues,
+    draw_history,
+    draw_line_searches,
+)
 from thesis_tf.hessian.self_check import SelfCheckError
-from thesis_tf.hessian.subset import compare_subset, fixed_subset
+from thesis_tf.hessian.subset import SubsetComparison, compare_subset, fixed_subset
 
 __all__ = [
     "BestStep",
     "Eigenpairs",
     "FallbackWarning",
     "GaussNewtonOperator",
+    "HessianMonitor",
     "HessianOperator",
     "LineSearch",
+    "NegativeCurvature",
     "SelfCheckError",
     "SpectralDensity",
+    "SpectrumHistory",
+    "SubsetComparison",
     "best_step",
     "compare_subset",
     "diagonal",
+    "draw_best_steps",
+    "draw_eigenvalues",
+    "draw_history",
+    "draw_line_searches",
     "extreme_eigenpairs",
     "fixed_subset",
+    "history_of_checkpoints",
     "line_search",
+    "load_weights",
     "spectral_density",
     "trace",
 ]

@@ -11,7 +11,7 @@ from matplotlib import figure, ticker
 from matplotlib.font_manager import FontProperties
 
 from thesis_tf import _checks
-from thesis_tf.probes.figures import (
+from thesis_tf._figures import (
     FONT,
     GRID,
     INK,

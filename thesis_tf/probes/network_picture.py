@@ -11,7 +11,7 @@ from matplotlib import colors, figure, patches
 from matplotlib.path import Path
 
 from thesis_tf import _checks
-from thesis_tf.probes.figures import (
+from thesis_tf._figures import (
     INK,
     LINE,
     SOFT,

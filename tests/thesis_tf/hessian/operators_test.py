@@ -1,7 +1,5 @@
 import json
 import socket
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -206,64 +204,45 @@ def test_two_devices(problem, two_devices, kind):
 
 
 WORKER = """
-import json, sys
-import numpy as np, tensorflow as tf
-strategy = tf.distribute.MultiWorkerMirroredStrategy()
-import keras
-from thesis_tf import hessian
-keras.utils.set_random_seed(0)
-with strategy.scope():
-    model = keras.Sequential(
-        [keras.Input((4,)), keras.layers.Dense(5, "tanh"), keras.layers.Dense(3)]
+    import json, os, sys
+    os.environ["TF_CONFIG"] = sys.argv[1]
+    import numpy as np, tensorflow as tf
+    distributed = bool(sys.argv[1])
+    strategy = (
+        tf.distribute.MultiWorkerMirroredStrategy() if distributed else tf.distribute.get_strategy()
     )
+    import keras
+    from thesis_tf import hessian
+    keras.utils.set_random_seed(0)
+    layers = [keras.Input((4,)), keras.layers.Dense(5, "tanh"), keras.layers.Dense(3)]
     rng = np.random.default_rng(0)
     data = rng.normal(size=(21, 4)).astype("f"), rng.integers(0, 3, 21)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    operator = hessian.HessianOperator(model, loss, data, batch_size=8)
-    v = rng.normal(size=operator.shape[0]).astype("f")
-    pairs = hessian.extreme_eigenpairs(operator, 2, 1)
-print(json.dumps([(operator @ v).tolist(), pairs.values.tolist(), operator.loss()]))
+    with strategy.scope():
+        H = hessian.HessianOperator(keras.Sequential(layers), loss, data, batch_size=8)
+        v = rng.normal(size=H.shape[0]).astype("f")
+        pairs = hessian.extreme_eigenpairs(H, 2, 1)
+    print(json.dumps([(H @ v).tolist(), pairs.values.tolist(), H.loss()]))
 """
 
 
 @pytest.mark.slow
-def test_two_processes(tmp_path):
+def test_two_processes(start_python):
     sockets = [socket.create_server(("localhost", 0)) for _ in range(2)]
-    addresses = [f"localhost:{s.getsockname()[1]}" for s in sockets]
+    cluster = {"worker": [f"localhost:{s.getsockname()[1]}" for s in sockets]}
     for s in sockets:
         s.close()
+    configs = [{"cluster": cluster, "task": {"type": "worker", "index": i}} for i in (0, 1)]
+    workers = [start_python(WORKER, json.dumps(config)) for config in configs]
     results = []
-    for workers in ([0, 1], [None]):
-        processes = []
-        for index in workers:
-            script = WORKER
-            environment = {"TF_CONFIG": ""}
-            if index is None:
-                script = script.replace(
-                    "tf.distribute.MultiWorkerMirroredStrategy()", "tf.distribute.get_strategy()"
-                )
-            else:
-                environment["TF_CONFIG"] = json.dumps(
-                    {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
-                )
-            processes.append(start(script, environment, tmp_path / f"{index}"))
-        for process, path in processes:
-            assert process.wait(240) == 0, path.with_suffix(".err").read_text()
-            results.append(json.loads(path.with_suffix(".out").read_text().splitlines()[-1]))
+    for process in (*workers, start_python(WORKER, "")):
+        out, error = process.communicate(timeout=240)
+        assert process.returncode == 0, error
+        results.append(json.loads(out.splitlines()[-1]))
     first, second, alone = results
     assert first == second
     for a, b in zip(first, alone, strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)
-
-
-def start(script, environment, path):
-    import os
-
-    with path.with_suffix(".out").open("w") as out, path.with_suffix(".err").open("w") as err:
-        process = subprocess.Popen(
-            [sys.executable, "-c", script], env=os.environ | environment, stdout=out, stderr=err
-        )
-    return process, path
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 import itertools
 import random
 import types
-import xml.etree.ElementTree as ElementTree
 
 import pytest
 
@@ -74,17 +73,6 @@ def networks():
     return types.SimpleNamespace(
         named=NETWORKS, mlp=mlp, inception=inception, dense_block=dense_block
     )
-
-
-@pytest.fixture
-def svg_texts():
-    """A function from an SVG file to the list of texts in it."""
-
-    def texts(path):
-        root = ElementTree.parse(path).getroot()
-        return ["".join(e.itertext()) for e in root.iter("{http://www.w3.org/2000/svg}text")]
-
-    return texts
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from matplotlib import figure
 from matplotlib.backends import backend_agg
 
-from thesis_tf.probes import figures
+from thesis_tf import _figures as figures
 
 TITLE = "{http://www.w3.org/2000/svg}title"
 

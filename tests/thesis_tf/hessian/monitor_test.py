@@ -1,0 +1,51 @@
+import keras
+import numpy as np
+import pytest
+
+from thesis_tf import hessian
+
+OPTIONS = {"largest": 2, "smallest": 1, "tol": 1e-6}
+
+
+def trained(problem, callbacks, epochs=3):
+    model, loss, (x, y) = problem(examples=40)
+    model.compile("rmsprop", loss)
+    model.fit(x, y, batch_size=8, epochs=epochs, shuffle=False, verbose=0, callbacks=callbacks)
+    return model
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_training_is_left_as_it_is(problem, tmp_path, live):
+    _, _, data = problem()
+    monitor = hessian.HessianMonitor(data, [0, 3, 11], tmp_path, live=live, **OPTIONS)
+    watched, plain = trained(problem, [monitor]), trained(problem, [])
+    assert monitor.history.steps == [0, 3, 11]
+    for a, b in zip(watched.get_weights(), plain.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert len(list(tmp_path.glob("step_*.weights.h5"))) == (0 if live else 3)
+
+
+def test_live_and_afterwards_are_the_same(problem, tmp_path):
+    _, _, data = problem()
+    found = []
+    for live in (True, False):
+        monitor = hessian.HessianMonitor(data, 5, tmp_path / str(live), live=live, **OPTIONS)
+        trained(problem, [monitor])
+        found.append(monitor.history.entries)
+    assert [e["step"] for e in found[0]] == [0, 5, 10, 15]
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a["largest"], b["largest"], rtol=1e-10)
+
+
+def test_bad_arguments(problem, tmp_path):
+    model, _, data = problem()
+    with pytest.raises(ValueError, match="`steps` must be a positive integer"):
+        hessian.HessianMonitor(data, 0, tmp_path)
+    with pytest.raises(ValueError, match="`steps` must be 0 or above"):
+        hessian.HessianMonitor(data, [3, -1], tmp_path)
+    monitor = hessian.HessianMonitor(data, 5, tmp_path, loss=None)
+    monitor.set_model(model)
+    model.compile("sgd")
+    with pytest.raises(ValueError, match="`loss` must be given"):
+        monitor.on_train_begin()
+    assert isinstance(monitor, keras.callbacks.Callback)

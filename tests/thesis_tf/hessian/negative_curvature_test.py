@@ -1,0 +1,161 @@
+import itertools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from thesis_tf import hessian
+from thesis_tf.hessian import NegativeCurvature
+
+
+def saddle(optimizer, start=(0.1, 0.05), mode="forward_over_back"):
+    """sum of a^2 / 2 - b^2 / 2 + b^4 / 40, at `start`; the constant input makes it the weights."""
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(2, use_bias=False)])
+    model.layers[0].kernel.assign([start])
+
+    def loss(y, outputs):
+        a, b = outputs[:, 0], outputs[:, 1]
+        return a**2 / 2 - b**2 / 2 + b**4 / 40
+
+    model.compile(optimizer, loss)
+    return model, (np.ones((4, 1), "f"), np.zeros((4, 1), "f"))
+
+
+def fit(model, data, steps):
+    x, y = data
+    return model.fit(x, y, batch_size=len(x), epochs=steps, verbose=0).history
+
+
+def test_it_finds_the_direction_and_escapes_the_saddle():
+    optimizer = NegativeCurvature(
+        keras.optimizers.SGD(0.01), every=1, rate=0.5, momentum=0.0, average=0.5
+    )
+    model, data = saddle(optimizer)
+    optimizer.attach(model)
+    history = fit(model, data, 30)
+    assert min(history["curvature"]) < -0.5
+    assert float(optimizer.taken) >= 1
+    # The minimum is at b^2 = 10, with -2.5; plain SGD at this rate is hardly on its way by then.
+    assert history["loss"][-1] < -2.4
+    plain, data = saddle(keras.optimizers.SGD(0.01))
+    assert fit(plain, data, 30)["loss"][-1] > -0.1
+
+
+def test_the_direction_becomes_the_eigenvector_of_the_smallest_eigenvalue(problem):
+    model, loss, (x, y) = problem(examples=40)
+    optimizer = NegativeCurvature(keras.optimizers.SGD(0.0), every=1, average=0.0, step_sizes=())
+    model.compile(optimizer, loss)
+    optimizer.attach(model)
+    operator = hessian.HessianOperator(model, loss, (x, y))
+    pairs = hessian.extreme_eigenpairs(operator, 1, 1, 1e-8)
+    model.fit(x, y, batch_size=40, epochs=300, verbose=0)
+    v = optimizer.direction.numpy()
+    assert np.linalg.norm(v) == pytest.approx(1)
+    assert float(optimizer.curvature) == pytest.approx(pairs.values[0], rel=1e-3)
+    assert v @ (operator @ v) == pytest.approx(pairs.values[0], rel=1e-3)
+    assert float(optimizer.largest) == pytest.approx(pairs.values[-1], rel=1e-2)
+
+
+def test_with_nothing_to_follow_it_is_its_base(problem):
+    results = []
+    for wrapped in (True, False):
+        model, loss, (x, y) = problem(examples=40)
+        optimizer = keras.optimizers.RMSprop(0.01)
+        if wrapped:
+            optimizer = NegativeCurvature(optimizer, step_sizes=())
+        model.compile(optimizer, loss)
+        if wrapped:
+            assert optimizer.attach(model) is model
+        model.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0)
+        results.append(model.get_weights())
+        assert int(optimizer.iterations) == 10
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_step_never_raises_the_minibatch_loss():
+    optimizer = NegativeCurvature(keras.optimizers.SGD(0.0), every=1)
+    model, data = saddle(optimizer, start=(1.0, 3.16))
+    optimizer.attach(model)
+    optimizer.warm_start([0.0, 2.0])
+    history = fit(model, data, 5)["loss"]
+    assert all(b <= a + 1e-6 for a, b in itertools.pairwise(history))
+
+
+def test_every_so_many_steps():
+    optimizer = NegativeCurvature(keras.optimizers.SGD(0.01), every=4)
+    model, data = saddle(optimizer)
+    optimizer.attach(model)
+    seen = []
+    for _ in range(9):
+        fit(model, data, 1)
+        seen.append(optimizer.direction.numpy())
+    changed = [bool((a != b).any()) for a, b in itertools.pairwise(seen)]
+    assert changed == [False, False, False, True, False, False, False, True]
+
+
+def test_warm_start(problem):
+    model, loss, (x, y) = problem()
+    optimizer = NegativeCurvature()
+    model.compile(optimizer, loss)
+    optimizer.attach(model)
+    pairs = hessian.extreme_eigenpairs(hessian.HessianOperator(model, loss, (x, y)), 0, 1)
+    optimizer.warm_start(3 * pairs.vectors)
+    np.testing.assert_allclose(optimizer.direction.numpy(), pairs.vectors[:, 0], rtol=1e-6)
+    with pytest.raises(ValueError, match=r"`direction` must be of shape \(43,\)"):
+        optimizer.warm_start(np.ones(4))
+
+
+def test_a_recurrent_network_by_two_tapes():
+    model = keras.Sequential([keras.Input((3, 2)), keras.layers.GRU(2)])
+    optimizer = NegativeCurvature("adam", every=1, mode="back_over_back")
+    model.compile(optimizer, "mse")
+    optimizer.attach(model)
+    x, y = np.random.default_rng(0).normal(size=(2, 6, 3, 2)).astype("f")
+    history = model.fit(x, y[:, 0], batch_size=3, epochs=2, verbose=0).history
+    assert np.isfinite(history["curvature"]).all()
+
+
+def test_saving_and_settings(problem, tmp_path):
+    model, loss, (x, y) = problem()
+    optimizer = NegativeCurvature(keras.optimizers.Adam(0.02), every=3, step_sizes=(2.0,))
+    assert float(optimizer.learning_rate) == pytest.approx(0.02)
+    model.compile(optimizer, loss)
+    optimizer.attach(model)
+    model.fit(x, y, epochs=1, verbose=0)
+    model.save(tmp_path / "model.keras")
+    custom = {"NegativeCurvature": NegativeCurvature}
+    again = keras.models.load_model(tmp_path / "model.keras", custom_objects=custom)
+    np.testing.assert_array_equal(again.optimizer.direction, optimizer.direction)
+    assert again.optimizer.get_config() == optimizer.get_config()
+    assert len(again.optimizer.variables) == len(optimizer.variables)
+    with pytest.raises(RuntimeError, match=r"call optimizer.attach\(model\)"):
+        again.fit(x, y, verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"every": 0}, "`every` must be a positive integer"),
+        ({"rate": 0}, "`rate` must be above 0 and at most 2"),
+        ({"momentum": 1}, "`momentum` must be at least 0 and below 1"),
+        ({"mode": "x"}, "`mode` must be one of"),
+    ],
+)
+def test_bad_settings(settings, message):
+    with pytest.raises(ValueError, match=message):
+        NegativeCurvature(**settings)
+
+
+def test_bad_models(problem, two_devices):
+    model, loss, _ = problem()
+    optimizer = NegativeCurvature()
+    with pytest.raises(ValueError, match=r"compiled with this optimizer.*Call compile first"):
+        optimizer.attach(model)
+    with tf.distribute.MirroredStrategy(two_devices).scope():
+        model, loss, _ = problem()
+        optimizer = NegativeCurvature()
+        model.compile(optimizer, loss)
+    with pytest.raises(ValueError, match=r"on one device. Received: sequential.* on 2"):
+        optimizer.attach(model)

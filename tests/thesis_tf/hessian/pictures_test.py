@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+
+from thesis_tf import hessian
+
+
+def eigenpairs(values=(-2.0, -1.0, 3.0, 4.0, 9.0), smallest=2):
+    count = len(values)
+    converged = np.arange(count) < count - 1
+    vectors, residuals = np.zeros((7, count)), np.zeros(count)
+    return hessian.Eigenpairs(np.array(values), vectors, residuals, converged, 10, count, smallest)
+
+
+def search(curvature):
+    alphas = np.linspace(-1, 2, 9)
+    quadratic = 1 + 0.1 * (alphas**2 * curvature / 2 - alphas)
+    loss = quadratic + 0.01 * alphas**4
+    loss[-1] = np.inf
+    return hessian.LineSearch(alphas, loss, quadratic, 1.0, 0.3, curvature, 1 / curvature)
+
+
+def step(alpha, decrease):
+    return hessian.BestStep(alpha, 1.0 - decrease, decrease, alpha, 1.0, 1.0, 30)
+
+
+def entry(number, angles):
+    return {
+        "step": number, "loss": 1.0, "largest": [3.0, 2.0], "smallest": [-1.0], "converged": True,
+        "products": 9, "angles": angles,
+    }  # fmt: skip
+
+
+HISTORY = [entry(0, None), entry(10, {"largest": [1.0, 2.0], "smallest": [3.0]}), entry(99, None)]
+
+
+def density(matrix):
+    return hessian.spectral_density(matrix(np.arange(20.0) - 3)[0], 8, 3)
+
+
+DRAWINGS = {
+    "eigenvalues": lambda path: hessian.draw_eigenvalues(eigenpairs(), path, title="$a$ <b>"),
+    "one end": lambda path: hessian.draw_eigenvalues(eigenpairs(smallest=0), path),
+    "line searches": lambda path: hessian.draw_line_searches(
+        {"largest": search(2.0), "smallest": search(-1.0)}, path, title="LeNet"
+    ),
+    "best steps": lambda path: hessian.draw_best_steps(
+        [-1.0, 0.0, 2.0], [step(-5.0, 0.2), step(np.inf, 0.0), step(0.5, 0.1)], path
+    ),
+    "history": lambda path: hessian.draw_history(HISTORY, path),
+    "history of one": lambda path: hessian.draw_history(HISTORY[:1], path),
+}
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+@pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
+def test_the_same_numbers_give_the_same_file(tmp_path, name, suffix):
+    for folder in ("a", "b"):
+        DRAWINGS[name](tmp_path / folder / f"picture{suffix}")
+    a, b = ((tmp_path / folder / f"picture{suffix}").read_bytes() for folder in "ab")
+    assert a == b
+    assert len(a) > 3000
+
+
+def test_labels_say_what_is_drawn(tmp_path, svg_texts, matrix):
+    hessian.draw_best_steps([-1.0, 2.0], [step(-5.0, 0.2), step(0.5, 0.1)], tmp_path / "a.svg")
+    texts = svg_texts(tmp_path / "a.svg")
+    assert {"eigenvalue", "positive curvature", "negative curvature", "1 / |alpha*|"} <= set(texts)
+    hessian.draw_eigenvalues(eigenpairs(), tmp_path / "b.svg", density=density(matrix))
+    assert {"largest", "smallest", "density"} <= set(svg_texts(tmp_path / "b.svg"))
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (lambda: hessian.draw_history([], "a.png"), "`history` must be at least one entry"),
+        (lambda: hessian.draw_line_searches({}, "a.png"), "at least one line search"),
+        (lambda: hessian.draw_best_steps([1.0], [], "a.png"), "of one length, not 0.*1 and 0"),
+        (lambda: hessian.draw_eigenvalues(eigenpairs(), "a.jpg"), "ends in .png"),
+    ],
+)
+def test_bad_arguments(draw, message):
+    with pytest.raises(ValueError, match=message):
+        draw()

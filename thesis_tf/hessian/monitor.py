@@ -1,0 +1,82 @@
+"""Extreme eigenvalues while a model trains."""
+
+import pathlib
+
+import keras
+import numpy as np
+
+from thesis_tf import _checks, _files
+from thesis_tf.hessian.history import SpectrumHistory, load_weights
+from thesis_tf.hessian.operators import HessianOperator
+
+
+class HessianMonitor(keras.callbacks.Callback):
+    """A Keras callback that follows the extreme eigenvalues while `model.fit` runs.
+
+        monitor = HessianMonitor(data, steps=[0, 1, 10, 100, 1000], folder="hessian")
+        model.fit(x, y, callbacks=[monitor])
+        print(monitor.history.table())
+
+    Training is left as it is: products read the weights and change nothing.
+
+    Args:
+        data: (x, y) or a `tf.data.Dataset`, of `HessianOperator`: a fixed set, not the batches.
+        steps: the steps at which to look, or a number: every so many steps, 0 among them.
+        folder: where weights, eigenvalues and the search under way are saved.
+        loss: of `HessianOperator`; None takes the one that the model was compiled with.
+        live: whether to compute eigenvalues at each of the steps; otherwise only the weights are
+            kept, and eigenvalues are computed when training has ended.
+        operator: a dict of options of `HessianOperator`.
+        **options: of `SpectrumHistory`: largest, smallest, tol, log_dir, ...
+
+    Attributes:
+        history: the `SpectrumHistory`, once it is begun.
+    """
+
+    def __init__(self, data, steps, folder, *, loss=None, live=True, operator=None, **options):
+        super().__init__()
+        self._every = _checks.positive_integer("`steps`", steps) if np.isscalar(steps) else None
+        self._steps = set() if self._every else {int(step) for step in steps}
+        if any(step < 0 for step in self._steps):
+            raise _checks.invalid("`steps`", "0 or above", sorted(self._steps)[0])
+        self._data, self._loss, self._live = data, loss, live
+        self._folder = pathlib.Path(folder)
+        self._operator, self._options = operator or {}, options
+        self.history = None
+
+    def on_train_begin(self, logs=None):
+        """Makes and checks the operator, and looks at the weights before the first step."""
+        loss = self.model.loss if self._loss is None else self._loss
+        if loss is None:
+            raise _checks.invalid("`loss`", "given, or that of a compiled model", "none")
+        operator = HessianOperator(self.model, loss, self._data, **self._operator)
+        self.history = SpectrumHistory(operator, self._folder, **self._options)
+        self._look()
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Looks at the weights if this is one of the steps."""
+        self._look()
+
+    def on_train_end(self, logs=None):
+        """Computes what was only kept."""
+        if self._live:
+            return
+        before = self.model.get_weights()
+        try:
+            for path in sorted(self._folder.glob("step_*.weights.h5")):
+                load_weights(self.model, path)
+                self.history.add(int(path.name.split(".")[0].removeprefix("step_")))
+        finally:
+            self.model.set_weights(before)
+
+    def _look(self):
+        step = int(self.model.optimizer.iterations.numpy())
+        if step % self._every if self._every else step not in self._steps:
+            return
+        if self._live:
+            self.history.add(step)
+            return
+        path = self._folder / f"step_{step:07d}.weights.h5"
+        if not path.exists():
+            with _files.atomic(path) as partial:
+                self.model.save_weights(partial)

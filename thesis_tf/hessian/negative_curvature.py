@@ -1,0 +1,239 @@
+"""An optimizer that also steps along directions of negative curvature (thesis, section 11.E)."""
+
+import keras
+import tensorflow as tf
+
+from thesis_tf import _checks
+from thesis_tf._objective import Objective
+from thesis_tf.hessian.products import HESSIAN
+
+
+class NegativeCurvature(keras.optimizers.Optimizer):
+    """Wraps an optimizer; now and then it steps along the direction of most negative curvature.
+
+        optimizer = NegativeCurvature("rmsprop")
+        model.compile(optimizer, loss)
+        optimizer.attach(model)
+        model.fit(x, y)
+
+    It keeps a unit vector v and lowers v'Hv on minibatches, by descent with momentum at a rate that
+    is scaled by a running estimate of the largest eigenvalue, which a power iteration keeps beside
+    it. Where the running average of v'Hv is negative, the parameters move by -alpha [g'v] v, with
+    the alpha of several that lowers the minibatch's loss most, and not at all if none does. The
+    thesis describes such a method and leaves it untried; `docs/hessian.md` has what came of it.
+
+    `attach` is needed because an optimizer is given gradients, and this one needs the loss. What it
+    computes goes through the model as at inference.
+
+    Args:
+        base_optimizer: a `keras.optimizers.Optimizer` or its name, which takes every step.
+        every: steps between two updates of v; one costs about five gradients.
+        rate: of the descent, as a part of 1 / largest eigenvalue; up to 2 is stable.
+        momentum: of the descent.
+        average: how much of the running averages of eigenvalues is kept at an update.
+        step_sizes: candidates for alpha, in units of 1 / |v'Hv|; () only follows the curvature.
+        mode: how products are computed, of `HessianOperator`.
+        seed: of the first v.
+        name: of the optimizer.
+
+    Attributes:
+        direction: v, a variable (d,).
+        curvature: the running average of v'Hv, a variable; in the logs of `fit`.
+        largest: the running estimate of the largest eigenvalue, a variable.
+        taken: how many of its own steps were taken, a variable.
+
+    Raises:
+        ValueError: a bad setting; or, in `attach`, a model that is not compiled with it, or is on
+            several devices.
+    """
+
+    def __init__(
+        self,
+        base_optimizer="rmsprop",
+        every=10,
+        rate=1.0,
+        momentum=0.9,
+        average=0.9,
+        step_sizes=(1.0, 10.0, 100.0, 1000.0),
+        mode="forward_over_back",
+        seed=0,
+        name="negative_curvature",
+    ):
+        super().__init__(learning_rate=0.0, name=name)
+        self.base_optimizer = keras.optimizers.get(base_optimizer)
+        self.every = _checks.positive_integer("`every`", every)
+        if not 0 < rate <= 2:
+            raise _checks.invalid("`rate`", "above 0 and at most 2", rate)
+        for setting, value in (("`momentum`", momentum), ("`average`", average)):
+            if not 0 <= value < 1:
+                raise _checks.invalid(setting, "at least 0 and below 1", value)
+        self.rate, self.momentum, self.average = rate, momentum, average
+        self.step_sizes = tuple(float(size) for size in step_sizes)
+        self.mode, self.seed = _checks.one_of("`mode`", mode, HESSIAN), seed
+        self._objective = None
+
+    def attach(self, model):
+        """Lets `model.fit` update v and step along it; returns the model.
+
+        Args:
+            model: a built model that is compiled with this optimizer and one Keras loss.
+        """
+        if getattr(model, "optimizer", None) is not self:
+            raise _checks.invalid(
+                "`model`", "compiled with this optimizer", model.name, "Call compile first."
+            )
+        if model.distribute_strategy.num_replicas_in_sync > 1:
+            devices = model.distribute_strategy.num_replicas_in_sync
+            raise _checks.invalid("`model`", "on one device", f"{model.name} on {devices}")
+        self._objective = Objective(model, model.loss)
+        if not self.built:
+            self.build(model.trainable_variables)
+        plain = model.train_step
+
+        def train_step(data):
+            logs = plain(data)
+            x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+            due = tf.equal((self.iterations.value - 1) % self.every, 0)
+            tf.cond(due, lambda: self._follow(x, y), lambda: tf.constant(False))
+            return {**logs, "curvature": self.curvature.value, "largest": self.largest.value}
+
+        model.train_step = train_step
+        model.train_function = None
+        return model
+
+    def build(self, variables):
+        """Makes the variables, those of the base optimizer among them."""
+        if self.built:
+            return
+        self.base_optimizer.build(variables)
+        super().build(variables)
+        size = sum(int(tf.size(v)) for v in variables)
+
+        def add(name, shape=(), initial="zeros"):
+            return self.add_variable(shape, initial, name=name, dtype=variables[0].dtype)
+
+        def random(seed):
+            return keras.initializers.RandomNormal(0.0, size**-0.5, seed=seed)
+
+        self.direction = add("direction", (size,), random(2 * self.seed))
+        self.velocity = add("velocity", (size,))
+        self.top = add("top", (size,), random(2 * self.seed + 1))
+        self.curvature, self.largest, self.taken = add("curvature"), add("largest"), add("taken")
+
+    @property
+    def variables(self):
+        """All variables, those of the base optimizer among them."""
+        return [*self._variables, *self.base_optimizer.variables]
+
+    @property
+    def learning_rate(self):
+        """The base optimizer's."""
+        return self.base_optimizer.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value):
+        if hasattr(self, "base_optimizer"):
+            self.base_optimizer.learning_rate = value
+
+    def warm_start(self, direction):
+        """Sets v (d,), to an eigenvector of Lanczos for instance; it is made a unit vector."""
+        direction = tf.cast(tf.reshape(direction, [-1]), self.direction.dtype)
+        if direction.shape != self.direction.shape:
+            expected = f"of shape {tuple(self.direction.shape)}"
+            raise _checks.invalid("`direction`", expected, tuple(direction.shape))
+        self.direction.assign(direction / tf.norm(direction))
+        self.velocity.assign(tf.zeros_like(direction))
+
+    def apply(self, grads, trainable_variables=None):
+        """Takes the base optimizer's step."""
+        if self._objective is None:
+            raise RuntimeError(
+                f"{type(self).__name__} needs the model's loss: call optimizer.attach(model) after"
+                " model.compile."
+            )
+        self.base_optimizer.apply(grads, trainable_variables)
+        self._iterations.assign_add(1)
+
+    def _follow(self, x, y):
+        """One update of v on a minibatch, and a step along it; whether a step was taken."""
+        objective = self._objective
+        layout = objective.layout
+        # Copies, so that they are tensors of the graph that products are traced in.
+        parameters, constants = ([tf.identity(t) for t in ts] for ts in objective.read())
+        x, y = tf.nest.map_structure(tf.identity, (x, y))
+        examples = tf.shape(tf.nest.flatten(x)[0])[0]
+        weights = tf.fill([examples], 1.0 / tf.cast(examples, tf.float32))
+        way = HESSIAN[self.mode](objective)
+        kept = way.keep(parameters, constants, x, y, weights)
+        v, u = (tf.math.l2_normalize(w.value) for w in (self.direction, self.top))
+        hv, hu = (way.product(w, parameters, constants, kept) for w in (v, u))
+        curvature, first = tf.tensordot(v, hv, 1), tf.equal(self.largest.value, 0.0)
+        self._average(self.curvature, curvature, first)
+        self._average(self.largest, tf.maximum(tf.norm(hu), tf.norm(hv)), first)
+        largest = tf.maximum(self.largest.value, 1e-12)
+        velocity = self.momentum * self.velocity.value - self.rate / largest * (hv - curvature * v)
+        moved = v + velocity
+        self.velocity.assign(velocity - v * tf.tensordot(v, velocity, 1))
+        self.direction.assign(moved / tf.norm(moved))
+        self.top.assign(tf.math.l2_normalize(hu + largest * u))
+        if not self.step_sizes:
+            return tf.constant(False)
+        return tf.cond(
+            self.curvature.value < 0,
+            lambda: self._step(layout, parameters, constants, x, y, weights),
+            lambda: tf.constant(False),
+        )
+
+    def _average(self, variable, value, first):
+        kept = self.average * variable.value + (1 - self.average) * value
+        variable.assign(tf.where(first, value, kept))
+
+    def _step(self, layout, parameters, constants, x, y, weights):
+        """The best of several steps along v by the minibatch's loss, 0 among them."""
+        objective = self._objective
+        parameters, constants = ([tf.identity(t) for t in ts] for ts in (parameters, constants))
+        v = tf.identity(self.direction.value)
+        with tf.GradientTape() as tape:
+            tape.watch(parameters)
+            start = objective.total(parameters, constants, x, y, weights)
+        gradient = [
+            tf.zeros_like(p) if g is None else tf.convert_to_tensor(g)
+            for g, p in zip(tape.gradient(start, parameters), parameters, strict=True)
+        ]
+        slope = tf.tensordot(layout.pack(gradient), v, 1)
+        scale = slope / tf.maximum(-self.curvature.value, 1e-12)
+        theta, losses = layout.pack(parameters), [start]
+        for size in self.step_sizes:
+            moved = layout.unpack(theta - size * scale * v)
+            losses.append(objective.total(moved, constants, x, y, weights))
+        losses = tf.stack(losses)
+        losses = tf.where(tf.math.is_finite(losses), losses, losses.dtype.max)
+        best = tf.argmin(losses)
+        size = tf.gather(tf.constant([0.0, *self.step_sizes], scale.dtype), best)
+        for variable, change in zip(
+            objective.variables, layout.unpack(size * scale * v), strict=True
+        ):
+            variable.assign_sub(change)
+        took = best > 0
+        self.taken.assign_add(tf.cast(took, self.taken.dtype))
+        return took
+
+    def get_config(self):
+        """Everything but the model that it is attached to."""
+        return {
+            "base_optimizer": keras.optimizers.serialize(self.base_optimizer),
+            "every": self.every,
+            "rate": self.rate,
+            "momentum": self.momentum,
+            "average": self.average,
+            "step_sizes": self.step_sizes,
+            "mode": self.mode,
+            "seed": self.seed,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """Makes it again from `get_config`."""
+        base = keras.optimizers.deserialize(config["base_optimizer"], custom_objects)
+        return cls(**{**config, "base_optimizer": base})
