@@ -52,7 +52,7 @@ flags.DEFINE_float("tol", 1e-3, "Residual of an eigenpair, as a part of its eige
 flags.DEFINE_enum("solver", "lanczos", ["lanczos", "eigsh"], "Which finds the eigenpairs.")
 flags.DEFINE_bool("gauss_newton", False, "The Gauss-Newton matrix in place of the Hessian.")
 flags.DEFINE_enum(
-    "mode",
+    "product_mode",
     "forward_over_back",
     ["forward_over_back", "forward_accumulator", "back_over_back"],
     "How products are computed.",
@@ -95,7 +95,7 @@ class Config:
     tol: float
     solver: str
     gauss_newton: bool
-    mode: str
+    product_mode: str
     parameters: tuple
     hessian_batch_size: int
     max_memory: int
@@ -129,8 +129,8 @@ def config_from_flags():
         raise runs.UsageError(f"--follow={follow[-1]} is after the last of {steps} --train_steps.")
     if (FLAGS.checkpoints or follow) and (FLAGS.gauss_newton or FLAGS.solver == "eigsh"):
         raise runs.UsageError("--checkpoints and --follow are of the Hessian, by lanczos.")
-    if FLAGS.gauss_newton and FLAGS.mode == "forward_accumulator":
-        raise runs.UsageError("--gauss_newton has no --mode=forward_accumulator.")
+    if FLAGS.gauss_newton and FLAGS.product_mode == "forward_accumulator":
+        raise runs.UsageError("--gauss_newton has no --product_mode=forward_accumulator.")
     if model.auxiliary_head:
         raise runs.UsageError("The Hessian is of a loss of one output: leave out --auxiliary_head.")
     if not FLAGS.largest + FLAGS.smallest:
@@ -171,7 +171,7 @@ def run(config, folder, *, begin=lambda: None, verbose=0):
     part = config.subset if config.subset <= 1 else min(1.0, config.subset / len(y))
     few = hessian.fixed_subset(x, y, part, seed=config.hardware.seed)
     options = {
-        "mode": config.mode,
+        "mode": config.product_mode,
         "parameters": list(config.parameters) or None,
         "batch_size": config.hessian_batch_size,
         "check": config.check,

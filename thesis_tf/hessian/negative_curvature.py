@@ -20,7 +20,7 @@ class NegativeCurvature(keras.optimizers.Optimizer):
     is scaled by a running estimate of the largest eigenvalue, which a power iteration keeps beside
     it. Where the running average of v'Hv is negative, the parameters move by -alpha [g'v] v, with
     the alpha of several that lowers the minibatch's loss most, and not at all if none does. The
-    thesis describes such a method and leaves it untried; `docs/hessian.md` has what came of it.
+    thesis describes such a method and leaves it untried; docs/hessian.md says more.
 
     `attach` is needed because an optimizer is given gradients, and this one needs the loss. What it
     computes goes through the model as at inference.
