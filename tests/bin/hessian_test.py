@@ -121,7 +121,11 @@ def test_bad_checkpoints_begin_nothing(tmp_path, names, message):
 
 def test_gauss_newton_and_the_subset(tmp_path):
     both = config(
-        gauss_newton=True, train_steps=0, density=False, line_search=False, mode="back_over_back"
+        gauss_newton=True,
+        train_steps=0,
+        density=False,
+        line_search=False,
+        product_mode="back_over_back",
     )
     assert hessian.run(both, tmp_path / "a").values[0] > -1e-3
     data = Data("mnist_mini", None, (60, 20, 20), 0)
