@@ -98,11 +98,11 @@ def test_fingerprints():
     [
         (
             {"a": numbers(3), "b": numbers(2)},
-            r"`x` must be arrays of one length\. Received: \[2, 3\]",
+            r"The data must be arrays of one length\. Received: \[2, 3\]",
         ),
-        (numbers(0), "`x` must be at least one example"),
-        ([1.0, 2.0], "`x` must be arrays with a first axis of examples"),
-        ([], "`x` must be arrays with a first axis of examples"),
+        (numbers(0), "The data must be at least one example"),
+        ([1.0, 2.0], "The data must be arrays with a first axis of examples"),
+        ([], "The data must be arrays with a first axis of examples"),
         (tf.data.Dataset.from_tensors(numbers(3)).repeat(), r"a finite data set.*Use take\(\)"),
     ],
 )

@@ -386,9 +386,9 @@ def test_a_tap_that_mixes_examples(tmp_path):
         ({"shard": (0, 2)}, r"`shard` must be \(i, n\)"),
         ({"shard": (3, 2)}, r"`shard` must be \(i, n\)"),
         ({"batch_size": 0}, "`batch_size` must be a positive integer"),
-        ({"x": np.zeros((0, 8, 8, 3))}, "`x` must be at least one example"),
+        ({"x": np.zeros((0, 8, 8, 3))}, "The data must be at least one example"),
         ({"x": {"a": np.zeros((4, 3)), "b": np.zeros((5, 3))}}, r"arrays of one length.*\[4, 5\]"),
-        ({"x": [[1.0, 2.0]]}, "`x` must be arrays with a first axis"),
+        ({"x": [[1.0, 2.0]]}, "The data must be arrays with a first axis"),
         ({"x": tf.data.Dataset.from_tensors(np.zeros((2, 8, 8, 3))).repeat()}, "Use take"),
         (
             {"x": tf.data.Dataset.from_tensors(np.zeros((2, 8, 8, 3))), "shard": (1, 2)},
