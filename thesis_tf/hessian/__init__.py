@@ -3,6 +3,7 @@
 from thesis_tf.hessian.density import SpectralDensity, diagonal, spectral_density, trace
 from thesis_tf.hessian.eigenpairs import Eigenpairs, extreme_eigenpairs
 from thesis_tf.hessian.history import SpectrumHistory, history_of_checkpoints, load_weights
+from thesis_tf.hessian.lanczos import NotFiniteError
 from thesis_tf.hessian.line_search import BestStep, LineSearch, best_step, line_search
 from thesis_tf.hessian.monitor import HessianMonitor
 from thesis_tf.hessian.negative_curvature import NegativeCurvature
@@ -25,6 +26,7 @@ __all__ = [
     "HessianOperator",
     "LineSearch",
     "NegativeCurvature",
+    "NotFiniteError",
     "SelfCheckError",
     "SpectralDensity",
     "SpectrumHistory",

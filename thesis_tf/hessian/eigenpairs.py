@@ -13,6 +13,7 @@ from thesis_tf.hessian.lanczos import Lanczos
 
 SOLVERS = ("lanczos", "eigsh")
 DEFAULT_MEMORY = 4 << 30
+CONFIRM = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +24,8 @@ class Eigenpairs:
         values: (k,), float64.
         vectors: (d, k), of the operator's dtype, unit columns.
         residuals: (k,), |Hv - lambda v|, computed with products.
-        converged: (k,), whether the residual is at most tol times |lambda|.
+        converged: (k,), whether the residual is at most tol times |lambda|; an eigenvalue counts
+            as no less than what is told from zero, sqrt(epsilon) times the largest |lambda|.
         products: products that the search took.
         checks: products that the residuals took.
         smallest: how many of them are from the lower end; the others are from the upper.
@@ -38,9 +40,9 @@ class Eigenpairs:
     smallest: int
 
     def save(self, path):
-        """Writes everything to an .npz file, atomically."""
-        with _files.atomic(path) as partial:
-            np.savez(partial, **dataclasses.asdict(self))
+        """Writes everything to a file in NumPy's .npz format, atomically."""
+        with _files.atomic(path) as partial, partial.open("wb") as file:
+            np.savez(file, **dataclasses.asdict(self))
 
     @classmethod
     def load(cls, path):
@@ -69,6 +71,7 @@ def extreme_eigenpairs(
     capacity=None,
     memory=DEFAULT_MEMORY,
     max_products=1000,
+    confirm=None,
     folder=None,
     save_every=10,
     seed=0,
@@ -77,9 +80,8 @@ def extreme_eigenpairs(
     """Finds the largest and the smallest eigenvalues (thesis, section 11.3: 20 and 3).
 
     "lanczos" finds both ends in one Krylov space, in which every product serves both: on a LeNet
-    it takes half the products of two calls of `scipy.sparse.linalg.eigsh`. Of an eigenvalue inside
-    the spectrum that several vectors share it may find fewer than there are, as any method with one
-    start vector.
+    it takes half the products of two calls of `scipy.sparse.linalg.eigsh`. One start vector finds
+    one vector only of those that share an eigenvalue, with either solver: `confirm` looks for more.
 
     Args:
         operator: a `HessianOperator` or `GaussNewtonOperator`, d x d.
@@ -94,7 +96,12 @@ def extreme_eigenpairs(
             what `memory` holds, but no fewer than the eigenvalues need.
         memory: bytes for those vectors in memory. If they need more they are in a file, in `folder`
             if one is given.
-        max_products: the search ends after as many, converged or not.
+        max_products: the search ends after as many, converged or not; "eigsh" looks at it when it
+            restarts, and takes more than twice as many as there are eigenvalues to find.
+        confirm: products from a new random vector, orthogonal to what was found, when all has
+            converged; another eigenvalue that shows is followed up, and so on until none does. None
+            takes 20 where an end of the spectrum is at zero, as that of a Gauss-Newton matrix,
+            which many vectors share as a rule, and 0 elsewhere. Not for "eigsh".
         folder: where the search is saved, and resumed after a kill by the same call; it holds as
             many bytes as the vectors.
         save_every: products between saves.
@@ -107,9 +114,13 @@ def extreme_eigenpairs(
     Raises:
         ValueError: more eigenvalues than the matrix has are wanted, `start` is of another length,
             or `folder` holds the search of another operator.
+        NotFiniteError: products are not finite.
     """
     size = operator.shape[0]
     _checks.one_of("`solver`", solver, SOLVERS)
+    for name, value in (("`largest`", largest), ("`smallest`", smallest)):
+        if not isinstance(value, (int, np.integer)):
+            raise _checks.invalid(name, "an integer", repr(value), kind=TypeError)
     if min(largest, smallest) < 0 or not 1 <= largest + smallest < size:
         raise _checks.invalid(
             "`largest` + `smallest`",
@@ -125,32 +136,36 @@ def extreme_eigenpairs(
             values, vectors, products = _eigsh(
                 operator, largest, smallest, tol, first, max_products, bar
             )
+            norm = np.abs(values).max(initial=0.0)
         else:
             if capacity is None:
                 fits = int(memory // (size * operator.dtype.itemsize))
                 capacity = max(min(160, fits), 2 * (largest + smallest) + 10)
+            elif capacity < min(size, largest + smallest + 2):
+                raise _checks.invalid("`capacity`", f"at least {largest + smallest + 2}", capacity)
             search = Lanczos(operator, largest, smallest, capacity, memory, folder)
             try:
-                values, vectors = _search(search, first, tol, max_products, folder, save_every, bar)
+                values, vectors = _search(
+                    search, first, tol, max_products, confirm, folder, save_every, bar
+                )
             finally:
                 search.basis.close()
-            products = search.products
+            products, norm = search.products, search.norm
     residuals = _residuals(operator, values, vectors)
     return Eigenpairs(
         values=values,
         vectors=vectors,
         residuals=residuals,
-        converged=residuals <= tol * _scale(values, operator.dtype),
+        converged=residuals <= tol * np.maximum(np.abs(values), _zero(norm, operator.dtype)),
         products=products,
         checks=len(values),
         smallest=min(smallest, len(values)),
     )
 
 
-def _scale(values, dtype):
-    """|lambda|, but no less than what rounding lets one tell from zero times 1 / tol."""
-    floor = np.finfo(dtype).eps ** 0.5 * np.abs(values).max(initial=0.0)
-    return np.maximum(np.abs(values), floor)
+def _zero(norm, dtype):
+    """What rounding lets one tell from zero, of eigenvalues up to `norm`."""
+    return np.finfo(dtype).eps ** 0.5 * norm
 
 
 def _start(operator, start, seed):
@@ -166,28 +181,33 @@ def _start(operator, start, seed):
     return start
 
 
-def _search(search, first, tol, max_products, folder, save_every, bar):
+def _search(search, first, tol, max_products, confirm, folder, save_every, bar):
     """Steps until the wanted pairs have converged; returns values (k,) and vectors (d, k)."""
     saved = checkpoints.Checkpoints(folder, search) if folder is not None else None
     if saved is None or not saved.restore():
         search.start(tf.constant(first))
     try:
-        closed = None
         if not search.products:
             search.step()
         while True:
             ritz = search.ritz()
-            good = ritz.residuals <= tol * _scale(ritz.values, first.dtype)
+            zero = _zero(search.norm, first.dtype)
+            good = ritz.residuals <= tol * np.maximum(np.abs(ritz.values), zero)
             bar.update(search.products - bar.n)
             bar.set_postfix_str(f"{good.sum()} of {search.wanted} converged")
-            done = len(good) == search.wanted and good.all()
-            if search.coupling == 0.0:
-                # In an invariant space all converges, also where more vectors share an eigenvalue
-                # than it has: the fresh vector that comes next must not change what was found.
-                done = done and closed is not None and np.allclose(ritz.values, closed, rtol=tol)
-                closed = ritz.values
-            if done or search.exhausted or search.products >= max_products:
+            if search.exhausted or search.products >= max_products:
                 break
+            if len(good) == search.wanted and good.all():
+                due = _to_confirm(search, ritz.values, confirm, zero)
+                if not due:
+                    break
+                same = len(search.found) == len(good) and np.allclose(
+                    ritz.values, search.found, rtol=tol, atol=zero
+                )
+                if same and search.products - search.begun >= due:
+                    break
+                if not same:
+                    search.begin_anew(ritz)
             search.step()
             if saved is not None and search.products % save_every == 0:
                 saved.save()
@@ -196,6 +216,19 @@ def _search(search, first, tol, max_products, folder, save_every, bar):
         if saved is not None and search.intact:
             saved.save()
     return ritz.values, search.basis.combine(ritz.coefficients).T
+
+
+def _to_confirm(search, values, confirm, zero):
+    """Products from a new vector that must show nothing new."""
+    if search.coupling <= zero:
+        # The space has ended by itself, with one vector of those that share an eigenvalue.
+        return max(confirm or 0, CONFIRM)
+    if confirm is None:
+        ends = values[:1] if search.smallest else values[-1:]
+        if search.smallest and search.largest:
+            ends = values[[0, -1]]
+        return CONFIRM if np.abs(ends).min() <= zero else 0
+    return confirm
 
 
 def _eigsh(operator, largest, smallest, tol, first, max_products, bar):
@@ -221,6 +254,8 @@ def _eigsh(operator, largest, smallest, tol, first, max_products, bar):
             )
         except scipy.sparse.linalg.ArpackNoConvergence as error:
             found = error.eigenvalues, error.eigenvectors
+        except scipy.sparse.linalg.ArpackError as error:
+            raise ValueError(f"{error} Try solver='lanczos'.") from error
         order = np.argsort(found[0])
         values.append(found[0][order])
         vectors.append(found[1][:, order])

@@ -7,6 +7,8 @@ from thesis_tf import _checks
 from thesis_tf._objective import Objective
 from thesis_tf.hessian.products import HESSIAN
 
+LARGEST_EVERY = 10  # updates of v to one of the largest eigenvalue, which changes less
+
 
 class NegativeCurvature(keras.optimizers.Optimizer):
     """Wraps an optimizer; now and then it steps along the direction of most negative curvature.
@@ -27,8 +29,9 @@ class NegativeCurvature(keras.optimizers.Optimizer):
 
     Args:
         base_optimizer: a `keras.optimizers.Optimizer` or its name, which takes every step.
-        every: steps between two updates of v; one costs about five gradients.
-        rate: of the descent, as a part of 1 / largest eigenvalue; up to 2 is stable.
+        every: steps between two updates of v; one costs about two gradients.
+        rate: of the descent, as a part of 1 / largest eigenvalue; up to 2 is stable, and less
+            averages more minibatches.
         momentum: of the descent.
         average: how much of the running averages of eigenvalues is kept at an update.
         step_sizes: candidates for alpha, in units of 1 / |v'Hv|; () only follows the curvature.
@@ -50,8 +53,8 @@ class NegativeCurvature(keras.optimizers.Optimizer):
     def __init__(
         self,
         base_optimizer="rmsprop",
-        every=10,
-        rate=1.0,
+        every=1,
+        rate=0.1,
         momentum=0.9,
         average=0.9,
         step_sizes=(1.0, 10.0, 100.0, 1000.0),
@@ -165,17 +168,28 @@ class NegativeCurvature(keras.optimizers.Optimizer):
         weights = tf.fill([examples], 1.0 / tf.cast(examples, tf.float32))
         way = HESSIAN[self.mode](objective)
         kept = way.keep(parameters, constants, x, y, weights)
-        v, u = (tf.math.l2_normalize(w.value) for w in (self.direction, self.top))
-        hv, hu = (way.product(w, parameters, constants, kept) for w in (v, u))
-        curvature, first = tf.tensordot(v, hv, 1), tf.equal(self.largest.value, 0.0)
-        self._average(self.curvature, curvature, first)
-        self._average(self.largest, tf.maximum(tf.norm(hu), tf.norm(hv)), first)
-        largest = tf.maximum(self.largest.value, 1e-12)
-        velocity = self.momentum * self.velocity.value - self.rate / largest * (hv - curvature * v)
+
+        def times(w):
+            return way.product(w, parameters, constants, kept)
+
+        update = (self.iterations.value - 1) // self.every
+        # A power iteration from a random vector starts far below the largest eigenvalue.
+        early = update < LARGEST_EVERY
+        tf.cond(
+            early | tf.equal(update % LARGEST_EVERY, 0),
+            lambda: self._power_iteration(times, early),
+            lambda: tf.constant(False),
+        )
+        v = tf.math.l2_normalize(self.direction.value)
+        hv = times(v)
+        curvature = tf.tensordot(v, hv, 1)
+        self._average(self.curvature, curvature, tf.equal(update, 0))
+        largest = tf.maximum(self.largest.value, tf.norm(hv))
+        descent = (hv - curvature * v) * self.rate / tf.maximum(largest, 1e-12)
+        velocity = self.momentum * self.velocity.value - descent
         moved = v + velocity
         self.velocity.assign(velocity - v * tf.tensordot(v, velocity, 1))
         self.direction.assign(moved / tf.norm(moved))
-        self.top.assign(tf.math.l2_normalize(hu + largest * u))
         if not self.step_sizes:
             return tf.constant(False)
         return tf.cond(
@@ -183,6 +197,15 @@ class NegativeCurvature(keras.optimizers.Optimizer):
             lambda: self._step(layout, parameters, constants, x, y, weights),
             lambda: tf.constant(False),
         )
+
+    def _power_iteration(self, times, early):
+        """One update of the largest eigenvalue and its direction; True."""
+        u = tf.math.l2_normalize(self.top.value)
+        hu = times(u)
+        self._average(self.largest, tf.norm(hu), early)
+        # Shifted, so that it is the upper end whatever the lower one is.
+        self.top.assign(tf.math.l2_normalize(hu + self.largest.value * u))
+        return tf.constant(True)
 
     def _average(self, variable, value, first):
         kept = self.average * variable.value + (1 - self.average) * value

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from thesis_tf.hessian import Eigenpairs, HessianOperator, extreme_eigenpairs
+from thesis_tf.hessian import Eigenpairs, HessianOperator, NotFiniteError, extreme_eigenpairs
 
 SPECTRUM = np.concatenate([[-2.0, -1.5, -1.2], np.linspace(-0.1, 0.1, 190), [1, 2, 3, 4, 5, 9, 20]])
 
@@ -74,10 +74,54 @@ def test_zeros_converge(matrix):
     np.testing.assert_allclose(pairs.values, [0, 0, 2, 3], atol=1e-6)
 
 
+@pytest.mark.parametrize("capacity", [None, 14])
+def test_confirming_finds_all_vectors_of_a_repeated_eigenvalue(matrix, capacity):
+    spectrum = [*[-2.0] * 2, *np.linspace(-0.1, 0.1, 190), *[5.0] * 2, *[9.0] * 3]
+    options = {"confirm": 20, "capacity": capacity}
+    pairs = extreme_eigenpairs(matrix(spectrum)[0], 5, 2, 1e-8, **options)
+    np.testing.assert_allclose(pairs.values, [-2, -2, 5, 5, 9, 9, 9], atol=1e-10)
+    assert pairs.converged.all()
+    np.testing.assert_allclose(pairs.vectors.T @ pairs.vectors, np.eye(7), atol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("largest", "smallest"), [(0, 3), (5, 3), (0, 20), (20, 0)])
+@pytest.mark.parametrize("rank", [0, 1, 5, 40])
+def test_low_rank(matrix, dtype, largest, smallest, rank):
+    spectrum = np.sort([0.0] * (100 - rank) + [*np.linspace(1, 3, rank)])
+    pairs = extreme_eigenpairs(matrix(spectrum, dtype)[0], largest, smallest)
+    chosen = [*range(smallest), *range(100 - largest, 100)]
+    tolerance = 1e-4 if dtype == "float32" else 1e-6  # of residuals 1e-3, squared, in a gap of 1
+    np.testing.assert_allclose(pairs.values, spectrum[chosen], atol=tolerance)
+    # Vectors found first, with residuals of their own, add to those of the ones found later.
+    bound = 2e-3 * np.maximum(abs(pairs.values), np.finfo(dtype).eps ** 0.5 * 3)
+    assert (pairs.residuals <= bound).all()
+
+
+@pytest.mark.parametrize(("largest", "smallest"), [(19, 0), (0, 19), (10, 9), (10, 5)])
+def test_nearly_all(matrix, largest, smallest):
+    for spectrum in (np.linspace(-1, 1, 20), np.ones(20)):
+        pairs = extreme_eigenpairs(matrix(spectrum)[0], largest, smallest, 1e-8)
+        chosen = [*range(smallest), *range(20 - largest, 20)]
+        np.testing.assert_allclose(pairs.values, spectrum[chosen], atol=1e-12)
+
+
+def test_an_operator_that_is_not_finite(matrix):
+    operator, _ = matrix(SPECTRUM)
+    operator.matrix[3, 3] = np.nan
+    with pytest.raises(NotFiniteError, match=r"not finite.*diverged"):
+        extreme_eigenpairs(operator, 2, 2)
+
+
+def test_arpack_says_what_to_do(matrix):
+    with pytest.raises(ValueError, match="Try solver='lanczos'"):
+        extreme_eigenpairs(matrix(np.zeros(50))[0], 2, 1, solver="eigsh")
+
+
 def test_saving(matrix, tmp_path):
     pairs = extreme_eigenpairs(matrix(SPECTRUM)[0], 2, 1)
-    pairs.save(tmp_path / "pairs.npz")
-    again = Eigenpairs.load(tmp_path / "pairs.npz")
+    pairs.save(tmp_path / "pairs")
+    again = Eigenpairs.load(tmp_path / "pairs")
     np.testing.assert_array_equal(again.vectors, pairs.vectors)
     assert (again.products, again.smallest) == (pairs.products, 1)
     assert again.converged.dtype == bool
@@ -94,11 +138,17 @@ def test_saving(matrix, tmp_path):
         ({"solver": "lobpcg"}, "`solver` must be one of lanczos, eigsh"),
         ({"start": np.ones(3)}, r"`start` must be of shape \(200,\) or \(200, n\)"),
         ({"start": np.zeros(200)}, "`start` must be finite and not zero"),
+        ({"capacity": 2}, "`capacity` must be at least 25"),
     ],
 )
 def test_bad_arguments(matrix, arguments, message):
     with pytest.raises(ValueError, match=message):
         extreme_eigenpairs(matrix(SPECTRUM)[0], **arguments)
+
+
+def test_counts_are_integers(matrix):
+    with pytest.raises(TypeError, match=r"`largest` must be an integer\. Received: 2\.5"):
+        extreme_eigenpairs(matrix(SPECTRUM)[0], 2.5)
 
 
 def test_a_bar_counts_products(matrix, monkeypatch):

@@ -1,0 +1,108 @@
+"""Products and seconds to the 10 largest and 3 smallest eigenvalues of a loss' Hessian.
+
+The network is the LeNet of chapter 11 before training and after `--steps` steps of RMSProp in
+batches of 32; the Hessian that of the mean loss over `--examples` training digits. One Lanczos
+search for both ends is compared with two calls of SciPy's `eigsh`, one an end, at the same
+tolerance, as parts of the eigenvalues. Shown are products, seconds, the part of them spent
+outside products, the largest residual |Hv - lambda v| / |lambda|, and how far the eigenvalues are
+from those of `eigsh`. `warm` starts from the eigenvectors before training.
+
+    python -m benchmarks.hessian_eigenpairs --dataset mnist --data_dir FOLDER
+    python -m benchmarks.hessian_eigenpairs --examples 500 --solvers lanczos
+"""
+
+import argparse
+import time
+
+import keras
+import numpy as np
+
+import models
+from thesis_tf import datasets, hessian
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--dataset", default="mnist_mini", help="mnist_mini, mnist, ...")
+    parser.add_argument("--data_dir", help="a folder with mnist.npz")
+    parser.add_argument("--examples", type=int, default=3000, help="training examples")
+    parser.add_argument("--steps", type=int, default=50, help="of training")
+    parser.add_argument("--largest", type=int, default=10)
+    parser.add_argument("--smallest", type=int, default=3)
+    parser.add_argument("--tol", type=float, default=1e-3)
+    parser.add_argument("--memory", type=float, default=2, help="GiB of values kept")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--solvers", nargs="*", default=["lanczos", "warm", "eigsh"])
+    return parser.parse_args()
+
+
+class Timed:
+    """An operator that knows the seconds spent in its products."""
+
+    def __init__(self, operator):
+        self._operator, self.seconds = operator, 0.0
+
+    def __getattr__(self, name):
+        return getattr(self._operator, name)
+
+    def __matmul__(self, vector):
+        return self._timed(lambda: self._operator @ vector)
+
+    def multiply(self, vectors):
+        return self._timed(lambda: self._operator.multiply(vectors))
+
+    def _timed(self, run):
+        start = time.perf_counter()
+        result = run()  # On a CPU it returns when all is computed.
+        self.seconds += time.perf_counter() - start
+        return result
+
+
+def main():
+    arguments = parse_arguments()
+    keras.utils.set_random_seed(arguments.seed)
+    train = datasets.load(arguments.dataset, arguments.data_dir).train
+    model = models.build("lenet", train.x.shape[1:], 10)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("rmsprop", loss)
+    few = hessian.fixed_subset(train.x, train.y, min(1.0, arguments.examples / len(train.y)))
+    H = hessian.HessianOperator(model, loss, few, memory=int(arguments.memory * 2**30))
+    print(f"{model.count_params():,} parameters, {len(few[1]):,} examples")
+    print(f"{'':20}{'products':>9}{'seconds':>9}{'outside':>9}{'residual':>10}{'apart':>10}")
+    before = None
+    for steps in (0, arguments.steps):
+        if steps:
+            model.fit(train.x[: 32 * steps], train.y[: 32 * steps], 32, shuffle=False, verbose=0)
+            H.refresh()
+        found = {}
+        for name in arguments.solvers:
+            if name == "warm" and before is None:
+                continue
+            H.multiply([keras.ops.ones(H.shape[0])])  # keeps its values, warms up
+            timed, start = Timed(H), time.perf_counter()
+            pairs = hessian.extreme_eigenpairs(
+                timed,
+                arguments.largest,
+                arguments.smallest,
+                arguments.tol,
+                "eigsh" if name == "eigsh" else "lanczos",
+                start=before if name == "warm" else None,
+                seed=arguments.seed,
+            )
+            seconds = time.perf_counter() - start
+            found[name] = pairs
+            reference = found.get("lanczos", pairs).values
+            apart = np.max(np.abs(pairs.values / reference - 1))
+            residual = np.max(pairs.residuals / np.abs(pairs.values))
+            print(
+                f"{name + f', step {steps}':20}{pairs.products:9d}{seconds:9.1f}"
+                f"{1 - timed.seconds / seconds:9.1%}{residual:10.1e}{apart:10.1e}",
+                flush=True,
+            )
+        before = next(iter(found.values())).vectors
+
+
+if __name__ == "__main__":
+    main()
