@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import tensorflow as tf
 
-from thesis_tf import _files, _fingerprint
+from thesis_tf import _files
 
 STATE = "state.npz"
 
@@ -29,7 +29,7 @@ class Checkpoints:
     def __init__(self, folder, search):
         self._folder, self._search = pathlib.Path(folder), search
         self._written = 0, 0  # restarts, vectors
-        self._identity = _identity(search.operator)
+        self._identity = search.operator.identity()
 
     def save(self):
         """Writes what is new since the last save."""
@@ -80,16 +80,3 @@ class Checkpoints:
 
     def _vectors(self, restarts):
         return self._folder / f"vectors_{restarts:03d}"
-
-
-def _identity(operator):
-    return _fingerprint.of_json(
-        {
-            "kind": type(operator).__name__,
-            "parameters": _fingerprint.of_arrays([operator.parameters.numpy()]),
-            "names": operator.objective.layout.names,
-            "model": _fingerprint.of_model(operator.objective.model),
-            "data": operator.data.stream.fingerprint(),
-            "loss": operator.objective.loss_name,
-        }
-    )

@@ -1,11 +1,15 @@
 """Extreme eigenvalues over training (thesis, figures 11.5 and 11.6)."""
 
+import inspect
 import pathlib
+import warnings
 
+import numpy as np
 import tensorflow as tf
 
 from thesis_tf import _checks, _files
 from thesis_tf.hessian.eigenpairs import Eigenpairs, extreme_eigenpairs
+from thesis_tf.hessian.lanczos import NotFiniteError
 from thesis_tf.hessian.subset import angles
 
 HISTORY = "history.json"
@@ -26,26 +30,50 @@ class SpectrumHistory:
 
     Attributes:
         entries: a list of dicts, one a checkpoint: "step", "loss", "largest" and "smallest" (lists,
-            the outermost first), "converged", "products", and "angles": for each end the degrees
-            between eigenvectors of a rank and those of the entry before; None for the first.
+            the outermost first), "converged", "products", "weights" (a hash), and "angles": for
+            each end the degrees between eigenvectors of a rank and those of the entry before; None
+            for the first.
+
+    Raises:
+        ValueError: `folder` holds the history of another model, loss or data set, or with other
+            settings.
     """
 
     def __init__(
         self, operator, folder=None, largest=20, smallest=3, tol=1e-3, *, log_dir=None, **options
     ):
+        unknown = set(options) - set(inspect.signature(extreme_eigenpairs).parameters)
+        if unknown:
+            names = ", ".join(sorted(unknown))
+            raise TypeError(f"{names}: no option of SpectrumHistory or extreme_eigenpairs.")
         self._operator, self._options = operator, options
         self._ends, self._tol = (largest, smallest), tol
         self._folder = None if folder is None else pathlib.Path(folder)
         self._writer = None if log_dir is None else tf.summary.create_file_writer(str(log_dir))
-        self.entries, self._latest = [], None
+        self._identity = {
+            "operator": operator.identity(weights=False),
+            "largest": largest,
+            "smallest": smallest,
+            "tol": tol,
+        }
+        self.entries, self._latest, self._known = [], None, False
         if self._folder is not None and (self._folder / HISTORY).exists():
-            self.entries = _files.read_json(self._folder / HISTORY)
-            for entry in self.entries:
-                found = len(entry["largest"]), len(entry["smallest"])
-                if found != (largest, smallest):
-                    raise _checks.invalid(
-                        "`largest` and `smallest`", f"{found}, as in {folder}", self._ends
-                    )
+            self._restore()
+
+    def _restore(self):
+        found = _files.read_json(self._folder / HISTORY)
+        for name, value in self._identity.items():
+            if found["identity"][name] == value:
+                continue
+            if name == "operator":
+                raise ValueError(
+                    f"{self._folder} holds a history of another model, loss or data set, or of"
+                    " other parameters. Choose another folder, or delete it."
+                )
+            there = f"{found['identity'][name]}, as in {self._folder}"
+            raise _checks.invalid(f"`{name}`", there, value, "Or choose another folder.")
+        self.entries = found["entries"]
+        if self.entries:
             self._latest = Eigenpairs.load(self._pairs(self.entries[-1]["step"]))
 
     @property
@@ -54,10 +82,24 @@ class SpectrumHistory:
         return [entry["step"] for entry in self.entries]
 
     def add(self, step):
-        """Adds an entry for the weights that the model has now, and returns it."""
-        if step in self.steps:
-            return self.entries[self.steps.index(step)]
+        """Adds an entry for the weights that the model has now, and returns it.
+
+        Raises:
+            NotFiniteError: the loss or its products are not finite.
+            ValueError: the folder's entry of this step is of other weights.
+        """
         self._operator.refresh()
+        weights = self._operator.identity()
+        if step in self.steps:
+            entry = self.entries[self.steps.index(step)]
+            if entry["weights"] == weights:
+                self._known = True
+                return entry
+            self._forget(step)
+        self._known = True
+        loss = self._operator.loss()
+        if not np.isfinite(loss):
+            raise NotFiniteError(f"The loss is {loss} at step {step}: training has diverged.")
         search = None if self._folder is None else self._folder / f"search_{step:07d}"
         pairs = extreme_eigenpairs(
             self._operator,
@@ -70,11 +112,12 @@ class SpectrumHistory:
         upper, lower = slice(-1, pairs.smallest - len(pairs.values) - 1, -1), slice(pairs.smallest)
         entry = {
             "step": step,
-            "loss": self._operator.loss(),
+            "loss": loss,
             "largest": pairs.values[upper].tolist(),
             "smallest": pairs.values[lower].tolist(),
             "converged": bool(pairs.converged.all()),
             "products": pairs.products,
+            "weights": weights,
             "angles": None,
         }
         if self._latest is not None:
@@ -89,16 +132,37 @@ class SpectrumHistory:
         if search is not None:
             # The vectors first: after a kill in between, the entry is computed again.
             pairs.save(self._pairs(step))
-            _files.write_json(self._folder / HISTORY, self.entries)
+            self._save()
             for older in self.entries[:-1]:
                 _files.remove(self._pairs(older["step"]))
             _files.remove(search)
         return entry
 
+    def _forget(self, step):
+        """Drops the entries from a step on, if this training is the one that they are of."""
+        if not self._known:
+            raise ValueError(
+                f"{self._folder or 'This history'} holds step {step} of another training: its"
+                " weights were others. Choose another folder, or delete it."
+            )
+        warnings.warn(
+            f"Training took another course than before at step {step}, as it may on a GPU: the"
+            " eigenvalues from there on are computed anew.",
+            stacklevel=3,
+        )
+        if self._folder is not None:
+            _files.remove(self._pairs(self.entries[-1]["step"]))
+        self.entries = [entry for entry in self.entries if entry["step"] < step]
+        self._latest = None
+
+    def _save(self):
+        history = {"identity": self._identity, "entries": self.entries}
+        _files.write_json(self._folder / HISTORY, history)
+
     def table(self):
-        """A table for people."""
+        """A table for people: the outermost eigenvalues, and by how much their vectors turned."""
         lines = [
-            f"{'step':>8} {'loss':>9} {'largest':>10} {'smallest':>10} {'angle':>7} {'angle':>7}"
+            f"{'step':>8} {'loss':>9} {'largest':>10} {'turned':>7} {'smallest':>10} {'turned':>7}"
         ]
         for entry in self.entries:
             turned = [
@@ -107,8 +171,8 @@ class SpectrumHistory:
             ]
             ends = [f"{e[0]:10.4g}" if e else "" for e in (entry["largest"], entry["smallest"])]
             lines.append(
-                f"{entry['step']:8} {entry['loss']:9.4f} {ends[0]:>10} {ends[1]:>10}"
-                f" {turned[0]:>7} {turned[1]:>7}"
+                f"{entry['step']:8} {entry['loss']:9.4f} {ends[0]:>10} {turned[0]:>7}"
+                f" {ends[1]:>10} {turned[1]:>7}"
             )
         return "\n".join(lines)
 
@@ -142,6 +206,11 @@ def history_of_checkpoints(operator, checkpoints, folder=None, **options):
     Raises:
         ValueError: a checkpoint does not fit the model; before anything is computed.
     """
+    if not hasattr(checkpoints, "values"):
+        received = type(checkpoints).__name__
+        raise _checks.invalid(
+            "`checkpoints`", "a dict {step: weights file}", received, kind=TypeError
+        )
     if not checkpoints:
         raise _checks.invalid("`checkpoints`", "at least one", "none")
     model = operator.objective.model
@@ -159,10 +228,22 @@ def history_of_checkpoints(operator, checkpoints, folder=None, **options):
 
 
 def load_weights(model, path):
-    """Reads a weights file into a model; raises ValueError if it does not fit."""
+    """Reads a weights file into a model; raises ValueError if it does not fit.
+
+    The state of the model's optimizer, which such a file may hold, stays as it is.
+    """
+    state = getattr(getattr(model, "optimizer", None), "variables", [])
+    before = [variable.numpy() for variable in state]
     try:
-        model.load_weights(path)
+        with warnings.catch_warnings():
+            # A file that `save_weights` wrote before training has no state of the optimizer.
+            warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
+            model.load_weights(path)
     except (ValueError, OSError, KeyError) as error:
+        said = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
         raise _checks.invalid(
-            "A checkpoint", f"a weights file of {model.name}", path, str(error).splitlines()[0]
+            "A checkpoint", f"a weights file of {model.name}", path, said[:300]
         ) from error
+    finally:
+        for variable, value in zip(state, before, strict=False):
+            variable.assign(value)

@@ -1,12 +1,14 @@
 """Extreme eigenvalues while a model trains."""
 
 import pathlib
+import warnings
 
 import keras
 import numpy as np
 
 from thesis_tf import _checks, _files
 from thesis_tf.hessian.history import SpectrumHistory, load_weights
+from thesis_tf.hessian.lanczos import NotFiniteError
 from thesis_tf.hessian.operators import HessianOperator
 
 
@@ -17,11 +19,14 @@ class HessianMonitor(keras.callbacks.Callback):
         model.fit(x, y, callbacks=[monitor])
         print(monitor.history.table())
 
-    Training is left as it is: products read the weights and change nothing.
+    Training is left as it is: products read the weights and change nothing. When the loss is no
+    longer finite, a warning says so and training goes on without eigenvalues.
 
     Args:
         data: (x, y) or a `tf.data.Dataset`, of `HessianOperator`: a fixed set, not the batches.
-        steps: the steps at which to look, or a number: every so many steps, 0 among them.
+        steps: the steps at which to look, or a number: every so many steps, 0 among them. They are
+            counted by the optimizer, on from those of an earlier `fit`. With
+            `steps_per_execution` only its multiples come by.
         folder: where weights, eigenvalues and the search under way are saved.
         loss: of `HessianOperator`; None takes the one that the model was compiled with.
         live: whether to compute eigenvalues at each of the steps; otherwise only the weights are
@@ -42,7 +47,7 @@ class HessianMonitor(keras.callbacks.Callback):
         self._data, self._loss, self._live = data, loss, live
         self._folder = pathlib.Path(folder)
         self._operator, self._options = operator or {}, options
-        self.history = None
+        self.history, self._looked = None, set()
 
     def on_train_begin(self, logs=None):
         """Makes and checks the operator, and looks at the weights before the first step."""
@@ -51,6 +56,7 @@ class HessianMonitor(keras.callbacks.Callback):
             raise _checks.invalid("`loss`", "given, or that of a compiled model", "none")
         operator = HessianOperator(self.model, loss, self._data, **self._operator)
         self.history = SpectrumHistory(operator, self._folder, **self._options)
+        self._first, self._looked = self._step(), set()
         self._look()
 
     def on_train_batch_end(self, batch, logs=None):
@@ -58,25 +64,49 @@ class HessianMonitor(keras.callbacks.Callback):
         self._look()
 
     def on_train_end(self, logs=None):
-        """Computes what was only kept."""
-        if self._live:
-            return
+        """Computes what was only kept, and says which of the steps were left out."""
+        if not self._live:
+            self._compute()
+        last = self._step()
+        missed = [s for s in sorted(self._steps - self._looked) if self._first <= s <= last]
+        if missed:
+            warnings.warn(
+                f"No eigenvalues at steps {missed}: training did not stop there, as with"
+                " steps_per_execution above 1 or more than one fit.",
+                stacklevel=2,
+            )
+
+    def _compute(self):
         before = self.model.get_weights()
+        # Of an earlier part of this training, as before a kill, but not of another training.
+        kept = {
+            int(path.name.split(".")[0].removeprefix("step_")): path
+            for path in self._folder.glob("step_*.weights.h5")
+        }
+        kept = {s: path for s, path in kept.items() if s < self._first or s in self._looked}
         try:
-            for path in sorted(self._folder.glob("step_*.weights.h5")):
-                load_weights(self.model, path)
-                self.history.add(int(path.name.split(".")[0].removeprefix("step_")))
+            for step in sorted(kept):
+                load_weights(self.model, kept[step])
+                self._add(step)
         finally:
             self.model.set_weights(before)
 
+    def _step(self):
+        return int(self.model.optimizer.iterations.numpy())
+
     def _look(self):
-        step = int(self.model.optimizer.iterations.numpy())
+        step = self._step()
         if step % self._every if self._every else step not in self._steps:
             return
+        self._looked.add(step)
         if self._live:
-            self.history.add(step)
+            self._add(step)
             return
-        path = self._folder / f"step_{step:07d}.weights.h5"
-        if not path.exists():
-            with _files.atomic(path) as partial:
-                self.model.save_weights(partial)
+        with _files.atomic(self._folder / f"step_{step:07d}.weights.h5") as partial:
+            self.model.save_weights(partial)
+
+    def _add(self, step):
+        try:
+            self.history.add(step)
+        except NotFiniteError as error:
+            warnings.warn(f"No eigenvalues at step {step}. {error}", stacklevel=2)

@@ -7,7 +7,7 @@ import scipy.sparse.linalg
 import tensorflow as tf
 import tqdm
 
-from thesis_tf import _checks
+from thesis_tf import _checks, _fingerprint
 from thesis_tf._objective import Objective
 from thesis_tf.hessian import self_check
 from thesis_tf.hessian.forward_mode import UnsupportedError
@@ -174,7 +174,39 @@ class _Operator:
     def _vector(self, parameters):
         if parameters is None:
             return self.parameters
-        return tf.convert_to_tensor(parameters, self.objective.layout.dtype)
+        vector = tf.convert_to_tensor(parameters, self.objective.layout.dtype)
+        if vector.shape != (self.shape[0],):
+            expected = f"of shape ({self.shape[0]},)"
+            raise _checks.invalid("`parameters`", expected, tuple(vector.shape))
+        return vector
+
+    def identity(self, weights=True):
+        """A hash of the model, its weights, the parameters, the loss and the data.
+
+        Args:
+            weights: whether those count; without, it is the same all through a training.
+        """
+        values = [*self._parameters, *self._constants] if weights else []
+        chosen = {id(variable) for variable in self.objective.variables}
+        trainable = self.objective.model.trainable_variables
+        return _fingerprint.of_json(
+            {
+                "kind": type(self).__name__,
+                "weights": _fingerprint.of_arrays([np.atleast_1d(v.numpy()) for v in values]),
+                # Not by their names, which another model of the same layers doesn't share.
+                "parameters": [i for i, v in enumerate(trainable) if id(v) in chosen],
+                "model": _fingerprint.of_model(self.objective.model, weights=False),
+                "data": self.data.stream.fingerprint(),
+                "loss": self.objective.loss_name,
+            }
+        )
+
+    def __repr__(self):
+        """The kind, the size, the model and how it is computed."""
+        return (
+            f"<{type(self).__name__} {self.shape[0]} x {self.shape[0]} {self.dtype} of"
+            f" {self.objective.model.name}, {self.mode}, {self.products} products>"
+        )
 
     def specs(self):
         """The `tf.TensorSpec`s (vector, parameters, constants, batch) of what is traced."""

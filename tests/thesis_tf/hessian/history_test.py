@@ -77,8 +77,42 @@ def test_goes_on_after_a_kill(problem, tmp_path, monkeypatch):
     assert history_of_checkpoints(operator, files, tmp_path / "b", **options).steps == [0, 1, 2]
     assert operator.products == before
     assert products > 0
-    with pytest.raises(ValueError, match=r"must be \(2, 1\), as in"):
+    with pytest.raises(ValueError, match=r"`largest` must be 2, as in"):
         SpectrumHistory(operator, tmp_path / "b", 3, 1)
+
+
+def test_a_folder_of_another_history(problem, tmp_path):
+    model, loss, (x, y) = problem()
+    options = {"largest": 1, "smallest": 1}
+    operator = hessian.HessianOperator(model, loss, (x, y))
+    SpectrumHistory(operator, tmp_path, **options).add(0)
+    others = {
+        "data": hessian.HessianOperator(model, loss, (x[:-1], y[:-1])),
+        "parameters": hessian.HessianOperator(model, loss, (x, y), parameters="*kernel"),
+        "loss": hessian.HessianOperator(model, lambda y, o: loss.call(y, o) ** 2, (x, y)),
+    }
+    for other in others.values():
+        with pytest.raises(ValueError, match="a history of another model, loss or data set"):
+            SpectrumHistory(other, tmp_path, **options)
+    model.set_weights([w + 0.1 for w in model.get_weights()])
+    with pytest.raises(ValueError, match=r"step 0 of another training.*Choose another folder"):
+        SpectrumHistory(operator, tmp_path, **options).add(0)
+    with pytest.raises(TypeError, match="bar, foo: no option of SpectrumHistory"):
+        SpectrumHistory(operator, foo=1, bar=2)
+
+
+def test_training_that_goes_on_otherwise(problem, tmp_path):
+    model, loss, data = problem()
+    files = kept(model, tmp_path, [0, 1, 2])
+    operator = hessian.HessianOperator(model, loss, data)
+    options = {"largest": 1, "smallest": 1}
+    before = history_of_checkpoints(operator, files, tmp_path / "h", **options).entries
+    files[1] = kept(model, tmp_path, [7])[7]
+    with pytest.warns(UserWarning, match="another course than before at step 1"):
+        after = history_of_checkpoints(operator, files, tmp_path / "h", **options).entries
+    assert after[0] == before[0]
+    assert after[1]["loss"] != before[1]["loss"]
+    assert after[2]["loss"] == before[2]["loss"]
 
 
 def test_without_a_folder(problem):
@@ -102,3 +136,5 @@ def test_a_checkpoint_of_another_model(problem, tmp_path):
     assert not (tmp_path / "h").exists()
     with pytest.raises(ValueError, match="`checkpoints` must be at least one"):
         history_of_checkpoints(operator, {})
+    with pytest.raises(TypeError, match="`checkpoints` must be a dict"):
+        history_of_checkpoints(operator, [files[0]])

@@ -37,6 +37,41 @@ def test_live_and_afterwards_are_the_same(problem, tmp_path):
         np.testing.assert_allclose(a["largest"], b["largest"], rtol=1e-10)
 
 
+@pytest.mark.parametrize("live", [True, False])
+def test_another_training_in_the_same_folder(problem, tmp_path, live):
+    _, _, data = problem()
+    for seed in (0, 1):
+        model, loss, (x, y) = problem(examples=40)
+        model.set_weights([w + 0.1 * seed for w in model.get_weights()])
+        model.compile("rmsprop", loss)
+        monitor = hessian.HessianMonitor(data, [2, 4], tmp_path, live=live, **OPTIONS)
+        if seed:
+            with pytest.raises(ValueError, match="step 2 of another training"):
+                model.fit(x, y, batch_size=8, verbose=0, callbacks=[monitor])
+        else:
+            model.fit(x, y, batch_size=8, verbose=0, callbacks=[monitor])
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_training_that_diverges_goes_on(problem, tmp_path, live):
+    model, loss, (x, y) = problem(examples=40)
+    model.compile(keras.optimizers.SGD(1e200), loss)
+    monitor = hessian.HessianMonitor((x, y), [0, 4], tmp_path, live=live, **OPTIONS)
+    with pytest.warns(UserWarning, match="No eigenvalues at step 4.*diverged"):
+        model.fit(x, y, batch_size=8, verbose=0, callbacks=[monitor])
+    assert monitor.history.steps == [0]
+    assert int(model.optimizer.iterations) == 5
+
+
+def test_steps_that_are_not_seen(problem, tmp_path):
+    model, loss, (x, y) = problem(examples=40)
+    model.compile("rmsprop", loss, steps_per_execution=4)
+    monitor = hessian.HessianMonitor((x, y), [0, 1, 4, 100], tmp_path, **OPTIONS)
+    with pytest.warns(UserWarning, match=r"No eigenvalues at steps \[1\].*steps_per_execution"):
+        model.fit(x, y, batch_size=8, verbose=0, callbacks=[monitor])
+    assert monitor.history.steps == [0, 4]
+
+
 def test_bad_arguments(problem, tmp_path):
     model, _, data = problem()
     with pytest.raises(ValueError, match="`steps` must be a positive integer"):
