@@ -1,15 +1,21 @@
 """An optimizer that also steps along directions of negative curvature (thesis, section 11.E)."""
 
+import warnings
+
 import keras
+import numpy as np
 import tensorflow as tf
 
 from thesis_tf import _checks
 from thesis_tf._objective import Objective
-from thesis_tf.hessian.products import HESSIAN
+from thesis_tf.hessian.forward_mode import UnsupportedError
+from thesis_tf.hessian.operators import FallbackWarning
+from thesis_tf.hessian.products import HESSIAN, trace
 
 LARGEST_EVERY = 10  # updates of v to one of the largest eigenvalue, which changes less
 
 
+@keras.saving.register_keras_serializable("thesis_tf")
 class NegativeCurvature(keras.optimizers.Optimizer):
     """Wraps an optimizer; now and then it steps along the direction of most negative curvature.
 
@@ -24,8 +30,9 @@ class NegativeCurvature(keras.optimizers.Optimizer):
     the alpha of several that lowers the minibatch's loss most, and not at all if none does. The
     thesis describes such a method and leaves it untried; docs/hessian.md says more.
 
-    `attach` is needed because an optimizer is given gradients, and this one needs the loss. What it
-    computes goes through the model as at inference.
+    `attach` is needed because an optimizer is given gradients, and this one needs the loss; after
+    `keras.models.load_model`, too. What it computes goes through the model as at inference; sample
+    and class weights count.
 
     Args:
         base_optimizer: a `keras.optimizers.Optimizer` or its name, which takes every step.
@@ -35,7 +42,8 @@ class NegativeCurvature(keras.optimizers.Optimizer):
         momentum: of the descent.
         average: how much of the running averages of eigenvalues is kept at an update.
         step_sizes: candidates for alpha, in units of 1 / |v'Hv|; () only follows the curvature.
-        mode: how products are computed, of `HessianOperator`.
+        mode: how products are computed, of `HessianOperator`; what can't be done so is done by
+            back_over_back, with a warning.
         seed: of the first v.
         name: of the optimizer.
 
@@ -72,7 +80,11 @@ class NegativeCurvature(keras.optimizers.Optimizer):
                 raise _checks.invalid(setting, "at least 0 and below 1", value)
         self.rate, self.momentum, self.average = rate, momentum, average
         self.step_sizes = tuple(float(size) for size in step_sizes)
-        self.mode, self.seed = _checks.one_of("`mode`", mode, HESSIAN), seed
+        if not all(0 < size < np.inf for size in self.step_sizes):
+            raise _checks.invalid("`step_sizes`", "positive and finite", step_sizes)
+        if isinstance(self.base_optimizer, NegativeCurvature):
+            raise _checks.invalid("`base_optimizer`", "another optimizer", "a NegativeCurvature")
+        self.mode, self.seed = _checks.one_of("`mode`", mode, HESSIAN), int(seed)
         self._objective = None
 
     def attach(self, model):
@@ -92,13 +104,16 @@ class NegativeCurvature(keras.optimizers.Optimizer):
         if not self.built:
             self.build(model.trainable_variables)
         plain = model.train_step
+        # A graph of its own, as products need one also where `fit` runs eagerly.
+        follow = tf.function(self._follow, autograph=False)
 
         def train_step(data):
             logs = plain(data)
-            x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+            x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
             due = tf.equal((self.iterations.value - 1) % self.every, 0)
-            tf.cond(due, lambda: self._follow(x, y), lambda: tf.constant(False))
-            return {**logs, "curvature": self.curvature.value, "largest": self.largest.value}
+            tf.cond(due, lambda: follow(x, y, weights), lambda: tf.constant(False))
+            followed = {"curvature": self.curvature, "largest": self.largest}
+            return logs | {name: tf.identity(v.value) for name, v in followed.items()}
 
         model.train_step = train_step
         model.train_function = None
@@ -139,12 +154,22 @@ class NegativeCurvature(keras.optimizers.Optimizer):
             self.base_optimizer.learning_rate = value
 
     def warm_start(self, direction):
-        """Sets v (d,), to an eigenvector of Lanczos for instance; it is made a unit vector."""
+        """Sets v (d,), to an eigenvector of Lanczos for instance; it is made a unit vector.
+
+        Raises:
+            RuntimeError: `attach` was not called before.
+            ValueError: it is of another length, zero, or not finite.
+        """
+        if self._objective is None:
+            raise RuntimeError("Call optimizer.attach(model) before warm_start.")
         direction = tf.cast(tf.reshape(direction, [-1]), self.direction.dtype)
         if direction.shape != self.direction.shape:
             expected = f"of shape {tuple(self.direction.shape)}"
             raise _checks.invalid("`direction`", expected, tuple(direction.shape))
-        self.direction.assign(direction / tf.norm(direction))
+        norm = float(tf.norm(direction))
+        if not 0 < norm < np.inf:
+            raise _checks.invalid("`direction`", "finite and not zero", f"one of norm {norm}")
+        self.direction.assign(direction / norm)
         self.velocity.assign(tf.zeros_like(direction))
 
     def apply(self, grads, trainable_variables=None):
@@ -157,20 +182,20 @@ class NegativeCurvature(keras.optimizers.Optimizer):
         self.base_optimizer.apply(grads, trainable_variables)
         self._iterations.assign_add(1)
 
-    def _follow(self, x, y):
+    def _follow(self, x, y, sample_weights):
         """One update of v on a minibatch, and a step along it; whether a step was taken."""
         objective = self._objective
-        layout = objective.layout
-        # Copies, so that they are tensors of the graph that products are traced in.
-        parameters, constants = ([tf.identity(t) for t in ts] for ts in objective.read())
-        x, y = tf.nest.map_structure(tf.identity, (x, y))
+        parameters, constants = objective.read()
         examples = tf.shape(tf.nest.flatten(x)[0])[0]
         weights = tf.fill([examples], 1.0 / tf.cast(examples, tf.float32))
-        way = HESSIAN[self.mode](objective)
-        kept = way.keep(parameters, constants, x, y, weights)
+        if sample_weights is not None:
+            weights *= tf.cast(tf.reshape(sample_weights, [-1]), weights.dtype)
+        batch = (x, y, weights)
+        keep, product = self._products(parameters, constants, batch)
+        kept = keep(parameters, constants, *batch)
 
         def times(w):
-            return way.product(w, parameters, constants, kept)
+            return product(w, parameters, constants, kept)
 
         update = (self.iterations.value - 1) // self.every
         # A power iteration from a random vector starts far below the largest eigenvalue.
@@ -194,9 +219,27 @@ class NegativeCurvature(keras.optimizers.Optimizer):
             return tf.constant(False)
         return tf.cond(
             self.curvature.value < 0,
-            lambda: self._step(layout, parameters, constants, x, y, weights),
+            lambda: self._step(parameters, constants, batch),
             lambda: tf.constant(False),
         )
+
+    def _products(self, parameters, constants, batch):
+        """Traces the products, by two tapes if the mode can't do this model."""
+        specs = tf.nest.map_structure(
+            lambda t: tf.TensorSpec(t.shape, t.dtype),
+            (self.direction.value, parameters, constants, batch),
+        )
+        try:
+            return trace(HESSIAN[self.mode](self._objective), specs)
+        except (UnsupportedError, LookupError, NotImplementedError) as error:
+            if self.mode == "back_over_back":
+                raise
+            warnings.warn(
+                f"Curvature is computed by back_over_back, as {self.mode} can't: {error}",
+                FallbackWarning,
+                stacklevel=2,
+            )
+            return trace(HESSIAN["back_over_back"](self._objective), specs)
 
     def _power_iteration(self, times, early):
         """One update of the largest eigenvalue and its direction; True."""
@@ -211,14 +254,15 @@ class NegativeCurvature(keras.optimizers.Optimizer):
         kept = self.average * variable.value + (1 - self.average) * value
         variable.assign(tf.where(first, value, kept))
 
-    def _step(self, layout, parameters, constants, x, y, weights):
+    def _step(self, parameters, constants, batch):
         """The best of several steps along v by the minibatch's loss, 0 among them."""
-        objective = self._objective
-        parameters, constants = ([tf.identity(t) for t in ts] for ts in (parameters, constants))
+        objective, layout = self._objective, self._objective.layout
         v = tf.identity(self.direction.value)
+        # Copies: a variable's own tensor would be read again where it is watched.
+        parameters = [tf.identity(p) for p in parameters]
         with tf.GradientTape() as tape:
             tape.watch(parameters)
-            start = objective.total(parameters, constants, x, y, weights)
+            start = objective.total(parameters, constants, *batch)
         gradient = [
             tf.zeros_like(p) if g is None else tf.convert_to_tensor(g)
             for g, p in zip(tape.gradient(start, parameters), parameters, strict=True)
@@ -228,7 +272,7 @@ class NegativeCurvature(keras.optimizers.Optimizer):
         theta, losses = layout.pack(parameters), [start]
         for size in self.step_sizes:
             moved = layout.unpack(theta - size * scale * v)
-            losses.append(objective.total(moved, constants, x, y, weights))
+            losses.append(objective.total(moved, constants, *batch))
         losses = tf.stack(losses)
         losses = tf.where(tf.math.is_finite(losses), losses, losses.dtype.max)
         best = tf.argmin(losses)

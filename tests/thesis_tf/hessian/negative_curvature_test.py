@@ -1,3 +1,4 @@
+import contextlib
 import itertools
 
 import keras
@@ -105,16 +106,49 @@ def test_warm_start(problem):
     np.testing.assert_allclose(optimizer.direction.numpy(), pairs.vectors[:, 0], rtol=1e-6)
     with pytest.raises(ValueError, match=r"`direction` must be of shape \(43,\)"):
         optimizer.warm_start(np.ones(4))
+    with pytest.raises(ValueError, match="`direction` must be finite and not zero"):
+        optimizer.warm_start(np.zeros(43))
+    with pytest.raises(RuntimeError, match=r"attach\(model\) before warm_start"):
+        NegativeCurvature().warm_start(np.ones(43))
 
 
-def test_a_recurrent_network_by_two_tapes():
+@pytest.mark.parametrize("mode", ["back_over_back", "forward_over_back"])
+def test_a_recurrent_network_by_two_tapes(mode):
     model = keras.Sequential([keras.Input((3, 2)), keras.layers.GRU(2)])
-    optimizer = NegativeCurvature("adam", every=1, mode="back_over_back")
+    optimizer = NegativeCurvature("adam", every=1, mode=mode)
     model.compile(optimizer, "mse")
     optimizer.attach(model)
     x, y = np.random.default_rng(0).normal(size=(2, 6, 3, 2)).astype("f")
-    history = model.fit(x, y[:, 0], batch_size=3, epochs=2, verbose=0).history
+    falls_back = pytest.warns(hessian.FallbackWarning, match="computed by back_over_back, as")
+    with falls_back if mode == "forward_over_back" else contextlib.nullcontext():
+        history = model.fit(x, y[:, 0], batch_size=3, epochs=2, verbose=0).history
     assert np.isfinite(history["curvature"]).all()
+
+
+def test_running_eagerly_is_the_same(problem):
+    found = []
+    for eagerly in (False, True):
+        model, loss, (x, y) = problem()
+        optimizer = NegativeCurvature(keras.optimizers.SGD(0.1))
+        model.compile(optimizer, loss, run_eagerly=eagerly)
+        optimizer.attach(model)
+        model.fit(x, y, batch_size=10, epochs=2, shuffle=False, verbose=0)
+        found.append([*model.get_weights(), optimizer.direction.numpy()])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+def test_sample_weights_count(problem):
+    model, loss, (x, y) = problem()
+    optimizer = NegativeCurvature(keras.optimizers.SGD(0.0), step_sizes=(), average=0.0)
+    model.compile(optimizer, loss)
+    optimizer.attach(model)
+    weights = np.arange(len(x)) % 3.0
+    model.fit(x, y, sample_weight=weights, batch_size=len(x), epochs=400, verbose=0)
+    rows = np.repeat(np.arange(len(x)), weights.astype(int))  # as often as they weigh
+    operator = hessian.HessianOperator(model, loss, (x[rows], y[rows]))
+    largest = hessian.extreme_eigenpairs(operator, 1, 0, 1e-8).values[0]
+    assert float(optimizer.largest) == pytest.approx(largest * len(rows) / len(x), rel=1e-2)
 
 
 def test_saving_and_settings(problem, tmp_path):
@@ -125,8 +159,7 @@ def test_saving_and_settings(problem, tmp_path):
     optimizer.attach(model)
     model.fit(x, y, epochs=1, verbose=0)
     model.save(tmp_path / "model.keras")
-    custom = {"NegativeCurvature": NegativeCurvature}
-    again = keras.models.load_model(tmp_path / "model.keras", custom_objects=custom)
+    again = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(again.optimizer.direction, optimizer.direction)
     assert again.optimizer.get_config() == optimizer.get_config()
     assert len(again.optimizer.variables) == len(optimizer.variables)
@@ -141,6 +174,8 @@ def test_saving_and_settings(problem, tmp_path):
         ({"rate": 0}, "`rate` must be above 0 and at most 2"),
         ({"momentum": 1}, "`momentum` must be at least 0 and below 1"),
         ({"mode": "x"}, "`mode` must be one of"),
+        ({"step_sizes": (1.0, float("nan"))}, "`step_sizes` must be positive and finite"),
+        ({"base_optimizer": NegativeCurvature()}, "`base_optimizer` must be another optimizer"),
     ],
 )
 def test_bad_settings(settings, message):
