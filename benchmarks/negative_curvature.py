@@ -2,10 +2,10 @@
 
 Trains the network from the same weights on the same batches of 32 with RMSProp and Adam, alone and
 wrapped, with steps along the curvature and without. Wrapped optimizers run for `--steps`, then
-their bases for as long as those took. Shown are the mean over `--seeds` and its standard error of the loss on 2,000 training
-examples and the error on the test examples; how many steps of their own were taken, of how many
-gradients' time a step is; and v'Hv of all 2,000 as a part of the smallest eigenvalue by Lanczos,
-at each quarter of the run.
+their bases for as long as those took. Shown are the mean over `--seeds` and its standard error of
+the loss on 2,000 training examples and of the error on the test examples; the time of a step, as
+ratio to the base's; how many steps along v were taken; and, at each quarter of the run, v'Hv on the
+2,000 examples beside the smallest eigenvalue by Lanczos.
 
     python -m benchmarks.negative_curvature
     python -m benchmarks.negative_curvature --learning_rate 1e-4

@@ -34,6 +34,9 @@ class Objective:
     """
 
     def __init__(self, model, loss, parameters=None):
+        if not isinstance(model, keras.Model):
+            received = type(model).__name__
+            raise _checks.invalid("`model`", "a keras.Model", received, kind=TypeError)
         self.model = model
         self.variables = _parameters.select(model, parameters)
         self.layout = _parameters.Layout(self.variables)

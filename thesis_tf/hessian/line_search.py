@@ -76,7 +76,7 @@ def line_search(operator, direction, alphas, *, gradient=None, curvature=None):
         ValueError: the direction is zero, not finite, or of another length.
     """
     line = _Line(operator, direction, gradient, curvature)
-    alphas = np.asarray(alphas, np.float64)
+    alphas = np.atleast_1d(np.asarray(alphas, np.float64))
     start = operator.loss()
     return LineSearch(
         alphas=alphas,
@@ -116,8 +116,11 @@ def best_step(
         `BestStep`; a displacement of 0 if no step lowers the loss.
 
     Raises:
-        ValueError: the direction is zero, not finite, or of another length.
+        ValueError: the direction is zero, not finite, or of another length; or a bad range.
     """
+    rounds = _checks.positive_integer("`rounds`", rounds)
+    if not 0 < displacements[0] < displacements[1] < np.inf:
+        raise _checks.invalid("`displacements`", "two positive numbers that grow", displacements)
     line = _Line(operator, direction, gradient, curvature)
     low, high = np.log10(displacements)
     tried = {0.0: operator.loss()}

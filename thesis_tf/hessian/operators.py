@@ -159,6 +159,8 @@ class _Operator:
             part = self._loss(vector, self._constants, *batch)
             total = part if total is None else self._add(total, part)
             examples += count
+        if not examples:
+            raise _checks.invalid("`data`", "at least one example", "an empty tf.data.Dataset")
         return float(self.data.total(total)) / examples
 
     def to_scipy(self):

@@ -42,7 +42,9 @@ def draw_eigenvalues(pairs, path, *, density=None, title=None):
         floor = 1e-9 / max(np.ptp(density.grid), 1e-300)
         axes.set_yscale("log", nonpositive="clip")
         band = 2 * density.standard_error
-        low, high = (np.maximum(density.density + edge, floor) for edge in (-band, band))
+        # Its lower edge is no lower than a tenth, or a logarithmic axis would tear it apart.
+        low = np.maximum(density.density - band, density.density / 10)
+        low, high = (np.maximum(edge, floor) for edge in (low, density.density + band))
         axes.fill_between(density.grid, low, high, color=GRID)
         axes.plot(density.grid, np.maximum(density.density, floor), color=INK, linewidth=1)
         axes.set_ylim(bottom=floor)
@@ -67,7 +69,9 @@ def draw_line_searches(searches, path, *, title=None):
         finite = search.loss[np.isfinite(search.loss)]
         room = 0.15 * max(np.ptp([*finite, search.start]), 1e-12)
         axes.plot(search.alphas, search.loss, color=INK, linewidth=1.6, label="loss")
-        axes.plot(search.alphas, search.quadratic, color=UPPER, linestyle="--", label="quadratic")
+        fine = np.linspace(min(search.alphas), max(search.alphas), 200)
+        quadratic = search.start + search.slope**2 * (fine**2 * search.curvature / 2 - fine)
+        axes.plot(fine, quadratic, color=UPPER, linestyle="--", label="quadratic")
         # The quadratic model may leave the picture; the loss may not.
         axes.set_ylim(min([*finite, search.start]) - room, max([*finite, search.start]) + room)
         if min(search.alphas) <= search.optimum <= max(search.alphas):
@@ -171,7 +175,7 @@ def _style(axes, xlabel, ylabel, title):
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(LINE)
-    axes.tick_params(colors=SOFT, labelsize=8)
+    axes.tick_params(which="both", colors=SOFT, labelsize=8)
 
 
 def _legend(axes):

@@ -54,6 +54,7 @@ def derivatives(operator):
             + "The weights, the inputs or the labels hold values that are not, or the loss doesn't"
             " suit the outputs (logits or probabilities?)."
         )
+    _repeatable(operator)
     (x, y), _ = next(operator.data.stream.batches())
     few = tf.nest.map_structure(lambda a: tf.convert_to_tensor(a[:EXAMPLES]), (x, y))
     objective = operator.objective
@@ -70,37 +71,69 @@ def derivatives(operator):
                 f"{objective.model.name} can't be computed in float64, in which products are"
                 f" checked: {problem}\ncheck=False leaves the check out."
             ) from problem
+        _one_by_one(objective, parameters, constants, batch)
         if error > TOLERANCE:
             culprit = _wrong_layer(operator, parameters, constants, batch[0])
             raise SelfCheckError(
                 f"Products by {operator.mode} differ from central differences of the gradient by a"
                 f" part of {error:.1e} (float64, {len(batch[-1])} examples). {culprit}"
             )
-    _consistent(operator)
+    _symmetric(operator)
 
 
-def _consistent(operator):
-    """Compares u'Hv with v'Hu, and a product with itself, on one batch in the own precision."""
+def _one_by_one(objective, parameters, constants, batch):
+    """Raises SelfCheckError if an example's loss depends on the others in its batch."""
+    x, y, weights = batch
+
+    def losses(rows):
+        x_rows, y_rows = tf.nest.map_structure(lambda a: a[rows], (x, y))
+        return objective.example_losses(y_rows, objective.outputs(parameters, constants, x_rows))
+
+    together = losses(slice(None))
+    alone = tf.concat([losses(slice(i, i + 1)) for i in range(len(weights))], axis=0)
+    apart = np.abs(together - alone).max() if together.shape == alone.shape else np.inf
+    # A layer that leaves float64 has the roundings of float32.
+    if not apart <= 1e-4 * max(1.0, float(np.abs(alone).max())):
+        shapes = [tuple(t.shape) for t in tf.nest.flatten(y)]
+        raise SelfCheckError(
+            "An example's loss depends on which others are in its batch: by itself it is"
+            f" {float(alone[0]):.6g}, among {len(weights)} {float(together[0]):.6g}. Labels of shape"
+            f" {shapes} may have been broadcast against the outputs, or a layer mixes examples."
+        )
+
+
+def _random_vector(operator):
+    return tf.constant(np.random.default_rng(0).normal(size=operator.shape[0]), operator.dtype)
+
+
+def _rounding(operator):
+    """What sums over examples in another order, as GPUs do them, may differ by."""
+    return 3e-2 if _computes_in_16_bits(operator.objective.model) else 1e-3
+
+
+def _repeatable(operator):
+    """Compares a product with itself, on one batch in the own precision."""
     batch, _ = next(operator.data.batches())
-    v = tf.constant(np.random.default_rng(0).normal(size=operator.shape[0]), operator.dtype)
+    v = _random_vector(operator)
+    product, again = (operator.on_batch(v, batch).numpy().astype(np.float64) for _ in range(2))
+    size, apart = np.linalg.norm(product), np.linalg.norm(product - again)
+    if apart > _rounding(operator) * size:
+        raise SelfCheckError(
+            f"The same product came out differently the second time, by a part of"
+            f" {apart / size:.1e}: the model draws random numbers at inference, or keeps state."
+        )
+
+
+def _symmetric(operator):
+    """Compares u'Hv with v'Hu, on one batch in the own precision."""
+    batch, _ = next(operator.data.batches())
+    v = _random_vector(operator)
     product = operator.on_batch(v, batch)
-    again = operator.on_batch(v, batch)
     # With u = Hv, of which a random vector would have but a part of 1 / sqrt(d).
     u = product / tf.maximum(tf.norm(product), 1e-30)
     back = operator.on_batch(u, batch)
-    v, u, product, again, back = (
-        t.numpy().astype(np.float64) for t in (v, u, product, again, back)
-    )
-    size = np.linalg.norm(product)
-    # Sums over examples in another order, as GPUs do them, differ by some roundings.
-    rounding = 3e-2 if _computes_in_16_bits(operator.objective.model) else 1e-3
-    if np.linalg.norm(product - again) > rounding * size:
-        raise SelfCheckError(
-            f"The same product came out differently the second time, by a part of"
-            f" {np.linalg.norm(product - again) / size:.1e}: the model draws random numbers at"
-            " inference, or keeps state."
-        )
-    if abs(u @ product - v @ back) > rounding * size:
+    v, u, product, back = (t.numpy().astype(np.float64) for t in (v, u, product, back))
+    if abs(u @ product - v @ back) > _rounding(operator) * np.linalg.norm(product):
         raise SelfCheckError(
             f"u'Hv = {u @ product:.6g} and v'Hu = {v @ back:.6g} must be equal: the model stops"
             " gradients, or has gradients of its own, so that what it descends is no gradient."

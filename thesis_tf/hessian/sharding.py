@@ -32,10 +32,17 @@ class ShardedData:
         else:
             parts = data
             received = type(data).__name__
+            if isinstance(data, (tuple, list)):
+                received += f" of {len(data)}"
+        advice = "Sample weights are not taken: put them into the loss." if _three(parts) else None
         if not isinstance(parts, (tuple, list)) or len(parts) != 2:
             raise _checks.invalid(
-                "`data`", "a pair (x, y) of arrays or a tf.data.Dataset of pairs", received
+                "`data`", "a pair (x, y) of arrays or a tf.data.Dataset of pairs", received, advice
             )
+        if isinstance(data, tf.data.Dataset) and any(
+            spec.shape.rank == 0 for spec in tf.nest.flatten(parts)
+        ):
+            raise _checks.invalid("`data`", "a batched tf.data.Dataset", parts, "Use batch().")
         self._strategy = tf.distribute.get_strategy()
         replicas = self._strategy.num_replicas_in_sync
         batch_size = _checks.positive_integer("`batch_size`", batch_size)
@@ -99,3 +106,7 @@ class ShardedData:
         if self._strategy.num_replicas_in_sync == 1:
             return values
         return self._strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None)
+
+
+def _three(parts):
+    return isinstance(parts, (tuple, list)) and len(parts) == 3

@@ -66,6 +66,23 @@ def test_random_numbers_at_inference():
         HessianOperator(around(), loss, series())
 
 
+def test_random_numbers_in_a_layer():
+    class Noise(keras.layers.Layer):
+        def call(self, x):
+            return x + tf.random.normal(tf.shape(x))
+
+    with pytest.raises(SelfCheckError, match=r"came out differently.*random numbers"):
+        HessianOperator(around(Noise()), "mse", series())
+
+
+def test_a_loss_that_mixes_examples():
+    x, y = series()
+    one = keras.Sequential([keras.Input((5, 4)), keras.layers.Flatten(), keras.layers.Dense(1)])
+    with pytest.raises(SelfCheckError, match=r"depends on which others.*\(4,\).*broadcast"):
+        HessianOperator(one, lambda y, o: (o - y) ** 2, (x, y[:, 0]))
+    HessianOperator(around(), lambda y, o: (o - y) ** 2, (x, y))
+
+
 @pytest.mark.parametrize("layer", [keras.layers.ReLU(), keras.layers.MaxPooling1D(2)])
 def test_kinks_are_no_errors(layer):
     # Also where every unit sits on its kink, as with black images and biases of zero.
