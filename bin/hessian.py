@@ -27,7 +27,15 @@ A pretrained network, with the vectors of the search on disk where memory ends (
 Training is by RMSProp in batches of 32 unless flags say else; the Hessian is that of the mean cross
 entropy over the subset, with every layer as at inference. Before long work the derivatives are
 checked in float64. The same command after a kill goes on where it was; with several machines
-(--distribution=multi_worker) a search begins anew.
+(--distribution=multi_worker) a search begins anew. In --output_dir:
+
+    eigenvalues.json, eigenpairs.npz   values with residuals |Hv - lambda v|; vectors beside them
+    spectrum.png, density.npz          both ends; with --density the whole, and trace.json
+    line_searches.png                  the loss along the outermost two, figures 11.1 and 11.2
+    best_steps.json, .png              the best step along each, figures 11.3 and 11.4
+    history/, history.txt, .png        with --follow or --checkpoints, figures 11.5 and 11.6
+    subset.json, .txt                  with --compare_subset
+    logs/, checkpoint.npz              TensorBoard's, and the training's to go on from
 """
 
 import dataclasses
@@ -64,7 +72,12 @@ flags.DEFINE_bool("line_search", True, "Search for the best step along each eige
 flags.DEFINE_bool("density", False, "Estimate the density of the whole spectrum.")
 flags.DEFINE_integer("density_steps", 60, "Lanczos steps for each of its vectors.", 1)
 flags.DEFINE_integer("density_probes", 4, "Random vectors of the density.", lower_bound=2)
-flags.DEFINE_bool("compare_subset", False, "Compare the subset with all examples (11.D).")
+flags.DEFINE_bool(
+    "compare_subset",
+    False,
+    "Compare the subset with all examples (11.D): the 10 eigenvalues at each end, or as many as"
+    " --largest and --smallest say.",
+)
 flags.DEFINE_bool("check", True, "Check the derivatives before long work.")
 flags_common.use(
     __name__,
@@ -75,6 +88,7 @@ flags_common.use(
     flags_common.HARDWARE,
 )
 DEFAULTS = {"model": "lenet", "optimizer": "rmsprop", "batch_size": 32}
+COMPARED = 10  # eigenvalues at each end (section 11.D)
 flags.register_validator("follow", lambda steps: all(s.isdigit() for s in steps), "must be steps")
 
 
@@ -103,7 +117,7 @@ class Config:
     density: bool
     density_steps: int
     density_probes: int
-    compare_subset: bool
+    compare_subset: tuple
     check: bool
 
 
@@ -133,11 +147,15 @@ def config_from_flags():
         raise runs.UsageError("--gauss_newton has no --product_mode=forward_accumulator.")
     if model.auxiliary_head:
         raise runs.UsageError("The Hessian is of a loss of one output: leave out --auxiliary_head.")
+    if FLAGS.epochs is not None:
+        raise runs.UsageError("Training is as long as --train_steps says: leave out --epochs.")
     if not FLAGS.largest + FLAGS.smallest:
         raise runs.UsageError("--largest and --smallest are both 0.")
     names = [field.name for field in dataclasses.fields(Config)][7:]
     rest = {name: FLAGS[name].value for name in names}
     rest |= {"parameters": tuple(FLAGS.parameters), "max_memory": FLAGS.max_memory << 20}
+    ends = (FLAGS[n].value if FLAGS[n].present else COMPARED for n in ("largest", "smallest"))
+    rest["compare_subset"] = tuple(ends) if FLAGS.compare_subset else ()
     return Config(
         flags_common.data(),
         model,
@@ -155,6 +173,8 @@ def run(config, folder, *, begin=lambda: None, verbose=0):
 
     `begin` is called once all is known to fit, before anything is written.
     """
+    import numpy as np
+
     from bin import spectra, training
     from thesis_tf import distribution, hessian
 
@@ -169,6 +189,8 @@ def run(config, folder, *, begin=lambda: None, verbose=0):
         training.steps_an_epoch(splits, config.training)
     x, y = splits.train.x, splits.train.y
     part = config.subset if config.subset <= 1 else min(1.0, config.subset / len(y))
+    if config.compare_subset and part == 1:
+        raise runs.UsageError(f"--subset is all of the {len(y)} examples: nothing to compare.")
     few = hessian.fixed_subset(x, y, part, seed=config.hardware.seed)
     options = {
         "mode": config.product_mode,
@@ -183,6 +205,11 @@ def run(config, folder, *, begin=lambda: None, verbose=0):
     with strategy.scope():
         operator = kind(model, model.loss, few, **options)
         full = kind(model, model.loss, (x, y), **options) if config.compare_subset else None
+    wanted = max(config.largest + config.smallest, sum(config.compare_subset))
+    if wanted >= operator.shape[0]:
+        raise runs.UsageError(
+            f"{wanted} eigenvalues are wanted of a matrix of {operator.shape[0]} parameters."
+        )
     if chief:
         begin()
     distribution.wait_for_all(strategy)
@@ -212,12 +239,17 @@ def run(config, folder, *, begin=lambda: None, verbose=0):
         callbacks=callbacks,
         verbose=verbose,
     )
-    if callbacks:
-        spectra.draw_history(
-            hessian.SpectrumHistory(operator, folder / "history", **search), folder
-        )
     for one in filter(None, (operator, full)):
         one.refresh()
+    if not np.isfinite(operator.loss()):
+        raise ValueError(
+            f"The loss is {operator.loss()} after {config.train_steps} steps: training has"
+            " diverged. Choose a lower --learning_rate."
+        )
+    if callbacks:
+        history = hessian.SpectrumHistory(operator, folder / "history", **search)
+        spectra.draw_history(history, folder)
+        print(history.table(), end="\n\n", flush=True)
     resumes = config.hardware.distribution != "multi_worker"
     return spectra.Stages(config, folder, operator, full, chief, resumes).run()
 
@@ -237,4 +269,6 @@ def main(argv):
 
 
 if __name__ == "__main__":
+    for name, value in DEFAULTS.items():
+        FLAGS.set_default(name, value)  # so that --help shows them
     app.run(main)

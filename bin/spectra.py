@@ -37,12 +37,29 @@ class Stages:
         pairs = self.eigenpairs()
         density = self.density() if config.density else None
         self.draw(pairs, density)
+        print(
+            f"The loss is {self.operator.loss():.5g}; {pairs.products} products with the Hessian."
+        )
+        if not pairs.converged.all():
+            print(self.why_not(pairs))
         if config.line_search:
             steps = self.line_searches(pairs)
             print(best_steps_table(pairs.values, steps), flush=True)
         if self.full is not None:
-            print(self.compare().table(), flush=True)
+            print(self.compare().table(), end="\n\n", flush=True)
+        print("Eigenvalues lambda with their residuals |Hv - lambda v|:")
         return pairs
+
+    def why_not(self, pairs):
+        """A sentence on eigenpairs that have not converged."""
+        why = (
+            f"{np.sum(~pairs.converged)} eigenpairs have not converged to --tol={self.config.tol}: "
+        )
+        if "16" in self.config.hardware.precision:
+            return (
+                why + f"products in {self.config.hardware.precision} are too coarse; use float32."
+            )
+        return why + "rounding, or an end of the spectrum that is too dense. Raise --tol."
 
     def eigenpairs(self):
         """The extreme eigenpairs; written with a picture."""
@@ -100,7 +117,7 @@ class Stages:
             searches[name] = hessian.line_search(
                 self.operator,
                 pairs.vectors[:, i],
-                np.linspace(-0.75, 2, 23) * alpha,
+                np.linspace(-0.75, 2, 34) * alpha,
                 gradient=gradient,
                 curvature=pairs.values[i],
             )
@@ -118,7 +135,11 @@ class Stages:
     def compare(self):
         """Compares all training examples with the subset (section 11.D)."""
         found = hessian.compare_subset(
-            self.full, self.operator, 10, 10, self.config.tol, memory=self.config.max_memory
+            self.full,
+            self.operator,
+            *self.config.compare_subset,
+            self.config.tol,
+            memory=self.config.max_memory,
         )
         if self.chief:
             ends = {"largest": found.largest, "smallest": found.smallest}
@@ -140,11 +161,15 @@ class Stages:
 
 def best_steps_table(values, steps):
     """A table for people, the largest eigenvalue first."""
-    lines = [f"{'eigenvalue':>12} {'1 / alpha*':>12} {'decrease':>10}"]
+    lines = [
+        "The best step -alpha* (g'v) v along each eigenvector, and how much it lowers the loss"
+        " (alpha* < 0 goes up the gradient):",
+        f"{'eigenvalue':>12} {'1 / alpha*':>12} {'decrease':>10}",
+    ]
     for value, step in sorted(zip(values, steps, strict=True), key=lambda row: -row[0]):
         inverse = 1 / step.alpha if step.alpha else np.inf
         lines.append(f"{value:12.5g} {inverse:12.5g} {step.decrease:10.3g}")
-    return "\n".join(lines)
+    return "\n".join(lines) + "\n"
 
 
 def by_step(paths, model):

@@ -39,7 +39,7 @@ def config(**changes):
         "density": True,
         "density_steps": 4,
         "density_probes": 2,
-        "compare_subset": False,
+        "compare_subset": (),
         "check": True,
     }
     return hessian.Config(**{**fields, **changes})
@@ -75,10 +75,11 @@ def test_same_run_again_searches_nothing(finished):
     assert (folder / "eigenpairs.npz").stat().st_mtime_ns == stamp
 
 
-def test_following_training(tmp_path):
+def test_following_training(tmp_path, capsys):
     follow = config(follow=(0, 3, 8), density=False, line_search=False)
     hessian.run(follow, tmp_path)
-    history = json.loads((tmp_path / "history/history.json").read_text())
+    assert "turned" in capsys.readouterr().out
+    history = json.loads((tmp_path / "history/history.json").read_text())["entries"]
     assert [entry["step"] for entry in history] == [0, 3, 8]
     assert (tmp_path / "history.png").stat().st_size > 0
     assert len((tmp_path / "history.txt").read_text().splitlines()) == 4
@@ -129,10 +130,31 @@ def test_gauss_newton_and_the_subset(tmp_path):
     )
     assert hessian.run(both, tmp_path / "a").values[0] > -1e-3
     data = Data("mnist_mini", None, (60, 20, 20), 0)
-    other = config(data=data, subset=0.5, compare_subset=True, density=False, line_search=False)
+    other = config(data=data, subset=0.5, compare_subset=(10, 10), density=False, line_search=False)
     hessian.run(dataclasses.replace(other, parameters=("logits",)), tmp_path / "b")
     found = json.loads((tmp_path / "b/subset.json").read_text())
     assert len(found["largest"]["relative"]) == len(found["smallest"]["angles"]) == 10
+
+
+def test_what_does_not_fit_begins_nothing(tmp_path):
+    for bad, message in (
+        ({"largest": 10**6}, "1000001 eigenvalues are wanted of a matrix of"),
+        ({"subset": 300, "compare_subset": (1, 1)}, "--subset is all of the 300 examples"),
+    ):
+        with pytest.raises(runs.UsageError, match=message):
+            hessian.run(config(**bad), tmp_path / "out", begin=pytest.fail)
+
+
+def test_training_that_diverges(tmp_path):
+    training = Training(epochs=0, batch_size=50, optimizer="sgd", learning_rate=1e30)
+    with pytest.raises(ValueError, match=r"The loss is nan after 8 steps.*--learning_rate"):
+        hessian.run(config(training=training), tmp_path)
+
+
+def test_what_has_not_converged_is_explained(tmp_path, capsys):
+    few = {"density": False, "line_search": False, "train_steps": 0}
+    hessian.run(config(hardware=Hardware(precision="mixed_bfloat16"), tol=1e-6, **few), tmp_path)
+    assert "products in mixed_bfloat16 are too coarse; use float32" in capsys.readouterr().out
 
 
 def flags_to_config(**values):
@@ -160,11 +182,19 @@ def test_defaults_are_those_of_the_chapter():
         ({"gauss_newton": True, "product_mode": "forward_accumulator"}, "has no --product_mode"),
         ({"auxiliary_head": True}, "one output"),
         ({"largest": 0, "smallest": 0}, "are both 0"),
+        ({"epochs": 3}, "leave out --epochs"),
     ],
 )
 def test_flags_that_make_no_sense(values, message):
     with pytest.raises(runs.UsageError, match=message):
         flags_to_config(**values)
+
+
+def test_help_shows_the_defaults_of_this_program():
+    command = [sys.executable, "-m", "bin.hessian", "--help"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    for name, default in hessian.DEFAULTS.items():
+        assert f"(default: '{default}')" in shown.split(f"--{name}:")[1].split("\n  --")[0]
 
 
 @pytest.mark.slow

@@ -236,8 +236,12 @@ def load_weights(model, path):
     before = [variable.numpy() for variable in state]
     try:
         with warnings.catch_warnings():
-            # A file that `save_weights` wrote before training has no state of the optimizer.
-            warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
+            # Weights saved apart from an optimizer, or by a model of other containers, are whole.
+            for harmless in (
+                "Skipping variable loading for optimizer",
+                "Skipping nested container",
+            ):
+                warnings.filterwarnings("ignore", harmless)
             model.load_weights(path)
     except (ValueError, OSError, KeyError) as error:
         said = " ".join(line.strip() for line in str(error).splitlines() if line.strip())

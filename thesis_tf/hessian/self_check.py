@@ -97,8 +97,8 @@ def _one_by_one(objective, parameters, constants, batch):
         shapes = [tuple(t.shape) for t in tf.nest.flatten(y)]
         raise SelfCheckError(
             "An example's loss depends on which others are in its batch: by itself it is"
-            f" {float(alone[0]):.6g}, among {len(weights)} {float(together[0]):.6g}. Labels of shape"
-            f" {shapes} may have been broadcast against the outputs, or a layer mixes examples."
+            f" {float(alone[0]):.6g}, among {len(weights)} {float(together[0]):.6g}. Labels of"
+            f" shape {shapes} may have been broadcast against the outputs, or a layer mixes them."
         )
 
 

@@ -59,12 +59,17 @@ class SubsetComparison:
     def table(self):
         """A table for people."""
         lines = [f"{'end':8} {'full':>11} {'subset':>11} {'difference':>11} {'angle':>7}"]
+        spaces = []
         for name, end in (("largest", self.largest), ("smallest", self.smallest)):
+            if len(end.subspace_angles):
+                middle = np.median(end.subspace_angles)
+                spaces.append(f"{name}: median {middle:.1f}°, most {end.subspace_angles[-1]:.1f}°")
             for row in zip(end.full, end.part, end.relative, end.angles, strict=True):
                 lines.append(
                     f"{name:8} {row[0]:11.5g} {row[1]:11.5g} {row[2]:11.1%} {row[3]:6.1f}°"
                 )
-        return "\n".join(lines)
+        # Eigenvectors of close eigenvalues turn into one another; the space they span doesn't.
+        return "\n".join([*lines, f"Principal angles of the spaces. {'; '.join(spaces)}"])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -109,3 +109,21 @@ def test_bad_directions(direction, message):
     for search in (hessian.best_step, lambda o, d: hessian.line_search(o, d, [0.1])):
         with pytest.raises(ValueError, match=message):
             search(operator, direction)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rounds": 0}, "`rounds` must be a positive integer"),
+        ({"displacements": (0.0, 1.0)}, "`displacements` must be two positive numbers that grow"),
+        ({"displacements": (1.0, 0.1)}, "`displacements` must be two positive numbers that grow"),
+    ],
+)
+def test_bad_ranges(options, message):
+    with pytest.raises(ValueError, match=message):
+        hessian.best_step(quadratic(EIGENVALUES, START), np.ones(3), **options)
+
+
+def test_a_single_alpha():
+    search = hessian.line_search(quadratic(EIGENVALUES, START), np.ones(3), 0.1)
+    assert search.loss.shape == search.quadratic.shape == (1,)

@@ -267,6 +267,22 @@ def test_two_processes(start_python):
             ValueError,
             "a finite data set",
         ),
+        (
+            {"data": (np.zeros((3, 4)), np.zeros(3), np.ones(3))},
+            ValueError,
+            "tuple of 3.*Sample weights are not taken",
+        ),
+        (
+            {"data": tf.data.Dataset.from_tensor_slices((np.zeros((3, 4)), np.zeros(3)))},
+            ValueError,
+            r"a batched tf.data.Dataset.*batch\(\)",
+        ),
+        (
+            {"data": tf.data.Dataset.from_tensors((np.zeros((3, 4)), np.zeros(3))).take(0)},
+            ValueError,
+            "at least one example.*an empty tf.data.Dataset",
+        ),
+        ({"model": lambda x: x}, TypeError, "`model` must be a keras.Model. Received: function"),
     ],
 )
 def test_bad_arguments(problem, arguments, kind, message):
@@ -287,6 +303,14 @@ def test_models_that_have_no_hessian(problem):
     active = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activity_regularizer="l2")])
     with pytest.raises(ValueError, match="losses of its own"):
         HessianOperator(active, loss, data)
+
+
+def test_the_point_must_fit(problem):
+    operator = HessianOperator(*problem())
+    for function in (operator.loss, operator.gradient):
+        with pytest.raises(ValueError, match=r"`parameters` must be of shape \(43,\)"):
+            function(np.ones(3))
+    assert repr(operator).startswith("<HessianOperator 43 x 43 float64 of sequential")
 
 
 class AlwaysTraining(keras.layers.Layer):
