@@ -141,12 +141,8 @@ class _Operator:
         Args:
             parameters: where to take it, a vector (d,); None for the operator's own.
         """
-        total, examples, vector = None, 0, self._vector(parameters)
-        for batch, count in self.data.batches():
-            part = self._gradient(vector, self._constants, *batch)
-            total = part if total is None else self._add(total, part)
-            examples += count
-        return (self.data.total(total) / examples).numpy()
+        total, examples = self._summed(self._gradient, parameters)
+        return (total / examples).numpy()
 
     def loss(self, parameters=None):
         """The loss averaged over the data set, a float; summed in float64.
@@ -154,14 +150,19 @@ class _Operator:
         Args:
             parameters: where to take it, a vector (d,); None for the operator's own.
         """
+        total, examples = self._summed(self._loss, parameters)
+        return float(total) / examples
+
+    def _summed(self, function, parameters):
+        """The sum over the data of a function (vector, constants, batch), and their number."""
         total, examples, vector = None, 0, self._vector(parameters)
         for batch, count in self.data.batches():
-            part = self._loss(vector, self._constants, *batch)
+            part = function(vector, self._constants, *batch)
             total = part if total is None else self._add(total, part)
             examples += count
         if not examples:
             raise _checks.invalid("`data`", "at least one example", "an empty tf.data.Dataset")
-        return float(self.data.total(total)) / examples
+        return self.data.total(total), examples
 
     def to_scipy(self):
         """The operator as a `scipy.sparse.linalg.LinearOperator`."""
