@@ -4,7 +4,7 @@ Trains the network from the same weights on the same batches of 32 with RMSProp 
 wrapped, with steps along the curvature and without. Wrapped optimizers run for `--steps`, then
 their bases for as long as those took. Shown are the mean over `--seeds` and its standard error of
 the loss on 2,000 training examples and of the error on the test examples; the time of a step, as
-ratio to the base's; how many steps along v were taken; and, at each quarter of the run, v'Hv on the
+ratio to the base's; how many steps along v were taken; and, half-way and at the end, v'Hv on the
 2,000 examples beside the smallest eigenvalue by Lanczos.
 
     python -m benchmarks.negative_curvature
@@ -137,7 +137,7 @@ def at_steps(run, steps):
 def main():
     arguments = parse_arguments()
     splits = datasets.load(arguments.dataset, arguments.data_dir)
-    quarter = max(CHUNK, arguments.steps // 4 // CHUNK * CHUNK)
+    half = max(CHUNK, arguments.steps // 2 // CHUNK * CHUNK)
     for base in arguments.bases:
         runs = {}
         for seed in range(arguments.seeds):
@@ -145,7 +145,7 @@ def main():
             for name, make in optimizers(base, arguments).items():
                 run = Run(make, splits, arguments, seed)
                 if run.follows:
-                    run.until(arguments.steps, 0.0, quarter)
+                    run.until(arguments.steps, 0.0, half)
                     seconds = seconds or run.seconds
                 else:
                     run.until(arguments.steps, seconds)

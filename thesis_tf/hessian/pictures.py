@@ -152,7 +152,7 @@ def draw_history(history, path, *, title=None):
         axes.axhline(0, color=LINE, linewidth=0.8)
     lower.plot(steps, [entry["loss"] for entry in entries], color=INK, marker="o", markersize=3)
     lower.set_ylim(bottom=0)
-    if len(steps) > 2:
+    if len(steps) > 2 and max(steps) >= 10 * max(1, sorted(steps)[1]):
         # Checkpoints crowd at the start: even room for each decade, and for step 0.
         lower.set_xscale("symlog", linthresh=max(1, sorted(steps)[1]))
     save(sheet, path)
