@@ -150,11 +150,20 @@ def draw_history(history, path, *, title=None):
             style = {"linewidth": 1.6} if rank == 0 else {"linewidth": 0.7, "alpha": 0.7}
             axes.plot(steps, values[:, rank], color=color, marker="o", markersize=2, **style)
         axes.axhline(0, color=LINE, linewidth=0.8)
-    lower.plot(steps, [entry["loss"] for entry in entries], color=INK, marker="o", markersize=3)
-    lower.set_ylim(bottom=0)
+    losses = [entry["loss"] for entry in entries]
+    lower.plot(steps, losses, color=INK, marker="o", markersize=3)
+    if min(losses) > 0 and max(losses) > 10 * min(losses):
+        lower.set_yscale("log")
+        lower.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+        lower.yaxis.set_minor_formatter(ticker.NullFormatter())
+    else:
+        lower.set_ylim(bottom=min(0, *losses))
     if len(steps) > 2 and max(steps) >= 10 * max(1, sorted(steps)[1]):
         # Checkpoints crowd at the start: even room for each decade, and for step 0.
-        lower.set_xscale("symlog", linthresh=max(1, sorted(steps)[1]))
+        linear = max(1, sorted(steps)[1])
+        lower.set_xscale("symlog", linthresh=linear)
+        lower.set_xlim(min(steps) - 0.1 * linear, 1.2 * max(steps))
+        lower.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
     save(sheet, path)
 
 
