@@ -109,7 +109,7 @@ def draw_best_steps(values, steps, path, *, title=None):
         (LOWER, values <= 0, "negative curvature"),
     ):
         decrease = np.array([step.decrease for step in steps])[chosen]
-        left.scatter(values[chosen], decrease, s=26, color=color, label=label)
+        left.scatter(values[chosen], decrease, s=26, color=color, label=label, clip_on=False)
         alphas = np.array([abs(step.alpha) for step in steps])[chosen]
         moved = np.isfinite(alphas) & (alphas > 0)
         right.scatter(abs(values[chosen][moved]), 1 / alphas[moved], s=26, color=color, label=label)
