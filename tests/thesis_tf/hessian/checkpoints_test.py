@@ -109,3 +109,17 @@ def test_kill_9(start_python, tmp_path):
     assert kills == 3
     assert found[:-1] == expected[:-1]
     assert int(found[-1]) < int(expected[-1])
+
+
+def test_goes_on_in_the_middle_of_confirming(matrix, tmp_path):
+    spectrum = [*[-2.0] * 2, *np.linspace(-0.1, 0.1, 60), *[5.0] * 3]
+    options = {"largest": 3, "smallest": 2, "tol": 1e-8, "confirm": 8}
+    through = extreme_eigenpairs(matrix(spectrum)[0], **options)
+    for stop in (*range(5, through.products, 7), 1000):
+        again = extreme_eigenpairs(
+            matrix(spectrum)[0], **options, folder=tmp_path, max_products=stop, save_every=3
+        )
+    assert again.products == through.products
+    np.testing.assert_array_equal(again.values, through.values)
+    np.testing.assert_array_equal(again.vectors, through.vectors)
+    np.testing.assert_allclose(again.values, [-2, -2, 5, 5, 5], atol=1e-10)

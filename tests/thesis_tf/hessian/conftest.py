@@ -54,6 +54,9 @@ class Matrix:
         self.matrix = np.asarray(matrix)
         self.shape, self.dtype, self.products = self.matrix.shape, self.matrix.dtype, 0
 
+    def identity(self):
+        return str(abs(self.matrix).sum())
+
     def multiply(self, vectors):
         self.products += len(vectors)
         return [tf.constant(self.matrix @ v.numpy()) for v in vectors]
