@@ -73,17 +73,23 @@ class Objective:
 
         return [value(v) for v in self.variables], [value(v) for v in self.constants]
 
-    def outputs(self, parameters, constants, x):
-        """Returns the model's outputs for a batch x at inference."""
+    def outputs(self, parameters, constants, x, *, training=False, scope=None):
+        """Returns the model's outputs for a batch x.
+
+        Args:
+            training: whether layers run as in training; the constants that this changes, as the
+                states of dropout layers, are then changed in `scope` alone.
+            scope: a fresh `keras.StatelessScope` that collects losses, to run the model in.
+        """
         model, variables = self.model, [*self.variables, *self.constants]
         # As `stateless_call` does, which would convert float64 values to the variables' dtypes.
-        with keras.StatelessScope(collect_losses=True) as scope:
+        with scope or keras.StatelessScope(collect_losses=True) as scope:
             for variable, value in zip(variables, [*parameters, *constants], strict=True):
                 scope.add_update((variable, value))
-            outputs = model(x, training=False)
-            added = len(model.losses)
+            outputs = model(x, training=training)
+        added = len(model.losses)
         for variable, value in zip(self.constants, constants, strict=True):
-            if scope.get_current_value(variable) is not value:
+            if not training and scope.get_current_value(variable) is not value:
                 raise ValueError(
                     f"{variable.path} changes when {model.name} is called with training=False: its"
                     " layer was made part of the model with training=True. The loss of such a"

@@ -95,7 +95,6 @@ def _watched_call(self, *args, **kwargs):
     return recorder.call(_original_call, self, args, kwargs)
 
 
-@contextlib.contextmanager
 def watch(model):
     """Records the calls that `model` makes in this thread while the block runs.
 
@@ -106,6 +105,17 @@ def watch(model):
     Yields:
         The `Recorder`; its `places` are complete when the block ends.
     """
+    return recording(Recorder(model))
+
+
+@contextlib.contextmanager
+def recording(recorder):
+    """Passes every call in this thread through `recorder.call`, as `watch` does; yields it.
+
+    Args:
+        recorder: has a method `call(original, operation, args, kwargs)` that returns
+            `original(operation, *args, **kwargs)`.
+    """
     global _watchers, _original_call
     outer = getattr(_thread, "recorder", None)
     with _lock:
@@ -113,7 +123,7 @@ def watch(model):
             _original_call = keras.Operation.__call__
             keras.Operation.__call__ = _watched_call
         _watchers += 1
-    _thread.recorder = recorder = Recorder(model)
+    _thread.recorder = recorder
     try:
         yield recorder
     finally:
