@@ -8,10 +8,9 @@ ends with the same weights as one that was not.
 import pathlib
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from thesis_tf import _files
+from thesis_tf import _checkpoint, _files
 
 CHECKPOINT = "checkpoint.npz"
 
@@ -164,20 +163,12 @@ def save(model, path):
 
     A `.weights.h5` file would leave out the states of random layers (Keras 3.15).
     """
-    arrays = {str(i): variable.numpy() for i, variable in enumerate(_variables(model))}
-    with _files.atomic(path) as partial:
-        np.savez(partial, **arrays)
+    _checkpoint.save(path, _variables(model))
 
 
 def restore(model, path):
     """Reads what `save` wrote into a model that was built and compiled in the same way."""
-    variables = _variables(model)
-    with np.load(path, allow_pickle=False) as arrays:
-        shapes = [arrays[str(i)].shape for i in range(len(arrays.files))]
-        if shapes != [tuple(variable.shape) for variable in variables]:
-            raise ValueError(f"{path} is the checkpoint of another model. Use another folder.")
-        for i, variable in enumerate(variables):
-            variable.assign(arrays[str(i)])
+    _checkpoint.restore(path, _variables(model))
 
 
 def _variables(model):
