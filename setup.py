@@ -9,7 +9,10 @@ ROOT = pathlib.Path(__file__).parent
 # tensorflow-datasets imports importlib_resources and does not ask for it.
 TFDS = ["tensorflow-datasets>=4.9.7", "importlib_resources>=5"]
 # What ruff asks for changes with its versions; a new one is a commit of its own.
-TESTS = [*TFDS, "pytest>=8", "ruff==0.17.*", "scikit-learn>=1.5", "pillow>=10", "psutil>=5.9"]
+REDIS = ["redis>=5"]
+TESTS = [
+    *TFDS, *REDIS, "pytest>=8", "ruff==0.17.*", "scikit-learn>=1.5", "pillow>=10", "psutil>=5.9",
+]  # fmt: skip
 
 setuptools.setup(
     name="thesis_tf",
@@ -40,7 +43,7 @@ setuptools.setup(
     ],
     extras_require={
         "cuda": ["tensorflow[and-cuda]>=2.21"],
-        "redis": ["redis>=5"],
+        "redis": REDIS,
         "tfds": TFDS,
         "test": TESTS,
     },

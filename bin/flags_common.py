@@ -29,7 +29,7 @@ flags.DEFINE_list(
 flags.DEFINE_string(
     "model",
     "mnist_convnet",
-    "mnist_convnet, lenet, mlp, skip_mlp, resnet50, resnet101, resnet152, vgg16, vgg19,"
+    "mnist_convnet, lenet, mlp, issgd_mlp, skip_mlp, resnet50, resnet101, resnet152, vgg16, vgg19,"
     " inception_v3, or a .keras file (loaded in safe mode; to train it, one that puts out logits).",
 )
 flags.DEFINE_list(

@@ -8,13 +8,14 @@ import keras
 
 from models import weights_file
 from models.backbones import BACKBONES, backbone
-from models.mlp import mlp, skip_mlp
+from models.mlp import issgd_mlp, mlp, skip_mlp
 from models.mnist_convnet import mnist_convnet
 
 _PLAIN = {
     "mnist_convnet": mnist_convnet,
     "lenet": functools.partial(mnist_convnet, units=1024, name="lenet"),
     "mlp": mlp,
+    "issgd_mlp": issgd_mlp,
     "skip_mlp": skip_mlp,
 }
 NAMES = (*_PLAIN, *BACKBONES)

@@ -1,0 +1,114 @@
+"""Trains beside others of its kind, which share gradient norms and parameters (thesis, 7.6).
+
+Every peer trains; there is no master and no worker. Start as many as you like, each with its own
+--peer_name (and with it its own folder and draws), all with the same --run_id:
+
+    python -m bin.issgd_peer --peer_name=a &
+    python -m bin.issgd_peer --peer_name=b
+
+They push the norms of the examples that they train on, draw by all peers' norms, and every
+--exchange_every synchronisations average their parameters with another peer's, chosen at random.
+The same command after a kill goes on; a peer that joins late begins with another's parameters. It
+writes to --output_dir what bin.issgd_master does.
+"""
+
+import dataclasses
+import functools
+import zlib
+
+from absl import app, flags
+
+from bin import flags_common, issgd_common, runs
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("peer_name", None, "A name of its own: letters, digits, '.', '_', '-'.")
+flags.DEFINE_integer("exchange_every", 1, "Synchronisations between averages of parameters.", 1)
+flags.DEFINE_float("share", 0.5, "How far parameters move towards the other peer's.", 0.0, 1.0)
+flags_common.use(
+    __name__,
+    flags_common.OUTPUT,
+    flags_common.DATA,
+    flags_common.MODEL,
+    issgd_common.RUN,
+    issgd_common.DRAWS,
+    issgd_common.TRAINING,
+    ("num_virtual_devices", "precision", "seed", "deterministic"),
+)
+DEFAULTS = {"model": "mlp", "optimizer": "sgd", "learning_rate": 0.01}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What a peer's run is; a folder with an equal one holds the same run."""
+
+    run: issgd_common.Run
+    draws: issgd_common.Draws
+    training: issgd_common.Training
+    hardware: flags_common.Hardware
+    peer_name: str
+    exchange_every: int
+    share: float
+
+
+def config_from_flags():
+    """Reads FLAGS; raises runs.UsageError for what makes no sense."""
+    if not FLAGS.peer_name:
+        raise runs.UsageError("--peer_name is needed: a name that no other peer of the run has.")
+    return Config(
+        issgd_common.run_from_flags(),
+        issgd_common.draws_from_flags(),
+        issgd_common.training_from_flags(),
+        flags_common.hardware(),
+        FLAGS.peer_name,
+        FLAGS.exchange_every,
+        FLAGS.share,
+    )
+
+
+def run(config, folder, store_url, *, begin=lambda: None, progress=False):
+    """Trains as `config` says and writes to `folder`; returns the metrics on the test examples."""
+    from bin import issgd_reports
+    from thesis_tf import distribution, issgd
+
+    data, classes = config.run.load()
+    distribution.configure(config.hardware)
+    model = config.run.build(data, classes)
+    config.training.compile(model)
+    seed = zlib.crc32(f"{config.hardware.seed} {config.peer_name}".encode())
+    reports = issgd_reports.Reports(folder)
+    begin()
+    peer = issgd.Peer(
+        model,
+        data,
+        issgd.open_store(store_url, config.run.run_id),
+        config.peer_name,
+        config.draws.proposal(len(data["train"][1]), seed),
+        batch_size=config.training.batch_size,
+        sync_every=config.training.sync_every,
+        exchange_every=config.exchange_every,
+        share=config.share,
+        block_size=config.run.block_size,
+        folder=folder,
+        checkpoint_every=config.training.checkpoint_every,
+        log=issgd_common.log,
+        on_sync=reports.write,
+    )
+    return reports.finish(model, peer.train(config.training.steps, progress=progress), data["test"])
+
+
+def main(argv):
+    """Flags, config, run."""
+    with runs.clean_errors(argv), issgd_common.clean_store_errors():
+        config = config_from_flags()
+        folder = FLAGS.output_dir or f"runs/issgd_peer_{config.peer_name}"
+        folder = runs.claim(folder, config, FLAGS.overwrite)
+        begin = functools.partial(runs.begin, folder, config)
+        metrics = run(config, folder, issgd_common.store_url(), begin=begin, progress=True)
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        print(f"Test examples: {shown}. All is in {folder}.")
+
+
+if __name__ == "__main__":
+    for name, value in DEFAULTS.items():
+        FLAGS.set_default(name, value)  # so that --help shows them
+    app.run(main)

@@ -1,0 +1,32 @@
+"""Importance sampling SGD, on one machine or with workers that search (thesis, chapter 7).
+
+from thesis_tf import issgd
+
+norms = issgd.per_example_gradient_norms(model, loss)
+sampling = issgd.ImportanceSampling(x, y, refresh_every=50)
+model.fit(sampling.dataset, callbacks=[sampling], ...)
+"""
+
+from thesis_tf.issgd.master import Master
+from thesis_tf.issgd.norms import GradientNorms, per_example_gradient_norms
+from thesis_tf.issgd.oracle import ImportanceSampling
+from thesis_tf.issgd.peer import Peer
+from thesis_tf.issgd.pictures import draw_traces, draw_training
+from thesis_tf.issgd.proposal import Proposal
+from thesis_tf.issgd.stores import open_store
+from thesis_tf.issgd.trainer import Trainer
+from thesis_tf.issgd.worker import Worker
+
+__all__ = [
+    "GradientNorms",
+    "ImportanceSampling",
+    "Master",
+    "Peer",
+    "Proposal",
+    "Trainer",
+    "Worker",
+    "draw_traces",
+    "draw_training",
+    "open_store",
+    "per_example_gradient_norms",
+]

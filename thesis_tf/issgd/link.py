@@ -1,0 +1,160 @@
+"""A master's connection to its store, in a thread, so that training never waits for it."""
+
+import threading
+
+from thesis_tf.issgd import clock
+from thesis_tf.issgd.stores import RunNotFoundError, RunTakenError, StoreUnavailableError
+
+CLAIM_SECONDS = 15.0
+RETRY_SECONDS = 0.5
+
+
+class Link:
+    """Publishes the newest parameters, pulls weights, and holds the master's claim on the run.
+
+    While the store is away it tries again and again; when it is back, the run is made again if it
+    was lost, and the newest parameters are published again.
+
+    Args:
+        store: a `Store` whose run was created and claimed.
+        spec: the `RunSpec`, to make the run again.
+        token: the master's, as it was claimed.
+        log: called with a sentence when the store goes and when it comes back.
+
+    Attributes:
+        store_time: the store's clock when weights were last pulled, None before.
+    """
+
+    def __init__(self, store, spec, token, log=lambda message: None):
+        self._store, self._spec, self._token, self._log = store, spec, token, log
+        self._condition = threading.Condition()
+        self._newest = None  # (version, values): what is to be in the store
+        self._published = -1
+        self._blocks = {}
+        self._wanted = set()
+        self.store_time = self._away_since = self._error = None
+        self._stopping = False
+        self._claimed = clock.now()
+        self._thread = threading.Thread(target=self._work, name="issgd-link", daemon=True)
+        self._thread.start()
+
+    @property
+    def published(self):
+        """The newest version that is in the store."""
+        return self._published
+
+    @property
+    def away(self):
+        """Whether the store could not be reached when it was last tried."""
+        return self._away_since is not None
+
+    def publish(self, version, values):
+        """Has parameters published soon; those of an older version may never be."""
+        with self._condition:
+            self._newest = (version, values)
+            self._condition.notify_all()
+        self._raise()
+
+    def pull(self, splits):
+        """Has weights pulled soon; returns {split: `Blocks`} that have come since the last call."""
+        with self._condition:
+            blocks, self._blocks = self._blocks, {}
+            self._wanted |= set(splits)
+            self._condition.notify_all()
+        self._raise()
+        return blocks
+
+    def wait(self, version, seconds):
+        """Waits until a version is in the store, for some seconds; returns whether it is."""
+        with self._condition:
+            self._condition.wait_for(
+                lambda: self._published >= version or self._error or self._stopping, seconds
+            )
+        self._raise()
+        return self._published >= version
+
+    def close(self, finished):
+        """Publishes what is waiting, says that the run is over if it is, and ends the claim."""
+        with self._condition:
+            self._condition.wait_for(
+                lambda: self.away or self._error or not self._unpublished(), timeout=60
+            )
+            self._stopping = True
+            self._condition.notify_all()
+        self._thread.join()
+        if self._error is None and not self.away:
+            try:
+                if finished:
+                    self._store.finish()
+                self._store.release_master(self._token)
+            except (StoreUnavailableError, RunNotFoundError):
+                self._log("The store went away before it could be told that the run is over.")
+
+    def _raise(self):
+        if self._error is not None:
+            raise self._error
+
+    def _unpublished(self):
+        return self._newest is not None and self._newest[0] > self._published
+
+    def _due(self):
+        return self._unpublished() or self._wanted or self._claim_is_due()
+
+    def _claim_is_due(self):
+        return clock.now() - self._claimed > CLAIM_SECONDS / 3
+
+    def _work(self):
+        while not self._stopping:
+            try:
+                self._work_once()
+                if self.away:
+                    self._log(f"The store is back after {clock.now() - self._away_since:.0f} s.")
+                    self._away_since = None
+            except StoreUnavailableError as error:
+                self._rest(error)
+            except RunNotFoundError:
+                self._make_again()
+            except Exception as error:  # what can't be mended here is raised in the main thread
+                with self._condition:
+                    self._error = error
+                    self._condition.notify_all()
+                return
+
+    def _work_once(self):
+        with self._condition:
+            if not self.away:
+                self._condition.wait_for(lambda: self._stopping or self._due(), CLAIM_SECONDS / 4)
+            newest, wanted = self._newest, set(self._wanted)
+        if self._claim_is_due() or self.away:
+            self._store.claim_master(self._token, CLAIM_SECONDS)
+            self._claimed = clock.now()
+        if newest is not None and newest[0] > self._published:
+            self._store.publish(newest[1], newest[0])
+            with self._condition:
+                self._published = newest[0]
+                self._condition.notify_all()
+        for split in wanted:
+            blocks = self._store.pull(split)
+            self.store_time = blocks.now
+            with self._condition:
+                self._blocks[split] = blocks
+                self._wanted.discard(split)
+
+    def _rest(self, error):
+        with self._condition:
+            if not self.away:
+                self._away_since = clock.now()
+                self._log(f"The store is away, training goes on: {error}")
+            self._condition.notify_all()
+            self._condition.wait_for(lambda: self._stopping, RETRY_SECONDS)
+
+    def _make_again(self):
+        self._log("The run was lost from the store and is made again.")
+        try:
+            self._store.create(self._spec)
+            self._store.claim_master(self._token, CLAIM_SECONDS)
+            self._published = -1
+        except StoreUnavailableError as error:
+            self._rest(error)
+        except RunTakenError as error:
+            self._error = error

@@ -1,0 +1,100 @@
+"""Follows a run's weights: takes what was pulled into the proposal and watches its variance."""
+
+import dataclasses
+
+import numpy as np
+
+from thesis_tf.issgd.variance import FallBack, compare
+
+
+class WeightMonitor:
+    """Keeps a `Proposal` up to date and falls back to uniform draws where those are better.
+
+    Where a weight is measured anew, both what draws were made by and the present norm are known:
+    over these examples the variances of ideal, stale, uniform and actual draws are compared
+    (Eq 7.6-7.9) each time, and the proposal becomes uniform while it is worse than that (weights 50
+    steps old were seen to have twice the variance of uniform draws).
+
+    Args:
+        proposal: the `Proposal`.
+        smoothings: further smoothing rules or numbers whose traces to take (figure 7.4).
+        log: called with a sentence when draws become uniform or by weights again.
+
+    Attributes:
+        traces: the last `Traces`, None before there are any.
+        versions: of each block, int64, -1 for never.
+    """
+
+    def __init__(self, proposal, smoothings=(10.0, 1.0), log=lambda message: None):
+        self.proposal = proposal
+        self.traces = None
+        self.versions = None
+        self.fall_back = FallBack()
+        self._smoothings, self._log = smoothings, log
+        self._values = np.full(proposal.num_examples, np.nan, np.float32)
+        self._because = proposal.uniform_because
+
+    def take_blocks(self, blocks, block_size):
+        """Takes in what `Store.pull` returned; returns how many examples are new."""
+        if self.versions is None:
+            self.versions = np.full_like(blocks.versions, -1)
+        fresh = np.flatnonzero(blocks.versions != self.versions)
+        if not len(fresh):
+            return 0
+        count = self.proposal.num_examples
+        rows = (fresh[:, np.newaxis] * block_size + np.arange(block_size)).reshape(-1)
+        keep = rows < count
+        rows = rows[keep]
+        versions = np.repeat(blocks.versions[fresh], block_size)[keep]
+        times = np.repeat(blocks.times[fresh], block_size)[keep]
+        self.versions[fresh] = blocks.versions[fresh]
+        return self.take(rows, blocks.values[rows], versions, times)
+
+    def take(self, rows, norms, version, time=None):
+        """Takes in norms (n,) of examples `rows`, measured now; returns n."""
+        old = self._values[rows]
+        both = ~(np.isnan(old) | np.isnan(norms))
+        if both.sum() > 1:
+            self._compare(rows[both], norms[both], old[both])
+        self._values[rows] = norms
+        # A block that was lost and never measured again has no version.
+        version = np.maximum(version, 0)
+        time = None if time is None else np.nan_to_num(time)
+        self.proposal.update(rows, norms, version, time)
+        return len(rows)
+
+    def _compare(self, rows, norms, old):
+        count = self.proposal.num_examples
+        effective = self.proposal.effective_weights()[rows]
+        self.traces = compare(norms, old, effective, self._smoothings, population=count)
+        was = self.fall_back.uniform
+        self.proposal.uniform = self.fall_back.update(self.traces)
+        if was != self.fall_back.uniform:
+            self._log(self.fall_back.reason)
+
+    def state(self):
+        """Arrays for a checkpoint, {name: array}."""
+        state = {f"proposal_{name}": value for name, value in self.proposal.state().items()}
+        state |= {"monitor_values": self._values, "monitor_uniform": self.fall_back.uniform}
+        if self.versions is not None:
+            state["monitor_versions"] = self.versions
+        return state
+
+    def restore(self, state):
+        """Takes over what `state` returned."""
+        prefix = "proposal_"
+        self.proposal.restore(
+            {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        )
+        self._values = np.array(state["monitor_values"])
+        self.fall_back.uniform = bool(state["monitor_uniform"])
+        self.versions = state.get("monitor_versions")
+
+
+def record_of(traces):
+    """The traces as {name: float} for a log, with names that JSON and TensorBoard can take."""
+    if traces is None:
+        return {}
+    fields = {f.name: getattr(traces, f.name) for f in dataclasses.fields(traces)}
+    named = {f"trace_{k}": fields[k] for k in ("ideal", "stale", "uniform", "actual")}
+    return named | {f"trace_stale{rule}": value for rule, value in traces.smoothed.items()}

@@ -1,0 +1,126 @@
+"""Importance sampling in `model.fit`, with norms that it refreshes itself (thesis, 7.4.1)."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from thesis_tf import _checks
+from thesis_tf._objective import Objective
+from thesis_tf.issgd import smoothing as smoothings
+from thesis_tf.issgd.examples import Examples
+from thesis_tf.issgd.monitor import WeightMonitor, record_of
+from thesis_tf.issgd.norms import GradientNorms
+from thesis_tf.issgd.proposal import Proposal
+
+
+class ImportanceSampling(keras.callbacks.Callback):
+    """A callback and the data set that goes with it: draws by gradient norms, in five lines.
+
+        sampling = issgd.ImportanceSampling(x, y, batch_size=128, refresh_every=50)
+        model.compile("sgd", loss)
+        model.fit(sampling.dataset, epochs=5, callbacks=[sampling])
+
+    Every `refresh_every` steps the norms of all training examples are measured at the present
+    weights, which takes two thirds of what an epoch takes; where that is worth it is the thesis'
+    question, and `Master` with workers is its answer. Losses come with `sample_weight`s that keep
+    the gradient unbiased: Keras' training loss is an estimate of the whole set's, and `metrics` of
+    `compile` are of what was drawn; give `weighted_metrics` for estimates of the whole set's.
+
+    Args:
+        x, y: the training examples, arrays or whatever gives rows.
+        batch_size: examples a step.
+        refresh_every: steps between measurements; 1 is exact importance sampling.
+        smoothing: of `Proposal`.
+        seed: of the draws.
+        refresh_batch_size: examples that are measured at once.
+        log: called with a sentence when draws become uniform, or by weights again.
+
+    Attributes:
+        dataset: a `tf.data.Dataset` of (x, y, sample_weight), as many batches as an epoch has.
+        history: a dict of traces (Eq 7.6-7.9) for each refresh but the first, with its "step".
+        monitor: the `WeightMonitor`, once training has begun.
+    """
+
+    def __init__(
+        self,
+        x,
+        y,
+        *,
+        batch_size=128,
+        refresh_every=50,
+        smoothing=smoothings.DEFAULT,
+        seed=0,
+        refresh_batch_size=1024,
+        log=lambda message: None,
+    ):
+        super().__init__()
+        self._examples = Examples(x, y)
+        self._batch_size = _checks.positive_integer("`batch_size`", batch_size)
+        self._every = _checks.positive_integer("`refresh_every`", refresh_every)
+        self._at_once = _checks.positive_integer("`refresh_batch_size`", refresh_batch_size)
+        if self._batch_size > len(self._examples):
+            raise _checks.invalid(
+                "`batch_size`", f"at most the {len(self._examples)} examples", batch_size
+            )
+        proposal = Proposal(len(self._examples), smoothing, seed=seed)
+        self.monitor = WeightMonitor(proposal, log=log)
+        self.history = []
+        self._norms, self._step, self._refreshed = None, 0, None
+        steps = len(self._examples) // self._batch_size
+        self.dataset = self._make_dataset().apply(tf.data.experimental.assert_cardinality(steps))
+
+    def on_train_begin(self, logs=None):
+        """Checks that the model's loss can be scaled, and measures all norms."""
+        loss = self.model.loss
+        reduction = getattr(loss, "reduction", "sum_over_batch_size")
+        if reduction not in ("sum_over_batch_size", "mean", "sum"):
+            raise _checks.invalid(
+                "The loss' `reduction`",
+                "sum_over_batch_size, mean or sum",
+                repr(reduction),
+                "Dividing by the sum of the sample weights would make the gradient biased.",
+            )
+        self._norms = GradientNorms(Objective(self.model, loss), False, False, False, True, None)
+        self._step, self._refreshed = self._iterations(), None
+        self._refresh()
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Measures again when it is time."""
+        if self._iterations() // self._every > self._refreshed // self._every:
+            self._refresh()
+
+    def _iterations(self):
+        return int(self.model.optimizer.iterations.numpy())
+
+    def _refresh(self):
+        self._refreshed = self._iterations()
+        norms = np.empty(len(self._examples), np.float32)
+        for start in range(0, len(norms), self._at_once):
+            rows = slice(start, start + self._at_once)
+            norms[rows] = np.sqrt(self._norms(*self._examples.take(rows))[1].numpy())
+        norms[~np.isfinite(norms)] = np.nan
+        self.monitor.take(np.arange(len(norms)), norms, self._refreshed)
+        if self.monitor.traces is not None:
+            self.history.append({"step": self._refreshed, **record_of(self.monitor.traces)})
+
+    def _make_dataset(self):
+        x, y = self._examples.take(slice(0, 1))
+
+        def draws():
+            for _ in range(len(self._examples) // self._batch_size):
+                if self._refreshed is None:
+                    raise RuntimeError(
+                        "Norms were never measured: pass the ImportanceSampling to `fit` as a"
+                        " callback too."
+                    )
+                rows, scales = self.monitor.proposal.sample(self._batch_size, step=self._step)
+                self._step += 1
+                yield *self._examples.take(rows), scales
+
+        def spec(rows):
+            return tf.TensorSpec((self._batch_size, *rows.shape[1:]), rows.dtype)
+
+        weights = tf.TensorSpec((self._batch_size,), tf.float32)
+        return tf.data.Dataset.from_generator(
+            draws, output_signature=(spec(np.asarray(x)), spec(np.asarray(y)), weights)
+        )

@@ -1,0 +1,101 @@
+"""The figures of chapter 7: training curves over runs, and square roots of traces."""
+
+import itertools
+
+import numpy as np
+from matplotlib import figure
+
+from thesis_tf import _checks
+from thesis_tf._figures import FONT, GRID, INK, LINE, SOFT, checked_path, clean, save
+
+# Okabe and Ito's colours, which stay apart for colour-blind readers.
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+COLUMNS = {"loss": "training loss", "train_error": "training error", "test_error": "test error"}
+AXES = {0: "steps", 1: "seconds"}
+
+
+def draw_training(runs, path, *, columns=None, title=None):
+    """Draws training curves as median and quartiles over runs (figures 7.2 and 7.3).
+
+    Args:
+        runs: {label: [`History`, ...]}, the runs of one setting with several seeds.
+        path: a file that ends in .png, .svg or .pdf; an older one is replaced.
+        columns: {name in the records: label of its axis}; those without values are left out.
+        title: a heading.
+    """
+    path = checked_path(path)
+    everything = [h for several in runs.values() for h in several]
+    columns = {n: text for n, text in (columns or COLUMNS).items() if _have(everything, n)}
+    if not columns:
+        raise _checks.invalid("`runs`", "runs with records", "none that has any")
+    sheet = figure.Figure(figsize=(4.2 * len(columns), 6.2), layout="constrained")
+    sheet.set_facecolor("white")
+    panels = sheet.subplots(2, len(columns), squeeze=False)
+    for row, (column, text) in itertools.product(AXES, enumerate(columns.items())):
+        axes, (name, label) = panels[row][column], text
+        _style(axes, AXES[row], label)
+        for color, (run, several) in zip(itertools.cycle(COLORS), runs.items(), strict=False):
+            _draw_quartiles(axes, [h.column(name) for h in several], row, clean(run), color)
+        axes.set_yscale("log" if name == "loss" else "linear")
+    if len(runs) > 1:
+        panels[0][0].legend(fontsize=8, frameon=False)
+    if title:
+        sheet.suptitle(clean(title), fontsize=11, family=FONT, color=INK)
+    save(sheet, path)
+
+
+def draw_traces(histories, path, *, title=None):
+    """Draws square roots of Tr Sigma(q), medians over runs (figure 7.4).
+
+    Args:
+        histories: `History`s whose records have traces, or lists of such records.
+        path: a file that ends in .png, .svg or .pdf; an older one is replaced.
+        title: a heading.
+    """
+    path = checked_path(path)
+    records = [getattr(h, "records", h) for h in histories]
+    names = dict.fromkeys(k for rs in records for r in rs for k in r if k.startswith("trace_"))
+    if not names:
+        raise _checks.invalid("`histories`", "records with traces", "none")
+    sheet = figure.Figure(figsize=(5.6, 3.8), layout="constrained")
+    sheet.set_facecolor("white")
+    axes = sheet.subplots()
+    _style(axes, "steps", "√ Tr Σ(q), upper bound")
+    for color, name in zip(itertools.cycle(COLORS), names, strict=False):
+        curves = [
+            [(r["step"], 0, max(r[name], 0) ** 0.5) for r in rs if name in r] for rs in records
+        ]
+        _draw_quartiles(axes, curves, 0, name.removeprefix("trace_"), color)
+    axes.set_yscale("log")
+    axes.legend(fontsize=8, frameon=False)
+    if title:
+        axes.set_title(clean(title), fontsize=10, family=FONT, color=INK)
+    save(sheet, path)
+
+
+def _have(histories, name):
+    return any(history.column(name) for history in histories)
+
+
+def _draw_quartiles(axes, curves, x, label, color):
+    """Draws the median of curves [(step, seconds, value), ...], with their quartiles as a band."""
+    curves = [np.array(curve, float) for curve in curves if len(curve)]
+    if not curves:
+        return
+    end = min(curve[-1, x] for curve in curves)
+    grid = np.linspace(max(curve[0, x] for curve in curves), end, 200)
+    values = np.stack([np.interp(grid, curve[:, x], curve[:, 2]) for curve in curves])
+    low, middle, high = np.percentile(values, [25, 50, 75], axis=0)
+    if len(curves) > 1:
+        axes.fill_between(grid, low, high, color=color, alpha=0.2, linewidth=0)
+    axes.plot(grid, middle, color=color, linewidth=1.5, label=label)
+
+
+def _style(axes, x, y):
+    axes.set_xlabel(x, fontsize=9, family=FONT, color=SOFT)
+    axes.set_ylabel(y, fontsize=9, family=FONT, color=SOFT)
+    axes.tick_params(labelsize=8, colors=SOFT)
+    axes.grid(color=GRID, linewidth=0.6)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(LINE)

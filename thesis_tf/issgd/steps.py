@@ -1,0 +1,139 @@
+"""Training steps on drawn examples, many to a call, on one device or several."""
+
+import keras
+import tensorflow as tf
+
+from thesis_tf import _checks
+from thesis_tf._objective import Objective
+from thesis_tf.issgd.norms import GradientNorms
+
+
+class Steps:
+    """Steps of a compiled model on examples whose losses are scaled (section 7.3).
+
+    Each step follows the gradient of mean_i(scale_i loss_i) plus the model's own losses (weights'
+    regularisers), which are not scaled. Several steps run in one call, without Python between them.
+
+    Args:
+        model: a compiled Keras model; under a `tf.distribute` strategy's scope, each device takes
+            its part of every batch.
+        batch_size: examples a step, over all devices.
+        norms: whether to give the examples' gradient norms as well, from the same pass; on one
+            device only.
+
+    Raises:
+        ValueError: the model is not compiled, or the batch can't be shared out.
+    """
+
+    def __init__(self, model, batch_size, norms=False):
+        if getattr(model, "optimizer", None) is None or model.loss is None:
+            raise _checks.invalid("`model`", "compiled with an optimizer and a loss", model.name)
+        self.model, self.batch_size = model, _checks.positive_integer("`batch_size`", batch_size)
+        self.objective = Objective(model, model.loss)
+        self._strategy = model.distribute_strategy or tf.distribute.get_strategy()
+        self._replicas = self._strategy.num_replicas_in_sync
+        if self.batch_size % self._replicas:
+            raise _checks.invalid(
+                "`batch_size`", f"a multiple of {self._replicas} devices", self.batch_size
+            )
+        if norms and self._replicas > 1:
+            raise _checks.invalid("The strategy", "of one device", f"{self._replicas} devices")
+        self._norms = None
+        if norms:
+            # Regularisers are no part of what is scaled, and what training mode draws is.
+            self._norms = GradientNorms(self.objective, False, False, True, False, None)
+        with self._strategy.scope():
+            model.optimizer.build(model.trainable_variables)
+        self._run = tf.function(self._steps, reduce_retracing=True)
+
+    def __call__(self, x, y, scales):
+        """Takes k steps.
+
+        Args:
+            x, y: (k * batch_size, ...), the drawn examples of one step after another.
+            scales: float32 (k * batch_size,).
+
+        Returns:
+            (losses, squared_norms, gradient): NumPy arrays of the mean scaled loss of each step
+            (k,); the squared gradient norms of the unscaled examples (k * batch_size,), or None;
+            and the squared norm of the last step's whole gradient, NaN on several devices.
+        """
+        losses, squares, gradient = self._run(*map(tf.convert_to_tensor, (x, y, scales)))
+        squares = tf.reshape(squares, [-1]).numpy() if self._norms else None
+        return losses.numpy(), squares, float(gradient)
+
+    def _steps(self, x, y, scales):
+        count = tf.shape(scales)[0] // self.batch_size
+        losses = tf.TensorArray(tf.float32, count)
+        squares = tf.TensorArray(tf.float32, count, element_shape=(self.batch_size,))
+        gradient = tf.constant(float("nan"))
+        for k in tf.range(count):
+            rows = tf.range(k * self.batch_size, (k + 1) * self.batch_size)
+            batch = tuple(tf.ensure_shape(
+                tf.gather(t, rows), (self.batch_size, *t.shape[1:])) for t in (x, y, scales)
+            )  # fmt: skip
+            loss, square, gradient = self._strategy.run(self._step, (*batch, k == count - 1))
+            losses = losses.write(k, self._strategy.reduce("SUM", loss, axis=None))
+            if self._norms:
+                squares = squares.write(k, square)
+            if self._replicas > 1:
+                gradient = tf.constant(float("nan"))
+        return losses.stack(), squares.stack(), gradient
+
+    def _step(self, x, y, scales, last):
+        if self._replicas > 1:
+            share = self.batch_size // self._replicas
+            first = tf.distribute.get_replica_context().replica_id_in_sync_group * share
+            x, y, scales = (t[first : first + share] for t in (x, y, scales))
+        if self._norms:
+            losses, squares, gradients = self._norms.with_gradients(x, y, scales)
+            loss = tf.reduce_mean(tf.cast(losses, tf.float32) * scales)
+            self._add_penalty(gradients)
+            factor = self.model.optimizer.scale_loss(1.0)
+            gradients = [g * tf.cast(factor, g.dtype) for g in gradients]
+        else:
+            squares = tf.zeros(self.batch_size)
+            loss, gradients = self._gradients(x, y, scales)
+        self.model.optimizer.apply_gradients(zip(gradients, self.objective.variables, strict=True))
+        gradient = tf.cond(last, lambda: _squared_norm(gradients), lambda: float("nan"))
+        return loss, tf.cast(squares, tf.float32), gradient
+
+    def _gradients(self, x, y, scales):
+        model, variables = self.model, self.objective.variables
+        with tf.GradientTape() as tape:
+            losses = self.objective.example_losses(y, model(x, training=True))
+            losses = tf.cast(losses, tf.float32)
+            loss = tf.reduce_sum(losses * scales) / self.batch_size
+            # Summed over devices each counts once.
+            total = loss + tf.add_n(model.losses) / self._replicas if model.losses else loss
+            total = model.optimizer.scale_loss(total)
+        gradients = tape.gradient(total, variables, unconnected_gradients="zero")
+        return loss, [tf.convert_to_tensor(g) for g in gradients]
+
+    def _add_penalty(self, gradients):
+        values, constants = self.objective.read()
+        with tf.GradientTape() as tape:
+            tape.watch(values)
+            penalty = self.objective.penalty(values, constants)
+        if penalty is not None:
+            for i, added in enumerate(tape.gradient(penalty, values)):
+                if added is not None:
+                    gradients[i] += tf.cast(added, gradients[i].dtype)
+
+
+def _squared_norm(gradients):
+    return tf.add_n([tf.reduce_sum(tf.square(tf.cast(g, tf.float32))) for g in gradients])
+
+
+def classification_errors(y, outputs):
+    """Returns which outputs have their largest value at another class than the label's, (n,)."""
+    outputs = keras.tree.flatten(outputs)[0]
+    if outputs.shape.rank == 2 and outputs.shape[1] == 1:
+        guess = tf.cast(outputs[:, 0] > 0, tf.int64)
+    else:
+        guess = tf.argmax(outputs, axis=-1)
+    y = tf.convert_to_tensor(y)
+    same_rank = y.shape.rank == outputs.shape.rank
+    truth = tf.argmax(y, -1) if same_rank and y.shape[-1] > 1 else tf.reshape(y, tf.shape(guess))
+    wrong = tf.cast(tf.cast(truth, tf.int64) != guess, tf.float32)
+    return tf.reduce_mean(wrong, axis=list(range(1, wrong.shape.rank)))

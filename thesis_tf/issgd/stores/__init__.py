@@ -1,0 +1,31 @@
+"""The stores between master, workers and peers of importance-sampling SGD (thesis, chapter 7)."""
+
+from thesis_tf.issgd.stores.blocks import Blocks, worker_hash
+from thesis_tf.issgd.stores.errors import (
+    RunMismatchError,
+    RunNotFoundError,
+    RunTakenError,
+    StoreError,
+    StoreRefusedError,
+    StoreUnavailableError,
+)
+from thesis_tf.issgd.stores.parameters import Parameters
+from thesis_tf.issgd.stores.spec import FORMAT, RunSpec
+from thesis_tf.issgd.stores.store import Store
+from thesis_tf.issgd.stores.urls import open_store
+
+__all__ = [
+    "FORMAT",
+    "Blocks",
+    "Parameters",
+    "RunMismatchError",
+    "RunNotFoundError",
+    "RunSpec",
+    "RunTakenError",
+    "Store",
+    "StoreError",
+    "StoreRefusedError",
+    "StoreUnavailableError",
+    "open_store",
+    "worker_hash",
+]

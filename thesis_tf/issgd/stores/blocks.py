@@ -1,0 +1,139 @@
+"""How the weights of a split are laid out: records of one size, one a block, in one byte string.
+
+A record is a header of 48 bytes and `block_size` float32 values, all little-endian; the values
+after the split's last example are NaN. A run begins with headers that say "version -1" and NaN
+everywhere, so that a value which was never measured is NaN however it is read.
+"""
+
+import dataclasses
+import hashlib
+
+import numpy as np
+
+from thesis_tf import _checks
+from thesis_tf.issgd.stores import errors
+
+MAGIC = int.from_bytes(b"ISSGDv01", "little")
+# The first two are the same all over a run, then comes the version: Redis' script relies on it. The
+# time is the last, so that a place that stamps records has only to append it.
+HEADER = np.dtype(
+    [
+        ("magic", "<u8"),
+        ("run", "<u8"),
+        ("version", "<i8"),
+        ("worker", "<u8"),
+        ("loss", "<f4"),
+        ("error", "<f4"),
+        ("time", "<f8"),
+    ]
+)
+TIME_BYTES = 8
+NEVER = -1
+# Redis' scripts compute in float64.
+MOST_VERSION = 2**53
+
+
+@dataclasses.dataclass(frozen=True)
+class Blocks:
+    """All weights of a split.
+
+    Attributes:
+        values: float32 (num_examples,), NaN where never measured.
+        versions: int64 (num_blocks,), of the parameters that each block was measured at; -1: never.
+        times: float64 (num_blocks,), when each came, by the store's clock; NaN: never.
+        losses: float32 (num_blocks,), the mean loss of each block then; NaN: never.
+        errors: float32 (num_blocks,), the mean classification error; NaN: never.
+        workers: uint64 (num_blocks,), `worker_hash` of who measured it; 0: nobody.
+        now: when this was read, by the store's clock.
+    """
+
+    values: np.ndarray
+    versions: np.ndarray
+    times: np.ndarray
+    losses: np.ndarray
+    errors: np.ndarray
+    workers: np.ndarray
+    now: float
+
+
+def worker_hash(name):
+    """64 bits of a hash of a worker's name, which headers hold in its place."""
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
+
+
+def check_version(version):
+    """Returns a version as an int; raises ValueError if it can't be one."""
+    if not 0 <= version < MOST_VERSION:
+        raise _checks.invalid("`version`", "in [0, 2**53)", version)
+    return int(version)
+
+
+def record_bytes(block_size):
+    """The size of a record."""
+    return HEADER.itemsize + 4 * block_size
+
+
+def header(tag, version=NEVER, worker=0, loss=np.nan, error=np.nan, time=np.nan):
+    """Returns the bytes of a header; `tag` is the run's incarnation."""
+    fields = (MAGIC, int(tag, 16), version, worker, loss, error, time)
+    return np.array(fields, HEADER).tobytes()
+
+
+def blank(tag, block_size, count):
+    """Returns `count` records of blocks that were never measured."""
+    return (header(tag) + np.full(block_size, np.nan, "<f4").tobytes()) * count
+
+
+def version_of(data, tag):
+    """The version in the bytes of a header, None if that block was never measured in this run."""
+    (found,) = np.frombuffer(data, HEADER)
+    _check_magic(found)
+    version = int(found["version"])
+    return None if found["run"] != int(tag, 16) or version == NEVER else version
+
+
+def decode(data, tag, values, block_size, now):
+    """Returns `Blocks` of a split's records.
+
+    Args:
+        data: the bytes of all records.
+        tag: the run's incarnation.
+        values: float32 (num_examples,), filled and returned as the blocks' values.
+        block_size: examples a block.
+        now: the store's time.
+
+    Raises:
+        StoreError: a record is neither empty nor one of ours.
+    """
+    records = np.frombuffer(data, np.dtype([("header", HEADER), ("values", "<f4", (block_size,))]))
+    found = records["header"]
+    _check_magic(found)
+    whole = len(values) // block_size
+    np.copyto(values[: whole * block_size].reshape(whole, block_size), records["values"][:whole])
+    rest = values[whole * block_size :]
+    if len(rest):
+        rest[:] = records["values"][-1][: len(rest)]
+    foreign = found["run"] != int(tag, 16)
+    if foreign.any():
+        found = np.where(foreign, np.frombuffer(header(tag), HEADER), found)
+        for block in np.flatnonzero(foreign):
+            values[block * block_size : (block + 1) * block_size] = np.nan
+    columns = {name: np.ascontiguousarray(found[name]) for name in HEADER.names}
+    return Blocks(
+        values=values,
+        versions=columns["version"],
+        times=columns["time"],
+        losses=columns["loss"],
+        errors=columns["error"],
+        workers=columns["worker"],
+        now=now,
+    )
+
+
+def _check_magic(found):
+    magic = found["magic"]
+    if not np.all((magic == MAGIC) | (magic == 0)):
+        raise errors.StoreError(
+            "The store's weights are not records of this format: another program wrote to these"
+            " keys, or the storage is damaged. Delete the run or choose another run id."
+        )

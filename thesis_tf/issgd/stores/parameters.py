@@ -1,0 +1,103 @@
+"""How parameters are published: immutable chunks, then one small head that makes them current.
+
+The stamp in the names of the chunks is the version and a random number: a master that was resumed
+publishes a version a second time, and chunks that someone may be reading are never written again.
+"""
+
+import dataclasses
+import json
+import secrets
+import zlib
+
+import numpy as np
+
+from thesis_tf import _checks
+from thesis_tf.issgd.stores import errors
+
+# With 256 KiB a reader waits for more round trips, with 4 MiB what the server copies leaves its
+# cache before it is sent: fetching 76 MB from Redis took 1.5x and 1.2x as long.
+CHUNK = 1 << 20
+_PAGE = 4096
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameters:
+    """One published set of parameters.
+
+    Attributes:
+        version: the step of the master that they are of.
+        values: uint8 (parameter_bytes,).
+    """
+
+    version: int
+    values: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """What is current in a slot: which chunks, and what their checksums are."""
+
+    version: int
+    stamp: str
+    checksums: tuple[int, ...]
+    previous: str | None = None
+
+    @classmethod
+    def of(cls, version, checksums):
+        """A head with a fresh stamp."""
+        return cls(version, f"{version}.{secrets.token_hex(4)}", tuple(checksums))
+
+    def after(self, current):
+        """The same head, with the one that it comes after."""
+        return dataclasses.replace(self, previous=current.stamp if current else None)
+
+    def to_json(self):
+        """The head as one line of JSON."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text):
+        """Reads what `to_json` wrote."""
+        try:
+            value = json.loads(text)
+            return cls(**{**value, "checksums": tuple(value["checksums"])})
+        except (ValueError, TypeError, KeyError) as error:
+            raise errors.StoreError(f"The head of the parameters is not one ({error}).") from None
+
+
+def check_buffer(name, values, size, writable=False):
+    """Returns a uint8 view of a contiguous buffer of `size` bytes; raises otherwise."""
+    try:
+        view = memoryview(values)
+        if not view.c_contiguous:
+            raise _checks.invalid(name, "contiguous", "an array with strides")
+        view = view.cast("B")
+    except TypeError:
+        raise _checks.invalid(
+            name, "bytes or a contiguous uint8 array", type(values).__name__, kind=TypeError
+        ) from None
+    if view.nbytes != size:
+        raise _checks.invalid(
+            name, f"{size} bytes, the run's `parameter_bytes`", f"{view.nbytes} bytes"
+        )
+    if writable and view.readonly:
+        raise _checks.invalid(name, "writable", "a read-only array")
+    return np.frombuffer(view, np.uint8)
+
+
+def split_chunks(values):
+    """Returns views of the chunks of a uint8 array."""
+    return [values[at : at + CHUNK] for at in range(0, len(values), CHUNK)]
+
+
+def checksum(chunk):
+    """Returns 32 bits that tell a uint8 chunk from a mixed, shifted, cut or zeroed one.
+
+    It is CRC-32 over the sums of the 64-bit words of each page of 4 KiB, and over the rest that
+    fills no page: 28 GB/s on a core of the machine that this was chosen on, where zlib's crc32 has
+    4.2 and adler32 3.6, with which fetching took 1.3x as long. What it cannot see is words that
+    changed places within one page, which is no way for a transfer to fail.
+    """
+    whole = len(chunk) // _PAGE * _PAGE
+    sums = chunk[:whole].view(np.uint64).reshape(-1, _PAGE // 8).sum(axis=1, dtype=np.uint64)
+    return zlib.crc32(chunk[whole:], zlib.crc32(sums))

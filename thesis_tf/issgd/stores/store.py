@@ -1,0 +1,385 @@
+"""The store between master and workers: parameters one way, one number an example the other."""
+
+import functools
+import secrets
+import threading
+
+import numpy as np
+
+from thesis_tf import _checks
+from thesis_tf.issgd.stores import backend as backends
+from thesis_tf.issgd.stores import blocks, errors, parameters
+from thesis_tf.issgd.stores.spec import RunSpec, check_name
+
+MASTER = "master"
+_ATTEMPTS = 10
+
+
+class Store:
+    """One run in one place, made by `open_store`; the same protocol in every kind of place.
+
+    `create` (the master) or `join` (the others) comes first. From then on every call sees to it
+    that the run in the store is still that one: if the server was restarted empty, or the run
+    deleted or made anew, it raises `RunNotFoundError`, and after another `create` or `join` the
+    same object works again. Connections that were lost are made anew by the next call.
+
+    A store may be used from several threads. All calls raise `StoreUnavailableError` if the store
+    can't be reached and `StoreRefusedError` if it refuses this client.
+    """
+
+    def __init__(self, backend):
+        self._backend = backend
+        self._run = None
+        self._buffers = threading.local()
+
+    def __repr__(self):
+        """Where it is, without a password."""
+        return f"Store({self._backend.where})"
+
+    def __enter__(self):
+        """Closes it at the end of a `with`."""
+        return self
+
+    def __exit__(self, *_):
+        """See `close`."""
+        self.close()
+
+    def create(self, spec):
+        """Makes the run, all blocks never measured, or adopts it with its weights if it is there.
+
+        Clears `finish`, and what a lost run of this name left behind.
+
+        Args:
+            spec: a `RunSpec`.
+
+        Raises:
+            RunMismatchError: there is a run of another spec.
+        """
+        found = self._backend.find()
+        if found is None:
+            found = self._backend.create(backends.Run(secrets.token_hex(8), spec.to_json()), spec)
+        spec.check_same(RunSpec.from_json(found.spec), self._backend.where)
+        self._backend.set_finished(found.tag, False)
+        self._run = found.tag, spec
+
+    def join(self, spec=None):
+        """Returns the `RunSpec` of the run that is there.
+
+        Args:
+            spec: what it must be, if the caller knows.
+
+        Raises:
+            RunNotFoundError: there is none.
+            RunMismatchError: there is a run of another spec.
+        """
+        found = self._backend.find()
+        if found is None:
+            raise errors.RunNotFoundError(
+                f"{self._backend.where} is not there. Wait until a master has created it, or check"
+                " the URL and the run id."
+            )
+        theirs = RunSpec.from_json(found.spec)
+        if spec is not None:
+            spec.check_same(theirs, self._backend.where)
+        self._run = found.tag, theirs
+        return theirs
+
+    @property
+    def spec(self):
+        """The `RunSpec` of the run."""
+        return self._joined()[1]
+
+    def _joined(self):
+        if self._run is None:
+            raise RuntimeError("The store has no run yet: call `create` or `join` first.")
+        return self._run
+
+    def claim_master(self, token, seconds):
+        """Takes the run for this master for some seconds, or renews its claim.
+
+        Args:
+            token: a string that no other master has.
+            seconds: how long the claim lasts if it is not renewed.
+
+        Raises:
+            RunTakenError: another token holds it.
+        """
+        other = self._backend.claim_master(
+            self._joined()[0], _text("`token`", token), _seconds(seconds)
+        )
+        if other:
+            raise errors.RunTakenError(
+                f"{self._backend.where} has had another master for {other.held:.0f} s, whose claim"
+                f" lasts {other.lasts:.1f} s more unless it renews it. Wait for that long if that"
+                " master is dead, stop it if it is not, or choose another run id."
+            )
+
+    def release_master(self, token):
+        """Ends the claim, if this token holds it."""
+        self._backend.release_master(self._joined()[0], token)
+
+    def publish(self, values, version, slot=MASTER):
+        """Makes parameters current under a version, whole or not at all.
+
+        Args:
+            values: bytes or a contiguous uint8 array, of the spec's `parameter_bytes`.
+            version: the step of the master, in [0, 2**53).
+            slot: whose parameters; peers have one each.
+
+        Raises:
+            ValueError: a newer version is there, or `values` has another size.
+        """
+        tag, spec = self._joined()
+        values = parameters.check_buffer("`values`", values, spec.parameter_bytes)
+        version = blocks.check_version(version)
+        current = self._check_not_older(version, slot)
+        chunks = parameters.split_chunks(values)
+        head = parameters.Head.of(version, map(parameters.checksum, chunks))
+        self._backend.write_chunks(tag, slot, head.stamp, chunks)
+        while not self._backend.set_head(tag, slot, head.after(current), current):
+            current = self._check_not_older(version, slot)
+            if current and current.stamp == head.stamp:
+                break  # the first answer was lost with its connection
+
+    def _check_not_older(self, version, slot):
+        current = self._backend.head(self._joined()[0], check_name("`slot`", slot))
+        if current and version < current.version:
+            raise _checks.invalid(
+                "`version`",
+                f"at least {current.version}, which is published in slot {slot!r}",
+                version,
+            )
+        return current
+
+    def head(self, slot=MASTER):
+        """The version that is current in a slot, None if nothing was published."""
+        head = self._backend.head(self._joined()[0], check_name("`slot`", slot))
+        return head and head.version
+
+    def fetch(self, slot=MASTER, newer_than=-1, out=None):
+        """Returns the current `Parameters` of a slot, whole and compared with their checksums.
+
+        Args:
+            slot: whose parameters.
+            newer_than: a version; None is returned unless there is a newer one.
+            out: a uint8 array of `parameter_bytes` to fill and return, which saves making a new
+                one. After an error, or None, what is in it is undefined.
+
+        Raises:
+            StoreError: the parameters are damaged, until some are published again.
+            StoreUnavailableError: new ones came so fast that ten times they were gone before they
+                were read.
+        """
+        tag, spec = self._joined()
+        check_name("`slot`", slot)
+        if out is None:
+            out = np.empty(spec.parameter_bytes, np.uint8)
+        values = parameters.check_buffer("`out`", out, spec.parameter_bytes, writable=True)
+        chunks = parameters.split_chunks(values)
+        failed = None
+        for _ in range(_ATTEMPTS):
+            head = self._backend.head(tag, slot)
+            if head is None or head.version <= newer_than:
+                return None
+            if head == failed:
+                raise errors.StoreError(
+                    f"Parameters {head.version} in slot {slot!r} of {self._backend.where} are"
+                    " damaged or incomplete. Publish some again; on Redis the setting"
+                    " `maxmemory-policy` must be `noeviction`."
+                )
+            check = functools.partial(_is_right, chunks, head.checksums)
+            if self._backend.read_chunks(tag, slot, head.stamp, chunks, check):
+                return parameters.Parameters(head.version, out)
+            failed = head
+        raise errors.StoreUnavailableError(
+            f"{_ATTEMPTS} times in turn the parameters in slot {slot!r} were replaced twice while"
+            " they were being read: publish less often."
+        )
+
+    def num_blocks(self, split):
+        """The number of blocks of a split."""
+        return self.spec.num_blocks(split)
+
+    def block_range(self, split, block):
+        """Returns (start, stop), the examples of a block."""
+        return self.spec.block_range(split, block)
+
+    def lease(self, split, worker, seconds):
+        """Hands out a block for some seconds: whose lease has expired, or else the next in turn.
+
+        Args:
+            split: the split's name.
+            worker: the worker's name.
+            seconds: after which the block is another's, unless it was pushed or released.
+
+        Returns:
+            The block, or None if all are leased.
+        """
+        tag, spec = self._joined()
+        return self._backend.lease(
+            tag, split, spec.num_blocks(split), _text("`worker`", worker), _seconds(seconds)
+        )
+
+    def release(self, split, block, worker):
+        """Gives a leased block back without a result."""
+        tag, spec = self._joined()
+        self._backend.release(tag, split, spec.check_block(split, block), _text("`worker`", worker))
+
+    def block_version(self, split, block):
+        """The version that a block was measured at, None if never; reads the header only."""
+        tag, spec = self._joined()
+        offset = spec.check_block(split, block) * blocks.record_bytes(spec.block_size)
+        return blocks.version_of(self._backend.read_header(tag, split, offset), tag)
+
+    def push(self, split, block, values, version, worker, loss, error):
+        """Stores a block's weights, unless newer ones are there, and ends the worker's lease.
+
+        Args:
+            split: the split's name.
+            block: the block.
+            values: floats (n,), one for each of its examples; stored as float32.
+            version: of the parameters they were measured at.
+            worker: the worker's name.
+            loss: the mean loss over the block.
+            error: the mean classification error over the block.
+
+        Raises:
+            ValueError, TypeError: `values` are not n floats.
+        """
+        tag, spec = self._joined()
+        block = spec.check_block(split, block)
+        start, stop = spec.block_range(split, block)
+        values = _floats(values, stop - start)
+        if len(values) < spec.block_size:
+            rest = np.full(spec.block_size - len(values), np.nan, "<f4")
+            values = np.concatenate([values, rest])
+        version = blocks.check_version(version)
+        header = blocks.header(
+            tag, version, blocks.worker_hash(_text("`worker`", worker)), loss, error
+        )
+        record = backends.Record(
+            split=split,
+            block=block,
+            offset=blocks.record_bytes(spec.block_size) * block,
+            header=header[: -blocks.TIME_BYTES],
+            version=version,
+            values=memoryview(values).cast("B"),
+            worker=worker,
+        )
+        self._backend.write_block(tag, record)
+
+    def push_examples(self, split, indices, values):
+        """Stores weights of single examples, whatever their blocks' headers say.
+
+        Args:
+            split: the split's name.
+            indices: integers (k,), the examples.
+            values: floats (k,); stored as float32. Of an example that is there twice, the last.
+
+        Raises:
+            ValueError, TypeError: an index is out of range, or the shapes don't fit.
+        """
+        tag, spec = self._joined()
+        indices = np.asarray(indices)
+        if indices.ndim != 1 or indices.dtype.kind not in "iu":
+            raise _checks.invalid(
+                "`indices`", "integers (k,)", f"{indices.dtype} {indices.shape}", kind=TypeError
+            )
+        count = spec.examples(split)
+        if len(indices) and not 0 <= indices.min() <= indices.max() < count:
+            raise _checks.invalid(
+                "`indices`", f"in [0, {count})", f"{indices.min()} to {indices.max()}"
+            )
+        values = _floats(values, len(indices))
+        block, within = np.divmod(indices.astype(np.int64), spec.block_size)
+        record = blocks.record_bytes(spec.block_size)
+        offsets = block * record + blocks.HEADER.itemsize + 4 * within
+        size = record * spec.num_blocks(split)
+        self._backend.write_values(tag, split, size, offsets, values)
+
+    def pull(self, split, out=None):
+        """Returns the `Blocks` of a split: all its weights, and where each block has them from.
+
+        Args:
+            split: the split's name.
+            out: a float32 array (num_examples,) to be filled and returned as the values, which
+                saves making a new one; for 570,000 values that can take longer than all else.
+
+        Raises:
+            StoreError: what is there is not ours.
+        """
+        tag, spec = self._joined()
+        shape = (spec.examples(split),)
+        if out is None:
+            out = np.empty(shape, np.float32)
+        elif (out.shape, out.dtype) != (shape, np.float32) or not out.flags.c_contiguous:
+            raise _checks.invalid(
+                "`out`", f"contiguous float32 {shape}", f"{out.dtype} {out.shape}"
+            )
+        data = self._buffer(spec.num_blocks(split) * blocks.record_bytes(spec.block_size))
+        now = self._backend.read_weights(tag, split, data)
+        return blocks.decode(data, tag, out, spec.block_size, now)
+
+    def _buffer(self, size):
+        """Returns a uint8 array of this thread's, which its next call may get again."""
+        buffers = self._buffers.__dict__
+        if size not in buffers:
+            buffers[size] = np.empty(size, np.uint8)
+        return buffers[size]
+
+    def heartbeat(self, role, name):
+        """Says that `name` (a worker's or peer's) is alive in this role."""
+        tag = self._joined()[0]
+        self._backend.heartbeat(tag, check_name("`role`", role), _text("`name`", name))
+
+    def alive(self, role, within):
+        """Returns the sorted names that were alive in a role in the last `within` seconds."""
+        tag = self._joined()[0]
+        return sorted(self._backend.alive(tag, check_name("`role`", role), _seconds(within)))
+
+    def finish(self):
+        """Says that the run is over, so that workers end; `create` takes it back."""
+        self._backend.set_finished(self._joined()[0], True)
+
+    def finished(self):
+        """Whether the run is over."""
+        return self._backend.is_finished(self._joined()[0])
+
+    def time(self):
+        """The store's clock in seconds: the only one that all processes of a run share."""
+        return self._backend.time()
+
+    def delete(self):
+        """Removes everything that the store has of the run."""
+        self._backend.delete()
+        self._run = None
+
+    def close(self):
+        """Gives back connections and files; the run stays where it is."""
+        self._backend.close()
+
+
+def _is_right(chunks, checksums, number):
+    # At once, while the chunk is in the processor's cache.
+    return parameters.checksum(chunks[number]) == checksums[number]
+
+
+def _seconds(value):
+    if not value > 0:
+        raise _checks.invalid("A number of seconds", "above 0", value)
+    return float(value)
+
+
+def _text(name, value):
+    if not isinstance(value, str) or not value:
+        raise _checks.invalid(name, "a name", repr(value), kind=TypeError)
+    return value
+
+
+def _floats(values, count):
+    values = np.asarray(values)
+    if values.dtype.kind != "f":
+        raise _checks.invalid("`values`", "floats", values.dtype, kind=TypeError)
+    if values.shape != (count,):
+        raise _checks.invalid("`values`", f"of shape ({count},)", values.shape)
+    return np.ascontiguousarray(values, "<f4")

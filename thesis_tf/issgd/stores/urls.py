@@ -1,0 +1,75 @@
+"""From the URL of a store to the store."""
+
+import re
+import urllib.parse
+
+from thesis_tf import _checks
+from thesis_tf.issgd.stores.memory import MemoryBackend
+from thesis_tf.issgd.stores.shm import ShmBackend
+from thesis_tf.issgd.stores.spec import check_name
+from thesis_tf.issgd.stores.store import Store
+
+FORMS = (
+    "memory://[NAME], shm://NAME, redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], rediss://... (TLS),"
+    " redis+cluster://HOST[:PORT] or rediss+cluster://..."
+)
+_REDIS = {
+    "redis": ("redis", False),
+    "rediss": ("rediss", False),
+    "redis+cluster": ("redis", True),
+    "rediss+cluster": ("rediss", True),
+}
+
+
+def open_store(url, run_id=None):
+    """Returns the `Store` of a run. Nothing is looked up or connected to before its first call.
+
+    Args:
+        url: `memory://NAME` for threads of this process, `shm://NAME` for processes of this
+            machine, or for any machines `redis://HOST:PORT/DB`, `rediss://` with TLS, and
+            `redis+cluster://`. TLS is set up by options as redis-py has them, such as
+            `?ssl_ca_certs=ca.pem&ssl_certfile=me.pem&ssl_keyfile=me.key`; `socket_timeout` is 5
+            seconds unless it is among them.
+        run_id: which run; "default" if None. Runs of different ids don't meet.
+
+    Raises:
+        ValueError: the URL or the run id is not one of those.
+        ImportError: a Redis URL, and the package `redis` is not installed.
+    """
+    run_id = check_name("`run_id`", "default" if run_id is None else run_id)
+    if not isinstance(url, str):
+        raise _checks.invalid("A store's URL", FORMS, type(url).__name__, kind=TypeError)
+    try:
+        parts = urllib.parse.urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise _bad(url) from None
+    if parts.scheme in ("memory", "shm"):
+        name = parts.netloc
+        if parts.path or parts.query or parts.fragment or (parts.scheme == "shm" and not name):
+            raise _bad(url)
+        if name:
+            check_name(f"The NAME in {parts.scheme}://NAME", name)
+        return Store({"memory": MemoryBackend, "shm": ShmBackend}[parts.scheme](name, run_id))
+    if parts.scheme not in _REDIS or not parts.hostname or parts.fragment:
+        raise _bad(url)
+    scheme, cluster = _REDIS[parts.scheme]
+    # A cluster has no database but 0.
+    if not re.fullmatch("/?" if cluster else r"/?\d*", parts.path):
+        raise _bad(url)
+    # Imported here, as it is of use only where `redis` is installed.
+    from thesis_tf.issgd.stores.redis_backend import RedisBackend
+
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    shown = f"{parts.scheme}://{host}:{port or 6379}{parts.path.rstrip('/')}"
+    return Store(RedisBackend(parts._replace(scheme=scheme).geturl(), shown, run_id, cluster))
+
+
+def _bad(url):
+    return _checks.invalid("A store's URL", f"one of {FORMS}", repr(_without_password(url)))
+
+
+def _without_password(url):
+    """The URL for a message; one that can't be parsed loses all that may be a password."""
+    before, at, after = url.partition("?")[0].rpartition("@")
+    return f"{before.partition('://')[0]}://...@{after}" if at else after

@@ -1,0 +1,177 @@
+"""Training on drawn examples, resumable at every synchronisation; master and peers build on it."""
+
+import math
+import pathlib
+
+import numpy as np
+import tqdm
+
+from thesis_tf import _checkpoint, _checks
+from thesis_tf.issgd import clock
+from thesis_tf.issgd.examples import by_split
+from thesis_tf.issgd.history import History
+from thesis_tf.issgd.monitor import WeightMonitor, record_of
+from thesis_tf.issgd.proposal import Proposal
+from thesis_tf.issgd.steps import Steps
+
+CHECKPOINT = "checkpoint.npz"
+
+
+class Trainer:
+    """Takes steps on draws from a proposal, with something to do between every few of them.
+
+    A subclass does so in `_synchronise` and `_after_steps`. The draws of a step depend on the
+    proposal's seed, its weights and the step alone, and a checkpoint holds every variable and the
+    weights: a run that was killed goes on as it would have, but for what others do meanwhile.
+
+    Args:
+        model: a compiled Keras model.
+        data: {split: (x, y)}, "train" among them.
+        proposal: a `Proposal` over the training examples; None makes one with its defaults.
+        batch_size: examples a step, over all devices.
+        sync_every: steps between synchronisations.
+        folder: for the checkpoint and the history; None keeps nothing.
+        checkpoint_every: steps between checkpoints, taken at the next synchronisation.
+        norms: whether steps give the examples' gradient norms.
+        log: called with a sentence when something happens that people would like to know.
+        on_sync: called with each record of the history.
+    """
+
+    def __init__(
+        self,
+        model,
+        data,
+        proposal=None,
+        *,
+        batch_size=128,
+        sync_every=32,
+        folder=None,
+        checkpoint_every=512,
+        norms=False,
+        log=lambda message: None,
+        on_sync=lambda record: None,
+    ):
+        self.model, self.data, self.step = model, by_split(data), 0
+        self._train = self.data["train"]
+        self._sync_every = _checks.positive_integer("`sync_every`", sync_every)
+        self._checkpoint_every = _checks.positive_integer("`checkpoint_every`", checkpoint_every)
+        self._log, self._on_sync = log, on_sync
+        self._steps = Steps(model, batch_size, norms)
+        proposal = Proposal(len(self._train)) if proposal is None else proposal
+        if proposal.num_examples != len(self._train):
+            raise _checks.invalid(
+                "`proposal`", f"over {len(self._train)} examples", proposal.num_examples
+            )
+        self.monitor = WeightMonitor(proposal, log=log)
+        self._seconds, self._last_checkpoint = 0.0, 0
+        # Whether step, weights and history belong together: not in the middle of steps.
+        self._whole = True
+        self._folder = None if folder is None else pathlib.Path(folder)
+        if self._folder is not None and (self._folder / CHECKPOINT).exists():
+            state = _checkpoint.restore(self._folder / CHECKPOINT, self._variables())
+            self.step = self._last_checkpoint = int(state["step"])
+            self._seconds = float(state["seconds"])
+            self.monitor.restore(state)
+        self.history = History(self._folder)
+        self.history.cut(self.step)
+
+    def train(self, steps, *, seconds=None, progress=False):
+        """Trains until `steps` steps have been taken in all, those before a kill included.
+
+        Args:
+            steps: how many.
+            seconds: after which to stop all the same, those before a kill included.
+            progress: whether to show a bar, on a terminal.
+
+        Returns:
+            The `History`.
+
+        Raises:
+            ValueError: the loss is no longer finite.
+        """
+        bar = tqdm.tqdm(
+            total=steps, initial=self.step, unit="step", disable=None if progress else True
+        )
+        started, before, finished = clock.now(), self._seconds, False
+        try:
+            self._begin()
+            while self.step < steps and (seconds is None or self._seconds < seconds):
+                record = self._synchronise()
+                self._whole = False
+                record |= self._advance(min(self._sync_every, steps - self.step))
+                self._seconds = before + clock.now() - started
+                record |= {"seconds": self._seconds} | self._state_of_weights()
+                self.history.add(record)
+                self._whole = True
+                self._on_sync(record)
+                bar.update(self.step - bar.n)
+                bar.set_postfix_str(_postfix(record), refresh=False)
+                self._after_steps()
+                if self.step - self._last_checkpoint >= self._checkpoint_every:
+                    self.save()
+            finished = True
+        finally:
+            bar.close()
+            if self._whole:
+                self.save()
+            self._end(finished)
+        return self.history
+
+    def save(self):
+        """Writes the checkpoint: every variable, the weights, the place in the draws."""
+        if self._folder is None:
+            return
+        self._last_checkpoint = self.step
+        state = self.monitor.state() | {"step": self.step, "seconds": self._seconds}
+        _checkpoint.save(self._folder / CHECKPOINT, self._variables(), state)
+
+    def _begin(self):
+        """Before the first step."""
+
+    def _synchronise(self):
+        """Before some steps; returns what the record of them is to have besides."""
+        return {}
+
+    def _after_steps(self):
+        """After some steps, when `self.step` has grown."""
+
+    def _end(self, finished):
+        """After the last step, or after an error."""
+
+    def _measured(self, rows, squared_norms):
+        """Takes in the squared norms of the examples that were trained on, if steps give them."""
+
+    def _version(self):
+        """The version of the present parameters."""
+        return self.step
+
+    def _variables(self):
+        return [*self.model.variables, *self.model.optimizer.variables]
+
+    def _advance(self, count):
+        """Takes steps; returns a record of them."""
+        size = self._steps.batch_size
+        rows, scales = self.monitor.proposal.sample(count * size, step=self.step)
+        losses, squares, gradient = self._steps(*self._train.take(rows), scales)
+        self.step += count
+        loss = float(np.mean(losses))
+        if not math.isfinite(loss):
+            raise ValueError(
+                f"The loss is {loss} at step {self.step}: training has diverged. Choose a lower"
+                " learning rate, or more smoothing; the checkpoint is of an earlier step."
+            )
+        if squares is not None:
+            self._measured(rows, squares)
+        return {"step": self.step, "loss": loss, "squared_batch_gradient": gradient}
+
+    def _state_of_weights(self):
+        proposal, versions = self.monitor.proposal, self.monitor.versions
+        record = {"usable": proposal.usable, "uniform": proposal.is_uniform}
+        if versions is not None and (versions >= 0).any():
+            record["age"] = float(np.mean(self._version() - versions[versions >= 0]))
+        return record | record_of(self.monitor.traces)
+
+
+def _postfix(record):
+    shown = f"loss {record['loss']:.4g}, {'uniform' if record['uniform'] else 'by weights'}"
+    return f"{shown}, {record['usable']:.0%} usable"
