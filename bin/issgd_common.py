@@ -29,7 +29,7 @@ flags.DEFINE_string(
 flags.DEFINE_string("run_id", "issgd", "Name of the run in the store.")
 flags.DEFINE_integer("block_size", 2048, "Examples that a worker measures at once.", 1)
 flags.DEFINE_float("momentum", 0.0, "Nesterov momentum, with --optimizer=sgd (thesis: .95).", 0, 1)
-flags.DEFINE_integer("steps", 2000, "Steps to train, those before a kill included.", 1)
+flags.DEFINE_integer("steps", 5000, "Steps to train, those before a kill included.", 1)
 flags.DEFINE_integer("sync_every", 32, "Steps between synchronisations with the store.", 1)
 flags.DEFINE_string(
     "smoothing",

@@ -1,7 +1,6 @@
 r"""Trains by importance sampling, with workers that keep the examples' gradient norms fresh.
 
-This is chapter 7 of the thesis.
-With no flags but --local_workers it trains the MLP on the bundled data with workers of its own on
+This is chapter 7 of the thesis. With no flags but --local_workers it trains the MLP on the bundled data with workers of its own on
 this machine, which meet in shared memory: two minutes on two cores.
 
     python -m bin.issgd_master --local_workers=2
@@ -106,6 +105,7 @@ def run(config, folder, store_url, *, workers=0, begin=lambda: None, progress=Fa
         "on_sync": reports.write,
     }
     begin()
+    store = None
     if config.mode == "uniform":
         master = issgd.Trainer(model, data, proposal, **options)
     else:
@@ -114,6 +114,8 @@ def run(config, folder, store_url, *, workers=0, begin=lambda: None, progress=Fa
         master = issgd.Master(model, data, store, proposal, **options)
     with issgd_common.local_workers(workers, folder):
         history = master.train(config.training.steps, seconds=config.max_seconds, progress=progress)
+    if store is not None and store_url.startswith("shm://"):
+        store.delete()  # shared memory is memory
     return reports.finish(model, history, data["test"])
 
 

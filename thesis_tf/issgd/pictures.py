@@ -94,7 +94,7 @@ def _draw_quartiles(axes, curves, x, label, color):
 def _style(axes, x, y):
     axes.set_xlabel(x, fontsize=9, family=FONT, color=SOFT)
     axes.set_ylabel(y, fontsize=9, family=FONT, color=SOFT)
-    axes.tick_params(labelsize=8, colors=SOFT)
+    axes.tick_params(which="both", labelsize=8, labelcolor=SOFT, color=LINE)
     axes.grid(color=GRID, linewidth=0.6)
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
