@@ -87,7 +87,7 @@ class Objective:
             for variable, value in zip(variables, [*parameters, *constants], strict=True):
                 scope.add_update((variable, value))
             outputs = model(x, training=training)
-        added = len(model.losses)
+            added = len(model.losses)
         for variable, value in zip(self.constants, constants, strict=True):
             if not training and scope.get_current_value(variable) is not value:
                 raise ValueError(

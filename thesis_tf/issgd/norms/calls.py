@@ -107,10 +107,8 @@ class Recorder:
         return call.outputs
 
     def read(self, variable):
-        """Notes that the value of a variable was read."""
-        if id(variable) in self._wanted:
-            if not self._stack:
-                raise RuntimeError(f"{variable.path} was read outside of any call.")
+        """Notes that the value of a variable was read; outside of calls regularisers read it."""
+        if id(variable) in self._wanted and self._stack:
             readers = self.reads.setdefault(id(variable), [])
             if self._stack[-1] not in readers:
                 readers.append(self._stack[-1])

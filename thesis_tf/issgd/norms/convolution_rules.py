@@ -110,4 +110,4 @@ def _padded(layer, x, places=None):
             total = max(total, 0) if known else tf.maximum(total, 0)
             pads.append([total // 2, total - total // 2])
     pads.append([0, 0])
-    return x if all(p == [0, 0] for p in pads) else tf.pad(x, pads)
+    return tf.pad(x, pads) if layer.padding != "valid" else x

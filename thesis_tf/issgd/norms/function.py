@@ -120,9 +120,10 @@ class GradientNorms:
             # Finite losses are needed; a batch of others is not held against the layers.
             self._unchecked = not check(self, x, y)
         function = self._function("norms", x, y)
-        examples, first = _length(x), keras.tree.flatten(x)[0]
+        first = keras.tree.flatten(x)[0]
         if not tf.executing_eagerly() or "CPU" not in first.device:
             return function(x, y)
+        examples = _length(x)
         function.get_concrete_function()  # tells what an example's activations take
         chunk = max(SMALLEST_CHUNK, CACHE // max(1, self._example_bytes))
         if examples <= chunk:
