@@ -75,9 +75,9 @@ class Draws:
     staleness_seconds: float | None
     min_usable: float
 
-    def proposal(self, num_examples, seed):
-        """Returns the `Proposal`."""
-        from thesis_tf.issgd import Proposal, smoothing
+    def rule(self):
+        """Returns the smoothing rule."""
+        from thesis_tf.issgd import smoothing
 
         kind, number = _SMOOTHING.fullmatch(self.smoothing).groups()
         rules = {
@@ -86,9 +86,15 @@ class Draws:
             "uniform": smoothing.UniformMixture,
             "entropy": smoothing.TargetEntropy,
         }
+        return rules[kind](float(number))
+
+    def proposal(self, num_examples, seed):
+        """Returns the `Proposal`."""
+        from thesis_tf.issgd import Proposal
+
         return Proposal(
             num_examples,
-            rules[kind](float(number)),
+            self.rule(),
             self.staleness,
             staleness_seconds=self.staleness_seconds,
             min_usable=self.min_usable,

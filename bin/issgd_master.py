@@ -1,7 +1,7 @@
 r"""Trains by importance sampling, with workers that keep the examples' gradient norms fresh.
 
-This is chapter 7 of the thesis. With no flags but --local_workers it trains the MLP on the bundled data with workers of its own on
-this machine, which meet in shared memory: two minutes on two cores.
+This is chapter 7 of the thesis. With no flags but --local_workers it trains the MLP on the bundled
+data with workers of its own on this machine, which meet in shared memory: a minute on two cores.
 
     python -m bin.issgd_master --local_workers=2
 

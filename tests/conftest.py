@@ -1,10 +1,16 @@
-"""What every test needs: two virtual CPU devices, parsed flags, and the folder of real data."""
+"""What every test needs: two virtual CPU devices, parsed flags, real data, real Redis servers."""
 
+import itertools
 import os
 import pathlib
+import shutil
+import signal
+import socket
+import subprocess
 
 import pytest
 
+SERVER = shutil.which("redis-server")
 ASSETS = pathlib.Path(os.environ.get("THESIS_ASSETS", "~/.cache/thesis-assets")).expanduser()
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -37,3 +43,139 @@ def asset():
         return path
 
     return find
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class RedisServer:
+    """A `redis-server` that keeps nothing on disk, with settings as on its command line."""
+
+    def __init__(self, folder, *settings, port_setting="--port"):
+        self.port = free_port()
+        self.process = None
+        # A port of its own, as a cluster's server else takes the one 10,000 above.
+        self._command = [SERVER, "--bind", "127.0.0.1", "--dir", str(folder)]
+        self._command += ["--save", "", "--appendonly", "no", port_setting, str(self.port)]
+        self._command += ["--cluster-port", str(free_port()), *map(str, settings)]
+        self.start()
+
+    @property
+    def url(self):
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self):
+        self.process = subprocess.Popen(
+            self._command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        said = []
+        for line in self.process.stdout:
+            said.append(line.decode())
+            if b"Ready to accept connections" in line:
+                return
+        raise AssertionError("".join(said))
+
+    def stop(self, how=signal.SIGKILL):
+        """Ends it, as a crash does; nothing that was in it is left."""
+        self.process.send_signal(signal.SIGCONT)
+        self.process.send_signal(how)
+        self.process.wait()
+        self.process.stdout.close()
+
+    def restart(self):
+        """Crashes it and starts it again, empty."""
+        self.stop()
+        self.start()
+
+    def cli(self, *arguments):
+        """Runs redis-cli on it."""
+        done = subprocess.run(
+            ["redis-cli", "-p", str(self.port), *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.strip()
+
+
+@pytest.fixture(scope="session")
+def redis_factory(tmp_path_factory):
+    """A function that starts a `RedisServer`; all are stopped at the end of the session."""
+    if SERVER is None:
+        pytest.skip("redis-server is not on the PATH")
+    pytest.importorskip("redis")
+    servers = []
+
+    def start(*settings, **kwargs):
+        servers.append(RedisServer(tmp_path_factory.mktemp("redis"), *settings, **kwargs))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        if server.process.poll() is None:
+            server.stop()
+
+
+@pytest.fixture
+def start_redis(redis_factory):
+    """A function that starts a `RedisServer`, which the test may stop and restart."""
+    servers = []
+
+    def start(*settings, **kwargs):
+        servers.append(redis_factory(*settings, **kwargs))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        if server.process.poll() is None:
+            server.stop()
+
+
+@pytest.fixture
+def redis_server(start_redis):
+    """A `RedisServer` for one test, which may stop and restart it."""
+    return start_redis()
+
+
+@pytest.fixture(scope="session")
+def shared_redis(redis_factory):
+    """A `RedisServer` that stays up, for tests that take a run id of their own."""
+    return redis_factory()
+
+
+def openssl(*arguments):
+    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory):
+    """A folder with an authority `ca`, another one `other`, and what the first has signed."""
+    folder = tmp_path_factory.mktemp("tls")
+    new = ("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    for name in ("ca", "other"):
+        files = ("-keyout", folder / f"{name}.key", "-out", folder / f"{name}.crt")
+        openssl(*new, *files, "-subj", f"/CN={name}")
+    files = ("-keyout", folder / "redis.key", "-out", folder / "redis.crt")
+    openssl(
+        *new, *files, "-subj", "/CN=redis", "-CA", folder / "ca.crt", "-CAkey", folder / "ca.key",
+        "-addext", "subjectAltName=IP:127.0.0.1",
+    )  # fmt: skip
+    return folder
+
+
+@pytest.fixture
+def tls_server(start_redis, certificates):
+    """A `RedisServer` that talks TLS alone, and asks for a certificate that `ca` has signed."""
+    settings = [
+        f"--tls-{name}-file {certificates / file}".split()
+        for name, file in (("cert", "redis.crt"), ("key", "redis.key"), ("ca-cert", "ca.crt"))
+    ]
+    try:
+        return start_redis("--port", 0, *itertools.chain(*settings), port_setting="--tls-port")
+    except AssertionError as error:
+        if "Bad directive" not in str(error):
+            raise
+        pytest.skip("this redis-server was built without TLS")

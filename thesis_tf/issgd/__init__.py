@@ -7,6 +7,7 @@ sampling = issgd.ImportanceSampling(x, y, refresh_every=50)
 model.fit(sampling.dataset, callbacks=[sampling], ...)
 """
 
+from thesis_tf.issgd.history import History
 from thesis_tf.issgd.master import Master
 from thesis_tf.issgd.norms import GradientNorms, per_example_gradient_norms
 from thesis_tf.issgd.oracle import ImportanceSampling
@@ -19,6 +20,7 @@ from thesis_tf.issgd.worker import Worker
 
 __all__ = [
     "GradientNorms",
+    "History",
     "ImportanceSampling",
     "Master",
     "Peer",

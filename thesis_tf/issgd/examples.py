@@ -1,6 +1,7 @@
 """Examples with labels, taken by their numbers."""
 
 import numpy as np
+import tensorflow as tf
 
 from thesis_tf import _checks, _fingerprint
 
@@ -10,7 +11,7 @@ class Examples:
 
     Args:
         x: inputs: an array (N, ...), a memory map, or whatever has a length and gives rows for
-            `x[integers (n,)]`.
+            `x[integers (n,)]`. Lists and tensors become arrays.
         y: labels, likewise, as many.
     """
 
@@ -21,7 +22,7 @@ class Examples:
                     name, "an array, or an object with a length and rows", repr(rows)[:80], None,
                     TypeError,
                 )  # fmt: skip
-        self.x, self.y = (np.asarray(v) if isinstance(v, (list, tuple)) else v for v in (x, y))
+        self.x, self.y = map(_rows, (x, y))
         if len(x) != len(y) or not len(x):
             raise _checks.invalid("`x` and `y`", "of one length, above 0", f"{len(x)}, {len(y)}")
 
@@ -31,12 +32,26 @@ class Examples:
 
     def take(self, rows):
         """Returns (x, y) of an integer array of row numbers, or of a slice."""
-        return self.x[rows], self.y[rows]
+        return _at(self.x, rows), _at(self.y, rows)
 
     def fingerprint(self):
         """A hash of shapes, dtypes and values; of what is no array, of its first 64 rows."""
-        few = slice(None) if isinstance(self.x, np.ndarray) else slice(0, 64)
-        return _fingerprint.of_arrays([np.asarray(self.x[few]), np.asarray(self.y)])
+        few = slice(0, 64)
+        pair = [v if isinstance(v, np.ndarray) else _at(v, few) for v in (self.x, self.y)]
+        return _fingerprint.of_arrays([np.asarray(v) for v in pair])
+
+
+def _rows(values):
+    # A tensor takes no array of row numbers.
+    return (
+        np.asarray(values) if isinstance(values, (list, tuple)) or tf.is_tensor(values) else values
+    )
+
+
+def _at(values, rows):
+    if isinstance(rows, slice) and not isinstance(values, np.ndarray):
+        rows = np.arange(len(values))[rows]
+    return values[rows]
 
 
 def by_split(data):

@@ -1,6 +1,7 @@
 """What happened in a training, a record for each synchronisation, in memory and in a file."""
 
 import json
+import math
 import pathlib
 
 from thesis_tf import _files
@@ -21,16 +22,20 @@ class History:
 
     def __init__(self, folder=None):
         self._path = None if folder is None else pathlib.Path(folder) / FILE
-        self.records = []
+        self.records, self._torn = [], False
         if self._path is not None and self._path.exists():
-            for line in self._path.read_text(encoding="utf-8").splitlines():
+            text = self._path.read_text(encoding="utf-8")
+            for line in text.splitlines():
                 try:
                     self.records.append(json.loads(line))
                 except json.JSONDecodeError:
                     break
+            self._torn = not text.endswith("\n")
 
     def add(self, record):
         """Appends a record, also to the file."""
+        if self._torn:
+            self.cut(math.inf)
         self.records.append(record)
         if self._path is not None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,6 +48,7 @@ class History:
         if self._path is not None and self._path.exists():
             lines = "".join(json.dumps(record) + "\n" for record in self.records)
             _files.write_text(self._path, lines)
+        self._torn = False
 
     def column(self, name):
         """Returns [(step, seconds, value), ...] of the records that have a value."""

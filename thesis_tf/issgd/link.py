@@ -3,7 +3,7 @@
 import threading
 
 from thesis_tf.issgd import clock
-from thesis_tf.issgd.stores import RunNotFoundError, RunTakenError, StoreUnavailableError
+from thesis_tf.issgd.stores import RunNotFoundError, StoreError, StoreUnavailableError
 
 CLAIM_SECONDS = 15.0
 RETRY_SECONDS = 0.5
@@ -82,13 +82,13 @@ class Link:
             self._stopping = True
             self._condition.notify_all()
         self._thread.join()
-        if self._error is None and not self.away:
+        if self._error is None:
             try:
                 if finished:
                     self._store.finish()
                 self._store.release_master(self._token)
-            except (StoreUnavailableError, RunNotFoundError):
-                self._log("The store went away before it could be told that the run is over.")
+            except StoreError as error:
+                self._log(f"The store could not be told that the run is over: {error}")
 
     def _raise(self):
         if self._error is not None:
@@ -104,8 +104,12 @@ class Link:
         return clock.now() - self._claimed > CLAIM_SECONDS / 3
 
     def _work(self):
+        lost = False
         while not self._stopping:
             try:
+                if lost:
+                    self._make_again()
+                    lost = False
                 self._work_once()
                 if self.away:
                     self._log(f"The store is back after {clock.now() - self._away_since:.0f} s.")
@@ -113,7 +117,7 @@ class Link:
             except StoreUnavailableError as error:
                 self._rest(error)
             except RunNotFoundError:
-                self._make_again()
+                lost = True
             except Exception as error:  # what can't be mended here is raised in the main thread
                 with self._condition:
                     self._error = error
@@ -149,12 +153,8 @@ class Link:
             self._condition.wait_for(lambda: self._stopping, RETRY_SECONDS)
 
     def _make_again(self):
-        self._log("The run was lost from the store and is made again.")
-        try:
-            self._store.create(self._spec)
-            self._store.claim_master(self._token, CLAIM_SECONDS)
-            self._published = -1
-        except StoreUnavailableError as error:
-            self._rest(error)
-        except RunTakenError as error:
-            self._error = error
+        self._store.create(self._spec)
+        self._store.claim_master(self._token, CLAIM_SECONDS)
+        self._claimed = clock.now()
+        self._published = -1
+        self._log("The run was lost from the store; it was made again.")

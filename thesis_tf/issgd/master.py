@@ -1,12 +1,15 @@
 """The master: trains on examples drawn by weights that workers keep fresh (thesis, 7.4)."""
 
+import fcntl
+import pathlib
 import time
 import uuid
 
-from thesis_tf import _checks, _files
+from thesis_tf import _checks
 from thesis_tf.issgd import clock
 from thesis_tf.issgd.link import CLAIM_SECONDS, Link
 from thesis_tf.issgd.run import read_parameters, spec_of
+from thesis_tf.issgd.stores import RunTakenError
 from thesis_tf.issgd.trainer import Trainer
 
 TOKEN = "master.txt"
@@ -68,48 +71,52 @@ class Master(Trainer):
         log=lambda message: None,
         on_sync=lambda record: None,
     ):
-        super().__init__(
-            model,
-            data,
-            proposal,
-            batch_size=batch_size,
-            sync_every=sync_every,
-            folder=folder,
-            checkpoint_every=checkpoint_every,
-            log=log,
-            on_sync=on_sync,
-        )
-        self._exact = exact
-        self._block_size = _checks.positive_integer("`block_size`", block_size)
-        self._measures, self._ahead = {}, 0
-        token = self._own_token()
-        spec = spec_of(model, self._steps.objective.loss_name, self.data, self._block_size)
-        store.create(spec)
-        store.claim_master(token, CLAIM_SECONDS)
-        head = store.head()
+        # Before anything in the folder is read or cut.
+        self._token = _Token(folder)
+        try:
+            super().__init__(
+                model,
+                data,
+                proposal,
+                batch_size=batch_size,
+                sync_every=sync_every,
+                folder=folder,
+                checkpoint_every=checkpoint_every,
+                log=log,
+                on_sync=on_sync,
+            )
+            self._exact, self._store = exact, store
+            self._block_size = _checks.positive_integer("`block_size`", block_size)
+            self._measures, self._ahead = {}, 0
+            self._spec = spec_of(
+                model, self._steps.objective.loss_name, self.data, self._block_size
+            )
+            self._link = self._connect()
+        except BaseException:
+            self._token.release()
+            raise
+
+    def _connect(self):
+        """Makes or takes over the run in the store; returns the `Link` to it."""
+        self._claim()
+        head = self._store.head()
         if head is not None and self.step == 0:
             # Left by a run that is over; what it measured is of other parameters.
-            store.delete()
-            store.create(spec)
-            store.claim_master(token, CLAIM_SECONDS)
+            self._store.delete()
+            self._claim()
         elif head is not None:
             # More may have been published than the checkpoint is of.
             self._ahead = max(0, head + 1 - self.step)
-        self._link = Link(store, spec, token, log)
+        return Link(self._store, self._spec, self._token.text, self._log)
 
-    def _own_token(self):
-        """A name that no other master has; of a run that goes on, the one that it had.
-
-        The claim of a master that was killed is still in the store, and this is the same master.
-        """
-        if self._folder is None:
-            return uuid.uuid4().hex
-        path = self._folder / TOKEN
-        if not path.exists():
-            _files.write_text(path, uuid.uuid4().hex)
-        return path.read_text(encoding="utf-8")
+    def _claim(self):
+        self._store.create(self._spec)
+        self._store.claim_master(self._token.text, CLAIM_SECONDS)
 
     def _begin(self):
+        if self._link is None:  # an earlier `train` ended it
+            self._token.take()
+            self._link = self._connect()
         self._publish()
 
     def _version(self):
@@ -121,7 +128,10 @@ class Master(Trainer):
     _after_steps = _publish
 
     def _end(self, finished):
-        self._link.close(finished)
+        if self._link is not None:
+            self._link.close(finished)
+            self._link = None
+        self._token.release()
 
     def _synchronise(self):
         start = clock.now()
@@ -156,3 +166,47 @@ class Master(Trainer):
     def _is_current(self):
         versions = self.monitor.versions
         return versions is not None and bool((versions >= self._version()).all())
+
+
+class _Token:
+    """A name that no other master has, kept in a folder that one process at a time may hold.
+
+    Of a run that goes on it is the name that it had: the claim of a master that was killed is still
+    in the store, and this is the same master. The lock on the file goes with its process.
+
+    Args:
+        folder: where `master.txt` keeps it; None keeps nothing.
+
+    Raises:
+        RunTakenError: another master holds the folder.
+    """
+
+    def __init__(self, folder):
+        self.text, self._folder, self._file = uuid.uuid4().hex, folder, None
+        self.take()
+
+    def take(self):
+        if self._folder is None:
+            return
+        path = pathlib.Path(self._folder) / TOKEN
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.release()
+            raise RunTakenError(
+                f"Another master trains in {self._folder}. Stop it, or choose another folder and"
+                " another run id."
+            ) from None
+        self._file.seek(0)
+        if found := self._file.read():
+            self.text = found
+        else:
+            self._file.write(self.text)
+            self._file.flush()
+
+    def release(self):
+        if self._file is not None:
+            self._file.close()
+            self._file = None

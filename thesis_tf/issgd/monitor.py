@@ -16,23 +16,25 @@ class WeightMonitor:
     steps old were seen to have twice the variance of uniform draws).
 
     Args:
-        proposal: the `Proposal`.
+        proposal: the `Proposal`; if it is `uniform` by now, its draws stay so.
         smoothings: further smoothing rules or numbers whose traces to take (figure 7.4).
         log: called with a sentence when draws become uniform or by weights again.
 
     Attributes:
         traces: the last `Traces`, None before there are any.
+        record: `record_of` them; after `restore`, that of the last ones before it.
         versions: of each block, int64, -1 for never.
     """
 
     def __init__(self, proposal, smoothings=(10.0, 1.0), log=lambda message: None):
         self.proposal = proposal
-        self.traces = None
+        self.traces, self.record = None, {}
         self.versions = None
         self.fall_back = FallBack()
         self._smoothings, self._log = smoothings, log
         self._values = np.full(proposal.num_examples, np.nan, np.float32)
-        self._because = proposal.uniform_because
+        # Draws that were to be uniform from the beginning, as a baseline, stay so.
+        self._always_uniform = proposal.uniform
 
     def take_blocks(self, blocks, block_size):
         """Takes in what `Store.pull` returned; returns how many examples are new."""
@@ -67,15 +69,18 @@ class WeightMonitor:
         count = self.proposal.num_examples
         effective = self.proposal.effective_weights()[rows]
         self.traces = compare(norms, old, effective, self._smoothings, population=count)
-        was = self.fall_back.uniform
-        self.proposal.uniform = self.fall_back.update(self.traces)
-        if was != self.fall_back.uniform:
+        self.record = record_of(self.traces)
+        was = self.proposal.uniform
+        self.proposal.uniform = self.fall_back.update(self.traces) or self._always_uniform
+        if was != self.proposal.uniform:
             self._log(self.fall_back.reason)
 
     def state(self):
         """Arrays for a checkpoint, {name: array}."""
         state = {f"proposal_{name}": value for name, value in self.proposal.state().items()}
         state |= {"monitor_values": self._values, "monitor_uniform": self.fall_back.uniform}
+        state["monitor_trace_names"] = np.array(list(self.record), str)
+        state["monitor_traces"] = np.array(list(self.record.values()), float)
         if self.versions is not None:
             state["monitor_versions"] = self.versions
         return state
@@ -89,6 +94,8 @@ class WeightMonitor:
         self._values = np.array(state["monitor_values"])
         self.fall_back.uniform = bool(state["monitor_uniform"])
         self.versions = state.get("monitor_versions")
+        names, values = state["monitor_trace_names"], state["monitor_traces"]
+        self.record = dict(zip(names.tolist(), values.tolist(), strict=True))
 
 
 def record_of(traces):

@@ -1,5 +1,7 @@
 """Importance sampling in `model.fit`, with norms that it refreshes itself (thesis, 7.4.1)."""
 
+import threading
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -8,7 +10,7 @@ from thesis_tf import _checks
 from thesis_tf._objective import Objective
 from thesis_tf.issgd import smoothing as smoothings
 from thesis_tf.issgd.examples import Examples
-from thesis_tf.issgd.monitor import WeightMonitor, record_of
+from thesis_tf.issgd.monitor import WeightMonitor
 from thesis_tf.issgd.norms import GradientNorms
 from thesis_tf.issgd.proposal import Proposal
 
@@ -29,7 +31,10 @@ class ImportanceSampling(keras.callbacks.Callback):
     Args:
         x, y: the training examples, arrays or whatever gives rows.
         batch_size: examples a step.
-        refresh_every: steps between measurements; 1 is exact importance sampling.
+        refresh_every: steps between measurements; 1 is exact importance sampling. Counted by the
+            optimizer's iterations; with `steps_per_execution` the measurement comes after the call
+            that the step is in. None never measures: draws are uniform, with replacement and with
+            weights of 1, the baseline that differs in nothing else.
         smoothing: of `Proposal`.
         seed: of the draws.
         refresh_batch_size: examples that are measured at once.
@@ -37,6 +42,7 @@ class ImportanceSampling(keras.callbacks.Callback):
 
     Attributes:
         dataset: a `tf.data.Dataset` of (x, y, sample_weight), as many batches as an epoch has.
+            Each is drawn when `fit` asks for it; with a `prefetch` after it, that many steps ahead.
         history: a dict of traces (Eq 7.6-7.9) for each refresh but the first, with its "step".
         monitor: the `WeightMonitor`, once training has begun.
     """
@@ -56,7 +62,9 @@ class ImportanceSampling(keras.callbacks.Callback):
         super().__init__()
         self._examples = Examples(x, y)
         self._batch_size = _checks.positive_integer("`batch_size`", batch_size)
-        self._every = _checks.positive_integer("`refresh_every`", refresh_every)
+        self._every = refresh_every
+        if refresh_every is not None:
+            self._every = _checks.positive_integer("`refresh_every`", refresh_every)
         self._at_once = _checks.positive_integer("`refresh_batch_size`", refresh_batch_size)
         if self._batch_size > len(self._examples):
             raise _checks.invalid(
@@ -66,6 +74,8 @@ class ImportanceSampling(keras.callbacks.Callback):
         self.monitor = WeightMonitor(proposal, log=log)
         self.history = []
         self._norms, self._step, self._refreshed = None, 0, None
+        # Should a user or a strategy prefetch, draws come from a thread of tf.data's.
+        self._lock = threading.Lock()
         steps = len(self._examples) // self._batch_size
         self.dataset = self._make_dataset().apply(tf.data.experimental.assert_cardinality(steps))
 
@@ -80,12 +90,16 @@ class ImportanceSampling(keras.callbacks.Callback):
                 repr(reduction),
                 "Dividing by the sum of the sample weights would make the gradient biased.",
             )
-        self._norms = GradientNorms(Objective(self.model, loss), False, False, False, True, None)
-        self._step, self._refreshed = self._iterations(), None
-        self._refresh()
+        self._step = self._refreshed = self._iterations()
+        if self._every is not None:
+            objective = Objective(self.model, loss)
+            self._norms = GradientNorms(objective, False, False, False, True, None)
+            self._refresh()
 
     def on_train_batch_end(self, batch, logs=None):
         """Measures again when it is time."""
+        if self._every is None:
+            return
         if self._iterations() // self._every > self._refreshed // self._every:
             self._refresh()
 
@@ -99,9 +113,10 @@ class ImportanceSampling(keras.callbacks.Callback):
             rows = slice(start, start + self._at_once)
             norms[rows] = np.sqrt(self._norms(*self._examples.take(rows))[1].numpy())
         norms[~np.isfinite(norms)] = np.nan
-        self.monitor.take(np.arange(len(norms)), norms, self._refreshed)
+        with self._lock:
+            self.monitor.take(np.arange(len(norms)), norms, self._refreshed)
         if self.monitor.traces is not None:
-            self.history.append({"step": self._refreshed, **record_of(self.monitor.traces)})
+            self.history.append({"step": self._refreshed, **self.monitor.record})
 
     def _make_dataset(self):
         x, y = self._examples.take(slice(0, 1))
@@ -113,7 +128,8 @@ class ImportanceSampling(keras.callbacks.Callback):
                         "Norms were never measured: pass the ImportanceSampling to `fit` as a"
                         " callback too."
                     )
-                rows, scales = self.monitor.proposal.sample(self._batch_size, step=self._step)
+                with self._lock:
+                    rows, scales = self.monitor.proposal.sample(self._batch_size, self._step)
                 self._step += 1
                 yield *self._examples.take(rows), scales
 
@@ -121,6 +137,11 @@ class ImportanceSampling(keras.callbacks.Callback):
             return tf.TensorSpec((self._batch_size, *rows.shape[1:]), rows.dtype)
 
         weights = tf.TensorSpec((self._batch_size,), tf.float32)
-        return tf.data.Dataset.from_generator(
+        dataset = tf.data.Dataset.from_generator(
             draws, output_signature=(spec(np.asarray(x)), spec(np.asarray(y)), weights)
         )
+        # Which tf.data adds by itself: the next batch would be drawn by weights that are about to
+        # be replaced, or not, as threads have it.
+        options = tf.data.Options()
+        options.experimental_optimization.inject_prefetch = False
+        return dataset.with_options(options)

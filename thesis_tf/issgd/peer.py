@@ -10,6 +10,8 @@ from thesis_tf.issgd.trainer import Trainer
 
 PEER = "peer"
 RETRY_SECONDS = 5.0
+# Norms in one go: a Redis server does nothing else meanwhile.
+MOST_PUSHED = 65_536
 
 
 class Peer(Trainer):
@@ -77,7 +79,10 @@ class Peer(Trainer):
         self.name, self._store, self._share = name, store, share
         self._exchange_every = _checks.positive_integer("`exchange_every`", exchange_every)
         self._spec = spec_of(model, self._steps.objective.loss_name, self.data, block_size)
-        self._syncs, self._retry_at, self._pushed = 0, -np.inf, []
+        self._syncs, self._retry_at = 0, -np.inf
+        # Of each example the last norm, and whether it is yet to be pushed.
+        self._norms = np.full(len(self._train), np.nan, np.float32)
+        self._unpushed = np.zeros(len(self._train), bool)
         self._exchanged_with = None
         store.create(self._spec)
 
@@ -89,7 +94,7 @@ class Peer(Trainer):
         norms = np.sqrt(squared_norms).astype(np.float32)
         norms[~np.isfinite(norms)] = np.nan
         self.monitor.proposal.update(rows, norms, self.step)
-        self._pushed.append((rows, norms))
+        self._norms[rows], self._unpushed[rows] = norms, True
 
     def _synchronise(self):
         self.monitor.proposal.advance(version=self.step)
@@ -103,9 +108,11 @@ class Peer(Trainer):
             self._with_store(lambda: self._exchange(self._share))
 
     def _share_norms(self):
-        rows, norms = (np.concatenate(parts) for parts in zip(*self._pushed, strict=True))
-        self._store.push_examples("train", rows, norms)
-        self._pushed.clear()
+        rows = np.flatnonzero(self._unpushed)
+        for start in range(0, len(rows), MOST_PUSHED):
+            part = rows[start : start + MOST_PUSHED]
+            self._store.push_examples("train", part, self._norms[part])
+            self._unpushed[part] = False
         values = self._store.pull("train").values
         known = np.flatnonzero(~np.isnan(values))
         # When others measured theirs isn't stored; it was a short while ago.
@@ -131,14 +138,16 @@ class Peer(Trainer):
         if clock.now() < self._retry_at:
             return
         try:
-            action()
+            try:
+                action()
+            except RunNotFoundError:
+                self._store.create(self._spec)
+                self._unpushed = ~np.isnan(self._norms)
+                self._log("The run was lost from the store; it was made again.")
         except StoreUnavailableError as problem:
             if self._retry_at == -np.inf:
                 self._log(f"The store is away, training goes on alone: {problem}")
             self._retry_at = clock.now() + RETRY_SECONDS
-        except RunNotFoundError:
-            self._log("The run was lost from the store and is made again.")
-            self._store.create(self._spec)
         else:
             if self._retry_at > -np.inf:
                 self._log("The store is back.")

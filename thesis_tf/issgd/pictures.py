@@ -38,9 +38,9 @@ def draw_training(runs, path, *, columns=None, title=None):
             _draw_quartiles(axes, [h.column(name) for h in several], row, clean(run), color)
         axes.set_yscale("log" if name == "loss" else "linear")
     if len(runs) > 1:
-        panels[0][0].legend(fontsize=8, frameon=False)
+        _legend(panels[0][0])
     if title:
-        sheet.suptitle(clean(title), fontsize=11, family=FONT, color=INK)
+        sheet.suptitle(clean(title), fontsize=11, family=FONT, color=INK, parse_math=False)
     save(sheet, path)
 
 
@@ -67,9 +67,9 @@ def draw_traces(histories, path, *, title=None):
         ]
         _draw_quartiles(axes, curves, 0, name.removeprefix("trace_"), color)
     axes.set_yscale("log")
-    axes.legend(fontsize=8, frameon=False)
+    _legend(axes)
     if title:
-        axes.set_title(clean(title), fontsize=10, family=FONT, color=INK)
+        axes.set_title(clean(title), fontsize=10, family=FONT, color=INK, parse_math=False)
     save(sheet, path)
 
 
@@ -82,20 +82,29 @@ def _draw_quartiles(axes, curves, x, label, color):
     curves = [np.array(curve, float) for curve in curves if len(curve)]
     if not curves:
         return
+    # Where all of them are known, which can be one place.
     end = min(curve[-1, x] for curve in curves)
-    grid = np.linspace(max(curve[0, x] for curve in curves), end, 200)
+    start = min(max(curve[0, x] for curve in curves), end)
+    grid = np.linspace(start, end, 200 if start < end else 1)
     values = np.stack([np.interp(grid, curve[:, x], curve[:, 2]) for curve in curves])
     low, middle, high = np.percentile(values, [25, 50, 75], axis=0)
     if len(curves) > 1:
         axes.fill_between(grid, low, high, color=color, alpha=0.2, linewidth=0)
-    axes.plot(grid, middle, color=color, linewidth=1.5, label=label)
+    marker = "o" if len(grid) == 1 else None
+    axes.plot(grid, middle, color=color, linewidth=1.5, marker=marker, label=label)
 
 
 def _style(axes, x, y):
     axes.set_xlabel(x, fontsize=9, family=FONT, color=SOFT)
-    axes.set_ylabel(y, fontsize=9, family=FONT, color=SOFT)
+    axes.set_ylabel(clean(y), fontsize=9, family=FONT, color=SOFT, parse_math=False)
     axes.tick_params(which="both", labelsize=8, labelcolor=SOFT, color=LINE)
     axes.grid(color=GRID, linewidth=0.6)
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(LINE)
+
+
+def _legend(axes):
+    legend = axes.legend(frameon=False, prop={"family": FONT, "size": 8}, labelcolor=SOFT)
+    for text in legend.get_texts():
+        text.set_parse_math(False)

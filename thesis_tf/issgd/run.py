@@ -1,5 +1,6 @@
 """What master, workers and peers of one run have in common: its description and its parameters."""
 
+import keras
 import numpy as np
 
 from thesis_tf import _fingerprint
@@ -19,7 +20,7 @@ def spec_of(model, loss_name, data, block_size):
     return RunSpec(
         model=_fingerprint.of_json([_fingerprint.of_model(model, weights=False), loss_name]),
         data=_fingerprint.of_json(prints),
-        splits=tuple((name, len(examples)) for name, examples in data.items()),
+        splits=tuple((name, len(examples)) for name, examples in sorted(data.items())),
         parameter_bytes=sum(_bytes(v) for v in model.weights),
         block_size=block_size,
     )
@@ -47,9 +48,11 @@ def mix_parameters(model, buffer, share):
     for variable in model.weights:
         own = variable.numpy()
         stop = start + own.nbytes
-        if own.dtype.kind == "f":
+        if keras.backend.is_float_dtype(variable.dtype):
             theirs = buffer[start:stop].view(own.dtype).reshape(own.shape)
-            variable.assign(own + own.dtype.type(share) * (theirs - own))
+            # A share of 1 gives theirs to the bit, which own + (theirs - own) does not.
+            kept, taken = own.dtype.type(1 - share), own.dtype.type(share)
+            variable.assign(kept * own + taken * theirs)
         start = stop
 
 

@@ -85,27 +85,31 @@ class Steps:
             share = self.batch_size // self._replicas
             first = tf.distribute.get_replica_context().replica_id_in_sync_group * share
             x, y, scales = (t[first : first + share] for t in (x, y, scales))
+        # By which an optimizer for float16 wants losses multiplied; it divides gradients again.
+        factor = self.model.optimizer.scale_loss(1.0)
         if self._norms:
             losses, squares, gradients = self._norms.with_gradients(x, y, scales)
-            loss = tf.reduce_mean(tf.cast(losses, tf.float32) * scales)
+            losses = _widened(losses)
+            loss = tf.reduce_mean(losses * tf.cast(scales, losses.dtype))
             self._add_penalty(gradients)
-            factor = self.model.optimizer.scale_loss(1.0)
             gradients = [g * tf.cast(factor, g.dtype) for g in gradients]
         else:
             squares = tf.zeros(self.batch_size)
             loss, gradients = self._gradients(x, y, scales)
         self.model.optimizer.apply_gradients(zip(gradients, self.objective.variables, strict=True))
-        gradient = tf.cond(last, lambda: _squared_norm(gradients), lambda: float("nan"))
-        return loss, tf.cast(squares, tf.float32), gradient
+        gradient = tf.cond(last, lambda: _squared_norm(gradients, factor), lambda: float("nan"))
+        return tf.cast(loss, tf.float32), tf.cast(squares, tf.float32), gradient
 
     def _gradients(self, x, y, scales):
         model, variables = self.model, self.objective.variables
         with tf.GradientTape() as tape:
             losses = self.objective.example_losses(y, model(x, training=True))
-            losses = tf.cast(losses, tf.float32)
-            loss = tf.reduce_sum(losses * scales) / self.batch_size
-            # Summed over devices each counts once.
-            total = loss + tf.add_n(model.losses) / self._replicas if model.losses else loss
+            losses = _widened(losses)
+            loss = tf.reduce_sum(losses * tf.cast(scales, losses.dtype)) / self.batch_size
+            total = loss
+            for added in model.losses:
+                # Summed over devices each counts once.
+                total += tf.cast(added, loss.dtype) / self._replicas
             total = model.optimizer.scale_loss(total)
         gradients = tape.gradient(total, variables, unconnected_gradients="zero")
         return loss, [tf.convert_to_tensor(g) for g in gradients]
@@ -121,15 +125,28 @@ class Steps:
                     gradients[i] += tf.cast(added, gradients[i].dtype)
 
 
-def _squared_norm(gradients):
-    return tf.add_n([tf.reduce_sum(tf.square(tf.cast(g, tf.float32))) for g in gradients])
+def _widened(losses):
+    return losses if losses.dtype == tf.float64 else tf.cast(losses, tf.float32)
+
+
+def _squared_norm(gradients, factor):
+    gradients = [tf.cast(g, tf.float32) / factor for g in gradients]
+    return tf.add_n([tf.reduce_sum(tf.square(g)) for g in gradients])
 
 
 def classification_errors(y, outputs):
-    """Returns which outputs have their largest value at another class than the label's, (n,)."""
+    """Returns which outputs have their largest value at another class than the label's, (n,).
+
+    Of sequences, which part of their elements.
+
+    Args:
+        y: labels: classes (n, ...) or (n, ..., 1), or one-hot (n, ..., classes).
+        outputs: (n, ..., classes); with one output instead of classes it is a logit, for class 1 if
+            it is above 0.
+    """
     outputs = keras.tree.flatten(outputs)[0]
-    if outputs.shape.rank == 2 and outputs.shape[1] == 1:
-        guess = tf.cast(outputs[:, 0] > 0, tf.int64)
+    if outputs.shape[-1] == 1:
+        guess = tf.cast(outputs[..., 0] > 0, tf.int64)
     else:
         guess = tf.argmax(outputs, axis=-1)
     y = tf.convert_to_tensor(y)

@@ -3,14 +3,16 @@
 import math
 import pathlib
 
+import keras
 import numpy as np
+import tensorflow as tf
 import tqdm
 
 from thesis_tf import _checkpoint, _checks
 from thesis_tf.issgd import clock
 from thesis_tf.issgd.examples import by_split
 from thesis_tf.issgd.history import History
-from thesis_tf.issgd.monitor import WeightMonitor, record_of
+from thesis_tf.issgd.monitor import WeightMonitor
 from thesis_tf.issgd.proposal import Proposal
 from thesis_tf.issgd.steps import Steps
 
@@ -87,7 +89,7 @@ class Trainer:
             The `History`.
 
         Raises:
-            ValueError: the loss is no longer finite.
+            ValueError: the loss or a weight is no longer finite.
         """
         bar = tqdm.tqdm(
             total=steps, initial=self.step, unit="step", disable=None if progress else True
@@ -112,9 +114,11 @@ class Trainer:
             finished = True
         finally:
             bar.close()
-            if self._whole:
-                self.save()
-            self._end(finished)
+            try:
+                if self._whole:
+                    self.save()
+            finally:
+                self._end(finished)
         return self.history
 
     def save(self):
@@ -151,14 +155,19 @@ class Trainer:
     def _advance(self, count):
         """Takes steps; returns a record of them."""
         size = self._steps.batch_size
-        rows, scales = self.monitor.proposal.sample(count * size, step=self.step)
+        steps = range(self.step, self.step + count)
+        draws = [self.monitor.proposal.sample(size, step=step) for step in steps]
+        rows, scales = map(np.concatenate, zip(*draws, strict=True))
         losses, squares, gradient = self._steps(*self._train.take(rows), scales)
         self.step += count
         loss = float(np.mean(losses))
-        if not math.isfinite(loss):
+        # The last update can be the one that diverges, after a loss that was finite.
+        broken = [v.path for v in self.model.weights if not _is_finite(v)]
+        if not math.isfinite(loss) or broken:
+            what = f"{broken[0]} is no longer finite" if broken else f"The loss is {loss}"
             raise ValueError(
-                f"The loss is {loss} at step {self.step}: training has diverged. Choose a lower"
-                " learning rate, or more smoothing; the checkpoint is of an earlier step."
+                f"{what} at step {self.step}: training has diverged. Choose a lower learning"
+                " rate, or more smoothing; the checkpoint is of an earlier step."
             )
         if squares is not None:
             self._measured(rows, squares)
@@ -169,7 +178,13 @@ class Trainer:
         record = {"usable": proposal.usable, "uniform": proposal.is_uniform}
         if versions is not None and (versions >= 0).any():
             record["age"] = float(np.mean(self._version() - versions[versions >= 0]))
-        return record | record_of(self.monitor.traces)
+        return record | self.monitor.record
+
+
+def _is_finite(variable):
+    if not keras.backend.is_float_dtype(variable.dtype):
+        return True
+    return bool(tf.reduce_all(tf.math.is_finite(tf.convert_to_tensor(variable.value))))
 
 
 def _postfix(record):

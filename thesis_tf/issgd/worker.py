@@ -74,7 +74,8 @@ class Worker:
         self._objective = objective
         self._spec = spec_of(model, objective.loss_name, self.data, block_size)
         self._lease_seconds = lease_seconds
-        self._turns = itertools.cycle(_in_turn(turns or TURNS, self.data))
+        order = _in_turn(turns or TURNS, self.data)
+        self._turns, self._round = itertools.cycle(order), len(order)
         self._error = error or classification_errors
         self._log = log
         self._version, self._buffer, self._beat = -1, None, -np.inf
@@ -135,11 +136,13 @@ class Worker:
         if not self._take_parameters():
             return 0
         # A split whose blocks are all current gives way to the next.
-        for _ in range(sum(TURNS.values())):
-            split = next(self._turns)
-            block = self._next_block(split)
-            if block is not None:
-                return self._measure(split, block)
+        current = set()
+        for split in itertools.islice(self._turns, self._round):
+            if split not in current:
+                block = self._next_block(split)
+                if block is not None:
+                    return self._measure(split, block)
+                current.add(split)
         return 0
 
     def _take_parameters(self):

@@ -1,119 +1,17 @@
-"""Real Redis servers on free ports of the loopback, and one URL for each kind of store."""
+"""One URL for each kind of store, a small task to train on, and threads to do so."""
 
-import shutil
-import signal
-import socket
-import subprocess
+import contextlib
+import threading
 import time
 import uuid
 
+import keras
+import numpy as np
 import pytest
 
 from thesis_tf.issgd.stores import open_store
 
-SERVER = shutil.which("redis-server")
 KINDS = ("memory", "shm", "redis", "cluster")
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-class RedisServer:
-    """A `redis-server` that keeps nothing on disk, with settings as on its command line."""
-
-    def __init__(self, folder, *settings, port_setting="--port"):
-        self.port = free_port()
-        self.process = None
-        # A port of its own, as a cluster's server else takes the one 10,000 above.
-        self._command = [SERVER, "--bind", "127.0.0.1", "--dir", str(folder)]
-        self._command += ["--save", "", "--appendonly", "no", port_setting, str(self.port)]
-        self._command += ["--cluster-port", str(free_port()), *map(str, settings)]
-        self.start()
-
-    @property
-    def url(self):
-        return f"redis://127.0.0.1:{self.port}/0"
-
-    def start(self):
-        self.process = subprocess.Popen(
-            self._command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
-        said = []
-        for line in self.process.stdout:
-            said.append(line.decode())
-            if b"Ready to accept connections" in line:
-                return
-        raise AssertionError("".join(said))
-
-    def stop(self, how=signal.SIGKILL):
-        """Ends it, as a crash does; nothing that was in it is left."""
-        self.process.send_signal(signal.SIGCONT)
-        self.process.send_signal(how)
-        self.process.wait()
-        self.process.stdout.close()
-
-    def restart(self):
-        """Crashes it and starts it again, empty."""
-        self.stop()
-        self.start()
-
-    def cli(self, *arguments):
-        """Runs redis-cli on it."""
-        done = subprocess.run(
-            ["redis-cli", "-p", str(self.port), *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return done.stdout.strip()
-
-
-@pytest.fixture(scope="session")
-def redis_factory(tmp_path_factory):
-    """A function that starts a `RedisServer`; all are stopped at the end of the session."""
-    if SERVER is None:
-        pytest.skip("redis-server is not on the PATH")
-    pytest.importorskip("redis")
-    servers = []
-
-    def start(*settings, **kwargs):
-        servers.append(RedisServer(tmp_path_factory.mktemp("redis"), *settings, **kwargs))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        if server.process.poll() is None:
-            server.stop()
-
-
-@pytest.fixture
-def start_redis(redis_factory):
-    """A function that starts a `RedisServer`, which the test may stop and restart."""
-    servers = []
-
-    def start(*settings, **kwargs):
-        servers.append(redis_factory(*settings, **kwargs))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        if server.process.poll() is None:
-            server.stop()
-
-
-@pytest.fixture
-def redis_server(start_redis):
-    """A `RedisServer` for one test, which may stop and restart it."""
-    return start_redis()
-
-
-@pytest.fixture(scope="session")
-def shared_redis(redis_factory):
-    """A `RedisServer` that stays up, for tests that take a run id of their own."""
-    return redis_factory()
 
 
 @pytest.fixture(scope="session")
@@ -155,3 +53,78 @@ def open_run(store_url):
     for store in stores:
         store.close()
     open_store(store_url, run_id).delete()
+
+
+@pytest.fixture
+def open_memory():
+    """A function that opens the same run in this process again and again."""
+    name = uuid.uuid4().hex
+    yield lambda: open_store(f"memory://{name}")
+    open_store(f"memory://{name}").delete()
+
+
+class Task:
+    """Random points of three classes, and a network of 51 parameters for them."""
+
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+    def __init__(self, train=90, valid=20, test=20):
+        rng = np.random.default_rng(0)
+        self.data = {
+            name: (rng.normal(size=(n, 4)).astype(np.float32), rng.integers(3, size=n))
+            for name, n in (("train", train), ("valid", valid), ("test", test))
+        }
+
+    def model(self, seed=0, learning_rate=0.1, hidden=6):
+        """A compiled model; of one seed always with the same weights."""
+        layers = [keras.layers.Dense(hidden, "tanh"), keras.layers.Dense(3)]
+        model = keras.Sequential([keras.Input((4,)), *layers])
+        rng = np.random.default_rng(seed)
+        model.set_weights([rng.normal(0, 0.5, w.shape) for w in model.get_weights()])
+        model.compile(keras.optimizers.SGD(learning_rate), self.loss)
+        return model
+
+
+@pytest.fixture
+def task():
+    """A `Task`."""
+    return Task()
+
+
+@pytest.fixture
+def in_thread():
+    """A context in which a function runs in a thread; it must end, and without an error."""
+
+    @contextlib.contextmanager
+    def run(function):
+        failed = []
+
+        def work():
+            try:
+                function()
+            except BaseException as error:
+                failed.append(error)
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        yield
+        thread.join(60)
+        assert not thread.is_alive()
+        if failed:
+            raise failed[0]
+
+    return run
+
+
+@pytest.fixture
+def until():
+    """A function that waits, a minute at most, until another returns something true."""
+
+    def wait(condition):
+        end = time.monotonic() + 60
+        while not (result := condition()):
+            assert time.monotonic() < end, "it never came to it"
+            time.sleep(0.01)
+        return result
+
+    return wait

@@ -1,10 +1,8 @@
 """What a Redis server, or what stands in its place, can do to a store."""
 
-import itertools
 import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -225,40 +223,6 @@ def test_a_cluster_of_two_nodes(cluster, opened):
             said.append(str(error))
     assert len(said) == 1
     assert "is a node of a cluster. Write the URL with redis+cluster://" in said[0]
-
-
-def openssl(*arguments):
-    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory):
-    """A folder with an authority `ca`, another one `other`, and what the first has signed."""
-    folder = tmp_path_factory.mktemp("tls")
-    new = ("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    for name in ("ca", "other"):
-        files = ("-keyout", folder / f"{name}.key", "-out", folder / f"{name}.crt")
-        openssl(*new, *files, "-subj", f"/CN={name}")
-    files = ("-keyout", folder / "redis.key", "-out", folder / "redis.crt")
-    openssl(
-        *new, *files, "-subj", "/CN=redis", "-CA", folder / "ca.crt", "-CAkey", folder / "ca.key",
-        "-addext", "subjectAltName=IP:127.0.0.1",
-    )  # fmt: skip
-    return folder
-
-
-@pytest.fixture
-def tls_server(start_redis, certificates):
-    settings = [
-        f"--tls-{name}-file {certificates / file}".split()
-        for name, file in (("cert", "redis.crt"), ("key", "redis.key"), ("ca-cert", "ca.crt"))
-    ]
-    try:
-        return start_redis("--port", 0, *itertools.chain(*settings), port_setting="--tls-port")
-    except AssertionError as error:
-        if "Bad directive" not in str(error):
-            raise
-        pytest.skip("this redis-server was built without TLS")
 
 
 def test_tls(tls_server, certificates, opened):

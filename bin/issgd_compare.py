@@ -1,0 +1,116 @@
+r"""Compares importance sampling with uniform draws over seeds: figures 7.2 to 7.4, Table 7.1.
+
+Every run trains the same network on this machine; norms of all training examples are measured anew
+every --refresh_every steps (7.4.1), or never, which makes draws uniform. What steps cost is not
+compared here, but how many it takes:
+
+    python -m bin.issgd_compare --steps=600 --seeds=3
+    python -m bin.issgd_compare --dataset=mnist --data_dir=... --learning_rate=.1 --steps=3000
+
+As in the thesis, but for its workers (the other setting is --learning_rate=.001 --smoothing=1):
+
+    python -m bin.issgd_compare --dataset=svhn --data_dir=... --model=issgd_mlp \
+        --learning_rate=.01 --momentum=.95 --smoothing=10 --examples=570000,30000,26032
+
+The same command after a kill goes on with the run that was under way from its beginning. It writes
+to --output_dir:
+
+    runs/METHOD_SEED.json       losses, errors and traces over the steps of one run
+    training.png, traces.png    medians and quartiles over seeds (7.2, 7.3), traces (7.4)
+    table.txt, summary.json     steps until a loss is reached; errors at the end (Table 7.1)
+"""
+
+import dataclasses
+import functools
+
+from absl import app, flags
+
+from bin import flags_common, issgd_common, runs
+
+FLAGS = flags.FLAGS
+flags.DEFINE_integer("seeds", 5, "Runs of each method.", 1)
+flags.DEFINE_integer("refresh_every", 50, "Steps between measurements of all norms.", 1)
+flags.DEFINE_integer("evaluate_every", 50, "Steps between evaluations.", 1)
+flags.DEFINE_list("targets", ["0.5", "0.2", "0.1", "0.05"], "Training losses to be reached.")
+flags_common.use(
+    __name__,
+    flags_common.OUTPUT,
+    flags_common.DATA,
+    flags_common.MODEL,
+    ("smoothing", "batch_size", "optimizer", "learning_rate", "momentum", "steps"),
+    flags_common.HARDWARE,
+)
+DEFAULTS = {"model": "mlp", "optimizer": "sgd", "learning_rate": 0.1, "steps": 1000}
+METHODS = ("uniform", "importance")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What is compared; a folder with an equal one holds the same comparison."""
+
+    run: issgd_common.Run
+    draws: issgd_common.Draws
+    training: issgd_common.Training
+    hardware: flags_common.Hardware
+    seeds: int
+    refresh_every: int
+    evaluate_every: int
+    targets: tuple
+
+
+def config_from_flags():
+    """Reads FLAGS; raises runs.UsageError for what makes no sense."""
+    try:
+        targets = tuple(sorted((float(target) for target in FLAGS.targets), reverse=True))
+    except ValueError:
+        raise runs.UsageError(f"--targets must be losses. Received: {FLAGS.targets}.") from None
+    if FLAGS.distribution != "none":
+        raise runs.UsageError("A comparison runs on one device: --distribution=none.")
+    return Config(
+        issgd_common.run_from_flags(),
+        issgd_common.draws_from_flags(),
+        issgd_common.training_from_flags(),
+        flags_common.hardware(),
+        FLAGS.seeds,
+        FLAGS.refresh_every,
+        FLAGS.evaluate_every,
+        targets,
+    )
+
+
+def run(config, folder, *, begin=lambda: None, progress=False):
+    """Does all runs that are not done yet; returns a table of them."""
+    import tqdm
+
+    from bin import issgd_comparing
+    from thesis_tf import _files, distribution
+
+    data, classes = config.run.load()
+    distribution.configure(config.hardware)
+    begin()
+    done = {method: [] for method in METHODS}
+    jobs = [(seed, method) for seed in range(config.seeds) for method in METHODS]
+    for seed, method in tqdm.tqdm(jobs, unit="run", disable=None if progress else True):
+        path = folder / "runs" / f"{method}_{seed}.json"
+        if not path.exists():
+            records = issgd_comparing.train(config, data, classes, method, seed)
+            _files.write_json(path, records)
+        done[method].append(_files.read_json(path))
+    return issgd_comparing.report(done, config.targets, folder)
+
+
+def main(argv):
+    """Flags, config, run."""
+    with runs.clean_errors(argv):
+        config = config_from_flags()
+        folder = runs.claim(FLAGS.output_dir or "runs/issgd_compare", config, FLAGS.overwrite)
+        table = run(
+            config, folder, begin=functools.partial(runs.begin, folder, config), progress=True
+        )
+        print(f"{table}\nAll tables and pictures are in {folder}.")
+
+
+if __name__ == "__main__":
+    for name, value in DEFAULTS.items():
+        FLAGS.set_default(name, value)  # so that --help shows them
+    app.run(main)

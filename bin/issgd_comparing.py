@@ -1,0 +1,135 @@
+"""One run of `bin.issgd_compare`, and what it makes of all of them."""
+
+import time
+
+import keras
+import numpy as np
+
+from bin import issgd_reports
+from thesis_tf import _files, issgd
+
+
+def train(config, data, classes, method, seed):
+    """Trains a fresh network; returns records of its evaluations."""
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(config.hardware.seed + seed)
+    model = config.run.build(data, classes)
+    config.training.compile(model)
+    x, y = data["train"]
+    sampling = issgd.ImportanceSampling(
+        x,
+        y,
+        batch_size=config.training.batch_size,
+        refresh_every=None if method == "uniform" else config.refresh_every,
+        smoothing=config.draws.rule(),
+        seed=seed,
+    )
+    evaluation = Evaluation(data, config.evaluate_every, config.training.steps)
+    model.fit(
+        sampling.dataset.repeat(),
+        steps_per_epoch=config.training.steps,
+        callbacks=[sampling, evaluation],
+        shuffle=False,
+        verbose=0,
+    )
+    traces = {record["step"]: record for record in sampling.history}
+    return [record | traces.get(record["step"], {}) for record in evaluation.records]
+
+
+class Evaluation(keras.callbacks.Callback):
+    """Evaluates on all training and test examples every few steps, and after the last.
+
+    Args:
+        data: {split: (x, y)}.
+        every: steps between evaluations.
+        steps: how many there will be.
+    """
+
+    def __init__(self, data, every, steps):
+        super().__init__()
+        self.records = []
+        self._data, self._every, self._steps = data, every, steps
+        self._seconds, self._since = 0.0, None
+
+    def on_train_begin(self, logs=None):
+        """Evaluates before the first step."""
+        self._evaluate(0)
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Evaluates when it is time."""
+        step = int(self.model.optimizer.iterations.numpy())
+        if step % self._every == 0 or step == self._steps:
+            self._evaluate(step)
+
+    def _evaluate(self, step):
+        if self._since is not None:
+            self._seconds += time.perf_counter() - self._since
+        train, test = (
+            issgd_reports.evaluate(self.model, *self._data[s]) for s in ("train", "test")
+        )
+        self.records.append(
+            {
+                "step": step,
+                "seconds": self._seconds,
+                "loss": train["loss"],
+                "train_error": train["error"],
+                "test_error": test["error"],
+            }
+        )
+        # Evaluations are not part of the time.
+        self._since = time.perf_counter()
+
+
+def report(done, targets, folder):
+    """Writes pictures and tables of {method: [records of each run]}; returns the table."""
+    histories = {method: [_history(records) for records in runs] for method, runs in done.items()}
+    for suffix in issgd_reports.SUFFIXES:
+        issgd.draw_training(histories, folder / f"training.{suffix}")
+        if any("trace_ideal" in r for records in done["importance"] for r in records):
+            issgd.draw_traces(done["importance"], folder / f"traces.{suffix}")
+    summary = {method: _summary(runs, targets) for method, runs in done.items()}
+    _files.write_json(folder / "summary.json", summary)
+    table = _table(summary, targets)
+    _files.write_text(folder / "table.txt", table + "\n")
+    return table
+
+
+def _history(records):
+    history = issgd.History()
+    for record in records:
+        history.add(record)
+    return history
+
+
+def steps_to(records, target):
+    """The first step at which the training loss was at most `target`, None if it never was."""
+    return next((r["step"] for r in records if r["loss"] <= target), None)
+
+
+def _summary(runs, targets):
+    reached = {str(t): [steps_to(records, t) for records in runs] for t in targets}
+    ends = {k: [records[-1][k] for records in runs] for k in ("loss", "train_error", "test_error")}
+    return {"steps_to": reached, "at_the_end": ends}
+
+
+def _table(summary, targets):
+    """Medians, with quartiles for what is reached at the end."""
+    lines = [f"{'':26}" + "".join(f"{method:>24}" for method in summary) + f"{'ratio':>8}"]
+    for target in targets:
+        found = {m: _median_step(s["steps_to"][str(target)]) for m, s in summary.items()}
+        cells = "".join(f"{'-' if v is None else format(v, '.0f'):>24}" for v in found.values())
+        a, b = found.values()
+        ratio = f"{a / b:8.2f}" if a is not None and b else f"{'-':>8}"
+        lines.append(f"{f'steps to loss {target:g}':26}{cells}{ratio}")
+    for name in ("loss", "train_error", "test_error"):
+        ends = {m: np.percentile(s["at_the_end"][name], [50, 25, 75]) for m, s in summary.items()}
+        cells = "".join(f"{f'{m:.4f} ({a:.4f}-{b:.4f})':>24}" for m, a, b in ends.values())
+        a, b = (values[0] for values in ends.values())
+        lines.append(f"{name.replace('_', ' ') + ' at the end':26}{cells}{a / b if b else 0:8.2f}")
+    return "\n".join(lines)
+
+
+def _median_step(steps):
+    """The median, where runs that never arrived count as later than all others."""
+    values = np.median([np.inf if step is None else step for step in steps])
+    return None if np.isinf(values) else float(values)

@@ -1,0 +1,310 @@
+import json
+import os
+import signal
+import time
+import uuid
+
+import pytest
+
+from thesis_tf.issgd.stores import RunNotFoundError, open_store
+
+MASTER, WORKER = "issgd_master", "issgd_worker"
+PASSWORD = "s3cret"
+AWAY = 30.0  # seconds
+CHECKPOINT = 64  # steps
+
+
+def run_id():
+    return uuid.uuid4().hex
+
+
+def pulled(url, name):
+    """The blocks of the training examples, None while there is no run."""
+    with open_store(url, name) as store:
+        try:
+            store.join()
+            return store.pull("train")
+        except RunNotFoundError:
+            return None
+
+
+def measured(url, name):
+    """Whether every training example's norm is known."""
+    blocks = pulled(url, name)
+    return blocks is not None and bool((blocks.versions >= 0).all())
+
+
+@pytest.mark.slow
+def test_one_command_with_workers_of_its_own(start_program, records, tmp_path):
+    name = run_id()
+    said = start_program(
+        MASTER, "--local_workers=1", "--mode=exact", "--steps=12", "--sync_every=4",
+        f"--run_id={name}", f"--output_dir={tmp_path}",
+    ).finish()  # fmt: skip
+    assert "Test examples: loss" in said
+    assert [record["step"] for record in records(tmp_path)] == [4, 8, 12]
+    assert [record["age"] for record in records(tmp_path)] == [4, 4, 4]
+    assert {
+        "config.json", "checkpoint.npz", "logs", "training.png", "traces.png", "model.keras",
+        "metrics.json", "worker_1.log",
+    } <= set(os.listdir(tmp_path))  # fmt: skip
+    assert json.loads((tmp_path / "metrics.json").read_text())["error"] < 1
+    with pytest.raises(RunNotFoundError):  # shared memory is free again
+        open_store(f"shm://{name}", name).join()
+
+
+class Running:
+    """A master and a worker on a Redis server, which go on as long as the tests of faults last."""
+
+    def __init__(self, server, folder, start_program, records):
+        self.server, self.folder = server, folder
+        self.url, self.run_id = server.url, run_id()
+        self._start_program, self._records = start_program, records
+        # A worker may come first.
+        self.worker = self.start_worker()
+        self.worker.until(lambda: "Wait until a master has created it" in self.worker.said)
+        self.master = self.start_master(folder)
+
+    def start_master(self, folder):
+        return self._start_program(
+            MASTER, f"--run_id={self.run_id}", f"--output_dir={folder}", "--steps=1000000",
+            "--sync_every=8", f"--checkpoint_every={CHECKPOINT}", "--batch_size=16",
+            ISSGD_STORE=self.url,
+        )  # fmt: skip
+
+    def start_worker(self):
+        return self._start_program(
+            WORKER, f"--run_id={self.run_id}", "--lease_seconds=1", ISSGD_STORE=self.url
+        )
+
+    def records(self):
+        return self._records(self.folder)
+
+    def step(self):
+        return max((record["step"] for record in self.records()), default=0)
+
+    def versions(self):
+        return pulled(self.url, self.run_id).versions
+
+    def goes_on(self):
+        """Waits until the master has taken more steps."""
+        goal = self.step() + 32
+        self.master.until(lambda: self.step() >= goal)
+
+    def renews(self):
+        """Waits until all weights were measured anew, and the master draws by them."""
+        self.master.until(lambda: pulled(self.url, self.run_id) is not None)
+        version = self.versions().max()
+        self.master.until(lambda: (self.versions() > version).all())
+        step = self.step()
+        self.master.until(lambda: any(r["usable"] == 1 for r in self.records() if r["step"] > step))
+        assert self.worker.running, self.worker.said
+
+
+@pytest.fixture(scope="module")
+def running(redis_factory, tmp_path_factory, start_program, records):
+    """A `Running` whose weights are all known; every test leaves it as it was."""
+    running = Running(redis_factory(), tmp_path_factory.mktemp("run"), start_program, records)
+    running.renews()
+    yield running
+    for program in (running.master, running.worker):
+        program.process.kill()
+
+
+@pytest.mark.slow
+def test_a_worker_is_killed(running):
+    running.worker.process.kill()
+    running.worker.process.wait()
+    # As if it had been killed in the middle of two blocks.
+    with open_store(running.url, running.run_id) as store:
+        store.join()
+        lost = [store.lease("train", "killed", 1.0) for _ in range(2)]
+    version = running.versions().max()
+    running.goes_on()
+    running.worker = running.start_worker()
+    running.master.until(lambda: (running.versions()[lost] > version).all())
+    running.renews()
+
+
+@pytest.mark.slow
+def test_the_server_is_killed_and_comes_back_empty(running):
+    running.server.stop()
+    running.master.until(lambda: "The store is away, training goes on" in running.master.said)
+    running.goes_on()
+    running.server.start()
+    running.master.until(lambda: "it was made again" in running.master.said)
+    running.renews()
+
+
+@pytest.mark.slow
+def test_the_server_does_not_answer_for_a_while(running):
+    before = running.master.said.count("The store is away")
+    running.server.process.send_signal(signal.SIGSTOP)
+    end = time.monotonic() + AWAY
+    running.master.until(lambda: running.master.said.count("The store is away") > before)
+    running.goes_on()
+    running.master.until(lambda: time.monotonic() > end)
+    running.goes_on()
+    running.server.process.send_signal(signal.SIGCONT)
+    running.renews()
+
+
+@pytest.mark.slow
+def test_the_master_is_killed(running):
+    running.master.until(lambda: running.step() > CHECKPOINT)
+    running.master.process.kill()
+    running.master.process.wait()
+    killed = running.records()
+    with open_store(running.url, running.run_id) as store:
+        store.join()
+        head = store.head()
+    running.master = running.start_master(running.folder)
+    running.master.until(lambda: running.step() > killed[-1]["step"] + 8)
+    now = running.records()
+    assert [record["step"] for record in now] == list(range(8, 8 * len(now) + 8, 8))
+    kept = [record for record in killed if record in now]
+    assert killed[: len(kept)] == kept
+    assert killed[-1]["step"] - kept[-1]["step"] <= CHECKPOINT + 8
+    # Versions that were published before the kill are not given to other parameters.
+    running.master.until(lambda: (running.versions() > head).all())
+    running.renews()
+
+
+@pytest.mark.slow
+def test_a_second_master_is_refused(running, tmp_path):
+    for folder, message in (
+        (tmp_path, "has had another master"),
+        (running.folder, "Another master"),
+    ):
+        assert message in running.start_master(folder).refuse()
+    running.goes_on()
+
+
+@pytest.mark.slow
+def test_interrupted_and_the_same_command_again(start_program, records, tmp_path):
+    name = run_id()
+    command = [
+        MASTER, "--local_workers=1", f"--run_id={name}", f"--output_dir={tmp_path}",
+        "--sync_every=8", "--steps=100000",
+    ]  # fmt: skip
+    first = start_program(*command)
+    first.until(lambda: measured(f"shm://{name}", name) and len(records(tmp_path)) > 2)
+    os.killpg(first.process.pid, signal.SIGINT)  # as a terminal does
+    first.process.wait(120)
+    assert first.process.returncode == 1
+    assert "The same command goes on" in first.said
+    assert "Traceback" not in first.said + (tmp_path / "worker_1.log").read_text()
+    with pytest.raises(ProcessLookupError):  # no worker is left
+        os.killpg(first.process.pid, 0)
+    done = records(tmp_path)
+    second = start_program(*command)
+    second.until(lambda: len(records(tmp_path)) > len(done) + 2)
+    # All was saved, or all but the steps in which it was interrupted.
+    assert records(tmp_path)[: len(done) - 1] == done[:-1]
+    os.killpg(second.process.pid, signal.SIGKILL)
+    second.process.wait()
+    open_store(f"shm://{name}", name).delete()
+
+
+@pytest.mark.slow
+def test_workers_end_with_a_master_that_is_killed(start_program, tmp_path):
+    name = run_id()
+    master = start_program(
+        MASTER, "--local_workers=1", f"--run_id={name}", f"--output_dir={tmp_path}",
+        "--steps=1000000",
+    )  # fmt: skip
+    master.until(lambda: measured(f"shm://{name}", name))
+    with open_store(f"shm://{name}", name) as store:
+        store.join()
+        assert store.alive("worker", 60) == ["local-1"]
+        master.process.kill()
+        master.process.wait()
+
+        def gone():
+            try:
+                os.killpg(master.process.pid, 0)
+            except ProcessLookupError:
+                return True
+            return False
+
+        end = time.monotonic() + 120
+        while not gone():
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        store.delete()
+
+
+@pytest.mark.slow
+def test_what_is_refused(start_program, redis_server, tmp_path):
+    name, url = run_id(), redis_server.url
+    common = [f"--store={url}", f"--run_id={name}", "--steps=2"]
+    start_program(MASTER, *common, f"--output_dir={tmp_path / 'a'}").finish()
+    for number, (flag, message) in enumerate(
+        {
+            "--model=lenet": "model: ",
+            "--examples=256,128,128": "data: ",
+            "--block_size=32": "block_size: 64 there, 32 here",
+        }.items()
+    ):
+        line = start_program(
+            MASTER, *common, flag, f"--output_dir={tmp_path / str(number)}"
+        ).refuse()
+        assert message in line
+        assert "choose another run id" in line
+
+
+@pytest.mark.slow
+def test_wrong_password_and_wrong_certificate(
+    start_program, start_redis, tls_server, certificates, tmp_path
+):
+    port = start_redis("--requirepass", PASSWORD).port
+    programs = {
+        start_program(
+            MASTER,
+            f"--output_dir={tmp_path / 'a'}",
+            ISSGD_STORE=f"redis://:wr0ng@127.0.0.1:{port}/0",
+        ): "refuses this user",
+        start_program(
+            WORKER, ISSGD_STORE=f"redis://:wr0ng@127.0.0.1:{port}/0"
+        ): "refuses this user",
+        start_program(
+            MASTER,
+            f"--output_dir={tmp_path / 'b'}",
+            ISSGD_STORE=f"rediss://:{PASSWORD}@127.0.0.1:{tls_server.port}/0?ssl_ca_certs={certificates}/other.crt",
+        ): "no TLS connection",
+        start_program(
+            MASTER,
+            f"--output_dir={tmp_path / 'c'}",
+            ISSGD_STORE="redis://:wr0ng@127.0.0.1:1/0",
+        ): "can't be reached",
+    }
+    for program, message in programs.items():
+        assert message in program.refuse()
+        assert "wr0ng" not in program.said
+        assert PASSWORD not in program.said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--smoothing=x"], "must be a number, relative:X, uniform:X or entropy:X"),
+        (["--run_id=a b"], "1 to 64 letters"),
+        (["--mode=uniform", "--local_workers=1"], "--mode=uniform has no use for"),
+        (["--distribution=multi_worker"], "--distribution=none or mirrored"),
+        (["--optimizer=adam", "--momentum=.9"], "--momentum is that of"),
+        (["--store=http://x"], "A store's URL must be one of"),
+        (["local"], "flags are written --name=value"),
+    ],
+)
+def test_bad_flags_are_one_line(start_program, tmp_path, arguments, message):
+    program = start_program(MASTER, f"--output_dir={tmp_path / 'x'}", *arguments)
+    program.process.wait(120)
+    assert program.process.returncode not in (0, None)
+    assert message in program.said
+    assert "Traceback" not in program.said
+
+
+def test_help_answers_without_tensorflow(help_of):
+    shown = help_of(MASTER)
+    for flag in ("--local_workers", "--mode", "--store", "--smoothing", "--steps", "--model"):
+        assert f"  {flag}" in shown
