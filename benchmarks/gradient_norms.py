@@ -1,34 +1,33 @@
-"""What per-example gradient norms cost, as a ratio to the plain gradient of the same batch.
+"""What gradient norms of single examples cost, in plain gradients, beside other libraries.
 
-Turns alternate in one process: the gradient of the mean loss with respect to all weights, and the
-losses with squared gradient norms. Shown are the median of the paired ratios, and the floor: two of
-the three matrix products of a plain gradient, less the first layer's input gradient that neither
-takes.
+Every way has a process of its own and the same weights and examples; they take turns while the
+others sleep. The table shows the median time, the median of the ratios to the gradient in the same
+turn (TensorFlow's, of the mean loss with respect to all weights, compiled by `tf.function`), and
+the sum of squared norms, to see that all compute the same.
+
+    norms           per_example_gradient_norms: losses and squared norms
+    both            GradientNorms.with_gradients: these and the scaled gradient, as a peer needs
+    torch           PyTorch's gradient
+    opacus          its ghost norms, which come with the gradient
+    backpack        BatchL2Grad, which comes with the gradient
+
+The floor is what two passes of matrix products take of a plain gradient's three: .63 for the MLP,
+.67 for the others. Peers that are not installed (benchmarks/requirements-peers.txt) are left out;
+ResNet-50's batch normalisation is beyond them.
 
     python -m benchmarks.gradient_norms
-    python -m benchmarks.gradient_norms --models resnet50 --turns 5
+    python -m benchmarks.gradient_norms --models lenet --turns 31
 """
 
 import argparse
 import statistics
-import time
 
-import keras
 import numpy as np
-import tensorflow as tf
 
-import models
-from models.mlp import mlp
-from thesis_tf import issgd
+from benchmarks import turns
 
-LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-# Name: (how to build it, shape of an example, batch sizes).
-MODELS = {
-    "mlp": (lambda: mlp((32, 32, 3), 10, units=(2048,) * 4), (32, 32, 3), (128, 512)),
-    "lenet": (lambda: models.build("lenet", (28, 28, 1), 10), (28, 28, 1), (64, 256)),
-    "resnet50": (lambda: keras.applications.ResNet50(weights=None, classifier_activation=None),
-                 (224, 224, 3), (16,)),
-}  # fmt: skip
+# Name: batch sizes.
+MODELS = {"mlp": (128, 512), "lenet": (64, 256), "resnet50": (16,)}
 
 
 def parse_arguments():
@@ -36,50 +35,185 @@ def parse_arguments():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--models", nargs="*", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--ways", nargs="*", choices=WAYS, default=list(WAYS))
     parser.add_argument("--turns", type=int, default=15)
     return parser.parse_args()
 
 
-def plain_gradient(model):
+def build(name):
+    import keras
+
+    import models
+
+    keras.utils.set_random_seed(0)
+    if name == "resnet50":
+        return keras.applications.ResNet50(weights=None, classifier_activation=None, classes=10)
+    shapes = {"mlp": ("issgd_mlp", (32, 32, 3)), "lenet": ("lenet", (28, 28, 1))}
+    return models.build(*shapes[name], 10)
+
+
+def problem(name, examples):
+    """(The network's name, weights, images, labels), in NumPy."""
+    model = build(name)
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0, 255, (examples, *model.input_shape[1:])).astype(np.float32)
+    return name, model.get_weights(), x, rng.integers(0, 10, examples)
+
+
+def in_keras(make):
+    """A way from a model, a loss and tensors."""
+
+    def way(name, weights, x, y):
+        import keras
+        import tensorflow as tf
+
+        model = build(name)
+        model.set_weights(weights)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        return make(model, loss, tf.constant(x), tf.constant(y))
+
+    return way
+
+
+def gradient(model, loss, x, y):
+    import tensorflow as tf
+
     @tf.function
-    def gradient(x, y):
+    def compute(x, y):
         with tf.GradientTape() as tape:
-            loss = LOSS(y, model(x, training=False))
-        return loss, tape.gradient(loss, model.trainable_variables)
+            value = loss(y, model(x, training=False))
+        return tape.gradient(value, model.trainable_variables)
 
-    return gradient
-
-
-def seconds(function, *batch):
-    start = time.perf_counter()
-    # What is not read might not have been computed yet.
-    keras.tree.map_structure(lambda t: t.numpy() if t.shape.rank == 0 else t, function(*batch))
-    return time.perf_counter() - start
+    return lambda: [g.numpy().ravel()[:1] for g in compute(x, y)], lambda _: float("nan")
 
 
-def floor(model):
-    """Multiply-adds of two passes over those of three, without the first layer's input gradient."""
-    return 0.0
+def norms(model, loss, x, y):
+    from thesis_tf import issgd
+
+    f = issgd.per_example_gradient_norms(model, loss, check=False)
+    return lambda: f(x, y)[1].numpy(), lambda squares: float(squares.sum())
+
+
+def both(model, loss, x, y):
+    import tensorflow as tf
+
+    from thesis_tf import issgd
+
+    f, scales = issgd.per_example_gradient_norms(model, loss), tf.ones(len(y))
+
+    def run():
+        _, squares, gradients = f.with_gradients(x, y, scales)
+        return squares.numpy(), [g.numpy().ravel()[:1] for g in gradients]
+
+    return run, lambda result: float(result[0].sum())
+
+
+def in_torch(make):
+    """A way from the same network in PyTorch and tensors."""
+
+    def way(name, weights, x, y):
+        import torch
+        from torch import nn
+
+        if name == "lenet":
+            layers = [
+                nn.Conv2d(1, 32, 5, padding="same"), nn.ReLU(), nn.MaxPool2d(2),
+                nn.Conv2d(32, 64, 5, padding="same"), nn.ReLU(), nn.MaxPool2d(2),
+                nn.Flatten(), nn.Linear(3136, 1024), nn.ReLU(), nn.Linear(1024, 10),
+            ]  # fmt: skip
+            x = x.transpose(0, 3, 1, 2)
+            # Flattened, channels come first there.
+            weights[4] = weights[4].reshape(7, 7, 64, -1).transpose(2, 0, 1, 3).reshape(3136, -1)
+        else:
+            sizes = [w.shape for w in weights[::2]]
+            layers = [nn.Flatten()]
+            for rows, columns in sizes:
+                layers += [nn.Linear(rows, columns), nn.ReLU()]
+            layers.pop()
+        model = nn.Sequential(*layers)
+        for parameter, weight in zip(model.parameters(), weights, strict=True):
+            order = {1: (0,), 2: (1, 0), 4: (3, 2, 0, 1)}[weight.ndim]
+            parameter.data = torch.tensor(np.ascontiguousarray(weight.transpose(order)))
+        x = torch.tensor(np.ascontiguousarray(x / np.float32(255)))
+        return make(model, x, torch.tensor(y))
+
+    return way
+
+
+def torch_gradient(model, x, y):
+    from torch import nn
+
+    loss = nn.CrossEntropyLoss()
+
+    def run():
+        model.zero_grad()
+        loss(model(x), y).backward()
+
+    return run, lambda _: float("nan")
+
+
+def opacus_norms(model, x, y):
+    from opacus.grad_sample.grad_sample_module_fast_gradient_clipping import (
+        GradSampleModuleFastGradientClipping,
+    )
+    from torch import nn
+
+    ghost = GradSampleModuleFastGradientClipping(model, max_grad_norm=1.0, use_ghost_clipping=True)
+    loss = nn.CrossEntropyLoss()
+
+    def run():
+        ghost.zero_grad()
+        loss(ghost(x), y).backward()
+        return ghost.get_norm_sample().numpy() ** 2
+
+    return run, lambda squares: float(squares.sum())
+
+
+def backpack_norms(model, x, y):
+    from backpack import backpack, extend
+    from backpack.extensions import BatchL2Grad
+    from torch import nn
+
+    model, loss = extend(model), extend(nn.CrossEntropyLoss())
+
+    def run():
+        model.zero_grad()
+        with backpack(BatchL2Grad()):
+            loss(model(x), y).backward()
+        # Those of the mean loss, which is what it is given.
+        squares = sum(parameter.batch_l2 for parameter in model.parameters())
+        return squares.numpy() * len(y) ** 2
+
+    return run, lambda squares: float(squares.sum())
+
+
+WAYS = {
+    "gradient": (in_keras(gradient), None),
+    "norms": (in_keras(norms), None),
+    "both": (in_keras(both), None),
+    "torch": (in_torch(torch_gradient), "torch"),
+    "opacus": (in_torch(opacus_norms), "opacus"),
+    "backpack": (in_torch(backpack_norms), "backpack"),
+}
 
 
 def main():
     arguments = parse_arguments()
-    print(f"{'':10}{'batch':>6}{'plain ms':>10}{'norms ms':>10}{'ratio':>8}")
+    ways = ["gradient", *(w for w in arguments.ways if w != "gradient")]
     for name in arguments.models:
-        build, shape, sizes = MODELS[name]
-        model = build()
-        plain = plain_gradient(model)
-        norms = issgd.per_example_gradient_norms(model, LOSS, check=False)
-        for size in sizes:
-            rng = np.random.default_rng(0)
-            x = tf.constant(rng.uniform(0, 255, (size, *shape)), tf.float32)
-            y = tf.constant(rng.integers(0, 10, size))
-            for function in (plain, norms):
-                seconds(function, x, y), seconds(function, x, y)
-            pairs = [(seconds(plain, x, y), seconds(norms, x, y)) for _ in range(arguments.turns)]
-            ratio = statistics.median(b / a for a, b in pairs)
-            a, b = (1e3 * statistics.median(column) for column in zip(*pairs, strict=True))
-            print(f"{name:10}{size:6}{a:10.1f}{b:10.1f}{ratio:8.2f}", flush=True)
+        for examples in MODELS[name]:
+            shared = turns.apply(problem, name, examples)
+            chosen = [w for w in ways if name != "resnet50" or WAYS[w][1] is None]
+            seconds, values = turns.take(
+                "benchmarks.gradient_norms", chosen, shared, arguments.turns
+            )
+            print(f"\n{name}, {examples} examples, {arguments.turns} turns")
+            print(f"{'':10}{'ms':>9}{'gradients':>11}{'squared norms':>16}")
+            for way, taken in seconds.items():
+                pairs = zip(taken, seconds["gradient"], strict=True)
+                ratio = statistics.median(t / g for t, g in pairs)
+                median = 1e3 * statistics.median(taken)
+                print(f"{way:10}{median:9.1f}{ratio:11.2f}{values[way]:16.6g}", flush=True)
 
 
 if __name__ == "__main__":

@@ -25,15 +25,12 @@ Peers that are not installed (benchmarks/requirements-peers.txt) are left out.
 """
 
 import argparse
-import importlib.util
-import multiprocessing
 import os
 import statistics
-import time
 
 import numpy as np
 
-PAUSE = 0.3  # seconds, in which the other's threads stop spinning for work and let the cores go
+from benchmarks import turns
 
 
 def parse_arguments():
@@ -265,46 +262,11 @@ WAYS = {
 }
 
 
-def work(way, arguments, connection):
-    """In a process of its own: one computation whenever it is told to."""
-    run, inner = WAYS[way][0](*arguments)
-    value = inner(run())
-    connection.send(value)
-    while connection.recv():
-        start = time.perf_counter()
-        run()
-        connection.send(time.perf_counter() - start)
-
-
 def main():
     arguments = parse_arguments()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(1) as pool:
-        shared = pool.apply(problem, (arguments.examples,))
-    processes, connections, values = {}, {}, {}
+    shared = turns.apply(problem, arguments.examples)
     ways = ["gradient", *(w for w in arguments.ways if w != "gradient")]
-    for way in ways:
-        needs = WAYS[way][1]
-        if needs and importlib.util.find_spec(needs) is None:
-            print(f"{way}: {needs} is not installed")
-            continue
-        here, there = context.Pipe()
-        processes[way] = context.Process(target=work, args=(way, shared, there), daemon=True)
-        processes[way].start()
-        connections[way], values[way] = here, here.recv()
-    seconds = {way: [] for way in connections}
-    for turn in range(arguments.turns + 1):
-        for way, connection in connections.items():
-            time.sleep(PAUSE)
-            connection.send(True)
-            taken = connection.recv()
-            if turn:  # The first turn warms up.
-                seconds[way].append(taken)
-    for connection in connections.values():
-        connection.send(False)
-    for process in processes.values():
-        process.join()
+    seconds, values = turns.take("benchmarks.hessian_products", ways, shared, arguments.turns)
     print(f"{arguments.examples} examples, {arguments.turns} turns, {os.cpu_count()} cores")
     print(f"{'':14}{'seconds':>9}{'gradients':>11}", f"{'vHv':>13}")
     for way, taken in seconds.items():
