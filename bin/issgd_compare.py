@@ -32,6 +32,7 @@ flags.DEFINE_integer("seeds", 5, "Runs of each method.", 1)
 flags.DEFINE_integer("refresh_every", 50, "Steps between measurements of all norms.", 1)
 flags.DEFINE_integer("evaluate_every", 50, "Steps between evaluations.", 1)
 flags.DEFINE_list("targets", ["0.5", "0.2", "0.1", "0.05"], "Training losses to be reached.")
+flags.DEFINE_bool("stop_at_target", False, "End a run when it reaches the last of --targets.")
 flags_common.use(
     __name__,
     flags_common.OUTPUT,
@@ -56,6 +57,7 @@ class Config:
     refresh_every: int
     evaluate_every: int
     targets: tuple
+    stop_at_target: bool
 
 
 def config_from_flags():
@@ -75,6 +77,7 @@ def config_from_flags():
         FLAGS.refresh_every,
         FLAGS.evaluate_every,
         targets,
+        FLAGS.stop_at_target,
     )
 
 

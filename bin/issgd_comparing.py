@@ -24,7 +24,8 @@ def train(config, data, classes, method, seed):
         smoothing=config.draws.rule(),
         seed=seed,
     )
-    evaluation = Evaluation(data, config.evaluate_every, config.training.steps)
+    target = min(config.targets) if config.stop_at_target else None
+    evaluation = Evaluation(data, config.evaluate_every, config.training.steps, target)
     model.fit(
         sampling.dataset.repeat(),
         steps_per_epoch=config.training.steps,
@@ -43,12 +44,13 @@ class Evaluation(keras.callbacks.Callback):
         data: {split: (x, y)}.
         every: steps between evaluations.
         steps: how many there will be.
+        target: a training loss at which training ends, or None.
     """
 
-    def __init__(self, data, every, steps):
+    def __init__(self, data, every, steps, target=None):
         super().__init__()
         self.records = []
-        self._data, self._every, self._steps = data, every, steps
+        self._data, self._every, self._steps, self._target = data, every, steps, target
         self._seconds, self._since = 0.0, None
 
     def on_train_begin(self, logs=None):
@@ -60,6 +62,8 @@ class Evaluation(keras.callbacks.Callback):
         step = int(self.model.optimizer.iterations.numpy())
         if step % self._every == 0 or step == self._steps:
             self._evaluate(step)
+            if self._target is not None and self.records[-1]["loss"] <= self._target:
+                self.model.stop_training = True
 
     def _evaluate(self, step):
         if self._since is not None:

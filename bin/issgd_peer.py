@@ -14,6 +14,7 @@ writes to --output_dir what bin.issgd_master does.
 
 import dataclasses
 import functools
+import re
 import zlib
 
 from absl import app, flags
@@ -24,6 +25,11 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("peer_name", None, "A name of its own: letters, digits, '.', '_', '-'.")
 flags.DEFINE_integer("exchange_every", 1, "Synchronisations between averages of parameters.", 1)
 flags.DEFINE_float("share", 0.5, "How far parameters move towards the other peer's.", 0.0, 1.0)
+flags.register_validator(
+    "peer_name",
+    lambda name: name is None or bool(re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name)),
+    "must be 1 to 64 letters, digits, '.', '_' or '-'",
+)
 flags_common.use(
     __name__,
     flags_common.OUTPUT,

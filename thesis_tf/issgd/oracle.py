@@ -24,9 +24,10 @@ class ImportanceSampling(keras.callbacks.Callback):
 
     Every `refresh_every` steps the norms of all training examples are measured at the present
     weights, which takes two thirds of what an epoch takes; where that is worth it is the thesis'
-    question, and `Master` with workers is its answer. Losses come with `sample_weight`s that keep
-    the gradient unbiased: Keras' training loss is an estimate of the whole set's, and `metrics` of
-    `compile` are of what was drawn; give `weighted_metrics` for estimates of the whole set's.
+    question, and `Master` with workers is its answer, also on several devices. Losses come with
+    `sample_weight`s that keep the gradient unbiased: Keras' training loss is an estimate of the
+    whole set's, and `metrics` of `compile` are of what was drawn; give `weighted_metrics` for
+    estimates of the whole set's.
 
     Args:
         x, y: the training examples, arrays or whatever gives rows.
@@ -43,8 +44,9 @@ class ImportanceSampling(keras.callbacks.Callback):
     Attributes:
         dataset: a `tf.data.Dataset` of (x, y, sample_weight), as many batches as an epoch has.
             Each is drawn when `fit` asks for it; with a `prefetch` after it, that many steps ahead.
-        history: a dict of traces (Eq 7.6-7.9) for each refresh but the first, with its "step".
-        monitor: the `WeightMonitor`, once training has begun.
+        history: a list of dicts: the traces (Eq 7.6-7.9) at each refresh but the first, with its
+            "step"; `draw_traces` draws it.
+        monitor: the `WeightMonitor`.
     """
 
     def __init__(
@@ -126,7 +128,8 @@ class ImportanceSampling(keras.callbacks.Callback):
                 if self._refreshed is None:
                     raise RuntimeError(
                         "Norms were never measured: pass the ImportanceSampling to `fit` as a"
-                        " callback too."
+                        " callback too. Under a tf.distribute strategy `fit` wants a batch before"
+                        " callbacks begin: train on one device, or with `Master`."
                     )
                 with self._lock:
                     rows, scales = self.monitor.proposal.sample(self._batch_size, self._step)

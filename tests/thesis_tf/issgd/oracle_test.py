@@ -78,6 +78,7 @@ def assert_same_weights(a, b, rtol=1e-12):
         np.testing.assert_allclose(one, other, rtol, atol=1e-14)
 
 
+@pytest.mark.filterwarnings("ignore:.shuffle=True. was passed")
 def test_the_five_lines():
     sampling = issgd.ImportanceSampling(X, Y, batch_size=4, refresh_every=4)
     model = network()
@@ -259,9 +260,37 @@ def test_without_the_callback():
     with pytest.raises(
         tf.errors.UnknownError, match="RuntimeError: Norms were never measured: pass"
     ):
-        network().fit(make().dataset, verbose=0)
+        network().fit(make().dataset, verbose=0, shuffle=False)
     with pytest.raises(tf.errors.UnknownError, match="pass the ImportanceSampling to `fit` as a"):
         next(iter(make().dataset))
+
+
+def test_several_devices(two_devices):
+    with tf.distribute.MirroredStrategy(two_devices).scope():
+        model = network()
+    with pytest.raises(
+        tf.errors.UnknownError, match=r"Under a tf\.distribute strategy `fit` wants"
+    ):
+        fit(model, make())
+
+
+def test_a_model_that_is_not_built_or_has_diverged():
+    model = keras.Sequential([keras.layers.Dense(3)])
+    model.compile("sgd", LOSS)
+    with pytest.raises(ValueError, match="`model` must be built"):
+        fit(model, make())
+    sampling = make()
+    fit(network(keras.optimizers.SGD(np.inf)), sampling, epochs=2)
+    assert (sampling.monitor.proposal.usable, sampling.history) == (0, [])
+
+
+def test_a_prefetch_draws_ahead_and_harms_nothing():
+    sampling, model = make(2), network()
+    model.fit(
+        sampling.dataset.prefetch(2), epochs=5, verbose=0, shuffle=False, callbacks=[sampling]
+    )
+    assert [entry["step"] for entry in sampling.history] == list(range(2, 31, 2))
+    assert sampling.monitor.proposal.usable == 1
 
 
 @pytest.mark.parametrize("reduction", ["mean_with_sample_weight", None])

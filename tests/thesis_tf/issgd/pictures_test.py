@@ -48,8 +48,10 @@ DRAWINGS = {
 }
 
 
-@pytest.mark.parametrize("name", DRAWINGS)
-@pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
+@pytest.mark.parametrize(
+    ("name", "suffix"),
+    [*((name, ".png") for name in DRAWINGS), ("training", ".svg"), ("traces", ".pdf")],
+)
 def test_the_same_numbers_give_the_same_file(tmp_path, name, suffix):
     for folder in ("a", "b"):
         with warnings.catch_warnings():

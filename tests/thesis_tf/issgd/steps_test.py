@@ -119,16 +119,16 @@ def test_steps_in_one_call_are_steps_in_several(kind):
 @pytest.mark.parametrize("kind", ["plain", "regularised"])
 def test_norms_come_from_the_same_pass_and_change_nothing(kind):
     model, other, batch = network(**KINDS[kind]), network(**KINDS[kind]), drawn(2)
-    norms = per_example_gradient_norms(other, LOSS, penalty=False)
-    expected = [norms(*next(split(*batch))[:2])[1]]
-    losses, _, gradient = Steps(other, BATCH)(*(t[:BATCH] for t in batch))
-    expected.append(norms(*(t[BATCH:] for t in batch[:2]))[1])
-    later, _, gradient = Steps(other, BATCH)(*(t[BATCH:] for t in batch))
-    found_losses, squares, found_gradient = Steps(model, BATCH, norms=True)(*batch)
+    norms, steps = per_example_gradient_norms(other, LOSS, penalty=False), Steps(other, BATCH)
+    expected_squares, results = [], []
+    for x, y, scales in split(*batch):
+        expected_squares.extend(norms(x, y)[1].numpy())
+        results.append(steps(x, y, scales))
+    losses, squares, gradient = Steps(model, BATCH, norms=True)(*batch)
     assert squares.dtype == np.float32
-    np.testing.assert_allclose(squares, np.concatenate(expected), rtol=1e-6)
-    np.testing.assert_allclose(found_losses, [*losses, *later], rtol=1e-6)
-    assert found_gradient == pytest.approx(gradient, rel=1e-6)
+    np.testing.assert_allclose(squares, expected_squares, rtol=1e-6)
+    np.testing.assert_allclose(losses, [result[0][0] for result in results], rtol=1e-6)
+    assert gradient == pytest.approx(results[-1][2], rel=1e-6)
     assert_same_weights(model, other, rtol=1e-12, atol=1e-14)
 
 

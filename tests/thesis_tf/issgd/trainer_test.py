@@ -1,5 +1,6 @@
 import json
 import math
+import shutil
 import signal
 import time
 
@@ -135,10 +136,33 @@ def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(tmp_path, start_
     assert_same_run(resumed, unstopped)
 
 
+class Ending(Trainer):
+    ended = None
+
+    def _end(self, finished):
+        self.ended = finished
+
+
+def test_the_end_comes_whatever_happens(tmp_path):
+    options = {"batch_size": 8, "sync_every": 4, "folder": tmp_path / "run"}
+    trainer = Ending(network(), {"train": (X, Y)}, **options, on_sync=stop_at(8))
+    trainer.train(4)
+    assert trainer.ended is True
+    with pytest.raises(Stopped):
+        trainer.train(12)
+    assert trainer.ended is False
+    trainer.ended = None
+    shutil.rmtree(tmp_path / "run")
+    (tmp_path / "run").write_text("no folder")
+    with pytest.raises(FileExistsError):
+        trainer.train(8)
+    assert trainer.ended is not None
+
+
 def test_how_steps_are_shared_out_among_calls_makes_no_difference():
     whole, parts, longer = plain(), plain(), plain(sync_every=10)
     whole.train(22)
-    for steps in (3, 3, 9, 22):
+    for steps in (3, 3, 9, 22):  # in all
         parts.train(steps)
     longer.train(22)
     for a, b, c in zip(*(t._variables() for t in (whole, parts, longer)), strict=True):
