@@ -17,13 +17,13 @@ from thesis_tf.issgd.run import read_parameters
 from thesis_tf.issgd.smoothing import Additive
 from thesis_tf.issgd.stores import (
     RunMismatchError,
-    RunNotFoundError,
     RunTakenError,
     open_store,
 )
 
 BLOCK = 16
 DRAWS = 100_000
+ENDLESS = 10**9  # steps
 
 
 def master_on(task, store, proposal=None, model=None, **options):
@@ -66,7 +66,7 @@ class Watched(Proposal):
     def sample(self, n, step=None):
         if step % 4 == 0:
             x, y = self.master.data["train"].take(slice(None))
-            _, squares = per_example_gradient_norms(self.master.model, self.loss)(x, y)
+            _, squares = self.norms(x, y)
             self.differences.append(np.abs(self.effective_weights() - np.sqrt(squares)).max())
             self.current.append((self.master.monitor.versions == self.master.step).all())
         return super().sample(n, step)
@@ -74,8 +74,9 @@ class Watched(Proposal):
 
 def test_exact_draws_are_by_present_norms(open_memory, task, in_thread):
     proposal = Watched(90, smoothing=Additive(0.0))
-    proposal.loss, proposal.differences, proposal.current = task.loss, [], []
+    proposal.differences, proposal.current = [], []
     master = proposal.master = master_on(task, open_memory(), proposal, exact=True)
+    proposal.norms = per_example_gradient_norms(master.model, task.loss)
     with workers(in_thread, task, open_memory):
         history = master.train(40)
     assert proposal.current == [True] * 10
@@ -89,21 +90,24 @@ def test_exact_draws_are_by_present_norms(open_memory, task, in_thread):
     assert {"train_loss", "train_error", "valid_loss", "test_error"} <= set(last)
 
 
-def test_relaxed_draws_are_by_what_workers_measured(open_memory, task, in_thread, until):
-    master = master_on(task, open_memory(), on_sync=lambda record: until(worked))
+def test_relaxed_draws_are_by_what_workers_measured(open_memory, task, in_thread):
+    def stop(record):
+        if "trace_stale" in record:  # all blocks were measured, and some a second time
+            raise InterruptedError
+
+    master = master_on(task, open_memory(), on_sync=stop)
+    with workers(in_thread, task, open_memory):
+        with pytest.raises(InterruptedError):
+            master.train(ENDLESS, seconds=60)
+        first, *_, last = master.history.records
+        assert first["uniform"]
+        assert last["usable"] == 1
+        master = master_on(task, open_memory(), model=master.model)
+        master.train(4)
     store = open_memory()
     store.join()
-
-    def worked():
-        return (store.pull("train").versions >= 0).all()
-
-    with workers(in_thread, task, open_memory):
-        records = master.train(40).records
-    assert records[0]["uniform"]
-    assert records[-1]["usable"] == 1
-    assert "trace_stale" in records[-1]
     assert store.finished()
-    assert store.head() == 40
+    assert store.head() == 4
     np.testing.assert_array_equal(store.fetch().values, read_parameters(master.model))
 
 
@@ -212,42 +216,34 @@ def test_a_failure_is_no_end_of_the_run(open_memory, task, tmp_path):
 
 
 def test_goes_on_without_its_store(redis_server, task, in_thread, until):
-    said, states = [], {}
+    said, lost, back = [], [], []
 
     def come_and_go(record):
-        if record["step"] == 8:
-            until(lambda: not np.isnan(pull()).any())
-        elif record["step"] == 12:
+        step = record["step"]
+        if not lost and record["usable"] == 1:
             redis_server.stop()
             until(lambda: any("training goes on" in message for message in said))
-        elif record["step"] == 40:
+            lost.append(step)
+        elif lost and not back and step >= lost[0] + 40:
             redis_server.start()
-            until(lambda: not np.isnan(pull()).any())
-        elif record["step"] > 40 and record["usable"] == 1:
-            states["recovered"] = record["step"]
+            back.append(step)
+        elif back and record["usable"] == 1 and (master.monitor.versions > back[0]).all():
+            raise InterruptedError
 
-    store = open_store(redis_server.url)
-    master = master_on(
-        task, open_store(redis_server.url), log=said.append, on_sync=come_and_go, sync_every=4
-    )
-
-    def pull():
-        try:
-            store.join()
-            return store.pull("train").values
-        except RunNotFoundError:
-            return np.array([np.nan])
-
+    options = {"log": said.append, "on_sync": come_and_go}
+    master = master_on(task, open_store(redis_server.url), **options)
     worker = worker_on(task, open_store(redis_server.url))
     with in_thread(lambda: worker.run(poll_seconds=0.01)):
-        records = master.train(60).records
-    assert [record["step"] for record in records] == list(range(4, 64, 4))
-    assert any(record["usable"] == 1 for record in records if record["step"] <= 40)
-    assert "recovered" in states
-    assert any(message.startswith("The store is back") for message in said)
-    store.join()
-    assert store.head() == 60
-    assert store.finished()
+        with pytest.raises(InterruptedError):
+            master.train(ENDLESS, seconds=60)
+        assert any(message.startswith("The store is back") for message in said)
+        assert any("it was made again" in message for message in said)
+        store = open_store(redis_server.url)
+        store.join()
+        assert store.head() > back[0]
+        store.finish()
+    steps = [record["step"] for record in master.history.records]
+    assert steps == list(range(4, steps[-1] + 4, 4))
 
 
 def gradients_of(model, x, y):
@@ -307,7 +303,7 @@ def test_the_masters_gradient_is_unbiased(open_memory, task, staleness, smoothin
         weights[::5] = np.nan
         store.push("train", block, weights, version, "w", 0.0, 0.0)
     with pytest.raises(InterruptedError):
-        master.train(20_000)
+        master.train(ENDLESS, seconds=60)
 
     usable = master.history.records[-1]["usable"]
     assert usable == pytest.approx((36 if staleness else 48) / 90)
