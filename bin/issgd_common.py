@@ -155,6 +155,12 @@ def loss():
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
+def set_defaults(**more):
+    """Gives the flags the defaults of these programs, so that --help shows them."""
+    for name, value in {"model": "mlp", "optimizer": "sgd", "learning_rate": 0.01, **more}.items():
+        FLAGS.set_default(name, value)
+
+
 def run_from_flags():
     """Reads FLAGS; raises runs.UsageError for a combination that makes no sense."""
     (model, *more) = flags_common.models()

@@ -41,7 +41,6 @@ flags_common.use(
     ("smoothing", "batch_size", "optimizer", "learning_rate", "momentum", "steps"),
     flags_common.HARDWARE,
 )
-DEFAULTS = {"model": "mlp", "optimizer": "sgd", "learning_rate": 0.1, "steps": 1000}
 METHODS = ("uniform", "importance")
 
 
@@ -114,6 +113,5 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    for name, value in DEFAULTS.items():
-        FLAGS.set_default(name, value)  # so that --help shows them
+    issgd_common.set_defaults(learning_rate=0.1, steps=1000)
     app.run(main)

@@ -49,7 +49,6 @@ flags_common.use(
     issgd_common.TRAINING,
     flags_common.HARDWARE,
 )
-DEFAULTS = {"model": "mlp", "optimizer": "sgd", "learning_rate": 0.01}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,8 +113,8 @@ def run(config, folder, store_url, *, workers=0, begin=lambda: None, progress=Fa
         master = issgd.Master(model, data, store, proposal, **options)
     with issgd_common.local_workers(workers, folder):
         history = master.train(config.training.steps, seconds=config.max_seconds, progress=progress)
-    if store is not None and store_url.startswith("shm://"):
-        store.delete()  # shared memory is memory
+    if workers and store_url.startswith("shm://"):
+        store.delete()  # shared memory is memory, and nobody else is there to be told
     return reports.finish(model, history, data["test"])
 
 
@@ -137,6 +136,5 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    for name, value in DEFAULTS.items():
-        FLAGS.set_default(name, value)  # so that --help shows them
+    issgd_common.set_defaults()
     app.run(main)

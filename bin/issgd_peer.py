@@ -40,7 +40,6 @@ flags_common.use(
     issgd_common.TRAINING,
     ("num_virtual_devices", "precision", "seed", "deterministic"),
 )
-DEFAULTS = {"model": "mlp", "optimizer": "sgd", "learning_rate": 0.01}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +114,5 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    for name, value in DEFAULTS.items():
-        FLAGS.set_default(name, value)  # so that --help shows them
+    issgd_common.set_defaults()
     app.run(main)
