@@ -18,6 +18,7 @@ from bin import flags_common, runs
 
 FLAGS = flags.FLAGS
 ROOT = pathlib.Path(__file__).parents[1]
+SCHEMES = ("shm", "redis", "rediss", "redis+cluster", "rediss+cluster")
 
 flags.DEFINE_string(
     "store",
@@ -184,8 +185,15 @@ def training_from_flags():
 
 
 def store_url():
-    """Where the processes meet."""
-    return FLAGS.store or os.environ.get("ISSGD_STORE") or f"shm://{FLAGS.run_id}"
+    """Where the processes meet; raises runs.UsageError before TensorFlow is loaded."""
+    url = FLAGS.store or os.environ.get("ISSGD_STORE") or f"shm://{FLAGS.run_id}"
+    scheme = url.partition("://")[0]
+    if scheme not in SCHEMES:
+        raise runs.UsageError(
+            f"--store or $ISSGD_STORE must be a URL that begins with"
+            f" {', '.join(f'{s}://' for s in SCHEMES)}. Received: {scheme[:20]}..."
+        )
+    return url
 
 
 @contextlib.contextmanager

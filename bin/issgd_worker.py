@@ -33,7 +33,7 @@ flags_common.use(
 def main(argv):
     """Flags, worker, run."""
     with runs.clean_errors(argv), issgd_common.clean_store_errors():
-        wanted = issgd_common.run_from_flags()
+        wanted, url = issgd_common.run_from_flags(), issgd_common.store_url()
         from thesis_tf import distribution, issgd
 
         data, classes = wanted.load()
@@ -42,7 +42,7 @@ def main(argv):
             wanted.build(data, classes),
             issgd_common.loss(),
             data,
-            issgd.open_store(issgd_common.store_url(), wanted.run_id),
+            issgd.open_store(url, wanted.run_id),
             name=FLAGS.worker_name,
             batch_size=FLAGS.worker_batch_size,
             block_size=wanted.block_size,

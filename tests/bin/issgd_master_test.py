@@ -290,7 +290,7 @@ def test_wrong_password_and_wrong_certificate(
         (["--mode=uniform", "--local_workers=1"], "--mode=uniform has no use for"),
         (["--distribution=multi_worker"], "--distribution=none or mirrored"),
         (["--optimizer=adam", "--momentum=.9"], "--momentum is that of"),
-        (["--store=http://x"], "A store's URL must be one of"),
+        (["--store=http://x"], "must be a URL that begins with shm://, redis://"),
         (["local"], "flags are written --name=value"),
     ],
 )
