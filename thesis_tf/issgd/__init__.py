@@ -1,10 +1,10 @@
 """Importance sampling SGD, on one machine or with workers that search (thesis, chapter 7).
 
-from thesis_tf import issgd
+    from thesis_tf import issgd
 
-norms = issgd.per_example_gradient_norms(model, loss)
-sampling = issgd.ImportanceSampling(x, y, refresh_every=50)
-model.fit(sampling.dataset, callbacks=[sampling], ...)
+    norms = issgd.per_example_gradient_norms(model, loss)
+    sampling = issgd.ImportanceSampling(x, y, refresh_every=50)
+    model.fit(sampling.dataset, shuffle=False, callbacks=[sampling])
 """
 
 from thesis_tf.issgd.history import History

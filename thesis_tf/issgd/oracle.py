@@ -20,7 +20,7 @@ class ImportanceSampling(keras.callbacks.Callback):
 
         sampling = issgd.ImportanceSampling(x, y, batch_size=128, refresh_every=50)
         model.compile("sgd", loss)
-        model.fit(sampling.dataset, epochs=5, callbacks=[sampling])
+        model.fit(sampling.dataset, epochs=5, shuffle=False, callbacks=[sampling])
 
     Every `refresh_every` steps the norms of all training examples are measured at the present
     weights, which takes two thirds of what an epoch takes; where that is worth it is the thesis'
