@@ -5,6 +5,8 @@
     norms = issgd.per_example_gradient_norms(model, loss)
     sampling = issgd.ImportanceSampling(x, y, refresh_every=50)
     model.fit(sampling.dataset, shuffle=False, callbacks=[sampling])
+
+`Master` and `Worker`, or `Peer`, share the work among processes that meet in a store.
 """
 
 from thesis_tf.issgd.history import History
