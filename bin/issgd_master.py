@@ -60,7 +60,6 @@ class Config:
     training: issgd_common.Training
     hardware: flags_common.Hardware
     mode: str
-    max_seconds: float | None
 
 
 def config_from_flags():
@@ -75,11 +74,10 @@ def config_from_flags():
         issgd_common.training_from_flags(),
         flags_common.hardware(),
         FLAGS.mode,
-        FLAGS.max_seconds,
     )
 
 
-def run(config, folder, store_url, *, workers=0, begin=lambda: None, progress=False):
+def run(config, folder, store_url, *, workers=0, seconds=None, begin=lambda: None, progress=False):
     """Trains as `config` says and writes to `folder`; returns the metrics on the test examples.
 
     `begin` is called once all is known to fit, before anything is written.
@@ -112,7 +110,7 @@ def run(config, folder, store_url, *, workers=0, begin=lambda: None, progress=Fa
         options |= {"exact": config.mode == "exact", "block_size": config.run.block_size}
         master = issgd.Master(model, data, store, proposal, **options)
     with issgd_common.local_workers(workers, folder):
-        history = master.train(config.training.steps, seconds=config.max_seconds, progress=progress)
+        history = master.train(config.training.steps, seconds=seconds, progress=progress)
     if workers and store_url.startswith("shm://"):
         store.delete()  # shared memory is memory, and nobody else is there to be told
     return reports.finish(model, history, data["test"])
@@ -128,6 +126,7 @@ def main(argv):
             folder,
             issgd_common.store_url(),
             workers=FLAGS.local_workers,
+            seconds=FLAGS.max_seconds,
             begin=functools.partial(runs.begin, folder, config),
             progress=True,
         )

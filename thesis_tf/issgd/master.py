@@ -5,6 +5,8 @@ import pathlib
 import time
 import uuid
 
+import numpy as np
+
 from thesis_tf import _checks
 from thesis_tf.issgd import clock
 from thesis_tf.issgd.link import CLAIM_SECONDS, Link
@@ -14,7 +16,7 @@ from thesis_tf.issgd.trainer import Trainer
 
 TOKEN = "master.txt"
 BARRIER_POLL = 0.02
-BARRIER_LOG = 30.0
+BARRIER_LOG, BARRIER_FIRST_LOG = 30.0, 5.0
 
 
 class Master(Trainer):
@@ -148,11 +150,15 @@ class Master(Trainer):
                 self.monitor.take_blocks(pulled, self._block_size)
             known = pulled.versions >= 0
             if known.any():
-                self._measures[f"{split}_loss"] = float(pulled.losses[known].mean())
-                self._measures[f"{split}_error"] = float(pulled.errors[known].mean())
+                # The last block may have fewer examples.
+                ends = self._block_size * np.arange(len(known) + 1)
+                counts = np.diff(np.minimum(ends, len(self.data[split])))[known]
+                for name, means in (("loss", pulled.losses), ("error", pulled.errors)):
+                    mean = np.average(means[known].astype(np.float64), weights=counts)
+                    self._measures[f"{split}_{name}"] = float(mean)
 
     def _wait_at_barrier(self):
-        told = clock.now()
+        told = clock.now() - BARRIER_LOG + BARRIER_FIRST_LOG
         while not (self._link.wait(self._version(), 1.0) and self._is_current()):
             self._take(self._link.pull(["train"]))
             if clock.now() - told > BARRIER_LOG:

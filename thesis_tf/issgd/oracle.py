@@ -75,7 +75,7 @@ class ImportanceSampling(keras.callbacks.Callback):
         proposal = Proposal(len(self._examples), smoothing, seed=seed)
         self.monitor = WeightMonitor(proposal, log=log)
         self.history = []
-        self._norms, self._step, self._refreshed = None, 0, None
+        self._norms, self._step, self._begun, self._refreshed = None, 0, 0, None
         # Should a user or a strategy prefetch, draws come from a thread of tf.data's.
         self._lock = threading.Lock()
         steps = len(self._examples) // self._batch_size
@@ -92,7 +92,7 @@ class ImportanceSampling(keras.callbacks.Callback):
                 repr(reduction),
                 "Dividing by the sum of the sample weights would make the gradient biased.",
             )
-        self._step = self._refreshed = self._iterations()
+        self._step = self._begun = self._refreshed = self._iterations()
         if self._every is not None:
             objective = Objective(self.model, loss)
             self._norms = GradientNorms(objective, False, False, False, True, None)
@@ -100,6 +100,11 @@ class ImportanceSampling(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         """Measures again when it is time."""
+        if self._step == self._begun:
+            raise ValueError(
+                "`fit` was given other data than this ImportanceSampling's: pass"
+                " `sampling.dataset` to it, and `sampling` as a callback."
+            )
         if self._every is None:
             return
         if self._iterations() // self._every > self._refreshed // self._every:

@@ -181,7 +181,9 @@ class Proposal:
         if self.uniform:
             return "uniform draws were asked for"
         usable = self.usable
-        if usable < self._min_usable or usable == 0:
+        if usable == 0 == self._min_usable:
+            return "no weight is usable"
+        if usable < self._min_usable:
             return f"{usable:.1%} of the weights are usable, of at least {self._min_usable:.1%}"
         if self._mean == 0:
             return "all weights are 0"

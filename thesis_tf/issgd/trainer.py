@@ -65,7 +65,7 @@ class Trainer:
                 "`proposal`", f"over {len(self._train)} examples", proposal.num_examples
             )
         self.monitor = WeightMonitor(proposal, log=log)
-        self._seconds, self._last_checkpoint = 0.0, 0
+        self._seconds, self._last_checkpoint, self._told = 0.0, 0, None
         # Whether step, weights and history belong together: not in the middle of steps.
         self._whole = True
         self._folder = None if folder is None else pathlib.Path(folder)
@@ -97,8 +97,12 @@ class Trainer:
         started, before, finished = clock.now(), self._seconds, False
         try:
             self._begin()
+            if self.step:
+                what = "goes on from" if self.step < steps else "was over at"
+                self._log(f"Training {what} step {self.step} of {steps}.")
             while self.step < steps and (seconds is None or self._seconds < seconds):
                 record = self._synchronise()
+                self._tell_how_it_draws()
                 self._whole = False
                 record |= self._advance(min(self._sync_every, steps - self.step))
                 self._seconds = before + clock.now() - started
@@ -128,6 +132,15 @@ class Trainer:
         self._last_checkpoint = self.step
         state = self.monitor.state() | {"step": self.step, "seconds": self._seconds}
         _checkpoint.save(self._folder / CHECKPOINT, self._variables(), state)
+
+    def _tell_how_it_draws(self):
+        """Logs when draws begin or cease to be by weights, and why they are not."""
+        uniform = self.monitor.proposal.is_uniform
+        if uniform != self._told:
+            why = self.monitor.proposal.uniform_because
+            how = f"uniform, as {why}" if uniform else "by gradient norms"
+            self._log(f"From step {self.step} on draws are {how}.")
+            self._told = uniform
 
     def _begin(self):
         """Before the first step."""

@@ -324,3 +324,9 @@ def test_the_sum_of_losses_and_the_name_of_one():
 def test_bad_arguments(options, message):
     with pytest.raises(ValueError, match=message):
         make(**options)
+
+
+def test_fit_on_other_data_is_refused():
+    sampling = make()
+    with pytest.raises(ValueError, match=r"pass `sampling\.dataset` to it"):
+        network().fit(X, Y, batch_size=BATCH, verbose=0, callbacks=[sampling])

@@ -11,6 +11,11 @@ from thesis_tf.issgd.stores import RunMismatchError, open_store
 NORMS = 2e-5  # float32, in another order of sums
 
 
+def of_the_store(said):
+    """Leaves out how draws are made."""
+    return [message for message in said if not message.startswith("From step")]
+
+
 def peer_on(task, store, name="a", seed=0, **options):
     options = {"batch_size": 10, "sync_every": 4, "block_size": 16} | options
     # Draws by weights from the first that are known, each peer its own.
@@ -101,7 +106,7 @@ def test_a_run_that_was_lost_is_made_again(open_memory, task):
 
     peer = peer_on(task, store, log=said.append, on_sync=lose)
     peer.train(208)
-    assert said == ["The run was lost from the store; it was made again."]
+    assert of_the_store(said) == ["The run was lost from the store; it was made again."]
     # Also what it had measured before.
     assert not np.isnan(store.pull("train").values).any()
     assert store.head(slot="a") == 208
@@ -119,7 +124,7 @@ def test_a_server_that_is_away(redis_server, task):
 
     peer = peer_on(task, open_store(redis_server.url), log=said.append, on_sync=come_and_go)
     peer.train(24)
-    assert [message.split(":")[0] for message in said] == [
+    assert [message.split(":")[0] for message in of_the_store(said)] == [
         "The store is away, training goes on alone",
         "The run was lost from the store; it was made again.",
         "The store is back.",

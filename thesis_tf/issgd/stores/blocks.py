@@ -118,7 +118,8 @@ def decode(data, tag, values, block_size, now):
         found = np.where(foreign, np.frombuffer(header(tag), HEADER), found)
         for block in np.flatnonzero(foreign):
             values[block * block_size : (block + 1) * block_size] = np.nan
-    columns = {name: np.ascontiguousarray(found[name]) for name in HEADER.names}
+    # Copies also where a single block is contiguous as it is: the bytes are another pull's next.
+    columns = {name: found[name].copy() for name in HEADER.names}
     return Blocks(
         values=values,
         versions=columns["version"],

@@ -414,3 +414,13 @@ def test_names(store):
         store.lease("train", "", 1)
     with pytest.raises(ValueError, match="`role` must be"):
         store.heartbeat("{}", "w")
+
+
+def test_what_was_pulled_is_not_touched_by_the_next_pull(open_run):
+    store = open_run()
+    store.create(RunSpec("model", "data", (("train", 4), ("test", 4)), BYTES, block_size=10))
+    push(store, 0, 1.0, version=1)
+    push(store, 0, 2.0, version=2, split="test")
+    train, test = store.pull("train"), store.pull("test")
+    assert (train.losses.tolist(), test.losses.tolist()) == ([1.0], [2.0])
+    assert (train.versions.tolist(), test.versions.tolist()) == ([1], [2])
