@@ -12,8 +12,8 @@ As in the thesis, but for its workers (the other setting is --learning_rate=.001
     python -m bin.issgd_compare --dataset=svhn --data_dir=... --model=issgd_mlp \
         --learning_rate=.01 --momentum=.95 --smoothing=10 --examples=570000,30000,26032
 
-The same command after a kill goes on with the run that was under way from its beginning. It writes
-to --output_dir:
+The same command after a kill goes on, and one with more --seeds adds theirs; the run that was under
+way begins anew. It writes to --output_dir:
 
     runs/METHOD_SEED.json       losses, errors and traces over the steps of one run
     training.png, traces.png    medians and quartiles over seeds (7.2, 7.3), traces (7.4)
@@ -52,7 +52,6 @@ class Config:
     draws: issgd_common.Draws
     training: issgd_common.Training
     hardware: flags_common.Hardware
-    seeds: int
     refresh_every: int
     evaluate_every: int
     targets: tuple
@@ -72,7 +71,6 @@ def config_from_flags():
         issgd_common.draws_from_flags(),
         issgd_common.training_from_flags(),
         flags_common.hardware(),
-        FLAGS.seeds,
         FLAGS.refresh_every,
         FLAGS.evaluate_every,
         targets,
@@ -80,7 +78,7 @@ def config_from_flags():
     )
 
 
-def run(config, folder, *, begin=lambda: None, progress=False):
+def run(config, folder, seeds, *, begin=lambda: None, progress=False):
     """Does all runs that are not done yet; returns a table of them."""
     import tqdm
 
@@ -91,7 +89,7 @@ def run(config, folder, *, begin=lambda: None, progress=False):
     distribution.configure(config.hardware)
     begin()
     done = {method: [] for method in METHODS}
-    jobs = [(seed, method) for seed in range(config.seeds) for method in METHODS]
+    jobs = [(seed, method) for seed in range(seeds) for method in METHODS]
     for seed, method in tqdm.tqdm(jobs, unit="run", disable=None if progress else True):
         path = folder / "runs" / f"{method}_{seed}.json"
         if not path.exists():
@@ -106,9 +104,8 @@ def main(argv):
     with runs.clean_errors(argv):
         config = config_from_flags()
         folder = runs.claim(FLAGS.output_dir or "runs/issgd_compare", config, FLAGS.overwrite)
-        table = run(
-            config, folder, begin=functools.partial(runs.begin, folder, config), progress=True
-        )
+        begin = functools.partial(runs.begin, folder, config)
+        table = run(config, folder, FLAGS.seeds, begin=begin, progress=True)
         print(f"{table}\nAll tables and pictures are in {folder}.")
 
 

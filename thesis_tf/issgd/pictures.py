@@ -65,7 +65,9 @@ def draw_traces(histories, path, *, title=None):
         curves = [
             [(r["step"], 0, max(r[name], 0) ** 0.5) for r in rs if name in r] for rs in records
         ]
-        _draw_quartiles(axes, curves, 0, name.removeprefix("trace_"), color)
+        # The least there is often lies under another.
+        style = "--" if name == "trace_ideal" else "-"
+        _draw_quartiles(axes, curves, 0, name.removeprefix("trace_"), color, style)
     axes.set_yscale("log")
     _legend(axes)
     if title:
@@ -77,7 +79,7 @@ def _have(histories, name):
     return any(history.column(name) for history in histories)
 
 
-def _draw_quartiles(axes, curves, x, label, color):
+def _draw_quartiles(axes, curves, x, label, color, style="-"):
     """Draws the median of curves [(step, seconds, value), ...], with their quartiles as a band."""
     curves = [np.array(curve, float) for curve in curves if len(curve)]
     if not curves:
@@ -85,13 +87,15 @@ def _draw_quartiles(axes, curves, x, label, color):
     # Where all of them are known, which can be one place.
     end = min(curve[-1, x] for curve in curves)
     start = min(max(curve[0, x] for curve in curves), end)
-    grid = np.linspace(start, end, 200 if start < end else 1)
+    # Nothing but what was recorded: between, lines are straight whatever the axis' scale is.
+    grid = np.unique(np.concatenate([[start, end], *(curve[:, x] for curve in curves)]))
+    grid = grid[(start <= grid) & (grid <= end)]
     values = np.stack([np.interp(grid, curve[:, x], curve[:, 2]) for curve in curves])
     low, middle, high = np.percentile(values, [25, 50, 75], axis=0)
     if len(curves) > 1:
         axes.fill_between(grid, low, high, color=color, alpha=0.2, linewidth=0)
     marker = "o" if len(grid) == 1 else None
-    axes.plot(grid, middle, color=color, linewidth=1.5, marker=marker, label=label)
+    axes.plot(grid, middle, style, color=color, linewidth=1.5, marker=marker, label=label)
 
 
 def _style(axes, x, y):

@@ -90,8 +90,8 @@ def test_median_and_quartiles_of_several_runs():
     axes = drawn(curves)
     (line,), (band,) = axes.lines, axes.collections
     x, y = line.get_data()
-    np.testing.assert_allclose(x, np.linspace(10, 20, 200))
-    np.testing.assert_allclose(y, np.linspace(3, 30, 200))
+    np.testing.assert_allclose(x, [10, 20])
+    np.testing.assert_allclose(y, [3, 30])
     corners = band.get_paths()[0].vertices
     for step, low, high in ((10, 2, 4), (20, 20, 40)):
         at = corners[np.isclose(corners[:, 0], step), 1]
