@@ -266,7 +266,8 @@ def test_without_the_callback():
 
 
 def test_several_devices(two_devices):
-    with tf.distribute.MirroredStrategy(two_devices).scope():
+    to_one = tf.distribute.ReductionToOneDevice()
+    with tf.distribute.MirroredStrategy(two_devices, cross_device_ops=to_one).scope():
         model = network()
     with pytest.raises(
         tf.errors.UnknownError, match=r"Under a tf\.distribute strategy `fit` wants"
