@@ -26,6 +26,16 @@ def pytest_configure(config):
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
 
+@pytest.fixture(autouse=True)
+def same_precision():
+    """Puts the global precision back, which programs set that run in this process."""
+    import keras
+
+    before = keras.config.dtype_policy()
+    yield
+    keras.config.set_dtype_policy(before)
+
+
 @pytest.fixture
 def two_devices():
     """The names of two logical CPU devices, for tests of mirrored training on one machine."""
