@@ -6,11 +6,14 @@ are of one model and the same data.
 
 import contextlib
 import dataclasses
+import functools
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
+import zlib
 
 from absl import flags
 
@@ -24,20 +27,26 @@ flags.DEFINE_string(
     "store",
     None,
     "Where the processes meet: shm://NAME (one machine), redis://[user:password@]host:port/0,"
-    " rediss:// (TLS), redis+cluster://. Default: $ISSGD_STORE, else shm://RUN_ID. A password is"
-    " best left out of a command line: put the URL into $ISSGD_STORE.",
+    " rediss:// (TLS), redis+cluster://. Default: $ISSGD_STORE, else shm://RUN_ID, or with"
+    " --local_workers a place of the output folder's own. A password is best left out of a command"
+    " line: put the URL into $ISSGD_STORE.",
 )
 flags.DEFINE_string("run_id", "issgd", "Name of the run in the store.")
-flags.DEFINE_integer("block_size", 2048, "Examples that a worker measures at once.", 1)
+flags.DEFINE_integer(
+    "block_size", 2048, "Examples that a worker measures at once; the same for all of a run.", 1
+)
 flags.DEFINE_float("momentum", 0.0, "Nesterov momentum, with --optimizer=sgd (thesis: .95).", 0, 1)
-flags.DEFINE_integer("steps", 5000, "Steps to train, those before a kill included.", 1)
+flags.DEFINE_integer(
+    "steps", 5000, "Steps to train, those before a kill included; more go on with a run.", 1
+)
+flags.DEFINE_float("max_seconds", None, "Seconds after which training ends, whatever --steps.", 0)
 flags.DEFINE_integer("sync_every", 32, "Steps between synchronisations with the store.", 1)
 flags.DEFINE_string(
     "smoothing",
     "relative:1",
-    "What is added to every norm: a constant as in the thesis (10, 1), relative:1 (times the mean"
-    " norm), uniform:.5 (a share of uniform draws), entropy:.5 (until that share of the examples"
-    " counts).",
+    "What is added to every norm: X, a constant >= 0 as in the thesis (10, 1); relative:X, X >= 0"
+    " times the mean norm; uniform:X, so that a share X in [0, 1] of draws is uniform; entropy:X,"
+    " until a share X in (0, 1] of the examples counts.",
 )
 flags.DEFINE_integer("staleness", None, "How many steps old a norm may be. Default: any age.", 0)
 flags.DEFINE_float("staleness_seconds", None, "How many seconds old a norm may be (thesis: 20).", 0)
@@ -46,9 +55,9 @@ flags.DEFINE_float("min_usable", 0.1, "Part of the norms without which draws are
 RUN = ("store", "run_id", "block_size")
 DRAWS = ("smoothing", "staleness", "staleness_seconds", "min_usable")
 TRAINING = (
-    "batch_size", "optimizer", "learning_rate", "momentum", "steps", "sync_every",
-    "checkpoint_every",
+    "batch_size", "optimizer", "learning_rate", "momentum", "sync_every", "checkpoint_every",
 )  # fmt: skip
+LENGTH = ("steps", "max_seconds")
 
 _SMOOTHING = re.compile(r"(?:(relative|uniform|entropy):)?(\d*\.?\d+)")
 
@@ -111,7 +120,6 @@ class Training:
     optimizer: str
     learning_rate: float
     momentum: float
-    steps: int
     sync_every: int
     checkpoint_every: int
 
@@ -126,6 +134,17 @@ class Training:
                 {"class_name": self.optimizer, "config": {"learning_rate": self.learning_rate}}
             )
         model.compile(optimizer, loss())
+
+    def options(self, folder, on_sync):
+        """Returns what masters and peers are told alike, {argument: value}."""
+        return {
+            "batch_size": self.batch_size,
+            "sync_every": self.sync_every,
+            "checkpoint_every": self.checkpoint_every,
+            "folder": folder,
+            "log": log,
+            "on_sync": on_sync,
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,6 +166,27 @@ class Run:
         """Returns the network."""
         classes = num_classes if self.model.weights == "none" else None
         return self.model.build(data["train"][0].shape[1:], classes)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What a training is; a folder with an equal one holds the same, and it may go on."""
+
+    run: Run
+    draws: Draws
+    training: Training
+    hardware: flags_common.Hardware
+
+    @classmethod
+    def from_flags(cls, **more):
+        """Reads FLAGS; raises runs.UsageError for a combination that makes no sense."""
+        if FLAGS.momentum and FLAGS.optimizer != "sgd":
+            raise runs.UsageError("--momentum is that of --optimizer=sgd.")
+        draws, training = (
+            kind(*(FLAGS[name].value for name in names))
+            for kind, names in ((Draws, DRAWS), (Training, TRAINING))
+        )
+        return cls(run_from_flags(), draws, training, flags_common.hardware(), **more)
 
 
 def loss():
@@ -172,21 +212,13 @@ def run_from_flags():
     return Run(flags_common.data(), model, FLAGS.run_id, FLAGS.block_size)
 
 
-def draws_from_flags():
-    """The `Draws` that the flags ask for."""
-    return Draws(*(FLAGS[name].value for name in DRAWS))
+def store_url(own=None):
+    """Where the processes meet; raises runs.UsageError before TensorFlow is loaded.
 
-
-def training_from_flags():
-    """The `Training` that the flags ask for."""
-    if FLAGS.momentum and FLAGS.optimizer != "sgd":
-        raise runs.UsageError("--momentum is that of --optimizer=sgd.")
-    return Training(*(FLAGS[name].value for name in TRAINING))
-
-
-def store_url():
-    """Where the processes meet; raises runs.UsageError before TensorFlow is loaded."""
-    url = FLAGS.store or os.environ.get("ISSGD_STORE") or f"shm://{FLAGS.run_id}"
+    Args:
+        own: where, if neither flag nor environment say it.
+    """
+    url = FLAGS.store or os.environ.get("ISSGD_STORE") or own or f"shm://{FLAGS.run_id}"
     scheme = url.partition("://")[0]
     if scheme not in SCHEMES:
         raise runs.UsageError(
@@ -196,32 +228,114 @@ def store_url():
     return url
 
 
-@contextlib.contextmanager
-def local_workers(count, folder):
-    """Runs workers on this machine, with this program's flags, while the block lasts.
+def place_of(folder):
+    """Shared memory that only a master with this output folder and its own workers use."""
+    return f"shm://{FLAGS.run_id}-{zlib.crc32(os.fsencode(folder.resolve())):08x}"
+
+
+def say_what_stays(url, run_id):
+    """Tells how to free shared memory: others may still be using what is there."""
+    if url.startswith("shm://"):
+        free = f"from thesis_tf import issgd; issgd.open_store('{url}', '{run_id}').delete()"
+        log(
+            "The run stays in memory for others that use it. When all have ended, free it:"
+            f' python -c "{free}"'
+        )
+
+
+class LocalWorkers:
+    """Workers on this machine, with this program's flags, while a `with` lasts.
 
     Each writes to `folder/worker_N.log`, and ends when this process does, however that ends.
+
+    Args:
+        count: how many.
+        folder: of the logs.
+        url: where they meet the master.
     """
-    names = (*flags_common.DATA, *flags_common.MODEL, "run_id", "block_size", "precision", "seed")
-    given = [FLAGS[name].serialize() for name in names if FLAGS[name].present]
-    # Not on the command line, where everybody could read a password.
-    environment = {**os.environ, "ISSGD_STORE": store_url()}
-    workers = []
-    with contextlib.ExitStack() as logs:
-        for number in range(1, count + 1):
-            file = logs.enter_context((folder / f"worker_{number}.log").open("a"))
+
+    def __init__(self, count, folder, url):
+        self._count, self._url = count, url
+        self._logs = [folder / f"worker_{n + 1}.log" for n in range(count)]
+        self._workers, self._told = [], set()
+
+    def __enter__(self):
+        """Starts them."""
+        names = (*flags_common.DATA, *flags_common.MODEL, "run_id", "block_size", "precision")
+        given = [FLAGS[name].serialize() for name in (*names, "seed") if FLAGS[name].present]
+        # Not on the command line, where everybody could read a password.
+        environment = {**os.environ, "ISSGD_STORE": self._url}
+        for number, log_file in enumerate(self._logs, 1):
             own = [f"--worker_name=local-{number}", f"--parent={os.getpid()}"]
             command = [sys.executable, "-m", "bin.issgd_worker", *given, *own]
-            workers.append(
-                subprocess.Popen(command, env=environment, stdout=file, stderr=file, cwd=ROOT)
-            )
-        try:
-            yield workers
-        finally:
-            for worker in workers:
-                worker.terminate()
-            for worker in workers:
-                worker.wait()
+            with log_file.open("a") as file:
+                self._workers.append(
+                    subprocess.Popen(command, env=environment, stdout=file, stderr=file, cwd=ROOT)
+                )
+        return self
+
+    def __exit__(self, *_):
+        """Ends them."""
+        for worker in self._workers:
+            worker.terminate()
+        for worker in self._workers:
+            worker.wait()
+
+    def look(self):
+        """Tells once of each that ended by itself; returns whether any is left."""
+        for number, worker in enumerate(self._workers):
+            if worker.poll() is not None and number not in self._told:
+                self._told.add(number)
+                lines = self._logs[number].read_text(errors="replace").strip().splitlines()
+                log(
+                    f"Local worker {number + 1} ended (status {worker.returncode}; all is in"
+                    f" {self._logs[number]}): {lines[-1] if lines else 'it said nothing.'}"
+                )
+        return len(self._told) < self._count
+
+
+@contextlib.contextmanager
+def stopping():
+    """Yields a function that tells whether Ctrl-C or SIGTERM came; the next ends all at once.
+
+    Raises:
+        KeyboardInterrupt: at the end, if one came.
+    """
+    asked = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore():
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def ask(*_):
+        asked.append(True)
+        restore()
+        log("Stops at the next synchronisation, and saves; once more stops at once.")
+
+    for number in before:
+        signal.signal(number, ask)
+    try:
+        yield lambda: bool(asked)
+    finally:
+        restore()
+    if asked:
+        raise KeyboardInterrupt
+
+
+def train(config, default_folder, run):
+    """Claims the output folder, calls `run(config, folder, begin)` and tells what came of it.
+
+    Args:
+        config: a `Config`.
+        default_folder: where to write without --output_dir.
+        run: trains and returns the metrics on the test examples. It calls `begin` once all is known
+            to fit, before it writes anything.
+    """
+    folder = runs.claim(FLAGS.output_dir or default_folder, config, FLAGS.overwrite)
+    metrics = run(config, folder, functools.partial(runs.begin, folder, config))
+    shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+    print(f"Test examples: {shown}. All is in {folder}.")
 
 
 @contextlib.contextmanager

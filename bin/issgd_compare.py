@@ -45,13 +45,10 @@ METHODS = ("uniform", "importance")
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    """What is compared; a folder with an equal one holds the same comparison."""
+class Config(issgd_common.Config):
+    """What is compared."""
 
-    run: issgd_common.Run
-    draws: issgd_common.Draws
-    training: issgd_common.Training
-    hardware: flags_common.Hardware
+    steps: int
     refresh_every: int
     evaluate_every: int
     targets: tuple
@@ -66,15 +63,12 @@ def config_from_flags():
         raise runs.UsageError(f"--targets must be losses. Received: {FLAGS.targets}.") from None
     if FLAGS.distribution != "none":
         raise runs.UsageError("A comparison runs on one device: --distribution=none.")
-    return Config(
-        issgd_common.run_from_flags(),
-        issgd_common.draws_from_flags(),
-        issgd_common.training_from_flags(),
-        flags_common.hardware(),
-        FLAGS.refresh_every,
-        FLAGS.evaluate_every,
-        targets,
-        FLAGS.stop_at_target,
+    return Config.from_flags(
+        steps=FLAGS.steps,
+        refresh_every=FLAGS.refresh_every,
+        evaluate_every=FLAGS.evaluate_every,
+        targets=targets,
+        stop_at_target=FLAGS.stop_at_target,
     )
 
 

@@ -25,10 +25,10 @@ def train(config, data, classes, method, seed):
         seed=seed,
     )
     target = min(config.targets) if config.stop_at_target else None
-    evaluation = Evaluation(data, config.evaluate_every, config.training.steps, target)
+    evaluation = Evaluation(data, config.evaluate_every, config.steps, target)
     model.fit(
         sampling.dataset.repeat(),
-        steps_per_epoch=config.training.steps,
+        steps_per_epoch=config.steps,
         callbacks=[sampling, evaluation],
         shuffle=False,
         verbose=0,

@@ -29,7 +29,6 @@ command after a kill goes on from the last checkpoint. It writes to --output_dir
 """
 
 import dataclasses
-import functools
 
 from absl import app, flags
 
@@ -38,7 +37,6 @@ from bin import flags_common, issgd_common, runs
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("mode", "relaxed", ["relaxed", "exact", "uniform"], "How it synchronises.")
 flags.DEFINE_integer("local_workers", 0, "Workers to run on this machine.", lower_bound=0)
-flags.DEFINE_float("max_seconds", None, "Seconds after which training ends, whatever --steps.", 0)
 flags_common.use(
     __name__,
     flags_common.OUTPUT,
@@ -47,18 +45,15 @@ flags_common.use(
     issgd_common.RUN,
     issgd_common.DRAWS,
     issgd_common.TRAINING,
+    issgd_common.LENGTH,
     flags_common.HARDWARE,
 )
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    """What a run is; a folder with an equal one holds the same run."""
+class Config(issgd_common.Config):
+    """What a master's run is."""
 
-    run: issgd_common.Run
-    draws: issgd_common.Draws
-    training: issgd_common.Training
-    hardware: flags_common.Hardware
     mode: str
 
 
@@ -68,20 +63,23 @@ def config_from_flags():
         raise runs.UsageError("One master trains, on one machine: --distribution=none or mirrored.")
     if FLAGS.mode == "uniform" and FLAGS.local_workers:
         raise runs.UsageError("--mode=uniform has no use for --local_workers.")
-    return Config(
-        issgd_common.run_from_flags(),
-        issgd_common.draws_from_flags(),
-        issgd_common.training_from_flags(),
-        flags_common.hardware(),
-        FLAGS.mode,
-    )
+    return Config.from_flags(mode=FLAGS.mode)
 
 
-def run(config, folder, store_url, *, workers=0, seconds=None, begin=lambda: None, progress=False):
-    """Trains as `config` says and writes to `folder`; returns the metrics on the test examples.
+def run(config, folder, begin=lambda: None):
+    """Trains as `config` and the flags that may change from call to call say.
 
-    `begin` is called once all is known to fit, before anything is written.
+    Those are --store, --local_workers, --steps and --max_seconds.
+
+    Args:
+        config: a `Config`.
+        folder: where to write.
+        begin: called once all is known to fit, before anything is written.
+
+    Returns:
+        The metrics on the test examples.
     """
+    url = issgd_common.store_url(issgd_common.place_of(folder) if FLAGS.local_workers else None)
     from bin import issgd_reports
     from thesis_tf import distribution, issgd
 
@@ -93,45 +91,42 @@ def run(config, folder, store_url, *, workers=0, seconds=None, begin=lambda: Non
     proposal = config.draws.proposal(len(data["train"][1]), config.hardware.seed)
     proposal.uniform = config.mode == "uniform"
     reports = issgd_reports.Reports(folder)
-    options = {
-        "batch_size": config.training.batch_size,
-        "sync_every": config.training.sync_every,
-        "checkpoint_every": config.training.checkpoint_every,
-        "folder": folder,
-        "log": issgd_common.log,
-        "on_sync": reports.write,
-    }
+    options = config.training.options(folder, reports.write)
     begin()
     store = None
     if config.mode == "uniform":
         master = issgd.Trainer(model, data, proposal, **options)
     else:
-        store = issgd.open_store(store_url, config.run.run_id)
+        store = issgd.open_store(url, config.run.run_id)
         options |= {"exact": config.mode == "exact", "block_size": config.run.block_size}
-        master = issgd.Master(model, data, store, proposal, **options)
-    with issgd_common.local_workers(workers, folder):
-        history = master.train(config.training.steps, seconds=seconds, progress=progress)
-    if workers and store_url.startswith("shm://"):
-        store.delete()  # shared memory is memory, and nobody else is there to be told
+        try:
+            master = issgd.Master(model, data, store, proposal, **options)
+        except issgd.stores.RunMismatchError:
+            if url != issgd_common.place_of(folder):
+                raise
+            # Left by a run that was killed and overwritten; nobody else meets here.
+            store.delete()
+            master = issgd.Master(model, data, store, proposal, **options)
+    workers = issgd_common.LocalWorkers(FLAGS.local_workers, folder, url)
+    with issgd_common.stopping() as asked, workers:
+
+        def stop():
+            if FLAGS.local_workers and not workers.look() and config.mode == "exact":
+                raise runs.UsageError("--mode=exact waits for workers, and all of them ended.")
+            return asked()
+
+        history = master.train(FLAGS.steps, seconds=FLAGS.max_seconds, stop=stop, progress=True)
+    if store is not None and url == issgd_common.place_of(folder):
+        store.delete()
+    elif store is not None:
+        issgd_common.say_what_stays(url, config.run.run_id)
     return reports.finish(model, history, data["test"])
 
 
 def main(argv):
     """Flags, config, run."""
     with runs.clean_errors(argv), issgd_common.clean_store_errors():
-        config = config_from_flags()
-        folder = runs.claim(FLAGS.output_dir or "runs/issgd_master", config, FLAGS.overwrite)
-        metrics = run(
-            config,
-            folder,
-            issgd_common.store_url(),
-            workers=FLAGS.local_workers,
-            seconds=FLAGS.max_seconds,
-            begin=functools.partial(runs.begin, folder, config),
-            progress=True,
-        )
-        shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-        print(f"Test examples: {shown}. All is in {folder}.")
+        issgd_common.train(config_from_flags(), "runs/issgd_master", run)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ writes to --output_dir what bin.issgd_master does.
 """
 
 import dataclasses
-import functools
 import re
 import zlib
 
@@ -38,18 +37,15 @@ flags_common.use(
     issgd_common.RUN,
     issgd_common.DRAWS,
     issgd_common.TRAINING,
+    issgd_common.LENGTH,
     ("num_virtual_devices", "precision", "seed", "deterministic"),
 )
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    """What a peer's run is; a folder with an equal one holds the same run."""
+class Config(issgd_common.Config):
+    """What a peer's run is."""
 
-    run: issgd_common.Run
-    draws: issgd_common.Draws
-    training: issgd_common.Training
-    hardware: flags_common.Hardware
     peer_name: str
     exchange_every: int
     share: float
@@ -59,19 +55,14 @@ def config_from_flags():
     """Reads FLAGS; raises runs.UsageError for what makes no sense."""
     if not FLAGS.peer_name:
         raise runs.UsageError("--peer_name is needed: a name that no other peer of the run has.")
-    return Config(
-        issgd_common.run_from_flags(),
-        issgd_common.draws_from_flags(),
-        issgd_common.training_from_flags(),
-        flags_common.hardware(),
-        FLAGS.peer_name,
-        FLAGS.exchange_every,
-        FLAGS.share,
+    return Config.from_flags(
+        peer_name=FLAGS.peer_name, exchange_every=FLAGS.exchange_every, share=FLAGS.share
     )
 
 
-def run(config, folder, store_url, *, begin=lambda: None, progress=False):
-    """Trains as `config` says and writes to `folder`; returns the metrics on the test examples."""
+def run(config, folder, begin=lambda: None):
+    """Trains as `config`, --store, --steps and --max_seconds say; returns the test metrics."""
+    url = issgd_common.store_url()
     from bin import issgd_reports
     from thesis_tf import distribution, issgd
 
@@ -85,32 +76,25 @@ def run(config, folder, store_url, *, begin=lambda: None, progress=False):
     peer = issgd.Peer(
         model,
         data,
-        issgd.open_store(store_url, config.run.run_id),
+        issgd.open_store(url, config.run.run_id),
         config.peer_name,
         config.draws.proposal(len(data["train"][1]), seed),
-        batch_size=config.training.batch_size,
-        sync_every=config.training.sync_every,
         exchange_every=config.exchange_every,
         share=config.share,
         block_size=config.run.block_size,
-        folder=folder,
-        checkpoint_every=config.training.checkpoint_every,
-        log=issgd_common.log,
-        on_sync=reports.write,
+        **config.training.options(folder, reports.write),
     )
-    return reports.finish(model, peer.train(config.training.steps, progress=progress), data["test"])
+    with issgd_common.stopping() as stop:
+        history = peer.train(FLAGS.steps, seconds=FLAGS.max_seconds, stop=stop, progress=True)
+    issgd_common.say_what_stays(url, config.run.run_id)
+    return reports.finish(model, history, data["test"])
 
 
 def main(argv):
     """Flags, config, run."""
     with runs.clean_errors(argv), issgd_common.clean_store_errors():
         config = config_from_flags()
-        folder = FLAGS.output_dir or f"runs/issgd_peer_{config.peer_name}"
-        folder = runs.claim(folder, config, FLAGS.overwrite)
-        begin = functools.partial(runs.begin, folder, config)
-        metrics = run(config, folder, issgd_common.store_url(), begin=begin, progress=True)
-        shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-        print(f"Test examples: {shown}. All is in {folder}.")
+        issgd_common.train(config, f"runs/issgd_peer_{config.peer_name}", run)
 
 
 if __name__ == "__main__":

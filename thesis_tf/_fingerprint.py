@@ -12,7 +12,7 @@ def of_model(model, weights=True):
     """Hashes a Keras model: its layers' settings and wiring, its weights' shapes and values.
 
     Names don't count: the same model built twice in one process gets new ones. Nor does what is
-    `trainable`. The code of a subclassed `call` is not seen.
+    `trainable`, nor the seeds of what is random. The code of a subclassed `call` is not seen.
 
     Args:
         model: a built Keras model.
@@ -38,7 +38,7 @@ def _settings(layer):
 
     def nameless(value, key=""):
         if isinstance(value, dict):
-            return {k: nameless(v, k) for k, v in value.items() if k != "trainable"}
+            return {k: nameless(v, k) for k, v in value.items() if k not in _IGNORED}
         if isinstance(value, (list, tuple)):
             return [nameless(v, key) for v in value]
         return numbers.get(value, value) if key in _NAMES else value
@@ -46,6 +46,7 @@ def _settings(layer):
     return json.dumps(nameless(config), sort_keys=True, default=lambda v: type(v).__name__)
 
 
+_IGNORED = ("trainable", "seed")
 # Where the settings of a model hold names of its layers and operations.
 _NAMES = ("name", "keras_history", "input_layers", "output_layers")
 

@@ -1,12 +1,14 @@
 import json
 import os
 import signal
+import subprocess
 import time
 import uuid
 
 import pytest
 
 from thesis_tf.issgd.stores import RunNotFoundError, open_store
+from thesis_tf.issgd.stores.shm import MEMORY
 
 MASTER, WORKER = "issgd_master", "issgd_worker"
 PASSWORD = "s3cret"
@@ -49,13 +51,19 @@ def test_one_command_with_workers_of_its_own(start_program, records, tmp_path):
         "metrics.json", "worker_1.log",
     } <= set(os.listdir(tmp_path))  # fmt: skip
     assert json.loads((tmp_path / "metrics.json").read_text())["error"] < 1
-    with pytest.raises(RunNotFoundError):  # shared memory is free again
-        open_store(f"shm://{name}", name).join()
+    assert places(name) == []  # shared memory is free again
 
 
-def alive(name):
-    """The workers of a run in shm://."""
-    with open_store(f"shm://{name}", name) as store:
+def places(name):
+    """The URLs where masters with workers of their own meet, under this run id."""
+    prefix = f"thesis_tf-{os.getuid()}-"
+    found = [folder.name.removeprefix(prefix) for folder in MEMORY.glob(f"{prefix}{name}-*")]
+    return [f"shm://{place}" for place in found]
+
+
+def alive(url, name):
+    """The workers of a run."""
+    with open_store(url, name) as store:
         store.join()
         return store.alive("worker", 60)
 
@@ -205,7 +213,7 @@ def test_interrupted_and_the_same_command_again(start_program, records, tmp_path
         "--sync_every=8", f"--checkpoint_every={CHECKPOINT}", "--steps=100000",
     ]  # fmt: skip
     first = start_program(*command)
-    first.until(lambda: measured(f"shm://{name}", name) and len(records(tmp_path)) > 2)
+    first.until(lambda: len(records(tmp_path)) > 2 and measured(places(name)[0], name))
     os.killpg(first.process.pid, signal.SIGINT)  # as a terminal does
     first.process.wait(120)
     assert first.process.returncode == 1
@@ -213,23 +221,48 @@ def test_interrupted_and_the_same_command_again(start_program, records, tmp_path
     assert "Traceback" not in first.said + (tmp_path / "worker_1.log").read_text()
     assert not group_is_there(first)  # no worker is left
     done = records(tmp_path)
-    second = start_program(*command)
+    # Also with more steps than before.
+    second = start_program(*command[:-1], "--steps=200000")
     second.until(lambda: len(records(tmp_path)) > len(done) + 2)
-    # All was saved or, if it was in the middle of steps, all up to the last checkpoint.
+    # Nothing is lost.
     now = records(tmp_path)
     assert [record["step"] for record in now] == list(range(8, 8 * len(now) + 8, 8))
-    kept = [record for record in done if record in now]
-    assert done[: len(kept)] == kept
-    assert len(done) - len(kept) <= CHECKPOINT // 8 + 1
+    assert now[: len(done)] == done
     # Its worker ends with it, however it ends.
-    second.until(lambda: "local-1" in alive(name))
+    second.until(lambda: "local-1" in alive(places(name)[0], name))
     second.process.kill()
     second.process.wait()
     end = time.monotonic() + 120
     while group_is_there(second):
         assert time.monotonic() < end
         time.sleep(0.05)
-    open_store(f"shm://{name}", name).delete()
+    # What it left does not keep another run out of its folder.
+    third = start_program(
+        MASTER, "--local_workers=1", f"--run_id={name}", f"--output_dir={tmp_path}", "--overwrite",
+        "--model=lenet", "--steps=2",
+    )  # fmt: skip
+    third.finish()
+    assert places(name) == []
+
+
+@pytest.mark.slow
+def test_a_local_worker_that_ends(start_program, records, tmp_path):
+    name = run_id()
+    master = start_program(
+        MASTER, "--local_workers=1", "--mode=exact", f"--run_id={name}", f"--output_dir={tmp_path}",
+        "--sync_every=8", "--steps=100000",
+    )  # fmt: skip
+    master.until(lambda: len(records(tmp_path)) > 1)
+    # Its pid is in the name of no file: it is the one other process of the group.
+    group = subprocess.run(
+        ["pgrep", "-g", str(master.process.pid)], capture_output=True, text=True, check=True
+    )
+    (worker,) = {int(pid) for pid in group.stdout.split()} - {master.process.pid}
+    os.kill(worker, signal.SIGKILL)
+    assert "all of them ended" in master.refuse()
+    assert "Local worker 1 ended (status -9" in master.said
+    for url in places(name):
+        open_store(url, name).delete()
 
 
 @pytest.mark.slow

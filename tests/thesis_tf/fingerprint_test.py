@@ -8,13 +8,15 @@ from keras import layers
 from thesis_tf import _fingerprint
 
 
-def build(merge="sum", factor=2.0, order=1, dtype="float32", backwards=False, name=None):
+def build(merge="sum", factor=2.0, order=1, dtype="float32", backwards=False, name=None, seed=None):
     keras.utils.set_random_seed(0)
     x = keras.Input((6, 3))
     h = layers.Bidirectional(layers.LSTM(4, return_sequences=True), merge_mode=merge)(x)
     h = layers.GRU(4, go_backwards=backwards)(h)
     a, b = layers.Dense(4, activation="relu", dtype=dtype)(h), keras.ops.relu(h) * factor
-    inner = keras.Sequential([keras.Input((8,)), layers.Dense(3, name=name), layers.Dropout(0.5)])
+    inner = keras.Sequential(
+        [keras.Input((8,)), layers.Dense(3, name=name), layers.Dropout(0.5, seed=seed)]
+    )
     return keras.Model(x, inner(keras.ops.concatenate([a, b][::order], 1)))
 
 
@@ -23,6 +25,7 @@ def test_the_same_model_has_the_same_hash():
 
     assert first == _fingerprint.of_model(build())  # under other automatic names
     assert first == _fingerprint.of_model(build(name="another_name"))
+    assert first == _fingerprint.of_model(build(seed=5))
     frozen = build()
     frozen.trainable = False
     assert first == _fingerprint.of_model(frozen)

@@ -89,7 +89,7 @@ class Master(Trainer):
             )
             self._exact, self._store = exact, store
             self._block_size = _checks.positive_integer("`block_size`", block_size)
-            self._measures, self._ahead = {}, 0
+            self._seen, self._ahead = {}, 0
             self._spec = spec_of(
                 model, self._steps.objective.loss_name, self.data, self._block_size
             )
@@ -137,30 +137,35 @@ class Master(Trainer):
 
     def _synchronise(self):
         start = clock.now()
-        self._take(self._link.pull(self.data))
+        measures = self._take(self._link.pull(self.data))
         if self._exact:
-            self._wait_at_barrier()
+            measures |= self._wait_at_barrier()
         self.monitor.proposal.advance(version=self._version(), time=self._link.store_time)
-        # Measures of splits, as of the blocks that were pulled last.
-        return {"waited": clock.now() - start, **self._measures}
+        return {"waited": clock.now() - start, **measures}
 
     def _take(self, blocks):
+        """Takes in blocks; returns the splits' mean losses and errors where any is new."""
+        measures = {}
         for split, pulled in blocks.items():
             if split == "train":
                 self.monitor.take_blocks(pulled, self._block_size)
             known = pulled.versions >= 0
-            if known.any():
+            if known.any() and not np.array_equal(pulled.versions, self._seen.get(split)):
+                self._seen[split] = pulled.versions
                 # The last block may have fewer examples.
                 ends = self._block_size * np.arange(len(known) + 1)
                 counts = np.diff(np.minimum(ends, len(self.data[split])))[known]
                 for name, means in (("loss", pulled.losses), ("error", pulled.errors)):
                     mean = np.average(means[known].astype(np.float64), weights=counts)
-                    self._measures[f"{split}_{name}"] = float(mean)
+                    measures[f"{split}_{name}"] = float(mean)
+        return measures
 
     def _wait_at_barrier(self):
-        told = clock.now() - BARRIER_LOG + BARRIER_FIRST_LOG
+        told, measures = clock.now() - BARRIER_LOG + BARRIER_FIRST_LOG, {}
         while not (self._link.wait(self._version(), 1.0) and self._is_current()):
-            self._take(self._link.pull(["train"]))
+            if self._stop():
+                break
+            measures |= self._take(self._link.pull(["train"]))
             if clock.now() - told > BARRIER_LOG:
                 told = clock.now()
                 self._log(
@@ -168,6 +173,7 @@ class Master(Trainer):
                     " workers, and can they reach the store?"
                 )
             time.sleep(BARRIER_POLL)
+        return measures
 
     def _is_current(self):
         versions = self.monitor.versions

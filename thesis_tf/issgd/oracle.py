@@ -1,6 +1,7 @@
 """Importance sampling in `model.fit`, with norms that it refreshes itself (thesis, 7.4.1)."""
 
 import threading
+import warnings
 
 import keras
 import numpy as np
@@ -76,6 +77,7 @@ class ImportanceSampling(keras.callbacks.Callback):
         self.monitor = WeightMonitor(proposal, log=log)
         self.history = []
         self._norms, self._step, self._begun, self._refreshed = None, 0, 0, None
+        self._warned = False
         # Should a user or a strategy prefetch, draws come from a thread of tf.data's.
         self._lock = threading.Lock()
         steps = len(self._examples) // self._batch_size
@@ -119,7 +121,17 @@ class ImportanceSampling(keras.callbacks.Callback):
         for start in range(0, len(norms), self._at_once):
             rows = slice(start, start + self._at_once)
             norms[rows] = np.sqrt(self._norms(*self._examples.take(rows))[1].numpy())
-        norms[~np.isfinite(norms)] = np.nan
+        lost = ~np.isfinite(norms)
+        if lost.any() and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"At step {self._refreshed} the gradient norms of {lost.sum()} of {len(norms)}"
+                f" examples are not finite, number {lost.argmax()} the first. Such examples are"
+                " drawn as often as others are on average; look for NaNs in them, or lower the"
+                " learning rate.",
+                stacklevel=2,
+            )
+        norms[lost] = np.nan
         with self._lock:
             self.monitor.take(np.arange(len(norms)), norms, self._refreshed)
         if self.monitor.traces is not None:

@@ -3,15 +3,10 @@
 import numpy as np
 
 from thesis_tf import _checks
-from thesis_tf.issgd import clock
+from thesis_tf.issgd.exchange import Exchange
 from thesis_tf.issgd.run import mix_parameters, read_parameters, spec_of
-from thesis_tf.issgd.stores import RunNotFoundError, StoreUnavailableError
+from thesis_tf.issgd.stores import StoreUnavailableError
 from thesis_tf.issgd.trainer import Trainer
-
-PEER = "peer"
-RETRY_SECONDS = 5.0
-# Norms in one go: a Redis server does nothing else meanwhile.
-MOST_PUSHED = 65_536
 
 
 class Peer(Trainer):
@@ -20,8 +15,9 @@ class Peer(Trainer):
     The thesis recommends it (7.6) and did not try it: gradient norms come with the gradients that
     a process computes anyway, so that no worker is needed to search. Each peer pushes the norms of
     the examples that it trains on, draws by what all peers have pushed, and averages parameters
-    with another peer, chosen at random, every `exchange_every` synchronisations (gossip). Nothing
-    waits for anyone; a peer that dies is missed by no one, and one that joins late begins with
+    with another peer, chosen at random, every `exchange_every` synchronisations (gossip). A thread
+    talks with the store: nothing waits for anyone, and what came is taken in at the next
+    synchronisation. A peer that dies is missed by no one, and one that joins late begins with
     another's parameters.
 
     The variances of `Master` are not measured, as a peer knows new norms only of what it drew.
@@ -41,7 +37,8 @@ class Peer(Trainer):
 
     Raises:
         ValueError: a layer has no gradients of single examples in training mode.
-        RunMismatchError, StoreRefusedError: of the store.
+        RunMismatchError, StoreRefusedError, StoreUnavailableError: of the store.
+        RunTakenError: while it trains, if another peer has its name.
     """
 
     def __init__(
@@ -76,79 +73,49 @@ class Peer(Trainer):
             log=log,
             on_sync=on_sync,
         )
-        self.name, self._store, self._share = name, store, share
+        self.name, self._share = name, share
         self._exchange_every = _checks.positive_integer("`exchange_every`", exchange_every)
         self._spec = spec_of(model, self._steps.objective.loss_name, self.data, block_size)
-        self._syncs, self._retry_at = 0, -np.inf
-        # Of each example the last norm, and whether it is yet to be pushed.
-        self._norms = np.full(len(self._train), np.nan, np.float32)
-        self._unpushed = np.zeros(len(self._train), bool)
-        self._exchanged_with = None
+        self._syncs = 0
+        self._exchange = Exchange(store, self._spec, name, len(self._train), log)
         store.create(self._spec)
 
     def _begin(self):
-        if self.step == 0:
-            self._with_store(lambda: self._exchange(share=1.0))
+        fresh = self.step == 0
+        try:
+            found = self._exchange.begin(fresh)
+        except StoreUnavailableError as problem:
+            self._log(f"The store is away, training begins alone: {problem}")
+            self._exchange.begin_without()
+        else:
+            if found is not None:
+                other, parameters = found
+                mix_parameters(self.model, parameters, 1.0)
+                self._log(f"Begins with the parameters of peer {other}.")
 
     def _measured(self, rows, squared_norms):
         norms = np.sqrt(squared_norms).astype(np.float32)
         norms[~np.isfinite(norms)] = np.nan
         self.monitor.proposal.update(rows, norms, self.step)
-        self._norms[rows], self._unpushed[rows] = norms, True
+        self._exchange.measured(rows, norms)
 
     def _synchronise(self):
+        norms, theirs = self._exchange.take()
+        if norms is not None:
+            known = np.flatnonzero(~np.isnan(norms))
+            # When others measured theirs isn't stored; it was a short while ago.
+            self.monitor.proposal.update(known, norms[known], self.step)
         self.monitor.proposal.advance(version=self.step)
-        return {"exchanged_with": self._exchanged_with} if self._exchanged_with else {}
+        if theirs is None:
+            return {}
+        other, parameters = theirs
+        mix_parameters(self.model, parameters, self._share)
+        return {"exchanged_with": other}
 
     def _after_steps(self):
         self._syncs += 1
-        self._exchanged_with = None
-        self._with_store(self._share_norms)
-        if self._syncs % self._exchange_every == 0:
-            self._with_store(lambda: self._exchange(self._share))
+        due = self._syncs % self._exchange_every == 0
+        self._exchange.offer(self.step, read_parameters(self.model) if due else None)
 
-    def _share_norms(self):
-        rows = np.flatnonzero(self._unpushed)
-        for start in range(0, len(rows), MOST_PUSHED):
-            part = rows[start : start + MOST_PUSHED]
-            self._store.push_examples("train", part, self._norms[part])
-            self._unpushed[part] = False
-        values = self._store.pull("train").values
-        known = np.flatnonzero(~np.isnan(values))
-        # When others measured theirs isn't stored; it was a short while ago.
-        self.monitor.proposal.update(known, values[known], self.step)
-
-    def _exchange(self, share):
-        """Publishes this peer's parameters, and moves them towards another's."""
-        self._store.heartbeat(PEER, self.name)
-        others = [name for name in self._store.alive(PEER, 60.0) if name != self.name]
-        if others:
-            other = others[np.random.default_rng([self.step, len(others)]).integers(len(others))]
-            theirs = self._store.fetch(slot=other)
-            if theirs is not None:
-                mix_parameters(self.model, theirs.values, share)
-                self._exchanged_with = other
-        head = self._store.head(slot=self.name)
-        # After a kill the checkpoint may be behind what was published.
-        version = self.step if head is None else max(self.step, head + 1)
-        self._store.publish(read_parameters(self.model), version, slot=self.name)
-
-    def _with_store(self, action):
-        """Does something with the store, unless it is away; then training goes on alone."""
-        if clock.now() < self._retry_at:
-            return
-        try:
-            try:
-                action()
-            except RunNotFoundError:
-                self._store.create(self._spec)
-                self._unpushed = ~np.isnan(self._norms)
-                self._log("The run was lost from the store; it was made again.")
-        except StoreUnavailableError as problem:
-            if self._retry_at == -np.inf:
-                self._log(f"The store is away, training goes on alone: {problem}")
-            self._retry_at = clock.now() + RETRY_SECONDS
-        else:
-            if self._retry_at > -np.inf:
-                self._log("The store is back.")
-            self._retry_at = -np.inf
+    def _end(self, finished):
+        self._exchange.close()

@@ -10,7 +10,12 @@ from thesis_tf._figures import FONT, GRID, INK, LINE, SOFT, checked_path, clean,
 
 # Okabe and Ito's colours, which stay apart for colour-blind readers.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-COLUMNS = {"loss": "training loss", "train_error": "training error", "test_error": "test error"}
+COLUMNS = {
+    "loss": "training loss",
+    "train_error": "training error",
+    "valid_error": "validation error",
+    "test_error": "test error",
+}
 AXES = {0: "steps", 1: "seconds"}
 
 

@@ -66,6 +66,7 @@ class Trainer:
             )
         self.monitor = WeightMonitor(proposal, log=log)
         self._seconds, self._last_checkpoint, self._told = 0.0, 0, None
+        self._stop = lambda: False
         # Whether step, weights and history belong together: not in the middle of steps.
         self._whole = True
         self._folder = None if folder is None else pathlib.Path(folder)
@@ -77,12 +78,14 @@ class Trainer:
         self.history = History(self._folder)
         self.history.cut(self.step)
 
-    def train(self, steps, *, seconds=None, progress=False):
+    def train(self, steps, *, seconds=None, stop=lambda: False, progress=False):
         """Trains until `steps` steps have been taken in all, those before a kill included.
 
         Args:
             steps: how many.
-            seconds: after which to stop all the same, those before a kill included.
+            seconds: after which the training is over all the same, those before a kill included.
+            stop: asked at every synchronisation; when it returns True training stops, to go on
+                another time from there.
             progress: whether to show a bar, on a terminal.
 
         Returns:
@@ -95,6 +98,7 @@ class Trainer:
             total=steps, initial=self.step, unit="step", disable=None if progress else True
         )
         started, before, finished = clock.now(), self._seconds, False
+        self._stop = stop
         try:
             self._begin()
             if self.step:
@@ -102,6 +106,8 @@ class Trainer:
                 self._log(f"Training {what} step {self.step} of {steps}.")
             while self.step < steps and (seconds is None or self._seconds < seconds):
                 record = self._synchronise()
+                if stop():
+                    break
                 self._tell_how_it_draws()
                 self._whole = False
                 record |= self._advance(min(self._sync_every, steps - self.step))
@@ -115,7 +121,7 @@ class Trainer:
                 self._after_steps()
                 if self.step - self._last_checkpoint >= self._checkpoint_every:
                     self.save()
-            finished = True
+            finished = not stop()
         finally:
             bar.close()
             try:

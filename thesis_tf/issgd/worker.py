@@ -106,16 +106,20 @@ class Worker:
                     if not joined:
                         self.store.join(self._spec)
                         joined, self._version, told = True, -1, None
+                        self._log(f"{self.name} joined the run.")
                     if self.store.finished():
                         break
                     measured = self._one_block()
-                    told = None
+                    if told is not None:
+                        self._log("The store is back.")
+                        told = None
                 except RunNotFoundError as problem:
+                    gone = "The run was deleted, made anew, or lost with the store."
+                    told = self._tell_once(told, RunNotFoundError, gone if joined else problem)
                     joined, measured = False, 0
-                    told = self._tell_once(told, problem)
                 except StoreUnavailableError as problem:
+                    told = self._tell_once(told, StoreUnavailableError, problem)
                     measured = 0
-                    told = self._tell_once(told, problem)
                 if measured:
                     done += 1
                     bar.update(measured)
@@ -123,10 +127,10 @@ class Worker:
                     time.sleep(poll_seconds)
         return done
 
-    def _tell_once(self, told, problem):
-        if told is not type(problem):
+    def _tell_once(self, told, kind, problem):
+        if told is not kind:
             self._log(f"{problem} Waiting.")
-        return type(problem)
+        return kind
 
     def _one_block(self):
         """Measures one block, if there is one to do; returns how many examples it has."""

@@ -281,7 +281,8 @@ def test_a_model_that_is_not_built_or_has_diverged():
     with pytest.raises(ValueError, match="`model` must be built"):
         fit(model, make())
     sampling = make()
-    fit(network(keras.optimizers.SGD(np.inf)), sampling, epochs=2)
+    with pytest.warns(UserWarning, match="gradient norms of 26 of 26 examples are not finite"):
+        fit(network(keras.optimizers.SGD(np.inf)), sampling, epochs=2)
     assert (sampling.monitor.proposal.usable, sampling.history) == (0, [])
 
 

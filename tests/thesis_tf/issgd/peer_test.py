@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from thesis_tf.issgd import Peer, Proposal, per_example_gradient_norms
+from thesis_tf.issgd import Peer, Proposal, exchange, per_example_gradient_norms
 from thesis_tf.issgd.run import read_parameters
-from thesis_tf.issgd.stores import RunMismatchError, open_store
+from thesis_tf.issgd.stores import RunMismatchError, RunTakenError, open_store
 
 NORMS = 2e-5  # float32, in another order of sums
 
@@ -112,26 +112,61 @@ def test_a_run_that_was_lost_is_made_again(open_memory, task):
     assert store.head(slot="a") == 208
 
 
-def test_a_server_that_is_away(redis_server, task):
+def test_a_server_that_is_away(redis_server, task, until):
     said = []
 
     def come_and_go(record):
         if record["step"] == 8:
             redis_server.stop()
         elif record["step"] == 16:
+            until(lambda: any("training goes on alone" in message for message in said))
             redis_server.start()
-            peer._retry_at = 0.0  # which is long ago
+        elif record["step"] == 24:
+            until(lambda: any("The store is back" in message for message in said))
 
     peer = peer_on(task, open_store(redis_server.url), log=said.append, on_sync=come_and_go)
-    peer.train(24)
-    assert [message.split(":")[0] for message in of_the_store(said)] == [
+    peer.train(28)
+    assert [message.split(":")[0].split(" after")[0] for message in of_the_store(said)] == [
         "The store is away, training goes on alone",
         "The run was lost from the store; it was made again.",
-        "The store is back.",
+        "The store is back",
     ]
     store = open_store(redis_server.url)
     store.join()
-    assert store.head(slot="a") == 24
+    assert store.head(slot="a") == 28
+
+
+def test_begins_without_its_server(redis_server, task):
+    said = []
+    peer = peer_on(task, open_store(redis_server.url), log=said.append)
+    redis_server.stop()
+    peer.train(8)
+    assert peer.step == 8
+    assert "The store is away, training begins alone" in said[0]
+
+
+def test_one_name_for_two(open_memory, task):
+    def publish_as_another(record):
+        if record["step"] == 8:
+            other = open_memory()
+            other.join()
+            other.publish(read_parameters(task.model(5)), 1000, slot="a")
+
+    peer = peer_on(task, open_memory(), on_sync=publish_as_another)
+    with pytest.raises(RunTakenError, match="of the name 'a'"):
+        peer.train(100_000)
+
+
+def test_a_run_that_is_over_makes_way(open_memory, task, monkeypatch):
+    peer_on(task, open_memory(), "a").train(40)
+    monkeypatch.setattr(exchange, "ALIVE_SECONDS", 1e-9)  # long after
+    peer = peer_on(task, open_memory(), "b", seed=1)
+    peer.train(4)
+    # What was measured then is of other parameters.
+    assert peer.monitor.proposal.usable < 0.5
+    store = open_memory()
+    store.join()
+    assert store.head(slot="a") is None
 
 
 def test_what_it_refuses(open_memory, task):

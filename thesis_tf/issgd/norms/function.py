@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from thesis_tf import _watching
+from thesis_tf import _checks, _watching
 from thesis_tf._objective import Objective
 
 # The rules register themselves.
@@ -98,7 +98,8 @@ class GradientNorms:
 
         Raises:
             ValueError: a layer has no per-example gradients, or they are not what plain gradients
-                are; the message names the layer.
+                are; the message names the layer. Or x and y don't have the same examples.
+            TypeError: labels are strings.
         """
         losses, squares, _ = self._measure(x, y)
         if not self._per_layer:
@@ -115,7 +116,7 @@ class GradientNorms:
 
     def _measure(self, x, y):
         """Calls the compiled function, on a CPU for as many examples at once as suit its caches."""
-        x, y = (keras.tree.map_structure(tf.convert_to_tensor, part) for part in (x, y))
+        x, y = _tensors(x, y)
         if self._unchecked and tf.executing_eagerly() and _length(x):
             # Finite losses are needed; a batch of others is not held against the layers.
             self._unchecked = not check(self, x, y)
@@ -145,8 +146,9 @@ class GradientNorms:
             (losses, squared norms of the unscaled losses' gradients, gradients): the last a list of
             tensors, of mean(scales * losses) plus the penalty, as `objective.variables` are.
         """
-        x, y = (keras.tree.map_structure(tf.convert_to_tensor, part) for part in (x, y))
-        scales = tf.convert_to_tensor(scales)
+        x, y, scales = _tensors(x, y, scales)
+        if scales.shape.rank != 1:
+            raise _checks.invalid("`scales`", "of shape (batch,)", scales.shape)
         losses, squares, gradients = self._function("gradients", x, y, scales)(x, y, scales)
         return losses, tf.add_n(squares), gradients
 
@@ -275,6 +277,22 @@ class GradientNorms:
         if penalty is None:
             return [None] * len(values), None
         return tape.gradient(penalty, values), penalty
+
+
+def _tensors(x, y, *more):
+    """Turns a batch into tensors that have the same examples."""
+    batch = tuple(keras.tree.map_structure(tf.convert_to_tensor, part) for part in (x, y, *more))
+    if any(t.dtype == tf.string for t in keras.tree.flatten(batch[1])):
+        raise _checks.invalid(
+            "`y`", "numbers", "strings", "Map names of classes to integers first.", TypeError
+        )
+    shapes = [t.shape for t in keras.tree.flatten(batch)]
+    lengths = {shape[0] for shape in shapes if shape.rank} - {None}
+    if len(lengths) > 1:
+        raise _checks.invalid(
+            "A batch", "of arrays with one and the same first axis", ", ".join(map(str, shapes))
+        )
+    return batch
 
 
 def _length(x):

@@ -243,6 +243,15 @@ def test_bad_arguments():
         issgd.per_example_gradient_norms(model, LOSS, parameters="densest")
     with pytest.raises(ValueError, match="one value an example"):
         issgd.per_example_gradient_norms(model, lambda y, o: tf.reduce_mean(o))(*data())
+    f, (x, y) = issgd.per_example_gradient_norms(model, LOSS), data()
+    with pytest.raises(TypeError, match=r"`y` must be numbers. Received: strings. Map names"):
+        f(x, np.array(["cat"] * len(x)))
+    with pytest.raises(ValueError, match="one and the same first axis"):
+        f(x, y[:-1])
+    with pytest.raises(ValueError, match="one and the same first axis"):
+        f.with_gradients(x, y, np.ones(len(x) + 1, np.float32))
+    with pytest.raises(ValueError, match=r"`scales` must be of shape \(batch,\)"):
+        f.with_gradients(x, y, 1.0)
 
 
 def test_on_two_devices(two_devices):

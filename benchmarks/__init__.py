@@ -1,0 +1,1 @@
+"""Ratios against peers, each a script that prints a table; run from the checkout."""

@@ -1,0 +1,62 @@
+import json
+
+import pytest
+
+from bin import issgd_comparing
+
+COMPARE = "issgd_compare"
+RUN = ("--steps=8", "--evaluate_every=4", "--refresh_every=4", "--targets=9,.001")
+
+
+@pytest.mark.slow
+def test_compares_and_goes_on_with_more_seeds(start_program, tmp_path):
+    said = start_program(COMPARE, *RUN, "--seeds=1", f"--output_dir={tmp_path}").finish()
+    assert said.count("steps to loss") == 2
+    runs = {path.name: path.read_bytes() for path in (tmp_path / "runs").iterdir()}
+    assert set(runs) == {"uniform_0.json", "importance_0.json"}
+    both = [json.loads(runs[name]) for name in sorted(runs)]
+    assert [[record["step"] for record in records] for records in both] == [[0, 4, 8]] * 2
+    # One and the same network to begin with.
+    assert both[0][0]["loss"] == both[1][0]["loss"]
+    assert both[0][2]["loss"] != both[1][2]["loss"]
+    assert {"training.png", "traces.png", "table.txt", "summary.json"} <= {
+        path.name for path in tmp_path.iterdir()
+    }
+    # More seeds add theirs; what is done is not done again.
+    start_program(COMPARE, *RUN, "--seeds=2", f"--output_dir={tmp_path}").finish()
+    now = {path.name: path.read_bytes() for path in (tmp_path / "runs").iterdir()}
+    assert len(now) == 4
+    assert {name: now[name] for name in runs} == runs
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["uniform"]["steps_to"] == {"9.0": [0, 0], "0.001": [None, None]}
+    message = start_program(COMPARE, "--steps=9", f"--output_dir={tmp_path}").refuse()
+    assert "steps is 8 there and 9 here" in message
+
+
+def test_steps_to_a_loss():
+    records = [{"step": step, "loss": loss} for step, loss in ((0, 2.0), (5, 0.4), (10, 0.5))]
+    assert issgd_comparing.steps_to(records, 0.5) == 5
+    assert issgd_comparing.steps_to(records, 2.0) == 0
+    assert issgd_comparing.steps_to(records, 0.3) is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--targets=low"], "--targets must be losses"),
+        (["--distribution=mirrored"], "--distribution=none"),
+        (["--seeds=0"], "--seeds"),
+    ],
+)
+def test_bad_flags_are_one_line(start_program, tmp_path, arguments, message):
+    program = start_program(COMPARE, f"--output_dir={tmp_path / 'x'}", *arguments)
+    program.process.wait(120)
+    assert program.process.returncode not in (0, None)
+    assert message in program.said
+    assert "Traceback" not in program.said
+
+
+def test_help_answers_without_tensorflow(help_of):
+    shown = help_of(COMPARE)
+    for flag in ("--seeds", "--refresh_every", "--targets", "--[no]stop_at_target"):
+        assert f"  {flag}" in shown

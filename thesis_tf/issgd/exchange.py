@@ -1,0 +1,218 @@
+"""A peer's connection to its store, in a thread, so that training never waits for it."""
+
+import threading
+
+import numpy as np
+
+from thesis_tf.issgd import clock
+from thesis_tf.issgd.stores import RunNotFoundError, RunTakenError, StoreUnavailableError
+
+PEER = "peer"
+HEARTBEAT_SECONDS = 5.0
+ALIVE_SECONDS = 60.0
+RETRY_SECONDS = 5.0
+LAST_SECONDS = 60.0  # for what is waiting at the end
+# Norms in one go: a Redis server does nothing else meanwhile.
+MOST_PUSHED = 65_536
+
+
+class Exchange:
+    """Pushes a peer's norms, pulls everybody's, and swaps parameters with another peer.
+
+    While the store is away it tries again and again; a run that was lost is made again.
+
+    Args:
+        store: a `Store` whose run was created.
+        spec: the `RunSpec`, to make the run again.
+        name: the peer's.
+        num_examples: of "train".
+        log: called with a sentence when the store goes and when it comes back.
+    """
+
+    def __init__(self, store, spec, name, num_examples, log=lambda message: None):
+        self._store, self._spec, self._name, self._log = store, spec, name, log
+        self._condition = threading.Condition()
+        # Of each example the last norm, and whether it is yet to be pushed.
+        self._norms = np.full(num_examples, np.nan, np.float32)
+        self._unpushed = np.zeros(num_examples, bool)
+        self._offer = None  # (step, parameters or None): the newest
+        self._values = self._theirs = None  # what came and was not taken
+        self._published = None  # the version in this peer's slot, as this peer left it
+        self._away_since = self._error = self._thread = None
+        self._stopping = False
+
+    def begin(self, fresh):
+        """Finds the run, and starts to work.
+
+        Args:
+            fresh: whether this peer begins anew. A run that nobody is alive in, of a training that
+                is over, makes way then.
+
+        Returns:
+            (another peer's name, its parameters) or None.
+
+        Raises:
+            StoreUnavailableError: the store can't be reached; `begin` may be called again.
+        """
+        self._store.create(self._spec)
+        others = self._others()
+        if fresh and not others:
+            self._store.delete()
+            self._store.create(self._spec)
+        self._published = self._store.head(slot=self._name)
+        self._store.heartbeat(PEER, self._name)
+        self._values = self._store.pull("train").values
+        found = self._fetch(others, 0) if fresh else None
+        self._start()
+        return found
+
+    def begin_without(self):
+        """Starts to work although the store is away."""
+        self._published = None
+        self._away_since = clock.now()
+        self._start()
+
+    def _start(self):
+        self._stopping = False
+        self._thread = threading.Thread(target=self._work, name="issgd-exchange", daemon=True)
+        self._thread.start()
+
+    def measured(self, rows, norms):
+        """Has the norms (n,) of examples `rows` pushed with the next offer."""
+        with self._condition:
+            self._norms[rows], self._unpushed[rows] = norms, True
+
+    def offer(self, step, parameters):
+        """Has norms exchanged soon, and parameters unless they are None.
+
+        An offer that is still waiting is replaced, but for its parameters if this one has none.
+        """
+        with self._condition:
+            if parameters is None and self._offer is not None:
+                parameters = self._offer[1]
+            self._offer = (step, parameters)
+            self._condition.notify_all()
+
+    def take(self):
+        """Returns what has come since the last call.
+
+        Returns:
+            (everybody's norms (N,), NaN where unknown, or None; (a peer's name, its parameters) or
+            None).
+
+        Raises:
+            RunTakenError: another peer has this one's name.
+        """
+        with self._condition:
+            found = self._values, self._theirs
+            self._values = self._theirs = None
+        if self._error is not None:
+            raise self._error
+        return found
+
+    def close(self):
+        """Exchanges what is waiting, unless the store is away, and ends."""
+        if self._thread is None:
+            return
+        with self._condition:
+            self._condition.wait_for(self._has_nothing_to_do, LAST_SECONDS)
+            self._stopping = True
+            self._condition.notify_all()
+        self._thread.join()
+        self._thread = None
+
+    def _has_nothing_to_do(self):
+        return self._offer is None or self._away_since is not None or self._error is not None
+
+    def _work(self):
+        lost = False
+        while not self._stopping:
+            try:
+                if lost:
+                    self._make_again()
+                    lost = False
+                self._work_once()
+                if self._away_since is not None:
+                    self._log(f"The store is back after {clock.now() - self._away_since:.0f} s.")
+                    self._away_since = None
+            except StoreUnavailableError as error:
+                self._rest(error)
+            except RunNotFoundError:
+                lost = True
+            except Exception as error:  # what can't be mended here is raised in the main thread
+                with self._condition:
+                    self._error = error
+                    self._condition.notify_all()
+                return
+
+    def _work_once(self):
+        with self._condition:
+            if self._away_since is None:
+                self._condition.wait_for(lambda: self._stopping or self._offer, HEARTBEAT_SECONDS)
+            offer = self._offer
+        self._store.heartbeat(PEER, self._name)
+        if offer is None:
+            return
+        step, parameters = offer
+        self._push()
+        values = self._store.pull("train").values
+        theirs = None
+        if parameters is not None:
+            theirs = self._fetch(self._others(), step)
+            self._publish(step, parameters)
+        with self._condition:
+            self._values, self._theirs = values, theirs or self._theirs
+            if self._offer is offer:
+                self._offer = None
+            self._condition.notify_all()
+
+    def _push(self):
+        with self._condition:
+            rows = np.flatnonzero(self._unpushed)
+            norms = self._norms[rows]
+            self._unpushed[rows] = False
+        for start in range(0, len(rows), MOST_PUSHED):
+            part = slice(start, start + MOST_PUSHED)
+            try:
+                self._store.push_examples("train", rows[part], norms[part])
+            except BaseException:
+                with self._condition:
+                    self._unpushed[rows[start:]] = True
+                raise
+
+    def _others(self):
+        return [n for n in self._store.alive(PEER, ALIVE_SECONDS) if n != self._name]
+
+    def _fetch(self, others, step):
+        if not others:
+            return None
+        other = others[np.random.default_rng([step, len(others)]).integers(len(others))]
+        found = self._store.fetch(slot=other)
+        return found and (other, found.values)
+
+    def _publish(self, step, parameters):
+        head = self._store.head(slot=self._name)
+        if head is not None and self._published is not None and head > self._published:
+            raise RunTakenError(
+                f"Another peer of the name {self._name!r} trains in this run. Stop it, or give this"
+                " one another name."
+            )
+        # After a kill the checkpoint may be behind what was published.
+        version = step if head is None else max(step, head + 1)
+        self._store.publish(parameters, version, slot=self._name)
+        self._published = version
+
+    def _make_again(self):
+        self._store.create(self._spec)
+        with self._condition:
+            self._unpushed = ~np.isnan(self._norms)
+        self._published = None
+        self._log("The run was lost from the store; it was made again.")
+
+    def _rest(self, error):
+        with self._condition:
+            if self._away_since is None:
+                self._away_since = clock.now()
+                self._log(f"The store is away, training goes on alone: {error}")
+            self._condition.notify_all()
+            self._condition.wait_for(lambda: self._stopping, RETRY_SECONDS)
