@@ -92,10 +92,41 @@ def report(done, targets, folder):
         if any("trace_ideal" in r for records in done["importance"] for r in records):
             issgd.draw_traces(done["importance"], folder / f"traces.{suffix}")
     summary = {method: _summary(runs, targets) for method, runs in done.items()}
-    _files.write_json(folder / "summary.json", summary)
+    variance = variance_order([r for records in done["importance"] for r in records])
+    _files.write_json(folder / "summary.json", summary | {"variance": variance})
     table = _table(summary, targets)
+    if variance["evaluations"]:
+        table += "\n" + VARIANCE.format(**variance)
     _files.write_text(folder / "table.txt", table + "\n")
     return table
+
+
+VARIANCE = (
+    "Of {evaluations} evaluations with traces, ideal <= stale <= uniform in {stale_between}; ideal"
+    " <= actual (smoothed) <= uniform in {actual_between}; of the others draws became uniform in"
+    " {taken_over}."
+)
+
+
+def variance_order(records):
+    """Counts where the traces of records (Eq 7.6-7.9) are in the order that the thesis found."""
+    traces = [
+        {name: r[f"trace_{name}"] for name in ("ideal", "stale", "uniform", "actual")}
+        | {"draws": r["uniform"]}
+        for r in records
+        if "trace_ideal" in r
+    ]
+    between = {
+        name: [t["ideal"] <= t[name] <= t["uniform"] for t in traces]
+        for name in ("stale", "actual")
+    }
+    worse = [t for t, good in zip(traces, between["actual"], strict=True) if not good]
+    return {
+        "evaluations": len(traces),
+        "stale_between": sum(between["stale"]),
+        "actual_between": sum(between["actual"]),
+        "taken_over": sum(t["draws"] for t in worse),
+    }
 
 
 def _history(records):

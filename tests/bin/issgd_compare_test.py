@@ -33,6 +33,21 @@ def test_compares_and_goes_on_with_more_seeds(start_program, tmp_path):
     assert "steps is 8 there and 9 here" in message
 
 
+def test_variances_in_order():
+    names = [f"trace_{name}" for name in ("ideal", "stale", "actual", "uniform")]
+    rows = [
+        (1, 2, 2, 3, False),
+        (1, 4, 2, 3, False),
+        (1, 5, 4, 3, True),
+        (1, 5, 3.01, 3, False),  # by no more than chance
+    ]
+    records = [{"step": 0}]
+    records += [{**dict(zip(names, row[:4], strict=True)), "uniform": row[4]} for row in rows]
+    assert issgd_comparing.variance_order(records) == {
+        "evaluations": 4, "stale_between": 1, "actual_between": 2, "taken_over": 1,
+    }  # fmt: skip
+
+
 def test_steps_to_a_loss():
     records = [{"step": step, "loss": loss} for step, loss in ((0, 2.0), (5, 0.4), (10, 0.5))]
     assert issgd_comparing.steps_to(records, 0.5) == 5

@@ -46,7 +46,7 @@ class ImportanceSampling(keras.callbacks.Callback):
         dataset: a `tf.data.Dataset` of (x, y, sample_weight), as many batches as an epoch has.
             Each is drawn when `fit` asks for it; with a `prefetch` after it, that many steps ahead.
         history: a list of dicts: the traces (Eq 7.6-7.9) at each refresh but the first, with its
-            "step"; `draw_traces` draws it.
+            "step" and whether draws are "uniform" from there on; `draw_traces` draws it.
         monitor: the `WeightMonitor`.
     """
 
@@ -135,7 +135,9 @@ class ImportanceSampling(keras.callbacks.Callback):
         with self._lock:
             self.monitor.take(np.arange(len(norms)), norms, self._refreshed)
         if self.monitor.traces is not None:
-            self.history.append({"step": self._refreshed, **self.monitor.record})
+            uniform = self.monitor.proposal.is_uniform
+            entry = {"step": self._refreshed, "uniform": uniform, **self.monitor.record}
+            self.history.append(entry)
 
     def _make_dataset(self):
         x, y = self._examples.take(slice(0, 1))
