@@ -57,7 +57,10 @@ DRAWS = ("smoothing", "staleness", "staleness_seconds", "min_usable")
 TRAINING = (
     "batch_size", "optimizer", "learning_rate", "momentum", "sync_every", "checkpoint_every",
 )  # fmt: skip
-LENGTH = ("steps", "max_seconds")
+TRAINER = (
+    flags_common.OUTPUT, flags_common.DATA, flags_common.MODEL, RUN, DRAWS, TRAINING,
+    ("steps", "max_seconds"),
+)  # fmt: skip
 
 _SMOOTHING = re.compile(r"(?:(relative|uniform|entropy):)?(\d*\.?\d+)")
 

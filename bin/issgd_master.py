@@ -39,13 +39,7 @@ flags.DEFINE_enum("mode", "relaxed", ["relaxed", "exact", "uniform"], "How it sy
 flags.DEFINE_integer("local_workers", 0, "Workers to run on this machine.", lower_bound=0)
 flags_common.use(
     __name__,
-    flags_common.OUTPUT,
-    flags_common.DATA,
-    flags_common.MODEL,
-    issgd_common.RUN,
-    issgd_common.DRAWS,
-    issgd_common.TRAINING,
-    issgd_common.LENGTH,
+    *issgd_common.TRAINER,
     flags_common.HARDWARE,
 )
 

@@ -31,13 +31,7 @@ flags.register_validator(
 )
 flags_common.use(
     __name__,
-    flags_common.OUTPUT,
-    flags_common.DATA,
-    flags_common.MODEL,
-    issgd_common.RUN,
-    issgd_common.DRAWS,
-    issgd_common.TRAINING,
-    issgd_common.LENGTH,
+    *issgd_common.TRAINER,
     ("num_virtual_devices", "precision", "seed", "deterministic"),
 )
 

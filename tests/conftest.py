@@ -1,5 +1,6 @@
 """What every test needs: two virtual CPU devices, parsed flags, real data, real Redis servers."""
 
+import contextlib
 import itertools
 import os
 import pathlib
@@ -111,37 +112,40 @@ class RedisServer:
         return done.stdout.strip()
 
 
+@contextlib.contextmanager
+def stopped_at_the_end(make):
+    """Yields `make`, a function that starts servers, and stops those that still run then."""
+    servers = []
+
+    def start(*settings, **kwargs):
+        servers.append(make(*settings, **kwargs))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        if server.process.poll() is None:
+            server.stop()
+
+
 @pytest.fixture(scope="session")
 def redis_factory(tmp_path_factory):
     """A function that starts a `RedisServer`; all are stopped at the end of the session."""
     if SERVER is None:
         pytest.skip("redis-server is not on the PATH")
     pytest.importorskip("redis")
-    servers = []
 
-    def start(*settings, **kwargs):
-        servers.append(RedisServer(tmp_path_factory.mktemp("redis"), *settings, **kwargs))
-        return servers[-1]
+    def make(*settings, **kwargs):
+        return RedisServer(tmp_path_factory.mktemp("redis"), *settings, **kwargs)
 
-    yield start
-    for server in servers:
-        if server.process.poll() is None:
-            server.stop()
+    with stopped_at_the_end(make) as start:
+        yield start
 
 
 @pytest.fixture
 def start_redis(redis_factory):
     """A function that starts a `RedisServer`, which the test may stop and restart."""
-    servers = []
-
-    def start(*settings, **kwargs):
-        servers.append(redis_factory(*settings, **kwargs))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        if server.process.poll() is None:
-            server.stop()
+    with stopped_at_the_end(redis_factory) as start:
+        yield start
 
 
 @pytest.fixture

@@ -1,25 +1,21 @@
 """A peer's connection to its store, in a thread, so that training never waits for it."""
 
-import threading
-
 import numpy as np
 
 from thesis_tf.issgd import clock
-from thesis_tf.issgd.stores import RunNotFoundError, RunTakenError, StoreUnavailableError
+from thesis_tf.issgd.store_thread import StoreThread
+from thesis_tf.issgd.stores import RunTakenError
 
 PEER = "peer"
 HEARTBEAT_SECONDS = 5.0
 ALIVE_SECONDS = 60.0
-RETRY_SECONDS = 5.0
 LAST_SECONDS = 60.0  # for what is waiting at the end
 # Norms in one go: a Redis server does nothing else meanwhile.
 MOST_PUSHED = 65_536
 
 
-class Exchange:
+class Exchange(StoreThread):
     """Pushes a peer's norms, pulls everybody's, and swaps parameters with another peer.
-
-    While the store is away it tries again and again; a run that was lost is made again.
 
     Args:
         store: a `Store` whose run was created.
@@ -30,16 +26,14 @@ class Exchange:
     """
 
     def __init__(self, store, spec, name, num_examples, log=lambda message: None):
-        self._store, self._spec, self._name, self._log = store, spec, name, log
-        self._condition = threading.Condition()
+        super().__init__(store, spec, log)
+        self._name = name
         # Of each example the last norm, and whether it is yet to be pushed.
         self._norms = np.full(num_examples, np.nan, np.float32)
         self._unpushed = np.zeros(num_examples, bool)
         self._offer = None  # (step, parameters or None): the newest
         self._values = self._theirs = None  # what came and was not taken
         self._published = None  # the version in this peer's slot, as this peer left it
-        self._away_since = self._error = self._thread = None
-        self._stopping = False
 
     def begin(self, fresh):
         """Finds the run, and starts to work.
@@ -72,11 +66,6 @@ class Exchange:
         self._away_since = clock.now()
         self._start()
 
-    def _start(self):
-        self._stopping = False
-        self._thread = threading.Thread(target=self._work, name="issgd-exchange", daemon=True)
-        self._thread.start()
-
     def measured(self, rows, norms):
         """Has the norms (n,) of examples `rows` pushed with the next offer."""
         with self._condition:
@@ -106,48 +95,18 @@ class Exchange:
         with self._condition:
             found = self._values, self._theirs
             self._values = self._theirs = None
-        if self._error is not None:
-            raise self._error
+        self._raise()
         return found
 
     def close(self):
         """Exchanges what is waiting, unless the store is away, and ends."""
-        if self._thread is None:
-            return
-        with self._condition:
-            self._condition.wait_for(self._has_nothing_to_do, LAST_SECONDS)
-            self._stopping = True
-            self._condition.notify_all()
-        self._thread.join()
-        self._thread = None
-
-    def _has_nothing_to_do(self):
-        return self._offer is None or self._away_since is not None or self._error is not None
-
-    def _work(self):
-        lost = False
-        while not self._stopping:
-            try:
-                if lost:
-                    self._make_again()
-                    lost = False
-                self._work_once()
-                if self._away_since is not None:
-                    self._log(f"The store is back after {clock.now() - self._away_since:.0f} s.")
-                    self._away_since = None
-            except StoreUnavailableError as error:
-                self._rest(error)
-            except RunNotFoundError:
-                lost = True
-            except Exception as error:  # what can't be mended here is raised in the main thread
-                with self._condition:
-                    self._error = error
-                    self._condition.notify_all()
-                return
+        if self._thread is not None:
+            self._stop(lambda: self._offer is None, LAST_SECONDS)
+            self._thread = None
 
     def _work_once(self):
         with self._condition:
-            if self._away_since is None:
+            if not self.away:
                 self._condition.wait_for(lambda: self._stopping or self._offer, HEARTBEAT_SECONDS)
             offer = self._offer
         self._store.heartbeat(PEER, self._name)
@@ -207,12 +166,3 @@ class Exchange:
         with self._condition:
             self._unpushed = ~np.isnan(self._norms)
         self._published = None
-        self._log("The run was lost from the store; it was made again.")
-
-    def _rest(self, error):
-        with self._condition:
-            if self._away_since is None:
-                self._away_since = clock.now()
-                self._log(f"The store is away, training goes on alone: {error}")
-            self._condition.notify_all()
-            self._condition.wait_for(lambda: self._stopping, RETRY_SECONDS)

@@ -1,19 +1,17 @@
 """A master's connection to its store, in a thread, so that training never waits for it."""
 
-import threading
-
 from thesis_tf.issgd import clock
-from thesis_tf.issgd.stores import RunNotFoundError, StoreError, StoreUnavailableError
+from thesis_tf.issgd.store_thread import StoreThread
+from thesis_tf.issgd.stores import StoreError
 
 CLAIM_SECONDS = 15.0
-RETRY_SECONDS = 0.5
+LAST_SECONDS = 60.0  # for what is waiting at the end
 
 
-class Link:
+class Link(StoreThread):
     """Publishes the newest parameters, pulls weights, and holds the master's claim on the run.
 
-    While the store is away it tries again and again; when it is back, the run is made again if it
-    was lost, and the newest parameters are published again.
+    After the store was away, or the run was lost, the newest parameters are published again.
 
     Args:
         store: a `Store` whose run was created and claimed.
@@ -26,27 +24,20 @@ class Link:
     """
 
     def __init__(self, store, spec, token, log=lambda message: None):
-        self._store, self._spec, self._token, self._log = store, spec, token, log
-        self._condition = threading.Condition()
+        super().__init__(store, spec, log)
+        self._token = token
         self._newest = None  # (version, values): what is to be in the store
         self._published = -1
         self._blocks = {}
         self._wanted = set()
-        self.store_time = self._away_since = self._error = None
-        self._stopping = False
+        self.store_time = None
         self._claimed = clock.now()
-        self._thread = threading.Thread(target=self._work, name="issgd-link", daemon=True)
-        self._thread.start()
+        self._start()
 
     @property
     def published(self):
         """The newest version that is in the store."""
         return self._published
-
-    @property
-    def away(self):
-        """Whether the store could not be reached when it was last tried."""
-        return self._away_since is not None
 
     def publish(self, version, values):
         """Has parameters published soon; those of an older version may never be."""
@@ -75,13 +66,7 @@ class Link:
 
     def close(self, finished):
         """Publishes what is waiting, says that the run is over if it is, and ends the claim."""
-        with self._condition:
-            self._condition.wait_for(
-                lambda: self.away or self._error or not self._unpublished(), timeout=60
-            )
-            self._stopping = True
-            self._condition.notify_all()
-        self._thread.join()
+        self._stop(lambda: not self._unpublished(), LAST_SECONDS)
         if self._error is None:
             try:
                 if finished:
@@ -89,10 +74,6 @@ class Link:
                 self._store.release_master(self._token)
             except StoreError as error:
                 self._log(f"The store could not be told that the run is over: {error}")
-
-    def _raise(self):
-        if self._error is not None:
-            raise self._error
 
     def _unpublished(self):
         return self._newest is not None and self._newest[0] > self._published
@@ -102,27 +83,6 @@ class Link:
 
     def _claim_is_due(self):
         return clock.now() - self._claimed > CLAIM_SECONDS / 3
-
-    def _work(self):
-        lost = False
-        while not self._stopping:
-            try:
-                if lost:
-                    self._make_again()
-                    lost = False
-                self._work_once()
-                if self.away:
-                    self._log(f"The store is back after {clock.now() - self._away_since:.0f} s.")
-                    self._away_since = None
-            except StoreUnavailableError as error:
-                self._rest(error)
-            except RunNotFoundError:
-                lost = True
-            except Exception as error:  # what can't be mended here is raised in the main thread
-                with self._condition:
-                    self._error = error
-                    self._condition.notify_all()
-                return
 
     def _work_once(self):
         with self._condition:
@@ -144,17 +104,8 @@ class Link:
                 self._blocks[split] = blocks
                 self._wanted.discard(split)
 
-    def _rest(self, error):
-        with self._condition:
-            if not self.away:
-                self._away_since = clock.now()
-                self._log(f"The store is away, training goes on: {error}")
-            self._condition.notify_all()
-            self._condition.wait_for(lambda: self._stopping, RETRY_SECONDS)
-
     def _make_again(self):
         self._store.create(self._spec)
         self._store.claim_master(self._token, CLAIM_SECONDS)
         self._claimed = clock.now()
         self._published = -1
-        self._log("The run was lost from the store; it was made again.")

@@ -36,15 +36,12 @@ class Master(Trainer):
         data: {split: (x, y)}, "train" among them; workers need the same.
         store: a `Store` of its own.
         proposal: a `Proposal` over the training examples; None makes one with its defaults.
-        batch_size: examples a step, over all devices; the original code's is 128.
-        sync_every: steps between synchronisations (original code: 32 for the weights).
         exact: whether to wait at the barrier.
         block_size: examples a block that workers measure at once (original code: 2,048).
         folder: for the checkpoint and the history; None keeps nothing. A run that was killed goes
             on from there, under the same run id.
-        checkpoint_every: steps between checkpoints, taken at the next synchronisation.
-        log: called with a sentence when something happens that people would like to know.
-        on_sync: called with each record of the history.
+        options: `batch_size`, `sync_every`, `checkpoint_every`, `log` and `on_sync`, as for
+            `Trainer`.
 
     Attributes:
         step: the number of steps taken. Parameters are published under this version, or, after a
@@ -64,29 +61,15 @@ class Master(Trainer):
         store,
         proposal=None,
         *,
-        batch_size=128,
-        sync_every=32,
         exact=False,
         block_size=2048,
         folder=None,
-        checkpoint_every=512,
-        log=lambda message: None,
-        on_sync=lambda record: None,
+        **options,
     ):
         # Before anything in the folder is read or cut.
         self._token = _Token(folder)
         try:
-            super().__init__(
-                model,
-                data,
-                proposal,
-                batch_size=batch_size,
-                sync_every=sync_every,
-                folder=folder,
-                checkpoint_every=checkpoint_every,
-                log=log,
-                on_sync=on_sync,
-            )
+            super().__init__(model, data, proposal, folder=folder, **options)
             self._exact, self._store = exact, store
             self._block_size = _checks.positive_integer("`block_size`", block_size)
             self._seen, self._ahead = {}, 0

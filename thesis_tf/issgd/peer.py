@@ -28,12 +28,11 @@ class Peer(Trainer):
         store: a `Store` of its own.
         name: by which it is known, of letters, digits, '.', '_' and '-'; the same after a restart.
         proposal: a `Proposal`; peers with different seeds draw different examples.
-        batch_size: examples a step of this peer.
-        sync_every: steps between synchronisations.
         exchange_every: synchronisations between averages.
         share: how far parameters move towards the other peer's, in (0, 1].
         block_size: examples a block, as all peers have it.
-        folder, checkpoint_every, log, on_sync: as for `Master`; a folder for each peer.
+        options: `batch_size`, `sync_every`, `folder` (each peer its own), `checkpoint_every`, `log`
+            and `on_sync`, as for `Trainer`.
 
     Raises:
         ValueError: a layer has no gradients of single examples in training mode.
@@ -49,35 +48,19 @@ class Peer(Trainer):
         name,
         proposal=None,
         *,
-        batch_size=128,
-        sync_every=32,
         exchange_every=1,
         share=0.5,
         block_size=2048,
-        folder=None,
-        checkpoint_every=512,
-        log=lambda message: None,
-        on_sync=lambda record: None,
+        **options,
     ):
         if not 0 < share <= 1:
             raise _checks.invalid("`share`", "in (0, 1]", share)
-        super().__init__(
-            model,
-            data,
-            proposal,
-            batch_size=batch_size,
-            sync_every=sync_every,
-            folder=folder,
-            checkpoint_every=checkpoint_every,
-            norms=True,
-            log=log,
-            on_sync=on_sync,
-        )
+        super().__init__(model, data, proposal, norms=True, **options)
         self.name, self._share = name, share
         self._exchange_every = _checks.positive_integer("`exchange_every`", exchange_every)
         self._spec = spec_of(model, self._steps.objective.loss_name, self.data, block_size)
         self._syncs = 0
-        self._exchange = Exchange(store, self._spec, name, len(self._train), log)
+        self._exchange = Exchange(store, self._spec, name, len(self._train), self._log)
         store.create(self._spec)
 
     def _begin(self):

@@ -30,8 +30,8 @@ class Trainer:
         model: a compiled Keras model.
         data: {split: (x, y)}, "train" among them.
         proposal: a `Proposal` over the training examples; None makes one with its defaults.
-        batch_size: examples a step, over all devices.
-        sync_every: steps between synchronisations.
+        batch_size: examples a step, over all devices; the original code's is 128.
+        sync_every: steps between synchronisations; the original code's is 32 for the weights.
         folder: for the checkpoint and the history; None keeps nothing.
         checkpoint_every: steps between checkpoints, taken at the next synchronisation.
         norms: whether steps give the examples' gradient norms.
