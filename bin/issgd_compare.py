@@ -33,6 +33,9 @@ flags.DEFINE_integer("refresh_every", 50, "Steps between measurements of all nor
 flags.DEFINE_integer("evaluate_every", 50, "Steps between evaluations.", 1)
 flags.DEFINE_list("targets", ["0.5", "0.2", "0.1", "0.05"], "Training losses to be reached.")
 flags.DEFINE_bool("stop_at_target", False, "End a run when it reaches the last of --targets.")
+flags.DEFINE_bool(
+    "true_gradient", False, "Take the true gradient at each measurement too: exact variances."
+)
 flags_common.use(
     __name__,
     flags_common.OUTPUT,
@@ -53,6 +56,7 @@ class Config(issgd_common.Config):
     evaluate_every: int
     targets: tuple
     stop_at_target: bool
+    true_gradient: bool
 
 
 def config_from_flags():
@@ -69,6 +73,7 @@ def config_from_flags():
         evaluate_every=FLAGS.evaluate_every,
         targets=targets,
         stop_at_target=FLAGS.stop_at_target,
+        true_gradient=FLAGS.true_gradient,
     )
 
 

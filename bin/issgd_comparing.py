@@ -23,6 +23,7 @@ def train(config, data, classes, method, seed):
         refresh_every=None if method == "uniform" else config.refresh_every,
         smoothing=config.draws.rule(),
         seed=seed,
+        true_gradient=config.true_gradient,
     )
     target = min(config.targets) if config.stop_at_target else None
     evaluation = Evaluation(data, config.evaluate_every, config.steps, target)

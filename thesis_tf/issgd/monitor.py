@@ -52,12 +52,15 @@ class WeightMonitor:
         self.versions[fresh] = blocks.versions[fresh]
         return self.take(rows, blocks.values[rows], versions, times)
 
-    def take(self, rows, norms, version, time=None):
-        """Takes in norms (n,) of examples `rows`, measured now; returns n."""
+    def take(self, rows, norms, version, time=None, true_gradient_squared=0.0):
+        """Takes in norms (n,) of examples `rows`, measured now; returns n.
+
+        The squared norm of the true gradient makes traces exact; without it they are bounds.
+        """
         old = self._values[rows]
         both = ~(np.isnan(old) | np.isnan(norms))
         if both.sum() > 1:
-            self._compare(rows[both], norms[both], old[both])
+            self._compare(rows[both], norms[both], old[both], true_gradient_squared)
         self._values[rows] = norms
         # A block that was lost and never measured again has no version.
         version = np.maximum(version, 0)
@@ -65,11 +68,13 @@ class WeightMonitor:
         self.proposal.update(rows, norms, version, time)
         return len(rows)
 
-    def _compare(self, rows, norms, old):
+    def _compare(self, rows, norms, old, true):
         count = self.proposal.num_examples
         effective = self.proposal.effective_weights()[rows]
-        self.traces = compare(norms, old, effective, self._smoothings, population=count)
+        self.traces = compare(norms, old, effective, self._smoothings, true, population=count)
         self.record = record_of(self.traces)
+        if true:
+            self.record["true_gradient_squared"] = true
         was = self.proposal.uniform
         self.proposal.uniform = self.fall_back.update(self.traces) or self._always_uniform
         if was != self.proposal.uniform:

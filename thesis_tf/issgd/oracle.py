@@ -40,6 +40,8 @@ class ImportanceSampling(keras.callbacks.Callback):
         smoothing: of `Proposal`.
         seed: of the draws.
         refresh_batch_size: examples that are measured at once.
+        true_gradient: whether to take |g_true|^2 at each refresh, from the same pass, which makes
+            the traces exact; without it they are the upper bound of 7.A.4.
         log: called with a sentence when draws become uniform, or by weights again.
 
     Attributes:
@@ -60,6 +62,7 @@ class ImportanceSampling(keras.callbacks.Callback):
         smoothing=smoothings.DEFAULT,
         seed=0,
         refresh_batch_size=1024,
+        true_gradient=False,
         log=lambda message: None,
     ):
         super().__init__()
@@ -77,7 +80,7 @@ class ImportanceSampling(keras.callbacks.Callback):
         self.monitor = WeightMonitor(proposal, log=log)
         self.history = []
         self._norms, self._step, self._begun, self._refreshed = None, 0, 0, None
-        self._warned = False
+        self._true_gradient, self._warned = true_gradient, False
         # Should a user or a strategy prefetch, draws come from a thread of tf.data's.
         self._lock = threading.Lock()
         steps = len(self._examples) // self._batch_size
@@ -117,10 +120,7 @@ class ImportanceSampling(keras.callbacks.Callback):
 
     def _refresh(self):
         self._refreshed = self._iterations()
-        norms = np.empty(len(self._examples), np.float32)
-        for start in range(0, len(norms), self._at_once):
-            rows = slice(start, start + self._at_once)
-            norms[rows] = np.sqrt(self._norms(*self._examples.take(rows))[1].numpy())
+        norms, true_gradient_squared = self._measure()
         lost = ~np.isfinite(norms)
         if lost.any() and not self._warned:
             self._warned = True
@@ -133,11 +133,29 @@ class ImportanceSampling(keras.callbacks.Callback):
             )
         norms[lost] = np.nan
         with self._lock:
-            self.monitor.take(np.arange(len(norms)), norms, self._refreshed)
+            rows = np.arange(len(norms))
+            self.monitor.take(
+                rows, norms, self._refreshed, true_gradient_squared=true_gradient_squared
+            )
         if self.monitor.traces is not None:
             uniform = self.monitor.proposal.is_uniform
             entry = {"step": self._refreshed, "uniform": uniform, **self.monitor.record}
             self.history.append(entry)
+
+    def _measure(self):
+        """Returns all norms, and |g_true|^2 if it was asked for, else 0."""
+        norms, mean = np.empty(len(self._examples), np.float32), None
+        for start in range(0, len(norms), self._at_once):
+            rows = slice(start, start + self._at_once)
+            x, y = self._examples.take(rows)
+            if self._true_gradient:
+                _, squares, parts = self._norms.with_gradients(x, y, tf.ones(len(y)))
+                parts = [tf.cast(part, tf.float64) * (len(y) / len(norms)) for part in parts]
+                mean = parts if mean is None else [a + b for a, b in zip(mean, parts, strict=True)]
+            else:
+                squares = self._norms(x, y)[1]
+            norms[rows] = np.sqrt(squares.numpy())
+        return norms, float(sum(tf.reduce_sum(tf.square(part)) for part in mean or ()))
 
     def _make_dataset(self):
         x, y = self._examples.take(slice(0, 1))

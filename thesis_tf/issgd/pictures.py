@@ -65,7 +65,9 @@ def draw_traces(histories, path, *, title=None):
     sheet = figure.Figure(figsize=(5.6, 3.8), layout="constrained")
     sheet.set_facecolor("white")
     axes = sheet.subplots()
-    _style(axes, "steps", "√ Tr Σ(q), upper bound")
+    with_traces = [r for rs in records for r in rs if names.keys() & r.keys()]
+    exact = all("true_gradient_squared" in r for r in with_traces)
+    _style(axes, "steps", "√ Tr Σ(q)" if exact else "√ Tr Σ(q), upper bound")
     for color, name in zip(itertools.cycle(COLORS), names, strict=False):
         curves = [
             [(r["step"], 0, max(r[name], 0) ** 0.5) for r in rs if name in r] for rs in records

@@ -179,6 +179,23 @@ def test_gradients_are_unbiased_and_have_the_variance_of_ideal_draws():
     assert traces["trace_actual"] < 0.9 * traces["trace_uniform"]
 
 
+def test_traces_are_exact_with_the_true_gradient():
+    model = network(keras.optimizers.SGD(0.0))
+    # Parts of different sizes: 26 is 3 times 7 and 5.
+    sampling = make(true_gradient=True, refresh_batch_size=7)
+    fit(model, sampling)
+    gradients = gradients_of_examples(model.get_weights())
+    true = gradients.mean(axis=0)
+    found = sampling.history[-1]
+    assert found["true_gradient_squared"] == pytest.approx(np.square(true).sum(), rel=1e-12)
+    uniform = np.square(gradients - true).sum(axis=1).mean()
+    assert found["trace_uniform"] == pytest.approx(uniform, rel=1e-5)  # norms are float32
+    weights = np.linalg.norm(gradients, axis=1)
+    scaled = gradients * (weights.mean() / weights)[:, np.newaxis]
+    ideal = np.average(np.square(scaled - true).sum(axis=1), weights=weights)
+    assert found["trace_ideal"] == pytest.approx(ideal, rel=1e-5)
+
+
 def gradients_of_examples(weights):
     model = network()
     model.set_weights(weights)
