@@ -3,7 +3,7 @@
 import itertools
 
 import numpy as np
-from matplotlib import figure
+from matplotlib import figure, ticker
 
 from thesis_tf import _checks
 from thesis_tf._figures import FONT, GRID, INK, LINE, SOFT, checked_path, clean, save
@@ -41,7 +41,8 @@ def draw_training(runs, path, *, columns=None, title=None):
         _style(axes, AXES[row], label)
         for color, (run, several) in zip(itertools.cycle(COLORS), runs.items(), strict=False):
             _draw_quartiles(axes, [h.column(name) for h in several], row, clean(run), color)
-        axes.set_yscale("log" if name == "loss" else "linear")
+        if all(value > 0 for h in everything for _, _, value in h.column(name)):
+            _make_logarithmic(axes)
     if len(runs) > 1:
         _legend(panels[0][0])
     if title:
@@ -75,11 +76,21 @@ def draw_traces(histories, path, *, title=None):
         # The least there is often lies under another.
         style = "--" if name == "trace_ideal" else "-"
         _draw_quartiles(axes, curves, 0, name.removeprefix("trace_"), color, style)
-    axes.set_yscale("log")
+    _make_logarithmic(axes)
     _legend(axes)
     if title:
         axes.set_title(clean(title), fontsize=10, family=FONT, color=INK, parse_math=False)
     save(sheet, path)
+
+
+def _make_logarithmic(axes):
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    # Over several decades there is no room for numbers between their beginnings.
+    steps = (1.0,) if high > 100 * low else (1.0, 2.0, 5.0)
+    axes.yaxis.set_major_locator(ticker.LogLocator(subs=steps))
+    axes.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_minor_formatter(ticker.NullFormatter())
 
 
 def _have(histories, name):
