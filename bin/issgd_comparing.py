@@ -94,8 +94,14 @@ def report(done, targets, folder):
             issgd.draw_traces(done["importance"], folder / f"traces.{suffix}")
     summary = {method: _summary(runs, targets) for method, runs in done.items()}
     variance = variance_order([r for records in done["importance"] for r in records])
-    _files.write_json(folder / "summary.json", summary | {"variance": variance})
+    ratio, step = worst_ratio(done["uniform"], done["importance"])
+    more = {"variance": variance, "worst_ratio": {"ratio": ratio, "step": step}}
+    _files.write_json(folder / "summary.json", summary | more)
     table = _table(summary, targets)
+    table += (
+        f"\nAt equal steps the training loss by importance is at worst {ratio:.3f} times the uniform"
+        f" one, at step {step} (medians)."
+    )
     if variance["evaluations"]:
         table += "\n" + VARIANCE.format(**variance)
     _files.write_text(folder / "table.txt", table + "\n")
@@ -128,6 +134,24 @@ def variance_order(records):
         "actual_between": sum(between["actual"]),
         "taken_over": sum(t["draws"] for t in worse),
     }
+
+
+def worst_ratio(uniform, importance):
+    """Returns (the largest ratio of median losses, importance to uniform; the step it is at).
+
+    Of steps that all runs evaluated.
+    """
+    losses = [
+        [{record["step"]: record["loss"] for record in records} for records in runs]
+        for runs in (uniform, importance)
+    ]
+    steps = set.intersection(*(set(run) for runs in losses for run in runs))
+    ratios = {}
+    for step in sorted(steps):
+        u, i = (np.median([run[step] for run in runs]) for runs in losses)
+        ratios[step] = float(i / u)
+    worst = max(ratios, key=ratios.get)
+    return ratios[worst], worst
 
 
 def _history(records):

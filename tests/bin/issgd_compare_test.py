@@ -33,6 +33,15 @@ def test_compares_and_goes_on_with_more_seeds(start_program, tmp_path):
     assert "steps is 8 there and 9 here" in message
 
 
+def test_the_worst_that_importance_does():
+    def runs(*losses):
+        return [[{"step": 5 * n, "loss": loss} for n, loss in enumerate(run)] for run in losses]
+
+    uniform = runs([2.0, 1.0, 0.5, 0.1], [2.0, 1.2, 0.7])
+    importance = runs([2.0, 1.1, 0.3], [2.0, 1.5, 0.3, 0.2])
+    assert issgd_comparing.worst_ratio(uniform, importance) == (pytest.approx(1.3 / 1.1), 5)
+
+
 def test_variances_in_order():
     names = [f"trace_{name}" for name in ("ideal", "stale", "actual", "uniform")]
     rows = [
