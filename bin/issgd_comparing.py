@@ -99,8 +99,8 @@ def report(done, targets, folder):
     _files.write_json(folder / "summary.json", summary | more)
     table = _table(summary, targets)
     table += (
-        f"\nAt equal steps the training loss by importance is at worst {ratio:.3f} times the uniform"
-        f" one, at step {step} (medians)."
+        f"\nAt equal steps the median training loss by importance is at worst {ratio:.3f} times the"
+        f" uniform one, at step {step}."
     )
     if variance["evaluations"]:
         table += "\n" + VARIANCE.format(**variance)

@@ -1,9 +1,9 @@
 """Measures gradient norms of blocks of examples for a master, until its run is over (chapter 7).
 
-Give it the master's flags for data and model (--dataset, --data_dir, --examples, --model, ...), and
-the same --run_id, --block_size and --seed: the store refuses what does not fit. As many as there are
-machines or cores to spare may run; they may start before the master, die at any moment, and join
-late.
+Give it the master's flags for data and model (--dataset, --data_dir, --examples, --model and so
+on), and the same --run_id, --block_size and --seed: the store refuses what does not fit. As many as
+there are machines or cores to spare may run; they may start before the master, die at any moment,
+and join late.
 
     export ISSGD_STORE=redis://redis.example:6379/0
     python -m bin.issgd_worker --run_id=r1 --dataset=cifar10 --data_dir=... --model=issgd_mlp
