@@ -41,6 +41,7 @@ def take(module, ways, arguments, turns):
         here, there = context.Pipe()
         process = context.Process(target=_work, args=(module, way, arguments, there), daemon=True)
         process.start()
+        there.close()  # so that a process that fails is an error here, not a wait without end
         processes[way], connections[way], values[way] = process, here, here.recv()
     seconds = {way: [] for way in connections}
     for turn in range(turns + 1):
