@@ -36,16 +36,14 @@ flags.DEFINE_integer(
     "block_size", 2048, "Examples that a worker measures at once; the same for all of a run.", 1
 )
 flags.DEFINE_float("momentum", 0.0, "Nesterov momentum, with --optimizer=sgd (thesis: .95).", 0, 1)
-flags.DEFINE_integer(
-    "steps", 5000, "Steps to train, those before a kill included; more go on with a run.", 1
-)
+flags.DEFINE_integer("steps", 5000, "Steps to train, those before a kill included.", 1)
 flags.DEFINE_float("max_seconds", None, "Seconds after which training ends, whatever --steps.", 0)
 flags.DEFINE_integer("sync_every", 32, "Steps between synchronisations with the store.", 1)
 flags.DEFINE_string(
     "smoothing",
     "relative:1",
     "What is added to every norm: X, a constant >= 0 as in the thesis (10, 1); relative:X, X >= 0"
-    " times the mean norm; uniform:X, so that a share X in [0, 1] of draws is uniform; entropy:X,"
+    " times the mean norm; uniform:X, so that a share X in [0, 1) of draws is uniform; entropy:X,"
     " until a share X in (0, 1] of the examples counts.",
 )
 flags.DEFINE_integer("staleness", None, "How many steps old a norm may be. Default: any age.", 0)
@@ -54,23 +52,28 @@ flags.DEFINE_float("min_usable", 0.1, "Part of the norms without which draws are
 
 RUN = ("store", "run_id", "block_size")
 DRAWS = ("smoothing", "staleness", "staleness_seconds", "min_usable")
-TRAINING = (
-    "batch_size", "optimizer", "learning_rate", "momentum", "sync_every", "checkpoint_every",
-)  # fmt: skip
+TRAINING = ("batch_size", "optimizer", "learning_rate", "momentum", "sync_every")
+# What may be another from call to call: it is no part of what a run is.
+CALL = ("steps", "max_seconds", "checkpoint_every")
 TRAINER = (
-    flags_common.OUTPUT, flags_common.DATA, flags_common.MODEL, RUN, DRAWS, TRAINING,
-    ("steps", "max_seconds"),
+    flags_common.OUTPUT, flags_common.DATA, flags_common.MODEL, RUN, DRAWS, TRAINING, CALL
 )  # fmt: skip
 
 _SMOOTHING = re.compile(r"(?:(relative|uniform|entropy):)?(\d*\.?\d+)")
 
 
 def _check_smoothing(value):
-    return _SMOOTHING.fullmatch(value) is not None
+    found = _SMOOTHING.fullmatch(value)
+    if found is None:
+        return False
+    number = float(found[2])
+    return {"uniform": number < 1, "entropy": 0 < number <= 1}.get(found[1], True)
 
 
 flags.register_validator(
-    "smoothing", _check_smoothing, "must be a number, relative:X, uniform:X or entropy:X"
+    "smoothing",
+    _check_smoothing,
+    "must be X or relative:X with X >= 0, uniform:X with X in [0, 1), entropy:X with X in (0, 1]",
 )
 flags.register_validator(
     "run_id",
@@ -124,7 +127,6 @@ class Training:
     learning_rate: float
     momentum: float
     sync_every: int
-    checkpoint_every: int
 
     def compile(self, model):
         """Compiles a model for classification from logits."""
@@ -143,7 +145,7 @@ class Training:
         return {
             "batch_size": self.batch_size,
             "sync_every": self.sync_every,
-            "checkpoint_every": self.checkpoint_every,
+            "checkpoint_every": FLAGS.checkpoint_every,
             "folder": folder,
             "log": log,
             "on_sync": on_sync,

@@ -174,7 +174,7 @@ def _summary(runs, targets):
 
 def _table(summary, targets):
     """Medians, with quartiles for what is reached at the end."""
-    lines = [f"{'':26}" + "".join(f"{method:>24}" for method in summary) + f"{'ratio':>8}"]
+    lines = [f"{'median (quartiles)':26}" + "".join(f"{m:>24}" for m in summary) + f"{'ratio':>8}"]
     for target in targets:
         found = {m: _median_step(s["steps_to"][str(target)]) for m, s in summary.items()}
         cells = "".join(f"{'-' if v is None else format(v, '.0f'):>24}" for v in found.values())

@@ -19,7 +19,8 @@ As in the thesis (7.4; smoothing +10 and +1 there, 5,000 examples to validate):
 
 With --mode=exact it waits, every --sync_every steps, until every norm is of the present parameters
 (figure 7.1); with --mode=uniform it draws uniformly and needs no store, as a baseline. The same
-command after a kill goes on from the last checkpoint. It writes to --output_dir:
+command after a kill goes on from the last checkpoint, and one with more --steps after the end. It
+writes to --output_dir:
 
     config.json, checkpoint.npz     the run, and where it goes on
     history.jsonl, logs/            a record every --sync_every steps; the same for TensorBoard

@@ -318,7 +318,7 @@ def test_wrong_password_and_wrong_certificate(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--smoothing=x"], "must be a number, relative:X, uniform:X or entropy:X"),
+        (["--smoothing=x"], "must be X or relative:X with X >= 0"),
         (["--run_id=a b"], "1 to 64 letters"),
         (["--mode=uniform", "--local_workers=1"], "--mode=uniform has no use for"),
         (["--distribution=multi_worker"], "--distribution=none or mirrored"),

@@ -86,7 +86,7 @@ def test_one_alone_to_its_end(start_program, tmp_path):
     ("arguments", "message"),
     [
         ([], "--peer_name is needed"),
-        (["--peer_name=a", "--smoothing=x"], "must be a number, relative:X"),
+        (["--peer_name=a", "--smoothing=x"], "must be X or relative:X"),
         (["--peer_name=a", "--share=2"], "--share"),
         (["--peer_name=a/b"], "1 to 64 letters, digits"),
     ],

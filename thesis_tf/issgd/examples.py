@@ -1,5 +1,6 @@
 """Examples with labels, taken by their numbers."""
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -11,41 +12,62 @@ class Examples:
 
     Args:
         x: inputs: an array (N, ...), a memory map, or whatever has a length and gives rows for
-            `x[integers (n,)]`. Lists and tensors become arrays.
+            `x[integers (n,)]`; or a dict, list or tuple of such, for models of several inputs.
+            Lists of numbers and tensors become arrays.
         y: labels, likewise, as many.
     """
 
     def __init__(self, x, y):
-        for name, rows in (("`x`", x), ("`y`", y)):
-            if not (hasattr(rows, "__len__") and hasattr(rows, "__getitem__")):
-                raise _checks.invalid(
-                    name, "an array, or an object with a length and rows", repr(rows)[:80], None,
-                    TypeError,
-                )  # fmt: skip
-        self.x, self.y = map(_rows, (x, y))
-        if len(x) != len(y) or not len(x):
-            raise _checks.invalid("`x` and `y`", "of one length, above 0", f"{len(x)}, {len(y)}")
+        self.x, self.y = _rows("`x`", x), _rows("`y`", y)
+        lengths = [len(leaf) for leaf in self._leaves()]
+        if len(set(lengths)) != 1 or not lengths[0]:
+            raise _checks.invalid(
+                "`x` and `y`", "of one length, above 0", ", ".join(map(str, lengths)) or "nothing"
+            )
+        self._length = lengths[0]
 
     def __len__(self):
         """Returns the number of examples."""
-        return len(self.y)
+        return self._length
 
     def take(self, rows):
         """Returns (x, y) of an integer array of row numbers, or of a slice."""
-        return _at(self.x, rows), _at(self.y, rows)
+        return tuple(
+            keras.tree.map_structure(lambda leaf: _at(leaf, rows), part)
+            for part in (self.x, self.y)
+        )
 
     def fingerprint(self):
         """A hash of shapes, dtypes and values; of what is no array, of its first 64 rows."""
         few = slice(0, 64)
-        pair = [v if isinstance(v, np.ndarray) else _at(v, few) for v in (self.x, self.y)]
-        return _fingerprint.of_arrays([np.asarray(v) for v in pair])
+        leaves = [v if isinstance(v, np.ndarray) else _at(v, few) for v in self._leaves()]
+        return _fingerprint.of_arrays([np.asarray(v) for v in leaves])
+
+    def _leaves(self):
+        return keras.tree.flatten((self.x, self.y))
 
 
-def _rows(values):
-    # A tensor takes no array of row numbers.
-    return (
-        np.asarray(values) if isinstance(values, (list, tuple)) or tf.is_tensor(values) else values
-    )
+def _rows(name, values):
+    """Returns what gives rows, or a dict or tuple of such."""
+    if isinstance(values, dict):
+        return {key: _rows(f"{name}[{key!r}]", value) for key, value in values.items()}
+    if isinstance(values, (list, tuple)):
+        # As in Keras, arrays in a list are several inputs.
+        if values and all(map(_gives_rows, values)):
+            return tuple(_rows(f"{name}[{i}]", value) for i, value in enumerate(values))
+        return np.asarray(values)
+    if tf.is_tensor(values):  # takes no array of row numbers
+        return np.asarray(values)
+    if not _gives_rows(values):
+        expected = "an array, or an object with a length and rows, or a dict or list of such"
+        raise _checks.invalid(name, expected, repr(values)[:80], kind=TypeError)
+    return values
+
+
+def _gives_rows(values):
+    if isinstance(values, (list, tuple, str, bytes)) or not len(getattr(values, "shape", "?")):
+        return False
+    return hasattr(values, "__len__") and hasattr(values, "__getitem__")
 
 
 def _at(values, rows):

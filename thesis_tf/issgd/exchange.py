@@ -43,12 +43,18 @@ class Exchange(StoreThread):
                 is over, makes way then.
 
         Returns:
-            (another peer's name, its parameters) or None.
+            (another peer's name, its version, its parameters) or None.
 
         Raises:
             StoreUnavailableError: the store can't be reached; `begin` may be called again.
+            RunTakenError: a peer of this name has just been alive, and this one begins anew.
         """
         self._store.create(self._spec)
+        if fresh and self._name in self._store.alive(PEER, 3 * HEARTBEAT_SECONDS):
+            raise RunTakenError(
+                f"A peer of the name {self._name!r} was alive a few seconds ago. Give this one"
+                f" another name; if that one has ended, wait for {3 * HEARTBEAT_SECONDS:.0f} s."
+            )
         others = self._others()
         if fresh and not others:
             self._store.delete()
@@ -86,8 +92,8 @@ class Exchange(StoreThread):
         """Returns what has come since the last call.
 
         Returns:
-            (everybody's norms (N,), NaN where unknown, or None; (a peer's name, its parameters) or
-            None).
+            (everybody's norms (N,), NaN where unknown, or None; (a peer's name, its version, its
+            parameters) or None).
 
         Raises:
             RunTakenError: another peer has this one's name.
@@ -147,7 +153,7 @@ class Exchange(StoreThread):
             return None
         other = others[np.random.default_rng([step, len(others)]).integers(len(others))]
         found = self._store.fetch(slot=other)
-        return found and (other, found.values)
+        return found and (other, found.version, found.values)
 
     def _publish(self, step, parameters):
         head = self._store.head(slot=self._name)

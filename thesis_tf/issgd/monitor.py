@@ -22,13 +22,12 @@ class WeightMonitor:
 
     Attributes:
         traces: the last `Traces`, None before there are any.
-        record: `record_of` them; after `restore`, that of the last ones before it.
         versions: of each block, int64, -1 for never.
     """
 
     def __init__(self, proposal, smoothings=(10.0, 1.0), log=lambda message: None):
         self.proposal = proposal
-        self.traces, self.record = None, {}
+        self.traces, self._record = None, {}
         self.versions = None
         self.fall_back = FallBack()
         self._smoothings, self._log = smoothings, log
@@ -46,6 +45,8 @@ class WeightMonitor:
         count = self.proposal.num_examples
         rows = (fresh[:, np.newaxis] * block_size + np.arange(block_size)).reshape(-1)
         keep = rows < count
+        # What was lost with the store and is yet to be measured again is still known here.
+        keep &= np.repeat(blocks.versions[fresh], block_size) >= 0
         rows = rows[keep]
         versions = np.repeat(blocks.versions[fresh], block_size)[keep]
         times = np.repeat(blocks.times[fresh], block_size)[keep]
@@ -62,9 +63,6 @@ class WeightMonitor:
         if both.sum() > 1:
             self._compare(rows[both], norms[both], old[both], true_gradient_squared)
         self._values[rows] = norms
-        # A block that was lost and never measured again has no version.
-        version = np.maximum(version, 0)
-        time = None if time is None else np.nan_to_num(time)
         self.proposal.update(rows, norms, version, time)
         return len(rows)
 
@@ -72,20 +70,23 @@ class WeightMonitor:
         count = self.proposal.num_examples
         effective = self.proposal.effective_weights()[rows]
         self.traces = compare(norms, old, effective, self._smoothings, true, population=count)
-        self.record = record_of(self.traces)
+        self._record = record_of(self.traces)
         if true:
-            self.record["true_gradient_squared"] = true
+            self._record["true_gradient_squared"] = true
         was = self.proposal.uniform
         self.proposal.uniform = self.fall_back.update(self.traces) or self._always_uniform
         if was != self.proposal.uniform:
             self._log(self.fall_back.reason)
 
+    def record(self):
+        """Returns `record_of` the traces that were taken since the last call, {} if none were."""
+        record, self._record = self._record, {}
+        return record
+
     def state(self):
         """Arrays for a checkpoint, {name: array}."""
         state = {f"proposal_{name}": value for name, value in self.proposal.state().items()}
         state |= {"monitor_values": self._values, "monitor_uniform": self.fall_back.uniform}
-        state["monitor_trace_names"] = np.array(list(self.record), str)
-        state["monitor_traces"] = np.array(list(self.record.values()), float)
         if self.versions is not None:
             state["monitor_versions"] = self.versions
         return state
@@ -99,8 +100,6 @@ class WeightMonitor:
         self._values = np.array(state["monitor_values"])
         self.fall_back.uniform = bool(state["monitor_uniform"])
         self.versions = state.get("monitor_versions")
-        names, values = state["monitor_trace_names"], state["monitor_traces"]
-        self.record = dict(zip(names.tolist(), values.tolist(), strict=True))
 
 
 def record_of(traces):

@@ -31,7 +31,7 @@ class ImportanceSampling(keras.callbacks.Callback):
     estimates of the whole set's.
 
     Args:
-        x, y: the training examples, arrays or whatever gives rows.
+        x, y: the training examples, arrays or whatever gives rows, or dicts or lists of such.
         batch_size: examples a step.
         refresh_every: steps between measurements; 1 is exact importance sampling. Counted by the
             optimizer's iterations; with `steps_per_execution` the measurement comes after the call
@@ -137,10 +137,9 @@ class ImportanceSampling(keras.callbacks.Callback):
             self.monitor.take(
                 rows, norms, self._refreshed, true_gradient_squared=true_gradient_squared
             )
-        if self.monitor.traces is not None:
+        if record := self.monitor.record():
             uniform = self.monitor.proposal.is_uniform
-            entry = {"step": self._refreshed, "uniform": uniform, **self.monitor.record}
-            self.history.append(entry)
+            self.history.append({"step": self._refreshed, "uniform": uniform, **record})
 
     def _measure(self):
         """Returns all norms, and |g_true|^2 if it was asked for, else 0."""
@@ -149,8 +148,9 @@ class ImportanceSampling(keras.callbacks.Callback):
             rows = slice(start, start + self._at_once)
             x, y = self._examples.take(rows)
             if self._true_gradient:
-                _, squares, parts = self._norms.with_gradients(x, y, tf.ones(len(y)))
-                parts = [tf.cast(part, tf.float64) * (len(y) / len(norms)) for part in parts]
+                count = len(norms[rows])
+                _, squares, parts = self._norms.with_gradients(x, y, tf.ones(count))
+                parts = [tf.cast(part, tf.float64) * (count / len(norms)) for part in parts]
                 mean = parts if mean is None else [a + b for a, b in zip(mean, parts, strict=True)]
             else:
                 squares = self._norms(x, y)[1]
@@ -174,11 +174,12 @@ class ImportanceSampling(keras.callbacks.Callback):
                 yield *self._examples.take(rows), scales
 
         def spec(rows):
+            rows = np.asarray(rows)
             return tf.TensorSpec((self._batch_size, *rows.shape[1:]), rows.dtype)
 
         weights = tf.TensorSpec((self._batch_size,), tf.float32)
         dataset = tf.data.Dataset.from_generator(
-            draws, output_signature=(spec(np.asarray(x)), spec(np.asarray(y)), weights)
+            draws, output_signature=(*keras.tree.map_structure(spec, (x, y)), weights)
         )
         # Which tf.data adds by itself: the next batch would be drawn by weights that are about to
         # be replaced, or not, as threads have it.

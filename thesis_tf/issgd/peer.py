@@ -29,7 +29,8 @@ class Peer(Trainer):
         name: by which it is known, of letters, digits, '.', '_' and '-'; the same after a restart.
         proposal: a `Proposal`; peers with different seeds draw different examples.
         exchange_every: synchronisations between averages.
-        share: how far parameters move towards the other peer's, in (0, 1].
+        share: how far parameters move towards the other peer's, in (0, 1]; less, in proportion, if
+            that has taken fewer steps.
         block_size: examples a block, as all peers have it.
         options: `batch_size`, `sync_every`, `folder` (each peer its own), `checkpoint_every`, `log`
             and `on_sync`, as for `Trainer`.
@@ -37,7 +38,7 @@ class Peer(Trainer):
     Raises:
         ValueError: a layer has no gradients of single examples in training mode.
         RunMismatchError, StoreRefusedError, StoreUnavailableError: of the store.
-        RunTakenError: while it trains, if another peer has its name.
+        RunTakenError: of `train`, if another peer has its name.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class Peer(Trainer):
             self._exchange.begin_without()
         else:
             if found is not None:
-                other, parameters = found
+                other, _, parameters = found
                 mix_parameters(self.model, parameters, 1.0)
                 self._log(f"Begins with the parameters of peer {other}.")
 
@@ -91,8 +92,11 @@ class Peer(Trainer):
         self.monitor.proposal.advance(version=self.step)
         if theirs is None:
             return {}
-        other, parameters = theirs
-        mix_parameters(self.model, parameters, self._share)
+        other, version, parameters = theirs
+        # One that has only begun must not undo what this one has learned.
+        share = self._share * min(1.0, version / max(self.step, 1))
+        if share:
+            mix_parameters(self.model, parameters, share)
         return {"exchanged_with": other}
 
     def _after_steps(self):

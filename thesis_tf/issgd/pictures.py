@@ -41,10 +41,9 @@ def draw_training(runs, path, *, columns=None, title=None):
         _style(axes, AXES[row], label)
         for color, (run, several) in zip(itertools.cycle(COLORS), runs.items(), strict=False):
             _draw_quartiles(axes, [h.column(name) for h in several], row, clean(run), color)
-        if all(value > 0 for h in everything for _, _, value in h.column(name)):
-            _make_logarithmic(axes)
+        _make_logarithmic(axes)
     if len(runs) > 1:
-        _legend(panels[0][0])
+        _legend(panels[0][0], max(map(len, runs.values())))
     if title:
         sheet.suptitle(clean(title), fontsize=11, family=FONT, color=INK, parse_math=False)
     save(sheet, path)
@@ -77,15 +76,18 @@ def draw_traces(histories, path, *, title=None):
         style = "--" if name == "trace_ideal" else "-"
         _draw_quartiles(axes, curves, 0, name.removeprefix("trace_"), color, style)
     _make_logarithmic(axes)
-    _legend(axes)
+    _legend(axes, len(records))
     if title:
         axes.set_title(clean(title), fontsize=10, family=FONT, color=INK, parse_math=False)
     save(sheet, path)
 
 
 def _make_logarithmic(axes):
+    """Where values are above 0 and more than a factor of 3 apart; nothing is gained below that."""
+    low, high = axes.dataLim.intervaly
+    if not 0 < 3 * low < high:
+        return
     axes.set_yscale("log")
-    low, high = axes.get_ylim()
     # Over several decades there is no room for numbers between their beginnings.
     steps = (1.0,) if high > 100 * low else (1.0, 2.0, 5.0)
     axes.yaxis.set_major_locator(ticker.LogLocator(subs=steps))
@@ -126,7 +128,12 @@ def _style(axes, x, y):
         spine.set_color(LINE)
 
 
-def _legend(axes):
-    legend = axes.legend(frameon=False, prop={"family": FONT, "size": 8}, labelcolor=SOFT)
+def _legend(axes, count):
+    heading = f"medians and quartiles of {count} runs" if count > 1 else None
+    font = {"family": FONT, "size": 8}
+    legend = axes.legend(
+        frameon=False, prop=font, labelcolor=SOFT, title=heading, title_fontproperties=font
+    )
+    legend.get_title().set_color(SOFT)
     for text in legend.get_texts():
         text.set_parse_math(False)

@@ -50,7 +50,8 @@ class Steps:
         """Takes k steps.
 
         Args:
-            x, y: (k * batch_size, ...), the drawn examples of one step after another.
+            x, y: (k * batch_size, ...), or structures of such, the drawn examples of one step after
+                another.
             scales: float32 (k * batch_size,).
 
         Returns:
@@ -58,7 +59,8 @@ class Steps:
             (k,); the squared gradient norms of the unscaled examples (k * batch_size,), or None;
             and the squared norm of the last step's whole gradient, NaN on several devices.
         """
-        losses, squares, gradient = self._run(*map(tf.convert_to_tensor, (x, y, scales)))
+        batch = keras.tree.map_structure(tf.convert_to_tensor, (x, y, scales))
+        losses, squares, gradient = self._run(*batch)
         squares = tf.reshape(squares, [-1]).numpy() if self._norms else None
         return losses.numpy(), squares, float(gradient)
 
@@ -69,9 +71,7 @@ class Steps:
         gradient = tf.constant(float("nan"))
         for k in tf.range(count):
             rows = tf.range(k * self.batch_size, (k + 1) * self.batch_size)
-            batch = tuple(tf.ensure_shape(
-                tf.gather(t, rows), (self.batch_size, *t.shape[1:])) for t in (x, y, scales)
-            )  # fmt: skip
+            batch = keras.tree.map_structure(lambda t: self._rows(t, rows), (x, y, scales))  # noqa: B023
             loss, square, gradient = self._strategy.run(self._step, (*batch, k == count - 1))
             losses = losses.write(k, self._strategy.reduce("SUM", loss, axis=None))
             if self._norms:
@@ -80,11 +80,16 @@ class Steps:
                 gradient = tf.constant(float("nan"))
         return losses.stack(), squares.stack(), gradient
 
+    def _rows(self, tensor, rows):
+        return tf.ensure_shape(tf.gather(tensor, rows), (self.batch_size, *tensor.shape[1:]))
+
     def _step(self, x, y, scales, last):
         if self._replicas > 1:
             share = self.batch_size // self._replicas
             first = tf.distribute.get_replica_context().replica_id_in_sync_group * share
-            x, y, scales = (t[first : first + share] for t in (x, y, scales))
+            x, y, scales = keras.tree.map_structure(
+                lambda t: t[first : first + share], (x, y, scales)
+            )
         # By which an optimizer for float16 wants losses multiplied; it divides gradients again.
         factor = self.model.optimizer.scale_loss(1.0)
         if self._norms:

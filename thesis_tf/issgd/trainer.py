@@ -102,9 +102,10 @@ class Trainer:
         try:
             self._begin()
             if self.step:
-                what = "goes on from" if self.step < steps else "was over at"
-                self._log(f"Training {what} step {self.step} of {steps}.")
-            while self.step < steps and (seconds is None or self._seconds < seconds):
+                what = "was over at" if self._is_over(steps, seconds) else "goes on from"
+                after = "" if seconds is None else f", after {self._seconds:.0f} of {seconds:.0f} s"
+                self._log(f"Training {what} step {self.step} of {steps}{after}.")
+            while not self._is_over(steps, seconds):
                 record = self._synchronise()
                 if stop():
                     break
@@ -130,6 +131,9 @@ class Trainer:
             finally:
                 self._end(finished)
         return self.history
+
+    def _is_over(self, steps, seconds):
+        return self.step >= steps or (seconds is not None and self._seconds >= seconds)
 
     def save(self):
         """Writes the checkpoint: every variable, the weights, the place in the draws."""
@@ -197,7 +201,7 @@ class Trainer:
         record = {"usable": proposal.usable, "uniform": proposal.is_uniform}
         if versions is not None and (versions >= 0).any():
             record["age"] = float(np.mean(self._version() - versions[versions >= 0]))
-        return record | self.monitor.record
+        return record | self.monitor.record()
 
 
 def _is_finite(variable):

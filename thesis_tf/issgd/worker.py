@@ -5,6 +5,7 @@ import os
 import socket
 import time
 
+import keras
 import numpy as np
 import tensorflow as tf
 import tqdm
@@ -179,7 +180,8 @@ class Worker:
                 loss, squares, outputs = self._norms.with_outputs(x, y)
                 values.append(np.sqrt(squares.numpy()))
             else:
-                loss, outputs = self._forward(tf.convert_to_tensor(x), tf.convert_to_tensor(y))
+                batch = keras.tree.map_structure(tf.convert_to_tensor, (x, y))
+                loss, outputs = self._forward(*batch)
                 values.append(loss.numpy())
             losses.append(loss.numpy())
             errors.append(np.asarray(self._error(y, outputs)))

@@ -32,7 +32,7 @@ def memory_map(array, folder):
 KINDS = {
     "array": lambda array, folder: array,
     "list": lambda array, folder: array.tolist(),
-    "tuple": lambda array, folder: tuple(array),
+    "tuple": lambda array, folder: tuple(array.tolist()),
     "tensor": lambda array, folder: tf.constant(array),
     "memory map": memory_map,
     "object": lambda array, folder: Rows(array),
@@ -50,6 +50,20 @@ def test_rows_of_every_kind_of_examples(tmp_path, kind, rows):
     x, y = examples.take(rows)
     np.testing.assert_array_equal(x, X[rows])
     np.testing.assert_array_equal(y, Y[rows])
+
+
+@pytest.mark.parametrize("rows", [np.array([3, 99, 3]), slice(90, 200)], ids=str)
+def test_several_inputs(rows):
+    examples = Examples({"a": X, "b": (tf.constant(Y), Rows(X))}, [Y, Y.copy()])
+    assert len(examples) == 100
+    x, (y, again) = examples.take(rows)
+    np.testing.assert_array_equal(x["a"], X[rows])
+    np.testing.assert_array_equal(x["b"][0], Y[rows])
+    np.testing.assert_array_equal(x["b"][1], X[rows])
+    np.testing.assert_array_equal(y, Y[rows])
+    np.testing.assert_array_equal(again, Y[rows])
+    other = Examples({"a": X + 1, "b": (Y, X)}, Y)
+    assert examples.fingerprint() != other.fingerprint()
 
 
 def test_a_memory_map_stays_one(tmp_path):
@@ -95,8 +109,11 @@ def test_data_by_split():
             3,
             Y,
             TypeError,
-            r"`x` must be an array, or an object with a length and rows. Received: 3",
+            r"`x` must be an array, or an object with a length and rows, or a dict .* Received: 3",
         ),
+        ({"a": X, "b": 3}, Y, TypeError, r"`x`\['b'\] must be an array"),
+        ({"a": X, "b": X[:99]}, Y, ValueError, r"Received: 100, 99, 100"),
+        ({}, {}, ValueError, r"Received: nothing"),
         (X, iter(Y), TypeError, r"`y` must be an array, or an object with a length and rows"),
     ],
 )

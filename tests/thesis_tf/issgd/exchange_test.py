@@ -38,8 +38,8 @@ def test_norms_and_parameters_go_both_ways(open_memory, until):
         a.offer(8, parameters(1))
         assert taken(a, 0, until)[[3, 44]].tolist() == [0.5, 2.0]
         b.offer(8, parameters(2))
-        name, values = taken(b, 1, until)
-        assert name == "a"
+        name, version, values = taken(b, 1, until)
+        assert (name, version) == ("a", 8)
         assert (values == 1).all()
         # Without parameters norms go all the same.
         b.measured(np.array([7]), np.array([1.0], np.float32))
@@ -72,8 +72,8 @@ def test_a_late_one_begins_with_anothers_parameters_and_norms(open_memory):
     store = open_memory()
     store.create(SPEC)
     late = Exchange(store, SPEC, "b", 45)
-    name, values = late.begin(fresh=True)
-    assert name == "a"
+    name, version, values = late.begin(fresh=True)
+    assert (name, version) == ("a", 5)
     assert (values == 1).all()
     assert late.take()[0][3] == 0.5
     late.close()
@@ -99,6 +99,20 @@ def test_a_server_that_hangs_keeps_nobody_waiting(redis_server, until):
     store = open_store(redis_server.url)
     store.join()
     assert store.head(slot="a") == 999
+
+
+def test_one_that_begins_anew_under_a_name_that_is_taken(open_memory):
+    with exchanging(open_memory()) as exchange:
+        exchange.offer(5, parameters(1))
+        store = open_memory()
+        store.create(SPEC)
+        with pytest.raises(RunTakenError, match="'a' was alive a few seconds ago"):
+            Exchange(store, SPEC, "a", 45).begin(fresh=True)
+        # After a kill its folder has a checkpoint, and its name is its own.
+        again = Exchange(store, SPEC, "a", 45)
+        again.begin(fresh=False)
+        again.close()
+    assert (open_joined(open_memory).fetch(slot="a").values == 1).all()
 
 
 def test_another_of_its_name(open_memory, until):

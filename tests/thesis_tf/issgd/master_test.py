@@ -339,6 +339,25 @@ def test_two_devices_train_as_one(open_memory, task, two_devices):
     )
 
 
+def test_several_inputs(open_memory, task, in_thread):
+    def model():
+        keras.utils.set_random_seed(0)
+        a, b = keras.Input((4,), name="a"), keras.Input((4,), name="b")
+        outputs = keras.layers.Dense(3)(keras.layers.Concatenate()([a, b]))
+        made = keras.Model({"a": a, "b": b}, outputs)
+        made.compile(keras.optimizers.SGD(0.1), task.loss)
+        return made
+
+    data = {name: ({"a": x, "b": -x}, y) for name, (x, y) in task.data.items()}
+    task.data = data
+    master = master_on(task, open_memory(), model=model(), exact=True)
+    worker = Worker(model(), task.loss, data, open_memory(), block_size=BLOCK)
+    with in_thread(lambda: worker.run(poll_seconds=0.001)):
+        history = master.train(8)
+    assert history.records[-1]["usable"] == 1
+    assert "valid_error" in {name for record in history.records for name in record}
+
+
 def test_losses_are_means_over_examples(task, open_memory):
     # 20 examples of "valid" are a block of 16 and one of 4.
     master, worker = master_on(task, open_memory()), open_memory()

@@ -303,6 +303,22 @@ def test_a_model_that_is_not_built_or_has_diverged():
     assert (sampling.monitor.proposal.usable, sampling.history) == (0, [])
 
 
+@pytest.mark.parametrize("kind", [dict, list])
+def test_several_inputs(kind):
+    keras.utils.set_random_seed(0)
+    inputs = {name: keras.Input((5,), name=name) for name in "ab"}
+    outputs = keras.layers.Dense(3)(keras.layers.Concatenate()(list(inputs.values())))
+    wrap = (lambda parts: parts) if kind is dict else (lambda parts: list(parts.values()))
+    model = keras.Model(wrap(inputs), outputs)
+    model.compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(True))
+    x = wrap({"a": X.astype("f"), "b": -X.astype("f")})
+    sampling = issgd.ImportanceSampling(x, Y, batch_size=BATCH, refresh_every=2)
+    before = model.evaluate(x, Y, verbose=0)
+    fit(model, sampling, epochs=4)
+    assert sampling.monitor.proposal.usable == 1
+    assert model.evaluate(x, Y, verbose=0) < before
+
+
 def test_a_prefetch_draws_ahead_and_harms_nothing():
     sampling, model = make(2), network()
     model.fit(

@@ -84,6 +84,20 @@ def test_a_late_joiner_begins_with_anothers_parameters(open_memory, task):
     assert not np.allclose(task.model(1).get_weights()[0], a.model.get_weights()[0])
 
 
+def test_one_that_has_only_begun_counts_for_less(open_memory, task):
+    peer = peer_on(task, open_memory())
+    peer.train(40)
+    for version, share in ((0, 0.0), (10, 0.125), (40, 0.5), (80, 0.5)):
+        before, theirs = peer.model.get_weights(), task.model(5)
+        found = "b", version, read_parameters(theirs)
+        peer._exchange.take = lambda found=found: (None, found)
+        assert peer._synchronise() == {"exchanged_with": "b"}
+        for now, old, other in zip(
+            peer.model.get_weights(), before, theirs.get_weights(), strict=True
+        ):
+            np.testing.assert_allclose(now, old + share * (other - old), atol=1e-6)
+
+
 def test_goes_on_from_its_checkpoint(open_memory, task, tmp_path):
     peer_on(task, open_memory(), folder=tmp_path, checkpoint_every=4).train(8)
     # What was published lies ahead of the checkpoint, as after a kill.

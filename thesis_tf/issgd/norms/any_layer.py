@@ -40,13 +40,17 @@ def mapped(call, variables, values):
             " Give it a rule with thesis_tf.issgd.norms.register."
         )
     given = [leaves[i] for i in places]
+    masks = {i: getattr(leaves[i], "_keras_mask", None) for i in places}
+    masks = {i: mask for i, mask in masks.items() if mask is not None}
     gradients = [call.gradients[id(t)] for t in outputs]
 
     def one(example):
-        inputs, gradient = example
+        inputs, masks, gradient = example
         again = list(leaves)
         for i, value in zip(places, inputs, strict=True):
             again[i] = value[tf.newaxis]
+        for i, mask in masks.items():
+            again[i]._keras_mask = mask[tf.newaxis]
         args, kwargs = keras.tree.pack_sequence_as(call.arguments, again)
         if getattr(layer, "_call_has_training_arg", False):
             kwargs = {**kwargs, "training": call.training}
@@ -64,7 +68,7 @@ def mapped(call, variables, values):
         )
         return [tf.convert_to_tensor(g) for g in found]
 
-    found = tf.vectorized_map(one, (given, gradients))
+    found = tf.vectorized_map(one, (given, masks, gradients))
     for variable, gradient in zip(variables, found, strict=True):
         yield variable, Full(widened(tf.ensure_shape(gradient, [None, *variable.shape])))
 

@@ -53,6 +53,20 @@ class Call:
         """The gradient with respect to a captured tensor or an output, wide enough for sums."""
         return widened(self.gradients[id(tensor)])
 
+    def zero_outputs_backwards(self, outputs):
+        """Zeroes a backwards layer's sequence (batch, time, units) where its mask leaves out."""
+        args, kwargs = self.arguments
+        given = args[0] if args else next(iter(kwargs.values()))
+        mask = kwargs.get("mask", args[2] if len(args) > 2 else None)
+        mask = getattr(given, "_keras_mask", None) if mask is None else mask
+        if mask is None:
+            return outputs
+        sequence, *states = outputs if isinstance(outputs, (list, tuple)) else [outputs]
+        shape = [-1, sequence.shape[1], *[1] * (sequence.shape.rank - 2)]
+        mask = tf.reshape(tf.reverse(tf.cast(mask, tf.bool), [1]), shape)
+        zeroed = masked_like(tf.where(mask, sequence, tf.zeros_like(sequence)), sequence)
+        return [zeroed, *states] if states else zeroed
+
     def sources(self):
         """The tensors whose gradients are needed."""
         if self.captured:
@@ -69,6 +83,14 @@ def widened(tensor):
 def is_floating(tensor):
     """Whether something is a tensor of a floating dtype."""
     return isinstance(tensor, tf.Tensor) and tensor.dtype.is_floating
+
+
+def masked_like(tensor, other):
+    """Gives a tensor the mask that Keras attached to another, for layers that come after."""
+    mask = getattr(other, "_keras_mask", None)
+    if mask is not None:
+        tensor._keras_mask = mask
+    return tensor
 
 
 class Recorder:
@@ -96,8 +118,8 @@ class Recorder:
         self.calls.append(call)
         self._stack.append(call)
         try:
-            with self._prepared(call):
-                call.outputs = original(operation, *args, **kwargs)
+            with self._prepared(call) as finished:
+                call.outputs = finished(original(operation, *args, **kwargs))
         finally:
             self._stack.pop()
         if not call.captured and self._owns(operation):
@@ -115,7 +137,7 @@ class Recorder:
 
     def _watched(self, tensor):
         if is_floating(tensor):
-            tensor = tf.identity(tensor)
+            tensor = masked_like(tf.identity(tensor), tensor)
             self._tape.watch(tensor)
         return tensor
 
@@ -126,8 +148,8 @@ class Recorder:
 
     @contextlib.contextmanager
     def _prepared(self, call):
-        """Sets a layer up for its call, and puts it back."""
-        layer, changed = call.layer, {}
+        """Sets a layer up for its call, and puts it back; yields what to do with its outputs."""
+        layer, changed, finished = call.layer, {}, _as_they_are
         if isinstance(layer, keras.layers.RNN) and self._owns(layer) and not layer.unroll:
             if call.inputs.shape[1] is None:
                 raise _checks.invalid(
@@ -138,6 +160,10 @@ class Recorder:
                 )
             # Inside a loop no call can be seen.
             changed["unroll"] = True
+            if layer.go_backwards and layer.zero_output_for_mask and layer.return_sequences:
+                # Keras 3.15 takes the mask the wrong way round here, if unrolled.
+                changed["zero_output_for_mask"] = False
+                finished = call.zero_outputs_backwards
         rule = rule_of(layer) if self._owns(layer) else None
         for name in rule.captures if rule else ():
             changed[name] = self._capture(call, name, vars(layer)[name])
@@ -145,7 +171,7 @@ class Recorder:
         # Past Keras' __setattr__, which would track an activation that is a layer as a new one.
         vars(layer).update(changed)
         try:
-            yield
+            yield finished
         finally:
             vars(layer).update(before)
 
@@ -157,6 +183,10 @@ class Recorder:
             return result
 
         return captured
+
+
+def _as_they_are(outputs):
+    return outputs
 
 
 class ReadingScope(keras.StatelessScope):

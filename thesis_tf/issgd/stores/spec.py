@@ -9,6 +9,11 @@ from thesis_tf import _checks
 from thesis_tf.issgd.stores import errors
 
 FORMAT = 1
+# Fields whose values say nothing to people, and what another value means.
+_HASHES = {
+    "model": "another network or loss",
+    "data": "other examples or labels, or in another order",
+}
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
 
@@ -117,9 +122,9 @@ class RunSpec:
         """Raises `RunMismatchError` that lists what differs from the spec of the run there."""
         fields = [field.name for field in dataclasses.fields(self)]
         different = [
-            f"{name}: {getattr(theirs, name)!r} there, {getattr(self, name)!r} here"
+            f"{name}: {_HASHES.get(name) or f'{getattr(theirs, name)!r} there, {mine!r} here'}"
             for name in fields
-            if getattr(theirs, name) != getattr(self, name)
+            if (mine := getattr(self, name)) != getattr(theirs, name)
         ]
         if different:
             raise errors.RunMismatchError(

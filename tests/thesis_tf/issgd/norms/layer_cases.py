@@ -53,6 +53,29 @@ def masked(kind, *args, **kwargs):
     return lambda x: layer_of(L.Masking()(x * keras.ops.cast(x[..., :1] > 0, x.dtype)))
 
 
+def masked_and_pooled(*layers):
+    """Layers that pass the mask on to one that needs it."""
+
+    def call(x):
+        x = L.Masking()(x * keras.ops.cast(x[..., :1] > 0, x.dtype))
+        for layer in layers:
+            x = layer()(x)
+        return L.GlobalAveragePooling1D()(x)
+
+    return call
+
+
+class MaskedMean(L.Layer):
+    """A layer without a rule whose output depends on a mask."""
+
+    def build(self, shape):
+        self.w = self.add_weight(shape=(shape[-1], 3), name="w")
+
+    def call(self, x, mask=None):
+        shares = keras.ops.cast(mask, x.dtype)[..., None]
+        return keras.ops.sum(shares * keras.ops.matmul(x, keras.ops.sin(self.w)), axis=1)
+
+
 def twice_embedded(x):
     table = L.Embedding(7, 4)
     first = table(ids(x))
@@ -198,6 +221,17 @@ CASES = {
     "LSTM, regularised": (SERIES, of(L.LSTM, 3, kernel_regularizer="l2", bias_regularizer="l2")),
     "LSTM, stacked cells": (SERIES, lambda x: L.RNN([L.LSTMCell(3), L.GRUCell(2)])(x)),
     "Bidirectional LSTM": (SERIES, lambda x: L.Bidirectional(L.LSTM(2))(x)),
+    "Bidirectional LSTM, masked and pooled": (
+        SERIES,
+        masked_and_pooled(lambda: L.Bidirectional(L.LSTM(2, return_sequences=True))),
+    ),
+    "Bidirectional GRU, masked, before an LSTM": (
+        SERIES,
+        masked_and_pooled(
+            lambda: L.Bidirectional(L.GRU(2, return_sequences=True)),
+            lambda: L.LSTM(3, return_sequences=True),
+        ),
+    ),
     "GRU": (SERIES, of(L.GRU, 3, return_sequences=True)),
     "GRU, reset before": (SERIES, of(L.GRU, 3, reset_after=False)),
     "GRU, implementation 1": (SERIES, lambda x: L.RNN(L.GRUCell(3, implementation=1))(x)),
@@ -207,6 +241,11 @@ CASES = {
     "SpectralNormalization": (VECTOR, lambda x: L.SpectralNormalization(L.Dense(4))(x)),
     "A layer of one's own": (SERIES, of(Squashed)),
     "A layer of one's own, called twice": (SERIES, own_twice),
+    "A layer of one's own, masked": (SERIES, masked(MaskedMean)),
+    "A model in a model, masked and pooled": (
+        SERIES,
+        masked_and_pooled(lambda: keras.Sequential([L.Dense(3, "tanh")])),
+    ),
     "A model in a model": (
         SERIES,
         lambda x: keras.Sequential([L.Dense(4, "tanh"), L.Conv1D(3, 2)])(x),
