@@ -8,10 +8,11 @@ ROOT = pathlib.Path(__file__).parent
 
 # tensorflow-datasets imports importlib_resources and does not ask for it.
 TFDS = ["tensorflow-datasets>=4.9.7", "importlib_resources>=5"]
-# What ruff asks for changes with its versions; a new one is a commit of its own.
 REDIS = ["redis>=5"]
+# What ruff asks for changes with its versions; a new one is a commit of its own.
 TESTS = [
-    *TFDS, *REDIS, "pytest>=8", "ruff==0.17.*", "scikit-learn>=1.5", "pillow>=10", "psutil>=5.9",
+    *TFDS, *REDIS, "pytest>=8", "pytest-xdist>=3.6", "ruff==0.17.*", "scikit-learn>=1.5",
+    "pillow>=10", "psutil>=5.9",
 ]  # fmt: skip
 
 setuptools.setup(

@@ -112,6 +112,13 @@ class Objective:
         if isinstance(self._loss, keras.losses.Loss):
             # As its __call__ does, but in the outputs' own dtype and without the reduction.
             single = isinstance(outputs, tf.Tensor)
+            if not single and len(keras.tree.flatten(outputs)) > 1:
+                raise _checks.invalid(
+                    "`loss`",
+                    "a function of (labels, outputs), as the model has several outputs",
+                    type(self._loss).__name__,
+                    "Let it add up their losses.",
+                )
             values = self._loss.call(tf.cast(y, outputs.dtype) if single else y, outputs)
         else:
             values = self._loss(y, outputs)

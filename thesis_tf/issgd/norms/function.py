@@ -281,18 +281,27 @@ class GradientNorms:
 
 def _tensors(x, y, *more):
     """Turns a batch into tensors that have the same examples."""
-    batch = tuple(keras.tree.map_structure(tf.convert_to_tensor, part) for part in (x, y, *more))
+    batch = tuple(map(_as_tensors, (x, y, *more)))
     if any(t.dtype == tf.string for t in keras.tree.flatten(batch[1])):
         raise _checks.invalid(
             "`y`", "numbers", "strings", "Map names of classes to integers first.", TypeError
         )
     shapes = [t.shape for t in keras.tree.flatten(batch)]
     lengths = {shape[0] for shape in shapes if shape.rank} - {None}
-    if len(lengths) > 1:
+    if len(lengths) > 1 or 0 in lengths:
         raise _checks.invalid(
-            "A batch", "of arrays with one and the same first axis", ", ".join(map(str, shapes))
+            "A batch",
+            "of arrays with one and the same first axis, of one example or more",
+            ", ".join(map(str, shapes)),
         )
     return batch
+
+
+def _as_tensors(part):
+    leaves = keras.tree.flatten(part)
+    if isinstance(part, (list, tuple)) and not any(hasattr(leaf, "shape") for leaf in leaves):
+        return tf.convert_to_tensor(part)  # lists of numbers, not of arrays
+    return keras.tree.map_structure(tf.convert_to_tensor, part)
 
 
 def _length(x):

@@ -250,8 +250,20 @@ def test_bad_arguments():
         f(x, y[:-1])
     with pytest.raises(ValueError, match="one and the same first axis"):
         f.with_gradients(x, y, np.ones(len(x) + 1, np.float32))
+    with pytest.raises(ValueError, match="of one example or more"):
+        f(x[:0], y[:0])
+    inputs = keras.Input((3,))
+    two = keras.Model(inputs, [L.Dense(3)(inputs), L.Dense(3)(inputs)])
+    with pytest.raises(ValueError, match="as the model has several outputs"):
+        issgd.per_example_gradient_norms(two, LOSS)(np.ones((5, 3), "f"), y)
     with pytest.raises(ValueError, match=r"`scales` must be of shape \(batch,\)"):
         f.with_gradients(x, y, 1.0)
+
+
+def test_lists_of_numbers():
+    f, (x, y) = issgd.per_example_gradient_norms(small_model(shape=(2,)), LOSS), data((2,))
+    for found, expected in zip(f(x.tolist(), y.tolist()), f(x, y), strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_on_two_devices(two_devices):
