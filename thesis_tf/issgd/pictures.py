@@ -62,7 +62,7 @@ def draw_traces(histories, path, *, title=None):
     names = dict.fromkeys(k for rs in records for r in rs for k in r if k.startswith("trace_"))
     if not names:
         raise _checks.invalid("`histories`", "records with traces", "none")
-    sheet = figure.Figure(figsize=(5.6, 3.8), layout="constrained")
+    sheet = figure.Figure(figsize=(7.2, 3.8), layout="constrained")
     sheet.set_facecolor("white")
     axes = sheet.subplots()
     with_traces = [r for rs in records for r in rs if names.keys() & r.keys()]
@@ -76,7 +76,8 @@ def draw_traces(histories, path, *, title=None):
         style = "--" if name == "trace_ideal" else "-"
         _draw_quartiles(axes, curves, 0, name.removeprefix("trace_"), color, style)
     _make_logarithmic(axes)
-    _legend(axes, len(records))
+    # Beside the curves, which can be anywhere.
+    _legend(axes, len(records), loc="upper left", bbox_to_anchor=(1.0, 1.0))
     if title:
         axes.set_title(clean(title), fontsize=10, family=FONT, color=INK, parse_math=False)
     save(sheet, path)
@@ -128,11 +129,17 @@ def _style(axes, x, y):
         spine.set_color(LINE)
 
 
-def _legend(axes, count):
-    heading = f"medians and quartiles of {count} runs" if count > 1 else None
+def _legend(axes, count, **place):
+    heading = f"medians and quartiles\nof {count} runs" if count > 1 else None
     font = {"family": FONT, "size": 8}
     legend = axes.legend(
-        frameon=False, prop=font, labelcolor=SOFT, title=heading, title_fontproperties=font
+        frameon=False,
+        prop=font,
+        labelcolor=SOFT,
+        title=heading,
+        title_fontproperties=font,
+        alignment="left",
+        **place,
     )
     legend.get_title().set_color(SOFT)
     for text in legend.get_texts():
