@@ -136,7 +136,6 @@ def test_names_and_weights_and_the_order_of_splits_do_not_matter():
         ({"splits": ("train", "valid")}, {"data", "splits"}),
         ({"block_size": 9}, {"block_size"}),
     ],
-    ids=str,
 )
 def test_another_run_is_told_apart(options, fields):
     one, other = spec(), spec(**options)
