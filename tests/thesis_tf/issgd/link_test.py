@@ -92,7 +92,7 @@ def test_a_run_that_became_another_is_an_error(open_memory, until):
     with linked(open_memory()) as link:
         other.delete()
         other.create(OTHER)
-        with pytest.raises(RunMismatchError, match="model: 'another model' there, 'model' here"):
+        with pytest.raises(RunMismatchError, match="model: another network or loss"):
             until(lambda: link.pull(["train"]) and False)
         with pytest.raises(RunMismatchError):
             link.publish(1, parameters(1))

@@ -88,7 +88,7 @@ def test_another_spec_is_refused(store, open_run):
     other = RunSpec("model", "changed", (("train", 45),), BYTES, block_size=10)
 
     for call in (open_run().create, open_run().join):
-        with pytest.raises(RunMismatchError, match="'data' there, 'changed' here") as raised:
+        with pytest.raises(RunMismatchError, match="data: other examples or labels") as raised:
             call(other)
         assert "splits: " in str(raised.value)
         assert "model:" not in str(raised.value)
