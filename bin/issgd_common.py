@@ -21,6 +21,7 @@ from bin import flags_common, runs
 
 FLAGS = flags.FLAGS
 ROOT = pathlib.Path(__file__).parents[1]
+PATIENCE = 10.0  # seconds that local workers have to end
 SCHEMES = ("shm", "redis", "rediss", "redis+cluster", "rediss+cluster")
 
 flags.DEFINE_string(
@@ -284,7 +285,11 @@ class LocalWorkers:
         for worker in self._workers:
             worker.terminate()
         for worker in self._workers:
-            worker.wait()
+            try:
+                worker.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                worker.kill()
+                worker.wait()
 
     def look(self):
         """Tells once of each that ended by itself; returns whether any is left."""

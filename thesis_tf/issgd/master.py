@@ -1,9 +1,6 @@
 """The master: trains on examples drawn by weights that workers keep fresh (thesis, 7.4)."""
 
-import fcntl
-import pathlib
 import time
-import uuid
 
 import numpy as np
 
@@ -11,10 +8,8 @@ from thesis_tf import _checks
 from thesis_tf.issgd import clock
 from thesis_tf.issgd.link import CLAIM_SECONDS, Link
 from thesis_tf.issgd.run import read_parameters, spec_of
-from thesis_tf.issgd.stores import RunTakenError
 from thesis_tf.issgd.trainer import Trainer
 
-TOKEN = "master.txt"
 BARRIER_POLL = 0.02
 BARRIER_LOG, BARRIER_FIRST_LOG = 30.0, 5.0
 
@@ -38,10 +33,8 @@ class Master(Trainer):
         proposal: a `Proposal` over the training examples; None makes one with its defaults.
         exact: whether to wait at the barrier.
         block_size: examples a block that workers measure at once (original code: 2,048).
-        folder: for the checkpoint and the history; None keeps nothing. A run that was killed goes
-            on from there, under the same run id.
-        options: `batch_size`, `sync_every`, `checkpoint_every`, `log` and `on_sync`, as for
-            `Trainer`.
+        options: `batch_size`, `sync_every`, `folder`, `checkpoint_every`, `log` and `on_sync`, as
+            for `Trainer`. A run that was killed goes on from its folder, under the same run id.
 
     Attributes:
         step: the number of steps taken. Parameters are published under this version, or, after a
@@ -63,13 +56,10 @@ class Master(Trainer):
         *,
         exact=False,
         block_size=2048,
-        folder=None,
         **options,
     ):
-        # Before anything in the folder is read or cut.
-        self._token = _Token(folder)
+        super().__init__(model, data, proposal, **options)
         try:
-            super().__init__(model, data, proposal, folder=folder, **options)
             self._exact, self._store = exact, store
             self._block_size = _checks.positive_integer("`block_size`", block_size)
             self._seen, self._ahead = {}, 0
@@ -100,7 +90,6 @@ class Master(Trainer):
 
     def _begin(self):
         if self._link is None:  # an earlier `train` ended it
-            self._token.take()
             self._link = self._connect()
         self._publish()
 
@@ -116,7 +105,6 @@ class Master(Trainer):
         if self._link is not None:
             self._link.close(finished)
             self._link = None
-        self._token.release()
 
     def _synchronise(self):
         start = clock.now()
@@ -161,47 +149,3 @@ class Master(Trainer):
     def _is_current(self):
         versions = self.monitor.versions
         return versions is not None and bool((versions >= self._version()).all())
-
-
-class _Token:
-    """A name that no other master has, kept in a folder that one process at a time may hold.
-
-    Of a run that goes on it is the name that it had: the claim of a master that was killed is still
-    in the store, and this is the same master. The lock on the file goes with its process.
-
-    Args:
-        folder: where `master.txt` keeps it; None keeps nothing.
-
-    Raises:
-        RunTakenError: another master holds the folder.
-    """
-
-    def __init__(self, folder):
-        self.text, self._folder, self._file = uuid.uuid4().hex, folder, None
-        self.take()
-
-    def take(self):
-        if self._folder is None:
-            return
-        path = pathlib.Path(self._folder) / TOKEN
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a+", encoding="utf-8")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.release()
-            raise RunTakenError(
-                f"Another master trains in {self._folder}. Stop it, or choose another folder and"
-                " another run id."
-            ) from None
-        self._file.seek(0)
-        if found := self._file.read():
-            self.text = found
-        else:
-            self._file.write(self.text)
-            self._file.flush()
-
-    def release(self):
-        if self._file is not None:
-            self._file.close()
-            self._file = None

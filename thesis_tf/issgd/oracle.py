@@ -80,7 +80,7 @@ class ImportanceSampling(keras.callbacks.Callback):
         self.monitor = WeightMonitor(proposal, log=log)
         self.history = []
         self._norms, self._step, self._begun, self._refreshed = None, 0, 0, None
-        self._true_gradient, self._warned = true_gradient, False
+        self._true_gradient, self._lost = true_gradient, 0
         # Should a user or a strategy prefetch, draws come from a thread of tf.data's.
         self._lock = threading.Lock()
         steps = len(self._examples) // self._batch_size
@@ -122,8 +122,8 @@ class ImportanceSampling(keras.callbacks.Callback):
         self._refreshed = self._iterations()
         norms, true_gradient_squared = self._measure()
         lost = ~np.isfinite(norms)
-        if lost.any() and not self._warned:
-            self._warned = True
+        if lost.sum() > 2 * self._lost:  # not at every refresh
+            self._lost = lost.sum()
             warnings.warn(
                 f"At step {self._refreshed} the gradient norms of {lost.sum()} of {len(norms)}"
                 f" examples are not finite, number {lost.argmax()} the first. Such examples are"

@@ -59,10 +59,14 @@ class Peer(Trainer):
         super().__init__(model, data, proposal, norms=True, **options)
         self.name, self._share = name, share
         self._exchange_every = _checks.positive_integer("`exchange_every`", exchange_every)
-        self._spec = spec_of(model, self._steps.objective.loss_name, self.data, block_size)
         self._syncs = 0
-        self._exchange = Exchange(store, self._spec, name, len(self._train), self._log)
-        store.create(self._spec)
+        try:
+            spec = spec_of(model, self._steps.objective.loss_name, self.data, block_size)
+            self._exchange = Exchange(store, spec, name, len(self._train), self._log)
+            store.create(spec)
+        except BaseException:
+            self._token.release()
+            raise
 
     def _begin(self):
         fresh = self.step == 0

@@ -11,6 +11,7 @@ import tqdm
 from thesis_tf import _checkpoint, _checks
 from thesis_tf.issgd import clock
 from thesis_tf.issgd.examples import by_split
+from thesis_tf.issgd.folder_token import FolderToken
 from thesis_tf.issgd.history import History
 from thesis_tf.issgd.monitor import WeightMonitor
 from thesis_tf.issgd.proposal import Proposal
@@ -32,7 +33,7 @@ class Trainer:
         proposal: a `Proposal` over the training examples; None makes one with its defaults.
         batch_size: examples a step, over all devices; the original code's is 128.
         sync_every: steps between synchronisations; the original code's is 32 for the weights.
-        folder: for the checkpoint and the history; None keeps nothing.
+        folder: for the checkpoint and the history, of this training alone; None keeps nothing.
         checkpoint_every: steps between checkpoints, taken at the next synchronisation.
         norms: whether steps give the examples' gradient norms.
         log: called with a sentence when something happens that people would like to know.
@@ -70,6 +71,16 @@ class Trainer:
         # Whether step, weights and history belong together: not in the middle of steps.
         self._whole = True
         self._folder = None if folder is None else pathlib.Path(folder)
+        # Before anything in the folder is read or cut.
+        self._token = FolderToken(folder)
+        try:
+            self._resume()
+        except BaseException:
+            self._token.release()
+            raise
+
+    def _resume(self):
+        """Takes over what the folder holds."""
         if self._folder is not None and (self._folder / CHECKPOINT).exists():
             state = _checkpoint.restore(self._folder / CHECKPOINT, self._variables())
             self.step = self._last_checkpoint = int(state["step"])
@@ -93,12 +104,14 @@ class Trainer:
 
         Raises:
             ValueError: the loss or a weight is no longer finite.
+            RunTakenError: another process trains in the folder.
         """
         bar = tqdm.tqdm(
             total=steps, initial=self.step, unit="step", disable=None if progress else True
         )
         started, before, finished = clock.now(), self._seconds, False
         self._stop = stop
+        self._token.take()  # an earlier `train` has let it go
         try:
             self._begin()
             if self.step:
@@ -126,10 +139,13 @@ class Trainer:
         finally:
             bar.close()
             try:
-                if self._whole:
+                if self._whole and self.step != self._last_checkpoint:
                     self.save()
             finally:
-                self._end(finished)
+                try:
+                    self._end(finished)
+                finally:
+                    self._token.release()
         return self.history
 
     def _is_over(self, steps, seconds):
@@ -189,8 +205,9 @@ class Trainer:
         if not math.isfinite(loss) or broken:
             what = f"{broken[0]} is no longer finite" if broken else f"The loss is {loss}"
             raise ValueError(
-                f"{what} at step {self.step}: training has diverged. Choose a lower learning"
-                " rate, or more smoothing; the checkpoint is of an earlier step."
+                f"{what} at step {self.step}: training has diverged, or an example is not finite."
+                " Choose a lower learning rate, or more smoothing; the checkpoint is of an earlier"
+                " step."
             )
         if squares is not None:
             self._measured(rows, squares)

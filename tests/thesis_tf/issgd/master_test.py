@@ -182,7 +182,7 @@ def test_of_two_masters_the_second_is_refused(open_memory, task, tmp_path):
     for folder in (None, tmp_path / "b"):
         with pytest.raises(RunTakenError, match=r"has had another master .* choose another run id"):
             master_on(task, open_memory(), folder=folder)
-    with pytest.raises(RunTakenError, match=r"Another master trains in .*/a"):
+    with pytest.raises(RunTakenError, match=r"Another process trains in .*/a"):
         master_on(task, open_memory(), folder=tmp_path / "a")
     first.train(8)
     assert [record["step"] for record in first.history.records] == [4, 8]

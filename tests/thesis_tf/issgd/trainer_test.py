@@ -1,6 +1,5 @@
 import json
 import math
-import shutil
 import signal
 import time
 
@@ -10,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from thesis_tf.issgd import Proposal, Trainer, per_example_gradient_norms
+from thesis_tf.issgd.stores import RunTakenError
 from thesis_tf.issgd.trainer import CHECKPOINT
 
 # Also run in a process that is killed.
@@ -152,11 +152,23 @@ def test_the_end_comes_whatever_happens(tmp_path):
         trainer.train(12)
     assert trainer.ended is False
     trainer.ended = None
-    shutil.rmtree(tmp_path / "run")
-    (tmp_path / "run").write_text("no folder")
-    with pytest.raises(FileExistsError):
-        trainer.train(8)
+    (tmp_path / "run" / "checkpoint.npz").unlink()
+    (tmp_path / "run" / "checkpoint.npz").mkdir()  # which can't be written over
+    with pytest.raises(IsADirectoryError):
+        trainer.train(12)
     assert trainer.ended is not None
+
+
+def test_a_folder_is_of_one_training_at_a_time(tmp_path):
+    first = plain(tmp_path)
+    with pytest.raises(RunTakenError, match="Another process trains in"):
+        plain(tmp_path)
+    first.train(4)
+    second = plain(tmp_path)
+    assert second.step == 4
+    with pytest.raises(RunTakenError, match="Another process trains in"):
+        first.train(8)
+    second.train(8)
 
 
 def test_how_steps_are_shared_out_among_calls_makes_no_difference():
@@ -209,7 +221,7 @@ def test_divergence_keeps_the_last_good_checkpoint(tmp_path, sync_every):
 
     options = {"sync_every": sync_every, "checkpoint_every": 1}
     trainer = plain(tmp_path, model, on_sync=explode, **options)
-    with pytest.raises(ValueError, match=r"at step.*training has diverged\. Choose a lower"):
+    with pytest.raises(ValueError, match=r"diverged, or an example .* Choose a lower"):
         trainer.train(40)
     last = model.trainable_variables[-1].numpy()
     assert not np.isfinite(last).all()
@@ -232,7 +244,7 @@ def test_a_loss_that_is_not_finite(tmp_path):
     trainer = plain(tmp_path, data=(np.full_like(X, np.nan), Y))
     with pytest.raises(ValueError, match="training has diverged"):
         trainer.train(5)
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["token.txt"]
 
 
 def test_seconds_count_over_kills(tmp_path):
