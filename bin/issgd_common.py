@@ -54,7 +54,6 @@ flags.DEFINE_float("min_usable", 0.1, "Part of the norms without which draws are
 RUN = ("store", "run_id", "block_size")
 DRAWS = ("smoothing", "staleness", "staleness_seconds", "min_usable")
 TRAINING = ("batch_size", "optimizer", "learning_rate", "momentum", "sync_every")
-# What may be another from call to call: it is no part of what a run is.
 CALL = ("steps", "max_seconds", "checkpoint_every")
 TRAINER = (
     flags_common.OUTPUT, flags_common.DATA, flags_common.MODEL, RUN, DRAWS, TRAINING, CALL
@@ -141,16 +140,30 @@ class Training:
             )
         model.compile(optimizer, loss())
 
-    def options(self, folder, on_sync):
+    def options(self, call, folder, on_sync):
         """Returns what masters and peers are told alike, {argument: value}."""
         return {
             "batch_size": self.batch_size,
             "sync_every": self.sync_every,
-            "checkpoint_every": FLAGS.checkpoint_every,
+            "checkpoint_every": call.checkpoint_every,
             "folder": folder,
             "log": log,
             "on_sync": on_sync,
         }
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """What may be another from call to call of one run."""
+
+    steps: int
+    max_seconds: float | None
+    checkpoint_every: int
+
+    @classmethod
+    def from_flags(cls):
+        """Reads FLAGS."""
+        return cls(*(FLAGS[name].value for name in CALL))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -218,13 +231,17 @@ def run_from_flags():
     return Run(flags_common.data(), model, FLAGS.run_id, FLAGS.block_size)
 
 
-def store_url(own=None):
+def store_url(own=False):
     """Where the processes meet; raises runs.UsageError before TensorFlow is loaded.
 
     Args:
-        own: where, if neither flag nor environment say it.
+        own: whether to return None where neither flag nor environment say it, for a place that
+            others don't know.
     """
-    url = FLAGS.store or os.environ.get("ISSGD_STORE") or own or f"shm://{FLAGS.run_id}"
+    url = FLAGS.store or os.environ.get("ISSGD_STORE")
+    if not url and own:
+        return None
+    url = url or f"shm://{FLAGS.run_id}"
     scheme = url.partition("://")[0]
     if scheme not in SCHEMES:
         raise runs.UsageError(
@@ -234,9 +251,9 @@ def store_url(own=None):
     return url
 
 
-def place_of(folder):
+def place_of(folder, run_id):
     """Shared memory that only a master with this output folder and its own workers use."""
-    return f"shm://{FLAGS.run_id}-{zlib.crc32(os.fsencode(folder.resolve())):08x}"
+    return f"shm://{run_id}-{zlib.crc32(os.fsencode(folder.resolve())):08x}"
 
 
 def say_what_stays(url, run_id):
@@ -334,16 +351,17 @@ def stopping():
 
 
 def train(config, default_folder, run):
-    """Claims the output folder, calls `run(config, folder, begin)` and tells what came of it.
+    """Claims the output folder, calls `run` and tells what came of it.
 
     Args:
         config: a `Config`.
         default_folder: where to write without --output_dir.
-        run: trains and returns the metrics on the test examples. It calls `begin` once all is known
-            to fit, before it writes anything.
+        run: called as `run(config, call, folder, begin=...)`, trains and returns the metrics on the
+            test examples. It calls `begin` once all is known to fit, before it writes anything.
     """
     folder = runs.claim(FLAGS.output_dir or default_folder, config, FLAGS.overwrite)
-    metrics = run(config, folder, functools.partial(runs.begin, folder, config))
+    begin = functools.partial(runs.begin, folder, config)
+    metrics = run(config, Call.from_flags(), folder, begin=begin)
     shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
     print(f"Test examples: {shown}. All is in {folder}.")
 

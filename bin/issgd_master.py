@@ -30,6 +30,7 @@ writes to --output_dir:
 """
 
 import dataclasses
+import functools
 
 from absl import app, flags
 
@@ -61,20 +62,22 @@ def config_from_flags():
     return Config.from_flags(mode=FLAGS.mode)
 
 
-def run(config, folder, begin=lambda: None):
-    """Trains as `config` and the flags that may change from call to call say.
-
-    Those are --store, --local_workers, --steps and --max_seconds.
+def run(config, call, folder, url=None, workers=0, *, begin=lambda: None):
+    """Trains and writes to a folder.
 
     Args:
         config: a `Config`.
+        call: an `issgd_common.Call`.
         folder: where to write.
+        url: the store; None for shared memory of the folder's own.
+        workers: how many to run on this machine.
         begin: called once all is known to fit, before anything is written.
 
     Returns:
         The metrics on the test examples.
     """
-    url = issgd_common.store_url(issgd_common.place_of(folder) if FLAGS.local_workers else None)
+    own = issgd_common.place_of(folder, config.run.run_id)
+    url = url or own
     from bin import issgd_reports
     from thesis_tf import distribution, issgd
 
@@ -86,7 +89,7 @@ def run(config, folder, begin=lambda: None):
     proposal = config.draws.proposal(len(data["train"][1]), config.hardware.seed)
     proposal.uniform = config.mode == "uniform"
     reports = issgd_reports.Reports(folder)
-    options = config.training.options(folder, reports.write)
+    options = config.training.options(call, folder, reports.write)
     begin()
     store = None
     if config.mode == "uniform":
@@ -97,21 +100,20 @@ def run(config, folder, begin=lambda: None):
         try:
             master = issgd.Master(model, data, store, proposal, **options)
         except issgd.stores.RunMismatchError:
-            if url != issgd_common.place_of(folder):
+            if url != own:
                 raise
             # Left by a run that was killed and overwritten; nobody else meets here.
             store.delete()
             master = issgd.Master(model, data, store, proposal, **options)
-    workers = issgd_common.LocalWorkers(FLAGS.local_workers, folder, url)
-    with issgd_common.stopping() as asked, workers:
+    with issgd_common.stopping() as asked, issgd_common.LocalWorkers(workers, folder, url) as local:
 
         def stop():
-            if FLAGS.local_workers and not workers.look() and config.mode == "exact":
+            if workers and not local.look() and config.mode == "exact":
                 raise runs.UsageError("--mode=exact waits for workers, and all of them ended.")
             return asked()
 
-        history = master.train(FLAGS.steps, seconds=FLAGS.max_seconds, stop=stop, progress=True)
-    if store is not None and url == issgd_common.place_of(folder):
+        history = master.train(call.steps, seconds=call.max_seconds, stop=stop, progress=True)
+    if store is not None and url == own:
         store.delete()
     elif store is not None:
         issgd_common.say_what_stays(url, config.run.run_id)
@@ -121,7 +123,10 @@ def run(config, folder, begin=lambda: None):
 def main(argv):
     """Flags, config, run."""
     with runs.clean_errors(argv), issgd_common.clean_store_errors():
-        issgd_common.train(config_from_flags(), "runs/issgd_master", run)
+        config, workers = config_from_flags(), FLAGS.local_workers
+        url = issgd_common.store_url(own=bool(workers))
+        start = functools.partial(run, url=url, workers=workers)
+        issgd_common.train(config, "runs/issgd_master", start)
 
 
 if __name__ == "__main__":

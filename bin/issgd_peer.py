@@ -13,6 +13,7 @@ writes to --output_dir what bin.issgd_master does.
 """
 
 import dataclasses
+import functools
 import re
 import zlib
 
@@ -54,9 +55,8 @@ def config_from_flags():
     )
 
 
-def run(config, folder, begin=lambda: None):
-    """Trains as `config`, --store, --steps and --max_seconds say; returns the test metrics."""
-    url = issgd_common.store_url()
+def run(config, call, folder, url, *, begin=lambda: None):
+    """Trains and writes to a folder; returns the metrics on the test examples."""
     from bin import issgd_reports
     from thesis_tf import distribution, issgd
 
@@ -76,10 +76,10 @@ def run(config, folder, begin=lambda: None):
         exchange_every=config.exchange_every,
         share=config.share,
         block_size=config.run.block_size,
-        **config.training.options(folder, reports.write),
+        **config.training.options(call, folder, reports.write),
     )
     with issgd_common.stopping() as stop:
-        history = peer.train(FLAGS.steps, seconds=FLAGS.max_seconds, stop=stop, progress=True)
+        history = peer.train(call.steps, seconds=call.max_seconds, stop=stop, progress=True)
     issgd_common.say_what_stays(url, config.run.run_id)
     return reports.finish(model, history, data["test"])
 
@@ -88,7 +88,8 @@ def main(argv):
     """Flags, config, run."""
     with runs.clean_errors(argv), issgd_common.clean_store_errors():
         config = config_from_flags()
-        issgd_common.train(config, f"runs/issgd_peer_{config.peer_name}", run)
+        start = functools.partial(run, url=issgd_common.store_url())
+        issgd_common.train(config, f"runs/issgd_peer_{config.peer_name}", start)
 
 
 if __name__ == "__main__":

@@ -106,12 +106,12 @@ class Trainer:
             ValueError: the loss or a weight is no longer finite.
             RunTakenError: another process trains in the folder.
         """
+        self._token.take()  # an earlier `train` has let it go
         bar = tqdm.tqdm(
             total=steps, initial=self.step, unit="step", disable=None if progress else True
         )
         started, before, finished = clock.now(), self._seconds, False
         self._stop = stop
-        self._token.take()  # an earlier `train` has let it go
         try:
             self._begin()
             if self.step:
@@ -135,7 +135,7 @@ class Trainer:
                 self._after_steps()
                 if self.step - self._last_checkpoint >= self._checkpoint_every:
                     self.save()
-            finished = not stop()
+            finished = self._is_over(steps, seconds)
         finally:
             bar.close()
             try:
