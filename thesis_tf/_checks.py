@@ -1,6 +1,7 @@
 """Argument checks with one form of message: what was expected, what came, what to do."""
 
 import difflib
+import math
 import operator
 
 
@@ -26,6 +27,25 @@ def positive_integer(name, value):
         raise invalid(name, "a positive integer", repr(value), kind=TypeError) from None
     if number < 1:
         raise invalid(name, "a positive integer", number)
+    return number
+
+
+def positive_number(name, value):
+    """Returns `value` as a finite float above 0; raises otherwise."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise invalid(name, "a positive number", repr(value), kind=TypeError) from None
+    if not (number > 0 and math.isfinite(number)):
+        raise invalid(name, "a positive number", number)
+    return number
+
+
+def probability(name, value):
+    """Returns `value` as a float in (0, 1]; raises otherwise."""
+    number = positive_number(name, value)
+    if number > 1:
+        raise invalid(name, "in (0, 1]", number)
     return number
 
 

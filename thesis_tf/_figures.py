@@ -12,7 +12,7 @@ import threading
 import xml.etree.ElementTree as ElementTree
 
 import matplotlib
-from matplotlib import textpath
+from matplotlib import figure, textpath
 from matplotlib.font_manager import FontProperties
 
 from thesis_tf import _checks, _files
@@ -42,19 +42,58 @@ def checked_path(path):
     return path
 
 
-def save(sheet, path, tooltips=None):
+def save(page, path, tooltips=None):
     """Writes a matplotlib Figure, atomically.
 
     Args:
-        sheet: a `matplotlib.figure.Figure`.
+        page: a `matplotlib.figure.Figure`.
         path: what `checked_path` returned.
         tooltips: {gid: text}, shown in an SVG where a reader points at the artist of that gid.
     """
     suffix = path.suffix.lower()
     with _files.atomic(path) as partial, _settings():
-        sheet.savefig(partial, format=suffix[1:], dpi=_DPI, metadata=_METADATA.get(suffix))
+        page.savefig(partial, format=suffix[1:], dpi=_DPI, metadata=_METADATA.get(suffix))
         if suffix == ".svg":
             _add_tooltips(partial, tooltips or {})
+
+
+def new_sheet(width, height=3.6):
+    """Returns a white matplotlib Figure of so many inches, whose parts find room by themselves."""
+    page = figure.Figure(figsize=(width, height), facecolor="white", layout="constrained")
+    page.get_layout_engine().set(w_pad=0.08, h_pad=0.06)
+    return page
+
+
+def style_axes(axes, xlabel, ylabel, title=None):
+    """Gives axes labels, a light grid, and lines on the left and below alone."""
+    text = {"family": FONT, "fontsize": 9, "color": INK, "parse_math": False}
+    axes.set_xlabel(clean(xlabel), **text)
+    axes.set_ylabel(clean(ylabel), **text)
+    if title:
+        axes.set_title(clean(title), loc="left", **{**text, "fontsize": 10})
+    axes.grid(color=GRID, linewidth=0.7)
+    axes.set_axisbelow(True)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(LINE)
+    axes.tick_params(which="both", colors=SOFT, labelsize=8)
+
+
+def add_legend(axes, heading=None, **place):
+    """Adds a legend of what is labelled, without a frame; `place` is matplotlib's own."""
+    font = {"family": FONT, "size": 8}
+    legend = axes.legend(
+        frameon=False,
+        prop=font,
+        labelcolor=SOFT,
+        title=heading,
+        title_fontproperties=font,
+        alignment="left",
+        **place,
+    )
+    legend.get_title().set_color(SOFT)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
 
 
 def draw_text(axes, x, y, text, size, color=INK, **rest):

@@ -157,15 +157,20 @@ class Objective:
             total += tf.cast(penalty, total.dtype) * tf.cast(tf.reduce_sum(weights), total.dtype)
         return total
 
-    @contextlib.contextmanager
     def in_float64(self):
         """Lets every layer compute in float64 while the block traces or runs it."""
-        layers = list(self.model._flatten_layers())
-        policies = [layer.dtype_policy for layer in layers]
-        try:
-            for layer in layers:
-                layer.dtype_policy = "float64"
-            yield
-        finally:
-            for layer, policy in zip(layers, policies, strict=True):
-                layer.dtype_policy = policy
+        return in_float64(self.model)
+
+
+@contextlib.contextmanager
+def in_float64(model):
+    """Lets every layer of a model compute in float64 while the block traces or runs it."""
+    layers = list(model._flatten_layers())
+    policies = [layer.dtype_policy for layer in layers]
+    try:
+        for layer in layers:
+            layer.dtype_policy = "float64"
+        yield
+    finally:
+        for layer, policy in zip(layers, policies, strict=True):
+            layer.dtype_policy = policy

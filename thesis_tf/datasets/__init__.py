@@ -8,7 +8,19 @@
 Importing this package, and loading an archive, imports no TensorFlow.
 """
 
+from thesis_tf.datasets.inputs import INPUT_NAMES, load_inputs
 from thesis_tf.datasets.registry import NAMES, load
 from thesis_tf.datasets.splits import Split, Splits
+from thesis_tf.datasets.synthetic import CurveMixture, manifold10d, spiral
 
-__all__ = ["NAMES", "Split", "Splits", "load"]
+__all__ = [
+    "INPUT_NAMES",
+    "NAMES",
+    "CurveMixture",
+    "Split",
+    "Splits",
+    "load",
+    "load_inputs",
+    "manifold10d",
+    "spiral",
+]

@@ -21,6 +21,35 @@ def read_bundled(name):
         return read(path)
 
 
+def read_inputs(path):
+    """Reads the examples of an archive alone, for what learns without labels.
+
+    It holds `x` or `x_train`, and may hold `x_valid` and `x_test`; labels and other arrays are
+    passed over.
+
+    Returns:
+        {split: array}.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no archive, is damaged, holds Python objects, or no examples.
+    """
+    with _opened(path) as archive:
+        names = {name: name.removeprefix("x_") for name in ARRAYS if name[0] == "x"}
+        if "x_train" not in archive.files:
+            names = {"x": "train", **{n: s for n, s in names.items() if s != "train"}}
+        wanted = next(iter({"x", "x_train"} & names.keys()))
+        if wanted not in archive.files:
+            raise _checks.invalid(
+                f"The arrays in {path}",
+                "x or x_train, and perhaps x_valid and x_test",
+                ", ".join(archive.files) or "no arrays",
+                "Save it as np.savez(path, x=examples).",
+            )
+        with _readable(path):
+            return {split: archive[n] for n, split in names.items() if n in archive.files}
+
+
 def read(path):
     """Reads an archive.
 
@@ -31,18 +60,7 @@ def read(path):
         FileNotFoundError: if there is no such file.
         ValueError: if it is no archive, is damaged, holds Python objects, or lacks an array.
     """
-    if not path.is_file():
-        raise _checks.invalid("The data set", "an existing file", path, kind=FileNotFoundError)
-    if not zipfile.is_zipfile(path):
-        raise _checks.invalid(
-            str(path),
-            "a whole .npz archive",
-            "a file of another kind, or one that was cut short",
-            "Write it with np.savez_compressed; pickled data is never read.",
-        )
-    with _readable(path):
-        archive = np.load(path, allow_pickle=False)
-    with archive:
+    with _opened(path) as archive:
         _check_names(path, archive.files)
         with _readable(path):
             arrays = {key: archive[key] for key in archive.files if key in ARRAYS}
@@ -59,6 +77,21 @@ def read(path):
         if f"x_{split}" in arrays
     }
     return Source(class_names=None if names is None else names.tolist(), **splits)
+
+
+def _opened(path):
+    """Returns the open archive; raises unless there is a whole one."""
+    if not path.is_file():
+        raise _checks.invalid("The data set", "an existing file", path, kind=FileNotFoundError)
+    if not zipfile.is_zipfile(path):
+        raise _checks.invalid(
+            str(path),
+            "a whole .npz archive",
+            "a file of another kind, or one that was cut short",
+            "Write it with np.savez_compressed; pickled data is never read.",
+        )
+    with _readable(path):
+        return np.load(path, allow_pickle=False)
 
 
 @contextlib.contextmanager

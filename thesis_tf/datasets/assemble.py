@@ -65,6 +65,41 @@ def assemble(name, source, seed=0):
     return Splits(class_names=class_names, name=name, **splits)
 
 
+def assemble_inputs(name, arrays, seed=0):
+    """Checks examples without labels and holds out the splits that are not there.
+
+    Args:
+        name: what to call the data set.
+        arrays: {split: array (n, ...)}, "train" among them.
+        seed: a non-negative integer.
+
+    Returns:
+        Splits whose `y` are their `x`: what an auto-encoder is to put out. Examples are float32, or
+        float64 if they came so; uint8 pixels become numbers in [0, 1].
+
+    Raises:
+        ValueError: if examples are not finite numbers of one shape and dtype, or too few.
+    """
+    given = {}
+    for split in SPLIT_NAMES:
+        if split in arrays:
+            x = _examples(f"`x_{split}` of {name}", arrays[split])
+            given[split] = (x, x)
+    _check_agreement(name, given)
+    splits = {}
+    for split, (source, rows) in _rows(name, given, seed).items():
+        x = given[source][0]
+        x = _as_floats(x[rows] if len(rows) < len(x) else x)
+        splits[split] = Split(x, x, source, rows, len(given[source][0]))
+    return Splits(class_names=(), name=name, **splits)
+
+
+def _as_floats(x):
+    if x.dtype == np.uint8:
+        return x.astype(np.float32) / 255
+    return x if x.dtype == np.float64 else x.astype(np.float32)
+
+
 def _examples(label, x):
     x = np.asarray(x)
     if x.dtype.kind not in "buif":

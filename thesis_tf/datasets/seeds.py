@@ -6,7 +6,7 @@ import numpy as np
 
 from thesis_tf import _checks
 
-USES = ("take", "hold_out", "order")
+USES = ("take", "hold_out", "order", "draw", "manifold")
 
 
 def generator(seed, use, stream=0):

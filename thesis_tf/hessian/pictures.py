@@ -1,10 +1,22 @@
 """The figures of chapter 11, from the results of this area to files."""
 
 import numpy as np
-from matplotlib import figure, ticker
+from matplotlib import ticker
 
 from thesis_tf import _checks
-from thesis_tf._figures import FONT, GRID, INK, LINE, SOFT, checked_path, clean, save
+from thesis_tf._figures import (
+    FONT,
+    GRID,
+    INK,
+    LINE,
+    SOFT,
+    add_legend,
+    checked_path,
+    clean,
+    new_sheet,
+    save,
+    style_axes,
+)
 
 # Two of Okabe and Ito's colours, which stay apart for colour-blind readers.
 UPPER, LOWER = "#d55e00", "#0072b2"
@@ -20,10 +32,10 @@ def draw_eigenvalues(pairs, path, *, density=None, title=None):
         title: a heading.
     """
     path = checked_path(path)
-    sheet = _sheet(9 if density is not None else 5.2)
+    sheet = new_sheet(9 if density is not None else 5.2)
     panels = sheet.subplots(1, 2 if density is not None else 1, squeeze=False)[0]
     axes = panels[0]
-    _style(axes, "rank from its end", "eigenvalue", title)
+    style_axes(axes, "rank from its end", "eigenvalue", title)
     values, converged, k = pairs.values, pairs.converged, pairs.smallest
     for color, end, good, label in (
         (UPPER, values[k:][::-1], converged[k:][::-1], "largest"),
@@ -35,10 +47,10 @@ def draw_eigenvalues(pairs, path, *, density=None, title=None):
         axes.scatter(ranks, end, s=26, c=fills, edgecolors=color, zorder=3, label=label)
     axes.axhline(0, color=LINE, linewidth=0.8)
     axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
-    _legend(axes)
+    add_legend(axes)
     if density is not None:
         axes = panels[1]
-        _style(axes, "eigenvalue", "density", None)
+        style_axes(axes, "eigenvalue", "density")
         floor = 1e-9 / max(np.ptp(density.grid), 1e-300)
         axes.set_yscale("log", nonpositive="clip")
         band = 2 * density.standard_error
@@ -62,10 +74,10 @@ def draw_line_searches(searches, path, *, title=None):
     path = checked_path(path)
     if not searches:
         raise _checks.invalid("`searches`", "at least one line search", "none")
-    sheet = _sheet(3.6 * len(searches), 3.4)
+    sheet = new_sheet(3.6 * len(searches), 3.4)
     panels = sheet.subplots(1, len(searches), squeeze=False)[0]
     for axes, (label, search) in zip(panels, searches.items(), strict=True):
-        _style(axes, "step size alpha", "loss", f"{label}: lambda = {search.curvature:.4g}")
+        style_axes(axes, "step size alpha", "loss", f"{label}: lambda = {search.curvature:.4g}")
         finite = search.loss[np.isfinite(search.loss)]
         room = 0.15 * max(np.ptp([*finite, search.start]), 1e-12)
         axes.plot(search.alphas, search.loss, color=INK, linewidth=1.6, label="loss")
@@ -77,7 +89,7 @@ def draw_line_searches(searches, path, *, title=None):
         if min(search.alphas) <= search.optimum <= max(search.alphas):
             axes.axvline(search.optimum, color=LOWER, linestyle=":", label="1 / lambda")
         axes.axvline(0, color=LINE, linewidth=0.8)
-        _legend(axes)
+        add_legend(axes)
     if title:
         sheet.suptitle(clean(title), family=FONT, fontsize=10, color=INK, parse_math=False)
     save(sheet, path)
@@ -100,10 +112,10 @@ def draw_best_steps(values, steps, path, *, title=None):
     if not len(values) or len(values) != len(steps):
         received = f"{len(values)} and {len(steps)}"
         raise _checks.invalid("`values` and `steps`", "of one length, not 0", received)
-    sheet = _sheet(9)
+    sheet = new_sheet(9)
     left, right = sheet.subplots(1, 2)
-    _style(left, "eigenvalue", "decrease of the loss by the best step", title)
-    _style(right, "|eigenvalue|", "1 / |alpha*|", None)
+    style_axes(left, "eigenvalue", "decrease of the loss by the best step", title)
+    style_axes(right, "|eigenvalue|", "1 / |alpha*|")
     for color, chosen, label in (
         (UPPER, values > 0, "positive curvature"),
         (LOWER, values <= 0, "negative curvature"),
@@ -119,8 +131,8 @@ def draw_best_steps(values, steps, path, *, title=None):
     right.set_yscale("log")
     ends = np.array([abs(values[values != 0]).min(), abs(values).max()]) if values.any() else [1, 1]
     right.plot(ends, ends, color=SOFT, linestyle="--", label="1 / alpha = lambda (Eq 11.2)")
-    _legend(left)
-    _legend(right)
+    add_legend(left)
+    add_legend(right)
     save(sheet, path)
 
 
@@ -137,13 +149,13 @@ def draw_history(history, path, *, title=None):
     if not entries:
         raise _checks.invalid("`history`", "at least one entry", "none")
     steps = [entry["step"] for entry in entries]
-    sheet = _sheet(7.5, 5.4)
+    sheet = new_sheet(7.5, 5.4)
     upper, middle, lower = sheet.subplots(
         3, 1, sharex=True, gridspec_kw={"height_ratios": (3, 2, 2)}
     )
-    _style(upper, "", "largest", title)
-    _style(middle, "", "smallest", None)
-    _style(lower, "training step", "loss", None)
+    style_axes(upper, "", "largest", title)
+    style_axes(middle, "", "smallest")
+    style_axes(lower, "training step", "loss")
     for axes, end, color in ((upper, "largest", UPPER), (middle, "smallest", LOWER)):
         values = np.array([entry[end] for entry in entries])
         for rank in range(values.shape[1]):
@@ -165,27 +177,3 @@ def draw_history(history, path, *, title=None):
         lower.set_xlim(min(steps) - 0.1 * linear, 1.2 * max(steps))
         lower.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
     save(sheet, path)
-
-
-def _sheet(width, height=3.6):
-    sheet = figure.Figure(figsize=(width, height), facecolor="white", layout="constrained")
-    sheet.get_layout_engine().set(w_pad=0.08, h_pad=0.06)
-    return sheet
-
-
-def _style(axes, xlabel, ylabel, title):
-    text = {"family": FONT, "fontsize": 9, "color": INK, "parse_math": False}
-    axes.set_xlabel(xlabel, **text)
-    axes.set_ylabel(ylabel, **text)
-    if title:
-        axes.set_title(clean(title), loc="left", **{**text, "fontsize": 10})
-    axes.grid(color=GRID, linewidth=0.7)
-    axes.set_axisbelow(True)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(LINE)
-    axes.tick_params(which="both", colors=SOFT, labelsize=8)
-
-
-def _legend(axes):
-    axes.legend(frameon=False, prop={"family": FONT, "size": 8}, labelcolor=SOFT)

@@ -6,7 +6,15 @@ import numpy as np
 from matplotlib import figure, ticker
 
 from thesis_tf import _checks
-from thesis_tf._figures import FONT, GRID, INK, LINE, SOFT, checked_path, clean, save
+from thesis_tf._figures import (
+    FONT,
+    INK,
+    add_legend,
+    checked_path,
+    clean,
+    save,
+    style_axes,
+)
 
 # Okabe and Ito's colours, which stay apart for colour-blind readers.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -38,7 +46,7 @@ def draw_training(runs, path, *, columns=None, title=None):
     panels = sheet.subplots(2, len(columns), squeeze=False)
     for row, (column, text) in itertools.product(AXES, enumerate(columns.items())):
         axes, (name, label) = panels[row][column], text
-        _style(axes, AXES[row], label)
+        style_axes(axes, AXES[row], label)
         for color, (run, several) in zip(itertools.cycle(COLORS), runs.items(), strict=False):
             _draw_quartiles(axes, [h.column(name) for h in several], row, clean(run), color)
         _make_logarithmic(axes)
@@ -67,7 +75,7 @@ def draw_traces(histories, path, *, title=None):
     axes = sheet.subplots()
     with_traces = [r for rs in records for r in rs if names.keys() & r.keys()]
     exact = all("true_gradient_squared" in r for r in with_traces)
-    _style(axes, "steps", "√ Tr Σ(q)" if exact else "√ Tr Σ(q), upper bound")
+    style_axes(axes, "steps", "√ Tr Σ(q)" if exact else "√ Tr Σ(q), upper bound")
     for color, name in zip(itertools.cycle(COLORS), names, strict=False):
         curves = [
             [(r["step"], 0, max(r[name], 0) ** 0.5) for r in rs if name in r] for rs in records
@@ -119,28 +127,6 @@ def _draw_quartiles(axes, curves, x, label, color, style="-"):
     axes.plot(grid, middle, style, color=color, linewidth=1.5, marker=marker, label=label)
 
 
-def _style(axes, x, y):
-    axes.set_xlabel(x, fontsize=9, family=FONT, color=SOFT)
-    axes.set_ylabel(clean(y), fontsize=9, family=FONT, color=SOFT, parse_math=False)
-    axes.tick_params(which="both", labelsize=8, labelcolor=SOFT, color=LINE)
-    axes.grid(color=GRID, linewidth=0.6)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(LINE)
-
-
 def _legend(axes, count, **place):
     heading = f"medians and quartiles\nof {count} runs" if count > 1 else None
-    font = {"family": FONT, "size": 8}
-    legend = axes.legend(
-        frameon=False,
-        prop=font,
-        labelcolor=SOFT,
-        title=heading,
-        title_fontproperties=font,
-        alignment="left",
-        **place,
-    )
-    legend.get_title().set_color(SOFT)
-    for text in legend.get_texts():
-        text.set_parse_math(False)
+    add_legend(axes, heading, **place)

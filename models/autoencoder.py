@@ -1,0 +1,114 @@
+"""Auto-encoders with one hidden layer, from inputs to reconstructions of the same shape."""
+
+import math
+
+import keras
+
+OUTPUTS = ("linear", "sigmoid")
+
+
+def autoencoder(
+    input_shape, units=1000, *, activation="tanh", output="linear", dtype=None, name="autoencoder"
+):
+    """The auto-encoder of the thesis' experiments: r(x) = c + V tanh(b + W x) (3.3.4).
+
+    Args:
+        input_shape: the shape of one example; inputs are flattened and outputs shaped again.
+        units: hidden units.
+        activation: of the hidden layer, the name of a Keras activation.
+        output: activation of the output: "linear", or "sigmoid" for values in [0, 1].
+        dtype: of weights and computation; None is Keras' own.
+        name: the model's name.
+
+    Returns:
+        A functional model from (batch, *input_shape) to (batch, *input_shape) whose layers
+        "encoder" and "decoder" are `Dense`.
+    """
+    layers, size = keras.layers, math.prod(input_shape)
+    inputs = keras.Input(input_shape, name="x", dtype=dtype)
+    x = layers.Flatten(name="flatten", dtype=dtype)(inputs) if len(input_shape) > 1 else inputs
+    h = layers.Dense(units, activation=activation, dtype=dtype, name="encoder")(x)
+    r = layers.Dense(size, activation=output, dtype=_at_least_float32(dtype), name="decoder")(h)
+    if len(input_shape) > 1:
+        r = layers.Reshape(input_shape, dtype=_at_least_float32(dtype), name="reconstruction")(r)
+    return keras.Model(inputs, r, name=name)
+
+
+def tied_autoencoder(
+    input_shape, units=1000, *, activation="sigmoid", output="sigmoid", dtype=None, name="tied"
+):
+    """The contractive auto-encoder's network: r(x) = s(c + W' h), h = s(b + W x) (Eq 3.1).
+
+    Args:
+        input_shape: the shape of one example.
+        units: hidden units.
+        activation: of the hidden layer; "tanh" makes it the tied DAE.
+        output: activation of the output: "sigmoid" for values in [0, 1], or "linear".
+        dtype: of weights and computation; None is Keras' own.
+        name: the model's name.
+
+    Returns:
+        A functional model from (batch, *input_shape) to (batch, *input_shape) with one layer,
+        `TiedAutoEncoder`, named "tied"; its `encode` is what a contractive penalty takes.
+    """
+    inputs = keras.Input(input_shape, name="x", dtype=dtype)
+    layer = TiedAutoEncoder(units, activation, output, dtype=dtype, name="tied")
+    return keras.Model(inputs, layer(inputs), name=name)
+
+
+@keras.saving.register_keras_serializable(package="thesis_tf")
+class TiedAutoEncoder(keras.layers.Layer):
+    """An encoder and the decoder with its weights transposed.
+
+    Args:
+        units: hidden units.
+        activation: of the hidden units.
+        output: activation of the outputs.
+        **kwargs: of `keras.layers.Layer`.
+    """
+
+    def __init__(self, units, activation="sigmoid", output="sigmoid", **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.activation, self.output_activation = map(keras.activations.get, (activation, output))
+
+    def build(self, input_shape):
+        """Makes the kernel (d, units) and the biases of encoder (units,) and decoder (d,)."""
+        self.example_shape = tuple(input_shape[1:])
+        size = math.prod(self.example_shape)
+        self.kernel = self.add_weight(shape=(size, self.units), name="kernel")
+        self.bias = self.add_weight(shape=(self.units,), initializer="zeros", name="bias")
+        self.decoder_bias = self.add_weight(shape=(size,), initializer="zeros", name="decoder_bias")
+
+    def encode(self, x):
+        """Returns h (batch, units) of inputs (batch, ...)."""
+        x = keras.ops.reshape(keras.ops.cast(x, self.compute_dtype), (-1, self.kernel.shape[0]))
+        return self.activation(keras.ops.matmul(x, self._used(self.kernel)) + self._used(self.bias))
+
+    def call(self, x):
+        """Returns the reconstructions of inputs (batch, ...)."""
+        kernel = keras.ops.transpose(self._used(self.kernel))
+        r = keras.ops.matmul(self.encode(x), kernel) + self._used(self.decoder_bias)
+        return keras.ops.reshape(self.output_activation(r), (-1, *self.example_shape))
+
+    def _used(self, variable):
+        # Outside `call` Keras doesn't cast variables to the precision of computation.
+        return keras.ops.cast(variable, self.compute_dtype)
+
+    def compute_output_shape(self, input_shape):
+        """Returns the shape of the inputs."""
+        return input_shape
+
+    def get_config(self):
+        """Returns what the layer was made with."""
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "activation": keras.activations.serialize(self.activation),
+            "output": keras.activations.serialize(self.output_activation),
+        }
+
+
+def _at_least_float32(dtype):
+    # A reconstruction in bfloat16 would leave nothing of r(x) - x.
+    return dtype or ("float64" if keras.config.floatx() == "float64" else "float32")

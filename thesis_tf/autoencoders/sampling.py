@@ -1,0 +1,246 @@
+"""Samples from the density that a reconstruction function implies (thesis, 3.4)."""
+
+import collections
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+import tqdm
+
+from thesis_tf import _checks
+from thesis_tf.autoencoders import kernels, points
+
+# Chains that diagnostics look at: their autocorrelations take as much memory as 8 copies.
+_DIAGNOSED_CHAINS = 256
+_PIECES = 20  # of a run, after each of which the progress bar moves and Ctrl-C gets through
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Diagnostics:
+    """How far chains have mixed.
+
+    Attributes:
+        effective_sample_size: (...), of each value of a state, over all chains.
+        r_hat: (...), the potential scale reduction of each value; near 1 if chains agree.
+        acceptance: (chains,), the part of each chain's proposals that was accepted.
+    """
+
+    effective_sample_size: np.ndarray
+    r_hat: np.ndarray
+    acceptance: np.ndarray
+
+    def summary(self):
+        """Returns the worst of each as a dict of floats."""
+        return {
+            "effective_sample_size": float(np.min(self.effective_sample_size)),
+            "r_hat": float(np.max(self.r_hat)),
+            "acceptance": float(np.mean(self.acceptance)),
+        }
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Chains:
+    """Markov chains that have run.
+
+    Attributes:
+        samples: (steps, chains, ...) array of the states that were kept.
+        acceptance: the part of all proposals that was accepted.
+        diagnostics: `Diagnostics` of the samples.
+    """
+
+    samples: np.ndarray
+    acceptance: float
+    diagnostics: Diagnostics
+
+
+def metropolis_hastings(
+    estimator,
+    initial_state,
+    num_steps,
+    proposal_stddev,
+    seed,
+    *,
+    num_points=2,
+    rule="gauss_legendre",
+    burn_in=0,
+    thin=1,
+    jit_compile=False,
+    progress=False,
+):
+    """Samples by a random walk whose acceptance is a path integral of the score (3.4.1).
+
+    A proposal x* = x + proposal_stddev e is accepted with probability min(1, exp(E(x) - E(x*))),
+    at the cost of r at `num_points` points a chain. All chains step at once.
+
+    Args:
+        estimator: a `ScoreEstimator`.
+        initial_state: (chains, ...), where each chain begins.
+        num_steps: steps of each chain after `burn_in`; of every `thin` of them one is kept.
+        proposal_stddev: standard deviation of a step, in the units of x.
+        seed: a pair of integers; the same gives the same chains.
+        num_points: of the path integral. Two are exact where log p is a polynomial of degree 4
+            along a step.
+        rule: of the path integral, as for `ScoreEstimator.energy_difference`.
+        burn_in: steps before the first that counts.
+        thin: steps for each state that is kept.
+        jit_compile: whether XLA compiles a piece of the chains.
+        progress: whether a terminal shows a bar.
+
+    Returns:
+        `Chains`.
+
+    Raises:
+        ValueError, TypeError: an initial state that isn't finite or of a floating dtype, an r that
+            doesn't keep its shape, a number that isn't positive.
+    """
+    stddev = _checks.positive_number("`proposal_stddev`", proposal_stddev)
+    inner = kernels.RandomWalk(estimator, stddev, num_points, rule)
+    kernel = tfp.mcmc.MetropolisHastings(inner)
+    run = _Run(estimator, initial_state, num_steps, seed, burn_in, thin, jit_compile, progress)
+    return run.with_kernel(kernel)
+
+
+def langevin(
+    estimator,
+    initial_state,
+    num_steps,
+    step_size,
+    seed,
+    *,
+    adjusted=True,
+    num_points=2,
+    rule="gauss_legendre",
+    burn_in=0,
+    thin=1,
+    jit_compile=False,
+    progress=False,
+):
+    """Samples by Langevin steps, x* = x + step_size / 2 score(x) + sqrt(step_size) e.
+
+    Args:
+        estimator: a `ScoreEstimator`.
+        initial_state: (chains, ...), where each chain begins.
+        num_steps: steps of each chain after `burn_in`.
+        step_size: in the squared units of x; the noise of a step has its root as standard
+            deviation.
+        seed: a pair of integers.
+        adjusted: whether a step may be rejected, as in `metropolis_hastings`. Without, every step
+            is taken and the samples are biased by the order of `step_size`.
+        num_points, rule, burn_in, thin, jit_compile, progress: as for `metropolis_hastings`.
+
+    Returns:
+        `Chains`; unadjusted ones have an acceptance of 1.
+
+    Raises:
+        ValueError, TypeError: as `metropolis_hastings`.
+    """
+    step_size = _checks.positive_number("`step_size`", step_size)
+    kernel = kernels.Langevin(estimator, step_size, adjusted, num_points, rule)
+    if adjusted:
+        kernel = tfp.mcmc.MetropolisHastings(kernel)
+    run = _Run(estimator, initial_state, num_steps, seed, burn_in, thin, jit_compile, progress)
+    return run.with_kernel(kernel)
+
+
+class _Run:
+    """Chains in pieces of one static length, each one call of `tfp.mcmc.sample_chain`."""
+
+    def __init__(
+        self, estimator, initial_state, num_steps, seed, burn_in, thin, jit_compile, progress
+    ):
+        self._state = points.checked_points("`initial_state`", initial_state)
+        estimator.score(self._state[:1])  # so that an r that doesn't fit is an error by now
+        self._thin = _checks.positive_integer("`thin`", thin)
+        self._kept = _checks.positive_integer("`num_steps`", num_steps) // self._thin
+        if self._kept < 1:
+            raise _checks.invalid("`num_steps`", f"at least `thin`, {thin}", num_steps)
+        self._burn_in = burn_in if burn_in == 0 else _checks.positive_integer("`burn_in`", burn_in)
+        self._seed = tfp.random.sanitize_seed(seed)
+        self._jit_compile, self._progress = jit_compile, progress
+
+    def with_kernel(self, kernel):
+        length = -(-self._kept // _PIECES)
+
+        def accepted(_, results):
+            of_chain = getattr(results, "is_accepted", None)
+            return tf.ones(tf.shape(self._state)[0], bool) if of_chain is None else of_chain
+
+        def steps(count, thin):
+            @tf.function(jit_compile=self._jit_compile)
+            def piece(state, results, seed):
+                kept = tfp.mcmc.sample_chain(
+                    count,
+                    state,
+                    previous_kernel_results=results,
+                    kernel=_CountingAcceptance(kernel, accepted),
+                    # The first result too comes after `thin` steps.
+                    num_burnin_steps=thin - 1,
+                    num_steps_between_results=thin - 1,
+                    trace_fn=lambda _, results: results.accepted,
+                    return_final_kernel_results=True,
+                    seed=seed,
+                )
+                return kept.all_states, kept.trace, kept.final_kernel_results
+
+            return piece
+
+        state = self._state
+        results = _CountingAcceptance(kernel, accepted).bootstrap_results(state)
+        if self._burn_in:
+            seed = tf.random.experimental.stateless_fold_in(self._seed, -1)
+            states, _, results = steps(1, self._burn_in)(state, results, seed)
+            state = states[-1]
+        piece, kept = steps(length, self._thin), []
+        before = results.accepted.numpy()
+        hidden = None if self._progress else True
+        with tqdm.tqdm(total=self._kept * self._thin, unit="step", disable=hidden) as bar:
+            for number in range(-(-self._kept // length)):
+                seed = tf.random.experimental.stateless_fold_in(self._seed, number)
+                states, counts, results = piece(state, results, seed)
+                state = states[-1]
+                kept.append((states.numpy(), counts.numpy()))
+                bar.update(min(length * self._thin, bar.total - bar.n))
+        samples = np.concatenate([states for states, _ in kept])[: self._kept]
+        counts = np.concatenate([counts for _, counts in kept])[: self._kept]
+        rates = (counts[-1] - before) / (self._kept * self._thin)
+        return Chains(samples, float(rates.mean()), _diagnose(samples, rates))
+
+
+Counted = collections.namedtuple("Counted", ["inner", "accepted"])
+
+
+class _CountingAcceptance(tfp.mcmc.TransitionKernel):
+    """Counts accepted proposals over all steps, those between two results included."""
+
+    def __init__(self, kernel, accepted):
+        self._kernel, self._accepted = kernel, accepted
+
+    @property
+    def parameters(self):
+        return {"kernel": self._kernel}
+
+    @property
+    def is_calibrated(self):
+        return True  # tfp would warn of unadjusted Langevin, which was asked for by name
+
+    def bootstrap_results(self, init_state):
+        inner = self._kernel.bootstrap_results(init_state)
+        return Counted(inner, tf.zeros(tf.shape(init_state)[0], tf.int32))
+
+    def one_step(self, current_state, previous_kernel_results, seed=None):
+        state, inner = self._kernel.one_step(
+            current_state, previous_kernel_results.inner, seed=seed
+        )
+        more = tf.cast(self._accepted(state, inner), tf.int32)
+        return state, Counted(inner, previous_kernel_results.accepted + more)
+
+
+def _diagnose(samples, rates):
+    few = samples[:, :_DIAGNOSED_CHAINS]
+    shape = samples.shape[2:]
+    if len(samples) < 4:
+        nothing = np.full(shape, np.nan)
+        return Diagnostics(nothing, nothing, rates)
+    size = kernels.effective_sample_size(few) * (samples.shape[1] / few.shape[1])
+    return Diagnostics(size, kernels.r_hat(few), rates)
