@@ -18,7 +18,8 @@ flags.DEFINE_string(
     "dataset",
     "mnist_mini",
     "mnist_mini (bundled), mnist, fashion_mnist, cifar10, cifar100, svhn, tfds:NAME, an .npz file"
-    " with x_train, y_train (and x_valid, x_test, ...), or a folder of images by class.",
+    " with x_train, y_train (and x_valid, x_test, ...), or a folder of images by class. Where no"
+    " labels are needed also spiral, spiral15, manifold10d, manifold10d_25, or an .npz with x.",
 )
 flags.DEFINE_string("data_dir", None, "Folder with mnist.npz, cifar10.npz, train_32x32.mat, ...")
 flags.DEFINE_list(
@@ -126,6 +127,12 @@ class Data:
             train, valid, test = self.examples
             splits = splits.take(train=train, valid=valid, test=test, seed=self.seed)
         return splits
+
+    def load_inputs(self):
+        """Returns the `Splits` of examples without labels; raises if they can't be had."""
+        from thesis_tf import datasets
+
+        return datasets.load_inputs(self.dataset, self.data_dir, self.examples, seed=self.seed)
 
 
 @dataclasses.dataclass(frozen=True)

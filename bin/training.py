@@ -17,9 +17,7 @@ CHECKPOINT = "checkpoint.npz"
 
 def compile_for(model, training):
     """Compiles `model` for classification from logits; an auxiliary head counts .4."""
-    optimizer = keras.optimizers.get(
-        {"class_name": training.optimizer, "config": {"learning_rate": training.learning_rate}}
-    )
+    optimizer = optimizer_for(training)
     heads = len(model.outputs)
     loss = [keras.losses.SparseCategoricalCrossentropy(from_logits=True) for _ in range(heads)]
     metrics = [["accuracy"] for _ in range(heads)]
@@ -28,6 +26,13 @@ def compile_for(model, training):
     else:
         # Szegedy et al. 2016 do not give the weight; .4 is that of their published code.
         model.compile(optimizer, loss, loss_weights=[1.0] + [0.4] * (heads - 1), metrics=metrics)
+
+
+def optimizer_for(training, learning_rate=None):
+    """The Keras optimizer that a `flags_common.Training` asks for, perhaps with another rate."""
+    optimizer = keras.optimizers.get(training.optimizer)
+    optimizer.learning_rate = learning_rate or training.learning_rate
+    return optimizer
 
 
 def batches(split, batch_size, seed, first_step, heads=1):
@@ -73,7 +78,7 @@ def train(
         The logs of the last epoch, {} if nothing was left to do.
     """
     folder = pathlib.Path(folder)
-    steps, heads = steps_an_epoch(splits, training), len(model.outputs)
+    steps, heads = steps_an_epoch(splits, training), _heads(model)
     _build(model, splits.train, heads)
     if (folder / CHECKPOINT).exists():
         restore(model, folder / CHECKPOINT)
@@ -141,8 +146,13 @@ def _mend_multi_worker(model):
 
 def evaluate(model, split, batch_size):
     """Returns the loss and metrics of a compiled model on a split, by name."""
-    dataset = _in_order(split, batch_size, len(model.outputs))
+    dataset = _in_order(split, batch_size, _heads(model))
     return model.evaluate(dataset, verbose=0, return_dict=True)
+
+
+def _heads(model):
+    """The number of outputs that labels are for; a model that wraps another knows none."""
+    return len(getattr(model, "outputs", None) or [None])
 
 
 def _in_order(split, batch_size, heads):

@@ -13,6 +13,7 @@ from thesis_tf.autoencoders.region import DataRegion
 # Of the way from x to r(x), one after the other for starts that don't come to rest: where r
 # overshoots a maximum by more than its distance, whole steps circle around it or leave it.
 _STEPS = (1.0, 0.3, 0.1, 0.03)
+_MATRIX_ELEMENTS = 1 << 24  # of Jacobians at once
 _CHUNK = 50  # iterations between looks at whether all have come to rest
 
 
@@ -126,7 +127,9 @@ def find_attractors(estimator, data, starts, *, max_iterations=2000, tolerance=1
     found = ends[chosen[centers]].reshape(shape)
     radius, maximum, distance = np.zeros(0), np.zeros(0, bool), np.zeros(0)
     if len(centers):
-        values = np.linalg.eigvals(estimator.jacobian(found).numpy())
+        rows = max(1, _MATRIX_ELEMENTS // flat.shape[1] ** 2)
+        parts = [found[i : i + rows] for i in range(0, len(found), rows)]
+        values = np.concatenate([np.linalg.eigvals(estimator.jacobian(p).numpy()) for p in parts])
         radius, maximum = abs(values).max(axis=1), (values.real < 1).all(axis=1)
         distance = region.distances(found)
     counts = np.bincount(labels, minlength=len(centers))

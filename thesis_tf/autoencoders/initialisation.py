@@ -30,7 +30,7 @@ class RandomFeatures:
 
 
 def initialise_from_data(
-    encoder, decoder, x, corruption, *, scales=_SCALES, copies=4, ridge=1e-9, seed=0
+    encoder, decoder, x, corruption, *, scales=_SCALES, copies=4, ridge=1e-8, seed=0
 ):
     """Gives the weights of a DAE with one hidden layer a start near the optimum.
 

@@ -132,12 +132,13 @@ def effective_sample_size(samples):
 
     Returns:
         (...) array: the sum over chains of the effective sample sizes that Geyer's initial
-        positive sequence gives them (`tfp.mcmc.effective_sample_size`). NaN where nothing moves.
+        positive sequence gives them (`tfp.mcmc.effective_sample_size`). Each chain is worth a
+        draw at least and one a step at most, also where it never moves or is too short to tell.
     """
     each = tfp.mcmc.effective_sample_size(
         tf.convert_to_tensor(samples), filter_beyond_positive_pairs=True
     )
-    return np.sum(each, axis=0)
+    return np.clip(np.nan_to_num(each.numpy(), nan=1.0), 1.0, len(samples)).sum(axis=0)
 
 
 def r_hat(samples):

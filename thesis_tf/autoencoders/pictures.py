@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+from matplotlib import ticker
 
 from thesis_tf import _checks
 from thesis_tf._figures import (
@@ -122,7 +123,9 @@ def draw_score_field(
 
 
 def draw_points(samples, path, *, most_pairs=4, title=None):
-    """Draws samples beside one another, a row each, in planes of two values (figure 3.6).
+    """Draws samples beside one another in planes of two values (figure 3.6).
+
+    Each sample has a row; where there is only one plane, a column.
 
     Args:
         samples: {name: (n, d) array}; the axes are those of the first.
@@ -136,10 +139,11 @@ def draw_points(samples, path, *, most_pairs=4, title=None):
     if size < 2:
         raise _checks.invalid("`samples`", "of two values at least", f"{size}")
     pairs = [(i, i + 1) for i in range(0, size - 1, 2)][:most_pairs]
-    page = new_sheet(2.7 * len(pairs) + 0.4, 2.7 * len(flat) + 0.3)
-    panels = page.subplots(len(flat), len(pairs), squeeze=False)
+    shape = (len(flat), len(pairs)) if len(pairs) > 1 else (1, len(flat))
+    page = new_sheet(2.7 * shape[1] + 0.4, 2.7 * shape[0] + 0.3)
+    panels = page.subplots(*shape, squeeze=False).reshape(len(flat), len(pairs))
     first = next(iter(flat.values()))
-    colors = itertools.cycle((DATA, MODEL))
+    colors = itertools.cycle((DATA, ACCENT, MODEL, OTHER))
     for row, color, (name, x) in zip(panels, colors, flat.items(), strict=False):
         for axes, (i, j) in zip(row, pairs, strict=True):
             style_axes(axes, f"x{i + 1}", f"x{j + 1}", name if axes is row[0] else None)
@@ -207,6 +211,7 @@ def draw_spectrum(tangents, conservativity, path, *, title=None):
     low, middle, high = np.percentile(tangents.eigenvalues, [25, 50, 75], axis=0)
     left.fill_between(rank, low, high, color=DATA, alpha=0.25, linewidth=0)
     left.plot(rank, middle, color=DATA, marker="o" if len(rank) < 40 else None, markersize=4)
+    left.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     for level in (0, 1):
         left.axhline(level, color=LINE, linewidth=0.8)
     style_axes(right, "|J − J'| / 2|J|", "points")

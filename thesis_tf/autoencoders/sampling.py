@@ -2,13 +2,15 @@
 
 import collections
 import dataclasses
+import json
+import pathlib
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 import tqdm
 
-from thesis_tf import _checks
+from thesis_tf import _checks, _files, _fingerprint
 from thesis_tf.autoencoders import kernels, points
 
 # Chains that diagnostics look at: their autocorrelations take as much memory as 8 copies.
@@ -67,6 +69,7 @@ def metropolis_hastings(
     thin=1,
     jit_compile=False,
     progress=False,
+    folder=None,
 ):
     """Samples by a random walk whose acceptance is a path integral of the score (3.4.1).
 
@@ -86,18 +89,30 @@ def metropolis_hastings(
         thin: steps for each state that is kept.
         jit_compile: whether XLA compiles a piece of the chains.
         progress: whether a terminal shows a bar.
+        folder: where to keep the chains piece by piece, so that the same call goes on after a kill
+            and ends with the same samples; None keeps nothing.
 
     Returns:
         `Chains`.
 
     Raises:
         ValueError, TypeError: an initial state that isn't finite or of a floating dtype, an r that
-            doesn't keep its shape, a number that isn't positive.
+            doesn't keep its shape, a number that isn't positive, a folder of other chains.
     """
     stddev = _checks.positive_number("`proposal_stddev`", proposal_stddev)
     inner = kernels.RandomWalk(estimator, stddev, num_points, rule)
     kernel = tfp.mcmc.MetropolisHastings(inner)
-    run = _Run(estimator, initial_state, num_steps, seed, burn_in, thin, jit_compile, progress)
+    run = _Run(
+        estimator,
+        initial_state,
+        num_steps,
+        seed,
+        burn_in=burn_in,
+        thin=thin,
+        jit_compile=jit_compile,
+        progress=progress,
+        folder=folder,
+    )
     return run.with_kernel(kernel)
 
 
@@ -115,6 +130,7 @@ def langevin(
     thin=1,
     jit_compile=False,
     progress=False,
+    folder=None,
 ):
     """Samples by Langevin steps, x* = x + step_size / 2 score(x) + sqrt(step_size) e.
 
@@ -127,7 +143,8 @@ def langevin(
         seed: a pair of integers.
         adjusted: whether a step may be rejected, as in `metropolis_hastings`. Without, every step
             is taken and the samples are biased by the order of `step_size`.
-        num_points, rule, burn_in, thin, jit_compile, progress: as for `metropolis_hastings`.
+        num_points, rule, burn_in, thin: as for `metropolis_hastings`.
+        jit_compile, progress, folder: as for `metropolis_hastings`.
 
     Returns:
         `Chains`; unadjusted ones have an acceptance of 1.
@@ -139,7 +156,17 @@ def langevin(
     kernel = kernels.Langevin(estimator, step_size, adjusted, num_points, rule)
     if adjusted:
         kernel = tfp.mcmc.MetropolisHastings(kernel)
-    run = _Run(estimator, initial_state, num_steps, seed, burn_in, thin, jit_compile, progress)
+    run = _Run(
+        estimator,
+        initial_state,
+        num_steps,
+        seed,
+        burn_in=burn_in,
+        thin=thin,
+        jit_compile=jit_compile,
+        progress=progress,
+        folder=folder,
+    )
     return run.with_kernel(kernel)
 
 
@@ -147,10 +174,20 @@ class _Run:
     """Chains in pieces of one static length, each one call of `tfp.mcmc.sample_chain`."""
 
     def __init__(
-        self, estimator, initial_state, num_steps, seed, burn_in, thin, jit_compile, progress
+        self,
+        estimator,
+        initial_state,
+        num_steps,
+        seed,
+        *,
+        burn_in,
+        thin,
+        jit_compile,
+        progress,
+        folder,
     ):
         self._state = points.checked_points("`initial_state`", initial_state)
-        estimator.score(self._state[:1])  # so that an r that doesn't fit is an error by now
+        self._score = estimator.score(self._state[:1])  # an r that doesn't fit is an error by now
         self._thin = _checks.positive_integer("`thin`", thin)
         self._kept = _checks.positive_integer("`num_steps`", num_steps) // self._thin
         if self._kept < 1:
@@ -158,53 +195,99 @@ class _Run:
         self._burn_in = burn_in if burn_in == 0 else _checks.positive_integer("`burn_in`", burn_in)
         self._seed = tfp.random.sanitize_seed(seed)
         self._jit_compile, self._progress = jit_compile, progress
+        self._folder = None if folder is None else pathlib.Path(folder)
 
     def with_kernel(self, kernel):
+        """Returns the `Chains` of a kernel."""
+        kernel = _CountingAcceptance(kernel)
         length = -(-self._kept // _PIECES)
-
-        def accepted(_, results):
-            of_chain = getattr(results, "is_accepted", None)
-            return tf.ones(tf.shape(self._state)[0], bool) if of_chain is None else of_chain
-
-        def steps(count, thin):
-            @tf.function(jit_compile=self._jit_compile)
-            def piece(state, results, seed):
-                kept = tfp.mcmc.sample_chain(
-                    count,
-                    state,
-                    previous_kernel_results=results,
-                    kernel=_CountingAcceptance(kernel, accepted),
-                    # The first result too comes after `thin` steps.
-                    num_burnin_steps=thin - 1,
-                    num_steps_between_results=thin - 1,
-                    trace_fn=lambda _, results: results.accepted,
-                    return_final_kernel_results=True,
-                    seed=seed,
-                )
-                return kept.all_states, kept.trace, kept.final_kernel_results
-
-            return piece
-
-        state = self._state
-        results = _CountingAcceptance(kernel, accepted).bootstrap_results(state)
-        if self._burn_in:
-            seed = tf.random.experimental.stateless_fold_in(self._seed, -1)
-            states, _, results = steps(1, self._burn_in)(state, results, seed)
-            state = states[-1]
-        piece, kept = steps(length, self._thin), []
-        before = results.accepted.numpy()
+        pieces = -(-self._kept // length)
+        run_piece = self._compiled(kernel, length, self._thin)
+        if self._folder is not None:
+            self._claim_folder(kernel)
+        state, kept, counts = None, [], 0
         hidden = None if self._progress else True
-        with tqdm.tqdm(total=self._kept * self._thin, unit="step", disable=hidden) as bar:
-            for number in range(-(-self._kept // length)):
-                seed = tf.random.experimental.stateless_fold_in(self._seed, number)
-                states, counts, results = piece(state, results, seed)
-                state = states[-1]
-                kept.append((states.numpy(), counts.numpy()))
-                bar.update(min(length * self._thin, bar.total - bar.n))
-        samples = np.concatenate([states for states, _ in kept])[: self._kept]
-        counts = np.concatenate([counts for _, counts in kept])[: self._kept]
-        rates = (counts[-1] - before) / (self._kept * self._thin)
+        with tqdm.tqdm(total=pieces * length * self._thin, unit="step", disable=hidden) as bar:
+            for number in range(pieces):
+                done = self._read(number)
+                if done is None:
+                    if state is None:
+                        state = self._burnt_in(kernel)
+                    seed = tf.random.experimental.stateless_fold_in(self._seed, number)
+                    states, accepted = run_piece(state, seed)
+                    done = states.numpy(), accepted.numpy()
+                    self._write(number, *done)
+                state = tf.constant(done[0][-1])
+                kept.append(done[0])
+                counts = counts + done[1]
+                bar.update(length * self._thin)
+        samples = np.concatenate(kept)[: self._kept]
+        rates = counts / (pieces * length * self._thin)
         return Chains(samples, float(rates.mean()), _diagnose(samples, rates))
+
+    def _compiled(self, kernel, count, thin):
+        @tf.function(jit_compile=self._jit_compile)
+        def piece(state, seed):
+            kept = tfp.mcmc.sample_chain(
+                count,
+                state,
+                kernel=kernel,
+                # The first result too comes after `thin` steps.
+                num_burnin_steps=thin - 1,
+                num_steps_between_results=thin - 1,
+                trace_fn=lambda _, results: results.accepted,
+                seed=seed,
+            )
+            return kept.all_states, kept.trace[-1]
+
+        return piece
+
+    def _burnt_in(self, kernel):
+        if not self._burn_in:
+            return self._state
+        seed = tf.random.experimental.stateless_fold_in(self._seed, -1)
+        return self._compiled(kernel, 1, self._burn_in)(self._state, seed)[0][-1]
+
+    def _claim_folder(self, kernel):
+        """Makes the folder these chains' own; raises ValueError if it holds others."""
+        settings = {k: v for k, v in kernel.settings.items() if isinstance(v, int | float | str)}
+        own = {
+            "initial_state": _fingerprint.of_arrays([self._state.numpy()]),
+            "score": self._score.numpy().astype(float).ravel()[:16].tolist(),
+            "steps": [self._kept, self._thin, self._burn_in],
+            "seed": self._seed.numpy().tolist(),
+            "kernel": [kernel.name, settings],
+        }
+        path = self._folder / "chains.json"
+        if not path.exists():
+            _files.write_json(path, own)
+            return
+        there = _files.read_json(path)
+        same = np.allclose(there.pop("score"), own.pop("score"), rtol=1e-3, atol=1e-6)
+        if there != json.loads(json.dumps(own)) or not same:
+            differing = [k for k in own if there.get(k) != json.loads(json.dumps(own[k]))]
+            raise _checks.invalid(
+                "`folder`",
+                "a folder for these chains",
+                f"{self._folder}, which holds chains of another {', '.join(differing) or 'score'}",
+                "Choose another, or delete it.",
+            )
+
+    def _read(self, number):
+        path = self._path(number)
+        if path is None or not path.exists():
+            return None
+        with np.load(path, allow_pickle=False) as file:
+            return file["states"], file["accepted"]
+
+    def _write(self, number, states, accepted):
+        path = self._path(number)
+        if path is not None:
+            with _files.atomic(path) as partial:
+                np.savez(partial, states=states, accepted=accepted)
+
+    def _path(self, number):
+        return None if self._folder is None else self._folder / f"piece_{number:02d}.npz"
 
 
 Counted = collections.namedtuple("Counted", ["inner", "accepted"])
@@ -213,8 +296,10 @@ Counted = collections.namedtuple("Counted", ["inner", "accepted"])
 class _CountingAcceptance(tfp.mcmc.TransitionKernel):
     """Counts accepted proposals over all steps, those between two results included."""
 
-    def __init__(self, kernel, accepted):
-        self._kernel, self._accepted = kernel, accepted
+    def __init__(self, kernel):
+        self._kernel = kernel
+        inner = getattr(kernel, "inner_kernel", kernel)
+        self.name, self.settings = type(inner).__name__, inner.parameters
 
     @property
     def parameters(self):
@@ -232,7 +317,9 @@ class _CountingAcceptance(tfp.mcmc.TransitionKernel):
         state, inner = self._kernel.one_step(
             current_state, previous_kernel_results.inner, seed=seed
         )
-        more = tf.cast(self._accepted(state, inner), tf.int32)
+        # An unadjusted kernel takes every step.
+        accepted = getattr(inner, "is_accepted", None)
+        more = 1 if accepted is None else tf.cast(accepted, tf.int32)
         return state, Counted(inner, previous_kernel_results.accepted + more)
 
 

@@ -1,0 +1,195 @@
+r"""Trains an auto-encoder and reads the density of its data from it (thesis, chapter 3).
+
+With no flags it learns the spiral of figures 3.5 and 3.7, starts hidden units where the data are,
+refines them by L-BFGS, draws the score that r(x) - x implies, looks for spurious attractors, and
+samples by Metropolis-Hastings with path integrals: all in about a minute on two cores.
+
+    python -m bin.dae
+
+A few more:
+
+    # Figure 3.7: without larger noise r learns attractors where no data are.
+    python -m bin.dae --noise=plain --output_dir=runs/plain
+    # Figure 3.6: a one-dimensional manifold in ten dimensions.
+    python -m bin.dae --dataset=manifold10d --units=500 --chain_steps=20000 --output_dir=runs/10d
+    # Images: minibatches by Adam, Langevin steps.
+    python -m bin.dae --dataset=mnist_mini --units=1000 --sampler=langevin --output_dir=runs/digits
+    # Your data, np.savez("mine.npz", x=examples), or a model of your own that maps x to r(x).
+    python -m bin.dae --dataset=mine.npz --sigma=.05 --output_dir=runs/mine
+    python -m bin.dae --dataset=mine.npz --sigma=.05 --reconstruction=r.keras --output_dir=runs/r
+
+The same command after a kill goes on. It writes to --output_dir:
+
+    model.keras, fit.json             the auto-encoder, and how it was fitted
+    diagnostics.json                  all numbers: loss / sigma^2, score error, samples, attractors
+    score_field.png, .npz             arrows r(x) - x; the points and their scores
+    samples.png, .npz                 data, data with noise, and samples
+    attractors.png, spectrum.png      where iterating r ends; eigenvalues and asymmetry of dr/dx
+    reconstructions.png               of images: clean, noisy, and r of them
+"""
+
+import dataclasses
+import functools
+
+from absl import app, flags
+
+from bin import flags_common, runs
+
+FLAGS = flags.FLAGS
+flags.DEFINE_float(
+    "sigma",
+    None,
+    "Standard deviation of the noise, of which the score is that of the density smoothed by it."
+    " Default: .01 (spiral), .1 (manifold10d), else half the data's.",
+    lower_bound=0.0,
+)
+flags.DEFINE_enum("criterion", "denoising", ["denoising", "rcae"], "What is minimised.")
+flags.DEFINE_enum(
+    "noise",
+    "sampled",
+    ["sampled", "decreasing", "plain"],
+    "sampled: half the examples get noise of sigma to --far, at importance weights; decreasing:"
+    " from --far to sigma over training; plain: of sigma.",
+)
+flags.DEFINE_float("far", None, "Largest noise. Default: half the data's extent.", lower_bound=0.0)
+flags.DEFINE_integer("walkback", 1, "Times to corrupt and reconstruct on.", lower_bound=1)
+flags.DEFINE_string("reconstruction", None, "A .keras file to read from, in place of training.")
+flags.DEFINE_integer("units", 300, "Hidden units.", lower_bound=1)
+flags.DEFINE_bool("tied", False, "Decoder weights are the encoder's, transposed.")
+flags.DEFINE_enum(
+    "initialisation",
+    "data",
+    ["data", "keras"],
+    "data: hidden units centred on examples, then least squares; keras: Glorot's.",
+)
+flags.DEFINE_enum(
+    "fit",
+    None,
+    ["lbfgs", "bfgs", "tfp_lbfgs", "minibatch", "none"],
+    "Full-batch methods, --iterations of them; minibatch: --optimizer for --epochs, by"
+    " default at a rate of 1e-5 after --initialisation=data. Default: lbfgs up to 64 values an"
+    " example, else minibatch.",
+)
+flags.DEFINE_integer("iterations", 50, "Of a full-batch method.", lower_bound=1)
+flags.DEFINE_integer("copies", 4, "Noisy copies of an example, full batch.", lower_bound=1)
+flags.DEFINE_enum(
+    "sampler",
+    "metropolis_hastings",
+    ["metropolis_hastings", "langevin", "unadjusted_langevin"],
+    "How to sample.",
+)
+flags.DEFINE_integer("chains", 2000, "Chains that run side by side; 0 for none.", lower_bound=0)
+flags.DEFINE_integer("chain_steps", 2000, "Steps of each.", lower_bound=1)
+flags.DEFINE_float(
+    "step",
+    None,
+    "Standard deviation of a step, in units of sigma. Default: 2.4 / d^(1/2) by Metropolis-Hastings"
+    " and 1.6 / d^(1/6) by Langevin steps, of d values an example.",
+)
+flags.DEFINE_integer("num_points", 2, "Of r along each proposal (path integral).", lower_bound=1)
+flags.DEFINE_enum(
+    "chains_from",
+    "data",
+    ["data", "box"],
+    "Where chains begin: training examples with noise, or a box around them.",
+)
+flags.DEFINE_integer("far_starts", 1000, "Starts in search of attractors; 0 for none.", 0)
+flags_common.use(
+    __name__,
+    flags_common.OUTPUT,
+    flags_common.DATA,
+    flags_common.TRAINING,
+    flags_common.HARDWARE,
+)
+DEFAULTS = {"dataset": "spiral"}
+DEFAULT_EPOCHS = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What one run is."""
+
+    data: flags_common.Data
+    hardware: flags_common.Hardware
+    training: flags_common.Training
+    sigma: float | None
+    criterion: str
+    noise: str
+    far: float | None
+    walkback: int
+    reconstruction: str | None
+    units: int
+    tied: bool
+    initialisation: str
+    fit: str | None
+    iterations: int
+    copies: int
+    sampler: str
+    chains: int
+    chain_steps: int
+    step: float | None
+    num_points: int
+    chains_from: str
+    far_starts: int
+
+
+def config_from_flags():
+    """Reads FLAGS; raises runs.UsageError for a combination that makes no sense."""
+    if FLAGS.sigma == 0:
+        raise runs.UsageError("--sigma must be above 0.")
+    if FLAGS.step is not None and FLAGS.step <= 0:
+        raise runs.UsageError("--step must be above 0.")
+    if FLAGS.criterion == "rcae" and FLAGS.walkback > 1:
+        raise runs.UsageError("--walkback is of --criterion=denoising.")
+    if FLAGS.noise == "decreasing" and FLAGS.fit not in (None, "minibatch"):
+        raise runs.UsageError("--noise=decreasing goes over steps: it needs --fit=minibatch.")
+    if FLAGS.tied and FLAGS["initialisation"].present and FLAGS.initialisation == "data":
+        raise runs.UsageError("--initialisation=data has no --tied weights.")
+    if FLAGS.distribution != "none" and FLAGS.fit != "minibatch":
+        raise runs.UsageError("--distribution is of --fit=minibatch.")
+    names = [field.name for field in dataclasses.fields(Config)][3:]
+    rest = {name: FLAGS[name].value for name in names}
+    if FLAGS.tied:
+        rest["initialisation"] = "keras"
+    if FLAGS.noise == "decreasing":
+        rest["fit"] = "minibatch"
+    chosen = flags_common.training(DEFAULT_EPOCHS if FLAGS.epochs is None else FLAGS.epochs)
+    if rest["initialisation"] == "data" and not FLAGS["learning_rate"].present:
+        # Larger steps lead away from what least squares found.
+        chosen = dataclasses.replace(chosen, learning_rate=1e-5)
+    return Config(flags_common.data(), flags_common.hardware(), chosen, **rest)
+
+
+def run(config, folder, *, begin=lambda: None, progress=False, verbose=0):
+    """Does what `config` says and writes to `folder`; returns the diagnostics, a dict.
+
+    `begin` is called once all is known to fit, before anything is written.
+    """
+    from bin import density
+    from thesis_tf import distribution
+
+    splits = config.data.load_inputs()
+    strategy = distribution.configure(config.hardware)
+    chief = distribution.is_chief(strategy)
+    job = density.Job(config, splits, folder, strategy, chief=chief, progress=progress)
+    if chief:
+        begin()
+    distribution.wait_for_all(strategy)
+    job.fit(verbose)
+    return job.report() if chief else {}
+
+
+def main(argv):
+    """Flags, config, run."""
+    with runs.clean_errors(argv):
+        config = config_from_flags()
+        folder = runs.claim(FLAGS.output_dir or "runs/dae", config, FLAGS.overwrite)
+        begin = functools.partial(runs.begin, folder, config)
+        run(config, folder, begin=begin, progress=True, verbose=runs.progress())
+        print(f"All pictures and numbers are in {folder}.")
+
+
+if __name__ == "__main__":
+    for name, value in DEFAULTS.items():
+        FLAGS.set_default(name, value)  # so that --help shows them
+    app.run(main)
