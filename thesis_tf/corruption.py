@@ -56,7 +56,9 @@ class SaltAndPepper:
         x = _floating(x)
         u = _uniform(x, seed)
         value = tf.where(
-            u < self.probability / 2, tf.cast(self.low, x.dtype), tf.cast(self.high, x.dtype)
+            u < self.probability / 2,
+            tf.constant(self.low, x.dtype),
+            tf.constant(self.high, x.dtype),
         )
         return tf.where(u < self.probability, value, x)
 
@@ -80,7 +82,7 @@ class Masking:
     def sample(self, x, seed):
         """Returns a corrupted x (n, ...)."""
         x = _floating(x)
-        return tf.where(_uniform(x, seed) < self.probability, tf.cast(self.value, x.dtype), x)
+        return tf.where(_uniform(x, seed) < self.probability, tf.constant(self.value, x.dtype), x)
 
 
 def _uniform(x, seed):

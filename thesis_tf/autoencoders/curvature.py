@@ -45,5 +45,5 @@ class LogDensityHessian(tf.linalg.LinearOperator):
         _, forward, backward = jacobians.products(
             lambda p: points.reconstruction(self._reconstruct, p), here, along
         )
-        product = ((forward + backward) / 2 - along) / tf.cast(self._sigma**2, here.dtype)
+        product = ((forward + backward) / 2 - along) / tf.constant(self._sigma**2, here.dtype)
         return tf.linalg.matrix_transpose(tf.reshape(product, shape))

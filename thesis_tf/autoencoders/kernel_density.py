@@ -31,12 +31,12 @@ class KernelDensity:
         self.sigma = _checks.positive_number("`sigma`", sigma)
         # Around 0 and in units of sigma, the squares of which differences are taken stay small.
         self._center = tf.reduce_mean(data, axis=0, keepdims=True)
-        self._scaled = points.flat(data - self._center) / tf.cast(self.sigma, data.dtype)
+        self._scaled = points.flat(data - self._center) / tf.constant(self.sigma, data.dtype)
         self._block = max(1, _BLOCK_ELEMENTS // len(data))
 
     def reconstruct(self, x):
         """Returns E[x_i | x] (n, ...) for points x (n, ...)."""
-        return x + tf.cast(self.sigma**2, x.dtype) * self.score(x)
+        return x + tf.constant(self.sigma**2, x.dtype) * self.score(x)
 
     def score(self, x):
         """Returns d log p_sigma / dx (n, ...) for points x (n, ...)."""
@@ -60,7 +60,7 @@ class KernelDensity:
 
     def _by_blocks(self, function, x):
         x = tf.convert_to_tensor(x)
-        scaled = points.flat(x - self._center) / tf.cast(self.sigma, x.dtype)
+        scaled = points.flat(x - self._center) / tf.constant(self.sigma, x.dtype)
         count, block = tf.shape(scaled)[0], self._block
         if x.shape[0] is not None and x.shape[0] <= block:
             return function(scaled)

@@ -77,7 +77,7 @@ class RandomWalk(_ScoreDriven):
 
     def one_step(self, current_state, previous_kernel_results, seed=None):
         """Returns a proposal and its `Results`."""
-        step = tf.cast(self._stddev, current_state.dtype) * self._noise(current_state, seed)
+        step = tf.constant(self._stddev, current_state.dtype) * self._noise(current_state, seed)
         proposed = current_state + step
         ratio = self._log_density_ratio(current_state, proposed)
         return proposed, Results(ratio, tf.zeros_like(ratio), ())
@@ -108,7 +108,7 @@ class Langevin(_ScoreDriven):
     def one_step(self, current_state, previous_kernel_results, seed=None):
         """Returns a proposal and its `Results`."""
         state, dtype = current_state, current_state.dtype
-        half, root = tf.cast(self._step_size / 2, dtype), tf.cast(self._step_size**0.5, dtype)
+        half, root = (tf.constant(a, dtype) for a in (self._step_size / 2, self._step_size**0.5))
         noise = self._noise(state, seed)
         score = previous_kernel_results.score
         proposed = state + half * score + root * noise

@@ -204,7 +204,7 @@ class ScoreEstimator:
         return self.sigma
 
     def _variance(self, x):
-        return tf.cast(self._known_sigma() ** 2, x.dtype)
+        return tf.constant(self._known_sigma() ** 2, x.dtype)
 
     def _compute_direction(self, x):
         way = self._difference(x)
