@@ -98,8 +98,12 @@ def find_attractors(estimator, data, starts, *, max_iterations=2000, tolerance=1
     """
     max_iterations = _checks.positive_integer("`max_iterations`", max_iterations)
     x = points.checked_points("`starts`", starts)
-    region = DataRegion(points.checked_points("`data`", data), estimator.sigma)
-    size = tolerance * estimator.sigma
+    data, sigma = points.checked_points("`data`", data), estimator.known_sigma()
+    if data.shape[1:] != x.shape[1:]:
+        raise _checks.invalid(
+            "`starts`", f"points of shape {tuple(data.shape[1:])}, as `data`", tuple(x.shape[1:])
+        )
+    region, size = DataRegion(data, sigma), tolerance * sigma
 
     @tf.function(reduce_retracing=True)
     def follow(x, part):
@@ -107,7 +111,7 @@ def find_attractors(estimator, data, starts, *, max_iterations=2000, tolerance=1
             x = tf.ensure_shape(x + part * (estimator.reconstruct(x) - x), x.shape)
         return x, tf.norm(points.flat(estimator.reconstruct(x) - x), axis=1)
 
-    iterations, still = 0, np.zeros(len(x), bool)
+    starts, iterations, still = x, 0, np.zeros(len(x), bool)
     for part in _STEPS:
         done = 0
         while done < max_iterations and not still.all():
@@ -115,12 +119,14 @@ def find_attractors(estimator, data, starts, *, max_iterations=2000, tolerance=1
             done += _CHUNK
             still = moves.numpy() < size
         iterations += done
-    finite = tf.reduce_all(tf.math.is_finite(points.flat(x)), axis=1).numpy()
+        outside = _outside(region, x)
+        if part != _STEPS[-1]:
+            # Whole steps may have thrown it anywhere; smaller ones begin anew.
+            again = tf.reshape(outside & ~still, [-1] + [1] * (x.shape.rank - 1))
+            x = tf.where(again, starts, x)
     ends, flat = x.numpy(), points.flat(x).numpy().astype(np.float64)
-    outside = ~finite
-    outside[finite] = ~region.contains(flat[finite])
-    chosen = np.flatnonzero(still & finite)
-    centers, labels = _merge(flat[chosen], merge * estimator.sigma)
+    chosen = np.flatnonzero(still)
+    centers, labels = _merge(flat[chosen], merge * sigma)
     end = np.full(len(x), -1)
     end[chosen] = labels
     shape = (len(centers), *x.shape[1:])
@@ -134,8 +140,17 @@ def find_attractors(estimator, data, starts, *, max_iterations=2000, tolerance=1
         distance = region.distances(found)
     counts = np.bincount(labels, minlength=len(centers))
     spurious = (distance > region.radius) & maximum
-    distance = distance / estimator.sigma
+    distance = distance / sigma
     return Attractors(found, counts, distance, radius, maximum, spurious, end, outside, iterations)
+
+
+def _outside(region, x):
+    """Returns whether points (n, ...) are outside a region, infinite and NaN ones included."""
+    finite = tf.reduce_all(tf.math.is_finite(points.flat(x)), axis=1).numpy()
+    outside = ~finite
+    if finite.any():
+        outside[finite] = ~region.contains(x.numpy()[finite])
+    return outside
 
 
 def _merge(ends, distance):

@@ -105,37 +105,37 @@ class _Loss:
         x = points.checked_points("`x`", x)
         target = x if target is None else points.checked_points("`target`", target, like=x)
         self._seed = tf.constant(seed, tf.int32)
-        size = _checks.positive_integer("`batch_size`", batch_size)
-        self._batches = [
-            (tf.cast(x[i : i + size], tf.float64), tf.cast(target[i : i + size], tf.float64), i)
-            for i in range(0, len(x), size)
-        ]
         self._count = len(x)
+        self._size = min(_checks.positive_integer("`batch_size`", batch_size), self._count)
+        # Whole batches of one static shape: what is missing in the last is counted as nothing.
+        rows = np.arange(-(-self._count // self._size) * self._size) % self._count
+        self._x, self._target = (tf.gather(tf.cast(a, tf.float64), rows) for a in (x, target))
         self.layout = Layout([tf.zeros(v.shape, tf.float64) for v in variables])
         trained = {id(v) for v in variables}
         self._others = [v for v in model.variables if id(v) not in trained]
-        self._of_batch = tf.function(self._compute, reduce_retracing=True)
+        # Of one traced function, which tfp may call in a graph of its own.
+        self.compiled = tf.function(self._add_up)
         self.evaluations = 0
 
     def __call__(self, vector):
         """Returns the loss and its gradient (parameters,) at a vector (parameters,)."""
         self.evaluations += 1
-        return self._add_up(vector)
-
-    @property
-    def in_graph(self):
-        """The same as a function that tfp may trace."""
-        return self._add_up
+        return self.compiled(vector)
 
     def _add_up(self, vector):
-        loss, gradient = 0.0, 0.0
-        for x, target, first in self._batches:
-            seed = tf.random.experimental.stateless_fold_in(self._seed, first)
-            more, slope = self._of_batch(vector, x, target, seed)
+        loss, gradient = tf.zeros((), tf.float64), tf.zeros_like(vector)
+        for first in tf.range(0, len(self._x), self._size):
+            more, slope = self._of_batch(vector, first)
             loss, gradient = loss + more, gradient + slope
         return loss / self._count, gradient / self._count
 
-    def _compute(self, vector, x, target, seed):
+    def _of_batch(self, vector, first):
+        x, target = (
+            tf.ensure_shape(a[first : first + self._size], (self._size, *a.shape[1:]))
+            for a in (self._x, self._target)
+        )
+        seed = tf.random.experimental.stateless_fold_in(self._seed, first)
+        counts = first + tf.range(self._size) < self._count
         with tf.GradientTape() as tape, in_float64(self._model):
             tape.watch(vector)
             with keras.StatelessScope() as scope:
@@ -146,8 +146,15 @@ class _Loss:
                     if tf.as_dtype(variable.dtype).is_floating:
                         scope.add_update((variable, tf.cast(variable.value, tf.float64)))
                 losses = self._criterion(self._model, x, target, seed, 0)
-            total = tf.reduce_sum(losses)
-        return total, tape.gradient(total, vector)
+            total = tf.reduce_sum(tf.where(counts, losses, tf.zeros_like(losses)))
+        gradient = tape.gradient(total, vector)
+        if gradient is None:
+            raise _checks.invalid(
+                "`criterion`",
+                "a function of the model's reconstructions",
+                "one that no trainable parameter has an influence on",
+            )
+        return total, gradient
 
 
 def _scipy(name, options):
@@ -180,7 +187,7 @@ def _tfp_lbfgs(objective, start, max_iterations, tolerance, memory, callback):
     @tf.function
     def minimise(start):
         return tfp.optimizer.lbfgs_minimize(
-            objective.in_graph,
+            objective.compiled,
             start,
             num_correction_pairs=memory,
             tolerance=tolerance,

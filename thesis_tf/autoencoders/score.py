@@ -68,7 +68,7 @@ class ScoreEstimator:
         self.sigma = None if sigma is None else _checks.positive_number("`sigma`", sigma)
         self.region = None
         if data is not None:
-            self.region = DataRegion(points.checked_points("`data`", data), self._known_sigma())
+            self.region = DataRegion(points.checked_points("`data`", data), self.known_sigma())
         self._given = reconstruct
 
         def compiled(function):
@@ -113,7 +113,7 @@ class ScoreEstimator:
 
     def hessian_operator(self, x):
         """Returns `hessian_log_prob(x)` as a `tf.linalg.LinearOperator` that forms no matrix."""
-        self._known_sigma()
+        self.known_sigma()
         return LogDensityHessian(self.reconstruct, points.checked_points("`x`", x), self.sigma)
 
     def energy_difference(self, x, x_star, num_points=8, *, rule="gauss_legendre", waypoints=None):
@@ -143,7 +143,7 @@ class ScoreEstimator:
             for start, end in itertools.pairwise(stops):
                 on_the_way = _between(start, end, tf.constant(nodes, x.dtype))
                 self.region.warn(on_the_way.numpy().reshape(-1, *x.shape[1:]), "The path", 2)
-        self._known_sigma()
+        self.known_sigma()
         return self._path(
             tf.stack(stops), tf.constant(nodes, x.dtype), tf.constant(weights, x.dtype)
         )
@@ -193,18 +193,19 @@ class ScoreEstimator:
         x = points.checked_points("`x`", x)
         return self._matching(x, points.checked_points("`noisy`", noisy, like=x))
 
-    def _difference(self, x):
-        return self.reconstruct(x) - x
-
-    def _known_sigma(self):
+    def known_sigma(self):
+        """Returns sigma; raises ValueError if the estimator was given none."""
         if self.sigma is None:
             raise _checks.invalid(
                 "`sigma`", "known for this", None, "Without it there is `direction`, of no scale."
             )
         return self.sigma
 
+    def _difference(self, x):
+        return self.reconstruct(x) - x
+
     def _variance(self, x):
-        return tf.constant(self._known_sigma() ** 2, x.dtype)
+        return tf.constant(self.known_sigma() ** 2, x.dtype)
 
     def _compute_direction(self, x):
         way = self._difference(x)

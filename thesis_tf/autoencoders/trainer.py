@@ -17,8 +17,8 @@ class Trainer(keras.Model):
     Data are inputs x, or pairs (inputs, targets), where the target of an auto-encoder is its input
     and of a criterion without a corruption the clean example. Noise is a function of the seed and
     the training step alone, so training that goes on from a checkpoint of all variables sees the
-    noise that it would have seen. Validation has the same noise at every epoch, as large as at
-    step 0.
+    noise that it would have seen. Validation has the same noise at every epoch, as large as it
+    is to become.
     It may be built and fitted under any `tf.distribute` strategy; replicas draw apart.
 
     Args:
@@ -59,10 +59,10 @@ class Trainer(keras.Model):
         return {"loss": self.loss_tracker.result()}
 
     def test_step(self, data):
-        """Takes the loss of a batch, with the noise of step 0."""
+        """Takes the loss of a batch, with noise as large as at the end of training."""
         # Another noise for each batch, the same at every evaluation.
         number = tf.cast(self.loss_tracker.count, tf.int32)
-        self.loss_tracker.update_state(self._example_losses(data, 0, False, number))
+        self.loss_tracker.update_state(self._example_losses(data, tf.int32.max, False, number))
         return {"loss": self.loss_tracker.result()}
 
     def _example_losses(self, data, step, training, draw=0):

@@ -1,3 +1,5 @@
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -180,7 +182,7 @@ def test_denoising_and_contracting_differ_by_less_than_sigma_squared():
         r = dae_1d(wells, grid, sigma)
         contracting = p @ ((r - grid) ** 2 + sigma**2 * np.gradient(r, grid) ** 2)
         ratios.append(abs(denoising - contracting) / sigma**2)
-    assert all(a > 1.5 * b for a, b in zip(ratios, ratios[1:], strict=False))
+    assert all(a > 1.5 * b for a, b in itertools.pairwise(ratios))
 
 
 def test_the_best_reconstruction_has_the_least_loss():

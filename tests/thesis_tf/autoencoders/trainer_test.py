@@ -1,0 +1,135 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from thesis_tf.autoencoders import (
+    ContractiveLoss,
+    DecreasingNoise,
+    DenoisingLoss,
+    ReconstructionContractiveLoss,
+    Trainer,
+)
+
+X = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
+
+
+def network():
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Dense(8, "tanh", name="encoder"), keras.layers.Dense(4)]
+    return keras.Sequential([keras.Input((4,)), *layers])
+
+
+def trainer(criterion=None, seed=0, optimizer=None):
+    model = Trainer(network(), criterion or DenoisingLoss(0.1), seed)
+    model.compile(optimizer or keras.optimizers.SGD(0.05))
+    return model
+
+
+def test_a_step_is_one_of_gradient_descent_on_the_criterion():
+    one = trainer()
+    one.fit(X, batch_size=64, epochs=1, shuffle=False, verbose=0)
+    model, seed = network(), tf.constant([0, 0])
+    for _ in range(2):  # folds of the replica and the batch
+        seed = tf.random.experimental.stateless_fold_in(seed, 0)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(DenoisingLoss(0.1)(model, tf.constant(X), None, seed, 0))
+    gradients = tape.gradient(loss, model.trainable_variables)
+    for new, old, gradient in zip(one.model.variables, model.variables, gradients, strict=True):
+        np.testing.assert_allclose(new, old.value - 0.05 * gradient, atol=1e-6)
+
+
+def criteria():
+    return {
+        "denoising": lambda model: DenoisingLoss(0.1),
+        "decreasing": lambda model: DenoisingLoss(DecreasingNoise(1.0, 0.1, 20)),
+        "contractive": lambda model: ContractiveLoss(model.layers[0], 0.01),
+        "rcae": lambda model: ReconstructionContractiveLoss(0.1, penalty="hutchinson"),
+    }
+
+
+@pytest.mark.parametrize("name", criteria())
+def test_training_lowers_the_loss(name):
+    model = network()
+    one = Trainer(model, criteria()[name](model))
+    one.compile(keras.optimizers.Adam(0.02))
+    history = one.fit(X, epochs=30, batch_size=16, validation_data=(X, X), verbose=0).history
+    assert history["loss"][-1] < 0.4 * history["loss"][0]
+    assert history["val_loss"][-1] < 0.4 * history["val_loss"][0]
+
+
+def test_validation_has_the_same_noise_each_time_and_another_in_each_batch():
+    one = trainer()
+    losses = [one.evaluate(X, batch_size=16, verbose=0, return_dict=True)["loss"] for _ in range(2)]
+    assert losses[0] == losses[1]
+    twice = one.evaluate(np.tile(X[:16], (2, 1)), batch_size=16, verbose=0, return_dict=True)
+    once = one.evaluate(X[:16], batch_size=16, verbose=0, return_dict=True)
+    assert twice["loss"] != once["loss"]
+
+
+def test_it_goes_on_from_a_checkpoint_with_the_noise_that_would_have_been():
+    through, stopped = trainer(), trainer()
+    options = {"batch_size": 16, "shuffle": False, "verbose": 0}
+    through.fit(X, epochs=4, **options)
+    stopped.fit(X, epochs=2, **options)
+    again = trainer()
+    again.optimizer.build(again.trainable_variables)
+    variables = lambda model: [*model.variables, *model.optimizer.variables]  # noqa: E731
+    for new, old in zip(variables(again), variables(stopped), strict=True):
+        new.assign(old.value)
+    again.fit(X, epochs=2, **options)
+    for a, b in zip(through.model.variables, again.model.variables, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_two_devices_take_the_step_of_one(two_devices):
+    options = {"batch_size": 64, "epochs": 3, "shuffle": False, "verbose": 0}
+    pairs = X + 0.1, X  # no noise of its own, so that both see the same
+    one = trainer(DenoisingLoss(None))
+    one.fit(*pairs, **options)
+    strategy = tf.distribute.MirroredStrategy(
+        two_devices, cross_device_ops=tf.distribute.ReductionToOneDevice()
+    )
+    with strategy.scope():
+        both = trainer(DenoisingLoss(None))
+    both.fit(*pairs, **options)
+    for a, b in zip(one.model.variables, both.model.variables, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_replicas_draw_apart(two_devices):
+    strategy = tf.distribute.MirroredStrategy(
+        two_devices, cross_device_ops=tf.distribute.ReductionToOneDevice()
+    )
+    seen = []
+
+    class Recording(DenoisingLoss):
+        def __call__(self, reconstruct, x, target, seed, step):
+            tf.py_function(lambda s: seen.append(tuple(s.numpy())), [seed], [])
+            return super().__call__(reconstruct, x, target, seed, step)
+
+    with strategy.scope():
+        both = trainer(Recording(0.1))
+    both.fit(X, batch_size=32, epochs=1, verbose=0)
+    assert len(seen) == len(set(seen)) == 4
+
+
+def test_weights_of_examples_and_mixed_precision():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    one = trainer(optimizer=keras.optimizers.Adam(0.01))
+    weights = np.repeat([1.0, 0.0], 32).astype(np.float32)
+    history = one.fit(X, X, sample_weight=weights, epochs=5, batch_size=64, verbose=0).history
+    assert history["loss"][-1] < history["loss"][0]
+
+
+def test_what_is_kept_is_the_model(tmp_path):
+    one = trainer()
+    one.fit(X, verbose=0)
+    one.model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
+    np.testing.assert_array_equal(loaded(X), one(X))
+
+
+def test_bad_input():
+    with pytest.raises(TypeError, match="`model` must be a keras"):
+        Trainer(lambda x: x, DenoisingLoss(0.1))
