@@ -25,7 +25,8 @@ def autoencoder(
         "encoder" and "decoder" are `Dense`.
     """
     layers, size = keras.layers, math.prod(input_shape)
-    inputs = keras.Input(input_shape, name="x", dtype=dtype)
+    dtype = dtype or keras.config.dtype_policy().name
+    inputs = keras.Input(input_shape, name="x", dtype=_at_least_float32(dtype))
     x = layers.Flatten(name="flatten", dtype=dtype)(inputs) if len(input_shape) > 1 else inputs
     h = layers.Dense(units, activation=activation, dtype=dtype, name="encoder")(x)
     r = layers.Dense(size, activation=output, dtype=_at_least_float32(dtype), name="decoder")(h)
@@ -51,7 +52,8 @@ def tied_autoencoder(
         A functional model from (batch, *input_shape) to (batch, *input_shape) with one layer,
         `TiedAutoEncoder`, named "tied"; its `encode` is what a contractive penalty takes.
     """
-    inputs = keras.Input(input_shape, name="x", dtype=dtype)
+    dtype = dtype or keras.config.dtype_policy().name
+    inputs = keras.Input(input_shape, name="x", dtype=_at_least_float32(dtype))
     layer = TiedAutoEncoder(units, activation, output, dtype=dtype, name="tied")
     return keras.Model(inputs, layer(inputs), name=name)
 
@@ -89,15 +91,12 @@ class TiedAutoEncoder(keras.layers.Layer):
         """Returns the reconstructions of inputs (batch, ...)."""
         kernel = keras.ops.transpose(self._used(self.kernel))
         r = keras.ops.matmul(self.encode(x), kernel) + self._used(self.decoder_bias)
-        return keras.ops.reshape(self.output_activation(r), (-1, *self.example_shape))
+        r = self.output_activation(keras.ops.cast(r, _at_least_float32(self.variable_dtype)))
+        return keras.ops.reshape(r, (-1, *self.example_shape))
 
     def _used(self, variable):
         # Outside `call` Keras doesn't cast variables to the precision of computation.
         return keras.ops.cast(variable, self.compute_dtype)
-
-    def compute_output_shape(self, input_shape):
-        """Returns the shape of the inputs."""
-        return input_shape
 
     def get_config(self):
         """Returns what the layer was made with."""
@@ -111,4 +110,4 @@ class TiedAutoEncoder(keras.layers.Layer):
 
 def _at_least_float32(dtype):
     # A reconstruction in bfloat16 would leave nothing of r(x) - x.
-    return dtype or ("float64" if keras.config.floatx() == "float64" else "float32")
+    return "float64" if dtype == "float64" else "float32"

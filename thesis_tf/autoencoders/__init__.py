@@ -10,8 +10,10 @@ from thesis_tf.autoencoders.curvature import LogDensityHessian
 from thesis_tf.autoencoders.exact_1d import (
     ThreeWells,
     dae_1d,
+    dae_loss_1d,
     dae_score_1d,
     rcae_1d,
+    rcae_loss_1d,
     rcae_score_1d,
     relative_rmse,
 )
@@ -69,6 +71,7 @@ __all__ = [
     "ball_quadrature",
     "ball_volume",
     "dae_1d",
+    "dae_loss_1d",
     "dae_score_1d",
     "draw_attractors",
     "draw_exact_1d",
@@ -88,6 +91,7 @@ __all__ = [
     "nearest_neighbour_test",
     "r_hat",
     "rcae_1d",
+    "rcae_loss_1d",
     "rcae_score_1d",
     "relative_rmse",
 ]

@@ -122,6 +122,41 @@ def dae_score_1d(density, grid, sigma):
     return _dae_score(_checked(density, grid, sigma))
 
 
+def dae_loss_1d(r, density, grid, sigma):
+    """Returns E[(r(x + e) - x)^2] with x ~ p and e ~ N(0, sigma^2), over the grid (Eq 3.2).
+
+    Args:
+        r: (M,), the reconstruction on the grid.
+        density, grid, sigma: as for `dae_1d`; p is normalised here.
+
+    Raises:
+        TypeError, ValueError: what `dae_1d` raises, or r is not of shape (M,).
+    """
+    problem = _checked(density, grid, sigma)
+    _check_resolution(problem)
+    r, grid = _checked_r(r, problem), problem.grid
+    ends = _trapezoid(problem.spacing)
+    loss = np.empty_like(grid)
+    for rows, away in _differences(grid, problem.sigma):
+        kernel = np.exp(-(away**2) / 2) * ends
+        error = (r - grid[rows, np.newaxis]) ** 2
+        loss[rows] = (kernel * error).sum(axis=1) / kernel.sum(axis=1)
+    return float(problem.weights @ loss / problem.weights.sum())
+
+
+def rcae_loss_1d(r, density, grid, sigma):
+    """Returns E[(r(x) - x)^2 + sigma^2 r'(x)^2] with x ~ p, over the grid (Eq 3.6).
+
+    Arguments and errors are those of `dae_loss_1d`, without its limit on sigma.
+    """
+    problem = _checked(density, grid, sigma)
+    r = _checked_r(r, problem)
+    distance = problem.weights @ (r - problem.grid) ** 2
+    slope = np.diff(r) / problem.spacing
+    penalty = (problem.between * problem.spacing) @ slope**2
+    return float((distance + problem.sigma**2 * penalty) / problem.weights.sum())
+
+
 def relative_rmse(estimate, truth, weights):
     """Returns the root of E[(estimate - truth)^2] / E[truth^2], with E weighted by `weights`.
 
@@ -149,9 +184,7 @@ class _Problem:
     @property
     def weights(self):
         """p times the weights of the trapezoidal rule."""
-        spacing = self.spacing
-        ends = [spacing[:1], spacing[1:] + spacing[:-1], spacing[-1:]]
-        return self.p * np.concatenate(ends) / 2
+        return self.p * _trapezoid(self.spacing)
 
 
 def _rcae_score(problem):
@@ -169,6 +202,31 @@ def _rcae_score(problem):
 
 
 def _dae_score(problem):
+    _check_resolution(problem)
+    # In logarithms, as p may fall by more than a Gaussian does on the way to the next well.
+    log_p = np.log(problem.weights)
+    score = np.empty_like(problem.grid)
+    for rows, away in _differences(problem.grid, problem.sigma):
+        exponent = log_p - away**2 / 2
+        kernel = np.exp(exponent - exponent.max(axis=1, keepdims=True))
+        score[rows] = (kernel * away).sum(axis=1) / kernel.sum(axis=1) / problem.sigma
+    return score
+
+
+def _differences(grid, sigma):
+    """Yields (rows, (x_j - x_i) / sigma for these i and all j), as many as fit in memory."""
+    count = max(1, _CHUNK_ELEMENTS // len(grid))
+    for start in range(0, len(grid), count):
+        rows = slice(start, start + count)
+        yield rows, (grid - grid[rows, np.newaxis]) / sigma
+
+
+def _trapezoid(spacing):
+    """Returns the weights of the trapezoidal rule on points so far apart."""
+    return np.concatenate([spacing[:1], spacing[1:] + spacing[:-1], spacing[-1:]]) / 2
+
+
+def _check_resolution(problem):
     grid, sigma, widest = problem.grid, problem.sigma, problem.spacing.max()
     if sigma < widest * (1 - 1e-6):
         raise _checks.invalid(
@@ -177,16 +235,15 @@ def _dae_score(problem):
             f"{sigma:.3g}",
             f"Take {int(np.ceil((grid[-1] - grid[0]) / sigma)) + 1} points or more.",
         )
-    # In logarithms, as p may fall by more than a Gaussian does on the way to the next well.
-    log_p = np.log(problem.weights)
-    score = np.empty_like(grid)
-    rows = max(1, _CHUNK_ELEMENTS // len(grid))
-    for start in range(0, len(grid), rows):
-        away = (grid - grid[start : start + rows, np.newaxis]) / sigma
-        exponent = log_p - away**2 / 2
-        kernel = np.exp(exponent - exponent.max(axis=1, keepdims=True))
-        score[start : start + rows] = (kernel * away).sum(axis=1) / kernel.sum(axis=1) / sigma
-    return score
+
+
+def _checked_r(r, problem):
+    r = np.asarray(r)
+    if r.shape != problem.grid.shape or not np.isfinite(r).all():
+        raise _checks.invalid(
+            "`r`", f"finite values of shape {problem.grid.shape}", f"shape {r.shape}"
+        )
+    return r
 
 
 def _checked(density, grid, sigma):

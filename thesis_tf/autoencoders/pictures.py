@@ -58,12 +58,12 @@ def draw_exact_1d(grid, energy, truth, estimates, path, *, title=None):
 
 
 def draw_score_field(
-    estimator, data, path, *, points_a_side=35, margin=0.25, attractors=None, title=None
+    estimator, data, path, *, points_a_side=41, margin=0.5, attractors=None, title=None
 ):
     """Draws r(x) - x as arrows over a plane (figures 3.5 and 3.7).
 
     Data of more than two values are shown in the plane of their two largest principal components:
-    arrows start in it, and what leaves it is not seen.
+    arrows start in it, and what leaves it is not seen. Data of one value give a curve.
 
     Args:
         estimator: a `ScoreEstimator`.
@@ -78,6 +78,8 @@ def draw_score_field(
         {"points": (m, d), "reconstruction": (m, d)}: where arrows start and end.
     """
     path = checked_path(path)
+    if data[0].size == 1:
+        return _draw_score_curve(estimator, data, path, margin, attractors, title)
     plane = _Plane(data)
     shown = plane.project(data[:: -(-len(data) // _MOST_POINTS)])
     low, high = shown.min(axis=0), shown.max(axis=0)
@@ -117,7 +119,31 @@ def draw_score_field(
                     linewidths=0.8, zorder=4, label=label,
                 )  # fmt: skip
     axes.set_aspect("equal", adjustable="datalim")
-    add_legend(axes, loc="upper right")
+    add_legend(axes, loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=3, markerscale=1.5)
+    save(page, path)
+    return {"points": points, "reconstruction": ends}
+
+
+def _draw_score_curve(estimator, data, path, margin, attractors, title):
+    low, high = data.min(), data.max()
+    reach = margin * (high - low)
+    points = np.linspace(low - reach, high + reach, 400, dtype=data.dtype)
+    points = points.reshape(-1, *data.shape[1:])
+    ends = np.asarray(estimator.reconstruct(points))
+    page = new_sheet(6.4, 4.2)
+    axes = page.subplots()
+    style_axes(axes, "x", "r(x) − x", title)
+    axes.axhline(0, color=LINE, linewidth=0.8)
+    axes.plot(points.ravel(), (ends - points).ravel(), color=MODEL, linewidth=1.5)
+    shown = data[:: -(-len(data) // _MOST_POINTS)].ravel()
+    floor = np.full(len(shown), axes.get_ylim()[0])
+    axes.scatter(
+        shown, floor, s=60, marker="|", color=DATA, alpha=0.3, linewidths=0.6, label="data"
+    )
+    if attractors is not None and len(attractors.points):
+        where = attractors.points.ravel()
+        axes.scatter(where, 0 * where, s=40, color=ACCENT, zorder=4, label="attractors")
+    add_legend(axes)
     save(page, path)
     return {"points": points, "reconstruction": ends}
 
@@ -254,8 +280,6 @@ class _Plane:
         self._shape = data.shape[1:]
         flat = data.reshape(len(data), -1).astype(np.float64)
         self.whole = flat.shape[1] == 2
-        if flat.shape[1] < 2:
-            raise _checks.invalid("`data`", "of two values an example at least", flat.shape[1])
         self._center, self._axes = np.zeros(2), np.eye(2)
         if not self.whole:
             self._center = flat.mean(axis=0)

@@ -56,3 +56,24 @@ def reconstruction(reconstruct, x):
             "Pass a model or a function that maps a batch of points to as many in the same space.",
         )
     return tf.cast(r, x.dtype)
+
+
+def compiled(function, *, jit_compile=False, batch_axes=1):
+    """Returns a compiled function of points whose number may change, but not their shape.
+
+    `tf.function` alone would forget the shape of a point once it has seen two.
+
+    Args:
+        function: of points (n, ...) and perhaps more arguments.
+        jit_compile: whether XLA compiles it.
+        batch_axes: leading axes of the points that are numbers of them.
+    """
+    of_shape = {}
+
+    def call(x, *rest):
+        key = tuple(x.shape[batch_axes:]), x.dtype
+        if key not in of_shape:
+            of_shape[key] = tf.function(function, jit_compile=jit_compile, reduce_retracing=True)
+        return of_shape[key](x, *rest)
+
+    return call

@@ -1,6 +1,7 @@
 """What a trained reconstruction function says of the density of its data (thesis, 3.3)."""
 
 import dataclasses
+import functools
 import itertools
 
 import numpy as np
@@ -41,8 +42,8 @@ class ScoreEstimator:
         estimator.score(x)  # (n, ...), as x
 
     Methods take points x (n, ...) of any floating dtype, compute in that dtype as far as r does,
-    are compiled once a shape and dtype, and may be called inside a `tf.function`. In float32 the
-    score has an absolute error of about 1e-7 |x| / sigma^2.
+    are compiled once for each shape and dtype of a point, and may be called inside a `tf.function`.
+    In float32 the score has an absolute error of about 1e-7 |x| / sigma^2.
 
     Args:
         reconstruct: r, a Keras model or a function, from (n, ...) to the same shape.
@@ -71,13 +72,12 @@ class ScoreEstimator:
             self.region = DataRegion(points.checked_points("`data`", data), self.known_sigma())
         self._given = reconstruct
 
-        def compiled(function):
-            return tf.function(function, jit_compile=jit_compile, reduce_retracing=True)
+        compiled = functools.partial(points.compiled, jit_compile=jit_compile)
 
         self._score = compiled(lambda x: self._difference(x) / self._variance(x))
         self._direction = compiled(self._compute_direction)
         self._jacobian = compiled(lambda x: jacobians.jacobian(self.reconstruct, x)[1])
-        self._path = compiled(self._integrate)
+        self._path = compiled(self._integrate, batch_axes=2)
         self._asymmetry = compiled(self._compute_asymmetry)
         self._eigenpairs = compiled(lambda x: tf.linalg.eigh(_symmetric(self._jacobian(x))))
         self._matching = compiled(self._match)

@@ -1,5 +1,3 @@
-import itertools
-
 import keras
 import numpy as np
 import pytest
@@ -12,8 +10,6 @@ from thesis_tf.autoencoders import (
     KernelDensity,
     ReconstructionContractiveLoss,
     SampledNoise,
-    ThreeWells,
-    dae_1d,
 )
 
 RNG = np.random.default_rng(0)
@@ -166,23 +162,6 @@ def test_penalties_can_be_differentiated_again(penalty):
             kernel[place].assign(WEIGHTS[0][place] + step)
             values.append(loss().numpy())
         assert gradient[place] == pytest.approx((values[0] - values[1]) / 2e-5, rel=1e-6)
-
-
-def test_denoising_and_contracting_differ_by_less_than_sigma_squared():
-    """Proposition 1, on the best r of each sigma, where r(x) - x vanishes with sigma."""
-    wells = ThreeWells()
-    grid = wells.grid()
-    p = wells(grid) / wells(grid).sum()
-    nodes, weights = np.polynomial.hermite_e.hermegauss(9)
-    weights = weights / weights.sum()
-    ratios = []
-    for sigma in (0.08, 0.04, 0.02, 0.01):
-        r = np.stack([np.interp(grid + sigma * e, grid, dae_1d(wells, grid, sigma)) for e in nodes])
-        denoising = p @ (weights @ (r - grid) ** 2)
-        r = dae_1d(wells, grid, sigma)
-        contracting = p @ ((r - grid) ** 2 + sigma**2 * np.gradient(r, grid) ** 2)
-        ratios.append(abs(denoising - contracting) / sigma**2)
-    assert all(a > 1.5 * b for a, b in itertools.pairwise(ratios))
 
 
 def test_the_best_reconstruction_has_the_least_loss():

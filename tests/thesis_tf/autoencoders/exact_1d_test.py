@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import scipy.integrate
@@ -5,8 +7,10 @@ import scipy.integrate
 from thesis_tf.autoencoders import (
     ThreeWells,
     dae_1d,
+    dae_loss_1d,
     dae_score_1d,
     rcae_1d,
+    rcae_loss_1d,
     rcae_score_1d,
     relative_rmse,
 )
@@ -142,3 +146,43 @@ def test_a_grid_too_coarse_for_the_noise_says_how_many_points():
     with pytest.raises(ValueError, match="Take 301 points or more"):
         dae_1d(WELLS, WELLS.grid(100), 0.01)
     dae_1d(WELLS, WELLS.grid(301), 0.01)
+
+
+def test_the_best_have_the_least_losses():
+    grid, p, sigma = WELLS.grid(400), WELLS, 0.04  # small enough not to lead beyond the ends
+    rng = np.random.default_rng(0)
+    for solve, loss in ((dae_1d, dae_loss_1d), (rcae_1d, rcae_loss_1d)):
+        r = solve(p, grid, sigma)
+        least = loss(r, p, grid, sigma)
+        for _ in range(5):
+            off = 0.01 * np.sin(rng.uniform(1, 9) * grid + rng.uniform(0, 6))
+            more, twice = (loss(r + k * off, p, grid, sigma) - least for k in (1, 2))
+            assert more > 0
+            # Quadratic around the minimum, without a linear part.
+            assert twice == pytest.approx(4 * more, rel=1e-6)
+
+
+def test_losses_of_a_linear_r_on_a_gaussian():
+    variance, sigma, k, grid = 0.5, 0.3, 0.8, np.linspace(-9, 9, 3001)
+    found = dae_loss_1d(k * grid, gaussian(variance), grid, sigma)
+    assert found == pytest.approx((1 - k) ** 2 * variance + k**2 * sigma**2, rel=1e-7)
+    found = rcae_loss_1d(k * grid, gaussian(variance), grid, sigma)
+    assert found == pytest.approx((1 - k) ** 2 * variance + k**2 * sigma**2, rel=1e-4)
+
+
+def test_denoising_and_contracting_differ_by_less_than_sigma_squared():
+    """Proposition 1, on the best r of each sigma, where r(x) - x vanishes with sigma."""
+    ratios = []
+    for sigma in (0.08, 0.04, 0.02, 0.01):
+        r = dae_1d(WELLS, GRID, sigma)
+        losses = dae_loss_1d(r, WELLS, GRID, sigma), rcae_loss_1d(r, WELLS, GRID, sigma)
+        ratios.append(abs(losses[0] - losses[1]) / sigma**2)
+    assert all(a > 2 * b for a, b in itertools.pairwise(ratios))
+
+
+def test_losses_check_r():
+    for loss in (dae_loss_1d, rcae_loss_1d):
+        with pytest.raises(ValueError, match=r"`r` must be finite values of shape \(1000,\)"):
+            loss(GRID[:5], WELLS, GRID, 0.1)
+        with pytest.raises(ValueError, match="`r` must be finite"):
+            loss(GRID * np.nan, WELLS, GRID, 0.1)

@@ -292,3 +292,13 @@ def estimator():
 
 def wrong():
     return ScoreEstimator(lambda x: x[:, :2], SIGMA)
+
+
+def test_points_of_several_shapes_and_numbers():
+    estimator = ScoreEstimator(lambda x: 0.5 * x, SIGMA)
+    for shape in ((3, 2), (5, 2), (4, 7), (6, 2), (2, 3, 3, 1), (9, 7)):
+        x = RNG.normal(size=shape)
+        np.testing.assert_allclose(estimator.score(x), -0.5 * x / SIGMA**2)
+        size = x[0].size
+        assert estimator.hessian_log_prob(x).shape == (len(x), size, size)
+        assert estimator.energy_difference(x, 2 * x).shape == (len(x),)

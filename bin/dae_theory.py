@@ -1,0 +1,203 @@
+r"""Checks what chapter 3 proves, where everything can be computed: figures 3.3 and 3.4.
+
+On a density of one dimension the best RCAE and DAE are solved for exactly, and compared with the
+score and the curvature that they are to become; local moments are compared with their asymptotic
+formulas in several dimensions. Ten seconds, most of them to load TensorFlow:
+
+    python -m bin.dae_theory
+
+It writes to --output_dir:
+
+    theory.json       every number, by claim
+    wells.png         the energy of figure 3.3, and scores at the thesis' own sigmas (3.4)
+    wells_small.png   the same at sigmas that are small enough
+"""
+
+import dataclasses
+import functools
+
+from absl import app, flags
+
+from bin import flags_common, runs
+
+FLAGS = flags.FLAGS
+flags.DEFINE_integer("points", 1000, "Points of the grid on [-1.5, 1.5].", lower_bound=400)
+flags.DEFINE_list("dimensions", ["1", "2", "3", "5"], "Dimensions for the local moments.")
+flags_common.use(__name__, flags_common.OUTPUT, ("seed",))
+THESIS_SIGMAS = (1.0, 0.31, 0.16, 0.06)
+SMALL_SIGMAS = (0.08, 0.04, 0.02, 0.01)
+DELTAS = (0.4, 0.2, 0.1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What is computed."""
+
+    points: int
+    dimensions: tuple
+    seed: int
+
+
+def config_from_flags():
+    """Reads FLAGS; raises runs.UsageError for what makes no sense."""
+    if not all(d.isdigit() and 1 <= int(d) <= 6 for d in FLAGS.dimensions):
+        raise runs.UsageError("--dimensions must be numbers from 1 to 6.")
+    return Config(FLAGS.points, tuple(int(d) for d in FLAGS.dimensions), FLAGS.seed)
+
+
+def run(config, folder, *, begin=lambda: None):
+    """Computes everything, writes it to `folder`, and returns {claim: numbers}."""
+    from thesis_tf import _files, autoencoders
+
+    begin()
+    found = {"scores": scores(config), "proposition_1": losses(config)}
+    found["hessian"] = curvatures(config)
+    found["local_moments"] = {str(d): moments(d, config.seed) for d in config.dimensions}
+    _files.write_json(folder / "theory.json", found)
+    wells = autoencoders.ThreeWells()
+    grid = wells.grid(config.points)
+    for name, sigmas in (("wells", THESIS_SIGMAS), ("wells_small", SMALL_SIGMAS)):
+        estimates = {
+            sigma: {
+                "RCAE": autoencoders.rcae_score_1d(wells, grid, sigma),
+                "DAE": autoencoders.dae_score_1d(wells, grid, sigma),
+            }
+            for sigma in sigmas
+        }
+        path = folder / f"{name}.png"
+        autoencoders.draw_exact_1d(grid, wells.energy(grid), wells.score(grid), estimates, path)
+    return found
+
+
+def scores(config):
+    """Relative errors of both scores, weighted by p, at all sigmas (Theorems 1 and 2)."""
+    from thesis_tf import autoencoders
+
+    wells = autoencoders.ThreeWells()
+    grid = wells.grid(config.points)
+    truth, p = wells.score(grid), wells(grid)
+    return [
+        {
+            "sigma": sigma,
+            "rcae": autoencoders.relative_rmse(
+                autoencoders.rcae_score_1d(wells, grid, sigma), truth, p
+            ),
+            "dae": autoencoders.relative_rmse(
+                autoencoders.dae_score_1d(wells, grid, sigma), truth, p
+            ),
+        }
+        for sigma in sorted({*THESIS_SIGMAS, *SMALL_SIGMAS}, reverse=True)
+    ]
+
+
+def losses(config):
+    """The DAE's and the RCAE's loss of the same r, which differ by o(sigma^2) (Proposition 1)."""
+    from thesis_tf import autoencoders
+
+    wells = autoencoders.ThreeWells()
+    grid, rows = wells.grid(config.points), []
+    for sigma in SMALL_SIGMAS:
+        row = {"sigma": sigma}
+        # Of the best r, and of one that stays away from x as sigma vanishes.
+        for name, r in (("best", autoencoders.dae_1d(wells, grid, sigma)), ("other", grid**2)):
+            denoising = autoencoders.dae_loss_1d(r, wells, grid, sigma)
+            contracting = autoencoders.rcae_loss_1d(r, wells, grid, sigma)
+            row[f"{name}_dae"], row[f"{name}_rcae"] = denoising, contracting
+            row[f"{name}_difference_per_sigma2"] = abs(denoising - contracting) / sigma**2
+        rows.append(row)
+    return rows
+
+
+def curvatures(config):
+    """Relative errors of (dr/dx - 1) / sigma^2, weighted by p (Eq 3.9)."""
+    import numpy as np
+
+    from thesis_tf import autoencoders
+
+    wells = autoencoders.ThreeWells()
+    grid = wells.grid(config.points)
+    truth, p = wells.curvature(grid), wells(grid)
+    rows = []
+    for sigma in SMALL_SIGMAS:
+        estimates = {
+            "rcae": autoencoders.rcae_score_1d(wells, grid, sigma),
+            "dae": autoencoders.dae_score_1d(wells, grid, sigma),
+        }
+        errors = {
+            name: autoencoders.relative_rmse(np.gradient(score, grid), truth, p)
+            for name, score in estimates.items()
+        }
+        rows.append({"sigma": sigma, **errors})
+    return rows
+
+
+def moments(dimension, seed):
+    """Relative errors of Proposition 4 and Theorems 3 and 5 on a mixture of Gaussians."""
+    import numpy as np
+
+    from thesis_tf import autoencoders
+
+    rng = np.random.default_rng([seed, dimension])
+    kernels = autoencoders.KernelDensity(rng.normal(size=(6, dimension)), 0.8)
+    estimator = autoencoders.ScoreEstimator(kernels.reconstruct, 0.8)
+    centers = rng.normal(size=(8, dimension)) / 2
+    density = np.exp(kernels.log_prob(centers))
+    score, hessian = estimator.score(centers).numpy(), estimator.hessian_log_prob(centers).numpy()
+
+    def p(x):
+        return np.exp(kernels.log_prob(x))
+
+    rows = []
+    for delta in DELTAS:
+        volume = autoencoders.ball_volume(dimension, delta)
+        plain = delta**2 / (dimension + 2) * np.eye(dimension)
+        off, whole = np.zeros(3), np.zeros(3)
+        for index, x0 in enumerate(centers):
+            order = 8 if dimension < 5 else 6
+            true = autoencoders.local_moments(p, x0, delta, order=order)
+            found = autoencoders.asymptotic_moments(
+                density[index], score[index], hessian[index], x0, delta
+            )
+            pairs = [
+                (found.mass, true.mass, volume * density[index]),
+                (found.mean, true.mean, x0),
+                (found.covariance, true.covariance, plain),
+            ]
+            off += [np.sum((a - b) ** 2) for a, b, _ in pairs]
+            whole += [np.sum((b - c) ** 2) for _, b, c in pairs]
+        names = ("mass", "mean", "covariance")
+        errors = dict(zip(names, np.sqrt(off / whole).tolist(), strict=True))
+        rows.append({"delta": delta, **errors})
+    return rows
+
+
+def table(found):
+    """The numbers as text."""
+    lines = ["relative error of the score, weighted by p (Theorems 1 and 2)"]
+    lines += [f"  sigma {r['sigma']:<5g} RCAE {r['rcae']:.4f}  DAE {r['dae']:.4f}"
+              for r in found["scores"]]  # fmt: skip
+    lines.append("|DAE loss - RCAE loss| / sigma^2 of one r (Proposition 1)")
+    lines += [f"  sigma {r['sigma']:<5g} best r {r['best_difference_per_sigma2']:.5f}"
+              f"  r = x^2 {r['other_difference_per_sigma2']:.5f}"
+              for r in found["proposition_1"]]  # fmt: skip
+    lines.append("relative error of the curvature (Eq 3.9)")
+    lines += [f"  sigma {r['sigma']:<5g} RCAE {r['rcae']:.4f}  DAE {r['dae']:.4f}"
+              for r in found["hessian"]]  # fmt: skip
+    lines.append("relative error of local moments (Proposition 4, Theorems 3 and 5)")
+    for d, rows in found["local_moments"].items():
+        lines += [f"  d = {d}, delta {r['delta']:<4g} Z {r['mass']:.6f}  m {r['mean']:.5f}"
+                  f"  C {r['covariance']:.5f}" for r in rows]  # fmt: skip
+    return "\n".join(lines)
+
+
+def main(argv):
+    """Flags, config, run."""
+    with runs.clean_errors(argv):
+        config = config_from_flags()
+        folder = runs.claim(FLAGS.output_dir or "runs/dae_theory", config, FLAGS.overwrite)
+        found = run(config, folder, begin=functools.partial(runs.begin, folder, config))
+        print(f"{table(found)}\nAll is in {folder}.")
+
+
+if __name__ == "__main__":
+    app.run(main)

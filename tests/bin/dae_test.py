@@ -1,0 +1,203 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+from absl.testing import flagsaver
+
+from bin import dae, runs
+
+SMALL = {
+    "dataset": "spiral",
+    "examples": ["400", "50", "100"],
+    "units": 40,
+    "iterations": 60,
+    "copies": 1,
+    "chains": 50,
+    "chain_steps": 40,
+    "far_starts": 20,
+}
+EVERYTHING = {
+    "model.keras",
+    "diagnostics.json",
+    "score_field.png",
+    "score_field.npz",
+    "samples.png",
+    "samples.npz",
+    "attractors.png",
+    "spectrum.png",
+}
+
+
+def run(folder, **values):
+    with flagsaver.flagsaver(**{**SMALL, **values}):
+        return dae.run(dae.config_from_flags(), folder)
+
+
+def names(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+def test_the_spiral_and_everything_that_is_written(tmp_path):
+    found = run(tmp_path)
+    assert names(tmp_path) >= {*EVERYTHING, "fit.json", "initial.json"}
+    assert json.loads((tmp_path / "diagnostics.json").read_text()) == found
+    assert found["loss_per_sigma2_of_identity"] == pytest.approx(2, abs=0.6)
+    assert found["loss_per_sigma2"] < 0.8 * found["loss_per_sigma2_of_identity"]
+    losses = json.loads((tmp_path / "fit.json").read_text())["losses"]
+    assert len(losses) == 60
+    model = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
+    with np.load(tmp_path / "score_field.npz", allow_pickle=False) as field:
+        np.testing.assert_allclose(model(field["points"]), field["reconstruction"], atol=1e-5)
+        away = (field["reconstruction"] - field["points"]) / 0.01**2
+        np.testing.assert_allclose(field["score"], away)
+    with np.load(tmp_path / "samples.npz", allow_pickle=False) as file:
+        assert file["samples"].shape == (50, 2)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"noise": "plain", "fit": "bfgs", "iterations": 2, "units": 10},
+        {"noise": "plain", "fit": "tfp_lbfgs", "iterations": 2},
+        {"noise": "decreasing", "epochs": 2, "batch_size": 50, "walkback": 2},
+        {"tied": True, "fit": "minibatch", "epochs": 1, "batch_size": 50},
+        {"criterion": "rcae", "iterations": 3},
+        {"fit": "none", "sampler": "langevin", "chains_from": "box"},
+        {"fit": "none", "sampler": "unadjusted_langevin"},
+        {"dataset": "manifold10d", "initialisation": "keras", "iterations": 3},
+        {"fit": "none", "chains": 0, "far_starts": 0},
+    ],
+    ids=lambda values: "-".join(f"{v}" for v in values.values()),
+)
+def test_other_ways(values, tmp_path):
+    found = run(tmp_path, **values)
+    assert np.isfinite(found["loss_per_sigma2"])
+    assert ("samples" in found) == bool(values.get("chains", 1))
+    assert (tmp_path / "score_field.png").exists()
+
+
+def test_images(tmp_path):
+    values = {"dataset": "mnist_mini", "sampler": "langevin", "chains": 12, "chain_steps": 4}
+    values |= {"epochs": 1, "batch_size": 100, "learning_rate": 1e-5, "sigma": 0.5, "far": 1.0}
+    found = run(tmp_path, **values)
+    assert names(tmp_path) >= {*EVERYTHING, "reconstructions.png", "checkpoint.npz", "logs"}
+    assert found["values_an_example"] == 784
+    assert found["loss_per_sigma2"] < found["loss_per_sigma2_of_identity"]
+
+
+def test_ones_own_data_and_ones_own_model(tmp_path):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "mine.npz", x=rng.normal(size=(200, 3)))
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3)])
+    # The best there is for N(0, I) and sigma = 1/2.
+    model.layers[0].set_weights([np.eye(3) * 0.8, np.zeros(3)])
+    model.save(tmp_path / "r.keras")
+    found = run(
+        tmp_path / "out",
+        dataset=str(tmp_path / "mine.npz"),
+        examples=None,
+        sigma=0.5,
+        reconstruction=str(tmp_path / "r.keras"),
+    )
+    assert "model.keras" not in names(tmp_path / "out")
+    assert found["asymmetry"] == pytest.approx(0, abs=1e-6)
+    assert found["loss_per_sigma2"] < 3
+    assert found["attractors"]["attractors"] == 1
+
+
+def test_one_value_an_example(tmp_path):
+    np.savez(tmp_path / "one.npz", x=np.random.default_rng(0).normal(size=(200, 1)))
+    found = run(tmp_path / "out", dataset=str(tmp_path / "one.npz"), examples=None)
+    assert "samples.png" not in names(tmp_path / "out")
+    assert np.isfinite(found["samples"]["acceptance"])
+
+
+@pytest.mark.slow
+def test_it_goes_on_where_it_was_killed(tmp_path):
+    values = {**SMALL, "examples": "2000,50,100", "iterations": 150, "chain_steps": 400}
+    arguments = [f"--{name}={value}" for name, value in values.items()]
+
+    def start(folder):
+        command = [sys.executable, "-m", "bin.dae", *arguments, f"--output_dir={folder}"]
+        return subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    process = start(whole)
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    for mark in (killed / "fit/after_00050.json", killed / "chains/piece_03.npz"):
+        process = start(killed)
+        while not mark.exists():
+            assert process.poll() is None, process.stdout.read()
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    kept = {p: p.stat().st_mtime_ns for p in [*killed.glob("fit/*"), *killed.glob("chains/*")]}
+    assert len(kept) > 6
+    process = start(killed)
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    assert all(path.stat().st_mtime_ns == when for path, when in kept.items())
+    results = [json.loads((folder / "diagnostics.json").read_text()) for folder in (whole, killed)]
+    assert results[0] == results[1]
+    with np.load(whole / "samples.npz") as a, np.load(killed / "samples.npz") as b:
+        np.testing.assert_array_equal(a["samples"], b["samples"])
+
+
+@pytest.mark.parametrize(
+    ("values", "match"),
+    [
+        ({"sigma": 0.0}, "--sigma must be above 0"),
+        ({"step": -1.0}, "--step must be above 0"),
+        ({"criterion": "rcae", "walkback": 2}, "--walkback is of --criterion=denoising"),
+        ({"noise": "decreasing", "fit": "lbfgs"}, "needs --fit=minibatch"),
+        ({"distribution": "mirrored"}, "--distribution is of --fit=minibatch"),
+    ],
+)
+def test_flags_that_make_no_sense(values, match):
+    with flagsaver.flagsaver(**values), pytest.raises(runs.UsageError, match=match):
+        dae.config_from_flags()
+
+
+@pytest.mark.parametrize(
+    ("values", "match"),
+    [
+        ({"sigma": 9.0}, "--far must be above sigma, 9"),
+        ({"dataset": "spirall"}, "The nearest are: spiral"),
+        ({"reconstruction": "no.keras"}, "an existing .keras file"),
+        ({"fit": "minibatch", "batch_size": 401}, "at most the 400 training examples"),
+    ],
+)
+def test_what_does_not_fit_is_said_before_anything_is_written(values, match, tmp_path):
+    with pytest.raises(ValueError, match=match):
+        run(tmp_path, **values)
+    assert not names(tmp_path)
+
+
+def test_constant_data_and_a_model_of_another_shape(tmp_path):
+    np.savez(tmp_path / "flat.npz", x=np.ones((50, 2)))
+    with pytest.raises(ValueError, match="are all the same"):
+        run(tmp_path / "out", dataset=str(tmp_path / "flat.npz"), examples=None)
+    keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)]).save(tmp_path / "r.keras")
+    with pytest.raises(ValueError, match="the shape of x"):
+        run(tmp_path / "out", reconstruction=str(tmp_path / "r.keras"))
+
+
+def test_two_devices(tmp_path):
+    values = {"fit": "minibatch", "epochs": 1, "batch_size": 50, "distribution": "mirrored"}
+    found = run(tmp_path, num_virtual_devices=2, chains=0, far_starts=0, **values)
+    assert np.isfinite(found["loss_per_sigma2"])
+
+
+def test_help_answers_without_tensorflow(help_of):
+    shown = help_of("dae")
+    for flag in ("--sigma", "--noise", "--initialisation", "--fit", "--sampler", "--dataset"):
+        assert f"  {flag}" in shown
+    assert "(default: 'spiral')" in shown

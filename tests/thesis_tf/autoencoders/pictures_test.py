@@ -1,0 +1,102 @@
+import numpy as np
+import pytest
+
+from thesis_tf.autoencoders import (
+    ScoreEstimator,
+    ThreeWells,
+    draw_attractors,
+    draw_exact_1d,
+    draw_images,
+    draw_points,
+    draw_score_field,
+    draw_spectrum,
+    find_attractors,
+    rcae_score_1d,
+)
+
+RNG = np.random.default_rng(0)
+PULL = ScoreEstimator(lambda x: 0.5 * x, 0.1)
+
+
+def test_exact_solutions_beside_the_truth(tmp_path, svg_texts):
+    wells = ThreeWells()
+    grid = wells.grid(200)
+    estimates = {s: {"RCAE": rcae_score_1d(wells, grid, s)} for s in (0.5, 0.1)}
+    path = tmp_path / "a.svg"
+    draw_exact_1d(grid, wells.energy(grid), wells.score(grid), estimates, path, title="wells")
+    texts = svg_texts(path)
+    assert {"wells", "E(x)", "sigma = 0.5", "sigma = 0.1", "RCAE"} <= set(texts)
+
+
+@pytest.mark.parametrize("shape", [(2,), (5,), (3, 3, 1)])
+def test_a_field_of_arrows_in_a_plane(shape, tmp_path, svg_texts):
+    data = RNG.normal(size=(60, *shape))
+    attractors = find_attractors(PULL, data, data[:5] * 3)
+    path = tmp_path / "field.svg"
+    field = draw_score_field(PULL, data, path, points_a_side=7, attractors=attractors, title="f")
+    assert field["points"].shape == (49, *shape)
+    np.testing.assert_allclose(field["reconstruction"], field["points"] / 2)
+    texts = svg_texts(path)
+    expected = "x1" if shape == (2,) else "first principal component"
+    assert {"f", expected, "data"} <= set(texts)
+    assert any("attractors" in text for text in texts)
+    if shape != (2,):
+        flat = field["points"].reshape(49, -1)
+        assert np.linalg.matrix_rank(flat - flat[0], tol=1e-9) == 2
+
+
+@pytest.mark.parametrize(("size", "panels"), [(2, 3), (3, 3), (10, 12)])
+def test_a_curve_of_one_value(tmp_path, svg_texts):
+    data = RNG.normal(size=(60, 1))
+    attractors = find_attractors(PULL, data, data)
+    field = draw_score_field(PULL, data, tmp_path / "c.svg", attractors=attractors)
+    np.testing.assert_allclose(field["reconstruction"], field["points"] / 2)
+    assert {"r(x) − x", "data", "attractors"} <= set(svg_texts(tmp_path / "c.svg"))
+
+
+def test_samples_in_planes_of_two_values(size, panels, tmp_path, svg_texts):
+    samples = {name: RNG.normal(size=(30, size)) for name in ("data", "noisy", "samples")}
+    path = tmp_path / "samples.svg"
+    draw_points(samples, path, title="all")
+    texts = svg_texts(path)
+    assert {"all", *samples} <= set(texts)
+    assert texts.count("x1") == 3
+    assert sum(text in ("x2", "x4", "x6", "x8") for text in texts) == panels
+
+
+def test_images_in_rows(tmp_path, svg_texts):
+    path = tmp_path / "images.svg"
+    rows = {"grey": RNG.uniform(size=(14, 4, 4)), "color": RNG.normal(size=(3, 5, 4, 3))}
+    draw_images(rows, path, title="i")
+    assert {"grey", "color", "i"} <= set(svg_texts(path))
+    assert path.read_text().count("<image") == 3
+
+
+def test_spectra_and_attractors(tmp_path, svg_texts):
+    x = RNG.normal(size=(20, 3))
+    path = tmp_path / "s.svg"
+    draw_spectrum(PULL.tangent_directions(x), PULL.conservativity(x).numpy(), path, title="t")
+    assert {"t", "rank", "points"} <= set(svg_texts(path))
+    path = tmp_path / "a.svg"
+    draw_attractors(find_attractors(PULL, x + 50, x), path)
+    assert "spurious" in svg_texts(path)
+    draw_attractors(find_attractors(ScoreEstimator(lambda x: 2 * x + 1, 0.1), x, x), path)
+
+
+def test_the_same_numbers_give_the_same_file(tmp_path):
+    data = RNG.normal(size=(9, 2))
+    for name in ("a.png", "b.png"):
+        draw_score_field(PULL, data, tmp_path / name, points_a_side=5)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("draw", "match"),
+    [
+        (lambda: draw_points({"a": np.ones((3, 1))}, "a.png"), "of two values at least"),
+        (lambda: draw_points({"a": np.ones((3, 2))}, "a.bmp"), "a file that ends in .png"),
+    ],
+)
+def test_bad_input(draw, match):
+    with pytest.raises(ValueError, match=match):
+        draw()
