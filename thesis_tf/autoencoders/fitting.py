@@ -68,7 +68,7 @@ def fit_full_batch(
         max_iterations: at most so many.
         tolerance: on the largest component of the gradient, in units of the loss at the start.
         memory: pairs of vectors that L-BFGS keeps.
-        batch_size: examples whose gradient is computed at once.
+        batch_size: at most so many examples have their gradient computed at once.
         seed: a pair of integers.
         callback: a function of (iteration, loss), called after each iteration of scipy's methods.
 
@@ -106,9 +106,10 @@ class _Loss:
         target = x if target is None else points.checked_points("`target`", target, like=x)
         self._seed = tf.constant(seed, tf.int32)
         self._count = len(x)
-        self._size = min(_checks.positive_integer("`batch_size`", batch_size), self._count)
-        # Whole batches of one static shape: what is missing in the last is counted as nothing.
-        rows = np.arange(-(-self._count // self._size) * self._size) % self._count
+        batches = -(-self._count // _checks.positive_integer("`batch_size`", batch_size))
+        # Batches of one static shape, as even as can be; what the last lacks counts as nothing.
+        self._size = -(-self._count // batches)
+        rows = np.arange(batches * self._size) % self._count
         self._x, self._target = (tf.gather(tf.cast(a, tf.float64), rows) for a in (x, target))
         self.layout = Layout([tf.zeros(v.shape, tf.float64) for v in variables])
         trained = {id(v) for v in variables}

@@ -45,7 +45,6 @@ def test_a_field_of_arrows_in_a_plane(shape, tmp_path, svg_texts):
         assert np.linalg.matrix_rank(flat - flat[0], tol=1e-9) == 2
 
 
-@pytest.mark.parametrize(("size", "panels"), [(2, 3), (3, 3), (10, 12)])
 def test_a_curve_of_one_value(tmp_path, svg_texts):
     data = RNG.normal(size=(60, 1))
     attractors = find_attractors(PULL, data, data)
@@ -54,6 +53,7 @@ def test_a_curve_of_one_value(tmp_path, svg_texts):
     assert {"r(x) − x", "data", "attractors"} <= set(svg_texts(tmp_path / "c.svg"))
 
 
+@pytest.mark.parametrize(("size", "panels"), [(2, 3), (3, 3), (10, 12)])
 def test_samples_in_planes_of_two_values(size, panels, tmp_path, svg_texts):
     samples = {name: RNG.normal(size=(30, size)) for name in ("data", "noisy", "samples")}
     path = tmp_path / "samples.svg"
