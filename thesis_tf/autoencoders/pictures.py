@@ -154,7 +154,8 @@ def draw_points(samples, path, *, most_pairs=4, title=None):
     Each sample has a row; where there is only one plane, a column.
 
     Args:
-        samples: {name: (n, d) array}; the axes are those of the first.
+        samples: {name: (n, d) array}; the axes are the same for all, and leave out the outermost
+            thousandth at either end.
         path: a file that ends in .png, .svg or .pdf; an older one is replaced.
         most_pairs: planes at most: values 0 and 1, 2 and 3, and so on.
         title: a heading.
@@ -168,7 +169,8 @@ def draw_points(samples, path, *, most_pairs=4, title=None):
     shape = (len(flat), len(pairs)) if len(pairs) > 1 else (1, len(flat))
     page = new_sheet(2.7 * shape[1] + 0.4, 2.7 * shape[0] + 0.3)
     panels = page.subplots(*shape, squeeze=False).reshape(len(flat), len(pairs))
-    first = next(iter(flat.values()))
+    together = np.concatenate(list(flat.values()))
+    ends = np.percentile(together, [0.1, 99.9], axis=0)
     colors = itertools.cycle((DATA, ACCENT, MODEL, OTHER))
     for row, color, (name, x) in zip(panels, colors, flat.items(), strict=False):
         for axes, (i, j) in zip(row, pairs, strict=True):
@@ -176,7 +178,7 @@ def draw_points(samples, path, *, most_pairs=4, title=None):
             few = x[:_MOST_POINTS]
             axes.scatter(few[:, i], few[:, j], s=2, color=color, linewidths=0)
             for k, limits in ((i, axes.set_xlim), (j, axes.set_ylim)):
-                low, high = first[:, k].min(), first[:, k].max()
+                low, high = ends[:, k]
                 room = 0.08 * (high - low) or 1.0
                 limits(low - room, high + room)
     if title:
