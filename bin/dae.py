@@ -52,7 +52,9 @@ flags.DEFINE_enum(
     " from --far to sigma over training; plain: of sigma.",
 )
 flags.DEFINE_float("far", None, "Largest noise. Default: half the data's extent.", lower_bound=0.0)
-flags.DEFINE_integer("walkback", 1, "Times to corrupt and reconstruct on.", lower_bound=1)
+flags.DEFINE_integer(
+    "walkback", 1, "Times to corrupt and reconstruct on; above 1 by minibatches.", lower_bound=1
+)
 flags.DEFINE_string("reconstruction", None, "A .keras file to read from, in place of training.")
 flags.DEFINE_integer("units", 300, "Hidden units.", lower_bound=1)
 flags.DEFINE_bool("tied", False, "Decoder weights are the encoder's, transposed.")
@@ -141,8 +143,11 @@ def config_from_flags():
         raise runs.UsageError("--step must be above 0.")
     if FLAGS.criterion == "rcae" and FLAGS.walkback > 1:
         raise runs.UsageError("--walkback is of --criterion=denoising.")
-    if FLAGS.noise == "decreasing" and FLAGS.fit not in (None, "minibatch"):
-        raise runs.UsageError("--noise=decreasing goes over steps: it needs --fit=minibatch.")
+    over_steps = FLAGS.noise == "decreasing" or FLAGS.walkback > 1
+    if over_steps and FLAGS.fit not in (None, "minibatch"):
+        raise runs.UsageError(
+            "--noise=decreasing and --walkback go over training steps: they need --fit=minibatch."
+        )
     if FLAGS.tied and FLAGS["initialisation"].present and FLAGS.initialisation == "data":
         raise runs.UsageError("--initialisation=data has no --tied weights.")
     if FLAGS.distribution != "none" and FLAGS.fit != "minibatch":
@@ -151,7 +156,7 @@ def config_from_flags():
     rest = {name: FLAGS[name].value for name in names}
     if FLAGS.tied:
         rest["initialisation"] = "keras"
-    if FLAGS.noise == "decreasing":
+    if over_steps:
         rest["fit"] = "minibatch"
     chosen = flags_common.training(DEFAULT_EPOCHS if FLAGS.epochs is None else FLAGS.epochs)
     if rest["initialisation"] == "data" and not FLAGS["learning_rate"].present:

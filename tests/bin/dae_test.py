@@ -157,7 +157,8 @@ def test_it_goes_on_where_it_was_killed(tmp_path):
         ({"sigma": 0.0}, "--sigma must be above 0"),
         ({"step": -1.0}, "--step must be above 0"),
         ({"criterion": "rcae", "walkback": 2}, "--walkback is of --criterion=denoising"),
-        ({"noise": "decreasing", "fit": "lbfgs"}, "needs --fit=minibatch"),
+        ({"noise": "decreasing", "fit": "lbfgs"}, "need --fit=minibatch"),
+        ({"walkback": 2, "fit": "bfgs"}, "need --fit=minibatch"),
         ({"distribution": "mirrored"}, "--distribution is of --fit=minibatch"),
     ],
 )

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from thesis_tf import _checks
 from thesis_tf.autoencoders import jacobians, points
-from thesis_tf.autoencoders.noise import Schedule
+from thesis_tf.autoencoders.noise import DecreasingNoise, Schedule
 
 
 def squared_error(target, outputs):
@@ -60,6 +60,15 @@ class DenoisingLoss:
         self.walkback = _checks.positive_integer("`walkback`", walkback)
         if corruption is None and self.walkback > 1:
             raise _checks.invalid("`walkback`", "1 without a corruption", walkback)
+
+    @property
+    def needs_steps(self):
+        """Why the loss is no fixed function of the weights, in words; None if it is one."""
+        if self.walkback > 1:
+            return "walkback, through whose reconstructions no gradient goes"
+        if isinstance(self.corruption, DecreasingNoise):
+            return "noise that decreases over training steps"
+        return None
 
     def __call__(self, reconstruct, x, target=None, seed=(0, 0), step=0):
         """Returns the losses (n,) of a batch.

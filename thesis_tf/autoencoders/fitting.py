@@ -76,11 +76,16 @@ def fit_full_batch(
         `Fit`.
 
     Raises:
-        ValueError: an unknown method, data that aren't finite, or a loss that isn't at the start.
+        ValueError: an unknown method, data that aren't finite, a loss that isn't at the start, or a
+            criterion that goes over steps (walkback, `DecreasingNoise`).
         TypeError: data of no floating dtype.
     """
     _checks.one_of("`method`", method, METHODS)
     max_iterations = _checks.positive_integer("`max_iterations`", max_iterations)
+    why = getattr(criterion, "needs_steps", None)
+    if why is not None:
+        advice = "Train it by `Trainer`."
+        raise _checks.invalid("`criterion`", "a fixed function of the weights", why, advice)
     variables = select(model)
     objective = _Loss(model, variables, criterion, x, target, batch_size, seed)
     start = objective.layout.pack([tf.cast(v.value, tf.float64) for v in variables])

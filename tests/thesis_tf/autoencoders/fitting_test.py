@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from thesis_tf.autoencoders import (
     ContractiveLoss,
+    DecreasingNoise,
     DenoisingLoss,
     ReconstructionContractiveLoss,
     fit_full_batch,
@@ -120,6 +121,8 @@ def test_one_example_of_one_value():
         ({"method": "newton"}, ValueError, "one of lbfgs"),
         ({"max_iterations": 0}, ValueError, "`max_iterations`"),
         ({"batch_size": 0}, ValueError, "`batch_size`"),
+        ({"criterion": DenoisingLoss(0.1, walkback=2)}, ValueError, "walkback.* `Trainer`"),
+        ({"criterion": DenoisingLoss(DecreasingNoise(1, 0.1, 9))}, ValueError, "decreases over"),
         ({"x": np.where(X > 0, np.nan, X)}, ValueError, "`x` must be finite"),
         ({"x": X.astype(int)}, TypeError, "floating"),
         ({"target": X[:3]}, ValueError, "`target` must be"),
