@@ -301,7 +301,9 @@ class Job:
 
     def _print(self, numbers):
         values = (
-            f"{name} {value:.4g}" for name, value in numbers.items() if not isinstance(value, str)
+            f"{name} {value:.4g}"
+            for name, value in numbers.items()
+            if isinstance(value, int | float)
         )
         self._say(", ".join(values))
 

@@ -62,3 +62,29 @@ def test_one_of():
 )  # fmt: skip
 def test_nearest(name, options, expected):
     assert _checks.nearest(name, options) == expected
+
+
+@pytest.mark.parametrize("value", [1, 0.5, np.float32(0.25), 1e-300])
+def test_positive_number(value):
+    number = _checks.positive_number("`sigma`", value)
+
+    assert number == value
+    assert type(number) is float
+
+
+@pytest.mark.parametrize("value", [0, -1.5, float("nan"), float("inf")])
+def test_numbers_that_are_not_positive(value):
+    with pytest.raises(ValueError, match="`sigma` must be a positive number"):
+        _checks.positive_number("`sigma`", value)
+
+
+@pytest.mark.parametrize("value", ["a", None, [1, 2]])
+def test_what_is_no_number(value):
+    with pytest.raises(TypeError, match="`sigma` must be a positive number"):
+        _checks.positive_number("`sigma`", value)
+
+
+def test_probability():
+    assert _checks.probability("`p`", 1) == 1.0
+    with pytest.raises(ValueError, match=r"`p` must be in \(0, 1\]\. Received: 1\.5"):
+        _checks.probability("`p`", 1.5)

@@ -7,6 +7,7 @@ from thesis_tf.autoencoders.criteria import (
     ReconstructionContractiveLoss,
 )
 from thesis_tf.autoencoders.curvature import LogDensityHessian
+from thesis_tf.autoencoders.diagnostics import Diagnostics, effective_sample_size, r_hat
 from thesis_tf.autoencoders.exact_1d import (
     ThreeWells,
     dae_1d,
@@ -20,7 +21,6 @@ from thesis_tf.autoencoders.exact_1d import (
 from thesis_tf.autoencoders.fitting import Fit, fit_full_batch
 from thesis_tf.autoencoders.initialisation import RandomFeatures, initialise_from_data
 from thesis_tf.autoencoders.kernel_density import KernelDensity
-from thesis_tf.autoencoders.kernels import effective_sample_size, r_hat
 from thesis_tf.autoencoders.local_moments import (
     LocalMoments,
     asymptotic_moments,
@@ -40,7 +40,7 @@ from thesis_tf.autoencoders.pictures import (
     draw_spectrum,
 )
 from thesis_tf.autoencoders.region import DataRegion, OutsideDataWarning
-from thesis_tf.autoencoders.sampling import Chains, Diagnostics, langevin, metropolis_hastings
+from thesis_tf.autoencoders.sampling import Chains, langevin, metropolis_hastings
 from thesis_tf.autoencoders.score import ScoreEstimator, Tangents
 from thesis_tf.autoencoders.trainer import Trainer
 from thesis_tf.autoencoders.two_sample import TwoSampleTest, nearest_neighbour_test

@@ -100,18 +100,17 @@ class DenoisingLoss:
 class _Penalised:
     """A distance between x and r(x), and a multiple of the squared norm of a Jacobian."""
 
-    def __init__(self, weight, distance, penalty, num_probes):
-        self._weight = weight
+    def __init__(self, distance, penalty, num_probes):
         self.distance = _checks.one_of("`distance`", distance, DISTANCES)
         self.penalty = _checks.one_of("`penalty`", penalty, jacobians.FORMS)
         self.num_probes = _checks.positive_integer("`num_probes`", num_probes)
 
-    def _losses(self, reconstruct, penalised, x, target, seed):
+    def _losses(self, reconstruct, penalised, weight, x, target, seed):
         losses = DISTANCES[self.distance](
             x if target is None else target, points.reconstruction(reconstruct, x)
         )
         norms = jacobians.squared_norm(penalised, x, self.penalty, self.num_probes, seed)
-        return losses + self._weight * norms
+        return losses + weight * norms
 
 
 class ContractiveLoss(_Penalised):
@@ -131,16 +130,17 @@ class ContractiveLoss(_Penalised):
     """
 
     def __init__(self, encoder, weight, *, distance="squared_error", penalty="exact", num_probes=1):
-        super().__init__(_checks.positive_number("`weight`", weight), distance, penalty, num_probes)
+        super().__init__(distance, penalty, num_probes)
+        self.weight = _checks.positive_number("`weight`", weight)
         if not callable(encoder):
             raise _checks.invalid(
                 "`encoder`", "a function from x to h", type(encoder).__name__, kind=TypeError
             )
-        self.encoder, self.weight = encoder, self._weight
+        self.encoder = encoder
 
     def __call__(self, reconstruct, x, target=None, seed=(0, 0), step=0):
         """Returns the losses (n,) of a batch; arguments are those of `DenoisingLoss`."""
-        return self._losses(reconstruct, self.encoder, x, target, seed)
+        return self._losses(reconstruct, self.encoder, self.weight, x, target, seed)
 
 
 class ReconstructionContractiveLoss(_Penalised):
@@ -157,9 +157,9 @@ class ReconstructionContractiveLoss(_Penalised):
     """
 
     def __init__(self, sigma, *, penalty="exact", num_probes=1):
+        super().__init__("squared_error", penalty, num_probes)
         self.sigma = _checks.positive_number("`sigma`", sigma)
-        super().__init__(self.sigma**2, "squared_error", penalty, num_probes)
 
     def __call__(self, reconstruct, x, target=None, seed=(0, 0), step=0):
         """Returns the losses (n,) of a batch; arguments are those of `DenoisingLoss`."""
-        return self._losses(reconstruct, reconstruct, x, target, seed)
+        return self._losses(reconstruct, reconstruct, self.sigma**2, x, target, seed)

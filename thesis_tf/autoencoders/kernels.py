@@ -8,7 +8,6 @@ its density, exact as far as the quadrature is; the straight way back has the op
 
 import collections
 
-import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -122,33 +121,3 @@ class Langevin(_ScoreDriven):
         ratio = tf.reduce_sum(tf.square(noise) - tf.square(back), axes) / 2
         ratio += self._log_density_ratio(state, proposed)
         return proposed, Results(ratio, tf.zeros_like(ratio), proposed_score)
-
-
-def effective_sample_size(samples):
-    """Returns how many independent draws all chains are worth, for each value of a state.
-
-    Args:
-        samples: (steps, chains, ...) array.
-
-    Returns:
-        (...) array: the sum over chains of the effective sample sizes that Geyer's initial
-        positive sequence gives them (`tfp.mcmc.effective_sample_size`). Each chain is worth a
-        draw at least and one a step at most, also where it never moves or is too short to tell.
-    """
-    each = tfp.mcmc.effective_sample_size(
-        tf.convert_to_tensor(samples), filter_beyond_positive_pairs=True
-    )
-    return np.clip(np.nan_to_num(each.numpy(), nan=1.0), 1.0, len(samples)).sum(axis=0)
-
-
-def r_hat(samples):
-    """Returns the potential scale reduction of split chains, for each value of a state.
-
-    Args:
-        samples: (steps, chains, ...) array, of 4 steps at least.
-    """
-    samples = tf.convert_to_tensor(samples)
-    samples = samples[: 2 * (len(samples) // 2)]
-    return tfp.mcmc.potential_scale_reduction(
-        samples, independent_chain_ndims=1, split_chains=True
-    ).numpy()

@@ -12,33 +12,9 @@ import tqdm
 
 from thesis_tf import _checks, _files, _fingerprint
 from thesis_tf.autoencoders import kernels, points
+from thesis_tf.autoencoders.diagnostics import Diagnostics, diagnose
 
-# Chains that diagnostics look at: their autocorrelations take as much memory as 8 copies.
-_DIAGNOSED_CHAINS = 256
 _PIECES = 20  # of a run, after each of which the progress bar moves and Ctrl-C gets through
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Diagnostics:
-    """How far chains have mixed.
-
-    Attributes:
-        effective_sample_size: (...), of each value of a state, over all chains.
-        r_hat: (...), the potential scale reduction of each value; near 1 if chains agree.
-        acceptance: (chains,), the part of each chain's proposals that was accepted.
-    """
-
-    effective_sample_size: np.ndarray
-    r_hat: np.ndarray
-    acceptance: np.ndarray
-
-    def summary(self):
-        """Returns the worst of each as a dict of floats."""
-        return {
-            "effective_sample_size": float(np.min(self.effective_sample_size)),
-            "r_hat": float(np.max(self.r_hat)),
-            "acceptance": float(np.mean(self.acceptance)),
-        }
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -223,7 +199,7 @@ class _Run:
                 bar.update(length * self._thin)
         samples = np.concatenate(kept)[: self._kept]
         rates = counts / (pieces * length * self._thin)
-        return Chains(samples, float(rates.mean()), _diagnose(samples, rates))
+        return Chains(samples, float(rates.mean()), diagnose(samples, rates))
 
     def _compiled(self, kernel, count, thin):
         @tf.function(jit_compile=self._jit_compile)
@@ -321,13 +297,3 @@ class _CountingAcceptance(tfp.mcmc.TransitionKernel):
         accepted = getattr(inner, "is_accepted", None)
         more = 1 if accepted is None else tf.cast(accepted, tf.int32)
         return state, Counted(inner, previous_kernel_results.accepted + more)
-
-
-def _diagnose(samples, rates):
-    few = samples[:, :_DIAGNOSED_CHAINS]
-    shape = samples.shape[2:]
-    if len(samples) < 4:
-        nothing = np.full(shape, np.nan)
-        return Diagnostics(nothing, nothing, rates)
-    size = kernels.effective_sample_size(few) * (samples.shape[1] / few.shape[1])
-    return Diagnostics(size, kernels.r_hat(few), rates)

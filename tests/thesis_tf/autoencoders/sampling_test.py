@@ -6,10 +6,8 @@ import tensorflow_probability as tfp
 from thesis_tf.autoencoders import (
     Chains,
     ScoreEstimator,
-    effective_sample_size,
     langevin,
     metropolis_hastings,
-    r_hat,
     sampling,
 )
 
@@ -146,24 +144,6 @@ def test_images_single_chains_and_float32():
         assert chains.samples.dtype == np.float32
         assert set(chains.diagnostics.summary()) == {"effective_sample_size", "r_hat", "acceptance"}
     assert np.isnan(metropolis_hastings(estimator, start, 2, 0.3, 0).diagnostics.r_hat).all()
-
-
-def test_diagnostics_of_known_chains():
-    rng = np.random.default_rng(0)
-    independent = rng.normal(size=(400, 8, 2))
-    size = effective_sample_size(independent)
-    assert (size > 0.7 * 3200).all()
-    assert (size <= 3200).all()
-    assert r_hat(independent).max() < 1.02
-    # An autoregression of coefficient a is worth (1 - a) / (1 + a) of its steps.
-    chain = [rng.normal(size=(8, 1))]
-    for _ in range(20_000):
-        chain.append(0.8 * chain[-1] + 0.6 * rng.normal(size=(8, 1)))
-    expected = len(chain) * 8 / 9
-    assert effective_sample_size(np.stack(chain))[0] == pytest.approx(expected, rel=0.15)
-    apart = independent + 10 * np.arange(8)[:, None]
-    assert r_hat(apart).min() > 5
-    assert effective_sample_size(np.zeros((10, 8, 1)))[0] == 8
 
 
 @pytest.mark.parametrize(
