@@ -141,6 +141,8 @@ def config_from_flags():
         raise runs.UsageError("--sigma must be above 0.")
     if FLAGS.step is not None and FLAGS.step <= 0:
         raise runs.UsageError("--step must be above 0.")
+    if FLAGS.reconstruction and not FLAGS.reconstruction.endswith(".keras"):
+        raise runs.UsageError("--reconstruction must be a .keras file.")
     if FLAGS.criterion == "rcae" and FLAGS.walkback > 1:
         raise runs.UsageError("--walkback is of --criterion=denoising.")
     over_steps = FLAGS.noise == "decreasing" or FLAGS.walkback > 1

@@ -158,6 +158,7 @@ def test_it_goes_on_where_it_was_killed(tmp_path):
         ({"step": -1.0}, "--step must be above 0"),
         ({"criterion": "rcae", "walkback": 2}, "--walkback is of --criterion=denoising"),
         ({"noise": "decreasing", "fit": "lbfgs"}, "need --fit=minibatch"),
+        ({"reconstruction": "mlp"}, "must be a .keras file"),
         ({"walkback": 2, "fit": "bfgs"}, "need --fit=minibatch"),
         ({"distribution": "mirrored"}, "--distribution is of --fit=minibatch"),
     ],

@@ -2,16 +2,15 @@
 
 import collections
 import dataclasses
-import json
-import pathlib
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 import tqdm
 
-from thesis_tf import _checks, _files, _fingerprint
+from thesis_tf import _checks, _fingerprint
 from thesis_tf.autoencoders import kernels, points
+from thesis_tf.autoencoders.chain_folder import ChainFolder
 from thesis_tf.autoencoders.diagnostics import Diagnostics, diagnose
 
 _PIECES = 20  # of a run, after each of which the progress bar moves and Ctrl-C gets through
@@ -171,7 +170,7 @@ class _Run:
         self._burn_in = burn_in if burn_in == 0 else _checks.positive_integer("`burn_in`", burn_in)
         self._seed = tfp.random.sanitize_seed(seed)
         self._jit_compile, self._progress = jit_compile, progress
-        self._folder = None if folder is None else pathlib.Path(folder)
+        self._folder = folder
 
     def with_kernel(self, kernel):
         """Returns the `Chains` of a kernel."""
@@ -179,20 +178,20 @@ class _Run:
         length = -(-self._kept // _PIECES)
         pieces = -(-self._kept // length)
         run_piece = self._compiled(kernel, length, self._thin)
-        if self._folder is not None:
-            self._claim_folder(kernel)
+        folder = self._open_folder(kernel)
         state, kept, counts = None, [], 0
         hidden = None if self._progress else True
         with tqdm.tqdm(total=pieces * length * self._thin, unit="step", disable=hidden) as bar:
             for number in range(pieces):
-                done = self._read(number)
+                done = None if folder is None else folder.read(number)
                 if done is None:
                     if state is None:
                         state = self._burnt_in(kernel)
                     seed = tf.random.experimental.stateless_fold_in(self._seed, number)
                     states, accepted = run_piece(state, seed)
                     done = states.numpy(), accepted.numpy()
-                    self._write(number, *done)
+                    if folder is not None:
+                        folder.write(number, *done)
                 state = tf.constant(done[0][-1])
                 kept.append(done[0])
                 counts = counts + done[1]
@@ -224,46 +223,18 @@ class _Run:
         seed = tf.random.experimental.stateless_fold_in(self._seed, -1)
         return self._compiled(kernel, 1, self._burn_in)(self._state, seed)[0][-1]
 
-    def _claim_folder(self, kernel):
-        """Makes the folder these chains' own; raises ValueError if it holds others."""
+    def _open_folder(self, kernel):
+        """Returns the `ChainFolder`, None without a folder."""
+        if self._folder is None:
+            return None
         settings = {k: v for k, v in kernel.settings.items() if isinstance(v, int | float | str)}
-        own = {
+        run = {
             "initial_state": _fingerprint.of_arrays([self._state.numpy()]),
-            "score": self._score.numpy().astype(float).ravel()[:16].tolist(),
             "steps": [self._kept, self._thin, self._burn_in],
             "seed": self._seed.numpy().tolist(),
             "kernel": [kernel.name, settings],
         }
-        path = self._folder / "chains.json"
-        if not path.exists():
-            _files.write_json(path, own)
-            return
-        there = _files.read_json(path)
-        same = np.allclose(there.pop("score"), own.pop("score"), rtol=1e-3, atol=1e-6)
-        if there != json.loads(json.dumps(own)) or not same:
-            differing = [k for k in own if there.get(k) != json.loads(json.dumps(own[k]))]
-            raise _checks.invalid(
-                "`folder`",
-                "a folder for these chains",
-                f"{self._folder}, which holds chains of another {', '.join(differing) or 'score'}",
-                "Choose another, or delete it.",
-            )
-
-    def _read(self, number):
-        path = self._path(number)
-        if path is None or not path.exists():
-            return None
-        with np.load(path, allow_pickle=False) as file:
-            return file["states"], file["accepted"]
-
-    def _write(self, number, states, accepted):
-        path = self._path(number)
-        if path is not None:
-            with _files.atomic(path) as partial:
-                np.savez(partial, states=states, accepted=accepted)
-
-    def _path(self, number):
-        return None if self._folder is None else self._folder / f"piece_{number:02d}.npz"
+        return ChainFolder(self._folder, run, self._score.numpy().ravel()[:16])
 
 
 Counted = collections.namedtuple("Counted", ["inner", "accepted"])

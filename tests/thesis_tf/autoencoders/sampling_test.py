@@ -8,8 +8,8 @@ from thesis_tf.autoencoders import (
     ScoreEstimator,
     langevin,
     metropolis_hastings,
-    sampling,
 )
+from thesis_tf.autoencoders.chain_folder import ChainFolder
 
 SIGMA = 0.3
 COVARIANCE = np.array([[1.0, 0.5], [0.5, 0.7]]) + SIGMA**2 * np.eye(2)
@@ -107,7 +107,7 @@ def test_seeds_and_folders(sample, tmp_path, monkeypatch):
     )
     assert (sample(*arguments, (1, 3), thin=2, burn_in=5).samples != whole.samples).any()
     options = {"thin": 2, "burn_in": 5, "folder": tmp_path}
-    written, write = [], sampling._Run._write
+    written, write = [], ChainFolder.write
 
     def killed(self, number, *arrays):
         if number == 4:
@@ -115,11 +115,11 @@ def test_seeds_and_folders(sample, tmp_path, monkeypatch):
         write(self, number, *arrays)
         written.append(number)
 
-    monkeypatch.setattr(sampling._Run, "_write", killed)
+    monkeypatch.setattr(ChainFolder, "write", killed)
     with pytest.raises(KeyboardInterrupt):
         sample(*arguments, (1, 2), **options)
     assert written == [0, 1, 2, 3]
-    monkeypatch.setattr(sampling._Run, "_write", write)
+    monkeypatch.setattr(ChainFolder, "write", write)
     again = sample(*arguments, (1, 2), **options)
     np.testing.assert_array_equal(again.samples, whole.samples)
     assert again.acceptance == whole.acceptance
