@@ -22,7 +22,7 @@ from bin import flags_common, runs
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("points", 1000, "Points of the grid on [-1.5, 1.5].", lower_bound=400)
-flags.DEFINE_list("dimensions", ["1", "2", "3", "5"], "Dimensions for the local moments.")
+flags.DEFINE_list("dimensions", ["1", "2", "3", "5"], "Dimensions for the local moments, 1 to 6.")
 flags_common.use(__name__, flags_common.OUTPUT, ("seed",))
 THESIS_SIGMAS = (1.0, 0.31, 0.16, 0.06)
 SMALL_SIGMAS = (0.08, 0.04, 0.02, 0.01)
@@ -177,8 +177,8 @@ def table(found):
     lines += [f"  sigma {r['sigma']:<5g} RCAE {r['rcae']:.4f}  DAE {r['dae']:.4f}"
               for r in found["scores"]]  # fmt: skip
     lines.append("|DAE loss - RCAE loss| / sigma^2 of one r (Proposition 1)")
-    lines += [f"  sigma {r['sigma']:<5g} best r {r['best_difference_per_sigma2']:.5f}"
-              f"  r = x^2 {r['other_difference_per_sigma2']:.5f}"
+    lines += [f"  sigma {r['sigma']:<5g} best r {r['best_difference_per_sigma2']:.1e}"
+              f"  r = x^2 {r['other_difference_per_sigma2']:.1e}"
               for r in found["proposition_1"]]  # fmt: skip
     lines.append("relative error of the curvature (Eq 3.9)")
     lines += [f"  sigma {r['sigma']:<5g} RCAE {r['rcae']:.4f}  DAE {r['dae']:.4f}"

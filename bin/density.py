@@ -6,7 +6,7 @@ import tqdm
 
 import models
 from bin import training
-from thesis_tf import _checkpoint, _files, autoencoders
+from thesis_tf import _checkpoint, _files, _fingerprint, autoencoders
 
 _SIGMAS = {"spiral": 0.01, "spiral15": 0.01, "manifold10d": 0.1, "manifold10d_25": 0.1}
 _SMALL = 64  # values an example, up to which full-batch methods are the default
@@ -35,15 +35,19 @@ class Job:
         size = int(np.prod(train.shape[1:]))
         spread = float(np.sqrt(train.var(axis=0).mean()))
         if not spread > 0:
-            raise ValueError(f"The training examples of {splits.name} are all the same.")
+            count = "There is one training example" if len(train) == 1 else "All are the same"
+            raise ValueError(
+                f"The training examples of {splits.name} must differ. {count}"
+                f" ({len(splits.valid)} and {len(splits.test)} are held out)."
+            )
         self.sigma = config.sigma or _SIGMAS.get(splits.name, spread / 2)
         self._far = config.far or float(np.ptp(train, axis=0).max()) / 2
         self._method = config.fit or ("lbfgs" if size <= _SMALL else "minibatch")
         self._seed = config.hardware.seed
         if config.noise != "plain" and config.criterion == "denoising" and self._far <= self.sigma:
             raise ValueError(
-                f"--far must be above sigma, {self.sigma:g}. Received: {self._far:g}. Give a larger"
-                " one, or --noise=plain."
+                f"The largest noise, {self._far:g} (--far, by default half the data's range), must"
+                f" be above sigma, {self.sigma:g} (--sigma). Give another, or --noise=plain."
             )
         if self._method == "minibatch":
             self._steps = training.steps_an_epoch(splits, config.training) * config.training.epochs
@@ -56,7 +60,7 @@ class Job:
     def _build(self, shape):
         config = self._config
         if config.reconstruction:
-            return models.build(config.reconstruction, shape, None)
+            return _fitting(models.build(config.reconstruction, shape, None), shape)
         if config.tied:
             return models.tied_autoencoder(
                 shape, config.units, activation="tanh", output="linear", name="dae"
@@ -76,6 +80,22 @@ class Job:
             noise = autoencoders.DecreasingNoise(self._far, self.sigma, steps)
         return autoencoders.DenoisingLoss(noise, walkback=config.walkback)
 
+    def check_inputs(self):
+        """Raises ValueError if what an earlier call has kept is of other data or another model."""
+        arrays = [getattr(self._splits, name).x for name in ("train", "valid", "test")]
+        own = {"data": _fingerprint.of_arrays(arrays)}
+        if self._config.reconstruction:
+            own["reconstruction"] = _fingerprint.of_model(self.model)
+        path = self._folder / "inputs.json"
+        there = _files.read_json(path) if path.exists() else own
+        differing = [name for name in own if there.get(name) != own[name]]
+        if differing:
+            raise ValueError(
+                f"The {' and the '.join(differing)} changed since {self._folder} was begun. Choose"
+                " another --output_dir, or delete that one."
+            )
+        self._write_json("inputs.json", own)
+
     def fit(self, verbose=0):
         """Trains the model, or reads what an earlier call of the same run has kept."""
         if self._config.reconstruction:
@@ -92,6 +112,7 @@ class Job:
             )
             self._keep(path)
             self._write_json("initial.json", {"scale": chosen.scale, "losses": chosen.losses})
+        self._say(f"Fitting {self.model.count_params():,} parameters: {self._method} ...")
         if self._method == "minibatch":
             self._fit_minibatches(verbose)
         elif self._method != "none":
@@ -166,6 +187,13 @@ class Job:
         x, sigma = self._splits.train.x, self.sigma
         found = {"data": self._splits.name, "sigma": sigma, **self._errors()}
         self._print(found)
+        if not np.isfinite(found["loss_per_sigma2"]):
+            raise ValueError(
+                "r(x) is not finite at test examples: training has diverged, or the model puts out"
+                " NaN. Take a lower --learning_rate."
+            )
+        if found["loss_per_sigma2"] > found["loss_per_sigma2_of_identity"]:
+            self._say("r is worse than x itself: more --units, examples or training may help.")
         title = f"{self._splits.name}, sigma = {sigma:g}"
         size = found["values_an_example"]
         examined = self._splits.test.x[: max(20, min(_EXAMINED, _MOST_ROWS // size))]
@@ -200,6 +228,7 @@ class Job:
             rows["r(noisy)"] = self._estimator.reconstruct(noisy[:12]).numpy()
             rows = {name: images[:12] for name, images in rows.items()}
             autoencoders.draw_images(rows, self._folder / "reconstructions.png", title=title)
+        self._write_json("diagnostics.json", found)
         if self._config.chains:
             found["samples"] = self._sample(noisy, title)
             self._print(found["samples"])
@@ -260,9 +289,9 @@ class Job:
         path = self._folder / "samples.png"
         if _is_image(x):
             autoencoders.draw_images({k: v[:36] for k, v in pictures.items()}, path, title=title)
-        elif last[0].size > 1:
+        else:
             autoencoders.draw_points(pictures, path, title=title)
-        found = {"seen": int(chains.samples.shape[0]), **chains.diagnostics.summary()}
+        found = {"samples_a_chain": int(chains.samples.shape[0]), **chains.diagnostics.summary()}
         if min(len(last), len(noisy)) > 5:
             test = autoencoders.nearest_neighbour_test(last, noisy)
             found["two_sample_accuracy"] = test.accuracy
@@ -306,6 +335,24 @@ class Job:
             if isinstance(value, int | float)
         )
         self._say(", ".join(values))
+
+
+def _fitting(model, shape):
+    """Returns the model as one of examples of this shape; raises ValueError if it is of others."""
+    size = int(np.prod(shape))
+    ends = [tuple(tensor.shape[1:]) for tensor in (*model.inputs, *model.outputs)]
+    if len(ends) != 2 or any(None in end or int(np.prod(end)) != size for end in ends):
+        raise ValueError(
+            f"--reconstruction must map examples of shape {tuple(shape)} to the same shape, or"
+            f" {size} values otherwise arranged. Received: a model with inputs of"
+            f" {', '.join(map(str, ends[: len(model.inputs)]))} and outputs of"
+            f" {', '.join(map(str, ends[len(model.inputs) :]))}."
+        )
+    if ends == [tuple(shape)] * 2:
+        return model
+    inputs = keras.Input(shape, dtype=model.inputs[0].dtype)
+    outputs = model(keras.layers.Reshape(ends[0])(inputs))
+    return keras.Model(inputs, keras.layers.Reshape(shape)(outputs))
 
 
 def _is_image(x):

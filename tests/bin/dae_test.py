@@ -119,7 +119,7 @@ def test_ones_own_data_and_ones_own_model(tmp_path):
 def test_one_value_an_example(tmp_path):
     np.savez(tmp_path / "one.npz", x=np.random.default_rng(0).normal(size=(200, 1)))
     found = run(tmp_path / "out", dataset=str(tmp_path / "one.npz"), examples=None)
-    assert "samples.png" not in names(tmp_path / "out")
+    assert "samples.png" in names(tmp_path / "out")
     assert np.isfinite(found["samples"]["acceptance"])
 
 
@@ -152,8 +152,9 @@ def test_it_goes_on_where_it_was_killed(tmp_path):
 @pytest.mark.parametrize(
     ("values", "match"),
     [
-        ({"sigma": 0.0}, "--sigma must be above 0"),
-        ({"step": -1.0}, "--step must be above 0"),
+        ({"sigma": 0.0}, "--sigma must be a finite number above 0"),
+        ({"far": float("nan")}, "--far must be a finite number"),
+        ({"step": -1.0}, "--step must be a finite number above 0"),
         ({"criterion": "rcae", "walkback": 2}, "--walkback is of --criterion=denoising"),
         ({"noise": "decreasing", "fit": "lbfgs"}, "need --fit=minibatch"),
         ({"reconstruction": "mlp"}, "must be a .keras file"),
@@ -169,7 +170,23 @@ def test_flags_that_make_no_sense(values, match):
 @pytest.mark.parametrize(
     ("values", "match"),
     [
-        ({"sigma": 9.0}, "--far must be above sigma, 9"),
+        ({"criterion": "rcae", "noise": "plain"}, "Leave out --noise"),
+        ({"reconstruction": "r.keras", "units": "5"}, "Leave out --units"),
+        ({"fit": "minibatch", "iterations": "5"}, "Leave out --iterations"),
+        ({"walkback": "2", "copies": "5"}, "Leave out --copies"),
+        ({"fit": "lbfgs", "epochs": "5"}, "Leave out --epochs"),
+        ({"tied": "true", "initialisation": "data"}, "--initialisation=data has no --tied"),
+    ],
+)
+def test_flags_that_would_be_of_no_use(values, match):
+    with flagsaver.as_parsed(**values), pytest.raises(runs.UsageError, match=match):
+        dae.config_from_flags()
+
+
+@pytest.mark.parametrize(
+    ("values", "match"),
+    [
+        ({"sigma": 9.0}, "must be above sigma, 9"),
         ({"dataset": "spirall"}, "The nearest are: spiral"),
         ({"reconstruction": "no.keras"}, "an existing .keras file"),
         ({"fit": "minibatch", "batch_size": 401}, "at most the 400 training examples"),
@@ -183,17 +200,54 @@ def test_what_does_not_fit_is_said_before_anything_is_written(values, match, tmp
 
 def test_constant_data_and_a_model_of_another_shape(tmp_path):
     np.savez(tmp_path / "flat.npz", x=np.ones((50, 2)))
-    with pytest.raises(ValueError, match="are all the same"):
+    with pytest.raises(ValueError, match=r"must differ\. All are"):
         run(tmp_path / "out", dataset=str(tmp_path / "flat.npz"), examples=None)
     keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)]).save(tmp_path / "r.keras")
-    with pytest.raises(ValueError, match="the shape of x"):
+    with pytest.raises(ValueError, match=r"inputs of \(2,\) and outputs of \(3,\)"):
         run(tmp_path / "out", reconstruction=str(tmp_path / "r.keras"))
+
+
+def test_models_of_images_otherwise_arranged(tmp_path):
+    np.savez(tmp_path / "i.npz", x=np.random.default_rng(0).uniform(size=(90, 4, 4)))
+    keras.Sequential([keras.Input((16,)), keras.layers.Dense(16)]).save(tmp_path / "r.keras")
+    found = run(
+        tmp_path / "out",
+        dataset=str(tmp_path / "i.npz"),
+        examples=None,
+        reconstruction=str(tmp_path / "r.keras"),
+    )
+    assert found["values_an_example"] == 16
+
+
+def test_data_that_changed_and_a_model_that_diverged(tmp_path):
+    rng, path, out = np.random.default_rng(0), tmp_path / "d.npz", tmp_path / "out"
+    for _ in range(2):
+        np.savez(path, x=rng.normal(size=(200, 3)))
+        values = {"dataset": str(path), "examples": None, "chains": 0, "fit": "none"}
+        if not out.exists():
+            run(out, **values)
+    with pytest.raises(ValueError, match="The data changed since"):
+        run(out, **values)
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3)])
+    model.layers[0].set_weights([np.full((3, 3), np.nan), np.zeros(3)])
+    model.save(tmp_path / "r.keras")
+    values = {"dataset": str(path), "examples": None, "reconstruction": str(tmp_path / "r.keras")}
+    with pytest.raises(ValueError, match=r"r\(x\) is not finite"):
+        run(tmp_path / "nan", **values)
+
+
+def test_chains_that_diverge_cost_no_numbers(tmp_path):
+    values = {"sampler": "unadjusted_langevin", "step": 1000.0, "chain_steps": 2000}
+    with pytest.raises(ValueError, match="The chains have diverged"):
+        run(tmp_path, **values, fit="none", initialisation="keras")
+    assert "attractors" in json.loads((tmp_path / "diagnostics.json").read_text())
 
 
 def test_two_devices(tmp_path):
     # In a process of its own, since collective operations of one know those of all before them.
     values = {**SMALL, "examples": "400,50,100", "fit": "minibatch", "epochs": 1, "batch_size": 50}
     values |= {"distribution": "mirrored", "num_virtual_devices": 2, "chains": 0, "far_starts": 0}
+    values = {n: v for n, v in values.items() if n not in ("iterations", "copies")}
     process = start(tmp_path, values)
     said, _ = process.communicate(timeout=300)
     assert process.returncode == 0, said

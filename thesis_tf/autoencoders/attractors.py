@@ -105,10 +105,14 @@ def find_attractors(estimator, data, starts, *, max_iterations=2000, tolerance=1
         )
     region, size = DataRegion(data, sigma), tolerance * sigma
 
-    @tf.function(reduce_retracing=True)
+    def step(x, part):
+        return tf.ensure_shape(x + part * (estimator.reconstruct(x) - x), x.shape)
+
+    @tf.function(reduce_retracing=True, autograph=False)
     def follow(x, part):
-        for _ in tf.range(_CHUNK):
-            x = tf.ensure_shape(x + part * (estimator.reconstruct(x) - x), x.shape)
+        (x,) = tf.while_loop(
+            lambda x: True, lambda x: (step(x, part),), (x,), maximum_iterations=_CHUNK
+        )
         return x, tf.norm(points.flat(estimator.reconstruct(x) - x), axis=1)
 
     starts, iterations, still = x, 0, np.zeros(len(x), bool)

@@ -26,6 +26,8 @@ class ChainFolder:
         own = json.loads(json.dumps({**settings, "score": np.asarray(score, float).tolist()}))
         path = self._folder / "chains.json"
         if not path.exists():
+            if self._folder.exists() and (not self._folder.is_dir() or any(self._folder.iterdir())):
+                raise _checks.invalid("`folder`", "a new or an empty folder", folder)
             _files.write_json(path, own)
             return
         there = _files.read_json(path)

@@ -33,6 +33,19 @@ def bernoulli_from_logits(target, outputs):
 DISTANCES = {f.__name__: f for f in (squared_error, bernoulli, bernoulli_from_logits)}
 
 
+def _checked_target(x, target):
+    if target is None:
+        return x
+    if not x.shape.is_compatible_with(target.shape):
+        raise _checks.invalid(
+            "`target`",
+            f"of the shape of x, {tuple(x.shape)}",
+            f"shape {tuple(target.shape)}",
+            "Labels have no place here: pass x alone, or (x, x).",
+        )
+    return tf.cast(target, x.dtype)
+
+
 class DenoisingLoss:
     """The denoising auto-encoder: E[l(x, r(x~))] with x~ ~ C(x~ | x) (Eq 3.2).
 
@@ -80,7 +93,7 @@ class DenoisingLoss:
             seed: a pair of integers.
             step: the training step, by which noise may decrease.
         """
-        target = x if target is None else target
+        target = _checked_target(x, target)
         if self.corruption is None:
             return self._distance(target, points.reconstruction(reconstruct, x))
         total = 0.0
@@ -107,7 +120,7 @@ class _Penalised:
 
     def _losses(self, reconstruct, penalised, weight, x, target, seed):
         losses = DISTANCES[self.distance](
-            x if target is None else target, points.reconstruction(reconstruct, x)
+            _checked_target(x, target), points.reconstruction(reconstruct, x)
         )
         norms = jacobians.squared_norm(penalised, x, self.penalty, self.num_probes, seed)
         return losses + weight * norms

@@ -7,6 +7,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from thesis_tf import _checks
+
 # Chains that diagnostics look at: their autocorrelations take as much memory as 8 copies.
 _DIAGNOSED_CHAINS = 256
 
@@ -54,18 +56,25 @@ def diagnose(samples, acceptance):
 def effective_sample_size(samples):
     """Returns how many independent draws all chains are worth, for each value of a state.
 
+    What chains differ by counts against them, as in R-hat: chains that stay apart are worth about
+    a draw each.
+
     Args:
-        samples: (steps, chains, ...) array.
+        samples: (steps, chains, ...) array, of 4 steps at least.
 
     Returns:
-        (...) array: the sum over chains of the effective sample sizes that Geyer's initial
-        positive sequence gives them (`tfp.mcmc.effective_sample_size`). Each chain is worth a
-        draw at least and one a step at most, also where it never moves or is too short to tell.
+        (...) array, by Geyer's initial positive sequence over all chains
+        (`tfp.mcmc.effective_sample_size`), at least 1 and at most the number of samples; 1 where
+        nothing moves.
     """
-    each = tfp.mcmc.effective_sample_size(
-        tf.convert_to_tensor(samples), filter_beyond_positive_pairs=True
-    )
-    return np.clip(np.nan_to_num(each.numpy(), nan=1.0), 1.0, len(samples)).sum(axis=0)
+    samples = _checked(samples)
+    if samples.shape[1] > 1:
+        size = tfp.mcmc.effective_sample_size(
+            samples, filter_beyond_positive_pairs=True, cross_chain_dims=1
+        )
+    else:
+        size = tfp.mcmc.effective_sample_size(samples, filter_beyond_positive_pairs=True)[0]
+    return np.clip(np.nan_to_num(size.numpy(), nan=1.0), 1.0, samples.shape[0] * samples.shape[1])
 
 
 def r_hat(samples):
@@ -74,8 +83,19 @@ def r_hat(samples):
     Args:
         samples: (steps, chains, ...) array, of 4 steps at least.
     """
-    samples = tf.convert_to_tensor(samples)
+    samples = _checked(samples)
     samples = samples[: 2 * (len(samples) // 2)]
     return tfp.mcmc.potential_scale_reduction(
         samples, independent_chain_ndims=1, split_chains=True
     ).numpy()
+
+
+def _checked(samples):
+    samples = tf.convert_to_tensor(samples)
+    if samples.shape.rank < 2 or samples.shape[0] < 4 or samples.shape[1] < 1:
+        raise _checks.invalid(
+            "`samples`", "of shape (steps, chains, ...) with 4 steps at least", tuple(samples.shape)
+        )
+    if not tf.reduce_all(tf.math.is_finite(samples)):
+        raise _checks.invalid("`samples`", "finite", "NaN or infinity")
+    return samples

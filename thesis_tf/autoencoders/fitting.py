@@ -69,8 +69,9 @@ def fit_full_batch(
         tolerance: on the largest component of the gradient, in units of the loss at the start.
         memory: pairs of vectors that L-BFGS keeps.
         batch_size: at most so many examples have their gradient computed at once.
-        seed: a pair of integers.
-        callback: a function of (iteration, loss), called after each iteration of scipy's methods.
+        seed: an integer or a pair of them.
+        callback: a function of (iteration, loss), called after each iteration of scipy's methods
+            and after the last of "tfp_lbfgs".
 
     Returns:
         `Fit`.
@@ -109,7 +110,7 @@ class _Loss:
         self._model, self._variables, self._criterion = model, variables, criterion
         x = points.checked_points("`x`", x)
         target = x if target is None else points.checked_points("`target`", target, like=x)
-        self._seed = tf.constant(seed, tf.int32)
+        self._seed = points.checked_seed(seed)
         self._count = len(x)
         batches = -(-self._count // _checks.positive_integer("`batch_size`", batch_size))
         # Batches of one static shape, as even as can be; what the last lacks counts as nothing.
@@ -120,7 +121,7 @@ class _Loss:
         trained = {id(v) for v in variables}
         self._others = [v for v in model.variables if id(v) not in trained]
         # Of one traced function, which tfp may call in a graph of its own.
-        self.compiled = tf.function(self._add_up)
+        self.compiled = tf.function(self._add_up, autograph=False)
         self.evaluations = 0
 
     def __call__(self, vector):
@@ -129,10 +130,15 @@ class _Loss:
         return self.compiled(vector)
 
     def _add_up(self, vector):
-        loss, gradient = tf.zeros((), tf.float64), tf.zeros_like(vector)
-        for first in tf.range(0, len(self._x), self._size):
+        def add(first, loss, gradient):
             more, slope = self._of_batch(vector, first)
-            loss, gradient = loss + more, gradient + slope
+            return first + self._size, loss + more, gradient + slope
+
+        _, loss, gradient = tf.while_loop(
+            lambda first, *_: first < len(self._x),
+            add,
+            (0, tf.zeros((), tf.float64), tf.zeros_like(vector)),
+        )
         return loss / self._count, gradient / self._count
 
     def _of_batch(self, vector, first):
@@ -190,7 +196,7 @@ def _scipy(name, options):
 
 
 def _tfp_lbfgs(objective, start, max_iterations, tolerance, memory, callback):
-    @tf.function
+    @tf.function(autograph=False)
     def minimise(start):
         return tfp.optimizer.lbfgs_minimize(
             objective.compiled,
@@ -206,6 +212,8 @@ def _tfp_lbfgs(objective, start, max_iterations, tolerance, memory, callback):
     converged = bool(found.converged)
     message = "the line search failed" if failed else "converged" if converged else "iterations"
     iterations, evaluations = int(found.num_iterations), int(found.num_objective_evaluations)
+    if callback is not None:
+        callback(iterations, loss)
     return found.position, Fit(loss, converged, iterations, evaluations, message, (loss,))
 
 

@@ -61,6 +61,8 @@ def initialise_from_data(
     """
     x = tf.cast(points.flat(points.checked_points("`x`", x)), tf.float64)
     _check(encoder, decoder, x)
+    if not len(scales):
+        raise _checks.invalid("`scales`", "one scale at least", "none")
     noise, copies = Schedule.of(corruption), _checks.positive_integer("`copies`", copies)
     rng = np.random.default_rng(np.random.SeedSequence(seed))
     size, units = encoder.kernel.shape

@@ -26,7 +26,7 @@ def jacobian(function, x):
         # An operation that TensorFlow can't vectorise: one backward pass after the other.
         derivative = tape.batch_jacobian(outputs, x, experimental_use_pfor=False)
     size = points.flat(x).shape[1]
-    return outputs, tf.reshape(derivative, [-1, outputs.shape[1], size])
+    return outputs, tf.reshape(derivative, [tf.shape(x)[0], outputs.shape[1], size])
 
 
 def products(function, x, vectors):

@@ -27,7 +27,7 @@ class KernelDensity:
     """
 
     def __init__(self, data, sigma):
-        data = points.checked_points("`data`", data)
+        data = points.checked_points("`data`", data, at_least=1)
         self.sigma = _checks.positive_number("`sigma`", sigma)
         # Around 0 and in units of sigma, the squares of which differences are taken stay small.
         self._center = tf.reduce_mean(data, axis=0, keepdims=True)
@@ -36,6 +36,7 @@ class KernelDensity:
 
     def reconstruct(self, x):
         """Returns E[x_i | x] (n, ...) for points x (n, ...)."""
+        x = tf.convert_to_tensor(x)
         return x + tf.constant(self.sigma**2, x.dtype) * self.score(x)
 
     def score(self, x):
@@ -59,7 +60,14 @@ class KernelDensity:
         return cross - squared[0][:, tf.newaxis] - squared[1]
 
     def _by_blocks(self, function, x):
-        x = tf.convert_to_tensor(x)
+        x = points.checked_points("`x`", x)
+        if x.dtype != self._center.dtype or x.shape[1:] != self._center.shape[1:]:
+            raise _checks.invalid(
+                "`x`",
+                f"{self._center.dtype.name} points of shape {tuple(self._center.shape[1:])}, as"
+                " `data`",
+                f"{x.dtype.name} of shape {tuple(x.shape)}",
+            )
         scaled = points.flat(x - self._center) / tf.constant(self.sigma, x.dtype)
         count, block = tf.shape(scaled)[0], self._block
         if x.shape[0] is not None and x.shape[0] <= block:

@@ -5,7 +5,6 @@ import itertools
 import numpy as np
 from matplotlib import ticker
 
-from thesis_tf import _checks
 from thesis_tf._figures import (
     FONT,
     GRID,
@@ -69,7 +68,7 @@ def draw_score_field(
         estimator: a `ScoreEstimator`.
         data: (n, ...) array of examples.
         path: a file that ends in .png, .svg or .pdf; an older one is replaced.
-        points_a_side: arrows along each side.
+        points_a_side: arrows along the longer side.
         margin: how far the picture reaches beyond the data, in units of their extent.
         attractors: `Attractors` to mark, the spurious apart.
         title: a heading.
@@ -83,10 +82,12 @@ def draw_score_field(
     plane = _Plane(data)
     shown = plane.project(data[:: -(-len(data) // _MOST_POINTS)])
     low, high = shown.min(axis=0), shown.max(axis=0)
-    reach = margin * (high - low)
-    axis = [
-        np.linspace(a, b, points_a_side) for a, b in zip(low - reach, high + reach, strict=True)
-    ]
+    extent = np.maximum(
+        high - low, 0.1 * (high - low).max()
+    )  # of a constant too there is a picture
+    low, high = ((low + high) / 2 + sign * (0.5 + margin) * extent for sign in (-1, 1))
+    counts = np.maximum(9, np.round(points_a_side * extent / extent.max())).astype(int)
+    axis = [np.linspace(*ends) for ends in zip(low, high, counts, strict=True)]
     grid = np.stack(np.meshgrid(*axis), axis=-1).reshape(-1, 2)
     points = plane.lift(grid).astype(data.dtype)
     ends = np.asarray(estimator.reconstruct(points))
@@ -98,7 +99,7 @@ def draw_score_field(
     axes.scatter(*shown.T, s=2, color=DATA, linewidths=0, label="data")
     length = np.linalg.norm(moves, axis=1)
     # Arrows as long as there is room: the direction is what is looked at, the length is the color.
-    spacing = min((high - low + 2 * reach) / points_a_side)
+    spacing = min((high - low) / counts)
     unit = moves / np.maximum(length, 1e-300)[:, np.newaxis] * spacing * 0.75
     arrows = axes.quiver(
         *grid.T, *unit.T, length, cmap="viridis_r", angles="xy", scale_units="xy", scale=1,
@@ -164,7 +165,7 @@ def draw_points(samples, path, *, most_pairs=4, title=None):
     flat = {name: np.reshape(x, (len(x), -1)) for name, x in samples.items()}
     size = min(x.shape[1] for x in flat.values())
     if size < 2:
-        raise _checks.invalid("`samples`", "of two values at least", f"{size}")
+        return _draw_histograms(flat, path, title)
     pairs = [(i, i + 1) for i in range(0, size - 1, 2)][:most_pairs]
     shape = (len(flat), len(pairs)) if len(pairs) > 1 else (1, len(flat))
     page = new_sheet(2.7 * shape[1] + 0.4, 2.7 * shape[0] + 0.3)
@@ -183,6 +184,18 @@ def draw_points(samples, path, *, most_pairs=4, title=None):
                 limits(low - room, high + room)
     if title:
         page.suptitle(clean(title), fontsize=11, family=FONT, color=INK, parse_math=False)
+    save(page, path)
+
+
+def _draw_histograms(samples, path, title):
+    page = new_sheet(5.2, 3.4)
+    axes = page.subplots()
+    style_axes(axes, "x", "density", title)
+    together = np.concatenate(list(samples.values()))
+    bins = np.linspace(*np.percentile(together, [0.1, 99.9]), 61)
+    for color, (name, x) in zip(itertools.cycle((DATA, ACCENT, MODEL)), samples.items()):
+        axes.hist(x.ravel(), bins, density=True, histtype="step", color=color, label=name)
+    add_legend(axes)
     save(page, path)
 
 
@@ -243,7 +256,9 @@ def draw_spectrum(tangents, conservativity, path, *, title=None):
     for level in (0, 1):
         left.axhline(level, color=LINE, linewidth=0.8)
     style_axes(right, "|J − J'| / 2|J|", "points")
-    right.hist(conservativity, bins=40, color=DATA, edgecolor=GRID, linewidth=0.3)
+    left.set_xlim(0.5, len(rank) + 0.5)
+    bins = np.linspace(0, max(1e-3, conservativity.max()), 41)
+    right.hist(conservativity, bins, color=DATA, edgecolor=GRID, linewidth=0.3)
     save(page, path)
 
 
@@ -271,7 +286,8 @@ def draw_attractors(attractors, path, *, title=None):
             )  # fmt: skip
     axes.axhline(1, color=LINE, linewidth=0.8)
     if len(attractors.points):
-        add_legend(axes)
+        # Beside the axes, where its marks are not taken for attractors.
+        add_legend(axes, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     save(page, path)
 
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 from thesis_tf import _checks
 
 
-def checked_points(name, x, like=None):
+def checked_points(name, x, like=None, at_least=0):
     """Returns points (n, ...) as a tensor of their own floating dtype.
 
     Args:
@@ -14,6 +14,7 @@ def checked_points(name, x, like=None):
         x: an array or a tensor; NaN and infinity are looked for where values can be seen, that is
             not while a graph is traced.
         like: other points, whose shape and dtype they must have.
+        at_least: how many there must be.
 
     Raises:
         TypeError: the dtype is not a floating one.
@@ -32,12 +33,32 @@ def checked_points(name, x, like=None):
             f"{like.dtype.name} of shape {tuple(like.shape)}, as the other points are",
             f"{x.dtype.name} of shape {tuple(x.shape)}",
         )
+    if x.shape[0] is not None and x.shape[0] < at_least:
+        raise _checks.invalid(name, f"{at_least} point at least", f"{x.shape[0]}")
     if tf.executing_eagerly():
         bad = np.flatnonzero(~tf.reduce_all(tf.math.is_finite(flat(x)), axis=1).numpy())
         if len(bad):
             received = f"NaN or infinity in {len(bad)} of {len(x)}, the first at {bad[0]}"
             raise _checks.invalid(name, "finite points", received)
     return x
+
+
+def checked_seed(seed):
+    """Returns a seed as a pair of int32: an integer n is (0, n).
+
+    Raises:
+        TypeError: neither an integer nor a pair of them.
+    """
+    if isinstance(seed, tf.Tensor):
+        return seed
+    pair = (0, seed) if isinstance(seed, int | np.integer) else seed
+    if not (
+        isinstance(pair, tuple | list | np.ndarray)
+        and len(pair) == 2
+        and all(isinstance(n, int | np.integer) for n in pair)
+    ):
+        raise _checks.invalid("`seed`", "an integer or a pair of them", repr(seed), kind=TypeError)
+    return tf.constant([int(n) for n in pair], tf.int32)
 
 
 def flat(x):
@@ -73,7 +94,10 @@ def compiled(function, *, jit_compile=False, batch_axes=1):
     def call(x, *rest):
         key = tuple(x.shape[batch_axes:]), x.dtype
         if key not in of_shape:
-            of_shape[key] = tf.function(function, jit_compile=jit_compile, reduce_retracing=True)
+            # Without AutoGraph errors are raised as they are, in one line.
+            of_shape[key] = tf.function(
+                function, jit_compile=jit_compile, reduce_retracing=True, autograph=False
+            )
         return of_shape[key](x, *rest)
 
     return call

@@ -22,6 +22,7 @@ class DataRegion:
     """
 
     def __init__(self, data, sigma):
+        self.shape = tuple(np.shape(data)[1:])
         data = np.asarray(data).reshape(len(data), -1)
         self._tree = scipy.spatial.cKDTree(data)
         self.sigma = sigma
@@ -29,7 +30,7 @@ class DataRegion:
 
     def distances(self, x):
         """Returns the distance of each point (n, ...) to the nearest example, (n,)."""
-        x = np.asarray(x, np.float64).reshape(len(x), -1)
+        x = np.asarray(x, np.float64).reshape(len(x), int(np.prod(self.shape)))
         return self._tree.query(x, workers=-1)[0]
 
     def contains(self, x):

@@ -12,6 +12,7 @@ from thesis_tf import _checks, _fingerprint
 from thesis_tf.autoencoders import kernels, points
 from thesis_tf.autoencoders.chain_folder import ChainFolder
 from thesis_tf.autoencoders.diagnostics import Diagnostics, diagnose
+from thesis_tf.autoencoders.score import ScoreEstimator
 
 _PIECES = 20  # of a run, after each of which the progress bar moves and Ctrl-C gets through
 
@@ -56,7 +57,7 @@ def metropolis_hastings(
         initial_state: (chains, ...), where each chain begins.
         num_steps: steps of each chain after `burn_in`; of every `thin` of them one is kept.
         proposal_stddev: standard deviation of a step, in the units of x.
-        seed: a pair of integers; the same gives the same chains.
+        seed: an integer or a pair of them; the same gives the same chains.
         num_points: of the path integral. Two are exact where log p is a polynomial of degree 4
             along a step.
         rule: of the path integral, as for `ScoreEstimator.energy_difference`.
@@ -115,7 +116,7 @@ def langevin(
         num_steps: steps of each chain after `burn_in`.
         step_size: in the squared units of x; the noise of a step has its root as standard
             deviation.
-        seed: a pair of integers.
+        seed: an integer or a pair of them.
         adjusted: whether a step may be rejected, as in `metropolis_hastings`. Without, every step
             is taken and the samples are biased by the order of `step_size`.
         num_points, rule, burn_in, thin: as for `metropolis_hastings`.
@@ -161,14 +162,19 @@ class _Run:
         progress,
         folder,
     ):
-        self._state = points.checked_points("`initial_state`", initial_state)
-        self._score = estimator.score(self._state[:1])  # an r that doesn't fit is an error by now
+        if not isinstance(estimator, ScoreEstimator):
+            received = type(estimator).__name__
+            raise _checks.invalid("`estimator`", "a ScoreEstimator", received, kind=TypeError)
+        self._state = points.checked_points("`initial_state`", initial_state, at_least=1)
+        self._score = estimator.score(self._state)  # an r that doesn't fit is an error by now
+        if not tf.reduce_all(tf.math.is_finite(self._score)):
+            raise _checks.invalid("r(x)", "finite at `initial_state`", "NaN or infinity")
         self._thin = _checks.positive_integer("`thin`", thin)
         self._kept = _checks.positive_integer("`num_steps`", num_steps) // self._thin
         if self._kept < 1:
             raise _checks.invalid("`num_steps`", f"at least `thin`, {thin}", num_steps)
-        self._burn_in = burn_in if burn_in == 0 else _checks.positive_integer("`burn_in`", burn_in)
-        self._seed = tfp.random.sanitize_seed(seed)
+        self._burn_in = burn_in and _checks.positive_integer("`burn_in`, if not 0,", burn_in)
+        self._seed = points.checked_seed(seed)
         self._jit_compile, self._progress = jit_compile, progress
         self._folder = folder
 
@@ -190,6 +196,11 @@ class _Run:
                     seed = tf.random.experimental.stateless_fold_in(self._seed, number)
                     states, accepted = run_piece(state, seed)
                     done = states.numpy(), accepted.numpy()
+                    if not np.isfinite(done[0]).all():
+                        raise ValueError(
+                            "The chains have diverged: they went to NaN or infinity. Take a smaller"
+                            " step, or one that is adjusted."
+                        )
                     if folder is not None:
                         folder.write(number, *done)
                 state = tf.constant(done[0][-1])
@@ -201,7 +212,7 @@ class _Run:
         return Chains(samples, float(rates.mean()), diagnose(samples, rates))
 
     def _compiled(self, kernel, count, thin):
-        @tf.function(jit_compile=self._jit_compile)
+        @tf.function(jit_compile=self._jit_compile, autograph=False)
         def piece(state, seed):
             kept = tfp.mcmc.sample_chain(
                 count,
@@ -234,7 +245,7 @@ class _Run:
             "seed": self._seed.numpy().tolist(),
             "kernel": [kernel.name, settings],
         }
-        return ChainFolder(self._folder, run, self._score.numpy().ravel()[:16])
+        return ChainFolder(self._folder, run, self._score.numpy()[:1].ravel()[:16])
 
 
 Counted = collections.namedtuple("Counted", ["inner", "accepted"])

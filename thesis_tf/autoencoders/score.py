@@ -42,7 +42,8 @@ class ScoreEstimator:
         estimator.score(x)  # (n, ...), as x
 
     Methods take points x (n, ...) of any floating dtype, compute in that dtype as far as r does,
-    are compiled once for each shape and dtype of a point, and may be called inside a `tf.function`.
+    are compiled once for each shape and dtype of a point, and may be called inside a
+    `tf.function` (all but `tangent_directions`), where nobody looks for NaN.
     In float32 the score has an absolute error of about 1e-7 |x| / sigma^2.
 
     Args:
@@ -69,7 +70,9 @@ class ScoreEstimator:
         self.sigma = None if sigma is None else _checks.positive_number("`sigma`", sigma)
         self.region = None
         if data is not None:
-            self.region = DataRegion(points.checked_points("`data`", data), self.known_sigma())
+            self.region = DataRegion(
+                points.checked_points("`data`", data, at_least=1), self.known_sigma()
+            )
         self._given = reconstruct
 
         compiled = functools.partial(points.compiled, jit_compile=jit_compile)
@@ -135,11 +138,19 @@ class ScoreEstimator:
         x = points.checked_points("`x`", x)
         stops = [x]
         if waypoints is not None:
-            for index, point in enumerate(tf.unstack(tf.convert_to_tensor(waypoints))):
+            waypoints = tf.convert_to_tensor(waypoints)
+            if waypoints.shape.rank != x.shape.rank + 1:
+                expected = f"of shape (m, {', '.join(map(str, x.shape))})"
+                raise _checks.invalid("`waypoints`", expected, f"shape {tuple(waypoints.shape)}")
+            for index, point in enumerate(tf.unstack(waypoints)):
                 stops.append(points.checked_points(f"`waypoints[{index}]`", point, like=x))
         stops.append(points.checked_points("`x_star`", x_star, like=x))
         nodes, weights = quadrature.rule(rule, num_points)
         if self.region is not None and tf.executing_eagerly():
+            if x.shape[1:] != self.region.shape:
+                raise _checks.invalid(
+                    "`x`", f"of points of shape {self.region.shape}, as `data`", tuple(x.shape)
+                )
             for start, end in itertools.pairwise(stops):
                 on_the_way = _between(start, end, tf.constant(nodes, x.dtype))
                 self.region.warn(on_the_way.numpy().reshape(-1, *x.shape[1:]), "The path", 2)
@@ -161,12 +172,15 @@ class ScoreEstimator:
             seed: a pair of integers that the vectors are drawn by.
         """
         x = points.checked_points("`x`", x)
+        if x.shape[0] == 0:
+            return tf.zeros(0, x.dtype)  # which no Jacobian is computed for
         if num_probes is None:
             derivative = self._jacobian(x)
             skew = (derivative - tf.linalg.matrix_transpose(derivative)) / 2
             squared = [tf.reduce_sum(tf.square(m), axis=[1, 2]) for m in (skew, derivative)]
             return tf.sqrt(tf.math.divide_no_nan(*squared))
-        return self._asymmetry(x, _checks.positive_integer("`num_probes`", num_probes), seed)
+        num_probes = _checks.positive_integer("`num_probes`", num_probes)
+        return self._asymmetry(x, num_probes, points.checked_seed(seed))
 
     def tangent_directions(self, x, threshold=0.5):
         """Returns the `Tangents` of the manifold at points x (n, ...), by the spectrum of dr/dx.
@@ -220,7 +234,7 @@ class ScoreEstimator:
         flat_where = tf.ensure_shape(tf.reshape(where, shape), [None, *stops.shape[2:]])
         score = tf.reshape(self._score(flat_where), tf.shape(where))
         size = int(np.prod(stops.shape[2:]))
-        flat = [len(nodes), tf.shape(steps)[0], tf.shape(steps)[1], size]
+        flat = [tf.shape(nodes)[0], tf.shape(steps)[0], tf.shape(steps)[1], size]
         along = tf.einsum("kpnd,pnd->kn", tf.reshape(score, flat), tf.reshape(steps, flat[1:]))
         return -tf.linalg.matvec(along, weights, transpose_a=True)
 

@@ -32,6 +32,11 @@ class Trainer(keras.Model):
         if not isinstance(model, keras.Model):
             received = type(model).__name__
             raise _checks.invalid("`model`", "a keras.Model", received, kind=TypeError)
+        if not callable(criterion):
+            received = repr(criterion)
+            raise _checks.invalid(
+                "`criterion`", "such as DenoisingLoss(0.1)", received, kind=TypeError
+            )
         self.model, self.criterion, self.seed = model, criterion, seed
         self.loss_tracker = keras.metrics.Mean(name="loss")
         self.built = True

@@ -19,4 +19,22 @@ def test_diagnostics_of_known_chains():
     assert effective_sample_size(np.stack(chain))[0] == pytest.approx(expected, rel=0.15)
     apart = independent + 10 * np.arange(8)[:, None]
     assert r_hat(apart).min() > 5
-    assert effective_sample_size(np.zeros((10, 8, 1)))[0] == 8
+    # Chains that stay apart are worth about a draw each.
+    assert effective_sample_size(apart).max() < 16
+    assert effective_sample_size(np.zeros((10, 8, 1)))[0] == 1
+    one = effective_sample_size(independent[:, :1])
+    assert (one > 200).all()
+
+
+@pytest.mark.parametrize("estimate", [effective_sample_size, r_hat])
+@pytest.mark.parametrize(
+    ("samples", "match"),
+    [
+        (np.zeros((3, 2, 1)), "with 4 steps at least"),
+        (np.zeros(9), "with 4 steps at least"),
+        (np.full((9, 2, 1), np.nan), "finite"),
+    ],
+)
+def test_bad_input(estimate, samples, match):
+    with pytest.raises(ValueError, match=match):
+        estimate(samples)

@@ -146,9 +146,42 @@ def test_images_single_chains_and_float32():
     assert np.isnan(metropolis_hastings(estimator, start, 2, 0.3, 0).diagnostics.r_hat).all()
 
 
+def test_an_integer_is_a_seed(tmp_path):
+    arguments = (GAUSSIAN, START[:5], 10, 0.7)
+    first = metropolis_hastings(*arguments, seed=3, folder=tmp_path / "a")
+    np.testing.assert_array_equal(metropolis_hastings(*arguments, 3).samples, first.samples)
+    again = metropolis_hastings(*arguments, seed=3, folder=tmp_path / "a")
+    np.testing.assert_array_equal(again.samples, first.samples)
+    np.testing.assert_array_equal(
+        langevin(*arguments, 3).samples, langevin(*arguments, (0, 3)).samples
+    )
+
+
+def test_chains_that_diverge_and_an_r_that_is_not_finite(tmp_path):
+    away = ScoreEstimator(lambda x: 3 * x, 0.1)
+    with pytest.raises(ValueError, match="Take a smaller step"):
+        langevin(away, START[:5], 1000, 0.5, 0, adjusted=False, folder=tmp_path)
+    assert not [path for path in tmp_path.iterdir() if "piece_19" in path.name]
+    nothing = ScoreEstimator(lambda x: x * np.nan, 0.1)
+    with pytest.raises(ValueError, match=r"r\(x\) must be finite"):
+        metropolis_hastings(nothing, START[:5], 10, 0.5, 0)
+
+
+def test_folders_of_something_else(tmp_path):
+    (tmp_path / "note.txt").write_text("mine")
+    for folder in (tmp_path, tmp_path / "note.txt"):
+        with pytest.raises(ValueError, match="a new or an empty folder"):
+            metropolis_hastings(GAUSSIAN, START[:5], 10, 0.7, 0, folder=folder)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "match"),
     [
+        ({"seed": 1.5}, TypeError, "`seed` must be an integer or a pair"),
+        ({"seed": (1, 2, 3)}, TypeError, "`seed` must be an integer or a pair"),
+        ({"seed": None}, TypeError, "`seed` must be an integer or a pair"),
+        ({"estimator": gaussian_dae}, TypeError, "a ScoreEstimator"),
+        ({"initial_state": START[:0]}, ValueError, "1 point at least"),
         ({"proposal_stddev": 0.0}, ValueError, "`proposal_stddev`"),
         ({"num_steps": 0}, ValueError, "`num_steps`"),
         ({"thin": 50}, ValueError, "at least `thin`, 50"),

@@ -279,6 +279,19 @@ def test_a_path_away_from_the_data_warns_with_the_distance():
             ValueError,
             r"`waypoints\[0\]`",
         ),
+        (
+            lambda: estimator().energy_difference(POINTS, POINTS, waypoints=POINTS),
+            ValueError,
+            r"of shape \(m, 6, 3\)",
+        ),
+        (lambda: ScoreEstimator(gaussian_dae, 0.1, data=POINTS[:0]), ValueError, "1 point at"),
+        (
+            lambda: ScoreEstimator(tf.identity, 0.1, data=POINTS[:, :1]).energy_difference(
+                POINTS, POINTS
+            ),
+            ValueError,
+            r"of shape \(1,\), as `data`",
+        ),
     ],
 )
 def test_bad_input(make, error, match):
@@ -302,3 +315,15 @@ def test_points_of_several_shapes_and_numbers():
         size = x[0].size
         assert estimator.hessian_log_prob(x).shape == (len(x), size, size)
         assert estimator.energy_difference(x, 2 * x).shape == (len(x),)
+
+
+def test_no_points_and_errors_of_one_line():
+    nothing = POINTS[:0]
+    some = ScoreEstimator(gaussian_dae, SIGMA, data=POINTS)
+    assert some.score(nothing).shape == (0, 3)
+    assert some.energy_difference(nothing, nothing).shape == (0,)
+    assert some.conservativity(nothing).shape == (0,)
+    for call in (lambda: wrong().score(POINTS), lambda: ScoreEstimator(tf.identity).score(POINTS)):
+        with pytest.raises(ValueError) as caught:
+            call()
+        assert "\n" not in str(caught.value)

@@ -133,3 +133,7 @@ def test_what_is_kept_is_the_model(tmp_path):
 def test_bad_input():
     with pytest.raises(TypeError, match="`model` must be a keras"):
         Trainer(lambda x: x, DenoisingLoss(0.1))
+    with pytest.raises(TypeError, match="`criterion` must be such as"):
+        Trainer(network(), "mse")
+    with pytest.raises(ValueError, match="Labels have no place here"):
+        trainer().fit(X, np.zeros(64, np.float32), verbose=0)
