@@ -41,6 +41,17 @@ class Trainer(keras.Model):
         self.loss_tracker = keras.metrics.Mean(name="loss")
         self.built = True
 
+    def compile(self, optimizer="rmsprop", loss=None, metrics=None, **kwargs):
+        """As Keras' `compile`; the loss is the criterion, so there is none to give here.
+
+        Raises:
+            ValueError: a loss or metrics are given.
+        """
+        if loss is not None or metrics is not None:
+            advice = "The criterion is the loss; evaluate the model itself for metrics."
+            raise _checks.invalid("`loss` and `metrics`", "left out", loss or metrics, advice)
+        super().compile(optimizer, **kwargs)
+
     @property
     def metrics(self):
         """The mean loss of an example."""
