@@ -107,7 +107,7 @@ class Job:
                 self.model.get_layer("encoder"),
                 self.model.get_layer("decoder"),
                 self._splits.train.x,
-                self._criterion.corruption if self._config.criterion == "denoising" else self.sigma,
+                self._initial_noise(),
                 seed=self._seed,
             )
             self._keep(path)
@@ -120,6 +120,12 @@ class Job:
         if self._chief:
             with _files.atomic(self._folder / "model.keras") as partial:
                 self.model.save(partial)
+
+    def _initial_noise(self):
+        """What the initial weights are to be good for: the sizes that the fit will see."""
+        if self._config.criterion == "rcae" or self._config.noise == "plain":
+            return self.sigma
+        return autoencoders.SampledNoise(self.sigma, self._far)
 
     def _fit_full_batch(self):
         config = self._config
