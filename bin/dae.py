@@ -2,7 +2,7 @@ r"""Trains an auto-encoder and reads the density of its data from it (thesis, ch
 
 With no flags it learns the spiral of figures 3.5 and 3.7, starts hidden units where the data are,
 refines them by L-BFGS, draws the score that r(x) - x implies, looks for spurious attractors, and
-samples by Metropolis-Hastings with path integrals: all in about a minute on two cores.
+samples by Metropolis-Hastings with path integrals: all in half a minute on two cores.
 
     python -m bin.dae
 

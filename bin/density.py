@@ -1,5 +1,7 @@
 """One run of `bin.dae`: fits an auto-encoder, and reports what it says of the density."""
 
+import pathlib
+
 import keras
 import numpy as np
 import tqdm
@@ -60,6 +62,10 @@ class Job:
     def _build(self, shape):
         config = self._config
         if config.reconstruction:
+            if not pathlib.Path(config.reconstruction).is_file():
+                raise ValueError(
+                    f"--reconstruction must be an existing file. Received: {config.reconstruction}."
+                )
             return _fitting(models.build(config.reconstruction, shape, None), shape)
         if config.tied:
             return models.tied_autoencoder(
@@ -270,12 +276,12 @@ class Job:
         config, x = self._config, self._splits.train.x
         rng = np.random.default_rng([self._seed, 3])
         if config.chains_from == "data":
-            start = self._noisy(x[rng.integers(len(x), size=config.chains)])
+            start = self._noisy(x[rng.integers(len(x), size=config.chains)], rng)
         else:
             start = autoencoders.far_starts(x, config.chains, self._seed + 1, margin=0.0)
         settings = {
             "num_points": config.num_points,
-            # 20 states of each chain are kept, and 2 million values at most.
+            # 20 states of each chain are kept, or all if there are fewer.
             "thin": max(1, config.chain_steps // 20),
             "progress": self._progress,
             "folder": self._folder / "chains",
@@ -304,8 +310,8 @@ class Job:
             found["two_sample_standard_error"] = test.standard_error
         return found
 
-    def _noisy(self, x):
-        rng = np.random.default_rng([self._seed, 2])
+    def _noisy(self, x, rng=None):
+        rng = rng or np.random.default_rng([self._seed, 2])
         return (x + self.sigma * rng.standard_normal(x.shape)).astype(x.dtype)
 
     def _in_chunks(self, function, x, rows=4096):

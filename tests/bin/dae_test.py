@@ -188,7 +188,7 @@ def test_flags_that_would_be_of_no_use(values, match):
     [
         ({"sigma": 9.0}, "must be above sigma, 9"),
         ({"dataset": "spirall"}, "The nearest are: spiral"),
-        ({"reconstruction": "no.keras"}, "an existing .keras file"),
+        ({"reconstruction": "no.keras"}, "must be an existing file"),
         ({"fit": "minibatch", "batch_size": 401}, "at most the 400 training examples"),
     ],
 )

@@ -78,18 +78,8 @@ def metropolis_hastings(
     stddev = _checks.positive_number("`proposal_stddev`", proposal_stddev)
     inner = kernels.RandomWalk(estimator, stddev, num_points, rule)
     kernel = tfp.mcmc.MetropolisHastings(inner)
-    run = _Run(
-        estimator,
-        initial_state,
-        num_steps,
-        seed,
-        burn_in=burn_in,
-        thin=thin,
-        jit_compile=jit_compile,
-        progress=progress,
-        folder=folder,
-    )
-    return run.with_kernel(kernel)
+    chains = estimator, initial_state, num_steps, burn_in, thin
+    return _Run(chains, seed, jit_compile, progress, folder).with_kernel(kernel)
 
 
 def langevin(
@@ -132,36 +122,15 @@ def langevin(
     kernel = kernels.Langevin(estimator, step_size, adjusted, num_points, rule)
     if adjusted:
         kernel = tfp.mcmc.MetropolisHastings(kernel)
-    run = _Run(
-        estimator,
-        initial_state,
-        num_steps,
-        seed,
-        burn_in=burn_in,
-        thin=thin,
-        jit_compile=jit_compile,
-        progress=progress,
-        folder=folder,
-    )
-    return run.with_kernel(kernel)
+    chains = estimator, initial_state, num_steps, burn_in, thin
+    return _Run(chains, seed, jit_compile, progress, folder).with_kernel(kernel)
 
 
 class _Run:
     """Chains in pieces of one static length, each one call of `tfp.mcmc.sample_chain`."""
 
-    def __init__(
-        self,
-        estimator,
-        initial_state,
-        num_steps,
-        seed,
-        *,
-        burn_in,
-        thin,
-        jit_compile,
-        progress,
-        folder,
-    ):
+    def __init__(self, chains, seed, jit_compile, progress, folder):
+        estimator, initial_state, num_steps, burn_in, thin = chains
         if not isinstance(estimator, ScoreEstimator):
             received = type(estimator).__name__
             raise _checks.invalid("`estimator`", "a ScoreEstimator", received, kind=TypeError)
