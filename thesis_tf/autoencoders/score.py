@@ -169,7 +169,7 @@ class ScoreEstimator:
             x: (n, ...).
             num_probes: None computes J, in d backward passes; a number estimates both norms from so
                 many products with random vectors.
-            seed: a pair of integers that the vectors are drawn by.
+            seed: an integer or a pair of them, that the vectors are drawn by.
         """
         x = points.checked_points("`x`", x)
         if x.shape[0] == 0:
