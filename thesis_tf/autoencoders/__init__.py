@@ -1,5 +1,6 @@
 """Auto-encoders as models of the density of their data (thesis, chapter 3)."""
 
+from thesis_tf._diagnostics import Diagnostics, effective_sample_size, r_hat
 from thesis_tf.autoencoders.attractors import Attractors, far_starts, find_attractors
 from thesis_tf.autoencoders.criteria import (
     ContractiveLoss,
@@ -7,7 +8,6 @@ from thesis_tf.autoencoders.criteria import (
     ReconstructionContractiveLoss,
 )
 from thesis_tf.autoencoders.curvature import LogDensityHessian
-from thesis_tf.autoencoders.diagnostics import Diagnostics, effective_sample_size, r_hat
 from thesis_tf.autoencoders.exact_1d import (
     ThreeWells,
     dae_1d,

@@ -6,8 +6,7 @@ import numpy as np
 import scipy.spatial
 import tensorflow as tf
 
-from thesis_tf import _checks
-from thesis_tf.autoencoders import points
+from thesis_tf import _checks, _points
 from thesis_tf.autoencoders.region import DataRegion
 
 # Of the way from x to r(x), one after the other for starts that don't come to rest: where r
@@ -97,8 +96,8 @@ def find_attractors(estimator, data, starts, *, max_iterations=2000, tolerance=1
         ValueError, TypeError: points that aren't finite or of a floating dtype, or don't fit r.
     """
     max_iterations = _checks.positive_integer("`max_iterations`", max_iterations)
-    x = points.checked_points("`starts`", starts)
-    data, sigma = points.checked_points("`data`", data), estimator.known_sigma()
+    x = _points.checked_points("`starts`", starts)
+    data, sigma = _points.checked_points("`data`", data), estimator.known_sigma()
     if data.shape[1:] != x.shape[1:]:
         raise _checks.invalid(
             "`starts`", f"points of shape {tuple(data.shape[1:])}, as `data`", tuple(x.shape[1:])
@@ -113,7 +112,7 @@ def find_attractors(estimator, data, starts, *, max_iterations=2000, tolerance=1
         (x,) = tf.while_loop(
             lambda x: True, lambda x: (step(x, part),), (x,), maximum_iterations=_CHUNK
         )
-        return x, tf.norm(points.flat(estimator.reconstruct(x) - x), axis=1)
+        return x, tf.norm(_points.flat(estimator.reconstruct(x) - x), axis=1)
 
     starts, iterations, still = x, 0, np.zeros(len(x), bool)
     for part in _STEPS:
@@ -128,7 +127,7 @@ def find_attractors(estimator, data, starts, *, max_iterations=2000, tolerance=1
             # Whole steps may have thrown it anywhere; smaller ones begin anew.
             again = tf.reshape(outside & ~still, [-1] + [1] * (x.shape.rank - 1))
             x = tf.where(again, starts, x)
-    ends, flat = x.numpy(), points.flat(x).numpy().astype(np.float64)
+    ends, flat = x.numpy(), _points.flat(x).numpy().astype(np.float64)
     chosen = np.flatnonzero(still)
     centers, labels = _merge(flat[chosen], merge * sigma)
     end = np.full(len(x), -1)
@@ -150,7 +149,7 @@ def find_attractors(estimator, data, starts, *, max_iterations=2000, tolerance=1
 
 def _outside(region, x):
     """Returns whether points (n, ...) are outside a region, infinite and NaN ones included."""
-    finite = tf.reduce_all(tf.math.is_finite(points.flat(x)), axis=1).numpy()
+    finite = tf.reduce_all(tf.math.is_finite(_points.flat(x)), axis=1).numpy()
     outside = ~finite
     if finite.any():
         outside[finite] = ~region.contains(x.numpy()[finite])

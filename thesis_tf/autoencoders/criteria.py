@@ -8,26 +8,26 @@ quasi-Newton methods. All randomness comes from `seed`, so the same seed is the 
 import keras
 import tensorflow as tf
 
-from thesis_tf import _checks
-from thesis_tf.autoencoders import jacobians, points
+from thesis_tf import _checks, _points
+from thesis_tf.autoencoders import jacobians
 from thesis_tf.autoencoders.noise import DecreasingNoise, Schedule
 
 
 def squared_error(target, outputs):
     """Returns |x - r|^2, summed over an example's values: (n,)."""
-    return tf.reduce_sum(tf.square(points.flat(outputs - target)), axis=1)
+    return tf.reduce_sum(tf.square(_points.flat(outputs - target)), axis=1)
 
 
 def bernoulli(target, outputs):
     """Returns the cross-entropy of targets in [0, 1] with probabilities, summed: (n,)."""
     values = keras.ops.binary_crossentropy(target, outputs, from_logits=False)
-    return tf.reduce_sum(points.flat(values), axis=1)
+    return tf.reduce_sum(_points.flat(values), axis=1)
 
 
 def bernoulli_from_logits(target, outputs):
     """Returns the cross-entropy of targets in [0, 1] with sigmoid(outputs), summed: (n,)."""
     values = tf.nn.sigmoid_cross_entropy_with_logits(labels=target, logits=outputs)
-    return tf.reduce_sum(points.flat(values), axis=1)
+    return tf.reduce_sum(_points.flat(values), axis=1)
 
 
 DISTANCES = {f.__name__: f for f in (squared_error, bernoulli, bernoulli_from_logits)}
@@ -95,12 +95,12 @@ class DenoisingLoss:
         """
         target = _checked_target(x, target)
         if self.corruption is None:
-            return self._distance(target, points.reconstruction(reconstruct, x))
+            return self._distance(target, _points.reconstruction(reconstruct, x))
         total = 0.0
         for turn in range(self.walkback):
             turn_seed = tf.random.experimental.stateless_fold_in(seed, turn)
             drawn = self.corruption.draw(x, turn_seed, step)
-            r = points.reconstruction(reconstruct, drawn.x)
+            r = _points.reconstruction(reconstruct, drawn.x)
             losses = self._distance(target, r)
             total += losses if drawn.weights is None else drawn.weights * losses
             x = tf.stop_gradient(tf.sigmoid(r) if self.distance.endswith("logits") else r)
@@ -120,7 +120,7 @@ class _Penalised:
 
     def _losses(self, reconstruct, penalised, weight, x, target, seed):
         losses = DISTANCES[self.distance](
-            _checked_target(x, target), points.reconstruction(reconstruct, x)
+            _checked_target(x, target), _points.reconstruction(reconstruct, x)
         )
         norms = jacobians.squared_norm(penalised, x, self.penalty, self.num_probes, seed)
         return losses + weight * norms

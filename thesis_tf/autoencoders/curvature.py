@@ -2,7 +2,8 @@
 
 import tensorflow as tf
 
-from thesis_tf.autoencoders import jacobians, points
+from thesis_tf import _points
+from thesis_tf.autoencoders import jacobians
 
 
 class LogDensityHessian(tf.linalg.LinearOperator):
@@ -20,7 +21,7 @@ class LogDensityHessian(tf.linalg.LinearOperator):
 
     def __init__(self, reconstruct, x, sigma):
         self._reconstruct, self._x, self._sigma = reconstruct, x, sigma
-        self._size = points.flat(x).shape[1]
+        self._size = _points.flat(x).shape[1]
         super().__init__(
             dtype=x.dtype,
             is_self_adjoint=True,
@@ -43,7 +44,7 @@ class LogDensityHessian(tf.linalg.LinearOperator):
         vectors = tf.broadcast_to(vectors, shape)
         along = tf.reshape(vectors, tf.shape(here))
         _, forward, backward = jacobians.products(
-            lambda p: points.reconstruction(self._reconstruct, p), here, along
+            lambda p: _points.reconstruction(self._reconstruct, p), here, along
         )
         product = ((forward + backward) / 2 - along) / tf.constant(self._sigma**2, here.dtype)
         return tf.linalg.matrix_transpose(tf.reshape(product, shape))

@@ -8,10 +8,9 @@ import scipy.optimize
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from thesis_tf import _checks
+from thesis_tf import _checks, _points
 from thesis_tf._objective import in_float64
 from thesis_tf._parameters import Layout, select
-from thesis_tf.autoencoders import points
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,9 +107,9 @@ class _Loss:
 
     def __init__(self, model, variables, criterion, x, target, batch_size, seed):
         self._model, self._variables, self._criterion = model, variables, criterion
-        x = points.checked_points("`x`", x)
-        target = x if target is None else points.checked_points("`target`", target, like=x)
-        self._seed = points.checked_seed(seed)
+        x = _points.checked_points("`x`", x)
+        target = x if target is None else _points.checked_points("`target`", target, like=x)
+        self._seed = _points.checked_seed(seed)
         self._count = len(x)
         batches = -(-self._count // _checks.positive_integer("`batch_size`", batch_size))
         # Batches of one static shape, as even as can be; what the last lacks counts as nothing.

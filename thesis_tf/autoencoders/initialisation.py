@@ -7,8 +7,7 @@ import numpy as np
 import scipy.linalg
 import tensorflow as tf
 
-from thesis_tf import _checks
-from thesis_tf.autoencoders import points
+from thesis_tf import _checks, _points
 from thesis_tf.autoencoders.noise import Schedule
 
 _HELD_OUT = 5  # one example in so many chooses the scale
@@ -59,7 +58,7 @@ def initialise_from_data(
     Raises:
         ValueError: the layers don't fit each other and the data, or the decoder isn't linear.
     """
-    x = tf.cast(points.flat(points.checked_points("`x`", x)), tf.float64)
+    x = tf.cast(_points.flat(_points.checked_points("`x`", x)), tf.float64)
     _check(encoder, decoder, x)
     if not len(scales):
         raise _checks.invalid("`scales`", "one scale at least", "none")

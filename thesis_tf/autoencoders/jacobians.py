@@ -2,8 +2,7 @@
 
 import tensorflow as tf
 
-from thesis_tf import _checks
-from thesis_tf.autoencoders import points
+from thesis_tf import _checks, _points
 
 FORMS = ("exact", "hutchinson")
 
@@ -17,7 +16,7 @@ def jacobian(function, x):
     """
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(x)
-        outputs = points.flat(function(x))
+        outputs = _points.flat(function(x))
     try:
         derivative = tape.batch_jacobian(outputs, x)
     except ValueError as error:
@@ -25,7 +24,7 @@ def jacobian(function, x):
             raise
         # An operation that TensorFlow can't vectorise: one backward pass after the other.
         derivative = tape.batch_jacobian(outputs, x, experimental_use_pfor=False)
-    size = points.flat(x).shape[1]
+    size = _points.flat(x).shape[1]
     return outputs, tf.reshape(derivative, [tf.shape(x)[0], outputs.shape[1], size])
 
 
@@ -67,5 +66,5 @@ def squared_norm(function, x, form="exact", num_probes=1, seed=(0, 0)):
         signs = tf.random.stateless_uniform(shape, seed, 0, 2, tf.int32)
         signs = tf.cast(2 * signs - 1, outputs.dtype)
         along = [tf.reduce_sum(signs[i] * outputs) for i in range(num_probes)]
-    norms = [tf.reduce_sum(tf.square(points.flat(tape.gradient(a, x))), axis=1) for a in along]
+    norms = [tf.reduce_sum(tf.square(_points.flat(tape.gradient(a, x))), axis=1) for a in along]
     return tf.add_n(norms) / num_probes

@@ -5,8 +5,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from thesis_tf import _checks
-from thesis_tf.autoencoders import points
+from thesis_tf import _checks, _points
 
 _BLOCK_ELEMENTS = 1 << 22  # kernel values at once: 32 MB in float64
 
@@ -27,11 +26,11 @@ class KernelDensity:
     """
 
     def __init__(self, data, sigma):
-        data = points.checked_points("`data`", data, at_least=1)
+        data = _points.checked_points("`data`", data, at_least=1)
         self.sigma = _checks.positive_number("`sigma`", sigma)
         # Around 0 and in units of sigma, the squares of which differences are taken stay small.
         self._center = tf.reduce_mean(data, axis=0, keepdims=True)
-        self._scaled = points.flat(data - self._center) / tf.constant(self.sigma, data.dtype)
+        self._scaled = _points.flat(data - self._center) / tf.constant(self.sigma, data.dtype)
         self._block = max(1, _BLOCK_ELEMENTS // len(data))
 
     def reconstruct(self, x):
@@ -60,7 +59,7 @@ class KernelDensity:
         return cross - squared[0][:, tf.newaxis] - squared[1]
 
     def _by_blocks(self, function, x):
-        x = points.checked_points("`x`", x)
+        x = _points.checked_points("`x`", x)
         if x.dtype != self._center.dtype or x.shape[1:] != self._center.shape[1:]:
             raise _checks.invalid(
                 "`x`",
@@ -68,7 +67,7 @@ class KernelDensity:
                 " `data`",
                 f"{x.dtype.name} of shape {tuple(x.shape)}",
             )
-        scaled = points.flat(x - self._center) / tf.constant(self.sigma, x.dtype)
+        scaled = _points.flat(x - self._center) / tf.constant(self.sigma, x.dtype)
         count, block = tf.shape(scaled)[0], self._block
         if x.shape[0] is not None and x.shape[0] <= block:
             return function(scaled)

@@ -6,15 +6,11 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
-import tqdm
 
-from thesis_tf import _checks, _fingerprint
-from thesis_tf.autoencoders import kernels, points
-from thesis_tf.autoencoders.chain_folder import ChainFolder
-from thesis_tf.autoencoders.diagnostics import Diagnostics, diagnose
+from thesis_tf import _chains, _checks, _fingerprint, _points
+from thesis_tf._diagnostics import Diagnostics, diagnose
+from thesis_tf.autoencoders import kernels
 from thesis_tf.autoencoders.score import ScoreEstimator
-
-_PIECES = 20  # of a run, after each of which the progress bar moves and Ctrl-C gets through
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -134,50 +130,31 @@ class _Run:
         if not isinstance(estimator, ScoreEstimator):
             received = type(estimator).__name__
             raise _checks.invalid("`estimator`", "a ScoreEstimator", received, kind=TypeError)
-        self._state = points.checked_points("`initial_state`", initial_state, at_least=1)
+        self._state = _points.checked_points("`initial_state`", initial_state, at_least=1)
         self._score = estimator.score(self._state)  # an r that doesn't fit is an error by now
         if not tf.reduce_all(tf.math.is_finite(self._score)):
             raise _checks.invalid("r(x)", "finite at `initial_state`", "NaN or infinity")
-        self._thin = _checks.positive_integer("`thin`", thin)
-        self._kept = _checks.positive_integer("`num_steps`", num_steps) // self._thin
-        if self._kept < 1:
-            raise _checks.invalid("`num_steps`", f"at least `thin`, {thin}", num_steps)
-        self._burn_in = burn_in and _checks.positive_integer("`burn_in`, if not 0,", burn_in)
-        self._seed = points.checked_seed(seed)
+        self._lengths = _chains.Lengths.of(num_steps, burn_in, thin)
+        self._seed = _points.checked_seed(seed)
         self._jit_compile, self._progress = jit_compile, progress
         self._folder = folder
 
     def with_kernel(self, kernel):
         """Returns the `Chains` of a kernel."""
         kernel = _CountingAcceptance(kernel)
-        length = -(-self._kept // _PIECES)
-        pieces = -(-self._kept // length)
-        run_piece = self._compiled(kernel, length, self._thin)
-        folder = self._open_folder(kernel)
-        state, kept, counts = None, [], 0
-        hidden = None if self._progress else True
-        with tqdm.tqdm(total=pieces * length * self._thin, unit="step", disable=hidden) as bar:
-            for number in range(pieces):
-                done = None if folder is None else folder.read(number)
-                if done is None:
-                    if state is None:
-                        state = self._burnt_in(kernel)
-                    seed = tf.random.experimental.stateless_fold_in(self._seed, number)
-                    states, accepted = run_piece(state, seed)
-                    done = states.numpy(), accepted.numpy()
-                    if not np.isfinite(done[0]).all():
-                        raise ValueError(
-                            "The chains have diverged: they went to NaN or infinity. Take a smaller"
-                            " step, or one that is adjusted."
-                        )
-                    if folder is not None:
-                        folder.write(number, *done)
-                state = tf.constant(done[0][-1])
-                kept.append(done[0])
-                counts = counts + done[1]
-                bar.update(length * self._thin)
-        samples = np.concatenate(kept)[: self._kept]
-        rates = counts / (pieces * length * self._thin)
+        burn_in = self._compiled(kernel, 1, self._lengths.burn_in)
+        step = self._compiled(kernel, self._lengths.piece, self._lengths.thin)
+        found = _chains.run(
+            _chains.Pieces(lambda state, seed: burn_in(state, seed)[0], step),
+            [self._state],
+            self._lengths,
+            self._seed,
+            progress=self._progress,
+            folder=self._open_folder(kernel),
+        )
+        samples = np.concatenate(found["states"])[: self._lengths.kept]
+        steps = len(found["states"]) * self._lengths.piece * self._lengths.thin
+        rates = sum(found["accepted"]) / steps
         return Chains(samples, float(rates.mean()), diagnose(samples, rates))
 
     def _compiled(self, kernel, count, thin):
@@ -185,7 +162,7 @@ class _Run:
         def piece(state, seed):
             kept = tfp.mcmc.sample_chain(
                 count,
-                state,
+                state[0],
                 kernel=kernel,
                 # The first result too comes after `thin` steps.
                 num_burnin_steps=thin - 1,
@@ -193,15 +170,10 @@ class _Run:
                 trace_fn=lambda _, results: results.accepted,
                 seed=seed,
             )
-            return kept.all_states, kept.trace[-1]
+            results = {"states": kept.all_states, "accepted": kept.trace[-1]}
+            return [kept.all_states[-1]], results
 
         return piece
-
-    def _burnt_in(self, kernel):
-        if not self._burn_in:
-            return self._state
-        seed = tf.random.experimental.stateless_fold_in(self._seed, -1)
-        return self._compiled(kernel, 1, self._burn_in)(self._state, seed)[0][-1]
 
     def _open_folder(self, kernel):
         """Returns the `ChainFolder`, None without a folder."""
@@ -210,11 +182,12 @@ class _Run:
         settings = {k: v for k, v in kernel.settings.items() if isinstance(v, int | float | str)}
         run = {
             "initial_state": _fingerprint.of_arrays([self._state.numpy()]),
-            "steps": [self._kept, self._thin, self._burn_in],
+            "steps": [self._lengths.kept, self._lengths.thin, self._lengths.burn_in],
             "seed": self._seed.numpy().tolist(),
             "kernel": [kernel.name, settings],
         }
-        return ChainFolder(self._folder, run, self._score.numpy()[:1].ravel()[:16])
+        score = self._score.numpy()[:1].ravel()[:16]
+        return _chains.ChainFolder(self._folder, run, {"score": score})
 
 
 Counted = collections.namedtuple("Counted", ["inner", "accepted"])

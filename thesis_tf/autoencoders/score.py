@@ -7,8 +7,8 @@ import itertools
 import numpy as np
 import tensorflow as tf
 
-from thesis_tf import _checks
-from thesis_tf.autoencoders import jacobians, points, quadrature
+from thesis_tf import _checks, _points
+from thesis_tf.autoencoders import jacobians, quadrature
 from thesis_tf.autoencoders.curvature import LogDensityHessian
 from thesis_tf.autoencoders.region import DataRegion
 
@@ -71,11 +71,11 @@ class ScoreEstimator:
         self.region = None
         if data is not None:
             self.region = DataRegion(
-                points.checked_points("`data`", data, at_least=1), self.known_sigma()
+                _points.checked_points("`data`", data, at_least=1), self.known_sigma()
             )
         self._given = reconstruct
 
-        compiled = functools.partial(points.compiled, jit_compile=jit_compile)
+        compiled = functools.partial(_points.compiled, jit_compile=jit_compile)
 
         self._score = compiled(lambda x: self._difference(x) / self._variance(x))
         self._direction = compiled(self._compute_direction)
@@ -87,22 +87,22 @@ class ScoreEstimator:
 
     def reconstruct(self, x):
         """Returns r(x) (n, ...), in the dtype of x."""
-        return points.reconstruction(self._given, x)
+        return _points.reconstruction(self._given, x)
 
     def score(self, x):
         """Returns d log p / dx at points x (n, ...), (r(x) - x) / sigma^2 (Eq 3.5 and 3.10)."""
-        return self._score(points.checked_points("`x`", x))
+        return self._score(_points.checked_points("`x`", x))
 
     def direction(self, x):
         """Returns the direction of the score, of unit length (n, ...), whatever sigma is (3.3.5).
 
         Where r(x) = x it is 0.
         """
-        return self._direction(points.checked_points("`x`", x))
+        return self._direction(_points.checked_points("`x`", x))
 
     def jacobian(self, x):
         """Returns dr/dx (n, d, d) at points x (n, ...) of d values."""
-        return self._jacobian(points.checked_points("`x`", x))
+        return self._jacobian(_points.checked_points("`x`", x))
 
     def hessian_log_prob(self, x):
         """Returns d^2 log p / dx^2 (n, d, d), the symmetric part of (dr/dx - I) / sigma^2 (Eq 3.9).
@@ -110,14 +110,14 @@ class ScoreEstimator:
         What is asymmetric in dr/dx is no derivative of a density; `conservativity` measures it.
         Costs d backward passes and n d^2 values; `hessian_operator` costs neither.
         """
-        x = points.checked_points("`x`", x)
+        x = _points.checked_points("`x`", x)
         derivative = _symmetric(self._jacobian(x))
         return (derivative - tf.eye(derivative.shape[-1], dtype=x.dtype)) / self._variance(x)
 
     def hessian_operator(self, x):
         """Returns `hessian_log_prob(x)` as a `tf.linalg.LinearOperator` that forms no matrix."""
         self.known_sigma()
-        return LogDensityHessian(self.reconstruct, points.checked_points("`x`", x), self.sigma)
+        return LogDensityHessian(self.reconstruct, _points.checked_points("`x`", x), self.sigma)
 
     def energy_difference(self, x, x_star, num_points=8, *, rule="gauss_legendre", waypoints=None):
         """Returns E(x*) - E(x) = log p(x) - log p(x*), a path integral of the score (Eq 3.14).
@@ -135,7 +135,7 @@ class ScoreEstimator:
             (n,). Warns with `OutsideDataWarning` if the estimator was given data and the path
             leaves them; not inside a `tf.function`.
         """
-        x = points.checked_points("`x`", x)
+        x = _points.checked_points("`x`", x)
         stops = [x]
         if waypoints is not None:
             waypoints = tf.convert_to_tensor(waypoints)
@@ -143,8 +143,8 @@ class ScoreEstimator:
                 expected = f"of shape (m, {', '.join(map(str, x.shape))})"
                 raise _checks.invalid("`waypoints`", expected, f"shape {tuple(waypoints.shape)}")
             for index, point in enumerate(tf.unstack(waypoints)):
-                stops.append(points.checked_points(f"`waypoints[{index}]`", point, like=x))
-        stops.append(points.checked_points("`x_star`", x_star, like=x))
+                stops.append(_points.checked_points(f"`waypoints[{index}]`", point, like=x))
+        stops.append(_points.checked_points("`x_star`", x_star, like=x))
         nodes, weights = quadrature.rule(rule, num_points)
         if self.region is not None and tf.executing_eagerly():
             if x.shape[1:] != self.region.shape:
@@ -171,7 +171,7 @@ class ScoreEstimator:
                 many products with random vectors.
             seed: an integer or a pair of them, that the vectors are drawn by.
         """
-        x = points.checked_points("`x`", x)
+        x = _points.checked_points("`x`", x)
         if x.shape[0] == 0:
             return tf.zeros(0, x.dtype)  # which no Jacobian is computed for
         if num_probes is None:
@@ -180,7 +180,7 @@ class ScoreEstimator:
             squared = [tf.reduce_sum(tf.square(m), axis=[1, 2]) for m in (skew, derivative)]
             return tf.sqrt(tf.math.divide_no_nan(*squared))
         num_probes = _checks.positive_integer("`num_probes`", num_probes)
-        return self._asymmetry(x, num_probes, points.checked_seed(seed))
+        return self._asymmetry(x, num_probes, _points.checked_seed(seed))
 
     def tangent_directions(self, x, threshold=0.5):
         """Returns the `Tangents` of the manifold at points x (n, ...), by the spectrum of dr/dx.
@@ -190,7 +190,7 @@ class ScoreEstimator:
             threshold: eigenvalues above it count as tangent; at .5 the data vary more than the
                 noise.
         """
-        values, vectors = self._eigenpairs(points.checked_points("`x`", x))
+        values, vectors = self._eigenpairs(_points.checked_points("`x`", x))
         values, vectors = values.numpy()[:, ::-1], vectors.numpy()[:, :, ::-1]
         return Tangents(values, vectors, (values > threshold).sum(axis=1))
 
@@ -204,8 +204,8 @@ class ScoreEstimator:
             x: (n, ...) clean examples.
             noisy: (n, ...), the same with Gaussian noise of sigma.
         """
-        x = points.checked_points("`x`", x)
-        return self._matching(x, points.checked_points("`noisy`", noisy, like=x))
+        x = _points.checked_points("`x`", x)
+        return self._matching(x, _points.checked_points("`noisy`", noisy, like=x))
 
     def known_sigma(self):
         """Returns sigma; raises ValueError if the estimator was given none."""
@@ -223,7 +223,7 @@ class ScoreEstimator:
 
     def _compute_direction(self, x):
         way = self._difference(x)
-        norm = tf.norm(points.flat(way), axis=1)
+        norm = tf.norm(_points.flat(way), axis=1)
         return tf.math.divide_no_nan(way, tf.reshape(norm, [-1] + [1] * (x.shape.rank - 1)))
 
     def _integrate(self, stops, nodes, weights):
@@ -244,15 +244,15 @@ class ScoreEstimator:
         skew = whole = 0.0
         for probe in range(num_probes):
             _, forward, back = jacobians.products(self.reconstruct, x, vectors[probe])
-            skew += tf.reduce_sum(tf.square(points.flat(forward - back) / 2), axis=1)
+            skew += tf.reduce_sum(tf.square(_points.flat(forward - back) / 2), axis=1)
             # E|Jv|^2 = E|J'v|^2 = |J|^2
-            both = (tf.square(points.flat(forward)) + tf.square(points.flat(back))) / 2
+            both = (tf.square(_points.flat(forward)) + tf.square(_points.flat(back))) / 2
             whole += tf.reduce_sum(both, axis=1)
         return tf.sqrt(tf.math.divide_no_nan(skew, whole))
 
     def _match(self, x, noisy):
         target = (x - noisy) / self._variance(x)
-        return tf.reduce_sum(tf.square(points.flat(self._score(noisy) - target)), axis=1) / 2
+        return tf.reduce_sum(tf.square(_points.flat(self._score(noisy) - target)), axis=1) / 2
 
 
 def _symmetric(matrices):

@@ -3,13 +3,13 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from thesis_tf._chains import ChainFolder
 from thesis_tf.autoencoders import (
     Chains,
     ScoreEstimator,
     langevin,
     metropolis_hastings,
 )
-from thesis_tf.autoencoders.chain_folder import ChainFolder
 
 SIGMA = 0.3
 COVARIANCE = np.array([[1.0, 0.5], [0.5, 0.7]]) + SIGMA**2 * np.eye(2)
@@ -109,10 +109,10 @@ def test_seeds_and_folders(sample, tmp_path, monkeypatch):
     options = {"thin": 2, "burn_in": 5, "folder": tmp_path}
     written, write = [], ChainFolder.write
 
-    def killed(self, number, *arrays):
+    def killed(self, number, arrays):
         if number == 4:
             raise KeyboardInterrupt
-        write(self, number, *arrays)
+        write(self, number, arrays)
         written.append(number)
 
     monkeypatch.setattr(ChainFolder, "write", killed)

@@ -20,29 +20,31 @@ class Diagnostics:
     Attributes:
         effective_sample_size: (...), of each value of a state, over all chains.
         r_hat: (...), the potential scale reduction of each value; near 1 if chains agree.
-        acceptance: (chains,), the part of each chain's proposals that was accepted.
+        acceptance: (chains,), the part of each chain's proposals that was accepted; None of chains
+            that accept all.
     """
 
     effective_sample_size: np.ndarray
     r_hat: np.ndarray
-    acceptance: np.ndarray
+    acceptance: np.ndarray | None = None
 
     def summary(self):
         """Returns the worst of each as a dict of floats, None where nothing is known."""
         worst = {
             "effective_sample_size": float(np.min(self.effective_sample_size)),
             "r_hat": float(np.max(self.r_hat)),
-            "acceptance": float(np.mean(self.acceptance)),
         }
+        if self.acceptance is not None:
+            worst["acceptance"] = float(np.mean(self.acceptance))
         return {name: value if math.isfinite(value) else None for name, value in worst.items()}
 
 
-def diagnose(samples, acceptance):
+def diagnose(samples, acceptance=None):
     """Returns the `Diagnostics` of chains.
 
     Args:
         samples: (steps, chains, ...) array; below 4 steps nothing is known, which is NaN.
-        acceptance: (chains,).
+        acceptance: (chains,), or None.
     """
     few = samples[:, :_DIAGNOSED_CHAINS]
     shape = samples.shape[2:]
