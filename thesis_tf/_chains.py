@@ -71,7 +71,7 @@ def run(pieces, state, lengths, seed, *, progress=False, folder=None):
         folder: a `ChainFolder` that keeps the pieces; None keeps nothing.
 
     Returns:
-        {name: [array of each piece]} of the results.
+        (results, state): {name: [array of each piece]}, and the list of arrays after the last.
 
     Raises:
         ValueError: a state is not finite.
@@ -103,7 +103,7 @@ def run(pieces, state, lengths, seed, *, progress=False, folder=None):
                 if not name.startswith("state_"):
                     kept.setdefault(name, []).append(value)
             bar.update(steps)
-    return kept
+    return kept, [done[f"state_{i}"] for i in range(len(state))]
 
 
 class ChainFolder:

@@ -2,20 +2,37 @@
 
     corruption = Gaussian(0.1)
     noisy = corruption.sample(x, seed=(0, 1))  # the same seed gives the same noise, on any device
+    corruption.log_prob(noisy, x)  # log C(noisy | x), (n,)
 
 Each takes a tensor x (n, ...) of a floating dtype and keeps its shape and dtype. Seeds are pairs of
-integers, as in `tf.random.stateless_normal`.
+integers, as in `tf.random.stateless_normal`. Keras saves and loads them with a model that has one.
 """
 
 import dataclasses
+import math
 
+import keras
 import tensorflow as tf
 
 from thesis_tf import _checks
 
 
+class _Corruption:
+    """What all corruption processes share: settings that Keras can save."""
+
+    def get_config(self):
+        """Returns the settings, a dict that JSON can hold."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_config(cls, config):
+        """Returns the corruption of settings."""
+        return cls(**config)
+
+
+@keras.saving.register_keras_serializable(package="thesis_tf")
 @dataclasses.dataclass(frozen=True)
-class Gaussian:
+class Gaussian(_Corruption):
     """x~ = x + sigma e with e ~ N(0, I).
 
     Attributes:
@@ -33,9 +50,17 @@ class Gaussian:
         x = _floating(x)
         return x + self.sigma * tf.random.stateless_normal(tf.shape(x), seed, dtype=x.dtype)
 
+    def log_prob(self, corrupted, x):
+        """Returns the log density (n,) of corrupted examples (n, ...), given x (n, ...)."""
+        x, corrupted = _pair(x, corrupted)
+        squares = tf.square((corrupted - x) / tf.constant(self.sigma, x.dtype))
+        constant = math.log(2 * math.pi) / 2 + math.log(self.sigma)
+        return -_sum(squares / 2 + tf.constant(constant, x.dtype))
 
+
+@keras.saving.register_keras_serializable(package="thesis_tf")
 @dataclasses.dataclass(frozen=True)
-class SaltAndPepper:
+class SaltAndPepper(_Corruption):
     """Each value becomes, with a probability, `low` or `high`, each as often.
 
     Attributes:
@@ -62,9 +87,20 @@ class SaltAndPepper:
         )
         return tf.where(u < self.probability, value, x)
 
+    def log_prob(self, corrupted, x):
+        """Returns the log probability (n,) of corrupted examples (n, ...), given x (n, ...).
 
+        A value that is neither its own nor `low` or `high` has none: minus infinity.
+        """
+        x, corrupted = _pair(x, corrupted)
+        ways = [(x, 1 - self.probability)]
+        ways += [(end, self.probability / 2) for end in (self.low, self.high)]
+        return _log_of_ways(corrupted, ways)
+
+
+@keras.saving.register_keras_serializable(package="thesis_tf")
 @dataclasses.dataclass(frozen=True)
-class Masking:
+class Masking(_Corruption):
     """Each value becomes, with a probability, `value`.
 
     Attributes:
@@ -84,11 +120,96 @@ class Masking:
         x = _floating(x)
         return tf.where(_uniform(x, seed) < self.probability, tf.constant(self.value, x.dtype), x)
 
+    def log_prob(self, corrupted, x):
+        """Returns the log probability (n,) of corrupted examples (n, ...), given x (n, ...).
+
+        A value that is neither its own nor `value` has none: minus infinity.
+        """
+        x, corrupted = _pair(x, corrupted)
+        return _log_of_ways(corrupted, [(x, 1 - self.probability), (self.value, self.probability)])
+
+
+@keras.saving.register_keras_serializable(package="thesis_tf")
+@dataclasses.dataclass(frozen=True)
+class Block(_Corruption):
+    """A rectangle of each image, anywhere with equal probability, becomes `value`: in-painting.
+
+    Its probabilities have no simple form where x itself has values equal to `value`, so there is
+    no `log_prob`.
+
+    Attributes:
+        height: of the rectangle, in pixels.
+        width: of the rectangle, in pixels.
+        value: by what pixels are replaced.
+    """
+
+    height: int
+    width: int
+    value: float = 0.0
+
+    def __post_init__(self):
+        """Raises TypeError or ValueError unless height and width are positive integers."""
+        _checks.positive_integer("`height`", self.height)
+        _checks.positive_integer("`width`", self.width)
+
+    def sample(self, x, seed):
+        """Returns corrupted images x (n, height, width) or (n, height, width, channels).
+
+        Raises:
+            ValueError: x has another rank, or the rectangle is larger than an image.
+        """
+        x = _floating(x)
+        rank, room = x.shape.rank, tuple(x.shape[1:3])
+        if rank not in (3, 4) or self.height > room[0] or self.width > room[1]:
+            expected = f"images (n, height, width[, channels]) of at least {self.height} x"
+            raise _checks.invalid(
+                "`x`",
+                f"{expected} {self.width}",
+                f"shape {tuple(x.shape)}",
+                "Take a smaller Block, or Masking for what has no rows and columns.",
+            )
+        inside = []
+        for axis, (size, length) in enumerate(zip(room, (self.height, self.width), strict=True)):
+            start = tf.random.stateless_uniform(
+                [tf.shape(x)[0], 1],
+                tf.random.experimental.stateless_fold_in(seed, axis),
+                maxval=size - length + 1,
+                dtype=tf.int32,
+            )
+            place = tf.range(size)
+            inside.append((place >= start) & (place < start + length))
+        block = inside[0][:, :, tf.newaxis] & inside[1][:, tf.newaxis]
+        block = block[..., tf.newaxis] if rank == 4 else block
+        return tf.where(block, tf.constant(self.value, x.dtype), x)
+
 
 def _uniform(x, seed):
     # In 24 bits at least: of bfloat16's 8 a probability of .001 would become .0039.
     dtype = tf.float64 if x.dtype == tf.float64 else tf.float32
     return tf.random.stateless_uniform(tf.shape(x), seed, dtype=dtype)
+
+
+def _pair(x, corrupted):
+    x, corrupted = _floating(x), tf.convert_to_tensor(corrupted)
+    if corrupted.dtype != x.dtype or not corrupted.shape.is_compatible_with(x.shape):
+        raise _checks.invalid(
+            "`corrupted`",
+            f"{x.dtype.name} of shape {tuple(x.shape)}, as `x` is",
+            f"{corrupted.dtype.name} of shape {tuple(corrupted.shape)}",
+        )
+    return x, corrupted
+
+
+def _log_of_ways(corrupted, ways):
+    """Sums the logs of each value's probability, over the ways (value, probability) to get it."""
+    total = tf.zeros_like(corrupted)
+    for value, probability in ways:
+        total += tf.where(corrupted == value, tf.constant(probability, corrupted.dtype), 0)
+    return _sum(tf.math.log(total))
+
+
+def _sum(values):
+    return tf.reduce_sum(values, axis=list(range(1, values.shape.rank)))
 
 
 def _floating(x):

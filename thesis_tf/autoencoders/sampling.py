@@ -144,7 +144,7 @@ class _Run:
         kernel = _CountingAcceptance(kernel)
         burn_in = self._compiled(kernel, 1, self._lengths.burn_in)
         step = self._compiled(kernel, self._lengths.piece, self._lengths.thin)
-        found = _chains.run(
+        found, _ = _chains.run(
             _chains.Pieces(lambda state, seed: burn_in(state, seed)[0], step),
             [self._state],
             self._lengths,

@@ -136,7 +136,7 @@ def test_bad_input():
     with pytest.raises(TypeError, match="`criterion` must be such as"):
         Trainer(network(), "mse")
     for given in ({"loss": "mae"}, {"metrics": ["mse"]}):
-        with pytest.raises(ValueError, match="The criterion is the loss"):
+        with pytest.raises(ValueError, match="Trainer has a loss of its own"):
             trainer().compile("adam", **given)
     with pytest.raises(ValueError, match="Labels have no place here"):
         trainer().fit(X, np.zeros(64, np.float32), verbose=0)

@@ -1,0 +1,259 @@
+"""Generative stochastic networks as Keras models: training by walkback, and the chain they define.
+
+A network has visible units x, whose shape is an example's, and hidden units, a tuple of tensors
+that is empty for a denoising auto-encoder. One step of its Markov chain corrupts x, draws hidden
+units H' = f(x~, H, Z) and draws x' ~ P(x | H') (5.3.4).
+"""
+
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from thesis_tf import _checks, _points
+from thesis_tf._training import NoisyModel
+from thesis_tf.gsn.reconstruction import Bernoulli
+from thesis_tf.gsn.walkback import Walkback, walkback_losses
+
+SCALINGS = ("first", "all")
+
+
+class State(NamedTuple):
+    """The state of chains, one in each row.
+
+    Attributes:
+        x: (chains, ...), the visible units.
+        hidden: a tuple of tensors (chains, ...), the hidden units that the next step needs.
+        mean: (chains, ...), E[x | h] of the step that x was drawn in: a picture without its noise.
+    """
+
+    x: tf.Tensor
+    hidden: tuple
+    mean: tf.Tensor
+
+
+class GenerativeStochasticNetwork(NoisyModel):
+    """A Keras model that `fit` trains to bring a chain back to the data (thesis, 5.3).
+
+    A subclass gives `zero_hidden` and `update`.
+
+    Data are examples x (n, ...). With `start="stored"` they are pairs (x, rows), where rows are the
+    places of the examples in the training set, in [0, memory).
+
+    Args:
+        corruption: of x at every step, an object of `thesis_tf.corruption`; None for none.
+        walkback: a `Walkback`, or a number of steps.
+        scaling: whether a factor alpha_k is learned for each step k of walkback (5.3.3); alpha_1 is
+            1, since the weights have a scale of their own.
+        reconstruction: P(x | h), an object of `thesis_tf.gsn.reconstruction`.
+        start: the hidden units that a training step begins with: "zeros", "stored" (those of the
+            last visit to the example) or a number of steps to burn in, x held (5.3.4).
+        memory: the number of training examples, for `start="stored"`.
+        seed: an integer, of all noise in training.
+        **kwargs: of `keras.Model`.
+    """
+
+    def __init__(
+        self,
+        *,
+        corruption=None,
+        walkback=4,
+        scaling=False,
+        reconstruction=None,
+        start="zeros",
+        memory=None,
+        seed=0,
+        **kwargs,
+    ):
+        super().__init__(seed, **kwargs)
+        if corruption is not None and not hasattr(corruption, "sample"):
+            raise _checks.invalid(
+                "`corruption`",
+                "None or an object with sample(x, seed), such as SaltAndPepper(0.4)",
+                repr(corruption),
+                kind=TypeError,
+            )
+        self.corruption, self.scaling = corruption, bool(scaling)
+        self.walkback = Walkback.of(walkback)
+        self.reconstruction = Bernoulli() if reconstruction is None else reconstruction
+        if start not in ("zeros", "stored"):
+            start = _checks.positive_integer('`start`, if not "zeros" or "stored",', start)
+        if (start == "stored") != (memory is not None):
+            expected = "the number of training examples with `start='stored'`, else None"
+            raise _checks.invalid("`memory`", expected, repr(memory))
+        self.start, self.memory = start, memory and _checks.positive_integer("`memory`", memory)
+        self.log_alpha, self._stored = None, ()
+
+    def zero_hidden(self, x):
+        """Returns hidden units of zeros for visible units x (n, ...), a tuple."""
+        raise NotImplementedError
+
+    def update(self, x, hidden, seed=None):
+        """Draws hidden units, and says what x they stand for.
+
+        Args:
+            x: (n, ...), corrupted.
+            hidden: a tuple of tensors, or None for zeros, whose products may then be left out.
+            seed: a pair of int32; None leaves all noise out.
+
+        Returns:
+            (hidden, outputs): as the next step takes them, and the parameters of P(x | h).
+        """
+        raise NotImplementedError
+
+    def build(self, input_shape):
+        """Makes what all networks have: scaling factors, and memory for stored hidden units."""
+        self.example_shape = tuple(input_shape[1:])
+        if self.scaling and self.walkback.most > 1:
+            self.log_alpha = self.add_weight(
+                shape=(self.walkback.most - 1,), initializer="zeros", name="log_alpha"
+            )
+        if self.start == "stored":
+            hidden = self.zero_hidden(tf.zeros((1, *self.example_shape)))
+            self._stored = tuple(
+                self.add_weight(
+                    shape=(self.memory, *units.shape[1:]),
+                    initializer="zeros",
+                    trainable=False,
+                    dtype=units.dtype.name,
+                    name=f"stored_{number}",
+                )
+                for number, units in enumerate(hidden)
+            )
+        self.built = True
+
+    @property
+    def alphas(self):
+        """The scaling factors alpha_1, alpha_2, ..., a tensor; ones where none are learned."""
+        if self.log_alpha is None:
+            return tf.ones(self.walkback.most)
+        return tf.concat([[1.0], tf.exp(tf.cast(self.log_alpha, tf.float32))], axis=0)
+
+    def alpha(self, number):
+        """Returns alpha_k of step k = `number` + 1 of walkback; None stands for 1."""
+        if self.log_alpha is None or number == 0:
+            return None
+        return tf.exp(self.log_alpha[number - 1])
+
+    def advance(self, x, hidden, seed):
+        """Corrupts x (n, ...) and updates hidden units; returns (hidden, outputs)."""
+        fold = tf.random.experimental.stateless_fold_in
+        if self.corruption is not None:
+            x = self.corruption.sample(x, fold(seed, 2))
+        return self.update(x, hidden, fold(seed, 3))
+
+    def call(self, x, training=False):
+        """Returns E[x | h] (n, ...) for x (n, ...) without noise, from hidden units of zeros."""
+        return self.reconstruction.mean(self.update(x, None)[1])
+
+    def example_losses(self, x, target, seed, step, training):
+        """Returns the walkback losses (n,) of a batch, in nats an example."""
+        rows = None
+        if self.start == "stored" and training:
+            rows, target = self._checked_rows(target), None
+        # Keras' `fit` hands float64 on as float32.
+        dtype = tf.float64 if self.variable_dtype == "float64" else tf.float32
+        x = tf.cast(_points.checked_points("Examples", x), dtype)
+        target = x if target is None else tf.cast(target, dtype)
+        if not target.shape.is_compatible_with(x.shape):
+            advice = "Labels have no place here: pass x alone."
+            expected, received = (f"shape {tuple(t.shape)}" for t in (x, target))
+            raise _checks.invalid("The target", f"of {expected}", received, advice)
+        hidden = self._first_hidden(x, rows, seed)
+        losses, hidden = walkback_losses(self, x, target, seed, hidden, self.walkback)
+        if rows is not None:
+            for stored, units in zip(self._stored, hidden, strict=True):
+                stored.value.scatter_update(tf.IndexedSlices(tf.stop_gradient(units), rows))
+        return losses
+
+    def _first_hidden(self, x, rows, seed):
+        if rows is not None:
+            return tuple(tf.gather(stored.value, rows) for stored in self._stored)
+        if not isinstance(self.start, int):
+            return None
+        hidden, fold = None, tf.random.experimental.stateless_fold_in
+        for number in range(self.start):
+            hidden, _ = self.advance(x, hidden, fold(fold(seed, -2), number))
+        return tuple(tf.stop_gradient(units) for units in hidden)
+
+    def _checked_rows(self, rows):
+        if rows is None or not rows.dtype.is_integer:
+            raise _checks.invalid(
+                "Data with `start='stored'`",
+                "pairs (x, rows) of examples and their places in the training set",
+                "x alone" if rows is None else f"(x, {rows.dtype.name})",
+            )
+        if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+            raise _checks.invalid(
+                "`start`", "'zeros' or a number on several devices", "'stored', which one holds"
+            )
+        return rows
+
+    def initial_state(self, x):
+        """Returns the `State` of chains that begin at x (chains, ...), hidden units being zeros."""
+        x = tf.convert_to_tensor(x)
+        return State(x, self.zero_hidden(x), x)
+
+    def transition(self, scaling="first"):
+        """Returns one step of the chain, for `sample_chain`.
+
+        Args:
+            scaling: "first" draws x with alpha_1, "all" with an alpha_k drawn for each chain and
+                step from all of them.
+        """
+        return Transition(self, scaling)
+
+    def get_config(self):
+        """Returns what the model was made with."""
+        return {
+            **super().get_config(),
+            "corruption": keras.saving.serialize_keras_object(self.corruption),
+            "walkback": keras.saving.serialize_keras_object(self.walkback),
+            "scaling": self.scaling,
+            "reconstruction": keras.saving.serialize_keras_object(self.reconstruction),
+            "start": self.start,
+            "memory": self.memory,
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        """Returns a model as `get_config` says."""
+        config = dict(config)
+        for name in ("corruption", "walkback", "reconstruction"):
+            config[name] = keras.saving.deserialize_keras_object(config[name])
+        return cls(**config)
+
+
+class Transition:
+    """One step of the chain of a network: a function (state, seed) -> state.
+
+    Args:
+        network: a `GenerativeStochasticNetwork`.
+        scaling: as for `GenerativeStochasticNetwork.transition`.
+    """
+
+    def __init__(self, network, scaling="first"):
+        self.network = network
+        self.scaling = _checks.one_of("`scaling`", scaling, SCALINGS)
+
+    def initial_state(self, x):
+        """Returns the `State` of chains that begin at x (chains, ...)."""
+        return self.network.initial_state(x)
+
+    def __call__(self, state, seed):
+        """Returns the next `State`; the same seed, a pair of int32, gives the same."""
+        fold, network = tf.random.experimental.stateless_fold_in, self.network
+        hidden, outputs = network.advance(state.x, state.hidden, fold(seed, 0))
+        alpha = self._alpha(state.x, fold(seed, 2))
+        x = network.reconstruction.sample(outputs, fold(seed, 1), alpha)
+        mean = network.reconstruction.mean(outputs, alpha)
+        return State(tf.cast(x, state.x.dtype), hidden, tf.cast(mean, state.x.dtype))
+
+    def _alpha(self, x, seed):
+        if self.scaling == "first" or self.network.log_alpha is None:
+            return None
+        alphas, chains = self.network.alphas, tf.shape(x)[0]
+        number = tf.random.stateless_uniform([chains], seed, 0, alphas.shape[0], tf.int32)
+        ones = [1] * (x.shape.rank - 1)
+        return tf.reshape(tf.gather(alphas, number), [-1, *ones])

@@ -1,0 +1,209 @@
+"""Reconstruction distributions P(x | h): from what a network puts out to a tfp distribution.
+
+    reconstruction = Bernoulli()
+    reconstruction.distribution(logits).log_prob(x)  # (n,)
+    reconstruction.sample(logits, seed=(0, 1))
+
+A Keras model can't put out a distribution, so it puts out parameters, and the distribution is built
+where it is needed, inside the loss. `outputs` are (n, ...) for x (n, ...), or (n, ..., size) where
+a value of x has more than one parameter. `alpha` is a scaling factor of walkback (5.3.3), above 0:
+P(x | h) is narrower for a larger one of logits, wider for a larger one of scales.
+"""
+
+import dataclasses
+import math
+
+import keras
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from thesis_tf import _checks
+
+tfd = tfp.distributions
+
+
+class Reconstruction:
+    """What all of them share.
+
+    Attributes:
+        size: parameters for each value of x.
+        reparametrised: whether gradients flow from a sample to the parameters. Where they don't, as
+            of what is discrete, walkback takes a sample as a constant.
+    """
+
+    size = 1
+    reparametrised = False
+
+    def distribution(self, outputs, alpha=None):
+        """Returns P(x | h), a tfp distribution of batch shape (n,) and event shape (...)."""
+        values = self._values(outputs, alpha)
+        return tfd.Independent(values, reinterpreted_batch_ndims=values.batch_shape.rank - 1)
+
+    def log_prob(self, outputs, x, alpha=None):
+        """Returns log P(x | h), (n,), summed over the values of an example."""
+        return self.distribution(outputs, alpha).log_prob(x)
+
+    def sample(self, outputs, seed, alpha=None):
+        """Returns x (n, ...), drawn from P(x | h); the same seed gives the same."""
+        return self.distribution(outputs, alpha).sample(seed=seed)
+
+    def mean(self, outputs, alpha=None):
+        """Returns E[x | h], (n, ...): the mean field."""
+        return self._values(outputs, alpha).mean()
+
+    def pairwise_log_prob(self, outputs, x):
+        """Returns log P(x_j | h_i), (n, m), for outputs of n states and m examples x."""
+        return tf.vectorized_map(
+            lambda one: self.log_prob(
+                tf.broadcast_to(one, tf.concat([[tf.shape(x)[0]], tf.shape(one)], 0)), x
+            ),
+            outputs,
+        )
+
+    def check(self, x):
+        """Raises ValueError if examples (n, ...) can't have this distribution."""
+
+    def get_config(self):
+        """Returns the settings, a dict that JSON can hold."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_config(cls, config):
+        """Returns the reconstruction of settings."""
+        return cls(**config)
+
+    def _values(self, outputs, alpha):
+        """Returns the distribution of each value, of batch shape (n, ...)."""
+        raise NotImplementedError
+
+
+@keras.saving.register_keras_serializable(package="thesis_tf")
+@dataclasses.dataclass(frozen=True)
+class Bernoulli(Reconstruction):
+    """Binary x; outputs are logits. Also a cross-entropy for x in [0, 1], as for grey pixels.
+
+    A scaling factor multiplies the logits, so that it falls where x is less certain.
+    """
+
+    def _values(self, outputs, alpha):
+        return tfd.Bernoulli(logits=_scaled(outputs, alpha), dtype=outputs.dtype)
+
+    def log_prob(self, outputs, x, alpha=None):
+        """Returns log P(x | h), (n,)."""
+        # The same numbers as tfp's in one softplus an element in place of two.
+        logits = _scaled(outputs, alpha)
+        terms = tf.nn.sigmoid_cross_entropy_with_logits(labels=x, logits=logits)
+        return -tf.reduce_sum(terms, axis=list(range(1, x.shape.rank)))
+
+    def pairwise_log_prob(self, outputs, x):
+        """Returns log P(x_j | h_i), (n, m), by one matrix product."""
+        logits, x = _flat(outputs), _flat(x)
+        absent = tf.reduce_sum(tf.nn.softplus(logits), axis=1, keepdims=True)
+        return tf.matmul(logits, x, transpose_b=True) - absent
+
+    def check(self, x):
+        """Raises ValueError unless all values are in [0, 1]."""
+        low, high = float(tf.reduce_min(x)), float(tf.reduce_max(x))
+        if not (low >= 0 and high <= 1):
+            raise _checks.invalid(
+                "Data of Bernoulli units",
+                "in [0, 1]",
+                f"values in [{low:g}, {high:g}]",
+                "Scale them, or take Normal() for real values.",
+            )
+
+
+@keras.saving.register_keras_serializable(package="thesis_tf")
+@dataclasses.dataclass(frozen=True)
+class Normal(Reconstruction):
+    """Real-valued x; outputs are locations, or with a scale of its own for each value pairs.
+
+    A scaling factor multiplies the standard deviation, so that it grows where x is less certain.
+
+    Attributes:
+        scale: the standard deviation, positive, in the units of x; None lets the network put out
+            one for each value: outputs are then (n, ..., 2) of locations and softplus^-1 of scales.
+        smallest: the least standard deviation that a network can put out.
+    """
+
+    scale: float | None = None
+    smallest: float = 1e-3
+
+    reparametrised = True
+
+    def __post_init__(self):
+        """Raises ValueError unless scales are positive."""
+        if self.scale is not None:
+            _checks.positive_number("`scale`", self.scale)
+        _checks.positive_number("`smallest`", self.smallest)
+
+    @property
+    def size(self):
+        """1 with a fixed scale, else 2."""
+        return 1 if self.scale else 2
+
+    def _values(self, outputs, alpha):
+        if self.scale:
+            return tfd.Normal(outputs, _scaled(tf.constant(self.scale, outputs.dtype), alpha))
+        loc, scale = tf.unstack(outputs, axis=-1)
+        return tfd.Normal(loc, _scaled(_positive(scale, self.smallest), alpha))
+
+    def pairwise_log_prob(self, outputs, x):
+        """Returns log P(x_j | h_i), (n, m), by matrix products."""
+        values = self._values(outputs, None)
+        x = _flat(x)
+        loc, scale = (
+            _flat(tf.broadcast_to(v, tf.shape(values.loc))) for v in (values.loc, values.scale)
+        )
+        weight = 1 / tf.square(scale)
+        squares = tf.matmul(weight, tf.square(x), transpose_b=True)
+        squares -= 2 * tf.matmul(weight * loc, x, transpose_b=True)
+        squares += tf.reduce_sum(weight * tf.square(loc), axis=1, keepdims=True)
+        constant = tf.reduce_sum(tf.math.log(scale) + math.log(2 * math.pi) / 2, 1, keepdims=True)
+        return -squares / 2 - constant
+
+
+@keras.saving.register_keras_serializable(package="thesis_tf")
+@dataclasses.dataclass(frozen=True)
+class NormalMixture(Reconstruction):
+    """Real-valued x with several modes a value (5.2): a mixture of normals for each.
+
+    Outputs are (n, ..., 3 components): logits, locations and softplus^-1 of scales. Samples are
+    constants to gradients, since which component they come from is discrete.
+
+    Attributes:
+        components: of each mixture, 2 at least.
+        smallest: the least standard deviation.
+    """
+
+    components: int = 2
+    smallest: float = 1e-3
+
+    def __post_init__(self):
+        """Raises ValueError unless there are two components at least."""
+        if _checks.positive_integer("`components`", self.components) < 2:
+            advice = "Normal() is a mixture of one."
+            raise _checks.invalid("`components`", "2 at least", self.components, advice)
+        _checks.positive_number("`smallest`", self.smallest)
+
+    @property
+    def size(self):
+        """3 for each component."""
+        return 3 * self.components
+
+    def _values(self, outputs, alpha):
+        logits, loc, scale = tf.split(outputs, 3, axis=-1)
+        scale = _scaled(_positive(scale, self.smallest), alpha)
+        return tfd.MixtureSameFamily(tfd.Categorical(logits=logits), tfd.Normal(loc, scale))
+
+
+def _scaled(values, alpha):
+    return values if alpha is None else values * tf.cast(alpha, values.dtype)
+
+
+def _positive(values, smallest):
+    return tf.nn.softplus(values) + tf.constant(smallest, values.dtype)
+
+
+def _flat(x):
+    return tf.reshape(x, [tf.shape(x)[0], math.prod(x.shape[1:])])

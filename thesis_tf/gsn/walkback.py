@@ -1,0 +1,145 @@
+"""Walkback: how often a chain is followed away from an example before it must come back (5.3.2)."""
+
+import dataclasses
+
+import keras
+import tensorflow as tf
+
+from thesis_tf import _checks
+
+LOSSES = ("every", "last")
+
+
+@keras.saving.register_keras_serializable(package="thesis_tf")
+@dataclasses.dataclass(frozen=True)
+class Walkback:
+    """k rounds of corruption and reconstruction from each example, whose loss is against it.
+
+    The number of rounds is drawn anew for each batch, common to its examples, so that a batch costs
+    as many rounds as it takes and all shapes are static.
+
+    Attributes:
+        steps: k: a number; or a pair (low, high), for k uniform in low ... high.
+        stop: the probability p to stop after each round, for k geometric (Algorithm 1 of 5.3.2 has
+            .5); k above `steps`, a number then, is `steps`. None: k isn't geometric.
+        loss: "every" adds up the losses of all rounds and divides by the expected k, so that each
+            round counts as often as it happens; "last" takes that of the last alone.
+    """
+
+    steps: int | tuple = 4
+    stop: float | None = None
+    loss: str = "every"
+
+    def __post_init__(self):
+        """Raises TypeError or ValueError for what are no numbers of steps."""
+        if isinstance(self.steps, tuple | list):
+            if len(self.steps) != 2:
+                raise _checks.invalid("`steps`", "a number, or (low, high)", self.steps)
+            low, high = (_checks.positive_integer("`steps`", n) for n in self.steps)
+            if low > high:
+                raise _checks.invalid("`steps`", "(low, high) with low <= high", self.steps)
+            if self.stop is not None:
+                raise _checks.invalid("`stop`", "None where `steps` are a range", self.stop)
+            object.__setattr__(self, "steps", (low, high))
+        else:
+            _checks.positive_integer("`steps`", self.steps)
+        if self.stop is not None:
+            _checks.probability("`stop`", self.stop)
+        _checks.one_of("`loss`", self.loss, LOSSES)
+
+    @classmethod
+    def of(cls, value):
+        """Returns a `Walkback`, as it is or of so many steps."""
+        return value if isinstance(value, cls) else cls(value)
+
+    @property
+    def most(self):
+        """The largest k."""
+        return self.steps[1] if isinstance(self.steps, tuple) else self.steps
+
+    @property
+    def fixed(self):
+        """k if it is always the same, else None."""
+        if self.stop is None and not isinstance(self.steps, tuple):
+            return self.steps
+        return self.most if self.most == 1 else None
+
+    def probabilities(self):
+        """Returns P(k) for k = 1 ... most, a list of floats."""
+        if isinstance(self.steps, tuple):
+            low, high = self.steps
+            return [0.0] * (low - 1) + [1 / (high - low + 1)] * (high - low + 1)
+        if self.stop is None:
+            return [0.0] * (self.steps - 1) + [1.0]
+        shares = [self.stop * (1 - self.stop) ** n for n in range(self.steps - 1)]
+        return [*shares, 1 - sum(shares)]
+
+    @property
+    def mean(self):
+        """The expected k."""
+        return sum(n * share for n, share in enumerate(self.probabilities(), 1))
+
+    def draw(self, seed):
+        """Returns k, an int32 tensor."""
+        cumulative = tf.cumsum(tf.constant(self.probabilities(), tf.float32))
+        u = tf.random.stateless_uniform([], seed)
+        return 1 + tf.reduce_sum(tf.cast(u >= cumulative[:-1], tf.int32))
+
+    def get_config(self):
+        """Returns the settings, a dict that JSON can hold."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_config(cls, config):
+        """Returns the walkback of settings."""
+        return cls(**config)
+
+
+def walkback_losses(network, x, target, seed, hidden, walkback):
+    """Follows a chain from examples and returns what their reconstructions miss (Algorithm 1).
+
+    In each round x is corrupted, hidden units are drawn and x is reconstructed and drawn anew; the
+    loss of a round is -log P(target | h). Gradients flow through hidden units from round to round,
+    and through the drawn x where it is reparametrised (`Normal`) and the corruption is; a drawn x
+    that is discrete (`Bernoulli`, `NormalMixture`) is a constant.
+
+    Args:
+        network: a `GenerativeStochasticNetwork`.
+        x: (n, ...), where the chain begins.
+        target: (n, ...), what the loss is against: the clean examples.
+        seed: a pair of int32.
+        hidden: hidden units at the beginning, a tuple, as `network.advance` takes them.
+        walkback: a `Walkback`.
+
+    Returns:
+        (losses, hidden): (n,) in nats an example, and the hidden units after the last round.
+    """
+    if walkback.fixed:
+        return _followed(network, x, target, seed, hidden, walkback, walkback.fixed)
+    # A program for each number of rounds: a loop of variable length would keep what its gradients
+    # need in lists, and would not leave out the first and last products that a fixed one does.
+    shares = walkback.probabilities()
+    shortest = next(n for n, share in enumerate(shares) if share > 0)
+    programs = [
+        lambda n=n: _followed(network, x, target, seed, hidden, walkback, n)
+        for n in range(shortest + 1, walkback.most + 1)
+    ]
+    draw = walkback.draw(tf.random.experimental.stateless_fold_in(seed, -1))
+    return tf.switch_case(draw - 1 - shortest, programs)
+
+
+def _followed(network, x, target, seed, hidden, walkback, rounds):
+    reconstruction = network.reconstruction
+    losses = []
+    for number in range(rounds):
+        of_round = tf.random.experimental.stateless_fold_in(seed, number)
+        hidden, outputs = network.advance(x, hidden, of_round)
+        alpha = network.alpha(number)
+        if walkback.loss == "every" or number == rounds - 1:
+            losses.append(-reconstruction.log_prob(outputs, target, alpha))
+        if number < rounds - 1:
+            drawing = tf.random.experimental.stateless_fold_in(of_round, 1)
+            x = reconstruction.sample(outputs, drawing, alpha)
+            x = x if reconstruction.reparametrised else tf.stop_gradient(x)
+    total = tf.add_n(losses)
+    return total / walkback.mean if walkback.loss == "every" else total, hidden
