@@ -1,6 +1,7 @@
 """Auto-encoders as models of the density of their data (thesis, chapter 3)."""
 
 from thesis_tf._diagnostics import Diagnostics, effective_sample_size, r_hat
+from thesis_tf._image_sheet import draw_images
 from thesis_tf.autoencoders.attractors import Attractors, far_starts, find_attractors
 from thesis_tf.autoencoders.criteria import (
     ContractiveLoss,
@@ -34,7 +35,6 @@ from thesis_tf.autoencoders.noise import DecreasingNoise, SampledNoise
 from thesis_tf.autoencoders.pictures import (
     draw_attractors,
     draw_exact_1d,
-    draw_images,
     draw_points,
     draw_score_field,
     draw_spectrum,

@@ -1,12 +1,11 @@
 """The probed model, or the probes alone, as a SavedModel for plain TensorFlow and for serving."""
 
-import pathlib
 import re
 
 import keras
 import tensorflow as tf
 
-from thesis_tf import _checks, _files
+from thesis_tf import _checks, _saved_model
 from thesis_tf.probes.taps import forward, trace
 
 
@@ -32,7 +31,7 @@ def export(model, report, path):
         ValueError: a tap of the report is not in the model or has another number of features.
         FileExistsError: `path` holds something else than a SavedModel.
     """
-    _check_path(path)
+    _saved_model.check_path(path)
     plan = trace(model)
     names = list(dict.fromkeys(probe.tap.name for probe in report.probes))
     for tap in plan.select(names):
@@ -59,7 +58,7 @@ def export(model, report, path):
         "features": features,
     }
     signatures = {name: _signature(function, spec) for name, function in functions.items()}
-    _save(module, path, {**signatures, "serving_default": signatures["serve"]})
+    _saved_model.save(module, path, {**signatures, "serving_default": signatures["serve"]})
 
 
 def export_probes(report, path):
@@ -76,7 +75,7 @@ def export_probes(report, path):
     Raises:
         FileExistsError: `path` holds something else than a SavedModel.
     """
-    _check_path(path)
+    _saved_model.check_path(path)
     arguments = {}
     for probe in report.probes:
         size, dtype = len(probe.solution.weights), probe.solution.weights.dtype
@@ -85,7 +84,7 @@ def export_probes(report, path):
     module = tf.Module()
     module.probes = _Probes(report)
     signature = _signature(module.probes, arguments)
-    _save(module, path, {"probes": signature, "serving_default": signature})
+    _saved_model.save(module, path, {"probes": signature, "serving_default": signature})
 
 
 class _Probes(tf.Module):
@@ -139,20 +138,3 @@ def _by_path(name, tensors):
 def _signature(function, spec):
     """Traces `function` of one structure of tensors as a function of its named leaves."""
     return tf.function(function, autograph=False).get_concrete_function(spec)
-
-
-def _check_path(path):
-    path = pathlib.Path(path)
-    if not path.exists() or (path / "saved_model.pb").exists():
-        return
-    if not path.is_dir() or any(path.iterdir()):
-        raise _checks.invalid(
-            "`path`", "a new or empty folder, or a SavedModel", path, kind=FileExistsError
-        )
-
-
-def _save(module, path, signatures):
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _files.atomic(path) as partial:
-        tf.saved_model.save(module, str(partial), signatures=signatures)

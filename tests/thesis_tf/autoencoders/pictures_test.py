@@ -6,7 +6,6 @@ from thesis_tf.autoencoders import (
     ThreeWells,
     draw_attractors,
     draw_exact_1d,
-    draw_images,
     draw_points,
     draw_score_field,
     draw_spectrum,
@@ -75,14 +74,6 @@ def test_samples_in_planes_of_two_values(size, panels, tmp_path, svg_texts):
     assert {"all", *samples} <= set(texts)
     assert texts.count("x1") == 3
     assert sum(text in ("x2", "x4", "x6", "x8") for text in texts) == panels
-
-
-def test_images_in_rows(tmp_path, svg_texts):
-    path = tmp_path / "images.svg"
-    rows = {"grey": RNG.uniform(size=(14, 4, 4)), "color": RNG.normal(size=(3, 5, 4, 3))}
-    draw_images(rows, path, title="i")
-    assert {"grey", "color", "i"} <= set(svg_texts(path))
-    assert path.read_text().count("<image") == 3
 
 
 def test_spectra_and_attractors(tmp_path, svg_texts):
