@@ -93,8 +93,6 @@ flags.DEFINE_enum(
     ["metropolis_hastings", "langevin", "unadjusted_langevin"],
     "How to sample.",
 )
-flags.DEFINE_integer("chains", 2000, "Chains that run side by side; 0 for none.", lower_bound=0)
-flags.DEFINE_integer("chain_steps", 2000, "Steps of each.", lower_bound=1)
 flags.DEFINE_float(
     "step",
     None,
@@ -115,6 +113,7 @@ flags_common.use(
     flags_common.DATA,
     flags_common.TRAINING,
     flags_common.HARDWARE,
+    flags_common.CHAINS,
 )
 DEFAULTS = {"dataset": "spiral"}
 DEFAULT_EPOCHS = 5
@@ -165,9 +164,9 @@ def config_from_flags():
         raise runs.UsageError("--walkback is of --criterion=denoising.")
     given = {name for name in FLAGS if FLAGS[name].present}
     if FLAGS.reconstruction:
-        _refuse(given & set(FITTING), "--reconstruction is a model that is trained already")
+        runs.refuse(given & set(FITTING), "--reconstruction is a model that is trained already")
     if FLAGS.criterion == "rcae":
-        _refuse(given & {"noise", "far", "copies"}, "--criterion=rcae has no noise")
+        runs.refuse(given & {"noise", "far", "copies"}, "--criterion=rcae has no noise")
     over_steps = FLAGS.noise == "decreasing" or FLAGS.walkback > 1
     if over_steps and FLAGS.fit not in (None, "minibatch"):
         raise runs.UsageError(
@@ -178,9 +177,9 @@ def config_from_flags():
     if FLAGS.distribution != "none" and FLAGS.fit != "minibatch":
         raise runs.UsageError("--distribution is of --fit=minibatch.")
     if FLAGS.fit == "minibatch" or over_steps:
-        _refuse(given & {"iterations", "copies"}, "training is by minibatches")
+        runs.refuse(given & {"iterations", "copies"}, "training is by minibatches")
     elif FLAGS.fit is not None:
-        _refuse(given & {"epochs", "optimizer", "learning_rate"}, f"--fit={FLAGS.fit} has none")
+        runs.refuse(given & {"epochs", "optimizer", "learning_rate"}, f"--fit={FLAGS.fit} has none")
     names = [field.name for field in dataclasses.fields(Config)][3:]
     rest = {name: FLAGS[name].value for name in names}
     if FLAGS.tied:
@@ -192,12 +191,6 @@ def config_from_flags():
         # Larger steps lead away from what least squares found.
         chosen = dataclasses.replace(chosen, learning_rate=1e-5)
     return Config(flags_common.data(), flags_common.hardware(), chosen, **rest)
-
-
-def _refuse(names, why):
-    if names:
-        flags_given = ", ".join(f"--{name}" for name in sorted(names))
-        raise runs.UsageError(f"Leave out {flags_given}: {why}.")
 
 
 def run(config, folder, *, begin=lambda: None, progress=False, verbose=0):

@@ -43,6 +43,32 @@ def clean_errors(argv):
         sys.exit(f"error: {error}\n(--verbosity=1 shows where.)")
 
 
+def refuse(names, why):
+    """Raises UsageError for flags that were given and have no effect."""
+    if names:
+        given = ", ".join(f"--{name}" for name in sorted(names))
+        raise UsageError(f"Leave out {given}: {why}.")
+
+
+def existing(folder):
+    """Returns the path of a folder that holds a run; raises UsageError if it holds none."""
+    folder = pathlib.Path(folder).expanduser()
+    if not (folder / CONFIG).exists():
+        raise UsageError(f"--output_dir={folder} holds no run. Give --do=train first.")
+    return folder
+
+
+def read_config(folder):
+    """Returns the config of the run that `folder` holds as JSON reads it, lists as tuples."""
+    return _with_tuples(_files.read_json(folder / CONFIG))
+
+
+def _with_tuples(value):
+    if isinstance(value, dict):
+        return {key: _with_tuples(part) for key, part in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
+
+
 def claim(folder, config, overwrite=False):
     """Sees whether `folder` can be this run's own, before any work; changes nothing in it.
 

@@ -33,7 +33,13 @@ class GSN(gsn.GenerativeStochasticNetwork):
     """
 
     def __init__(
-        self, layer_sizes, noise=2.0, corruption=None, walkback=4, scaling=False, **kwargs
+        self,
+        layer_sizes,
+        noise=2.0,
+        corruption=gsn.SALT_AND_PEPPER,
+        walkback=4,
+        scaling=False,
+        **kwargs,
     ):
         super().__init__(corruption=corruption, walkback=walkback, scaling=scaling, **kwargs)
         self.layer_sizes = [_checks.positive_integer("`layer_sizes`", n) for n in layer_sizes]

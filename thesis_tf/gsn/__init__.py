@@ -1,27 +1,122 @@
 """Generative stochastic networks (thesis, chapter 5)."""
 
 from thesis_tf._diagnostics import Diagnostics, effective_sample_size, r_hat
+from thesis_tf._image_sheet import draw_images
 from thesis_tf.gsn.auto_encoder import WalkbackAutoEncoder
 from thesis_tf.gsn.chains import Chains, sample_chain
 from thesis_tf.gsn.clamping import MaskClamp
-from thesis_tf.gsn.network import GenerativeStochasticNetwork, State, Transition
+from thesis_tf.gsn.dependency import DependencyNetwork
+from thesis_tf.gsn.export import export
+from thesis_tf.gsn.finite_clamping import ClampedCheck, clamped_chain
+from thesis_tf.gsn.finite_dependency import (
+    conditional,
+    dependency_network,
+    ordered_scan,
+    random_scan,
+    resampling_kernel,
+)
+from thesis_tf.gsn.finite_gsn import (
+    ChainCheck,
+    Positivity,
+    counted_posterior,
+    denoising_chain,
+    positivity,
+    posterior,
+)
+from thesis_tf.gsn.finite_latent import LatentCheck, kept_hidden, latent_chain, latent_transition
+from thesis_tf.gsn.finite_state import (
+    Ergodicity,
+    PerturbationBound,
+    ergodicity,
+    fundamental_matrix,
+    occupation_covariance,
+    perturbation_bound,
+    stationary_distribution,
+)
+from thesis_tf.gsn.finite_walkback import (
+    WalkbackCheck,
+    geometric_shares,
+    shares_of_every_round,
+    walkback_chain,
+    walkback_corruption,
+)
+from thesis_tf.gsn.network import (
+    SALT_AND_PEPPER,
+    GenerativeStochasticNetwork,
+    State,
+    Transition,
+)
+from thesis_tf.gsn.nonparametric import (
+    CountingResult,
+    counting_chain,
+    local_corruption,
+    parzen_chain,
+)
+from thesis_tf.gsn.parzen import ParzenEstimate, parzen_log_likelihood
+from thesis_tf.gsn.pictures import draw_chains, draw_histograms, draw_inpainting, draw_scaling
+from thesis_tf.gsn.quality import SampleQuality, sample_quality
 from thesis_tf.gsn.reconstruction import Bernoulli, Normal, NormalMixture, Reconstruction
 from thesis_tf.gsn.walkback import Walkback
 
 __all__ = [
+    "SALT_AND_PEPPER",
     "Bernoulli",
+    "ChainCheck",
     "Chains",
+    "ClampedCheck",
+    "CountingResult",
+    "DependencyNetwork",
     "Diagnostics",
+    "Ergodicity",
     "GenerativeStochasticNetwork",
+    "LatentCheck",
     "MaskClamp",
     "Normal",
     "NormalMixture",
+    "ParzenEstimate",
+    "PerturbationBound",
+    "Positivity",
     "Reconstruction",
+    "SampleQuality",
     "State",
     "Transition",
     "Walkback",
     "WalkbackAutoEncoder",
+    "WalkbackCheck",
+    "clamped_chain",
+    "conditional",
+    "counted_posterior",
+    "counting_chain",
+    "denoising_chain",
+    "dependency_network",
+    "draw_chains",
+    "draw_histograms",
+    "draw_images",
+    "draw_inpainting",
+    "draw_scaling",
     "effective_sample_size",
+    "ergodicity",
+    "export",
+    "fundamental_matrix",
+    "geometric_shares",
+    "kept_hidden",
+    "latent_chain",
+    "latent_transition",
+    "local_corruption",
+    "occupation_covariance",
+    "ordered_scan",
+    "parzen_chain",
+    "parzen_log_likelihood",
+    "perturbation_bound",
+    "positivity",
+    "posterior",
     "r_hat",
+    "random_scan",
+    "resampling_kernel",
     "sample_chain",
+    "sample_quality",
+    "shares_of_every_round",
+    "stationary_distribution",
+    "walkback_chain",
+    "walkback_corruption",
 ]

@@ -15,7 +15,7 @@ from thesis_tf._diagnostics import Diagnostics, diagnose
 from thesis_tf.gsn.clamping import checked_clamp
 from thesis_tf.gsn.network import State
 
-OUTPUTS = ("sample", "mean")
+OUTPUTS = ("sample", "mean", "parameters")
 _STATISTICS = 16  # random projections of x, by default
 
 
@@ -61,8 +61,9 @@ def sample_chain(
         thin: steps for each sample that is kept.
         clamp: a function that projects x onto the set that chains are to stay in, such as
             `MaskClamp(mask, values)`; clamped values are the same bits at every step.
-        output: "sample" keeps what is drawn; "mean" keeps E[x | h] of the same steps, of a `State`,
-            pictures without the noise of the last draw.
+        output: "sample" keeps what is drawn; of a network's `transition()`, "mean" keeps E[x | h]
+            of the same steps, pictures without the noise of the draw, and "parameters" those of
+            P(x | h).
         statistics: a function from samples (steps, chains, ...) to summary statistics
             (steps, chains, k) that diagnostics are of; None takes the mean of the values and 16
             random projections.
@@ -83,8 +84,8 @@ def sample_chain(
     _checks.one_of("`output`", output, OUTPUTS)
     seed = _points.checked_seed(seed)
     state = _checked_state(transition, initial_state, clamp)
-    if output == "mean" and not isinstance(state, State):
-        expected = '"sample" for a transition whose states are no `State`'
+    if output != "sample" and not (isinstance(state, State) and hasattr(transition, "mean")):
+        expected = '"sample" for a transition that is not a network\'s'
         raise _checks.invalid("`output`", expected, repr(output))
     step = _Steps(transition, state, clamp, output, jit_compile)
     kept, final = _chains.run(
@@ -151,7 +152,12 @@ class _Steps:
         return piece
 
     def _visible(self, state):
-        return state.mean if self._output == "mean" else _x_of(state)
+        if self._output == "parameters":
+            return state.parameters
+        if self._output == "sample":
+            return _x_of(state)
+        mean = self._transition.mean(state)
+        return mean if self._clamp is None else self._clamp(mean)
 
 
 def _x_of(state):
@@ -159,9 +165,9 @@ def _x_of(state):
 
 
 def _with_visible(state, function):
-    """Applies a function to the visible units of a state, and to their mean."""
+    """Applies a function to the visible units of a state."""
     if isinstance(state, State):
-        return state._replace(x=function(state.x), mean=function(state.mean))
+        return state._replace(x=function(state.x))
     if isinstance(state, tuple | list):
         return type(state)((function(state[0]), *state[1:]))
     return function(state)

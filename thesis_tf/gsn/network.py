@@ -8,14 +8,17 @@ units H' = f(x~, H, Z) and draws x' ~ P(x | H') (5.3.4).
 from typing import NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from thesis_tf import _checks, _points
 from thesis_tf._training import NoisyModel
+from thesis_tf.corruption import SaltAndPepper
 from thesis_tf.gsn.reconstruction import Bernoulli
 from thesis_tf.gsn.walkback import Walkback, walkback_losses
 
 SCALINGS = ("first", "all")
+SALT_AND_PEPPER = SaltAndPepper(0.4)  # of the thesis' experiments with digits (5.4)
 
 
 class State(NamedTuple):
@@ -24,12 +27,12 @@ class State(NamedTuple):
     Attributes:
         x: (chains, ...), the visible units.
         hidden: a tuple of tensors (chains, ...), the hidden units that the next step needs.
-        mean: (chains, ...), E[x | h] of the step that x was drawn in: a picture without its noise.
+        parameters: what the network put out for P(x | h) of the step that x was drawn in.
     """
 
     x: tf.Tensor
     hidden: tuple
-    mean: tf.Tensor
+    parameters: tf.Tensor
 
 
 class GenerativeStochasticNetwork(NoisyModel):
@@ -56,7 +59,7 @@ class GenerativeStochasticNetwork(NoisyModel):
     def __init__(
         self,
         *,
-        corruption=None,
+        corruption=SALT_AND_PEPPER,
         walkback=4,
         scaling=False,
         reconstruction=None,
@@ -83,6 +86,17 @@ class GenerativeStochasticNetwork(NoisyModel):
             raise _checks.invalid("`memory`", expected, repr(memory))
         self.start, self.memory = start, memory and _checks.positive_integer("`memory`", memory)
         self.log_alpha, self._stored = None, ()
+
+    def fit(self, x=None, *args, **kwargs):
+        """As Keras' `fit`; arrays are looked at first.
+
+        Raises:
+            ValueError: what can't have the distribution of the reconstruction, such as pixels above
+                1 for `Bernoulli`.
+        """
+        if isinstance(x, np.ndarray | tf.Tensor):
+            self.reconstruction.check(x)
+        return super().fit(x, *args, **kwargs)
 
     def zero_hidden(self, x):
         """Returns hidden units of zeros for visible units x (n, ...), a tuple."""
@@ -149,8 +163,8 @@ class GenerativeStochasticNetwork(NoisyModel):
     def example_losses(self, x, target, seed, step, training):
         """Returns the walkback losses (n,) of a batch, in nats an example."""
         rows = None
-        if self.start == "stored" and training:
-            rows, target = self._checked_rows(target), None
+        if self.start == "stored":
+            rows, target = (self._checked_rows(target) if training else None), None
         # Keras' `fit` hands float64 on as float32.
         dtype = tf.float64 if self.variable_dtype == "float64" else tf.float32
         x = tf.cast(_points.checked_points("Examples", x), dtype)
@@ -192,14 +206,17 @@ class GenerativeStochasticNetwork(NoisyModel):
     def initial_state(self, x):
         """Returns the `State` of chains that begin at x (chains, ...), hidden units being zeros."""
         x = tf.convert_to_tensor(x)
-        return State(x, self.zero_hidden(x), x)
+        more = () if self.reconstruction.size == 1 else (self.reconstruction.size,)
+        dtype = tf.float64 if self.variable_dtype == "float64" else tf.float32
+        parameters = tf.zeros([tf.shape(x)[0], *x.shape[1:], *more], dtype)
+        return State(x, self.zero_hidden(x), parameters)
 
     def transition(self, scaling="first"):
         """Returns one step of the chain, for `sample_chain`.
 
         Args:
             scaling: "first" draws x with alpha_1, "all" with an alpha_k drawn for each chain and
-                step from all of them.
+                step from all of them. Means are those of alpha_1.
         """
         return Transition(self, scaling)
 
@@ -244,11 +261,15 @@ class Transition:
     def __call__(self, state, seed):
         """Returns the next `State`; the same seed, a pair of int32, gives the same."""
         fold, network = tf.random.experimental.stateless_fold_in, self.network
-        hidden, outputs = network.advance(state.x, state.hidden, fold(seed, 0))
+        hidden, parameters = network.advance(state.x, state.hidden, fold(seed, 0))
         alpha = self._alpha(state.x, fold(seed, 2))
-        x = network.reconstruction.sample(outputs, fold(seed, 1), alpha)
-        mean = network.reconstruction.mean(outputs, alpha)
-        return State(tf.cast(x, state.x.dtype), hidden, tf.cast(mean, state.x.dtype))
+        x = network.reconstruction.sample(parameters, fold(seed, 1), alpha)
+        return State(tf.cast(x, state.x.dtype), hidden, parameters)
+
+    def mean(self, state):
+        """Returns E[x | h] (chains, ...) of a state: a picture without the noise of its draw."""
+        mean = self.network.reconstruction.mean(state.parameters)
+        return tf.cast(mean, state.x.dtype)
 
     def _alpha(self, x, seed):
         if self.scaling == "first" or self.network.log_alpha is None:

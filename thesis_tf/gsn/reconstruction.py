@@ -43,6 +43,10 @@ class Reconstruction:
         """Returns log P(x | h), (n,), summed over the values of an example."""
         return self.distribution(outputs, alpha).log_prob(x)
 
+    def log_probs(self, outputs, x):
+        """Returns the log-probability of each value, in the shape of x (n, ...)."""
+        return self._values(outputs, None).log_prob(x)
+
     def sample(self, outputs, seed, alpha=None):
         """Returns x (n, ...), drawn from P(x | h); the same seed gives the same."""
         return self.distribution(outputs, alpha).sample(seed=seed)

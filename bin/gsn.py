@@ -1,0 +1,291 @@
+r"""Trains a generative stochastic network, samples from it, in-paints and estimates likelihoods.
+
+Thesis, chapter 5. With no flags it trains the network of figure 5.5 with two hidden layers on the
+bundled digits, runs chains, completes halves of images, and scores what it drew, in a few minutes
+on two cores:
+
+    python -m bin.gsn
+
+A few more:
+
+    # Table 5.1: GSN-2, a walkback auto-encoder and a plain one, on the whole of MNIST.
+    python -m bin.gsn --dataset=mnist --data_dir=~/data --epochs=25 --output_dir=runs/gsn2
+    python -m bin.gsn --dataset=mnist --data_dir=~/data --epochs=25 --network=dae --layers=2000 \
+        --output_dir=runs/walkback_dae
+    python -m bin.gsn --dataset=mnist --data_dir=~/data --epochs=25 --network=dae --layers=2000 \
+        --walkback_steps=1 --output_dir=runs/dae
+    # Scaling factors of walkback (figure 5.9).
+    python -m bin.gsn --scaling --output_dir=runs/scaling
+    # Colour images, real values: a convolutional auto-encoder with Normal outputs.
+    python -m bin.gsn --dataset=cifar10 --data_dir=~/data --network=conv_dae --layers=32,64,128 \
+        --outputs=normal --corruption=gaussian --corruption_level=.2 --output_dir=runs/cifar10
+    # More of a network that is trained: longer chains, then the upper half of images.
+    python -m bin.gsn --do=sample,evaluate --chain_steps=20000 --thin=2 --output_dir=runs/gsn2
+    python -m bin.gsn --do=inpaint --known=top --output_dir=runs/gsn2
+
+The same command after a kill goes on. Once a network is trained, --do without train takes its
+settings from --output_dir, so flags of data, network and training are left out. It writes there:
+
+    model.keras, sheets/       the network; samples after every few epochs
+    logs/                      losses, scaling factors and samples for TensorBoard
+    sampled/SETTINGS/          chains in pieces, samples.png (a row a chain), chains.json,
+                               evaluation.json (likelihoods, mixing, what a classifier says)
+    inpainted/SETTINGS/        completions.png, .npz and inpainting.json
+    saved_model/               the transition operator for TensorFlow Serving: step, inpaint
+"""
+
+import dataclasses
+import functools
+import math
+
+from absl import app, flags
+
+from bin import flags_common, runs
+
+FLAGS = flags.FLAGS
+JOBS = ("train", "sample", "inpaint", "evaluate", "export")
+flags.DEFINE_list("do", list(JOBS), f"Which of {', '.join(JOBS)} to do, in this order.")
+flags.DEFINE_enum(
+    "network",
+    "gsn",
+    ["gsn", "dae", "conv_dae"],
+    "gsn: tied layers with hidden state (figure 5.5); dae: x -> one hidden layer -> x;"
+    " conv_dae: convolutions that halve the image.",
+)
+flags.DEFINE_list(
+    "layers",
+    None,
+    "Units of each hidden layer, or filters of each block. Default: 1000,1000 (gsn), 2000 (dae),"
+    " 32,64,128 (conv_dae).",
+)
+flags.DEFINE_float("hidden_noise", 2.0, "Standard deviation, before and after tanh, of gsn.", 0.0)
+flags.DEFINE_enum(
+    "corruption",
+    "salt_and_pepper",
+    ["salt_and_pepper", "masking", "gaussian", "block", "none"],
+    "Of x at every step.",
+)
+flags.DEFINE_float(
+    "corruption_level",
+    None,
+    "Probability of salt_and_pepper (.4) or masking (.4), sigma of gaussian (.3), or the block's"
+    " share of an image's side (.5).",
+    0.0,
+)
+flags.DEFINE_list(
+    "walkback_steps", ["4"], "Steps of walkback, or the least and the most: 2,6. 1 is a plain DAE."
+)
+flags.DEFINE_float(
+    "walkback_stop",
+    None,
+    "Probability to stop after each step, at --walkback_steps at the latest. Default: never.",
+)
+flags.DEFINE_enum("walkback_loss", "every", ["every", "last"], "Of which steps the loss is.")
+flags.DEFINE_bool("scaling", False, "Learn a scaling factor for each step of walkback.")
+flags.DEFINE_enum(
+    "outputs",
+    "bernoulli",
+    ["bernoulli", "normal", "normal_mixture"],
+    "P(x | h) of a value: bernoulli for [0, 1]; normal and a mixture of two put out scales too.",
+)
+flags.DEFINE_float("output_scale", None, "Fixed scale of --outputs=normal.", 0.0)
+flags.DEFINE_string(
+    "hidden_start", "zeros", "zeros, stored (of the last visit), or a number of steps to burn in."
+)
+flags.DEFINE_bool("binarise", False, "Values above .5 become 1, others 0.")
+flags.DEFINE_float("decay", 0.96, "Of the learning rate, an epoch.", 0.0, 1.0)
+flags.DEFINE_integer("sheet_every", 5, "Epochs between sheets of samples; 0 for none.", 0)
+flags.DEFINE_integer("burn_in", 0, "Steps before the first that is kept.", 0)
+flags.DEFINE_integer("thin", 1, "Steps for each sample that is kept.", 1)
+flags.DEFINE_enum(
+    "chain_scaling", "first", ["first", "all"], "Draw with alpha_1, or with any alpha_k."
+)
+flags.DEFINE_string(
+    "known", "left", "What in-painting holds: left, right, top, bottom, or an .npz file with mask."
+)
+flags.DEFINE_integer("inpaint_steps", 100, "Steps of in-painting.", 1)
+flags_common.use(
+    __name__,
+    flags_common.OUTPUT,
+    flags_common.DATA,
+    flags_common.TRAINING,
+    flags_common.HARDWARE,
+    flags_common.CHAINS,
+)
+DEFAULTS = {"batch_size": 100, "chains": 8, "chain_steps": 10_000}
+DEFAULT_EPOCHS = 25
+DEFAULT_LAYERS = {"gsn": (1000, 1000), "dae": (2000,), "conv_dae": (32, 64, 128)}
+DEFAULT_LEVELS = {"salt_and_pepper": 0.4, "masking": 0.4, "gaussian": 0.3, "block": 0.5}
+# Of a network that is trained already, --output_dir says these.
+TRAINED = (
+    *flags_common.DATA, *flags_common.TRAINING, "network", "layers", "hidden_noise", "corruption",
+    "corruption_level", "walkback_steps", "walkback_stop", "walkback_loss", "scaling", "outputs",
+    "output_scale", "hidden_start", "binarise", "decay", "overwrite",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """What is trained; see the flags."""
+
+    network: str
+    layers: tuple
+    hidden_noise: float
+    corruption: str
+    corruption_level: float | None
+    walkback_steps: tuple
+    walkback_stop: float | None
+    walkback_loss: str
+    scaling: bool
+    outputs: str
+    output_scale: float | None
+    hidden_start: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What one run trains; a folder with an equal one holds the same run."""
+
+    data: flags_common.Data
+    binarise: bool
+    hardware: flags_common.Hardware
+    training: flags_common.Training
+    decay: float
+    network: Network
+
+
+@dataclasses.dataclass(frozen=True)
+class Jobs:
+    """What to do with a network; each job has a folder of its own for each of its settings."""
+
+    do: tuple
+    sheet_every: int
+    chains: int
+    chain_steps: int
+    burn_in: int
+    thin: int
+    chain_scaling: str
+    known: str
+    inpaint_steps: int
+
+
+def config_from_flags():
+    """Reads FLAGS of what is trained; raises runs.UsageError for what makes no sense."""
+    network, corruption = FLAGS.network, FLAGS.corruption
+    given = {name for name in FLAGS if FLAGS[name].present}
+    if network != "gsn":
+        runs.refuse(given & {"hidden_noise", "hidden_start"}, f"--network={network} has no state")
+    if corruption == "none":
+        runs.refuse(given & {"corruption_level"}, "--corruption is none")
+    if FLAGS.outputs != "normal":
+        runs.refuse(given & {"output_scale"}, "only --outputs=normal has one")
+    layers = _integers("layers") or DEFAULT_LAYERS[network]
+    if network == "dae" and len(layers) != 1:
+        raise runs.UsageError("--layers of --network=dae is one number.")
+    steps = _integers("walkback_steps")
+    if len(steps) not in (1, 2) or steps[0] > steps[-1]:
+        raise runs.UsageError("--walkback_steps must be a number, or the least and the most.")
+    if FLAGS.walkback_stop is not None and len(steps) == 2:
+        raise runs.UsageError("--walkback_stop is of one number of --walkback_steps.")
+    if FLAGS.hidden_start not in ("zeros", "stored") and not FLAGS.hidden_start.isdigit():
+        raise runs.UsageError("--hidden_start must be zeros, stored or a number of steps.")
+    for name in ("corruption_level", "output_scale", "hidden_noise"):
+        value = FLAGS[name].value
+        if value is not None and not math.isfinite(value):
+            raise runs.UsageError(f"--{name} must be a finite number. Received: {value}.")
+    level = FLAGS.corruption_level
+    values = {field.name: FLAGS[field.name].value for field in dataclasses.fields(Network)}
+    values |= {
+        "layers": layers,
+        "walkback_steps": steps,
+        "corruption_level": DEFAULT_LEVELS.get(corruption) if level is None else level,
+    }
+    epochs = DEFAULT_EPOCHS if FLAGS.epochs is None else FLAGS.epochs
+    return Config(
+        flags_common.data(),
+        FLAGS.binarise,
+        flags_common.hardware(),
+        flags_common.training(epochs),
+        FLAGS.decay,
+        Network(**values),
+    )
+
+
+def _integers(name):
+    values = FLAGS[name].value or []
+    if not all(value.strip().isdigit() and int(value) > 0 for value in values):
+        raise runs.UsageError(f"--{name} must be positive numbers, e.g. 1000,1000.")
+    return tuple(map(int, values))
+
+
+def jobs_from_flags():
+    """Reads FLAGS of what to do; raises runs.UsageError for what makes no sense."""
+    unknown = [job for job in FLAGS.do if job not in JOBS]
+    if unknown or not FLAGS.do:
+        raise runs.UsageError(f"--do must be some of {', '.join(JOBS)}. Received: {FLAGS.do}.")
+    if FLAGS.chains < 1:
+        raise runs.UsageError("--chains must be 1 at least.")
+    values = {field.name: FLAGS[field.name].value for field in dataclasses.fields(Jobs)}
+    return Jobs(**{**values, "do": tuple(job for job in JOBS if job in FLAGS.do)})
+
+
+def trained_config(folder):
+    """Returns the `Config` of the run that `folder` holds; raises UsageError if it has none."""
+    found = runs.read_config(folder)
+    given = {name for name in TRAINED if FLAGS[name].present}
+    runs.refuse(given, f"{folder} says what its network is; give --do=train to train another")
+    try:
+        parts = {
+            "data": flags_common.Data(**found["data"]),
+            "hardware": flags_common.hardware(),
+            "training": flags_common.Training(**found["training"]),
+            "network": Network(**found["network"]),
+        }
+        return Config(**{**found, **parts})
+    except (KeyError, TypeError):
+        raise runs.UsageError(f"{folder} holds a run of another program.") from None
+
+
+def run(config, jobs, folder, *, begin=lambda: None, progress=False, verbose=0):
+    """Does what `jobs` say; returns {job: results}.
+
+    `begin` is called once all is known to fit, before anything is written.
+    """
+    from bin import gsn_reports, gsn_training
+    from thesis_tf import distribution
+
+    strategy = distribution.configure(config.hardware)
+    chief = distribution.is_chief(strategy)
+    trainer = gsn_training.Trainer(config, folder, strategy, chief=chief, progress=progress)
+    reports = gsn_reports.Reports(trainer, jobs, progress=progress)
+    if chief:
+        begin()
+    distribution.wait_for_all(strategy)
+    found = {}
+    if "train" in jobs.do:
+        found["train"] = trainer.train(jobs.sheet_every, verbose)
+    if chief:
+        found |= reports.run()
+    return found
+
+
+def main(argv):
+    """Flags, config, run."""
+    with runs.clean_errors(argv):
+        jobs = jobs_from_flags()
+        folder = FLAGS.output_dir or "runs/gsn"
+        if "train" in jobs.do:
+            config = config_from_flags()
+            folder = runs.claim(folder, config, FLAGS.overwrite)
+            begin = functools.partial(runs.begin, folder, config)
+        else:
+            folder = runs.existing(folder)
+            config, begin = trained_config(folder), lambda: None
+        run(config, jobs, folder, begin=begin, progress=True, verbose=runs.progress())
+        print(f"All pictures and numbers are in {folder}.")
+
+
+if __name__ == "__main__":
+    for name, value in DEFAULTS.items():
+        FLAGS.set_default(name, value)  # so that --help shows them
+    app.run(main)

@@ -1,0 +1,141 @@
+"""Dependency networks as generative stochastic networks (thesis, 5.3.7).
+
+A dependency network has a conditional P(x_s | x_-s) for each of several subsets s of the values of
+x. To draw a subset at random and resample it is one step of a GSN whose corruption erases x_s: even
+where no joint distribution has all these conditionals, the chain has a stationary distribution, and
+where they are consistent estimators it converges to the data's (Proposition 5).
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from thesis_tf import _checks
+from thesis_tf._training import NoisyModel
+from thesis_tf.gsn.reconstruction import Bernoulli
+
+ORDERS = ("random", "ordered")
+
+
+@keras.saving.register_keras_serializable(package="thesis_tf")
+class DependencyNetwork(NoisyModel):
+    """All conditionals of x in one Keras model, trained by generalised pseudo-likelihood.
+
+        model = DependencyNetwork(network, subset_size=1)
+        model.compile("adam")
+        model.fit(x, epochs=5)
+        chains = sample_chain(model.transition(), x, 1000, seed=0)
+
+    Training draws a subset for each example and takes - log P(x_s | x_-s). What isn't in a subset
+    is predicted too, and left out.
+
+    Args:
+        network: a Keras model, or any function, that puts out the parameters of the
+            reconstruction: of two arguments, x with the subset's values replaced by zero and a mask
+            (n, ...) in the dtype of x that is 1 where x is given; or of x alone, for conditionals
+            of single values that don't look at the value itself.
+        subset_size: how many values a random subset has.
+        subsets: boolean (m, *example's shape), subsets of which one is drawn with equal
+            probability, in place of all of one size.
+        reconstruction: P(x_i | ...), an object of `thesis_tf.gsn`; None is `Bernoulli()`.
+        seed: an integer, of the subsets in training.
+        **kwargs: of `keras.Model`.
+
+    Raises:
+        TypeError: the network can't be called.
+        ValueError: no subset, or subsets that leave a value out.
+    """
+
+    def __init__(
+        self, network, *, subset_size=1, subsets=None, reconstruction=None, seed=0, **kwargs
+    ):
+        super().__init__(seed, **kwargs)
+        if not callable(network):
+            received = type(network).__name__
+            raise _checks.invalid("`network`", "a Keras model", received, kind=TypeError)
+        self.network = network
+        self.takes_mask = len(getattr(network, "inputs", None) or [None]) == 2
+        self.subset_size = _checks.positive_integer("`subset_size`", subset_size)
+        self.subsets = None if subsets is None else _checked_subsets(subsets)
+        self.reconstruction = Bernoulli() if reconstruction is None else reconstruction
+        self.built = True
+
+    def conditionals(self, x, chosen):
+        """Returns the parameters of P(x_s | x_-s) for x (n, ...) and subsets s, booleans (n, ...).
+
+        Only those of the values in s mean anything.
+        """
+        if not self.takes_mask:
+            return self.network(x)
+        given = tf.cast(~chosen, x.dtype)
+        return self.network([x * given, given])
+
+    def draw_subsets(self, x, seed):
+        """Returns a random subset for each of x (n, ...), booleans of its shape."""
+        shape = tf.shape(x)
+        if self.subsets is not None:
+            numbers = tf.random.stateless_uniform([shape[0]], seed, 0, len(self.subsets), tf.int32)
+            return tf.gather(tf.constant(self.subsets), numbers)
+        values = int(np.prod(x.shape[1:]))
+        if self.subset_size > values:
+            raise _checks.invalid("`subset_size`", f"at most {values}, all", self.subset_size)
+        order = tf.argsort(tf.random.stateless_uniform([shape[0], values], seed), axis=1)
+        rank = tf.argsort(order, axis=1)
+        return tf.reshape(rank < self.subset_size, shape)
+
+    def call(self, x, training=False):
+        """Returns E[x_i | x_-i] of all i for networks of x alone, else E[x_i] of no evidence."""
+        return self.reconstruction.mean(self.conditionals(x, tf.ones_like(x, tf.bool)))
+
+    def example_losses(self, x, target, seed, step, training):
+        """Returns - log P(x_s | x_-s), (n,), of a random subset of each example."""
+        chosen = self.draw_subsets(x, seed)
+        terms = self.reconstruction.log_probs(self.conditionals(x, chosen), x)
+        axes = list(range(1, x.shape.rank))
+        return -tf.reduce_sum(tf.where(chosen, terms, 0), axes)
+
+    def transition(self, order="random"):
+        """Returns a step of the chain on x, for `sample_chain`.
+
+        Args:
+            order: "random" resamples one random subset, as a GSN; "ordered" resamples each value,
+                or each of `subsets`, in order (ordered pseudo-Gibbs), whose stationary distribution
+                depends on the order if the conditionals are not those of one joint.
+        """
+        _checks.one_of("`order`", order, ORDERS)
+        return self._resampled_at_random if order == "random" else self._swept
+
+    def _resampled_at_random(self, x, seed):
+        fold = tf.random.experimental.stateless_fold_in
+        return self._resampled(x, self.draw_subsets(x, fold(seed, 0)), fold(seed, 1))
+
+    def _swept(self, x, seed):
+        subsets = self.subsets
+        if subsets is None:
+            subsets = np.eye(int(np.prod(x.shape[1:])), dtype=bool).reshape(-1, *x.shape[1:])
+        subsets = tf.constant(subsets)
+
+        def body(number, x):
+            chosen = tf.broadcast_to(subsets[number], tf.shape(x))
+            drawing = tf.random.experimental.stateless_fold_in(seed, number)
+            after = self._resampled(x, chosen, drawing)
+            after.set_shape(x.shape)
+            return number + 1, after
+
+        count = len(subsets)
+        return tf.while_loop(lambda number, _: number < count, body, (tf.constant(0), x))[1]
+
+    def _resampled(self, x, chosen, seed):
+        drawn = self.reconstruction.sample(self.conditionals(x, chosen), seed)
+        return tf.where(chosen, tf.cast(drawn, x.dtype), x)
+
+
+def _checked_subsets(subsets):
+    subsets = np.asarray(subsets)
+    if subsets.dtype != bool or subsets.ndim < 2 or not subsets.any(axis=0).all():
+        raise _checks.invalid(
+            "`subsets`",
+            "boolean (m, *example's shape), each value in one at least",
+            f"{subsets.dtype.name} of shape {subsets.shape}",
+        )
+    return subsets

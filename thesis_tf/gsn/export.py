@@ -1,0 +1,94 @@
+"""The transition operator of a network as a SavedModel, for plain TensorFlow and for serving."""
+
+import tensorflow as tf
+
+from thesis_tf import _checks, _saved_model
+from thesis_tf.gsn.network import GenerativeStochasticNetwork
+
+
+def export(model, path, *, scaling="first"):
+    """Writes a SavedModel of one step of a network's chain.
+
+    Its signatures take and put out tensors by name, for any number of chains:
+
+        step     x (chains, ...), hidden_0, hidden_1, ... as the step before put them out, and seed,
+                 a pair of int32, to x, mean and hidden_0, ...
+        start    x to the hidden_0, ... of a chain that begins there, zeros; with `step` alone where
+                 a network has no hidden state
+        inpaint  x, mask (chains, ...; true where x is known), steps (an int32) and seed to x and
+                 mean after so many steps, in which what is known stays as it is; unknown values
+                 begin as they are in x
+
+    `tf.saved_model.load(path).signatures["step"](x=x, seed=[0, 1])` needs neither Keras nor this
+    library. Under TensorFlow Serving's name, `serving_default`, stands `inpaint`.
+
+    Args:
+        model: a built `GenerativeStochasticNetwork`.
+        path: the folder; a SavedModel that is there is replaced.
+        scaling: as for `GenerativeStochasticNetwork.transition`.
+
+    Raises:
+        TypeError: another model.
+        ValueError: it isn't built.
+        FileExistsError: `path` holds something else than a SavedModel.
+    """
+    if not isinstance(model, GenerativeStochasticNetwork):
+        received = type(model).__name__
+        raise _checks.invalid("`model`", "a GenerativeStochasticNetwork", received, kind=TypeError)
+    if not model.built:
+        raise _checks.invalid("`model`", "built", "one that isn't", "Fit it, or call it on x.")
+    _saved_model.check_path(path)
+    transition = model.transition(scaling)
+    dtype = tf.float64 if model.variable_dtype == "float64" else tf.float32
+    x = tf.TensorSpec((None, *model.example_shape), dtype, "x")
+    seed = tf.TensorSpec((2,), tf.int32, "seed")
+    one = model.zero_hidden(tf.zeros((1, *model.example_shape), dtype))
+    hidden = {
+        f"hidden_{i}": tf.TensorSpec((None, *part.shape[1:]), part.dtype, f"hidden_{i}")
+        for i, part in enumerate(one)
+    }
+
+    order = range(len(one))
+
+    def step(x, seed, **hidden):
+        state = model.initial_state(x)._replace(hidden=tuple(hidden[f"hidden_{i}"] for i in order))
+        after = transition(state, seed)
+        return {"x": after.x, "mean": transition.mean(after), **_named(after.hidden)}
+
+    def start(x):
+        return _named(model.zero_hidden(x))
+
+    def inpaint(x, mask, steps, seed):
+        def body(number, *flat):
+            before = tf.nest.pack_sequence_as(state, flat)
+            after = transition(before, tf.random.experimental.stateless_fold_in(seed, number))
+            after = after._replace(x=tf.where(mask, x, after.x))
+            return number + 1, *tf.nest.flatten(after)
+
+        state = model.initial_state(x)
+        loop = (tf.constant(0), *tf.nest.flatten(state))
+        flat = tf.while_loop(lambda number, *_: number < steps, body, loop)[1:]
+        state = tf.nest.pack_sequence_as(state, flat)
+        return {"x": state.x, "mean": tf.where(mask, x, transition.mean(state))}
+
+    mask = tf.TensorSpec(x.shape, tf.bool, "mask")
+    steps = tf.TensorSpec((), tf.int32, "steps")
+    signatures = {
+        "step": _traced(step, x=x, seed=seed, **hidden),
+        "inpaint": _traced(inpaint, x=x, mask=mask, steps=steps, seed=seed),
+    }
+    if hidden:
+        signatures["start"] = _traced(start, x=x)
+    module = tf.Module()
+    # What is not an attribute of the module is not saved.
+    module.variables_ = [variable.value for variable in model.variables]
+    signatures["serving_default"] = signatures["inpaint"]
+    _saved_model.save(module, path, signatures)
+
+
+def _named(hidden):
+    return {f"hidden_{i}": part for i, part in enumerate(hidden)}
+
+
+def _traced(function, **arguments):
+    return tf.function(function, autograph=False).get_concrete_function(**arguments)

@@ -1,0 +1,161 @@
+"""The log of the mean of exp k(h, x) over many samples h, for many points x, in bounded memory."""
+
+import contextlib
+import functools
+
+import numpy as np
+import tensorflow as tf
+import tqdm
+
+# Samples, and points, of which all pairs are computed at once: 16 MB in float32. Matrix products
+# of this size are as fast as larger ones, and what follows them finds most of it in the caches.
+_BLOCK = 2000
+_BLOCK_RESULTS = 1 << 22  # one for each chain, scale and point: 32 MB in float64
+_FEWEST_POINTS = 64
+_PARTS = range(8, 17)
+_NOTHING = -1e30  # the kernel of a sample that only fills up a block
+
+
+class SampleBlocks:
+    """The samples of chains, cut to blocks of one static shape.
+
+    Args:
+        samples: (chains, steps, ...) tensor.
+    """
+
+    def __init__(self, samples):
+        self.chains, self.steps = samples.shape[:2]
+        self._length = _even(self.steps, _BLOCK)
+        self._together = _even(self.chains, max(1, _BLOCK // self._length))
+        # Chains one after the other, so that a sum over the steps of one is a sum over rows.
+        self._blocks = [
+            [
+                _filled(
+                    samples[chain : chain + self._together, step : step + self._length],
+                    (self._together, self._length),
+                )
+                for step in range(0, self.steps, self._length)
+            ]
+            for chain in range(0, self.chains, self._together)
+        ]
+
+    def log_mean_exp(self, kernel, points, scales):
+        """Returns log mean_t exp(scale k(h_t, x)) over the steps t of each chain.
+
+        Args:
+            kernel: a function of samples (n, ...) and points (m, ...) to k, (n, m).
+            points: (m, ...) tensor.
+            scales: (chains, scales) array, the factors of k for each chain, positive.
+
+        Returns:
+            (chains, scales, m) float64 array.
+        """
+        scales = _filled(tf.constant(scales, tf.float64), (len(self._blocks) * self._together,))
+        results = np.empty([*scales.shape, len(points)])
+        with _all_digits():
+            for number, pieces in enumerate(self._blocks):
+                place = slice(number * self._together, (number + 1) * self._together)
+                for piece, block in enumerate(pieces):
+                    there = min(self._length, self.steps - piece * self._length)
+                    sums = self._log_sums(kernel, block, there, points, scales[place]).numpy()
+                    results[place] = np.logaddexp(results[place], sums) if piece else sums
+        results -= np.log(self.steps)
+        return results[: self.chains]
+
+    def _log_sums(self, kernel, block, there, points, scales):
+        rows = self._together * self._length
+        values = kernel(tf.reshape(block, [rows, *block.shape[2:]]), points)
+        values = tf.reshape(values, [self._together, self._length, len(points)])
+        if there < self._length:
+            filling = np.where(np.arange(self._length) < there, 0, _NOTHING)[:, np.newaxis]
+            values += tf.constant(filling, values.dtype)
+        return _log_sum_exp(self._length)(values, scales)
+
+
+def point_blocks(points, results, *, progress=False, description=None):
+    """Cuts points to blocks of one static shape, for `SampleBlocks.log_mean_exp`.
+
+    Args:
+        points: (n, ...) tensor.
+        results: how many numbers there will be for each point: chains times scales.
+        progress: whether a terminal shows a bar.
+        description: what the bar says.
+
+    Yields:
+        (slice, block): the block holds the points of the slice, the last one zeros after them.
+    """
+    size = _even(len(points), min(_BLOCK, max(_FEWEST_POINTS, _BLOCK_RESULTS // results)))
+    with tqdm.tqdm(
+        total=len(points), unit=" points", desc=description, disable=None if progress else True
+    ) as bar:
+        for start in range(0, len(points), size):
+            place = slice(start, min(start + size, len(points)))
+            yield place, _filled(points[place], (size,))
+            bar.update(place.stop - start)
+
+
+def over_chains(values):
+    """Returns log mean exp over the first axis of a float64 array, whose memory it uses."""
+    top = values.max(axis=0)
+    values -= top
+    return np.log(np.exp(values, out=values).mean(axis=0)) + top
+
+
+@functools.cache
+def _log_sum_exp(steps):
+    """Returns a function of k (chains, steps, points) and scales (chains, scales).
+
+    It returns log sum_t exp(scale k_t), (chains, scales, points) float64.
+    """
+    # There are as many exponentials as scales for each k. XLA computes and adds `parts` of them
+    # before it writes a number; a plain sum over steps it would hand to a library, and write all.
+    # Products of matrices stay out of it: on a CPU its own are slower.
+    parts = min(_PARTS, key=lambda p: (steps % p, -p)) if steps >= min(_PARTS) else steps
+    rows = steps // parts
+
+    @tf.function(jit_compile=True, reduce_retracing=True, autograph=False)
+    def log_sum_exp(values, scales):
+        # The largest value has the largest term whatever the scale, as long as that is positive.
+        top = tf.reduce_max(values, axis=1, keepdims=True)
+        factors = tf.cast(scales, values.dtype)[:, tf.newaxis, :, tf.newaxis]
+        terms = [
+            tf.exp(factors * (values[:, start : start + rows] - top)[:, :, tf.newaxis])
+            for start in range(0, steps, rows)
+        ]
+        sums = tf.reduce_sum(sum(terms[:parts]), axis=1)
+        if steps % parts:
+            sums += tf.reduce_sum(tf.concat(terms[parts:], axis=1), axis=1)
+        # In float32 this product would lose digits that the difference has kept.
+        shift = scales[:, :, tf.newaxis] * tf.cast(top, tf.float64)
+        return tf.cast(tf.math.log(sums), tf.float64) + shift
+
+    return log_sum_exp
+
+
+@contextlib.contextmanager
+def _all_digits():
+    """Keeps GPUs and TPUs from products of fewer digits than float32 has.
+
+    Distances are small differences of what such products are sums of.
+    """
+    options = tf.config.experimental
+    enabled = options.tensor_float_32_execution_enabled()
+    options.enable_tensor_float_32_execution(False)
+    try:
+        yield
+    finally:
+        options.enable_tensor_float_32_execution(enabled)
+
+
+def _even(count, most):
+    """Returns the size of as few blocks as can hold `count`, none of more than `most`."""
+    blocks = -(-count // most)
+    return -(-count // blocks)
+
+
+def _filled(x, shape):
+    """Returns x with zeros behind, up to `shape` along its first axes."""
+    padding = [[0, size - there] for size, there in zip(shape, x.shape, strict=False)]
+    if not np.any(padding):
+        return x
+    return tf.pad(x, padding + [[0, 0]] * (x.shape.rank - len(shape)))
