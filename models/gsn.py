@@ -108,7 +108,7 @@ class GSN(gsn.GenerativeStochasticNetwork):
         return tf.tanh(a + noises[0]) + noises[1]
 
     def _outputs(self, h):
-        dtype = "float64" if self.compute_dtype == "float64" else "float32"
+        dtype = self.example_dtype
         outputs = self._down(h, 0)
         outputs = tf.cast(outputs, dtype) + tf.cast(self._biases[0].value, dtype)
         shape = (-1, *self.example_shape)

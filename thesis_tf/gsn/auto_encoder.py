@@ -45,7 +45,7 @@ class WalkbackAutoEncoder(GenerativeStochasticNetwork):
         shape = tuple(input_shape[1:])
         size = self.reconstruction.size
         expected = shape if size == 1 else (*shape, size)
-        outputs = self.network.compute_output_shape((1, *shape))
+        outputs = self.network(keras.Input(shape, dtype=self.example_dtype.name)).shape
         if tuple(outputs[1:]) != expected:
             raise _checks.invalid(
                 "`network`",

@@ -89,16 +89,13 @@ def conservative_log_likelihood(outputs, test, reconstruction, *, progress=False
         total = -np.inf
         for number, (end, piece) in enumerate(zip(ends, pieces, strict=True)):
             means = piece.log_mean_exp(kernel, block, scales)[:, 0, : place.stop - place.start]
+            bad = np.flatnonzero(~np.isfinite(means).all(axis=0))
+            if len(bad):
+                received = f"NaN or infinity for example {place.start + bad[0]}"
+                raise _checks.invalid("log P(x | h)", "finite for some h of each chain", received)
             total = np.logaddexp(total, means + np.log(piece.steps))
             log_p[number, place] = log_mean.over_chains(total - np.log(end))
         alone += (total - np.log(steps)).sum(axis=1)
-    bad = np.flatnonzero(~np.isfinite(log_p).all(axis=0))
-    if len(bad):
-        raise _checks.invalid(
-            "log P(x | h)",
-            "finite for each x and some h",
-            f"NaN or infinity for {len(bad)} of {len(test)} examples, the first at {bad[0]}",
-        )
     return ConservativeEstimate(
         log_p[-1],
         alone / len(test),

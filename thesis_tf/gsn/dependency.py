@@ -60,6 +60,26 @@ class DependencyNetwork(NoisyModel):
         self.reconstruction = Bernoulli() if reconstruction is None else reconstruction
         self.built = True
 
+    def get_config(self):
+        """Returns what the model was made with."""
+        return {
+            **super().get_config(),
+            "network": keras.saving.serialize_keras_object(self.network),
+            "subset_size": self.subset_size,
+            "subsets": None if self.subsets is None else self.subsets.tolist(),
+            "reconstruction": keras.saving.serialize_keras_object(self.reconstruction),
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        """Returns a model as `get_config` says."""
+        parts = {
+            name: keras.saving.deserialize_keras_object(config[name])
+            for name in ("network", "reconstruction")
+        }
+        return cls(**{**config, **parts})
+
     def conditionals(self, x, chosen):
         """Returns the parameters of P(x_s | x_-s) for x (n, ...) and subsets s, booleans (n, ...).
 
@@ -122,7 +142,7 @@ class DependencyNetwork(NoisyModel):
             after.set_shape(x.shape)
             return number + 1, after
 
-        count = len(subsets)
+        count = subsets.shape[0]
         return tf.while_loop(lambda number, _: number < count, body, (tf.constant(0), x))[1]
 
     def _resampled(self, x, chosen, seed):

@@ -39,7 +39,7 @@ def export(model, path, *, scaling="first"):
         raise _checks.invalid("`model`", "built", "one that isn't", "Fit it, or call it on x.")
     _saved_model.check_path(path)
     transition = model.transition(scaling)
-    dtype = tf.float64 if model.variable_dtype == "float64" else tf.float32
+    dtype = model.example_dtype
     x = tf.TensorSpec((None, *model.example_shape), dtype, "x")
     seed = tf.TensorSpec((2,), tf.int32, "seed")
     one = model.zero_hidden(tf.zeros((1, *model.example_shape), dtype))

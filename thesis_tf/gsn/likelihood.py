@@ -15,8 +15,9 @@ class LikelihoodEstimate:
 
     Attributes:
         log_likelihoods: (n,), of each test example, by the samples of all chains.
-        chain_log_likelihoods: (chains,), the means over test examples by each chain alone. They are
-            below that of all chains, the more so where chains are short or stay in their places.
+        chain_log_likelihoods: (chains,), the means over test examples by each chain alone. On
+            average they are below that of all chains, the more so where chains are short or stay
+            in their places.
         protocol: what the numbers depend on, in words: to be shown with them.
     """
 

@@ -12,7 +12,7 @@ import tqdm
 _BLOCK = 2000
 _BLOCK_RESULTS = 1 << 22  # one for each chain, scale and point: 32 MB in float64
 _FEWEST_POINTS = 64
-_PARTS = range(8, 17)
+_PARTS = range(8, 17)  # of the steps, of which exponentials are added as they are computed
 _NOTHING = -1e30  # the kernel of a sample that only fills up a block
 
 
@@ -118,13 +118,15 @@ def _log_sum_exp(steps):
         # The largest value has the largest term whatever the scale, as long as that is positive.
         top = tf.reduce_max(values, axis=1, keepdims=True)
         factors = tf.cast(scales, values.dtype)[:, tf.newaxis, :, tf.newaxis]
-        terms = [
-            tf.exp(factors * (values[:, start : start + rows] - top)[:, :, tf.newaxis])
-            for start in range(0, steps, rows)
-        ]
-        sums = tf.reduce_sum(sum(terms[:parts]), axis=1)
+
+        def sum_of(start, size, of=1):
+            slices = [values[:, start + i * size : start + (i + 1) * size] for i in range(of)]
+            terms = [tf.exp(factors * (s - top)[:, :, tf.newaxis]) for s in slices]
+            return tf.reduce_sum(sum(terms), axis=1)
+
+        sums = sum_of(0, rows, parts)
         if steps % parts:
-            sums += tf.reduce_sum(tf.concat(terms[parts:], axis=1), axis=1)
+            sums += sum_of(parts * rows, steps % parts)
         # In float32 this product would lose digits that the difference has kept.
         shift = scales[:, :, tf.newaxis] * tf.cast(top, tf.float64)
         return tf.cast(tf.math.log(sums), tf.float64) + shift

@@ -137,17 +137,23 @@ class GenerativeStochasticNetwork(NoisyModel):
         self.built = True
 
     @property
+    def example_dtype(self):
+        """The dtype of examples, parameters and losses: float32 at least."""
+        return tf.float64 if self.variable_dtype == "float64" else tf.float32
+
+    @property
     def alphas(self):
         """The scaling factors alpha_1, alpha_2, ..., a tensor; ones where none are learned."""
+        one = tf.ones([1], self.example_dtype)
         if self.log_alpha is None:
-            return tf.ones(self.walkback.most)
-        return tf.concat([[1.0], tf.exp(tf.cast(self.log_alpha, tf.float32))], axis=0)
+            return tf.repeat(one, self.walkback.most)
+        return tf.concat([one, tf.exp(tf.cast(self.log_alpha.value, one.dtype))], axis=0)
 
     def alpha(self, number):
         """Returns alpha_k of step k = `number` + 1 of walkback; None stands for 1."""
         if self.log_alpha is None or number == 0:
             return None
-        return tf.exp(self.log_alpha[number - 1])
+        return self.alphas[number]
 
     def advance(self, x, hidden, seed):
         """Corrupts x (n, ...) and updates hidden units; returns (hidden, outputs)."""
@@ -166,9 +172,8 @@ class GenerativeStochasticNetwork(NoisyModel):
         if self.start == "stored":
             rows, target = (self._checked_rows(target) if training else None), None
         # Keras' `fit` hands float64 on as float32.
-        dtype = tf.float64 if self.variable_dtype == "float64" else tf.float32
-        x = tf.cast(_points.checked_points("Examples", x), dtype)
-        target = x if target is None else tf.cast(target, dtype)
+        x = tf.cast(_points.checked_points("Examples", x), self.example_dtype)
+        target = x if target is None else tf.cast(target, self.example_dtype)
         if not target.shape.is_compatible_with(x.shape):
             advice = "Labels have no place here: pass x alone."
             expected, received = (f"shape {tuple(t.shape)}" for t in (x, target))
@@ -207,8 +212,7 @@ class GenerativeStochasticNetwork(NoisyModel):
         """Returns the `State` of chains that begin at x (chains, ...), hidden units being zeros."""
         x = tf.convert_to_tensor(x)
         more = () if self.reconstruction.size == 1 else (self.reconstruction.size,)
-        dtype = tf.float64 if self.variable_dtype == "float64" else tf.float32
-        parameters = tf.zeros([tf.shape(x)[0], *x.shape[1:], *more], dtype)
+        parameters = tf.zeros([tf.shape(x)[0], *x.shape[1:], *more], self.example_dtype)
         return State(x, self.zero_hidden(x), parameters)
 
     def transition(self, scaling="first"):

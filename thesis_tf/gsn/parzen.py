@@ -60,7 +60,9 @@ def parzen_log_likelihood(samples, test, valid, sigmas=None, *, progress=False):
         progress: whether a terminal shows a bar.
 
     Returns:
-        `ParzenEstimate`, computed in float64 if any of the data are float64, else in float32.
+        `ParzenEstimate`, computed in float64 if any of the data are float64, else in float32, where
+        an example's error is about 3e-7 of its squared distance from the mean sample, over sigma^2:
+        for images of digits 5e-4 nats with a sigma of .2, and of the mean over examples less.
 
     Raises:
         TypeError: data of another than a floating dtype.
@@ -77,7 +79,7 @@ def parzen_log_likelihood(samples, test, valid, sigmas=None, *, progress=False):
     window = _Window(chains, tf.float64 if wide else tf.float32, progress)
     if sigmas is None:
         grid = _narrow_grid(window, chains, valid)
-        origin = f", around the best of a wide grid on {min(_WIDE_POINTS, len(valid)):,} of them"
+        origin = f", around the best of a wide grid on {min(_WIDE_POINTS, len(valid)):,}"
     else:
         grid, origin = _checked_sigmas(sigmas), ""
     on_valid, chains_on_valid = window.log_likelihoods(valid, grid, "validation")
@@ -151,19 +153,21 @@ def _product(samples, points):
 def _narrow_grid(window, chains, valid):
     """Returns 20 sigmas around the best of a wide grid."""
     # The best sigma^2 is a mean of squared distances a value with weights that fall with distance.
-    # So it is at most their plain mean, by which the wide grid ends.
-    center = tf.reduce_mean(valid, axis=0)
-    spread = [
-        np.square(np.asarray(x - tf.cast(center, x.dtype), float)).mean(axis=axes)
-        for x, axes in ((chains, tuple(range(1, chains.shape.rank))), (valid, None))
-    ]
-    most = math.sqrt(spread[0].max() + spread[1])
+    # So it is at most their plain mean, above which the wide grid ends.
+    few = valid[:_WIDE_POINTS]
+    center = tf.reduce_mean(few, axis=0)
+    spread = tf.square(few - center), tf.square(chains - tf.cast(center, chains.dtype))
+    of_chains = tf.reduce_mean(spread[1], axis=range(1, chains.shape.rank))
+    most = math.sqrt(float(tf.reduce_mean(spread[0])) + float(tf.reduce_max(of_chains)))
     if most == 0:
         raise _checks.invalid(
-            "`samples` and `valid`", "of more than one value", "the same value everywhere"
+            "`samples` and `valid`",
+            "different from one another",
+            "the same point everywhere",
+            "Give `sigmas`.",
         )
-    wide = np.geomspace(most / _WIDE_RATIO, most, _WIDE)
-    together, alone = window.log_likelihoods(valid[:_WIDE_POINTS], wide, "wide grid")
+    wide = most * np.geomspace(1 / _WIDE_RATIO, 1.25, _WIDE)
+    together, alone = window.log_likelihoods(few, wide, "wide grid")
     best = np.append(np.argmax(alone, axis=1), np.argmax(together.mean(axis=1)))
     return np.geomspace(wide[max(best.min() - 1, 0)], wide[min(best.max() + 1, _WIDE - 1)], _NARROW)
 
@@ -182,7 +186,7 @@ def _described_choice(grid, best, chain_best, origin):
         phrase += f" (at the end of the grid: better may be {beyond})"
         warnings.warn(
             f"The best sigma, {grid[best]:.4g}, is at an end of the grid, and better ones may be"
-            f" {beyond}. Extend `sigmas`.",
+            f" {beyond}. Give `sigmas` that go farther.",
             stacklevel=3,
         )
     if len(chain_best) > 1:

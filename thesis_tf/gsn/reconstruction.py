@@ -97,7 +97,7 @@ class Bernoulli(Reconstruction):
         # The same numbers as tfp's in one softplus an element in place of two.
         logits = _scaled(outputs, alpha)
         terms = tf.nn.sigmoid_cross_entropy_with_logits(labels=x, logits=logits)
-        return -tf.reduce_sum(terms, axis=list(range(1, x.shape.rank)))
+        return -tf.reduce_sum(terms, axis=list(range(1, terms.shape.rank)))
 
     def pairwise_log_prob(self, outputs, x):
         """Returns log P(x_j | h_i), (n, m), by one matrix product."""
@@ -197,12 +197,15 @@ class NormalMixture(Reconstruction):
 
     def _values(self, outputs, alpha):
         logits, loc, scale = tf.split(outputs, 3, axis=-1)
+        if tf.is_tensor(alpha) and alpha.shape.rank:  # one for each example
+            alpha = alpha[..., tf.newaxis]
         scale = _scaled(_positive(scale, self.smallest), alpha)
         return tfd.MixtureSameFamily(tfd.Categorical(logits=logits), tfd.Normal(loc, scale))
 
 
 def _scaled(values, alpha):
-    return values if alpha is None else values * tf.cast(alpha, values.dtype)
+    # A Python number would be rounded to float32 by tf.cast.
+    return values if alpha is None else values * tf.convert_to_tensor(alpha, values.dtype)
 
 
 def _positive(values, smallest):
