@@ -82,6 +82,7 @@ def test_noise_before_and_after_the_activation():
 @pytest.mark.parametrize("kind", ["gsn", "dae", "conv"])
 def test_compile_fit_save_load(kind, policy, reconstruction, tmp_path):
     keras.config.set_dtype_policy(policy)
+    keras.utils.set_random_seed(0)
     model = {
         "gsn": lambda **kw: GSN([6, 5], noise=0.5, **kw),
         "dae": lambda **kw: walkback_dae((4, 4, 1), 7, **kw),
@@ -89,8 +90,7 @@ def test_compile_fit_save_load(kind, policy, reconstruction, tmp_path):
     }[kind](reconstruction=reconstruction, corruption=NOISY, walkback=2, scaling=True)
     model.compile(keras.optimizers.Adam(1e-2))
     losses = model.fit(X, epochs=3, batch_size=10, verbose=0, validation_data=X).history
-    assert np.isfinite(losses["val_loss"]).all()
-    assert losses["loss"][-1] < losses["loss"][0]
+    assert losses["val_loss"][-1] < losses["val_loss"][0]  # of the same noise
     model.save(tmp_path / "m.keras")
     again = keras.saving.load_model(tmp_path / "m.keras", safe_mode=True)
     np.testing.assert_array_equal(model.predict(X, verbose=0), again.predict(X, verbose=0))

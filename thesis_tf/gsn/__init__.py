@@ -5,6 +5,7 @@ from thesis_tf._image_sheet import draw_images
 from thesis_tf.gsn.auto_encoder import WalkbackAutoEncoder
 from thesis_tf.gsn.chains import Chains, sample_chain
 from thesis_tf.gsn.clamping import MaskClamp
+from thesis_tf.gsn.conservative import ConservativeEstimate, conservative_log_likelihood
 from thesis_tf.gsn.dependency import DependencyNetwork
 from thesis_tf.gsn.export import export
 from thesis_tf.gsn.finite_clamping import ClampedCheck, clamped_chain
@@ -64,6 +65,7 @@ __all__ = [
     "ChainCheck",
     "Chains",
     "ClampedCheck",
+    "ConservativeEstimate",
     "CountingResult",
     "DependencyNetwork",
     "Diagnostics",
@@ -85,6 +87,7 @@ __all__ = [
     "WalkbackCheck",
     "clamped_chain",
     "conditional",
+    "conservative_log_likelihood",
     "counted_posterior",
     "counting_chain",
     "denoising_chain",
