@@ -1,5 +1,6 @@
 """What `bin.gsn` does with a trained network: chains, completions, likelihoods, a SavedModel."""
 
+import functools
 import math
 
 import keras
@@ -64,6 +65,7 @@ class Reports:
     def _scaled(self):
         return self._trainer.model.log_alpha is not None
 
+    @functools.cached_property
     def _chains(self):
         """Runs the chains, or reads those that are there; returns parameters and diagnostics."""
         jobs = self._jobs
@@ -88,7 +90,7 @@ class Reports:
         return np.stack([mean(step).numpy() for step in tf.constant(parameters)])
 
     def _sample(self):
-        chains = self._chains()
+        chains = self._chains
         found = chains.diagnostics.summary()
         means = self._means(chains.samples[: _SHEET[1]])
         if self._trainer.is_image:
@@ -100,22 +102,26 @@ class Reports:
         return found
 
     def _evaluate(self):
-        chains, splits = self._chains(), self._splits
+        chains, splits = self._chains, self._splits
         means = self._means(chains.samples)
         self._trainer.say("Estimating likelihoods ...")
         options = {"progress": self._progress}
-        parzen = gsn.parzen_log_likelihood(means, splits.test.x, splits.valid.x, **options)
+        held_out = splits.test.x, splits.valid.x
         few = splits.train.x[:_REFERENCE]
-        reference = gsn.parzen_log_likelihood(few, splits.test.x, splits.valid.x, **options)
-        conservative = gsn.conservative_log_likelihood(
+        # As many samples as training examples, evenly from all chains: a window's score depends on
+        # how many there are.
+        steps = max(1, len(few) // means.shape[1])
+        evenly = means[np.linspace(0, len(means) - 1, min(steps, len(means))).astype(int)]
+        estimates = {
+            "parzen": gsn.parzen_log_likelihood(evenly, *held_out, **options),
+            "parzen_of_training_examples": gsn.parzen_log_likelihood(few, *held_out, **options),
+            "parzen_of_all_samples": gsn.parzen_log_likelihood(means, *held_out, **options),
+        }
+        estimates["conservative"] = gsn.conservative_log_likelihood(
             chains.samples, splits.test.x, self._trainer.model.reconstruction, **options
         )
-        found = {
-            "parzen": parzen.summary(),
-            "parzen_of_training_examples": reference.summary(),
-            "conservative": conservative.summary(),
-            "mixing": chains.diagnostics.summary(),
-        }
+        found = {name: estimate.summary() for name, estimate in estimates.items()}
+        found["mixing"] = chains.diagnostics.summary()
         if self._scaled:
             found["alphas"] = [float(alpha) for alpha in self._trainer.model.alphas]
         _files.write_json(self._sampled / "evaluation.json", found)
