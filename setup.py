@@ -18,8 +18,8 @@ TESTS = [
 setuptools.setup(
     name="thesis_tf",
     version="0.1.0",
-    description="Linear probes, Hessian spectra, importance sampling and auto-encoder "
-    "densities for Keras models",
+    description="Linear probes, Hessian spectra, importance sampling, auto-encoder densities and "
+    "generative stochastic networks for Keras models",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     # The code's licence and that of the bundled images of MNIST, which mnist_mini.md explains.

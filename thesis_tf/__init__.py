@@ -1,4 +1,4 @@
-"""Probes, Hessians, importance sampling and auto-encoder densities for Keras models.
+"""Probes, Hessians, importance sampling, densities and generative networks for Keras models.
 
 Each area is a package of its own, named for what it does, and is imported by name:
 
