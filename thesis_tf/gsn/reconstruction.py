@@ -57,12 +57,13 @@ class Reconstruction:
 
     def pairwise_log_prob(self, outputs, x):
         """Returns log P(x_j | h_i), (n, m), for outputs of n states and m examples x."""
-        return tf.vectorized_map(
-            lambda one: self.log_prob(
-                tf.broadcast_to(one, tf.concat([[tf.shape(x)[0]], tf.shape(one)], 0)), x
-            ),
-            outputs,
-        )
+
+        def with_all(one):
+            same = tf.broadcast_to(one, tf.concat([tf.shape(x)[:1], tf.shape(one)], axis=0))
+            return self.log_prob(same, x)
+
+        # A state at a time: all pairs of all values at once would not fit in memory.
+        return tf.map_fn(with_all, outputs, fn_output_signature=outputs.dtype)
 
     def check(self, x):
         """Raises ValueError if examples (n, ...) can't have this distribution."""
