@@ -67,7 +67,12 @@ flags.DEFINE_enum("optimizer", "adam", ["adam", "sgd", "rmsprop"], "How to train
 flags.DEFINE_float("learning_rate", 1e-3, "Of the optimizer.", lower_bound=0.0)
 flags.DEFINE_integer("checkpoint_every", 500, "Steps between checkpoints.", lower_bound=1)
 flags.DEFINE_list("snapshots", [], "Steps whose weights are kept for good, e.g. 0,100,1000.")
-flags.DEFINE_integer("chains", 2000, "Chains that run side by side; 0 for none.", lower_bound=0)
+flags.DEFINE_integer(
+    "chains",
+    2000,
+    "Chains that run side by side; 0 for none, where a program can do without.",
+    lower_bound=0,
+)
 flags.DEFINE_integer("chain_steps", 2000, "Steps of each.", lower_bound=1)
 
 DATA = ("dataset", "data_dir", "examples")

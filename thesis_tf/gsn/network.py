@@ -136,6 +136,26 @@ class GenerativeStochasticNetwork(NoisyModel):
             )
         self.built = True
 
+    def save_own_variables(self, store):
+        """Writes the model's own variables, without stored hidden units: they are of training."""
+        for number, variable in enumerate(self._kept()):
+            store[str(number)] = variable
+
+    def load_own_variables(self, store):
+        """Reads what `save_own_variables` wrote; stored hidden units stay as they are."""
+        kept = self._kept()
+        if len(store.keys()) != len(kept):
+            raise _checks.invalid(
+                f"The weights of {self.name}", f"{len(kept)} variables", len(store.keys())
+            )
+        for number, variable in enumerate(kept):
+            variable.assign(store[str(number)])
+
+    def _kept(self):
+        stored = {id(variable) for variable in self._stored}
+        own = [*self._trainable_variables, *self._non_trainable_variables]
+        return [variable for variable in own if id(variable) not in stored]
+
     @property
     def example_dtype(self):
         """The dtype of examples, parameters and losses: float32 at least."""
