@@ -2,6 +2,8 @@
 
 import functools
 import math
+import pathlib
+import zipfile
 
 import keras
 import numpy as np
@@ -39,16 +41,15 @@ class Reports:
                 f"--chains must be at most {len(self._splits.train)}, the training examples that"
                 f" they begin at. Received: {jobs.chains}."
             )
-        if "inpaint" in jobs.do:
-            self._mask = self._known()
+        self._mask = self._known() if "inpaint" in jobs.do else None
         if "train" not in jobs.do:
             trainer.load()
 
     def run(self):
         """Does the jobs; returns {job: results}."""
         found = {}
-        for job in ("sample", "inpaint", "evaluate", "export"):
-            if job in self._jobs.do:
+        for job in self._jobs.do:
+            if job != "train":
                 found[job] = getattr(self, f"_{job}")()
         return found
 
@@ -59,6 +60,7 @@ class Reports:
         name = f"{jobs.chains}_chains_{jobs.chain_steps}_steps"
         name += f"_burn_in_{jobs.burn_in}" * bool(jobs.burn_in)
         name += f"_thin_{jobs.thin}" * (jobs.thin > 1)
+        name += f"_seed_{self._seed}" * bool(self._seed)
         return self._folder / "sampled" / (name + f"_{jobs.chain_scaling}" * self._scaled)
 
     @property
@@ -170,15 +172,21 @@ class Reports:
         return probabilities
 
     def _known(self):
-        """Returns the mask of what in-painting holds, booleans of an example's shape."""
+        """Returns the mask of what in-painting holds, booleans of an example's shape.
+
+        None stands for examples of which nothing was said and which have no left half.
+        """
         known, shape = self._jobs.known, self._trainer.shape
-        mask = np.zeros(shape, bool)
+        if known is None and not self._trainer.is_image:
+            return None
+        known, mask = known or "left", np.zeros(shape, bool)
         if known.endswith(".npz"):
-            with np.load(known, allow_pickle=False) as file:
-                found = file["mask"]
-            if found.shape not in (shape, shape[:2]):
+            found = _read_mask(known)
+            if found.shape not in (shape, shape[:2]) or found.all():
+                received = "true everywhere" if found.all() else found.shape
                 raise ValueError(
-                    f"The mask in {known} must be of shape {shape}. Received: {found.shape}."
+                    f"The mask in {known} must be of shape {shape}, false where x is to be drawn."
+                    f" Received: {received}."
                 )
             return np.broadcast_to(
                 found.reshape(*found.shape, *[1] * (len(shape) - found.ndim)), shape
@@ -199,6 +207,9 @@ class Reports:
 
     def _inpaint(self):
         jobs, mask = self._jobs, self._mask
+        if mask is None:
+            self._trainer.say("Nothing is completed: --known has no default but of images.")
+            return {}
         truth = self._splits.test.x[:_COMPLETED]
         rng = np.random.default_rng([self._seed, 3])
         self._trainer.say(f"Completing {len(truth)} test examples, {_RUNS} times each ...")
@@ -231,8 +242,9 @@ class Reports:
         if probabilities is not None:
             flat = probabilities(completions.reshape(-1, *truth.shape[1:]))
             found["quality"] = gsn.sample_quality(flat).summary()
-        name = self._jobs.known.replace("/", "_")
-        folder = self._folder / "inpainted" / f"{name}_{jobs.inpaint_steps}_steps"
+        name = f"{pathlib.Path(jobs.known or 'left').stem}_{jobs.inpaint_steps}_steps"
+        name += f"_seed_{self._seed}" * bool(self._seed)
+        folder = self._folder / "inpainted" / name
         with _files.atomic(folder / "completions.npz") as partial:
             np.savez_compressed(partial, completions=completions, truth=truth, mask=mask)
         if self._trainer.is_image:
@@ -251,3 +263,17 @@ class Reports:
     def _print(self, heading, numbers):
         parts = (f"{k} {v:.4g}" for k, v in numbers.items() if isinstance(v, int | float))
         self._trainer.say(f"{heading}: {', '.join(parts)}")
+
+
+def _read_mask(path):
+    """Returns the booleans of an .npz file; raises ValueError if it is no such file."""
+    if not pathlib.Path(path).is_file():
+        raise ValueError(f"--known={path} must be an existing .npz file.")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return file["mask"].astype(bool)
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+        raise ValueError(
+            f"--known={path} must be an .npz file with an array named mask, as"
+            " np.savez(path, mask=booleans) writes."
+        ) from None

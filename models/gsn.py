@@ -42,9 +42,9 @@ class GSN(gsn.GenerativeStochasticNetwork):
         **kwargs,
     ):
         super().__init__(corruption=corruption, walkback=walkback, scaling=scaling, **kwargs)
-        self.layer_sizes = [_checks.positive_integer("`layer_sizes`", n) for n in layer_sizes]
-        if not self.layer_sizes:
+        if not isinstance(layer_sizes, list | tuple) or not layer_sizes:
             raise _checks.invalid("`layer_sizes`", "a list of one size at least", layer_sizes)
+        self.layer_sizes = [_checks.positive_integer("`layer_sizes`", n) for n in layer_sizes]
         pair = tuple(noise) if isinstance(noise, tuple | list) else (noise, noise)
         if len(pair) != 2 or not all(0 <= float(sigma) < math.inf for sigma in pair):
             expected = "a standard deviation of 0 at least, or a pair of them"
@@ -74,7 +74,7 @@ class GSN(gsn.GenerativeStochasticNetwork):
         dtype = self.compute_dtype
         return tuple(tf.zeros((tf.shape(x)[0], size), dtype) for size in self.layer_sizes[1::2])
 
-    def update(self, x, hidden, seed=None):
+    def update(self, x, hidden, seed=None, training=False):
         """Updates odd layers, then even ones; returns (even layers, outputs)."""
         last = len(self.layer_sizes)
         layers = {0: tf.reshape(tf.cast(x, self.compute_dtype), (-1, self._kernels[0].shape[0]))}

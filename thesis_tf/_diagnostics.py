@@ -9,8 +9,8 @@ import tensorflow_probability as tfp
 
 from thesis_tf import _checks
 
-# Chains that diagnostics look at: their autocorrelations take as much memory as 8 copies.
-_DIAGNOSED_CHAINS = 256
+# What diagnostics look at: their autocorrelations take as much memory as 16 copies.
+_DIAGNOSED_CHAINS, _DIAGNOSED_VALUES = 256, 1 << 22
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -46,7 +46,8 @@ def diagnose(samples, acceptance=None):
         samples: (steps, chains, ...) array; below 4 steps nothing is known, which is NaN.
         acceptance: (chains,), or None.
     """
-    few = samples[:, :_DIAGNOSED_CHAINS]
+    of_a_chain = max(1, samples.size // samples.shape[1])
+    few = samples[:, : min(_DIAGNOSED_CHAINS, max(2, _DIAGNOSED_VALUES // of_a_chain))]
     shape = samples.shape[2:]
     if len(samples) < 4:
         nothing = np.full(shape, np.nan)

@@ -59,6 +59,19 @@ class NoisyModel(keras.Model):
         if self.built:
             self.optimizer.build(self.trainable_variables)
 
+    def fit(self, x=None, y=None, **kwargs):
+        """As Keras' `fit`.
+
+        Raises:
+            ValueError: weights of classes, or of examples without targets, which Keras leaves out.
+        """
+        if kwargs.get("class_weight") is not None:
+            raise _checks.invalid("`class_weight`", "left out", "weights of classes")
+        if y is None and kwargs.get("sample_weight") is not None:
+            advice = "Pass fit(x, x, sample_weight=weights)."
+            raise _checks.invalid("`sample_weight`", "given with targets", "weights alone", advice)
+        return super().fit(x, y, **kwargs)
+
     @property
     def metrics(self):
         """The mean loss of an example."""

@@ -131,7 +131,12 @@ def test_a_trained_network_says_its_own_settings(tmp_path):
     said = finish(start(tmp_path / "run", {"do": "sample", **rest}))
     assert "effective_sample_size" in said
     finish(start(tmp_path / "run", {"do": "sample", **rest, "thin": 2}))
-    assert names(tmp_path / "run" / "sampled") == {"2_chains_6_steps", "2_chains_6_steps_thin_2"}
+    finish(start(tmp_path / "run", {"do": "sample", **rest, "seed": 3}))
+    assert names(tmp_path / "run" / "sampled") == {
+        "2_chains_6_steps",
+        "2_chains_6_steps_thin_2",
+        "2_chains_6_steps_seed_3",
+    }
     said = finish(start(tmp_path / "run", {"do": "sample", **rest, "layers": "15"}), 1)
     assert "error: Leave out --layers" in said
     said = finish(start(tmp_path / "none", {"do": "sample"}), 1)
@@ -184,8 +189,13 @@ def test_help_teaches_at_once(help_of):
         ({"walkback_steps": ["3", "2"]}, "--walkback_steps must be a number, or the least"),
         ({"walkback_steps": ["1", "2"], "walkback_stop": 0.5}, "--walkback_stop is of one number"),
         ({"hidden_start": "warm"}, "--hidden_start must be zeros, stored or a number"),
-        ({"do": ["dream"]}, "--do must be some of train, sample"),
+        ({"do": ["dream"]}, "--do must be some of train, export, sample"),
         ({"chains": 0}, "--chains must be 1 at least"),
+        ({"thin": 25}, "--thin must be at most --chain_steps"),
+        ({"walkback_stop": 0.0}, "--walkback_stop must be a probability"),
+        ({"walkback_steps": ["1"], "walkback_stop": 0.5}, "above 1"),
+        ({"walkback_steps": ["1"], "scaling": True}, "--scaling is of --walkback_steps above 1"),
+        ({"walkback_steps": ["1"]}, "never reaches the second layer"),
         ({"hidden_noise": float("inf")}, "--hidden_noise must be a finite number"),
     ],
 )
@@ -236,8 +246,17 @@ def test_data_that_the_network_cannot_have(tmp_path):
     options |= {"outputs": "normal", "corruption": "gaussian"}
     with pytest.raises(ValueError, match="The mask in"):
         run(tmp_path, **options, known=str(tmp_path / "mask.npz"))
+    np.savez(tmp_path / "all.npz", mask=np.ones(3, bool))
+    with pytest.raises(ValueError, match="true everywhere"):
+        run(tmp_path, **options, known=str(tmp_path / "all.npz"))
+    with pytest.raises(ValueError, match="with an array named mask"):
+        run(tmp_path, **options, known=options["dataset"])
+    with pytest.raises(ValueError, match="must be an existing"):
+        run(tmp_path, **options, known="nowhere.npz")
     with pytest.raises(ValueError, match="is of images; give an"):
         run(tmp_path, **options, known="left")
+    found = run(tmp_path / "out", **options, do=["train", "inpaint"], epochs=1)
+    assert found["inpaint"] == {}
 
 
 def test_a_checkpoint_of_another_network_or_cut_short(tmp_path):

@@ -1,6 +1,7 @@
 """Denoising auto-encoders as generative stochastic networks without hidden state (5.3.1, 5.3.2)."""
 
 import keras
+import tensorflow as tf
 
 from thesis_tf import _checks
 from thesis_tf.gsn.network import GenerativeStochasticNetwork
@@ -14,8 +15,8 @@ class WalkbackAutoEncoder(GenerativeStochasticNetwork):
         model.compile("adam")
         model.fit(x, epochs=25, batch_size=100)
 
-    With `walkback=1` it is the plain denoising auto-encoder. Noise layers of the network don't act;
-    noise is that of the corruption.
+    With `walkback=1` it is the plain denoising auto-encoder. Dropout and batch normalisation of the
+    network act in training, as Keras' own, and chains have neither.
 
     Args:
         network: a Keras model from x (n, ...) to the parameters of the reconstruction, (n, ...) or
@@ -37,20 +38,22 @@ class WalkbackAutoEncoder(GenerativeStochasticNetwork):
             advice = "A denoising auto-encoder has no hidden units to begin with."
             raise _checks.invalid("`start`", '"zeros"', repr(self.start), advice)
         self.network = network
-        if network.built and network.inputs and len(network.inputs) == 1:
-            self.build(network.inputs[0].shape)
+        inputs = getattr(network, "inputs", None)
+        if network.built and inputs:
+            self.build(inputs[0].shape)
 
     def build(self, input_shape):
         """Checks the shape of the outputs."""
         shape = tuple(input_shape[1:])
         size = self.reconstruction.size
         expected = shape if size == 1 else (*shape, size)
-        outputs = self.network(keras.Input(shape, dtype=self.example_dtype.name)).shape
-        if tuple(outputs[1:]) != expected:
+        outputs = self.network(keras.Input(shape, dtype=self.example_dtype.name))
+        outputs = tuple(getattr(outputs, "shape", (None, "several outputs")))
+        if outputs[1:] != expected:
             raise _checks.invalid(
                 "`network`",
                 f"a model from {shape} to {expected}, the parameters of {self.reconstruction}",
-                f"one that puts out {tuple(outputs[1:])}",
+                f"one that puts out {outputs[1:]}",
             )
         super().build(input_shape)
 
@@ -58,9 +61,9 @@ class WalkbackAutoEncoder(GenerativeStochasticNetwork):
         """Returns (): there are no hidden units."""
         return ()
 
-    def update(self, x, hidden, seed=None):
+    def update(self, x, hidden, seed=None, training=False):
         """Returns ((), outputs) of x (n, ...)."""
-        return (), self.network(x, training=False)
+        return (), tf.cast(self.network(x, training=training), self.example_dtype)
 
     def get_config(self):
         """Returns what the model was made with."""

@@ -11,7 +11,7 @@ from thesis_tf.gsn import likelihood, log_mean
 _PARTS = (8, 4, 2, 1)  # of the steps of each chain: the first eighth of them, fourth, half, and all
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class ConservativeEstimate(likelihood.LikelihoodEstimate):
     """The conservative log-likelihood of test examples, in nats.
 

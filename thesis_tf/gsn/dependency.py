@@ -31,9 +31,8 @@ class DependencyNetwork(NoisyModel):
 
     Args:
         network: a Keras model, or any function, that puts out the parameters of the
-            reconstruction: of two arguments, x with the subset's values replaced by zero and a mask
-            (n, ...) in the dtype of x that is 1 where x is given; or of x alone, for conditionals
-            of single values that don't look at the value itself.
+            reconstruction from x with the subset's values replaced by zero, and, if it takes two
+            arguments, a mask (n, ...) in the dtype of x that is 1 where x is given.
         subset_size: how many values a random subset has.
         subsets: boolean (m, *example's shape), subsets of which one is drawn with equal
             probability, in place of all of one size.
@@ -85,10 +84,8 @@ class DependencyNetwork(NoisyModel):
 
         Only those of the values in s mean anything.
         """
-        if not self.takes_mask:
-            return self.network(x)
         given = tf.cast(~chosen, x.dtype)
-        return self.network([x * given, given])
+        return self.network([x * given, given] if self.takes_mask else x * given)
 
     def draw_subsets(self, x, seed):
         """Returns a random subset for each of x (n, ...), booleans of its shape."""
@@ -104,7 +101,7 @@ class DependencyNetwork(NoisyModel):
         return tf.reshape(rank < self.subset_size, shape)
 
     def call(self, x, training=False):
-        """Returns E[x_i | x_-i] of all i for networks of x alone, else E[x_i] of no evidence."""
+        """Returns E[x_i] (n, ...) of no evidence: all values of x (n, ...) are left out."""
         return self.reconstruction.mean(self.conditionals(x, tf.ones_like(x, tf.bool)))
 
     def example_losses(self, x, target, seed, step, training):

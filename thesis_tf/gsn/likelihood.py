@@ -9,7 +9,7 @@ import tensorflow as tf
 from thesis_tf import _checks, _points
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class LikelihoodEstimate:
     """The log-likelihood of test examples, in nats.
 
@@ -39,6 +39,11 @@ class LikelihoodEstimate:
     def chain_standard_error(self):
         """That of the mean of `chain_log_likelihoods`; NaN for one chain."""
         return _standard_error(self.chain_log_likelihoods)
+
+    def __repr__(self):
+        """Says the mean, its standard error and the protocol, and no arrays."""
+        mean, error = self.log_likelihood, self.standard_error
+        return f"{type(self).__name__}({mean:.2f} +- {error:.2f} nats; {self.protocol})"
 
     def summary(self):
         """Returns a dict that JSON can hold, None where nothing is known."""

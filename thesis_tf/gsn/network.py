@@ -14,7 +14,7 @@ import tensorflow as tf
 from thesis_tf import _checks, _points
 from thesis_tf._training import NoisyModel
 from thesis_tf.corruption import SaltAndPepper
-from thesis_tf.gsn.reconstruction import Bernoulli
+from thesis_tf.gsn.reconstruction import Bernoulli, Reconstruction
 from thesis_tf.gsn.walkback import Walkback, walkback_losses
 
 SCALINGS = ("first", "all")
@@ -51,7 +51,8 @@ class GenerativeStochasticNetwork(NoisyModel):
         reconstruction: P(x | h), an object of `thesis_tf.gsn.reconstruction`.
         start: the hidden units that a training step begins with: "zeros", "stored" (those of the
             last visit to the example) or a number of steps to burn in, x held (5.3.4).
-        memory: the number of training examples, for `start="stored"`.
+        memory: the number of training examples, for `start="stored"`. What is stored isn't saved
+            with the model; a loaded one begins with zeros again.
         seed: an integer, of all noise in training.
         **kwargs: of `keras.Model`.
     """
@@ -79,6 +80,9 @@ class GenerativeStochasticNetwork(NoisyModel):
         self.corruption, self.scaling = corruption, bool(scaling)
         self.walkback = Walkback.of(walkback)
         self.reconstruction = Bernoulli() if reconstruction is None else reconstruction
+        if not isinstance(self.reconstruction, Reconstruction):
+            expected, received = "an object such as Bernoulli() or Normal()", repr(reconstruction)
+            raise _checks.invalid("`reconstruction`", expected, received, kind=TypeError)
         if start not in ("zeros", "stored"):
             start = _checks.positive_integer('`start`, if not "zeros" or "stored",', start)
         if (start == "stored") != (memory is not None):
@@ -87,28 +91,32 @@ class GenerativeStochasticNetwork(NoisyModel):
         self.start, self.memory = start, memory and _checks.positive_integer("`memory`", memory)
         self.log_alpha, self._stored = None, ()
 
-    def fit(self, x=None, *args, **kwargs):
-        """As Keras' `fit`; arrays are looked at first.
+    def fit(self, x=None, y=None, **kwargs):
+        """As Keras' `fit`; arrays, and the first batch of a `tf.data.Dataset`, are looked at first.
 
         Raises:
             ValueError: what can't have the distribution of the reconstruction, such as pixels above
                 1 for `Bernoulli`.
         """
-        if isinstance(x, np.ndarray | tf.Tensor):
-            self.reconstruction.check(x)
-        return super().fit(x, *args, **kwargs)
+        first = x
+        if isinstance(x, tf.data.Dataset):
+            first, *_ = keras.utils.unpack_x_y_sample_weight(next(iter(x.take(1))))
+        if isinstance(first, np.ndarray | tf.Tensor):
+            self.reconstruction.check(first)
+        return super().fit(x, y, **kwargs)
 
     def zero_hidden(self, x):
         """Returns hidden units of zeros for visible units x (n, ...), a tuple."""
         raise NotImplementedError
 
-    def update(self, x, hidden, seed=None):
+    def update(self, x, hidden, seed=None, training=False):
         """Draws hidden units, and says what x they stand for.
 
         Args:
             x: (n, ...), corrupted.
             hidden: a tuple of tensors, or None for zeros, whose products may then be left out.
             seed: a pair of int32; None leaves all noise out.
+            training: whether gradients are taken, as of `keras.layers.Layer.call`.
 
         Returns:
             (hidden, outputs): as the next step takes them, and the parameters of P(x | h).
@@ -175,12 +183,12 @@ class GenerativeStochasticNetwork(NoisyModel):
             return None
         return self.alphas[number]
 
-    def advance(self, x, hidden, seed):
+    def advance(self, x, hidden, seed, training=False):
         """Corrupts x (n, ...) and updates hidden units; returns (hidden, outputs)."""
         fold = tf.random.experimental.stateless_fold_in
         if self.corruption is not None:
             x = self.corruption.sample(x, fold(seed, 2))
-        return self.update(x, hidden, fold(seed, 3))
+        return self.update(x, hidden, fold(seed, 3), training)
 
     def call(self, x, training=False):
         """Returns E[x | h] (n, ...) for x (n, ...) without noise, from hidden units of zeros."""
@@ -199,7 +207,7 @@ class GenerativeStochasticNetwork(NoisyModel):
             expected, received = (f"shape {tuple(t.shape)}" for t in (x, target))
             raise _checks.invalid("The target", f"of {expected}", received, advice)
         hidden = self._first_hidden(x, rows, seed)
-        losses, hidden = walkback_losses(self, x, target, seed, hidden, self.walkback)
+        losses, hidden = walkback_losses(self, x, target, seed, hidden, self.walkback, training)
         if rows is not None:
             for stored, units in zip(self._stored, hidden, strict=True):
                 stored.value.scatter_update(tf.IndexedSlices(tf.stop_gradient(units), rows))
@@ -241,7 +249,13 @@ class GenerativeStochasticNetwork(NoisyModel):
         Args:
             scaling: "first" draws x with alpha_1, "all" with an alpha_k drawn for each chain and
                 step from all of them. Means are those of alpha_1.
+
+        Raises:
+            ValueError: the model isn't built.
         """
+        if not self.built:
+            advice = "Fit it, or call it on x."
+            raise _checks.invalid(f"{self.name}", "built", "a model without weights", advice)
         return Transition(self, scaling)
 
     def get_config(self):

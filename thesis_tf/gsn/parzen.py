@@ -15,7 +15,7 @@ _WIDE, _WIDE_RATIO, _WIDE_POINTS = 30, 300, 500
 _NARROW = 20
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class ParzenEstimate(likelihood.LikelihoodEstimate):
     """The log-likelihood of test examples by a Parzen window, in nats.
 

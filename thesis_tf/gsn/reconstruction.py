@@ -14,6 +14,7 @@ import dataclasses
 import math
 
 import keras
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -67,6 +68,8 @@ class Reconstruction:
 
     def check(self, x):
         """Raises ValueError if examples (n, ...) can't have this distribution."""
+        if not np.isfinite(np.sum(np.asarray(x), dtype=np.float64)):
+            raise _checks.invalid("Data", "finite", "NaN or infinity")
 
     def get_config(self):
         """Returns the settings, a dict that JSON can hold."""
@@ -108,6 +111,7 @@ class Bernoulli(Reconstruction):
 
     def check(self, x):
         """Raises ValueError unless all values are in [0, 1]."""
+        super().check(x)
         low, high = float(tf.reduce_min(x)), float(tf.reduce_max(x))
         if not (low >= 0 and high <= 1):
             raise _checks.invalid(

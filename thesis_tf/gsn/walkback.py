@@ -1,6 +1,7 @@
 """Walkback: how often a chain is followed away from an example before it must come back (5.3.2)."""
 
 import dataclasses
+import functools
 
 import keras
 import tensorflow as tf
@@ -95,7 +96,7 @@ class Walkback:
         return cls(**config)
 
 
-def walkback_losses(network, x, target, seed, hidden, walkback):
+def walkback_losses(network, x, target, seed, hidden, walkback, training=False):
     """Follows a chain from examples and returns what their reconstructions miss (Algorithm 1).
 
     In each round x is corrupted, hidden units are drawn and x is reconstructed and drawn anew; the
@@ -110,30 +111,31 @@ def walkback_losses(network, x, target, seed, hidden, walkback):
         seed: a pair of int32.
         hidden: hidden units at the beginning, a tuple, as `network.advance` takes them.
         walkback: a `Walkback`.
+        training: passed on to `network.advance`.
 
     Returns:
         (losses, hidden): (n,) in nats an example, and the hidden units after the last round.
     """
+    follow = functools.partial(
+        _followed, network, x, target, seed, hidden, walkback, training=training
+    )
     if walkback.fixed:
-        return _followed(network, x, target, seed, hidden, walkback, walkback.fixed)
+        return follow(walkback.fixed)
     # A program for each number of rounds: a loop of variable length would keep what its gradients
     # need in lists, and would not leave out the first and last products that a fixed one does.
     shares = walkback.probabilities()
     shortest = next(n for n, share in enumerate(shares) if share > 0)
-    programs = [
-        lambda n=n: _followed(network, x, target, seed, hidden, walkback, n)
-        for n in range(shortest + 1, walkback.most + 1)
-    ]
+    programs = [functools.partial(follow, n) for n in range(shortest + 1, walkback.most + 1)]
     draw = walkback.draw(tf.random.experimental.stateless_fold_in(seed, -1))
     return tf.switch_case(draw - 1 - shortest, programs)
 
 
-def _followed(network, x, target, seed, hidden, walkback, rounds):
+def _followed(network, x, target, seed, hidden, walkback, rounds, training):
     reconstruction = network.reconstruction
     losses = []
     for number in range(rounds):
         of_round = tf.random.experimental.stateless_fold_in(seed, number)
-        hidden, outputs = network.advance(x, hidden, of_round)
+        hidden, outputs = network.advance(x, hidden, of_round, training)
         alpha = network.alpha(number)
         if walkback.loss == "every" or number == rounds - 1:
             losses.append(-reconstruction.log_prob(outputs, target, alpha))

@@ -1,10 +1,11 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from models.gsn import GSN
 from thesis_tf import corruption
-from thesis_tf.gsn import Normal, WalkbackAutoEncoder
+from thesis_tf.gsn import Normal, WalkbackAutoEncoder, chains
 
 X = np.random.default_rng(0).uniform(size=(30, 4)).astype(np.float32)
 
@@ -39,6 +40,64 @@ def test_one_round_is_a_denoising_auto_encoder():
     assert weight == pytest.approx(0.5, abs=5 * 0.5 / 20_000**0.5 + 0.005)
 
 
+def test_batch_normalisation_acts_in_training_alone():
+    inner = network()
+    inner.add(keras.layers.BatchNormalization())
+    model = WalkbackAutoEncoder(inner, walkback=2)
+    model.compile(keras.optimizers.SGD(0.0))
+    before = model(X)
+    model.fit(X, epochs=2, verbose=0)
+    assert np.abs(inner.layers[-1].moving_mean.numpy()).max() > 0
+    assert np.abs(model(X) - before).max() > 0
+    again = model(X)
+    chains.sample_chain(model.transition(), X, 3, 0)
+    np.testing.assert_array_equal(model(X), again)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "float64"])
+def test_other_precisions(policy):
+    keras.config.set_dtype_policy(policy)
+    model = WalkbackAutoEncoder(network(), walkback=2)
+    model.compile("adam")
+    assert np.isfinite(model.fit(X, verbose=0).history["loss"]).all()
+
+
+@keras.saving.register_keras_serializable(package="auto_encoder_test")
+class Subclassed(keras.Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = keras.layers.Dense(4)
+
+    def call(self, x):
+        return self.dense(x)
+
+
+def test_a_subclassed_network_is_saved_and_loaded(tmp_path):
+    model = WalkbackAutoEncoder(Subclassed())
+    model.compile("adam")
+    model.fit(X, verbose=0)
+    model.save(tmp_path / "m.keras")
+    again = keras.saving.load_model(tmp_path / "m.keras", safe_mode=True)
+    np.testing.assert_array_equal(model(X), again(X))
+
+
+def test_data_sets_and_weights():
+    model = WalkbackAutoEncoder(network())
+    model.compile(keras.optimizers.SGD(1.0))
+    dataset = tf.data.Dataset.from_tensor_slices(X).batch(10)
+    model.fit(dataset, verbose=0)
+    before = model.get_weights()
+    model.fit(X, X, sample_weight=np.zeros(30), verbose=0)
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    with pytest.raises(ValueError, match=r"in \[0, 1\]"):
+        model.fit(dataset.map(lambda x: 255 * x), verbose=0)
+    with pytest.raises(ValueError, match="`sample_weight` must be given with targets"):
+        model.fit(X, sample_weight=np.zeros(30), verbose=0)
+    with pytest.raises(ValueError, match="`class_weight` must be left out"):
+        model.fit(X, X, class_weight={0: 1.0}, verbose=0)
+
+
 def test_a_subclassed_network_is_checked_when_it_is_built():
     class Inner(keras.Model):
         def __init__(self):
@@ -65,6 +124,14 @@ def test_a_subclassed_network_is_checked_when_it_is_built():
             r"to \(4, 2\), the parameters of Normal",
         ),
         (lambda: WalkbackAutoEncoder(network(), start=2), ValueError, "no hidden units"),
+        (lambda: WalkbackAutoEncoder(network()).fit(X * np.nan), ValueError, "finite"),
+        (
+            lambda: WalkbackAutoEncoder(network(), reconstruction="normal"),
+            TypeError,
+            "`reconstruction` must be an object",
+        ),
+        (lambda: GSN([3]).transition(), ValueError, "Fit it, or call it on x"),
+        (lambda: GSN(3), ValueError, "`layer_sizes` must be a list"),
         (lambda: GSN([3]).fit(X + 1), ValueError, r"in \[0, 1\]"),
     ],
 )

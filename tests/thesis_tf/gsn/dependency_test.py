@@ -94,6 +94,14 @@ def test_it_learns_the_conditionals_of_a_joint():
     assert (chains.sum(axis=-1) % 2 == 1).mean() == pytest.approx(0.2, abs=0.05)
 
 
+def test_a_network_of_x_alone_does_not_see_what_it_predicts():
+    network = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3)])
+    network.layers[0].set_weights([10 * np.eye(3), np.zeros(3)])
+    model = DependencyNetwork(network)
+    x, chosen = tf.ones((1, 3)), tf.constant([[False, True, False]])
+    np.testing.assert_array_equal(model.conditionals(x, chosen), [[10, 0, 10]])
+
+
 def test_saving_and_real_values(tmp_path):
     network = keras.Sequential([keras.Input((3,)), keras.layers.Dense(6)])
     network.add(keras.layers.Reshape((3, 2)))
