@@ -96,7 +96,8 @@ class Reports:
         found = chains.diagnostics.summary()
         means = self._means(chains.samples[: _SHEET[1]])
         if self._trainer.is_image:
-            title = f"{self._splits.name}: consecutive steps, a chain a row"
+            every = "each step" if self._jobs.thin == 1 else f"every {self._jobs.thin} steps"
+            title = f"{self._splits.name}: {every} of a chain a row"
             path = self._sampled / "samples.png"
             gsn.draw_chains(means, path, chains=_SHEET[0], columns=_SHEET[1], title=title)
         _files.write_json(self._sampled / "mixing.json", found)
