@@ -9,10 +9,11 @@ ROOT = pathlib.Path(__file__).parent
 # tensorflow-datasets imports importlib_resources and does not ask for it.
 TFDS = ["tensorflow-datasets>=4.9.7", "importlib_resources>=5"]
 REDIS = ["redis>=5"]
+RAY = ["ray>=2.40"]
 # What ruff asks for changes with its versions; a new one is a commit of its own.
 TESTS = [
-    *TFDS, *REDIS, "pytest>=8", "pytest-xdist>=3.6", "ruff==0.17.*", "scikit-learn>=1.5",
-    "pillow>=10", "psutil>=5.9",
+    *TFDS, *REDIS, *RAY, "pytest>=8", "pytest-xdist>=3.6", "ruff==0.17.*", "scikit-learn>=1.5",
+    "pillow>=10", "psutil>=5.9", "playwright>=1.45",
 ]  # fmt: skip
 
 setuptools.setup(
@@ -44,6 +45,7 @@ setuptools.setup(
     ],
     extras_require={
         "cuda": ["tensorflow[and-cuda]>=2.21"],
+        "ray": RAY,
         "redis": REDIS,
         "tfds": TFDS,
         "test": TESTS,

@@ -61,7 +61,7 @@ class Program:
 
 
 @pytest.fixture(scope="module")
-def start_program(tmp_path_factory):
+def start_any_program(tmp_path_factory):
     """A function that starts `bin.MODULE` with arguments and environment variables.
 
     What still runs after a module's last test is killed.
@@ -69,13 +69,23 @@ def start_program(tmp_path_factory):
     programs, folder = [], tmp_path_factory.mktemp("said")
 
     def start(module, *arguments, **environment):
-        programs.append(Program(folder, module, [*SMALL, *arguments], environment))
+        programs.append(Program(folder, module, arguments, environment))
         return programs[-1]
 
     yield start
     for program in programs:
         program.process.kill()
         program.process.wait()
+
+
+@pytest.fixture(scope="module")
+def start_program(start_any_program):
+    """The same for programs of chapter 7, on a few examples."""
+
+    def start(module, *arguments, **environment):
+        return start_any_program(module, *SMALL, *arguments, **environment)
+
+    return start
 
 
 @pytest.fixture(scope="session")

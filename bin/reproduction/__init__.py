@@ -1,0 +1,1 @@
+"""What runs, caches and reports the figures of `bin/figures`; `bin.reproduce` is its program."""

@@ -1,0 +1,62 @@
+"""What was computed and drawn, each under the hash of all that made it.
+
+    results/fig_3_4-HASH    of the config, the contents of data files, and the code that computes
+    shown/fig_3_4-HASH      of that, and the code that draws and judges: picture, claims, texts
+    studies/NAME-HASH       what several figures share (see `studies`)
+    logs/fig_3_4.log        what was printed meanwhile
+
+So a changed caption draws a figure anew and trains no network. The folder may be shared by several
+machines; every entry is whole or not there.
+"""
+
+import dataclasses
+import pathlib
+
+from bin.reproduction import code
+from thesis_tf import _files, _fingerprint
+
+PICTURE = "picture.png"
+
+
+@dataclasses.dataclass(frozen=True)
+class Cache:
+    """A folder of finished work.
+
+    Attributes:
+        folder: its path.
+    """
+
+    folder: pathlib.Path
+
+    @property
+    def studies(self):
+        """The folder of what several figures share."""
+        return self.folder / "studies"
+
+    @property
+    def logs(self):
+        """The folder of logs."""
+        return self.folder / "logs"
+
+    def log(self, figure):
+        """The path of a figure's log."""
+        return self.logs / f"{figure.slug}.log"
+
+    def result(self, figure, config):
+        """The path of a figure's result, there or not."""
+        made_by = code.of_module(figure.module, showing=False)
+        return self.folder / "results" / f"{figure.slug}-{_hash(config.plain(), made_by)}"
+
+    def shown(self, figure, config):
+        """The path of a figure's picture, claims and texts, there or not."""
+        made_by = code.of_module(figure.module, showing=False), code.of_module(figure.module)
+        return self.folder / "shown" / f"{figure.slug}-{_hash(config.plain(), made_by)}"
+
+    def read(self, figure, config):
+        """Returns what `shown` holds as a dict, or None if it isn't there."""
+        path = self.shown(figure, config)
+        return _files.read_json(path / "shown.json") if path.exists() else None
+
+
+def _hash(config, made_by):
+    return _fingerprint.of_json({"config": config, "code": made_by})[:16]

@@ -1,0 +1,177 @@
+"""What a figure's module is made of: settings, where data come from, claims and their verdicts."""
+
+import dataclasses
+import enum
+import functools
+import hashlib
+import pathlib
+
+BUDGETS = ("quick", "full")
+
+NO_NUMBER = "no number in the text"
+# The thesis prints one, and those who wrote the claim down had no copy of it.
+NOT_AT_HAND = "a number that is not quoted here"
+
+
+class Verdict(enum.StrEnum):
+    """Whether what the thesis says was found."""
+
+    HOLDS = "holds"
+    DOES_NOT_HOLD = "does not hold"
+    CANNOT_TELL = "cannot be told at this budget"
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """Something that the thesis says of a figure, beside what was measured.
+
+    Attributes:
+        sentence: the claim.
+        thesis: the number that the thesis gives for it, or `NO_NUMBER`, or `NOT_AT_HAND`.
+        measured: the number that was found, with its standard error where it has one.
+        verdict: a `Verdict`.
+    """
+
+    sentence: str
+    thesis: str
+    measured: str
+    verdict: Verdict
+
+
+def verdict(holds, *, told=True):
+    """Returns the `Verdict` of a condition; `told` is whether this budget's numbers can tell."""
+    if not told:
+        return Verdict.CANNOT_TELL
+    return Verdict.HOLDS if holds else Verdict.DOES_NOT_HOLD
+
+
+def verdict_of_difference(difference, standard_error):
+    """Whether a difference that should be positive is, beyond two standard errors."""
+    told = abs(difference) > 2 * standard_error
+    return verdict(difference > 0, told=told)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sources:
+    """Where data and weights are that are not bundled.
+
+    Attributes:
+        data_dir: the folder with mnist.npz, cifar10.npz, and SVHN's .mat files.
+        resnet50_weights: a .weights.h5 file of `keras.applications.ResNet50` with its top.
+        inception_weights: a .weights.h5 file of `keras.applications.InceptionV3` without its top.
+        faces: an .npz file of real-valued images, in place of the Toronto Face Database.
+    """
+
+    data_dir: str | None = None
+    resnet50_weights: str | None = None
+    inception_weights: str | None = None
+    faces: str | None = None
+
+    def paths(self, name):
+        """The files that `name` stands for; empty if no flag says where they are."""
+        if name in _FILES:
+            if not self.data_dir:
+                return []
+            return [pathlib.Path(self.data_dir) / file for file in _FILES[name]]
+        path = getattr(self, name)
+        return [pathlib.Path(path)] if path else []
+
+    def has(self, name):
+        """Whether all files of `name` are there."""
+        paths = self.paths(name)
+        return bool(paths) and all(path.is_file() for path in paths)
+
+    def missing(self, name):
+        """Says which file is not there, and which flag would name it."""
+        paths = [str(path) for path in self.paths(name) if not path.is_file()]
+        if paths:
+            return f"{' and '.join(paths)} (not there)"
+        if name in _FILES:
+            return f"{' and '.join(_FILES[name])} (--data_dir)"
+        return f"--{name}"
+
+    def load(self, name, examples=None, seed=0):
+        """Returns the `Splits` of a data set: those bundled need no files.
+
+        Args:
+            name: mnist_mini, mnist, cifar10 or svhn.
+            examples: (train, valid, test) to draw, or None for all.
+            seed: of the draw.
+        """
+        from thesis_tf import datasets
+
+        splits = datasets.load(name, self.data_dir, seed=seed)
+        if examples is not None:
+            train, valid, test = examples
+            splits = splits.take(train=train, valid=valid, test=test, seed=seed)
+        return splits
+
+
+_FILES = {
+    "mnist": ("mnist.npz",),
+    "cifar10": ("cifar10.npz",),
+    "svhn": ("train_32x32.mat", "test_32x32.mat"),
+}
+SOURCES = (*_FILES, "resnet50_weights", "inception_weights", "faces")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the config of every figure and study has.
+
+    Attributes:
+        seed: of all that is random.
+        needs: names of `SOURCES` without which it can't be computed.
+        takes: names of `SOURCES` that it uses if they are there.
+        sources: where these are; no part of what the config is, but what is in the files.
+        expected_seconds: how long it takes on two cores, for the progress bar.
+    """
+
+    seed: int = 0
+    needs: tuple = ()
+    takes: tuple = ()
+    sources: Sources = Sources()
+    expected_seconds: float = 10.0
+
+    def settled(self, sources, seed):
+        """Returns this config, and those in it, with other sources and another seed."""
+        changes = {"sources": sources, "seed": seed}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Settings):
+                changes[field.name] = value.settled(sources, seed)
+            elif isinstance(value, tuple) and any(isinstance(v, Settings) for v in value):
+                changes[field.name] = tuple(v.settled(sources, seed) for v in value)
+        return dataclasses.replace(self, **changes)
+
+    def plain(self):
+        """Returns what this config is as JSON holds it: contents of files, and not their paths."""
+        plain = {
+            field.name: _plain(getattr(self, field.name))
+            for field in dataclasses.fields(self)
+            if field.name not in ("sources", "expected_seconds", "needs", "takes")
+        }
+        used = [*self.needs, *(name for name in self.takes if self.sources.has(name))]
+        files = {name: [_digest(path) for path in self.sources.paths(name)] for name in used}
+        return plain | ({"files": files} if files else {})
+
+
+def _plain(value):
+    if isinstance(value, Settings):
+        return value.plain()
+    if dataclasses.is_dataclass(value):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): _plain(part) for key, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, (tuple, list)) else value
+
+
+def _digest(path):
+    status = path.stat()
+    return _digest_of(str(path), status.st_size, status.st_mtime_ns)
+
+
+@functools.cache
+def _digest_of(path, size, modified):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

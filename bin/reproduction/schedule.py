@@ -1,0 +1,121 @@
+"""Which figure is computed when, and what is shown meanwhile."""
+
+import sys
+import time
+
+import tqdm
+
+_TICK = 0.5  # seconds between looks at what runs
+
+
+def run(tasks, pool, jobs, show):
+    """Runs tasks, `jobs` at a time; the longest chain of those that wait for one another first.
+
+    Args:
+        tasks: {`catalogue.Figure`: `worker.Task`}.
+        pool: a `pools.LocalPool` or `pools.RayPool`.
+        jobs: how many run at a time.
+        show: a `Progress`.
+
+    Returns:
+        {figure: None, or {"error", "traceback"} of one that failed}.
+    """
+    waits = {figure: _waits_for(figure, tasks) for figure in tasks}
+    left = sorted(tasks, key=lambda figure: -_urgency(figure, waits, show.expected))
+    running, done = set(), {}
+    while left or running:
+        for figure in list(left):
+            if len(running) < jobs and not waits[figure] - done.keys():
+                left.remove(figure)
+                running.add(figure)
+                show.started(figure)
+                pool.start(tasks[figure])
+        show.tick(left)
+        for figure, outcome in pool.finished(_TICK).items():
+            running.remove(figure)
+            done[figure] = outcome
+            show.finished(figure, outcome)
+    return done
+
+
+def _waits_for(figure, tasks):
+    """Those of `tasks` whose studies a figure shares, by the order of the thesis if at all."""
+    names = getattr(figure.load(), "AFTER", ())
+    return {other for other in tasks if other.name in names and other != figure}
+
+
+def _urgency(figure, waits, expected):
+    behind = [other for other, before in waits.items() if figure in before]
+    return expected[figure] + max((_urgency(o, waits, expected) for o in behind), default=0)
+
+
+class Progress:
+    """On a terminal a bar for each figure that runs; in a log a line for each that ended.
+
+    Args:
+        expected: {figure: seconds that it may take}.
+        jobs: how many run at a time.
+        say: a function from a figure to what is said of it when it has ended well.
+    """
+
+    def __init__(self, expected, jobs, say):
+        self.expected = expected
+        self._jobs, self._say = jobs, say
+        self._bars, self._since = {}, {}
+        self._took, self._count = 0.0, len(expected)
+        self._done, self._of_done = 0, 0.0
+        self._terminal = sys.stdout.isatty()
+        self._total = self._bar(f"{self._count} to do", sum(expected.values()))
+
+    def _bar(self, name, seconds):
+        return tqdm.tqdm(
+            total=max(1.0, seconds),
+            desc=f"{name:<12}",
+            bar_format="{desc} {bar:30} {postfix}",
+            leave=False,
+            file=sys.stdout,
+            disable=not self._terminal,
+        )
+
+    def started(self, figure):
+        """A figure begins."""
+        self._since[figure] = time.monotonic()
+        self._bars[figure] = self._bar(figure.label, self.expected[figure])
+
+    def tick(self, left):
+        """Time passes; `left` are those that have not begun."""
+        if not self._terminal:
+            return
+        now, remaining = time.monotonic(), sum(self.expected[figure] for figure in left)
+        for figure, bar in self._bars.items():
+            took, expected = now - self._since[figure], self.expected[figure]
+            # A figure that takes longer than was thought is nearly done until it is.
+            bar.n = min(took, 0.99 * bar.total)
+            remaining += max(expected - took, 0.05 * expected)
+            bar.set_postfix_str(f"{_time(took)} of about {_time(expected)}")
+        slowness = self._took / self._of_done if self._of_done else 1.0
+        self._total.set_description_str(f"{self._done} of {self._count:<6}", refresh=False)
+        self._total.n = min(self._of_done, self._total.total)
+        self._total.set_postfix_str(f"about {_time(slowness * remaining / self._jobs)} left")
+
+    def finished(self, figure, outcome):
+        """A figure ended, well or not."""
+        took = time.monotonic() - self._since.pop(figure)
+        self._bars.pop(figure).close()
+        self._done += 1
+        self._took += took
+        self._of_done += self.expected[figure]
+        said = f"FAILED: {outcome['error']}" if outcome else self._say(figure)
+        tqdm.tqdm.write(f"{figure.label:<12} {_time(took):>8}  {said}", file=sys.stdout)
+        sys.stdout.flush()
+
+    def close(self):
+        """Takes the bars away."""
+        for bar in (*self._bars.values(), self._total):
+            bar.close()
+
+
+def _time(seconds):
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,88 @@
+import dataclasses
+import errno
+import os
+
+import pytest
+
+from bin.reproduction import cache, catalogue, contract, results, worker
+
+(FIGURE,) = catalogue.select(["3.4"])
+MODULE = FIGURE.load()
+
+
+@pytest.fixture
+def task(tmp_path):
+    return worker.Task(FIGURE, "quick", contract.Sources(), 0, tmp_path, 1)
+
+
+def test_a_figure_is_computed_judged_and_drawn(task, tmp_path):
+    assert worker.work(task) is None
+    kept = cache.Cache(tmp_path)
+    shown = kept.read(FIGURE, task.config())
+    assert shown["title"] == MODULE.TITLE
+    assert {claim["verdict"] for claim in shown["claims"]} <= set(contract.Verdict)
+    assert shown["settings"]["points"] == MODULE.CONFIGS["quick"].points
+    assert shown["seconds"] > 0
+    assert shown["versions"]["tensorflow"]
+    assert shown["machine"]["cores"] == os.cpu_count()
+    assert shown["threads"] == 1
+    picture = kept.shown(FIGURE, task.config()) / cache.PICTURE
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_is_there_is_not_computed_again(task, monkeypatch):
+    assert worker.work(task) is None
+
+    def never(config):
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(MODULE, "run", never)
+    assert worker.work(task) is None
+    # Without its picture it is drawn from its result.
+    kept = cache.Cache(task.cache)
+    (kept.shown(FIGURE, task.config()) / cache.PICTURE).unlink()
+    (kept.shown(FIGURE, task.config()) / "shown.json").unlink()
+    kept.shown(FIGURE, task.config()).rmdir()
+    assert worker.work(task) is None
+    assert kept.read(FIGURE, task.config())["title"] == MODULE.TITLE
+
+
+def test_one_that_raises_leaves_its_error_and_its_log(task, monkeypatch, capfd):
+    def fails(config):
+        print("as far as here")
+        os.write(2, b"and what C++ says\n")
+        raise ValueError("no luck\nand more")
+
+    monkeypatch.setattr(MODULE, "run", fails)
+    outcome = worker.work(task)
+    assert outcome["error"] == "ValueError: no luck"
+    assert "raise ValueError" in outcome["traceback"]
+    log = cache.Cache(task.cache).log(FIGURE).read_text()
+    for said in ("as far as here", "and what C++ says", "ValueError: no luck"):
+        assert said in log
+    print("heard again")
+    assert capfd.readouterr().out == "heard again\n"
+
+
+def test_a_failing_drawing_keeps_what_was_computed(task, monkeypatch):
+    def fails(result, path):
+        path.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(MODULE, "draw", fails)
+    assert "No space left" in worker.work(task)["error"]
+    kept = cache.Cache(task.cache)
+    assert not kept.shown(FIGURE, task.config()).exists()
+    assert not list((task.cache / "shown").iterdir())
+    assert results.load(kept.result(FIGURE, task.config()))["result"]["grid"].shape == (1000,)
+
+
+def test_a_cache_that_cannot_be_written_is_an_outcome(task, tmp_path):
+    (tmp_path / "file").write_text("")
+    blocked = dataclasses.replace(task, cache=tmp_path / "file")
+    assert "NotADirectoryError" in worker.work(blocked)["error"]
+
+
+def test_the_environment_has_its_share_of_the_cores(task):
+    shared = dataclasses.replace(task, threads=3).environment()
+    assert shared["OMP_NUM_THREADS"] == shared["TF_NUM_INTRAOP_THREADS"] == "3"
