@@ -105,14 +105,20 @@ def jobs_and_threads(jobs, ray_address):
     return jobs, max(1, cores // jobs)
 
 
-def run(folder, made, *, jobs, ray_address=None, command=""):
+def run(folder, made, pool, jobs, command):
     """Computes what a `plan.Plan` lacks and writes the report; returns its entries."""
     for line in made.problems():
         print(line, flush=True)
     if left := made.left():
         print(f"{len(left)} to compute; what they print goes to {made.logs}.", flush=True)
-        made.compute(pools.RayPool(ray_address) if ray_address else pools.LocalPool(), jobs)
-    return made.write(folder, command)
+        made.compute(pool, jobs)
+    try:
+        return made.write(folder, command)
+    except OSError as error:
+        raise runs.UsageError(
+            f"The report can't be written ({error}). What was computed is kept: make room, and the"
+            " same command writes it."
+        ) from error
 
 
 def table(figures):
@@ -142,17 +148,13 @@ def main(argv):
         config, sources = config_from_flags(), sources_from_flags()
         jobs, threads = jobs_and_threads(FLAGS.jobs, FLAGS.ray_address)
         folder = runs.claim(FLAGS.output_dir or "runs/reproduce", config, FLAGS.overwrite)
-        runs.begin(folder, config)
         # Processes of a cluster run in a folder of their own.
         cache_dir = pathlib.Path(FLAGS.cache_dir or folder / "cache").expanduser().absolute()
         made = plan.Plan(figures, config.budget, sources, config.seed, cache_dir, threads)
-        entries = run(
-            folder,
-            made,
-            jobs=jobs,
-            ray_address=FLAGS.ray_address,
-            command=shlex.join(["python", "-m", "bin.reproduce", *sys.argv[1:]]),
-        )
+        pool = pools.RayPool(FLAGS.ray_address) if FLAGS.ray_address else pools.LocalPool()
+        runs.begin(folder, config)
+        command = shlex.join(["python", "-m", "bin.reproduce", *sys.argv[1:]])
+        entries = run(folder, made, pool, jobs, command)
         print(f"{report.summary(entries)}\nThe report is {folder / report.PAGE}.")
         if any(item["status"] != report.DONE for item in entries):
             sys.exit(1)

@@ -86,8 +86,10 @@ def select(patterns):
         patterns: such as "3.4", "table_5.1", "9.*", "all".
 
     Raises:
-        ValueError: a pattern chooses none; the nearest names are listed.
+        ValueError: there are no patterns, or one chooses none; the nearest names are listed.
     """
+    if not patterns:
+        raise ValueError("--figures must name some, or be left out for all. --list shows them.")
     there = {figure.name: figure for figure in figures()}
     chosen = set()
     for pattern in patterns:

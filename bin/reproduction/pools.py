@@ -9,6 +9,7 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import socket
 import sys
 import threading
 
@@ -111,6 +112,7 @@ class RayPool:
             raise ValueError(
                 "--ray_address needs Ray: pip install 'thesis_tf[ray]' or pip install ray."
             ) from None
+        _see_that_it_answers(address)
         self._ray, self._running = ray, {}
         # The machines get this checkout's code; they must have the packages that it needs.
         ray.init(
@@ -151,4 +153,19 @@ class RayPool:
         self._ray.shutdown()
 
 
+def _see_that_it_answers(address):
+    """Raises ConnectionError if nothing listens at HOST:PORT; Ray itself tries for many minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():
+        return  # auto, local
+    try:
+        socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
+    except OSError as error:
+        raise ConnectionError(
+            f"--ray_address={address}: nothing answers there ({error}). Start a cluster with"
+            " `ray start --head`, or leave the flag out."
+        ) from None
+
+
+_PATIENCE = 10  # seconds
 _NOT_CODE = ["docs", "runs", "tests", "benchmarks", ".*", "**/__pycache__"]

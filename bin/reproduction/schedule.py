@@ -71,7 +71,9 @@ class Progress:
         return tqdm.tqdm(
             total=max(1.0, seconds),
             desc=f"{name:<12}",
-            bar_format="{desc} {bar:30} {postfix}",
+            # What is said of it stands where tqdm has a unit: its postfix begins with a comma.
+            bar_format="{desc} {bar:30} {unit}",
+            unit="",
             leave=False,
             file=sys.stdout,
             disable=not self._terminal,
@@ -91,12 +93,14 @@ class Progress:
             took, expected = now - self._since[figure], self.expected[figure]
             # A figure that takes longer than was thought is nearly done until it is.
             bar.n = min(took, 0.99 * bar.total)
-            remaining += max(expected - took, 0.05 * expected)
-            bar.set_postfix_str(f"{_time(took)} of about {_time(expected)}")
+            remaining += max(expected - took, 0.1 * took)
+            bar.unit = f"{_time(took)} of about {_time(expected)}"
+            bar.refresh()
         slowness = self._took / self._of_done if self._of_done else 1.0
         self._total.set_description_str(f"{self._done} of {self._count:<6}", refresh=False)
         self._total.n = min(self._of_done, self._total.total)
-        self._total.set_postfix_str(f"about {_time(slowness * remaining / self._jobs)} left")
+        self._total.unit = f"about {_time(slowness * remaining / self._jobs)} left"
+        self._total.refresh()
 
     def finished(self, figure, outcome):
         """A figure ended, well or not."""
