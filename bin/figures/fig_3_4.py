@@ -1,6 +1,7 @@
 """Figure 3.4: what the best auto-encoders of a density in one dimension say of its score."""
 
 import dataclasses
+import itertools
 
 from bin.reproduction.contract import NO_NUMBER, Claim, Settings, verdict
 
@@ -63,9 +64,7 @@ def draw(result, path):
     from thesis_tf import autoencoders
 
     estimates = dict(zip(result["drawn"], result["scores"], strict=True))
-    autoencoders.draw_exact_1d(
-        result["grid"], result["energy"], result["score"], estimates, path
-    )
+    autoencoders.draw_exact_1d(result["grid"], result["energy"], result["score"], estimates, path)
 
 
 def claims(result):
@@ -74,7 +73,7 @@ def claims(result):
     order = sorted(range(len(sigmas)), key=sigmas.__getitem__, reverse=True)
     falls = all(
         errors[b][name] < errors[a][name]
-        for a, b in zip(order, order[1:], strict=False)
+        for a, b in itertools.pairwise(order)
         for name in ("RCAE", "DAE")
     )
     drawn = min(result["drawn"])
