@@ -15,21 +15,30 @@ def train(config, data, classes, method, seed):
     keras.utils.set_random_seed(config.hardware.seed + seed)
     model = config.run.build(data, classes)
     config.training.compile(model)
-    x, y = data["train"]
-    sampling = issgd.ImportanceSampling(
-        x,
-        y,
+    target = min(config.targets) if config.stop_at_target else None
+    return fit(
+        model,
+        Evaluation(data, config.evaluate_every, config.steps, target),
         batch_size=config.training.batch_size,
         refresh_every=None if method == "uniform" else config.refresh_every,
         smoothing=config.draws.rule(),
         seed=seed,
         true_gradient=config.true_gradient,
     )
-    target = min(config.targets) if config.stop_at_target else None
-    evaluation = Evaluation(data, config.evaluate_every, config.steps, target)
+
+
+def fit(model, evaluation, **sampling):
+    """Trains a compiled classifier; returns records of its evaluations, with traces.
+
+    Args:
+        model: from inputs to logits.
+        evaluation: an `Evaluation`, which has the data and the number of steps.
+        **sampling: of `issgd.ImportanceSampling`; with `refresh_every=None` draws are uniform.
+    """
+    sampling = issgd.ImportanceSampling(*evaluation.data["train"], **sampling)
     model.fit(
         sampling.dataset.repeat(),
-        steps_per_epoch=config.steps,
+        steps_per_epoch=evaluation.steps,
         callbacks=[sampling, evaluation],
         shuffle=False,
         verbose=0,
@@ -46,12 +55,17 @@ class Evaluation(keras.callbacks.Callback):
         every: steps between evaluations.
         steps: how many there will be.
         target: a training loss at which training ends, or None.
+
+    Attributes:
+        records: a dict of each evaluation.
+        mistakes: which test examples were classified wrongly at each, bool (examples,).
     """
 
     def __init__(self, data, every, steps, target=None):
         super().__init__()
-        self.records = []
-        self._data, self._every, self._steps, self._target = data, every, steps, target
+        self.data, self.steps = data, steps
+        self.records, self.mistakes = [], []
+        self._every, self._target = every, target
         self._seconds, self._since = 0.0, None
 
     def on_train_begin(self, logs=None):
@@ -61,7 +75,7 @@ class Evaluation(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         """Evaluates when it is time."""
         step = int(self.model.optimizer.iterations.numpy())
-        if step % self._every == 0 or step == self._steps:
+        if step % self._every == 0 or step == self.steps:
             self._evaluate(step)
             if self._target is not None and self.records[-1]["loss"] <= self._target:
                 self.model.stop_training = True
@@ -69,16 +83,16 @@ class Evaluation(keras.callbacks.Callback):
     def _evaluate(self, step):
         if self._since is not None:
             self._seconds += time.perf_counter() - self._since
-        train, test = (
-            issgd_reports.evaluate(self.model, *self._data[s]) for s in ("train", "test")
-        )
+        train = issgd_reports.evaluate(self.model, *self.data["train"])
+        x, y = self.data["test"]
+        self.mistakes.append(issgd_reports.logits_of(self.model, x).argmax(-1) != y)
         self.records.append(
             {
                 "step": step,
                 "seconds": self._seconds,
                 "loss": train["loss"],
                 "train_error": train["error"],
-                "test_error": test["error"],
+                "test_error": float(np.mean(self.mistakes[-1])),
             }
         )
         # Evaluations are not part of the time.

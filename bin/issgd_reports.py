@@ -41,12 +41,16 @@ class Reports:
         return metrics
 
 
-def evaluate(model, x, y, batch_size=1000):
+def evaluate(model, x, y):
     """Returns {"loss", "error"} of a classifier on examples."""
-    logits = np.concatenate(
-        [model.predict_on_batch(x[i : i + batch_size]) for i in range(0, len(y), batch_size)]
-    )
+    logits = logits_of(model, x)
     return {
         "loss": float(issgd_common.loss()(y, logits)),
         "error": float(np.mean(logits.argmax(-1) != y)),
     }
+
+
+def logits_of(model, x, batch_size=1000):
+    """Returns what a classifier puts out for examples, (n, classes)."""
+    batches = [x[i : i + batch_size] for i in range(0, len(x), batch_size)]
+    return np.concatenate([model.predict_on_batch(batch) for batch in batches])
