@@ -62,7 +62,12 @@ flags.DEFINE_string(
 )
 flags.DEFINE_bool("overwrite", False, "Delete another run that --output_dir holds.")
 flags.DEFINE_integer("batch_size", 128, "Examples a step, over all devices.", lower_bound=1)
-flags.DEFINE_integer("epochs", None, "Passes over the training examples.", lower_bound=0)
+flags.DEFINE_integer(
+    "epochs",
+    None,
+    "Passes over the training examples. Default: 5; bin.gsn 25; bin.probe 0 for a trained network.",
+    lower_bound=0,
+)
 flags.DEFINE_enum("optimizer", "adam", ["adam", "sgd", "rmsprop"], "How to train.")
 flags.DEFINE_float("learning_rate", 1e-3, "Of the optimizer.", lower_bound=0.0)
 flags.DEFINE_integer("checkpoint_every", 500, "Steps between checkpoints.", lower_bound=1)

@@ -4,6 +4,12 @@ import datetime
 
 from bin.reproduction import cache, report, schedule, worker
 
+# Its process has read the new code, and kept what it made under that.
+_CHANGED = {
+    "error": "Its code or its data changed while it was computed. The same command shows it.",
+    "traceback": "",
+}
+
 
 class Plan:
     """The figures of one call.
@@ -95,10 +101,13 @@ class Plan:
             return report.entry(figure, failure=self.failures[figure])
         if figure in self.missing:
             return report.entry(figure, missing=self.missing[figure])
-        return report.entry(figure, shown=self._cache.read(figure, self._configs[figure]))
+        shown = self._cache.read(figure, self._configs[figure])
+        return report.entry(figure, shown=shown, failure=None if shown else _CHANGED)
 
     def _verdicts(self, figure):
         """How many of a figure's claims have which verdict."""
-        claims = self._cache.read(figure, self._configs[figure])["claims"]
-        counted = report.counts([{"claims": claims, "status": report.DONE}])["claims"]
+        shown = self._cache.read(figure, self._configs[figure])
+        if not shown:
+            return _CHANGED["error"]
+        counted = report.counts([{"claims": shown["claims"], "status": report.DONE}])["claims"]
         return ", ".join(f"{number} {verdict}" for verdict, number in counted.items() if number)

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from bin.reproduction import catalogue, contract, plan, worker
+from bin.reproduction import cache, catalogue, contract, plan, worker
 
 WELL, BROKEN, BARE = (
     catalogue.select(["3.4"])[0],
@@ -80,6 +80,17 @@ def test_one_that_fails_while_it_runs_is_in_the_report(planned, tmp_path, monkey
     entry = made.write(tmp_path / "report", "python")[0]
     assert (entry["status"], entry["error"]) == ("failed", "MemoryError: no room")
     assert planned().left() == [WELL]
+
+
+def test_code_that_changes_meanwhile_is_said(planned, tmp_path, monkeypatch, capsys):
+    made = planned()
+    # The process of the figure sees other code than this one did.
+    monkeypatch.setattr(cache.Cache, "read", lambda *args: None)
+    made.compute(Inline(), 1)
+    assert "changed while it was computed" in capsys.readouterr().out
+    entry = made.write(tmp_path / "report", "python")[0]
+    assert entry["status"] == "failed"
+    assert "changed while it was computed" in entry["error"]
 
 
 def test_the_pool_is_stopped_whatever_happens(planned):
