@@ -3,6 +3,7 @@
 import base64
 import html as escaping
 import json
+import struct
 
 from bin.reproduction.contract import Verdict
 
@@ -53,8 +54,10 @@ td.figure, td.verdict { white-space: nowrap; }
 .claims td.said { width: 34%; } .claims td.thesis { width: 16%; }
 section { border-top: 1px solid var(--line); margin-top: 2.2rem; padding-top: 1.4rem; }
 figure { margin: 0 0 .75rem; }
-figure img { display: block; max-width: 100%; height: auto; background: #fff;
-  border: 1px solid var(--line); border-radius: .4rem; padding: .4rem; }
+.frame { overflow-x: auto; background: #fff; border: 1px solid var(--line);
+  border-radius: .4rem; padding: .4rem; }
+.frame img { display: block; max-width: 100%; height: auto; }
+.frame img.wide { min-width: 52rem; }
 figcaption { margin-top: .6rem; max-width: 46rem; }
 details { margin-top: .75rem; }
 summary { cursor: pointer; color: var(--soft); }
@@ -190,9 +193,8 @@ def _section(item, pictures):
         if item.get("traceback"):
             parts.append(f"<pre>{_text(item['traceback'])}</pre>")
     else:
-        data = base64.b64encode(pictures[item["slug"]]).decode()
         parts.append(
-            f'<figure><img alt="{_text(item["title"])}" src="data:image/png;base64,{data}">'
+            f'<figure><div class="frame">{_image(item["title"], pictures[item["slug"]])}</div>'
             f"<figcaption>{_text(item['caption'])}</figcaption></figure>"
         )
         parts += [f'<p class="note">{_text(note)}</p>' for note in item["notes"]]
@@ -202,6 +204,17 @@ def _section(item, pictures):
         parts.append(f"<details><summary>How it was made</summary><table>{rows}</table></details>")
     parts.append('<p class="top"><a href="#top">Back to the claims</a></p></section>')
     return "\n".join(parts)
+
+
+def _image(title, png):
+    """A picture within the page; a wide one is scrolled where the window is narrow."""
+    width, height = struct.unpack(">II", png[16:24])  # where a PNG has them
+    kind = ' class="wide"' if width > 2 * height else ""
+    data = base64.b64encode(png).decode()
+    return (
+        f'<img{kind} width="{width}" height="{height}" alt="{_text(title)}"'
+        f' src="data:image/png;base64,{data}">'
+    )
 
 
 def _settings(settings):

@@ -44,7 +44,7 @@ def written(tmp_path):
     """The report, written."""
     kept = tmp_path / "kept"
     kept.mkdir()
-    Image.fromarray(np.zeros((4, 4), np.uint8)).save(kept / cache.PICTURE)
+    Image.fromarray(np.zeros((300, 900), np.uint8)).save(kept / cache.PICTURE)
     entries = [
         report.entry(DONE, shown=SHOWN),
         report.entry(BROKEN, failure={"error": "ValueError: <no>", "traceback": "line <1>"}),

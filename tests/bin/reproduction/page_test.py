@@ -53,7 +53,7 @@ def test_it_renders_without_complaint_and_fetches_nothing(opened, size, color_sc
     assert complaints == []
     assert [url for url in requests if not url.startswith("data:")] == [page.url]
     images = page.evaluate("[...document.images].map(i => i.complete && i.naturalWidth)")
-    assert images == [4]
+    assert images == [900]
     # Nothing sticks out of the window.
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -83,6 +83,14 @@ def test_how_it_was_made_opens(opened):
     assert not row.is_visible()
     page.get_by_text("How it was made").click()
     assert row.is_visible()
+
+
+def test_a_phone_scrolls_a_wide_picture_in_its_frame(opened):
+    frame = "(f => [f.scrollWidth, f.clientWidth])(document.querySelector('.frame'))"
+    inside, outside = opened("phone")[0].evaluate(frame)
+    assert inside > 2 * outside
+    inside, outside = opened("desktop")[0].evaluate(frame)
+    assert inside == outside
 
 
 def test_a_phone_shows_claims_as_cards(opened):
