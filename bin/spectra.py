@@ -106,21 +106,7 @@ class Stages:
 
     def line_searches(self, pairs):
         """The best step along every eigenvector, and the loss along the outermost two."""
-        gradient = self.operator.gradient()
-        steps = [
-            hessian.best_step(self.operator, vector, gradient=gradient, curvature=value)
-            for value, vector in zip(pairs.values, pairs.vectors.T, strict=True)
-        ]
-        searches = {}
-        for name, i in (("smallest", 0), ("largest", len(steps) - 1)):
-            alpha = steps[i].alpha if steps[i].displacement else 1 / abs(pairs.values[i])
-            searches[name] = hessian.line_search(
-                self.operator,
-                pairs.vectors[:, i],
-                np.linspace(-0.75, 2, 34) * alpha,
-                gradient=gradient,
-                curvature=pairs.values[i],
-            )
+        steps, searches = along_eigenvectors(self.operator, pairs)
         if self.chief:
             rows = [
                 {"eigenvalue": value, **dataclasses.asdict(step)}
@@ -157,6 +143,35 @@ class Stages:
             for suffix in SUFFIXES:
                 path = self.folder / f"spectrum.{suffix}"
                 hessian.draw_eigenvalues(pairs, path, density=density)
+
+
+def along_eigenvectors(operator, pairs):
+    """Finds the best step along every eigenvector, and the loss along the outermost two.
+
+    Args:
+        operator: what they are eigenvectors of.
+        pairs: `Eigenpairs`.
+
+    Returns:
+        ([`BestStep`, ...], in the order of the eigenvalues; {"smallest": `LineSearch`, "largest":
+        another}, to twice the best step, and back past zero).
+    """
+    gradient = operator.gradient()
+    steps = [
+        hessian.best_step(operator, vector, gradient=gradient, curvature=value)
+        for value, vector in zip(pairs.values, pairs.vectors.T, strict=True)
+    ]
+    searches = {}
+    for name, i in (("smallest", 0), ("largest", len(steps) - 1)):
+        alpha = steps[i].alpha if steps[i].displacement else 1 / abs(pairs.values[i])
+        searches[name] = hessian.line_search(
+            operator,
+            pairs.vectors[:, i],
+            np.linspace(-0.75, 2, 34) * alpha,
+            gradient=gradient,
+            curvature=pairs.values[i],
+        )
+    return steps, searches
 
 
 def best_steps_table(values, steps):

@@ -13,6 +13,7 @@ from thesis_tf._figures import (
     add_legend,
     checked_path,
     clean,
+    draw_text,
     new_sheet,
     save,
     style_axes,
@@ -95,77 +96,89 @@ def draw_line_searches(searches, path, *, title=None):
     save(sheet, path)
 
 
-def draw_best_steps(values, steps, path, *, title=None):
+def draw_best_steps(values, steps, path, *, title=None, panels=("decrease", "size")):
     """Draws what the best step along each eigenvector brings (figures 11.3 and 11.4).
-
-    On the left the decrease of the loss against the eigenvalue; on the right 1 / |alpha*| against
-    |lambda|, with the line on which the quadratic model's optimum lies (Eq 11.2).
 
     Args:
         values: (k,) eigenvalues.
         steps: k `BestStep`s along their eigenvectors.
         path: a file that ends in .png, .svg or .pdf; an older one is replaced.
         title: a heading.
+        panels: which, from the left: "decrease", that of the loss against the eigenvalue; "size",
+            1 / |alpha*| against |lambda|, with the line on which the quadratic model's optimum lies
+            (Eq 11.2).
     """
     path = checked_path(path)
     values = np.asarray(values)
     if not len(values) or len(values) != len(steps):
         received = f"{len(values)} and {len(steps)}"
         raise _checks.invalid("`values` and `steps`", "of one length, not 0", received)
-    sheet = new_sheet(9)
-    left, right = sheet.subplots(1, 2)
-    style_axes(left, "eigenvalue", "decrease of the loss by the best step", title)
-    style_axes(right, "|eigenvalue|", "1 / |alpha*|")
-    for color, chosen, label in (
-        (UPPER, values > 0, "positive curvature"),
-        (LOWER, values <= 0, "negative curvature"),
-    ):
-        decrease = np.array([step.decrease for step in steps])[chosen]
-        left.scatter(values[chosen], decrease, s=26, color=color, label=label, clip_on=False)
-        alphas = np.array([abs(step.alpha) for step in steps])[chosen]
-        moved = np.isfinite(alphas) & (alphas > 0)
-        right.scatter(abs(values[chosen][moved]), 1 / alphas[moved], s=26, color=color, label=label)
-    left.axvline(0, color=LINE, linewidth=0.8)
-    left.set_ylim(bottom=0)
-    right.set_xscale("log")
-    right.set_yscale("log")
-    ends = np.array([abs(values[values != 0]).min(), abs(values).max()]) if values.any() else [1, 1]
-    right.plot(ends, ends, color=SOFT, linestyle="--", label="1 / alpha = lambda (Eq 11.2)")
-    add_legend(left)
-    add_legend(right)
+    kinds = {"decrease": _draw_decreases, "size": _draw_sizes}
+    if not panels:
+        raise _checks.invalid("`panels`", f"some of {', '.join(kinds)}", "none")
+    chosen = [kinds[_checks.one_of("`panels`", panel, kinds)] for panel in panels]
+    sheet = new_sheet(9 if len(chosen) > 1 else 5.2)
+    for axes, draw in zip(sheet.subplots(1, len(chosen), squeeze=False)[0], chosen, strict=True):
+        draw(axes, values, steps, title if draw is chosen[0] else None)
+        add_legend(axes)
     save(sheet, path)
 
 
-def draw_history(history, path, *, title=None):
+def _draw_decreases(axes, values, steps, title):
+    style_axes(axes, "eigenvalue", "decrease of the loss by the best step", title)
+    decreases = np.array([step.decrease for step in steps])
+    for chosen, style in _by_sign(values):
+        axes.scatter(values[chosen], decreases[chosen], clip_on=False, **style)
+    axes.axvline(0, color=LINE, linewidth=0.8)
+    axes.set_ylim(bottom=0)
+
+
+def _draw_sizes(axes, values, steps, title):
+    style_axes(axes, "|eigenvalue|", "1 / |alpha*|", title)
+    alphas = np.array([abs(step.alpha) for step in steps])
+    moved = np.isfinite(alphas) & (alphas > 0)
+    for chosen, style in _by_sign(values):
+        chosen = chosen & moved
+        axes.scatter(abs(values[chosen]), 1 / alphas[chosen], **style)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    ends = np.array([abs(values[values != 0]).min(), abs(values).max()]) if values.any() else [1, 1]
+    axes.plot(ends, ends, color=SOFT, linestyle="--", label="1 / alpha = lambda (Eq 11.2)")
+
+
+def _by_sign(values):
+    """Yields (which (k,), a scatter's style) of positive eigenvalues and of the others."""
+    yield values > 0, {"s": 26, "color": UPPER, "label": "positive curvature"}
+    yield values <= 0, {"s": 26, "color": LOWER, "label": "negative curvature"}
+
+
+def draw_history(history, path, *, title=None, marks=None):
     """Draws eigenvalues and loss over training steps (figures 11.5 and 11.6).
+
+    Both ends stand over one axis, which is linear around zero and logarithmic beyond, so that they
+    can be compared. The outermost eigenvalue of an end is thick, the others pale with their rank.
 
     Args:
         history: a `SpectrumHistory`, or its entries.
         path: a file that ends in .png, .svg or .pdf; an older one is replaced.
         title: a heading.
+        marks: {label: step} of what is marked by a line, such as {"one epoch": 1875}.
     """
     path = checked_path(path)
     entries = getattr(history, "entries", history)
     if not entries:
         raise _checks.invalid("`history`", "at least one entry", "none")
     steps = [entry["step"] for entry in entries]
-    sheet = new_sheet(7.5, 5.4)
-    upper, middle, lower = sheet.subplots(
-        3, 1, sharex=True, gridspec_kw={"height_ratios": (3, 2, 2)}
-    )
-    style_axes(upper, "", "largest", title)
-    style_axes(middle, "", "smallest")
+    sheet = new_sheet(7.2, 5.4)
+    upper, lower = sheet.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (5, 2)})
+    style_axes(upper, "", "eigenvalue", title)
     style_axes(lower, "training step", "loss")
-    for axes, end, color in ((upper, "largest", UPPER), (middle, "smallest", LOWER)):
-        values = np.array([entry[end] for entry in entries])
-        for rank in range(values.shape[1]):
-            style = {"linewidth": 1.6} if rank == 0 else {"linewidth": 0.7, "alpha": 0.7}
-            axes.plot(steps, values[:, rank], color=color, marker="o", markersize=2, **style)
-        axes.axhline(0, color=LINE, linewidth=0.8)
+    _draw_fans(upper, steps, entries)
     losses = [entry["loss"] for entry in entries]
-    lower.plot(steps, losses, color=INK, marker="o", markersize=3)
+    lower.plot(steps, losses, color=INK, linewidth=1.8, marker="o", markersize=3.5)
     if min(losses) > 0 and max(losses) > 10 * min(losses):
         lower.set_yscale("log")
+        lower.yaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 3.0)))
         lower.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
         lower.yaxis.set_minor_formatter(ticker.NullFormatter())
     else:
@@ -176,4 +189,39 @@ def draw_history(history, path, *, title=None):
         lower.set_xscale("symlog", linthresh=linear)
         lower.set_xlim(min(steps) - 0.1 * linear, 1.2 * max(steps))
         lower.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
+    for label, step in (marks or {}).items():
+        for axes in (upper, lower):
+            axes.axvline(step, color=SOFT, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+        across = upper.get_xaxis_transform()  # data across, a part of the axes upwards
+        draw_text(upper, step, 1.01, label, 8, SOFT, va="bottom", transform=across)
     save(sheet, path)
+
+
+def _draw_fans(axes, steps, entries):
+    """Draws the eigenvalues of both ends, each rank a line, over one axis."""
+    outermost = []
+    for end, color in (("largest", UPPER), ("smallest", LOWER)):
+        values = np.array([entry[end] for entry in entries])  # (steps, ranks)
+        if not values.size:
+            continue
+        outermost.append(abs(values[:, 0]))
+        axes.fill_between(steps, values[:, 0], values[:, -1], color=color, alpha=0.12, linewidth=0)
+        for rank in range(values.shape[1] - 1, 0, -1):
+            pale = 0.75 - 0.5 * rank / values.shape[1]
+            axes.plot(steps, values[:, rank], color=color, linewidth=0.8, alpha=pale)
+        count = values.shape[1]
+        label = f"{count} {end}" if count > 1 else end
+        axes.plot(
+            steps, values[:, 0], color=color, linewidth=2.2, marker="o", markersize=4, label=label
+        )
+    axes.axhline(0, color=INK, linewidth=0.9)
+    sizes = np.concatenate(outermost)
+    if (sizes > 0).any():
+        # Linear up to the power of ten below the smallest outermost one, four decades at most.
+        least = max(sizes[sizes > 0].min(), sizes.max() / 1e4)
+        linear = 10.0 ** np.floor(np.log10(least))
+        axes.margins(y=0.08)
+        axes.set_yscale("symlog", linthresh=linear, linscale=0.25)
+        axes.yaxis.set_major_locator(ticker.SymmetricalLogLocator(base=10, linthresh=linear))
+        axes.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+    add_legend(axes)
