@@ -11,6 +11,8 @@ from bin.reproduction import catalogue, contract
 EXPECTED = [
     "3.3", "3.4", "3.5", "3.6", "3.7",
     "table_7.1", "7.2", "7.3", "7.4",
+    "9.3", "9.4", "9.5", "9.6", "9.9",
+    "11.1", "11.2", "11.3", "11.4", "11.5", "11.6", "11.7", "11.8",
 ]  # fmt: skip
 FIGURES = catalogue.figures()
 

@@ -75,19 +75,23 @@ def draw_line_searches(searches, path, *, title=None):
     path = checked_path(path)
     if not searches:
         raise _checks.invalid("`searches`", "at least one line search", "none")
-    sheet = new_sheet(3.6 * len(searches), 3.4)
+    sheet = new_sheet(3.6 * len(searches) if len(searches) > 1 else 5.2, 3.4)
     panels = sheet.subplots(1, len(searches), squeeze=False)[0]
     for axes, (label, search) in zip(panels, searches.items(), strict=True):
         style_axes(axes, "step size alpha", "loss", f"{label}: lambda = {search.curvature:.4g}")
-        finite = search.loss[np.isfinite(search.loss)]
-        room = 0.15 * max(np.ptp([*finite, search.start]), 1e-12)
+        axes.xaxis.set_major_locator(ticker.MaxNLocator(6))
+        shown = [search.start, *search.loss[np.isfinite(search.loss)]]
+        inside = min(search.alphas) <= search.optimum <= max(search.alphas)
+        if inside and search.curvature > 0:
+            shown.append(search.start - search.slope**2 / (2 * search.curvature))
+        room = 0.15 * max(np.ptp(shown), 1e-12)
         axes.plot(search.alphas, search.loss, color=INK, linewidth=1.6, label="loss")
         fine = np.linspace(min(search.alphas), max(search.alphas), 200)
         quadratic = search.start + search.slope**2 * (fine**2 * search.curvature / 2 - fine)
         axes.plot(fine, quadratic, color=UPPER, linestyle="--", label="quadratic")
-        # The quadratic model may leave the picture; the loss may not.
-        axes.set_ylim(min([*finite, search.start]) - room, max([*finite, search.start]) + room)
-        if min(search.alphas) <= search.optimum <= max(search.alphas):
+        # The quadratic model may leave the picture; the loss, and a minimum of the model, may not.
+        axes.set_ylim(min(shown) - room, max(shown) + room)
+        if inside:
             axes.axvline(search.optimum, color=LOWER, linestyle=":", label="1 / lambda")
         axes.axvline(0, color=LINE, linewidth=0.8)
         add_legend(axes)

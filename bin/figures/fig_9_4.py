@@ -1,0 +1,98 @@
+"""Figure 9.4: probes after each residual block of a pretrained ResNet-50."""
+
+import dataclasses
+
+from bin.figures import chapter_9
+from bin.figures.studies import probed_network
+from bin.reproduction.contract import NO_NUMBER, NOT_AT_HAND, Claim, Settings, verdict
+
+TITLE = "Test errors of linear probes after each residual block of a ResNet-50"
+CAPTION = (
+    "Probes on the mean over space of each block's sum, from the input to the last block. The"
+    " thesis probes ImageNet's 1,000 classes, which are not public; here the classes are others."
+    " Bars are standard errors over the test examples."
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(Settings):
+    """What is probed.
+
+    Attributes:
+        network: at one moment.
+    """
+
+    network: probed_network.Config
+
+
+_NETWORK = probed_network.Config(model="resnet50", taps=("input", "class:Add"))
+CONFIGS = {
+    "quick": Config(
+        network=dataclasses.replace(
+            _NETWORK,
+            image_size=32,
+            examples=(None, 100, None),
+            moments=(50,),
+            batch_size=32,
+            momentum=0.8,
+            probed=(1500, 400, 800),
+        ),
+        expected_seconds=32,
+    ),
+    "full": Config(
+        needs=("cifar10", "resnet50_weights"),
+        network=dataclasses.replace(
+            _NETWORK,
+            needs=("cifar10", "resnet50_weights"),
+            weights="resnet50_weights",
+            dataset="cifar10",
+            probed=(4000, 1000, 2000),
+        ),
+        expected_seconds=300,
+    ),
+}
+
+
+def run(config):
+    """Probes the network, which the quick budget trains first."""
+    network = config.network
+    found = probed_network.reports(network)
+    pretrained = network.weights is not None
+    notes = [chapter_9.examples_note(network, found)]
+    if pretrained:
+        notes.append("The images are enlarged to 224 pixels for a network trained on ImageNet.")
+    else:
+        notes += [
+            f"A ResNet-50 at {network.image_size} pixels stands in for one trained on ImageNet.",
+            chapter_9.training_note(network, found),
+        ]
+    return {**found, "pretrained": pretrained, "notes": notes}
+
+
+def draw(result, path):
+    """Draws the curve; the network's own error is a line in it where it has the same classes."""
+    chapter_9.report_of(result["moments"][-1]).draw(path)
+
+
+def claims(result):
+    """That errors fall with depth, and that the last probe's is the least."""
+    found = chapter_9.errors(result["moments"][-1]["report"])
+    path = list(found.values())
+    down = chapter_9.descent(path)
+    best = min(path)
+    off = path[-1].above(best)
+    return [
+        Claim(
+            "The error falls with depth, from block to block.",
+            NO_NUMBER,
+            f"{down}; from {path[0]} at the input to {path[-1]} after the last block",
+            # A network that has hardly learnt anything owes nothing to its depth.
+            down.verdict(told=result["pretrained"]),
+        ),
+        Claim(
+            "The probe after the last block has the least error.",
+            NOT_AT_HAND,
+            f"{path[-1]}, {off} above the least",
+            verdict(not off.told, told=result["pretrained"]),
+        ),
+    ]
