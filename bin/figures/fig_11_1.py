@@ -11,7 +11,7 @@ CAPTION = (
     " close to zero here, and no minimum. The picture ends at twice the best step; alpha < 0 goes"
     " up the gradient."
 )
-CONFIGS = chapter_11.configs(chapter_11.EARLY, quick=40, full=240)
+CONFIGS = chapter_11.configs(chapter_11.EARLY, quick=40, full=150)
 
 
 def run(config):

@@ -20,14 +20,14 @@ CONFIGS = chapter_11.configs(
         "full": hessian_spectra.Config(
             dataset="mnist",
             needs=("mnist",),
-            moments=(0, 10, 50, 200, 500, 1000, 1875, 2812, 3750),
-            examples=500,
+            moments=(0, 10, 50, 200, 500, 1000, 1687, 2530, 3374),
+            examples=1000,
             largest=20,
             smallest=3,
         ),
     },
-    quick=60,
-    full=320,
+    quick=55,
+    full=560,
 )
 
 

@@ -18,14 +18,14 @@ CONFIGS = chapter_11.configs(
         "full": hessian_spectra.Config(
             dataset="cifar10",
             needs=("cifar10",),
-            moments=(0, 50, 200, 1000, 1562, 2343, 3124),
+            moments=(0, 10, 50, 200, 703, 1406, 2109, 2812),
             examples=500,
             largest=20,
             smallest=3,
         ),
     },
-    quick=20,
-    full=400,
+    quick=16,
+    full=360,
 )
 
 

@@ -4,7 +4,7 @@ from bin.figures import chapter_11
 
 TITLE = "The best decrease of the loss along every eigenvector, later in training"
 CAPTION = "As figure 11.3, after an epoch of training. The thesis' own moment is not known here."
-CONFIGS = chapter_11.configs(chapter_11.LATE, quick=40, full=280)
+CONFIGS = chapter_11.configs(chapter_11.LATE, quick=40, full=180)
 
 
 def run(config):

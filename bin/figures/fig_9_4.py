@@ -57,16 +57,15 @@ def run(config):
     """Probes the network, which the quick budget trains first."""
     network = config.network
     found = probed_network.reports(network)
-    pretrained = network.weights is not None
     notes = [chapter_9.examples_note(network, found)]
-    if pretrained:
+    if network.weights:
         notes.append("The images are enlarged to 224 pixels for a network trained on ImageNet.")
     else:
         notes += [
             f"A ResNet-50 at {network.image_size} pixels stands in for one trained on ImageNet.",
             chapter_9.training_note(network, found),
         ]
-    return {**found, "pretrained": pretrained, "notes": notes}
+    return {**found, "notes": notes}
 
 
 def draw(result, path):
@@ -76,23 +75,20 @@ def draw(result, path):
 
 def claims(result):
     """That errors fall with depth, and that the last probe's is the least."""
-    found = chapter_9.errors(result["moments"][-1]["report"])
-    path = list(found.values())
-    down = chapter_9.descent(path)
-    best = min(path)
-    off = path[-1].above(best)
+    report = result["moments"][-1]["report"]
+    path = list(chapter_9.errors(report).values())
+    down, off = chapter_9.descent(path), path[-1].above(min(path))
     return [
         Claim(
             "The error falls with depth, from block to block.",
             NO_NUMBER,
             f"{down}; from {path[0]} at the input to {path[-1]} after the last block",
-            # A network that has hardly learnt anything owes nothing to its depth.
-            down.verdict(told=result["pretrained"]),
+            down.verdict(told=chapter_9.tells(report, down.rises)),
         ),
         Claim(
             "The probe after the last block has the least error.",
             NOT_AT_HAND,
             f"{path[-1]}, {off} above the least",
-            verdict(not off.told, told=result["pretrained"]),
+            verdict(not off.told, told=chapter_9.tells(report, off.told)),
         ),
     ]
