@@ -53,7 +53,7 @@ def run(config):
     for network in config.networks:
         found = probed_network.reports(network)
         report = chapter_9.main_path(found["moments"][-1]["report"])
-        name = "pretrained" if network.weights else "trained here"
+        name = "pretrained network" if network.weights else "network trained here"
         networks.append({"name": name, "report": report})
         notes += _notes(network, found)
     return {"networks": networks, "notes": notes}
@@ -93,7 +93,7 @@ def _gradient(network):
     down = chapter_9.descent(path)
     return Claim(
         "From red to green and blue there is a smooth gradient: the error falls almost perfectly"
-        f" monotonically with depth (the network {network['name']}).",
+        f" monotonically with depth (of the {network['name']}).",
         NO_NUMBER,
         f"{down}; from {path[0]} at the input over {min(path)} to {path[-1]} after the last block",
         down.verdict(told=chapter_9.tells(network["report"], down.rises)),

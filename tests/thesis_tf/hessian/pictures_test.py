@@ -23,6 +23,10 @@ def step(alpha, decrease):
     return hessian.BestStep(alpha, 1.0 - decrease, decrease, alpha, 1.0, 1.0, 30)
 
 
+def best_steps(**options):
+    hessian.draw_best_steps([1.0], [step(0.5, 0.1)], "a.png", **options)
+
+
 def entry(number, angles):
     return {
         "step": number, "loss": 1.0, "largest": [3.0, 2.0], "smallest": [-1.0], "converged": True,
@@ -46,7 +50,14 @@ DRAWINGS = {
     "best steps": lambda path: hessian.draw_best_steps(
         [-1.0, 0.0, 2.0], [step(-5.0, 0.2), step(np.inf, 0.0), step(0.5, 0.1)], path
     ),
+    "decreases alone": lambda path: hessian.draw_best_steps(
+        [-1.0, 2.0], [step(-5.0, 0.2), step(0.5, 0.1)], path, panels=["decrease"], title="LeNet"
+    ),
     "history": lambda path: hessian.draw_history(HISTORY, path),
+    "history with an epoch": lambda path: hessian.draw_history(HISTORY, path, marks={"epoch": 50}),
+    "history of one end": lambda path: hessian.draw_history(
+        [entry | {"smallest": []} for entry in HISTORY], path
+    ),
     "history of one": lambda path: hessian.draw_history(HISTORY[:1], path),
 }
 
@@ -65,6 +76,12 @@ def test_labels_say_what_is_drawn(tmp_path, svg_texts, matrix):
     hessian.draw_best_steps([-1.0, 2.0], [step(-5.0, 0.2), step(0.5, 0.1)], tmp_path / "a.svg")
     texts = svg_texts(tmp_path / "a.svg")
     assert {"eigenvalue", "positive curvature", "negative curvature", "1 / |alpha*|"} <= set(texts)
+    hessian.draw_best_steps([2.0], [step(0.5, 0.1)], tmp_path / "c.svg", panels=["size"])
+    texts = svg_texts(tmp_path / "c.svg")
+    assert "1 / |alpha*|" in texts
+    assert "decrease of the loss by the best step" not in texts
+    hessian.draw_history(HISTORY, tmp_path / "d.svg", marks={"one epoch": 50})
+    assert {"2 largest", "smallest", "one epoch", "loss"} <= set(svg_texts(tmp_path / "d.svg"))
     hessian.draw_eigenvalues(eigenpairs(), tmp_path / "b.svg", density=density(matrix))
     assert {"largest", "smallest", "density"} <= set(svg_texts(tmp_path / "b.svg"))
 
@@ -75,6 +92,8 @@ def test_labels_say_what_is_drawn(tmp_path, svg_texts, matrix):
         (lambda: hessian.draw_history([], "a.png"), "`history` must be at least one entry"),
         (lambda: hessian.draw_line_searches({}, "a.png"), "at least one line search"),
         (lambda: hessian.draw_best_steps([1.0], [], "a.png"), "of one length, not 0.*1 and 0"),
+        (lambda: best_steps(panels=["a"]), "`panels` must be one of decrease, size. Rec.*'a'"),
+        (lambda: best_steps(panels=[]), "`panels` must be some of decrease, size"),
         (lambda: hessian.draw_eigenvalues(eigenpairs(), "a.jpg"), "ends in .png"),
     ],
 )
