@@ -10,6 +10,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 CHAPTERS = {
     "autoencoders.md": 3,
     "issgd.md": 7,
+    "probes.md": 9,
+    "hessian.md": 11,
 }
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 

@@ -1,0 +1,159 @@
+"""What the figures of chapter 5 share: their networks, sheets of images, and comparisons."""
+
+import dataclasses
+
+import numpy as np
+
+from bin.figures.studies import digit_classifier, gsn_chains, real_valued_gsn
+
+_MNIST = {
+    "dataset": "mnist",
+    "needs": ("mnist",),
+    "batch_size": 100,
+    "learning_rate": 1e-3,
+    "decay": 0.5,
+    "scored": (8, 12_500, 10),
+    "classifier": digit_classifier.CONFIGS["full"],
+}
+_WIDE = {"network": "dae", "layers": (2000,)}
+_DEEP = {"layers": (1000, 1000)}
+# The rows of Table 5.1. Epochs are such that all take about as much computation, and the plain
+# auto-encoder as many reconstructions as the one with four steps of walkback.
+NETWORKS = {
+    "quick": {
+        "DAE": gsn_chains.Config(network="dae", layers=(500,), walkback=1, epochs=(40,)),
+        "DAE, walkback": gsn_chains.Config(network="dae", layers=(500,)),
+        "GSN-1": gsn_chains.Config(layers=(500,), epochs=(15,)),
+        "GSN-2": gsn_chains.Config(epochs=(0, 4, 10), completed=9),
+        "GSN-2, alpha_k": gsn_chains.Config(scaling=True),
+        "GSN-3": gsn_chains.Config(layers=(500, 500, 500), epochs=(7,)),
+    },
+    "full": {
+        "DAE": gsn_chains.Config(**_MNIST, **_WIDE, walkback=1, epochs=(40,)),
+        "DAE, walkback": gsn_chains.Config(**_MNIST, **_WIDE),
+        "GSN-1": gsn_chains.Config(**_MNIST, layers=(1000,), epochs=(18,)),
+        "GSN-2": gsn_chains.Config(**_MNIST, **_DEEP, epochs=(0, 4, 10), completed=9),
+        "GSN-2, alpha_k": gsn_chains.Config(**_MNIST, **_DEEP, scaling=True),
+        "GSN-3": gsn_chains.Config(**_MNIST, layers=(1000, 1000, 1000), epochs=(7,)),
+    },
+}
+_FACES = {
+    "quick": real_valued_gsn.Config(takes=("faces",)),
+    "full": real_valued_gsn.Config(
+        takes=("cifar10", "faces"),
+        stand_in="cifar10",
+        side=32,
+        held_out=(2000, 2000),
+        layers=(1000, 1000, 1000),
+        smallest=0.1,
+        epochs=(5,),
+        batch_size=100,
+        learning_rate=1e-3,
+        scored=(8, 12_500, 10),
+    ),
+}
+# Of figures 5.8 and 5.10: one without scaling factors and one with them.
+FACES = {
+    budget: {"plain": config, "scaled": dataclasses.replace(config, scaling=True)}
+    for budget, config in _FACES.items()
+}
+
+
+def note(name, config, found):
+    """Says how a network of digits was trained and on what."""
+    units = "-".join(map(str, (784, *config.layers, *((784,) if config.network == "dae" else ()))))
+    noisy = config.network == "gsn" and len(config.layers) > 1
+    noise = f", noise {config.noise:g}" if noisy else ""
+    return (
+        f"{name}: {units}{noise}, {config.epochs[-1]} epochs of {found['examples']:,} digits in"
+        f" batches of {config.batch_size}, {_steps(config)}."
+    )
+
+
+def _steps(config):
+    return "no walkback" if config.walkback == 1 else f"walkback {config.walkback}"
+
+
+def judged(found):
+    """Says what the classifier is that judges samples."""
+    return (
+        f"The classifier is right on {found['accuracy']:.1%} of test images; of those"
+        f" {found['real']['spurious']:.1%} have no class above .5, and its mean confidence is"
+        f" {found['real']['confidence']:.3f}."
+    )
+
+
+def shown(mean, error, digits=3):
+    """A number with its standard error, in words."""
+    return f"{mean:.{digits}f} ± {error:.{digits}f}"
+
+
+def share(quality):
+    """What part of samples has no class above .5, with its standard error, in words."""
+    error = quality["standard_errors"]["spurious"]
+    return f"{quality['spurious']:.1%} ± {error:.1%}"
+
+
+def fewer(quality, than, name="spurious"):
+    """How much less of `name` one has than the other, with a standard error: `verdict`'s two."""
+    errors = [q["standard_errors"][name] for q in (quality, than)]
+    return than[name] - quality[name], float(np.hypot(*errors))
+
+
+def nats(estimate):
+    """A log-likelihood and its standard error, over test examples and over chains.
+
+    What chains differ by alone is an upper bound of what their mean may be off by.
+    """
+    errors = [estimate["standard_error"], estimate["chain_standard_error"]]
+    errors = [error for error in errors if error is not None]
+    return estimate["log_likelihood"], float(np.hypot.reduce(errors))
+
+
+def more_nats(estimate, than):
+    """How many nats more one estimate has than the other, with its standard error."""
+    (mean, error), (other, other_error) = nats(estimate), nats(than)
+    return mean - other, float(np.hypot(error, other_error))
+
+
+def settled(alphas):
+    """Whether scaling factors (epochs, k) moved less than their differences in half the training.
+
+    Where they did not, their order is that of the moment at which training ended.
+    """
+    moved = np.abs(alphas[-1] - alphas[(len(alphas) - 1) // 2])
+    return len(alphas) > 1 and bool(moved.max() < np.abs(np.diff(alphas[-1])).min())
+
+
+def montage(images, gap=1):
+    """Returns images (rows, columns, height, width) of bytes as one, with white gaps."""
+    rows, columns, height, width = images.shape
+    page = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap), 255, np.uint8)
+    for row in range(rows):
+        for column in range(columns):
+            top, left = row * (height + gap), column * (width + gap)
+            page[top : top + height, left : left + width] = images[row, column]
+    return page
+
+
+def draw_sheets(sheets, path, columns=2):
+    """Draws sheets of images beside and below one another.
+
+    Args:
+        sheets: {title: an image (height, width) of bytes, such as a `montage`}.
+        path: of the picture.
+        columns: sheets beside one another.
+    """
+    from thesis_tf import _figures
+
+    rows = -(-len(sheets) // columns)
+    tallest = max(image.shape[0] / image.shape[1] for image in sheets.values())
+    width = 7.2
+    page = _figures.new_sheet(width, rows * (width / columns * tallest + 0.35))
+    panels = page.subplots(rows, columns, squeeze=False).ravel()
+    for axes, (title, image) in zip(panels, sheets.items(), strict=False):
+        axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        axes.set_title(title, loc="left", fontsize=9, family=_figures.FONT, color=_figures.INK)
+    for axes in panels:
+        axes.set_axis_off()
+    _figures.save(page, path)
