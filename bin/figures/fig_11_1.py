@@ -7,9 +7,8 @@ from bin.reproduction.contract import NO_NUMBER, Claim, verdict
 TITLE = "The loss along the direction of most negative curvature"
 CAPTION = (
     "The loss after a step -alpha (g'v) v along the eigenvector v of the smallest eigenvalue, early"
-    " in training, beside its quadratic model. That has a maximum at alpha = 1 / lambda, which is"
-    " close to zero here, and no minimum. The picture ends at twice the best step; alpha < 0 goes"
-    " up the gradient."
+    " in training, beside its quadratic model. That has a maximum, at alpha = 1 / lambda, and no"
+    " minimum. The picture ends at twice the best step; alpha < 0 goes up the gradient."
 )
 CONFIGS = chapter_11.configs(chapter_11.EARLY, quick=40, full=150)
 

@@ -10,7 +10,7 @@ CAPTION = (
     " moment of figure 11.1, beside its quadratic model, whose minimum is at alpha = 1 / lambda."
 )
 AFTER = ("11.1",)
-CONFIGS = chapter_11.configs(chapter_11.EARLY, quick=5, full=5)
+CONFIGS = chapter_11.configs(chapter_11.EARLY, quick=2, full=2)
 
 
 def run(config):

@@ -9,7 +9,7 @@ CAPTION = (
     " over six orders of magnitude, in both directions."
 )
 AFTER = ("11.1",)
-CONFIGS = chapter_11.configs(chapter_11.EARLY, quick=5, full=5)
+CONFIGS = chapter_11.configs(chapter_11.EARLY, quick=2, full=2)
 
 
 def run(config):

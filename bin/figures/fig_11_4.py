@@ -8,7 +8,7 @@ CAPTION = (
     " On the line the best step is the quadratic model's (Eq 11.2); below it, it is longer."
 )
 AFTER = ("11.1",)
-CONFIGS = chapter_11.configs(chapter_11.EARLY, quick=5, full=5)
+CONFIGS = chapter_11.configs(chapter_11.EARLY, quick=2, full=2)
 
 
 def run(config):

@@ -24,7 +24,7 @@ CONFIGS = chapter_11.configs(
             smallest=3,
         ),
     },
-    quick=16,
+    quick=10,
     full=360,
 )
 

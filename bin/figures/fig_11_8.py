@@ -5,7 +5,7 @@ from bin.figures import chapter_11
 TITLE = "The best step size along every eigenvector, later in training"
 CAPTION = "As figure 11.4, at the moment of figure 11.7."
 AFTER = ("11.7",)
-CONFIGS = chapter_11.configs(chapter_11.LATE, quick=5, full=5)
+CONFIGS = chapter_11.configs(chapter_11.LATE, quick=2, full=2)
 
 
 def run(config):
