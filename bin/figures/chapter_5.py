@@ -10,8 +10,7 @@ _MNIST = {
     "dataset": "mnist",
     "needs": ("mnist",),
     "batch_size": 100,
-    "learning_rate": 1e-3,
-    "decay": 0.5,
+    "learning_rate": 2e-3,
     "scored": (8, 12_500, 10),
     "classifier": digit_classifier.CONFIGS["full"],
 }

@@ -32,6 +32,7 @@ class Config(Settings):
         batch_size: examples a step.
         learning_rate: of Adam, at the first step.
         decay: the learning rate at the last step, as a part of that.
+        clip: the norm that gradients are cut down to; else high learning rates end in spikes.
         consecutive: (chains, steps), all of whose steps a classifier judges.
         scored: (chains, steps, of how many one is kept), which likelihoods are estimated from.
         completed: test images of which the left half is held and the rest drawn.
@@ -48,8 +49,9 @@ class Config(Settings):
     scaling: bool = False
     epochs: tuple = (10,)
     batch_size: int = 25
-    learning_rate: float = 3e-3
+    learning_rate: float = 4e-3
     decay: float = 0.2
+    clip: float = 50.0
     consecutive: tuple = (50, 100)
     scored: tuple = (8, 4000, 4)
     completed: int = 0
@@ -97,15 +99,14 @@ def inputs(config):
     return datasets.load_inputs(config.dataset, config.sources.data_dir, seed=config.seed)
 
 
-def trained(model, splits, config, records, **optimizer):
+def trained(model, splits, config, records):
     """Trains a network, and yields each of `config.epochs` when that many are done.
 
     Args:
         model: a `gsn.GenerativeStochasticNetwork`.
         splits: examples without labels.
-        config: with `epochs`, `batch_size`, `learning_rate`, `decay` and `seed`.
+        config: with `epochs`, `batch_size`, `learning_rate`, `decay`, `clip` and `seed`.
         records: a list, to which {"loss", "alphas"} are added for each epoch.
-        **optimizer: settings of Adam.
     """
     import keras
 
@@ -118,7 +119,7 @@ def trained(model, splits, config, records, **optimizer):
     rate = keras.optimizers.schedules.ExponentialDecay(
         config.learning_rate, max(1, steps * config.epochs[-1]), config.decay
     )
-    model.compile(keras.optimizers.Adam(rate, **optimizer))
+    model.compile(keras.optimizers.Adam(rate, global_clipnorm=config.clip))
     done = 0
     for until in config.epochs:
         if until > done:

@@ -34,6 +34,7 @@ class Config(contract.Settings):
         batch_size: examples a step.
         learning_rate: of Adam, at the first step.
         decay: the learning rate at the last step, as a part of that.
+        clip: the norm that gradients are cut down to; densities and their gradients have no bound.
         chains: (chains, steps), whose last states are compared with the nearest examples.
         compared: test examples that are compared with their nearest likewise.
         scored: (chains, steps, of how many one is kept), which likelihoods are estimated from.
@@ -52,6 +53,7 @@ class Config(contract.Settings):
     batch_size: int = 50
     learning_rate: float = 2e-3
     decay: float = 0.3
+    clip: float = 50.0
     chains: tuple = (100, 100)
     compared: int = 200
     scored: tuple = (8, 4000, 4)
@@ -94,8 +96,7 @@ def samples(config):
     )
     model.build((None, *train.shape[1:]))
     records = []
-    # Densities have no upper bound, and so neither have the gradients of their logarithms.
-    for _ in gsn_chains.trained(model, splits, config, records, clipnorm=10.0):
+    for _ in gsn_chains.trained(model, splits, config, records):
         pass
     begun = gsn_chains.starts(config, splits, count)
     drawn = gsn.sample_chain(
