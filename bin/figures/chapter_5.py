@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from bin.figures.studies import digit_classifier, gsn_chains, real_valued_gsn
+from bin.reproduction.contract import NO_NUMBER, Claim, verdict
 
 _MNIST = {
     "dataset": "mnist",
@@ -20,10 +21,10 @@ _DEEP = {"layers": (1000, 1000)}
 # auto-encoder as many reconstructions as the one with four steps of walkback.
 NETWORKS = {
     "quick": {
-        "DAE": gsn_chains.Config(network="dae", layers=(500,), walkback=1, epochs=(40,)),
-        "DAE, walkback": gsn_chains.Config(network="dae", layers=(500,)),
+        "DAE": gsn_chains.Config(network="dae", layers=(500,), walkback=1, epochs=(32,)),
+        "DAE, walkback": gsn_chains.Config(network="dae", layers=(500,), epochs=(8,)),
         "GSN-1": gsn_chains.Config(layers=(500,), epochs=(15,)),
-        "GSN-2": gsn_chains.Config(epochs=(0, 4, 10), completed=9),
+        "GSN-2": gsn_chains.Config(epochs=(0, 4, 10), completed=50),
         "GSN-2, alpha_k": gsn_chains.Config(scaling=True),
         "GSN-3": gsn_chains.Config(layers=(500, 500, 500), epochs=(7,)),
     },
@@ -31,7 +32,7 @@ NETWORKS = {
         "DAE": gsn_chains.Config(**_MNIST, **_WIDE, walkback=1, epochs=(40,)),
         "DAE, walkback": gsn_chains.Config(**_MNIST, **_WIDE),
         "GSN-1": gsn_chains.Config(**_MNIST, layers=(1000,), epochs=(18,)),
-        "GSN-2": gsn_chains.Config(**_MNIST, **_DEEP, epochs=(0, 4, 10), completed=9),
+        "GSN-2": gsn_chains.Config(**_MNIST, **_DEEP, epochs=(0, 4, 10), completed=50),
         "GSN-2, alpha_k": gsn_chains.Config(**_MNIST, **_DEEP, scaling=True),
         "GSN-3": gsn_chains.Config(**_MNIST, layers=(1000, 1000, 1000), epochs=(7,)),
     },
@@ -56,6 +57,9 @@ FACES = {
     budget: {"plain": config, "scaled": dataclasses.replace(config, scaling=True)}
     for budget, config in _FACES.items()
 }
+DATA = {"faces": "faces", "cifar10": "grey CIFAR-10 images", "mnist_mini": "digits"}
+ESTIMATES = {"parzen": "Parzen window", "conservative": "conservative estimate"}
+_COPY = 1 / 3
 
 
 def note(name, config, found):
@@ -115,13 +119,74 @@ def more_nats(estimate, than):
     return mean - other, float(np.hypot(error, other_error))
 
 
+def factors(alphas):
+    """Scaling factors in words."""
+    return ", ".join(f"{alpha:.2f}" for alpha in alphas)
+
+
+def halfway(alphas):
+    """The place of the factors that training had halfway among those (epochs, k) of its epochs."""
+    return (len(alphas) - 1) // 2
+
+
 def settled(alphas):
-    """Whether scaling factors (epochs, k) moved less than their differences in half the training.
+    """Whether factors (epochs, k) moved less than their differences in half of the training.
 
     Where they did not, their order is that of the moment at which training ended.
     """
-    moved = np.abs(alphas[-1] - alphas[(len(alphas) - 1) // 2])
+    moved = np.abs(alphas[-1] - alphas[halfway(alphas)])
     return len(alphas) > 1 and bool(moved.max() < np.abs(np.diff(alphas[-1])).min())
+
+
+def said_settled(alphas):
+    """What `settled` says, in words."""
+    return "settled by then" if settled(alphas) else "so that they still move"
+
+
+def notes_on_faces(config, found):
+    """Says what a network of real-valued images learned, and how."""
+    layers = "-".join(map(str, (found["side"] ** 2, *config.layers)))
+    said = (
+        f"{layers}, noise {config.noise:g}, {config.epochs[-1]} epochs of {found['examples']:,}"
+        f" images of {found['side']} x {found['side']}, each of mean 0 and variance 1, with"
+        f" Gaussian noise of {config.corruption:g} and walkback {config.walkback}."
+    )
+    if found["data"] == "faces":
+        return [said]
+    return [f"{DATA[found['data']]} stand in for faces, as real values.", said]
+
+
+def no_copies(found):
+    """That chains end at no copies of training examples.
+
+    A copy is much nearer to one example than to any other: by the rule of Yoon et al. (2023), at
+    less than a third of the distance. Of samples farther from the data than held-out examples are,
+    no copies would say nothing.
+    """
+    drawn, held_out = (found["distances"][name] for name in ("samples", "held_out"))
+    medians = [float(np.median(distances[:, 0])) for distances in (drawn, held_out)]
+    ratios = [distances[:, 0] / distances[:, 1] for distances in (drawn, held_out)]
+    copies = int((ratios[0] < _COPY).sum())
+    return Claim(
+        "The samples are not merely copies of training examples.",
+        NO_NUMBER,
+        f"distance of {len(drawn)} last samples to the nearest training example: median"
+        f" {medians[0]:.1f}, least {drawn[:, 0].min():.1f}; of {len(held_out)} held-out examples"
+        f" {medians[1]:.1f} and {held_out[:, 0].min():.1f} (ratio of medians"
+        f" {medians[0] / medians[1]:.2f}). Nearest over second nearest: least"
+        f" {ratios[0].min():.2f} and {ratios[1].min():.2f}; below a third, and so a copy: {copies}",
+        verdict(copies == 0, told=copies > 0 or medians[0] <= medians[1]),
+    )
+
+
+def draw_nearest(found, path, rows=8, columns=10):
+    """Draws the last steps of chains in rows, and the nearest training examples at their ends."""
+    images = found["images"][-columns:, :rows].swapaxes(0, 1)
+    chains = montage(images)
+    gap = np.full((len(chains), images.shape[-1] // 3), 255, np.uint8)
+    nearest = montage(found["nearest"][: len(images), np.newaxis])
+    title = "consecutive steps of a chain a row, and the training example nearest to the last"
+    draw_sheets({title: np.hstack([chains, gap, nearest])}, path, columns=1)
 
 
 def montage(images, gap=1):
@@ -145,11 +210,17 @@ def draw_sheets(sheets, path, columns=2):
     """
     from thesis_tf import _figures
 
-    rows = -(-len(sheets) // columns)
-    tallest = max(image.shape[0] / image.shape[1] for image in sheets.values())
+    shapes = [image.shape for image in sheets.values()]
+    ratios = [
+        max(height / width for height, width in shapes[start : start + columns])
+        for start in range(0, len(shapes), columns)
+    ]
     width = 7.2
-    page = _figures.new_sheet(width, rows * (width / columns * tallest + 0.35))
-    panels = page.subplots(rows, columns, squeeze=False).ravel()
+    heights = [width / columns * ratio + 0.3 for ratio in ratios]
+    page = _figures.new_sheet(width, sum(heights))
+    panels = page.subplots(
+        len(ratios), columns, squeeze=False, gridspec_kw={"height_ratios": heights}
+    ).ravel()
     for axes, (title, image) in zip(panels, sheets.items(), strict=False):
         axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         axes.set_title(title, loc="left", fontsize=9, family=_figures.FONT, color=_figures.INK)

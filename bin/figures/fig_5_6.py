@@ -14,7 +14,8 @@ CAPTION = (
     " images is held while the rest is drawn, from shuffled pixels on, in three runs of 100 steps."
 )
 AFTER = ("5.4",)
-_LINES, _COLUMNS = 4, 12  # of a run
+_COLUMNS = 20  # steps of a run in a line
+_COMPLETED = 12  # images whose completions are drawn
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,16 +59,16 @@ def run(config):
 def draw(result, path):
     """Draws two runs, and completions."""
     images, found = result["chains"]["images"], result["completions"]
-    count = min(_LINES * _COLUMNS, len(images)) // _COLUMNS * _COLUMNS
-    shape = (-1, _COLUMNS, *images.shape[-2:])
-    known = np.where(found["mask"], found["truth"], 128).astype(np.uint8)
-    rows = np.stack([known, *found["images"], found["truth"]])
+    columns = min(_COLUMNS, len(images))
+    lines = len(images) // columns
     sheets = {
-        f"run {chain + 1}: {count} consecutive steps": chapter_5.montage(
-            images[-count:, chain].reshape(shape)
+        f"run {chain + 1}: {lines * columns} consecutive steps": chapter_5.montage(
+            images[: lines * columns, chain].reshape(lines, columns, *images.shape[-2:])
         )
         for chain in range(2)
     }
+    known = np.where(found["mask"], found["truth"], 128).astype(np.uint8)
+    rows = np.stack([known, *found["images"], found["truth"]])[:, :_COMPLETED]
     title = f"what is known, completions of {len(found['images'])} runs, and the whole image"
     chapter_5.draw_sheets({**sheets, title: chapter_5.montage(rows)}, path, columns=1)
 
@@ -80,14 +81,15 @@ def claims(result):
     sharp, other, real = chains["quality"], result["auto_encoder"]["quality"], result["real"]
     deviation = completions["deviations"]
     drawn, begun = completions["quality"], completions["quality_of_starts"]
-    # In a run as it is drawn at least one change must be seen.
-    seen = _LINES * _COLUMNS / 100
+    # In a run as it is drawn one change at least must be seen.
+    steps = len(chains["images"])
+    seen = steps / 100
     return [
         Claim(
             "Consecutive samples mix fast between classes.",
             NO_NUMBER,
             f"{chapter_5.shown(mean, error, 1)} changes of class in 100 steps, so that a run of"
-            f" {_LINES * _COLUMNS} has {seen * mean:.1f}; the auto-encoder of figure 5.4 with"
+            f" {steps} has {seen * mean:.1f}; the auto-encoder of figure 5.4 with"
             f" walkback {result['auto_encoder']['changes'].mean():.1f}, by way of more that is no"
             " digit",
             verdict_of_difference(seen * mean - 1, seen * error),

@@ -1,0 +1,87 @@
+"""Figure 5.9: scaling factors over the steps of walkback."""
+
+import dataclasses
+
+import numpy as np
+
+from bin.figures import chapter_5
+from bin.figures.studies import gsn_chains, real_valued_gsn
+from bin.reproduction.contract import NO_NUMBER, Claim, Settings, verdict
+
+TITLE = "Scaling factors alpha_k over the steps k of walkback"
+CAPTION = (
+    "Of the network of figure 5.6 on digits, whose P(x | h) is Bernoulli and whose factors multiply"
+    " logits, and of that of figure 5.10 on real-valued images, whose P(x | h) is normal and whose"
+    " factors multiply standard deviations. alpha_1 is 1 by definition. Later steps start farther"
+    " from the example and should be less sure of it: smaller factors of logits, larger ones of"
+    " standard deviations."
+)
+AFTER = ("5.4", "5.10")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(Settings):
+    """Whose factors are shown.
+
+    Attributes:
+        binary: a GSN on digits.
+        real: one on real-valued images.
+    """
+
+    binary: gsn_chains.Config
+    real: real_valued_gsn.Config
+
+
+CONFIGS = {
+    budget: Config(
+        binary=networks["GSN-2, alpha_k"],
+        real=chapter_5.FACES[budget]["scaled"],
+        needs=networks["GSN-2, alpha_k"].needs,
+        takes=chapter_5.FACES[budget]["scaled"].takes,
+        expected_seconds={"quick": 35, "full": 260}[budget],
+    )
+    for budget, networks in chapter_5.NETWORKS.items()
+}
+
+
+def run(config):
+    """Returns the factors of both after every epoch."""
+    binary, real = gsn_chains.samples(config.binary), real_valued_gsn.samples(config.real)
+    return {
+        "binary": binary["alphas"],
+        "real": real["alphas"],
+        "data": real["data"],
+        "notes": [
+            chapter_5.note("Digits", config.binary, binary),
+            *chapter_5.notes_on_faces(config.real, real),
+        ],
+    }
+
+
+def draw(result, path):
+    """Draws factors against steps."""
+    from thesis_tf import gsn
+
+    real = f"{chapter_5.DATA[result['data']]}, normal"
+    gsn.draw_scaling({"digits, Bernoulli": result["binary"][-1], real: result["real"][-1]}, path)
+
+
+def claims(result):
+    """That factors fall on binary data, and grow on real-valued data."""
+    real = chapter_5.DATA[result["data"]]
+    return [
+        _claim("On binary data factors fall with k (digits).", result["binary"], -1),
+        _claim(f"On real-valued data factors grow with k ({real}).", result["real"], 1),
+    ]
+
+
+def _claim(sentence, alphas, direction):
+    holds = (direction * np.diff(alphas[-1]) > 0).all()
+    return Claim(
+        sentence,
+        NO_NUMBER,
+        f"{chapter_5.factors(alphas[-1])}; halfway through the training"
+        f" {chapter_5.factors(alphas[chapter_5.halfway(alphas)])},"
+        f" {chapter_5.said_settled(alphas)}",
+        verdict(holds, told=chapter_5.settled(alphas)),
+    )
