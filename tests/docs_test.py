@@ -9,6 +9,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 CHAPTERS = {
     "autoencoders.md": 3,
+    "gsn.md": 5,
     "issgd.md": 7,
     "probes.md": 9,
     "hessian.md": 11,

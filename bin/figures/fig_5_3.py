@@ -40,10 +40,7 @@ class Config(Settings):
     kept_every: int = 20
 
 
-CONFIGS = {
-    "quick": Config(steps=500, kept_every=10, expected_seconds=10),
-    "full": Config(expected_seconds=16),
-}
+CONFIGS = {"quick": Config(expected_seconds=6), "full": Config(expected_seconds=6)}
 
 
 def run(config):
@@ -72,7 +69,9 @@ def _manifold(config):
     from thesis_tf import datasets, gsn
 
     kept = config.chains * (config.steps // config.kept_every)
-    splits = datasets.load_inputs("manifold10d", (config.points, 1, 2 * kept), seed=config.seed)
+    splits = datasets.load_inputs(
+        "manifold10d", examples=(config.points, 1, 2 * kept), seed=config.seed
+    )
     x = splits.train.x
     chains = gsn.parzen_chain(
         x, config.corruption, config.kernel, config.steps, num_chains=config.chains,

@@ -30,7 +30,7 @@ class Config(Settings):
 
 
 CONFIGS = {
-    budget: Config(network=networks["GSN-2"], needs=networks["GSN-2"].needs, expected_seconds=5)
+    budget: Config(network=networks["GSN-2"], needs=networks["GSN-2"].needs, expected_seconds=3)
     for budget, networks in chapter_5.NETWORKS.items()
 }
 
@@ -42,7 +42,11 @@ def run(config):
     return {
         "stages": [{key: stage[key] for key in kept} for stage in found["stages"]],
         "losses": found["losses"],
-        "notes": [chapter_5.note("GSN-2", config.network, found), chapter_5.judged(found)],
+        "notes": [
+            chapter_5.note("GSN-2", config.network, found),
+            *chapter_5.smaller(config.network),
+            chapter_5.judged(found),
+        ],
     }
 
 

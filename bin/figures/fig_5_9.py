@@ -38,7 +38,7 @@ CONFIGS = {
         real=chapter_5.FACES[budget]["scaled"],
         needs=networks["GSN-2, alpha_k"].needs,
         takes=chapter_5.FACES[budget]["scaled"].takes,
-        expected_seconds={"quick": 35, "full": 260}[budget],
+        expected_seconds={"quick": 32, "full": 240}[budget],
     )
     for budget, networks in chapter_5.NETWORKS.items()
 }
@@ -68,20 +68,21 @@ def draw(result, path):
 
 def claims(result):
     """That factors fall on binary data, and grow on real-valued data."""
-    real = chapter_5.DATA[result["data"]]
+    real, told = chapter_5.DATA[result["data"]], chapter_5.is_real_valued(result["data"])
     return [
         _claim("On binary data factors fall with k (digits).", result["binary"], -1),
-        _claim(f"On real-valued data factors grow with k ({real}).", result["real"], 1),
+        _claim(f"On real-valued data factors grow with k ({real}).", result["real"], 1, told),
     ]
 
 
-def _claim(sentence, alphas, direction):
+def _claim(sentence, alphas, direction, told=True):
     holds = (direction * np.diff(alphas[-1]) > 0).all()
+    before = chapter_5.factors(alphas[chapter_5.halfway(alphas)])
     return Claim(
         sentence,
         NO_NUMBER,
-        f"{chapter_5.factors(alphas[-1])}; halfway through the training"
-        f" {chapter_5.factors(alphas[chapter_5.halfway(alphas)])},"
-        f" {chapter_5.said_settled(alphas)}",
-        verdict(holds, told=chapter_5.settled(alphas)),
+        f"{chapter_5.factors(alphas[-1])}; halfway through the training {before}"
+        + ("" if told else "; digits as real values are next to binary"),
+        # An order that changed in the last half of the training may change again.
+        verdict(holds, told=told and chapter_5.settled(alphas)),
     )

@@ -16,10 +16,12 @@ class Config(Settings):
 
     Attributes:
         dataset: mnist_mini or mnist.
+        examples: (train, valid, test) to draw, or None for all.
         epochs: of training.
     """
 
     dataset: str = "mnist_mini"
+    examples: tuple | None = None
     epochs: int = 4
 
 
@@ -41,7 +43,7 @@ def trained(config):
     from bin import flags_common, training
     from thesis_tf import gsn
 
-    splits = config.sources.load(config.dataset, seed=config.seed)
+    splits = config.sources.load(config.dataset, config.examples, config.seed)
     keras.utils.set_random_seed(config.seed)
     model, how = _network(), flags_common.Training(config.epochs)
     training.compile_for(model, how)

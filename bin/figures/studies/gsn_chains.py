@@ -22,6 +22,7 @@ class Config(Settings):
 
     Attributes:
         dataset: mnist_mini or mnist.
+        examples: (train, valid, test) to draw, or None for all.
         network: "gsn", that of figure 5.5, or "dae" with one hidden layer.
         layers: units of the hidden layers.
         noise: standard deviation in hidden layers above the first, of a gsn.
@@ -41,6 +42,7 @@ class Config(Settings):
     """
 
     dataset: str = "mnist_mini"
+    examples: tuple | None = None
     network: str = "gsn"
     layers: tuple = (500, 500)
     noise: float = 2.0
@@ -96,7 +98,9 @@ def inputs(config):
     """Returns `Splits` of examples in [0, 1], without labels."""
     from thesis_tf import datasets
 
-    return datasets.load_inputs(config.dataset, config.sources.data_dir, seed=config.seed)
+    return datasets.load_inputs(
+        config.dataset, config.sources.data_dir, config.examples, config.seed
+    )
 
 
 def trained(model, splits, config, records):

@@ -23,7 +23,7 @@ class Config(contract.Settings):
     Attributes:
         stand_in: what it learns where no faces are given.
         side: of the square images.
-        held_out: (validation, test) examples at most, for likelihoods.
+        examples: (train, valid, test) at most; likelihoods are of the last two.
         layers: units of the hidden layers.
         noise: standard deviation in hidden layers above the first.
         corruption: standard deviation of the Gaussian noise on images of variance 1.
@@ -42,7 +42,7 @@ class Config(contract.Settings):
 
     stand_in: str = "mnist_mini"
     side: int = 20
-    held_out: tuple = (900, 1000)
+    examples: tuple = (50_000, 900, 1000)
     layers: tuple = (400, 400, 400)
     noise: float = 1.0
     corruption: float = 0.5
@@ -132,11 +132,9 @@ def _inputs(config):
     splits = datasets.load_inputs(
         sources.faces if name == "faces" else name, sources.data_dir, seed=config.seed
     )
-    valid, test = (
-        min(most, len(part))
-        for most, part in zip(config.held_out, (splits.valid, splits.test), strict=True)
-    )
-    splits = splits.take(valid=valid, test=test, seed=config.seed)
+    parts = (splits.train, splits.valid, splits.test)
+    counts = [min(most, len(part)) for most, part in zip(config.examples, parts, strict=True)]
+    splits = splits.take(*counts, seed=config.seed)
     parts = {s: _normalised(getattr(splits, s).x, config.side) for s in ("train", "valid", "test")}
     return dataclasses.replace(splits, **{name: datasets.Split(x, x) for name, x in parts.items()})
 
