@@ -50,8 +50,8 @@ table { border-collapse: collapse; width: 100%; font-size: .92rem; }
 th, td { text-align: left; vertical-align: top; padding: .45rem .6rem .45rem 0;
   border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }
 th { color: var(--soft); font-weight: 600; }
-td.figure, td.verdict { white-space: nowrap; }
-.claims td.said { width: 34%; } .claims td.thesis { width: 16%; }
+td.figure { white-space: nowrap; }
+.claims td.said { width: 29%; } .claims td.thesis { width: 11%; } td.verdict { width: 8.5rem; }
 section { border-top: 1px solid var(--line); margin-top: 2.2rem; padding-top: 1.4rem; }
 figure { margin: 0 0 .75rem; }
 .frame { overflow-x: auto; background: #fff; border: 1px solid var(--line);
@@ -69,7 +69,6 @@ summary { cursor: pointer; color: var(--soft); }
     margin-bottom: .7rem; background: var(--card); }
   .claims td { border: 0; padding: .12rem 0; }
   .claims td[data-name]::before { content: attr(data-name) ": "; color: var(--soft); }
-  .claims td.figure, .claims td.verdict { white-space: normal; }
 }
 """
 
@@ -81,8 +80,8 @@ def introduction(whole):
         " Deep Neural Networks (PhD thesis, Université de Montréal, 2018): what it claims of each"
         " figure and table that comes from a computation, and what was found when thesis_tf"
         f" computed it again, with budget {whole['budget']} and seed {whole['seed']}"
-        f" ({whole['date']}). Claims are in the words of those who built this, and no claim is"
-        " left out because it fails."
+        f" ({whole['date']}). Claims are as those who built this remember them, and no quotations;"
+        " none is left out because it fails."
     )
 
 
@@ -163,18 +162,21 @@ def _claims(items):
     rows = []
     for item in items:
         figure = f'<td class="figure">{_link(item)}</td>'
+        # A figure leads back to the first of its claims.
+        begin = f'<tr id="{item["slug"]}-claims">'
         for claim in item.get("claims", []):
             verdict = claim["verdict"]
             rows.append(
-                f'<tr>{figure}<td class="said" data-name="The thesis">{_text(claim["sentence"])}'
+                f'{begin}{figure}<td class="said" data-name="The thesis">{_text(claim["sentence"])}'
                 f'</td><td class="thesis" data-name="Its number">{_text(claim["thesis"])}</td>'
                 f'<td data-name="Measured">{_text(claim["measured"])}</td>'
                 f'<td class="verdict {_CLASSES[verdict]}">{_MARKS[verdict]} {_text(verdict)}</td>'
                 "</tr>"
             )
+            begin = "<tr>"
         if item["status"] != "done":
             rows.append(
-                f'<tr>{figure}<td colspan="3">{_text(what_is_missing(item))}</td>'
+                f'{begin}{figure}<td colspan="3">{_text(what_is_missing(item))}</td>'
                 f'<td class="verdict">{item["status"]}</td></tr>'
             )
     heads = ("Figure", "The thesis says", "Its number", "Measured", "")
@@ -202,7 +204,8 @@ def _section(item, pictures):
             f"<tr><th>{_text(name)}</th><td>{_text(value)}</td></tr>" for name, value in facts(item)
         )
         parts.append(f"<details><summary>How it was made</summary><table>{rows}</table></details>")
-    parts.append('<p class="top"><a href="#top">Back to the claims</a></p></section>')
+    links = f'<a href="#{item["slug"]}-claims">Its claims</a> · <a href="#top">Top</a>'
+    parts.append(f'<p class="top">{links}</p></section>')
     return "\n".join(parts)
 
 
