@@ -133,6 +133,15 @@ class Settings:
     sources: Sources = Sources()
     expected_seconds: float = 10.0
 
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        for method in ("settled", "plain"):
+            if method in cls.__annotations__:
+                raise TypeError(
+                    f"{cls.__qualname__}.{method}: a field of this name would hide "
+                    f"Settings.{method}(); give it another name."
+                )
+
     def settled(self, sources, seed):
         """Returns this config, and those in it, with other sources and another seed."""
         changes = {"sources": sources, "seed": seed}

@@ -29,6 +29,12 @@ def test_verdicts():
     assert contract.verdict_of_difference(np.nan, 0.4) is Verdict.CANNOT_TELL
 
 
+@pytest.mark.parametrize("method", ["plain", "settled"])
+def test_a_field_may_not_hide_a_method(method):
+    with pytest.raises(TypeError, match=rf"Hiding\.{method}.*another name"):
+        type("Hiding", (Settings,), {"__annotations__": {method: int}})
+
+
 def test_seed_and_sources_reach_the_studies_within():
     sources = Sources(data_dir="there")
     config = Config().settled(sources, 7)
