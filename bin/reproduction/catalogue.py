@@ -95,7 +95,7 @@ def select(patterns):
     for pattern in patterns:
         names = list(there) if pattern == "all" else fnmatch.filter(there, pattern.lower())
         if not names:
-            near = sorted(there, key=lambda name: -_likeness(name, pattern))[:3]
+            near = sorted(there, key=lambda name: _likeness(name, pattern), reverse=True)[:3]
             raise ValueError(
                 f"--figures={pattern} is none of the thesis' figures and tables that come from a"
                 f" computation. Nearest: {', '.join(near)}. --list shows all."
@@ -105,6 +105,9 @@ def select(patterns):
 
 
 def _likeness(name, pattern):
-    # A table of the number that was asked for is nearer than a figure of another one.
+    # One of the same chapter is nearer than one of another, and a table of the number that was
+    # asked for nearer than a figure of another number.
     number = name.removeprefix("table_")
-    return max(difflib.SequenceMatcher(None, text, pattern).ratio() for text in (name, number))
+    same_chapter = number.split(".")[0] in re.findall(r"\d+", pattern)[:1]
+    alike = max(difflib.SequenceMatcher(None, text, pattern).ratio() for text in (name, number))
+    return same_chapter, alike

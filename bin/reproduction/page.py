@@ -8,6 +8,13 @@ import struct
 from bin.reproduction.contract import Verdict
 
 TITLE = "The figures and tables of the thesis, computed again"
+# What is said of a figure, by its status, where claims have a verdict.
+NO_VERDICT = {"failed": "failed", "without": "not computed"}
+_OF_SEVERAL = {
+    Verdict.HOLDS: "hold",
+    Verdict.DOES_NOT_HOLD: "do not hold",
+    Verdict.CANNOT_TELL: "cannot be told at this budget",
+}
 _MARKS = {Verdict.HOLDS: "✓", Verdict.DOES_NOT_HOLD: "✗", Verdict.CANNOT_TELL: "?"}
 _CLASSES = {Verdict.HOLDS: "holds", Verdict.DOES_NOT_HOLD: "fails", Verdict.CANNOT_TELL: "open"}
 
@@ -24,7 +31,7 @@ _STYLE = """
   }
 }
 * { box-sizing: border-box; }
-html { scroll-behavior: smooth; }
+@media (prefers-reduced-motion: no-preference) { html { scroll-behavior: smooth; } }
 body {
   margin: 0 auto; max-width: 68rem; padding: 1.5rem 1rem 4rem; background: var(--paper);
   color: var(--ink); font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif;
@@ -80,9 +87,14 @@ def introduction(whole):
         " Deep Neural Networks (PhD thesis, Université de Montréal, 2018): what it claims of each"
         " figure and table that comes from a computation, and what was found when thesis_tf"
         f" computed it again, with budget {whole['budget']} and seed {whole['seed']}"
-        f" ({whole['date']}). Claims are as those who built this remember them, and no quotations;"
-        " none is left out because it fails."
+        f" ({whole['date']}). The claims are paraphrases from memory and no quotations; none is"
+        " left out because it fails."
     )
+
+
+def of_claims(verdict, number):
+    """The verdict on a number of claims: "holds" on one, "hold" on others."""
+    return verdict if number == 1 else _OF_SEVERAL[verdict]
 
 
 def what_is_missing(item):
@@ -148,7 +160,8 @@ def _link(item):
 
 def _counts(counts):
     cells = [
-        f'<li class="{_CLASSES[verdict]}"><b>{number}</b>{_MARKS[verdict]} {_text(verdict)}</li>'
+        f'<li class="{_CLASSES[verdict]}"><b>{number}</b>{_MARKS[verdict]}'
+        f" {_text(of_claims(verdict, number))}</li>"
         for verdict, number in counts["claims"].items()
     ]
     names = {"done": "figures and tables", "failed": "failed", "without": "lack data or weights"}
@@ -177,7 +190,7 @@ def _claims(items):
         if item["status"] != "done":
             rows.append(
                 f'{begin}{figure}<td colspan="3">{_text(what_is_missing(item))}</td>'
-                f'<td class="verdict">{item["status"]}</td></tr>'
+                f'<td class="verdict">{NO_VERDICT[item["status"]]}</td></tr>'
             )
     heads = ("Figure", "The thesis says", "Its number", "Measured", "")
     head = "".join(f"<th>{name}</th>" for name in heads)

@@ -110,4 +110,4 @@ class Plan:
         if not shown:
             return _CHANGED["error"]
         counted = report.counts([{"claims": shown["claims"], "status": report.DONE}])["claims"]
-        return ", ".join(f"{number} {verdict}" for verdict, number in counted.items() if number)
+        return report.verdicts(counted)

@@ -71,14 +71,24 @@ def counts(entries):
 def summary(entries):
     """How it went, in a sentence."""
     found = counts(entries)
-    said = ", ".join(f"{number} {verdict}" for verdict, number in found["claims"].items())
     figures = found["figures"]
-    line = f"{figures[DONE]} of {len(entries)} figures and tables; of their claims {said}."
+    line = f"{figures[DONE]} of {len(entries)} figures and tables."
+    if claims := sum(found["claims"].values()):
+        line += f" Of {claims} claims {verdicts(found['claims'])}."
     if figures[FAILED]:
         line += f" {figures[FAILED]} failed."
     if figures[WITHOUT]:
-        line += f" {figures[WITHOUT]} lack their data or weights."
+        line += f" Without data or weights: {figures[WITHOUT]}."
     return line
+
+
+def verdicts(counted):
+    """How many claims have which verdict, in words; `counted` is the "claims" of `counts`."""
+    return ", ".join(
+        f"{number} {page.of_claims(verdict, number)}"
+        for verdict, number in counted.items()
+        if number
+    )
 
 
 def markdown(whole):
@@ -101,7 +111,8 @@ def markdown(whole):
             cells = (claim["sentence"], claim["thesis"], claim["measured"], claim["verdict"])
             lines.append(f"| {link} | {' | '.join(map(_cell, cells))} |")
         if item["status"] != DONE:
-            lines.append(f"| {link} | {_cell(page.what_is_missing(item))} | | | {item['status']} |")
+            why, status = _cell(page.what_is_missing(item)), page.NO_VERDICT[item["status"]]
+            lines.append(f"| {link} | {why} | | | {status} |")
     for item in whole["figures"]:
         lines += ["", f"## {_heading(item)}", ""]
         if item["status"] != DONE:

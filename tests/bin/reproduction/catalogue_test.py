@@ -16,7 +16,8 @@ def test_names_globs_and_all_in_the_order_of_the_thesis():
 
 
 @pytest.mark.parametrize(
-    ("asked", "near"), [("7.1", "table_7.1"), ("3.14", "3.4"), ("fig_7.4", "7.4"), ("", "")]
+    ("asked", "near"),
+    [("7.1", "table_7.1"), ("3.14", "3.4"), ("fig_7.4", "7.4"), ("9.12", "9.3, 9.4"), ("", "")],
 )
 def test_an_unknown_one_lists_the_nearest(asked, near):
     with pytest.raises(ValueError, match=r"Nearest: .*--list") as error:

@@ -59,7 +59,7 @@ def test_what_works_is_done_and_the_rest_is_said(planned, tmp_path, capsys):
     assert made.left() == [WELL]
     made.compute(pool, 5)
     assert pool.stopped
-    assert "2 holds, 1 does not hold" in capsys.readouterr().out
+    assert "2 hold, 1 does not hold" in capsys.readouterr().out
     assert made.left() == []
     entries = made.write(tmp_path / "report", "python")
     assert [entry["status"] for entry in entries] == ["done", "failed", "without"]

@@ -2,7 +2,7 @@ import json
 import re
 from html.parser import HTMLParser
 
-from bin.reproduction import report
+from bin.reproduction import contract, report
 
 
 class Page(HTMLParser):
@@ -93,8 +93,17 @@ def test_json_has_the_same(written):
 
 def test_a_summary(written):
     said = report.summary(written.entries)
-    assert said.startswith("1 of 3 figures and tables; of their claims 1 holds, 1 does not hold")
-    assert said.endswith("1 failed. 1 lack their data or weights.")
+    assert said == (
+        "1 of 3 figures and tables. Of 2 claims 1 holds, 1 does not hold. 1 failed."
+        " Without data or weights: 1."
+    )
+
+
+def test_verdicts_in_words():
+    one, two, none = (dict.fromkeys(contract.Verdict, number) for number in (1, 2, 0))
+    assert report.verdicts(one) == "1 holds, 1 does not hold, 1 cannot be told at this budget"
+    assert report.verdicts(two) == "2 hold, 2 do not hold, 2 cannot be told at this budget"
+    assert report.verdicts(none) == ""
 
 
 def test_the_same_report_is_the_same_bytes(written):
