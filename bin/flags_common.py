@@ -60,7 +60,7 @@ flags.DEFINE_string("tpu", "", "Name or address of the TPU for --distribution=tp
 flags.DEFINE_string(
     "output_dir", None, "Folder for all that is written. Default: runs/NAME_OF_PROGRAM."
 )
-flags.DEFINE_bool("overwrite", False, "Delete another run that --output_dir holds.")
+flags.DEFINE_bool("overwrite", False, "Empty --output_dir if it holds another run.")
 flags.DEFINE_integer("batch_size", 128, "Examples a step, over all devices.", lower_bound=1)
 flags.DEFINE_integer(
     "epochs",

@@ -46,7 +46,12 @@ from bin import flags_common, runs
 from bin.reproduction import catalogue, contract, plan, pools, report
 
 FLAGS = flags.FLAGS
-flags.DEFINE_list("figures", "all", "Names or globs, e.g. 3.4,table_5.1,11.*; see --list.")
+flags.DEFINE_list(
+    "figures",
+    "all",
+    "Names or globs, e.g. 3.4,table_5.1,11.*; see --list. The report is of these, whatever else has"
+    " been computed before.",
+)
 flags.DEFINE_bool("list", False, "List the figures, how long they take, and what they need.")
 flags.DEFINE_enum("budget", "quick", contract.BUDGETS, "How much to compute, and of which data.")
 flags.DEFINE_string("resnet50_weights", None, "Weights of a ResNet-50, trained on ImageNet.")
@@ -68,7 +73,7 @@ _CORES_A_RAY_TASK = 2
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What a report is of; figures are added to it by calls with others."""
+    """What the folder of a report holds results of."""
 
     budget: str
     seed: int
@@ -116,18 +121,24 @@ def run(folder, made, pool, jobs, command):
         return made.write(folder, command)
     except OSError as error:
         raise runs.UsageError(
-            f"The report can't be written ({error}). What was computed is kept: make room, and the"
-            " same command writes it."
+            f"The report can't be written ({error}). What was computed is kept: once this is put"
+            " right, the same command writes it."
         ) from error
 
 
 def table(figures):
     """What `--list` prints."""
-    lines = [f"{'--figures':<11}{'quick':>8}{'full':>8}  what it is (what full needs, and takes)"]
+    head = "what it is (what full needs, [and uses if it is there])"
+    lines = [f"{'--figures':<11}{'quick':>8}{'full':>8}  {head}"]
     for figure in figures:
-        module = figure.load()
+        try:
+            module = figure.load()
+        except Exception as error:  # whatever a figure's own module raises
+            lines.append(f"{figure.name:<11}{'':16}  {type(error).__name__}: {error}")
+            continue
         quick, full = (module.CONFIGS[budget] for budget in contract.BUDGETS)
-        wants = [*full.needs, *(f"[{name}]" for name in full.takes)]
+        wants = [*full.needs, *filter(None, [" or ".join(full.needs_one_of)])]
+        wants += [f"[{name}]" for name in full.takes]
         times = "".join(f"{_duration(c.expected_seconds):>8}" for c in (quick, full))
         needs = f" ({', '.join(wants)})" if wants else ""
         lines.append(f"{figure.name:<11}{times}  {module.TITLE}{needs}")
@@ -149,7 +160,9 @@ def main(argv):
         jobs, threads = jobs_and_threads(FLAGS.jobs, FLAGS.ray_address)
         folder = runs.claim(FLAGS.output_dir or "runs/reproduce", config, FLAGS.overwrite)
         # Processes of a cluster run in a folder of their own.
-        cache_dir = pathlib.Path(FLAGS.cache_dir or folder / "cache").expanduser().absolute()
+        cache_dir = (folder / "cache").absolute()
+        if FLAGS.cache_dir:
+            cache_dir = runs.writable("cache_dir", FLAGS.cache_dir).absolute()
         made = plan.Plan(figures, config.budget, sources, config.seed, cache_dir, threads)
         pool = pools.RayPool(FLAGS.ray_address) if FLAGS.ray_address else pools.LocalPool()
         runs.begin(folder, config)

@@ -15,6 +15,9 @@ from absl import flags, logging
 from thesis_tf import _files
 
 CONFIG = "config.json"
+_NOT_OURS = (
+    "--output_dir={} has files in it that are not a run of this program. Choose an empty folder."
+)
 
 
 class UsageError(Exception):
@@ -69,6 +72,20 @@ def _with_tuples(value):
     return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
 
 
+def writable(flag, folder):
+    """Returns the path of the folder that a flag names, and makes it; UsageError if it can't."""
+    folder = pathlib.Path(folder).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"--{flag}={folder} can't be written to ({error.strerror}). Choose another."
+        ) from error
+    return folder
+
+
 def claim(folder, config, overwrite=False):
     """Sees whether `folder` can be this run's own, before any work; changes nothing in it.
 
@@ -83,19 +100,19 @@ def claim(folder, config, overwrite=False):
 
     Raises:
         UsageError: the folder is not writable, holds another run and `overwrite` is not set, or
-            holds files that no run of these programs wrote.
+            holds files that no run of this program wrote.
     """
-    folder = pathlib.Path(folder).expanduser()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UsageError(
-            f"--output_dir={folder} can't be written to ({error.strerror}). Choose another."
-        ) from error
+    folder = writable("output_dir", folder)
     if (folder / CONFIG).exists():
-        differing = _differences(_files.read_json(folder / CONFIG), _plain(config))
+        found, wanted = _files.read_json(folder / CONFIG), _plain(config)
+        # Many programs write a config.json; a folder is only emptied if this one wrote it.
+        if (
+            not isinstance(found, dict)
+            or not found.keys() & wanted.keys()
+            or not (found.keys() <= wanted.keys() or found.keys() >= wanted.keys())
+        ):
+            raise UsageError(_NOT_OURS.format(folder))
+        differing = _differences(found, wanted)
         if differing and not overwrite:
             raise UsageError(
                 f"--output_dir={folder} holds another run: {'; '.join(differing)}. Choose another"
@@ -103,10 +120,7 @@ def claim(folder, config, overwrite=False):
             )
     elif [name for name in os.listdir(folder) if not name.startswith(".")]:
         # Hidden files may be those that another worker of the same run is about to rename.
-        raise UsageError(
-            f"--output_dir={folder} has files in it that are not a run of this program. Choose an"
-            " empty folder."
-        )
+        raise UsageError(_NOT_OURS.format(folder))
     return folder
 
 

@@ -40,7 +40,7 @@ NETWORKS = {
 _FACES = {
     "quick": real_valued_gsn.Config(takes=("faces",)),
     "full": real_valued_gsn.Config(
-        takes=("cifar10", "faces"),
+        needs_one_of=("faces", "cifar10"),
         stand_in="cifar10",
         side=32,
         examples=(50_000, 2000, 2000),

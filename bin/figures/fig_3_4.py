@@ -8,8 +8,8 @@ from bin.reproduction.contract import NO_NUMBER, Claim, Settings, verdict
 TITLE = "The score that the best auto-encoders of a density in one dimension imply"
 CAPTION = (
     "(r(x) - x) / sigma^2 of the RCAE and the DAE that are best for the density of figure 3.3,"
-    " solved for exactly, beside the true score; the thesis' four sigmas. The errors below are"
-    " root mean squares over the density, relative to the score's own."
+    " solved for exactly, beside the true score; the thesis' four sigmas. Errors among the"
+    " claims are root mean squares over the density, relative to the score's own."
 )
 
 

@@ -32,6 +32,7 @@ CONFIGS = {
         network=networks["scaled"],
         compared=networks["plain"],
         takes=networks["scaled"].takes,
+        needs_one_of=networks["scaled"].needs_one_of,
         expected_seconds={"quick": 18, "full": 205}[budget],
     )
     for budget, networks in chapter_5.FACES.items()

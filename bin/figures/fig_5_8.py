@@ -30,6 +30,7 @@ CONFIGS = {
     budget: Config(
         network=networks["plain"],
         takes=networks["plain"].takes,
+        needs_one_of=networks["plain"].needs_one_of,
         expected_seconds={"quick": 17, "full": 205}[budget],
     )
     for budget, networks in chapter_5.FACES.items()

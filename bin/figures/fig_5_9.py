@@ -38,6 +38,7 @@ CONFIGS = {
         real=chapter_5.FACES[budget]["scaled"],
         needs=networks["GSN-2, alpha_k"].needs,
         takes=chapter_5.FACES[budget]["scaled"].takes,
+        needs_one_of=chapter_5.FACES[budget]["scaled"].needs_one_of,
         expected_seconds={"quick": 32, "full": 240}[budget],
     )
     for budget, networks in chapter_5.NETWORKS.items()

@@ -15,7 +15,8 @@ import pathlib
 from bin.reproduction import code
 from thesis_tf import _files, _fingerprint
 
-PICTURE = "picture.png"
+PICTURE, SHOWN = "picture.png", "shown.json"
+_END_OF_PNG = b"IEND\xaeB`\x82"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,9 +54,13 @@ class Cache:
         return self.folder / "shown" / f"{figure.slug}-{_hash(config.plain(), made_by)}"
 
     def read(self, figure, config):
-        """Returns what `shown` holds as a dict, or None if it isn't there."""
+        """Returns what `shown` holds as a dict, or None if it isn't there, or not whole."""
         path = self.shown(figure, config)
-        return _files.read_json(path / "shown.json") if path.exists() else None
+        try:
+            shown, picture = _files.read_json(path / SHOWN), (path / PICTURE).read_bytes()
+        except (ValueError, FileNotFoundError):
+            return None
+        return shown if shown and picture.endswith(_END_OF_PNG) else None
 
 
 def _hash(config, made_by):

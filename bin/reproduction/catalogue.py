@@ -83,17 +83,18 @@ def select(patterns):
     """Returns the figures that names or globs choose, in the order of the thesis.
 
     Args:
-        patterns: such as "3.4", "table_5.1", "9.*", "all".
+        patterns: such as "3.4", "table_5.1", "fig_3_4", "9.*", "all".
 
     Raises:
         ValueError: there are no patterns, or one chooses none; the nearest names are listed.
     """
-    if not patterns:
+    if not any(patterns):
         raise ValueError("--figures must name some, or be left out for all. --list shows them.")
     there = {figure.name: figure for figure in figures()}
     chosen = set()
-    for pattern in patterns:
+    for pattern in filter(None, patterns):
         names = list(there) if pattern == "all" else fnmatch.filter(there, pattern.lower())
+        names += [name for name, figure in there.items() if figure.slug == pattern]
         if not names:
             near = sorted(there, key=lambda name: _likeness(name, pattern), reverse=True)[:3]
             raise ValueError(

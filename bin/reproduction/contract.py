@@ -123,6 +123,7 @@ class Settings:
         seed: of all that is random.
         needs: names of `SOURCES` without which it can't be computed.
         takes: names of `SOURCES` that it uses if they are there.
+        needs_one_of: names of `SOURCES`, of which it uses the first that is there.
         sources: where these are; no part of what the config is, but what is in the files.
         expected_seconds: how long it takes on two cores, for the progress bar.
     """
@@ -130,12 +131,13 @@ class Settings:
     seed: int = 0
     needs: tuple = ()
     takes: tuple = ()
+    needs_one_of: tuple = ()
     sources: Sources = Sources()
     expected_seconds: float = 10.0
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
-        for method in ("settled", "plain"):
+        for method in ("settled", "lacking", "plain"):
             if method in cls.__annotations__:
                 raise TypeError(
                     f"{cls.__qualname__}.{method}: a field of this name would hide "
@@ -153,16 +155,28 @@ class Settings:
                 changes[field.name] = tuple(v.settled(sources, seed) for v in value)
         return dataclasses.replace(self, **changes)
 
+    def lacking(self):
+        """Says which files it needs that are not there: a list, empty if it can be computed."""
+        sources = self.sources
+        lacking = [sources.missing(name) for name in self.needs if not sources.has(name)]
+        if self.needs_one_of and not any(map(sources.has, self.needs_one_of)):
+            lacking.append(" or ".join(map(sources.missing, self.needs_one_of)))
+        return lacking
+
     def plain(self):
         """Returns what this config is as JSON holds it: contents of files, and not their paths."""
         plain = {
             field.name: _plain(getattr(self, field.name))
             for field in dataclasses.fields(self)
-            if field.name not in ("sources", "expected_seconds", "needs", "takes")
+            if field.name not in _NOT_WHAT_IT_IS
         }
-        used = [*self.needs, *(name for name in self.takes if self.sources.has(name))]
+        there = [name for name in self.needs_one_of if self.sources.has(name)]
+        used = [*self.needs, *filter(self.sources.has, self.takes), *there[:1]]
         files = {name: [_digest(path) for path in self.sources.paths(name)] for name in used}
         return plain | ({"files": files} if files else {})
+
+
+_NOT_WHAT_IT_IS = ("sources", "expected_seconds", "needs", "takes", "needs_one_of")
 
 
 def _plain(value):

@@ -31,6 +31,7 @@ _STYLE = """
   }
 }
 * { box-sizing: border-box; }
+p { overflow-wrap: anywhere; }
 @media (prefers-reduced-motion: no-preference) { html { scroll-behavior: smooth; } }
 body {
   margin: 0 auto; max-width: 68rem; padding: 1.5rem 1rem 4rem; background: var(--paper);

@@ -10,6 +10,8 @@ _CHANGED = {
     "traceback": "",
 }
 
+_START = 6  # seconds until a process has loaded TensorFlow
+
 
 class Plan:
     """The figures of one call.
@@ -37,11 +39,9 @@ class Plan:
             try:
                 config = task.config()
             except Exception as error:  # whatever a figure's own module raises
-                said = f"{type(error).__name__}: {error}".splitlines()[0]
-                self.failures[figure] = {"error": said, "traceback": ""}
+                self.failures[figure] = {"error": worker.in_a_line(error), "traceback": ""}
                 continue
-            lacking = [sources.missing(name) for name in config.needs if not sources.has(name)]
-            if lacking:
+            if lacking := config.lacking():
                 self.missing[figure] = " and ".join(lacking)
             else:
                 self.tasks[figure], self._configs[figure] = task, config
@@ -69,13 +69,13 @@ class Plan:
         return [
             figure
             for figure, config in self._configs.items()
-            if not self._cache.shown(figure, config).exists()
+            if not self._cache.read(figure, config)
         ]
 
     def compute(self, pool, jobs):
         """Computes what is left, `jobs` figures at a time, and shows how it goes."""
         left = self.left()
-        expected = {figure: self._configs[figure].expected_seconds for figure in left}
+        expected = {f: _START + self._configs[f].expected_seconds for f in left}
         jobs = min(jobs, len(left))
         show = schedule.Progress(expected, jobs, self._verdicts)
         try:
@@ -100,7 +100,7 @@ class Plan:
         if figure in self.failures:
             return report.entry(figure, failure=self.failures[figure])
         if figure in self.missing:
-            return report.entry(figure, missing=self.missing[figure])
+            return report.entry(figure, missing=self.missing[figure], title=figure.load().TITLE)
         shown = self._cache.read(figure, self._configs[figure])
         return report.entry(figure, shown=shown, failure=None if shown else _CHANGED)
 

@@ -114,13 +114,21 @@ class RayPool:
             ) from None
         _see_that_it_answers(address)
         self._ray, self._running = ray, {}
-        # The machines get this checkout's code; they must have the packages that it needs.
-        ray.init(
-            address,
-            log_to_driver=False,
-            logging_level="ERROR",
-            runtime_env={"working_dir": str(code.ROOT), "excludes": _NOT_CODE},
-        )
+        try:
+            # The machines get this checkout's code; they must have the packages that it needs.
+            ray.init(
+                address,
+                log_to_driver=False,
+                logging_level="ERROR",
+                runtime_env={"working_dir": str(code.ROOT), "excludes": _NOT_CODE},
+            )
+        except (ConnectionError, ValueError) as error:
+            why = error
+            if address == "auto":
+                why = "no cluster runs on this machine"
+            elif address != "local" and ":" not in address:
+                why = "it must be auto, local, HOST:PORT or ray://HOST:PORT"
+            raise _no_cluster(address, why) from None
         self._work = ray.remote(max_calls=1, max_retries=0)(worker.work)
 
     def start(self, task):
@@ -161,10 +169,14 @@ def _see_that_it_answers(address):
     try:
         socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
     except OSError as error:
-        raise ConnectionError(
-            f"--ray_address={address}: nothing answers there ({error}). Start a cluster with"
-            " `ray start --head`, or leave the flag out."
-        ) from None
+        raise _no_cluster(address, f"nothing answers there ({error})") from None
+
+
+def _no_cluster(address, why):
+    return ConnectionError(
+        f"--ray_address={address}: {why}. Start a cluster with `ray start --head`, or leave the"
+        " flag out."
+    )
 
 
 _PATIENCE = 10  # seconds

@@ -12,7 +12,7 @@ DONE, FAILED, WITHOUT = "done", "failed", "without"
 PAGE, MARKDOWN, JSON = "index.html", "README.md", "report.json"
 
 
-def entry(figure, *, shown=None, failure=None, missing=None):
+def entry(figure, *, shown=None, failure=None, missing=None, title=None):
     """What the report says of one figure.
 
     Args:
@@ -20,9 +20,10 @@ def entry(figure, *, shown=None, failure=None, missing=None):
         shown: what the cache holds of it, or None.
         failure: {"error", "traceback"}, or None.
         missing: the files that it needs and has not, or None.
+        title: its title, where files are missing.
     """
     status = DONE if shown else FAILED if failure else WITHOUT
-    about = shown or failure or {"missing": missing}
+    about = shown or failure or {"missing": missing, "title": title}
     return {"name": figure.name, "label": figure.label, "slug": figure.slug, "status": status} | (
         about
     )

@@ -1,6 +1,7 @@
 """Results on disk: nested dicts and lists of numbers and strings as JSON, arrays beside them."""
 
 import json
+import zipfile
 
 import numpy as np
 
@@ -29,6 +30,14 @@ def load(folder):
     values = _files.read_json(folder / "result.json")
     with np.load(folder / "arrays.npz", allow_pickle=False) as arrays:
         return _with_arrays(values, arrays)
+
+
+def read(folder):
+    """What `load` returns, or None if it isn't there or was cut short by a disk or a hand."""
+    try:
+        return load(folder)
+    except (ValueError, KeyError, FileNotFoundError, EOFError, zipfile.BadZipFile):
+        return None
 
 
 def to_json(result):

@@ -14,7 +14,7 @@ import functools
 import time
 
 from bin.reproduction import code, results
-from thesis_tf import _files, _fingerprint
+from thesis_tf import _fingerprint
 
 _FOLDER = contextvars.ContextVar("folder", default=None)
 _USED = contextvars.ContextVar("used", default=None)
@@ -44,12 +44,15 @@ def shared(study):
         key = {"config": config.plain(), "code": code.of_module(study.__module__), "of": name}
         path = folder / f"{name}-{_fingerprint.of_json(key)[:16]}"
         with _locked(path.with_suffix(".lock")):
-            if not (path / "seconds.json").exists():
+            kept = results.read(path)
+            if kept is None:
                 start = time.perf_counter()
-                results.save(path, study(config))
-                _files.write_json(path / "seconds.json", time.perf_counter() - start)
-        _USED.get()[f"{name} {path.name[-4:]}"] = _files.read_json(path / "seconds.json")
-        return results.load(path)
+                result = study(config)
+                seconds = time.perf_counter() - start
+                results.save(path, {"result": result, "seconds": seconds})
+                kept = results.load(path)
+        _USED.get()[f"{name} {path.name[-4:]}"] = kept["seconds"]
+        return kept["result"]
 
     return found
 

@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import pathlib
 import platform
+import textwrap
 import time
 import traceback
 
@@ -16,6 +17,7 @@ from thesis_tf import _files
 
 _PACKAGES = ("tensorflow", "keras", "tensorflow-probability", "numpy", "scipy", "thesis_tf")
 _LAST_LINES = 12  # of a traceback, in the report
+_LONGEST_LINE = 400  # letters of an error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,21 +76,27 @@ def work(task):
                 raise
     except Exception as error:
         lines = "".join(traceback.format_exception(error)).splitlines()
-        said = f"{type(error).__name__}: {error}".splitlines()[0]
-        return {"error": said, "traceback": "\n".join(lines[-_LAST_LINES:])}
+        return {"error": in_a_line(error), "traceback": "\n".join(lines[-_LAST_LINES:])}
     return None
+
+
+def in_a_line(error):
+    """An error's type and message, cut where it is long."""
+    return textwrap.shorten(f"{type(error).__name__}: {error}", _LONGEST_LINE, placeholder=" ...")
 
 
 def show(task):
     """Writes a figure's picture, claims and texts to the cache, and its result before them."""
     cache, config = caches.Cache(task.cache), task.config()
     found, path = _result(task, cache, config), cache.shown(task.figure, config)
-    if path.exists():
+    if cache.read(task.figure, config):
         return
     module, result = task.figure.load(), found["result"]
     with _files.atomic(path) as partial:
         partial.mkdir(parents=True)
         module.draw(result, partial / caches.PICTURE)
+        if not (partial / caches.PICTURE).is_file():
+            raise FileNotFoundError(f"{task.figure.module}.draw wrote no picture to its path.")
         claims = [dataclasses.asdict(claim) for claim in module.claims(result)]
         shown = {
             "title": module.TITLE,
@@ -98,12 +106,13 @@ def show(task):
             "settings": config.plain(),
             **found["made"],
         }
-        _files.write_json(partial / "shown.json", shown)
+        _files.write_json(partial / caches.SHOWN, shown)
 
 
 def _result(task, cache, config):
     path = cache.result(task.figure, config)
-    if not path.exists():
+    found = results.read(path)
+    if found is None:
         start = time.perf_counter()
         with studies.kept_in(cache.studies) as used:
             result = task.figure.load().run(config)
@@ -116,8 +125,9 @@ def _result(task, cache, config):
             "machine": machine(),
         }
         results.save(path, {"result": result, "made": made})
-    # What is drawn is what will be read again.
-    return results.load(path)
+        # What is drawn is what will be read again.
+        found = results.load(path)
+    return found
 
 
 def versions():

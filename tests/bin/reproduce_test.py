@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from bin import reproduce
+from bin.reproduction import catalogue
 
 QUICK = "--figures=3.3,3.4"
 
@@ -131,12 +132,26 @@ def test_missing_data_are_named_with_the_figures(start_any_program, tmp_path):
         (["--budget=full", "--data_dir=absent"], r"--data_dir=absent must be an existing folder"),
         (["--faces=absent.npz"], r"--faces=absent.npz must be an existing file"),
         (["--ray_address=127.0.0.1:1"], r"--ray_address=127.0.0.1:1"),
+        (["--cache_dir=/dev/null"], r"--cache_dir=/dev/null can't be written to"),
     ],
 )
 def test_bad_flags_are_a_line(start_any_program, tmp_path, arguments, error):
     said = start_any_program("reproduce", *arguments, f"--output_dir={tmp_path / 'r'}").refuse()
     assert re.search(error, said), said
     assert not (tmp_path / "r" / "index.html").exists()
+
+
+def test_the_list_has_a_figure_that_cannot_be_read(monkeypatch):
+    figures = catalogue.select(["3.4", "5.8"])
+    said = reproduce.table(figures)
+    assert "faces or cifar10" in said
+
+    def fails(figure):
+        raise SyntaxError("invalid syntax (fig_3_4.py, line 3)")
+
+    monkeypatch.setattr(catalogue.Figure, "load", fails)
+    assert "3.4" in (said := reproduce.table(figures)).splitlines()[1]
+    assert said.count("SyntaxError: invalid syntax (fig_3_4.py, line 3)") == 2
 
 
 def test_cores_are_shared():

@@ -61,6 +61,25 @@ def test_files_of_others_are_never_touched(tmp_path, overwrite):
     assert (tmp_path / "thesis.tex").read_text() == "chapter 1"
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize(
+    "config", [{"architectures": ["Bert"], "hidden": 768}, {"seed": 1, "hidden": 768}, {}, [1, 2]]
+)
+def test_a_config_of_others_makes_no_run(tmp_path, config, overwrite):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / ".git").mkdir()
+    with pytest.raises(runs.UsageError, match="not a run of this program"):
+        runs.claim(tmp_path, Config(1), overwrite)
+    assert sorted(os.listdir(tmp_path)) == [".git", "config.json"]
+
+
+def test_a_run_of_an_older_version_is_another_run(tmp_path):
+    (tmp_path / "config.json").write_text('{"seed": 1, "names": ["a"]}')
+    with pytest.raises(runs.UsageError, match="part is null there"):
+        runs.claim(tmp_path, Config(1))
+    runs.claim(tmp_path, Config(1), overwrite=True)
+
+
 def test_unwritable_folder(tmp_path):
     file = tmp_path / "file"
     file.write_text("")

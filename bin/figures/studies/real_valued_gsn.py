@@ -63,6 +63,9 @@ class Config(contract.Settings):
         return "faces" if self.sources.has("faces") else self.stand_in
 
 
+_FEWEST = 2  # an example has a nearest and a second nearest
+
+
 @studies.shared
 def samples(config):
     """Trains the network, runs chains, and looks for the nearest training examples.
@@ -74,7 +77,7 @@ def samples(config):
         (compared, 2)}, to the nearest and the second nearest, "parzen", "conservative", "mixing"}.
 
     Raises:
-        ValueError: neither faces nor the stand-in are there.
+        ValueError: faces that were given are no images, or too few.
     """
     import keras
 
@@ -124,15 +127,17 @@ def _inputs(config):
     from thesis_tf import datasets
 
     name, sources = config.data(), config.sources
-    if name in contract.SOURCES and not sources.has(name):
-        raise ValueError(
-            f"This needs real-valued images: faces (--faces), or in their place"
-            f" {sources.missing(name)}."
-        )
     splits = datasets.load_inputs(
         sources.faces if name == "faces" else name, sources.data_dir, seed=config.seed
     )
     parts = (splits.train, splits.valid, splits.test)
+    shape, fewest = splits.train.x.shape, min(map(len, parts))
+    if len(shape) not in (3, 4) or shape[3:] not in ((), (1,), (3,)) or fewest < _FEWEST:
+        raise ValueError(
+            "--faces must be images of shape (n, height, width), (n, height, width, 1) or (n,"
+            f" height, width, 3), at least {_FEWEST} of them to train, to validate and to test on."
+            f" Received: {shape} and {' and '.join(str(len(part)) for part in parts[1:])}."
+        )
     counts = [min(most, len(part)) for most, part in zip(config.examples, parts, strict=True)]
     splits = splits.take(*counts, seed=config.seed)
     parts = {s: _normalised(getattr(splits, s).x, config.side) for s in ("train", "valid", "test")}

@@ -17,7 +17,7 @@ def test_names_globs_and_all_in_the_order_of_the_thesis():
 
 @pytest.mark.parametrize(
     ("asked", "near"),
-    [("7.1", "table_7.1"), ("3.14", "3.4"), ("fig_7.4", "7.4"), ("9.12", "9.3, 9.4"), ("", "")],
+    [("7.1", "table_7.1"), ("3.14", "3.4"), ("fig_7.4", "7.4"), ("9.12", "9.3, 9.4")],
 )
 def test_an_unknown_one_lists_the_nearest(asked, near):
     with pytest.raises(ValueError, match=r"Nearest: .*--list") as error:
@@ -28,6 +28,12 @@ def test_an_unknown_one_lists_the_nearest(asked, near):
 def test_none_at_all_is_refused():
     with pytest.raises(ValueError, match="--figures must name some"):
         catalogue.select([])
+    with pytest.raises(ValueError, match="--figures must name some"):
+        catalogue.select(["", ""])
+
+
+def test_other_names_of_a_figure():
+    assert catalogue.select(["3.4", "", "table_7.1"]) == catalogue.select(["fig_3_4", "table_7_1"])
 
 
 def test_names_of_a_figure():

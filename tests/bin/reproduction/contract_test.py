@@ -29,7 +29,7 @@ def test_verdicts():
     assert contract.verdict_of_difference(np.nan, 0.4) is Verdict.CANNOT_TELL
 
 
-@pytest.mark.parametrize("method", ["plain", "settled"])
+@pytest.mark.parametrize("method", ["lacking", "plain", "settled"])
 def test_a_field_may_not_hide_a_method(method):
     with pytest.raises(TypeError, match=rf"Hiding\.{method}.*another name"):
         type("Hiding", (Settings,), {"__annotations__": {method: int}})
@@ -61,6 +61,28 @@ def test_a_config_is_known_by_contents_of_files_and_not_by_paths(tmp_path):
     assert plain("a", takes=("mnist", "svhn")) != plain("c", takes=("mnist", "svhn"))
     assert plain("a", takes=("svhn",)) == plain("a")
     assert Config(rows=(Study(steps=9),)).plain()["rows"] == [{"seed": 0, "steps": 9}]
+
+
+def test_one_of_several_sources(tmp_path):
+    for name in ("faces.npz", "cifar10.npz"):
+        (tmp_path / name).write_text(name)
+    faces, cifar = {"faces": str(tmp_path / "faces.npz")}, {"data_dir": str(tmp_path)}
+
+    def config(**sources):
+        return Config(needs_one_of=("faces", "cifar10"), sources=Sources(**sources))
+
+    assert config().lacking() == ["--faces or cifar10.npz (--data_dir)"]
+    assert config(**faces).lacking() == config(**cifar).lacking() == []
+    # Of several that are there the first one counts.
+    assert config(**faces, **cifar).plain() == config(**faces).plain()
+    assert config(**faces).plain() != config(**cifar).plain() != config().plain()
+
+
+def test_what_is_lacking_is_what_is_needed_and_not_there(tmp_path):
+    assert Config(needs=("mnist", "faces"), takes=("svhn",)).lacking() == [
+        "mnist.npz (--data_dir)", "--faces",
+    ]  # fmt: skip
+    assert Config().lacking() == []
 
 
 def test_a_file_that_changes_is_another(tmp_path):

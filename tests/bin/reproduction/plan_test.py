@@ -37,7 +37,7 @@ def planned(tmp_path, monkeypatch):
             raise SyntaxError("invalid syntax (fig_99_1.py, line 3)")
         if figure == BARE:
             needs = contract.Settings(needs=("mnist", "inception_weights"))
-            module = type("Module", (), {"CONFIGS": {"quick": needs}})
+            module = type("Module", (), {"TITLE": "Bare", "CONFIGS": {"quick": needs}})
             return module
         return real(figure)
 

@@ -47,6 +47,48 @@ def test_what_is_there_is_not_computed_again(task, monkeypatch):
     assert kept.read(FIGURE, task.config())["title"] == MODULE.TITLE
 
 
+DAMAGES = {
+    "no picture": ("shown", cache.PICTURE, None),
+    "half a picture": ("shown", cache.PICTURE, b"\x89PNG\r\n\x1a\n"),
+    "no claims": ("shown", cache.SHOWN, None),
+    "half of the claims": ("shown", cache.SHOWN, b'{"title": '),
+    "nothing": ("shown", cache.SHOWN, b"{}"),
+    "half a result": ("result", "result.json", b'{"result": '),
+    "no arrays": ("result", "arrays.npz", None),
+    "half of the arrays": ("result", "arrays.npz", b"PK"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_is_damaged_is_made_again(task, damage):
+    assert worker.work(task) is None
+    kept, config = cache.Cache(task.cache), task.config()
+    before = kept.read(FIGURE, config)
+    where, name, contents = DAMAGES[damage]
+    damaged = getattr(kept, where)(FIGURE, config) / name
+    damaged.unlink()
+    if contents is not None:
+        damaged.write_bytes(contents)
+    if where == "result":
+        # A picture that is there is not drawn again, whatever it was made from.
+        (kept.shown(FIGURE, config) / cache.PICTURE).unlink()
+    assert kept.read(FIGURE, config) is None
+    assert worker.work(task) is None
+    assert kept.read(FIGURE, config)["claims"] == before["claims"]
+    assert results.read(kept.result(FIGURE, config)) is not None
+
+
+def test_a_drawing_that_writes_nothing_fails(task, monkeypatch):
+    monkeypatch.setattr(MODULE, "draw", lambda result, path: None)
+    assert "fig_3_4.draw wrote no picture" in worker.work(task)["error"]
+    assert cache.Cache(task.cache).read(FIGURE, task.config()) is None
+
+
+def test_an_error_is_a_line():
+    assert worker.in_a_line(ValueError("no\n  luck")) == "ValueError: no luck"
+    assert len(worker.in_a_line(ValueError("no luck " * 999))) <= 400
+
+
 def test_one_that_raises_leaves_its_error_and_its_log(task, monkeypatch, capfd):
     def fails(config):
         print("as far as here")
@@ -55,7 +97,7 @@ def test_one_that_raises_leaves_its_error_and_its_log(task, monkeypatch, capfd):
 
     monkeypatch.setattr(MODULE, "run", fails)
     outcome = worker.work(task)
-    assert outcome["error"] == "ValueError: no luck"
+    assert outcome["error"] == "ValueError: no luck and more"
     assert "raise ValueError" in outcome["traceback"]
     log = cache.Cache(task.cache).log(FIGURE).read_text()
     for said in ("as far as here", "and what C++ says", "ValueError: no luck"):

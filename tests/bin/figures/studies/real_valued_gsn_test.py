@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bin.figures.studies import real_valued_gsn
-from bin.reproduction import results
+from bin.reproduction import catalogue, results
 from bin.reproduction.contract import Sources
 
 
@@ -51,6 +51,16 @@ def test_faces_of_any_range_and_shape(config, channels, tmp_path):
         np.testing.assert_allclose(images.std(axis=(1, 2, 3)), 1, atol=1e-4)
 
 
-def test_without_any_images_it_says_what_is_missing(config):
-    with pytest.raises(ValueError, match=r"--faces.*cifar10\.npz \(--data_dir\)"):
-        real_valued_gsn.samples(dataclasses.replace(config, stand_in="cifar10"))
+@pytest.mark.parametrize("shape", [(3, 48, 48), (60, 99), (60, 8, 8, 2), (60, 8, 8, 3, 1)])
+def test_what_are_no_faces_is_refused(config, shape, tmp_path):
+    np.savez(tmp_path / "faces.npz", x=np.zeros(shape))
+    config = config.settled(Sources(faces=str(tmp_path / "faces.npz")), 0)
+    with pytest.raises(ValueError, match=r"--faces must be images .* Received: \("):
+        real_valued_gsn.samples(config)
+
+
+@pytest.mark.parametrize("name", ["5.8", "5.9", "5.10"])
+def test_without_any_images_a_figure_says_what_is_missing(name):
+    full = catalogue.select([name])[0].load().CONFIGS["full"]
+    assert full.lacking()[-1] == "--faces or cifar10.npz (--data_dir)"
+    assert full.settled(Sources(faces=__file__), 0).lacking() == full.lacking()[:-1]
