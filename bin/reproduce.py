@@ -4,7 +4,7 @@ r"""Computes the figures and tables of the thesis again, and says which of its c
     python -m bin.reproduce --figures=3.4,table_5.1,'11.*'
     python -m bin.reproduce --budget=quick
 
-The quick budget needs nothing but what is bundled and takes 20 minutes on two cores. Where a figure
+The quick budget needs nothing but what is bundled and takes 12 minutes on two cores. Where a figure
 is of other data, or of a pretrained network, it then uses a stand-in, and says so. The full budget
 uses the real ones and takes two hours on two cores:
 
