@@ -85,7 +85,7 @@ flags.DEFINE_enum(
     " default at a rate of 1e-5 after --initialisation=data. Default: lbfgs up to 64 values an"
     " example, else minibatch.",
 )
-flags.DEFINE_integer("iterations", 50, "Of a full-batch method.", lower_bound=1)
+flags.DEFINE_integer("iterations", 50, "Iterations of a full-batch method.", lower_bound=1)
 flags.DEFINE_integer("copies", 4, "Noisy copies of an example, full batch.", lower_bound=1)
 flags.DEFINE_enum(
     "sampler",
@@ -99,7 +99,7 @@ flags.DEFINE_float(
     "Standard deviation of a step, in units of sigma. Default: 2.4 / d^(1/2) by Metropolis-Hastings"
     " and 1.6 / d^(1/6) by Langevin steps, of d values an example.",
 )
-flags.DEFINE_integer("num_points", 2, "Of r along each proposal (path integral).", lower_bound=1)
+flags.DEFINE_integer("num_points", 2, "Points at which r is taken along a proposal.", lower_bound=1)
 flags.DEFINE_enum(
     "chains_from",
     "data",

@@ -36,7 +36,7 @@ flags.DEFINE_string(
 flags.DEFINE_list(
     "weights",
     "none",
-    "none, imagenet, or a .weights.h5 file; where a program compares checkpoints, several.",
+    "none, imagenet, or a .weights.h5 file; bin.probe compares several, with commas.",
 )
 flags.DEFINE_integer(
     "image_size", None, "Side to which a backbone resizes images. Default: 224, or 299 (Inception)."
@@ -78,7 +78,7 @@ flags.DEFINE_integer(
     "Chains that run side by side; 0 for none, where a program can do without.",
     lower_bound=0,
 )
-flags.DEFINE_integer("chain_steps", 2000, "Steps of each.", lower_bound=1)
+flags.DEFINE_integer("chain_steps", 2000, "Steps of each chain.", lower_bound=1)
 
 DATA = ("dataset", "data_dir", "examples")
 MODEL = ("model", "weights", "image_size", "preprocessing", "auxiliary_head")

@@ -28,7 +28,9 @@ from bin import flags_common, runs
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("problems", 200, "Random problems for each proposition.", lower_bound=1)
-flags.DEFINE_integer("perturbations", 1000, "Of transition matrices, for Theorem 4.", lower_bound=1)
+flags.DEFINE_integer(
+    "perturbations", 1000, "Perturbed transition matrices (Theorem 4).", lower_bound=1
+)
 flags_common.use(__name__, flags_common.OUTPUT, ("seed",))
 CORRUPTION_SCALE, KERNEL_SCALE = 0.5, 0.01
 CHAINS, CHAIN_STEPS, KEPT_EVERY = 50, 1000, 20

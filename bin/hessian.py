@@ -55,8 +55,8 @@ flags.DEFINE_list("follow", [], "Steps at which to find eigenvalues while it tra
 flags.DEFINE_float(
     "subset", 2000, "Training examples that the loss is taken of; up to 1, a part of them.", 1e-6
 )
-flags.DEFINE_integer("largest", 20, "Eigenvalues at the upper end.", lower_bound=0)
-flags.DEFINE_integer("smallest", 3, "Eigenvalues at the lower end.", lower_bound=0)
+flags.DEFINE_integer("largest", 20, "How many eigenvalues at the upper end.", lower_bound=0)
+flags.DEFINE_integer("smallest", 3, "How many eigenvalues at the lower end.", lower_bound=0)
 flags.DEFINE_float("tol", 1e-3, "Residual of an eigenpair, as a part of its eigenvalue.", 1e-9)
 flags.DEFINE_enum("solver", "lanczos", ["lanczos", "eigsh"], "Which finds the eigenpairs.")
 flags.DEFINE_bool("gauss_newton", False, "The Gauss-Newton matrix in place of the Hessian.")

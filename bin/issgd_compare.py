@@ -10,7 +10,7 @@ compared here, but how many it takes:
 As in the thesis, but for its workers (the other setting is --learning_rate=.001 --smoothing=1):
 
     python -m bin.issgd_compare --dataset=svhn --data_dir=... --model=issgd_mlp \
-        --learning_rate=.01 --momentum=.95 --smoothing=10 --examples=570000,30000,26032
+        --learning_rate=.01 --momentum=.95 --smoothing=10 --examples=65000,7000,26032
 
 The same command after a kill goes on, and one with more --seeds adds theirs; the run that was under
 way begins anew. It writes to --output_dir:

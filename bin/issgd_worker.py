@@ -20,7 +20,7 @@ from bin import flags_common, issgd_common, runs
 FLAGS = flags.FLAGS
 flags.DEFINE_string("worker_name", None, "By which the master knows it. Default: host and process.")
 flags.DEFINE_integer("worker_batch_size", 256, "Examples that are computed at once.", 1)
-flags.DEFINE_float("lease_seconds", 30.0, "After which an unfinished block is another's.", 0.1)
+flags.DEFINE_float("lease_seconds", 30.0, "Time after which an unfinished block is another's.", 0.1)
 flags.DEFINE_integer("max_blocks", None, "Blocks to measure at most. Default: no end.", 0)
 flags.DEFINE_integer("parent", None, "Process with whose end this one is to end.", 1)
 flags_common.use(

@@ -41,7 +41,7 @@ from absl import app, flags
 from bin import flags_common, runs
 
 FLAGS = flags.FLAGS
-flags.DEFINE_list("taps", "*", "Where to probe.")
+flags.DEFINE_list("taps", "*", "Where to probe; * is every place (see above).")
 flags.DEFINE_string("reduction", "subset:1000", "From activations to features (section 9.3.4).")
 flags.DEFINE_enum("mode", "frozen", ["frozen", "live"], "Fit probes to a model, or beside it.")
 flags.DEFINE_string("labels", None, "An .npz file with more labels for the same inputs.")
