@@ -11,7 +11,7 @@ two cores.
 Over training (figures 11.5 and 11.6), while it trains or from weights that bin.train kept:
 
     python -m bin.hessian --train_steps=1000 --follow=0,10,50,100,200,500,1000 --output_dir=runs/f
-    python -m bin.hessian --checkpoints=step_0000000.weights.h5,step_0001000.weights.h5 \
+    python -m bin.hessian --checkpoints=step_0000000.weights.h5,step_0000300.weights.h5 \
         --output_dir=runs/checkpoints
 
 The density of the whole spectrum beside it, and a subset against all examples (section 11.D):

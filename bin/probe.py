@@ -13,7 +13,7 @@ A pretrained ResNet-50 (figures 9.4 and 9.5), from a weights file or downloaded 
 
 Several checkpoints of one network side by side (figure 9.9), as `bin.train --snapshots` keeps them:
 
-    python -m bin.probe --model=skip_mlp --weights=step_0000000.weights.h5,step_0001000.weights.h5 \
+    python -m bin.probe --model=skip_mlp --weights=step_0000000.weights.h5,step_0000300.weights.h5 \
         --output_dir=runs/checkpoints
 
 Probes that are trained beside the network while it trains, watched in TensorBoard (after a kill the

@@ -76,9 +76,15 @@ def train(
 
     Returns:
         The logs of the last epoch, {} if nothing was left to do.
+
+    Raises:
+        ValueError: there is no whole batch, or a snapshot is to be kept after the last step.
     """
     folder = pathlib.Path(folder)
     steps, heads = steps_an_epoch(splits, training), _heads(model)
+    total = steps * training.epochs if total is None else total
+    if late := [step for step in training.snapshots if step > total]:
+        raise ValueError(f"--snapshots={late[0]} is after the last of {total} steps.")
     _build(model, splits.train, heads)
     if (folder / CHECKPOINT).exists():
         restore(model, folder / CHECKPOINT)
@@ -87,7 +93,7 @@ def train(
     keeper.set_model(model)
     keeper.keep_snapshot(done)
     valid = _in_order(splits.valid, training.batch_size, heads)
-    total, logs = steps * training.epochs if total is None else total, {}
+    logs = {}
     while done < total:
         # After a kill in the middle of an epoch, the rest of that epoch is a fit of its own; so is
         # an epoch that is not to be finished.
