@@ -144,6 +144,11 @@ def config_from_flags():
         raise runs.UsageError(f"--follow={follow[-1]} is after the last of {steps} --train_steps.")
     if (FLAGS.checkpoints or follow) and (FLAGS.gauss_newton or FLAGS.solver == "eigsh"):
         raise runs.UsageError("--checkpoints and --follow are of the Hessian, by lanczos.")
+    if FLAGS.checkpoints:
+        runs.refuse(
+            [name for name in ("density", "compare_subset") if FLAGS[name].value],
+            "of --checkpoints only eigenvalues are found; give one of them as --weights for more",
+        )
     if FLAGS.gauss_newton and FLAGS.product_mode == "forward_accumulator":
         raise runs.UsageError("--gauss_newton has no --product_mode=forward_accumulator.")
     if model.auxiliary_head:

@@ -177,6 +177,8 @@ def test_defaults_are_those_of_the_chapter():
     [
         ({"weights": ["a", "b"]}, "--checkpoints takes several"),
         ({"checkpoints": ["a"], "train_steps": 5}, "a training that is over"),
+        ({"checkpoints": ["a"], "compare_subset": True}, "Leave out --compare_subset: of --check"),
+        ({"checkpoints": ["a"], "density": True}, "Leave out --density: of --checkpoints"),
         ({"follow": ["60"]}, "--follow=60 is after the last of 50 --train_steps"),
         ({"follow": ["1"], "gauss_newton": True}, "are of the Hessian"),
         ({"gauss_newton": True, "product_mode": "forward_accumulator"}, "has no --product_mode"),
