@@ -106,10 +106,9 @@ def claim(folder, config, overwrite=False):
     if (folder / CONFIG).exists():
         found, wanted = _files.read_json(folder / CONFIG), _plain(config)
         # Many programs write a config.json; a folder is only emptied if this one wrote it.
-        if (
-            not isinstance(found, dict)
-            or not found.keys() & wanted.keys()
-            or not (found.keys() <= wanted.keys() or found.keys() >= wanted.keys())
+        # That of an older version may lack a setting, or have one more.
+        if not isinstance(found, dict) or not (
+            set() < found.keys() <= wanted.keys() or found.keys() >= wanted.keys()
         ):
             raise UsageError(_NOT_OURS.format(folder))
         differing = _differences(found, wanted)

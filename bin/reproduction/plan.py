@@ -100,7 +100,8 @@ class Plan:
         if figure in self.failures:
             return report.entry(figure, failure=self.failures[figure])
         if figure in self.missing:
-            return report.entry(figure, missing=self.missing[figure], title=figure.load().TITLE)
+            about = {"title": figure.load().TITLE, "missing": self.missing[figure]}
+            return report.entry(figure, missing=about)
         shown = self._cache.read(figure, self._configs[figure])
         return report.entry(figure, shown=shown, failure=None if shown else _CHANGED)
 

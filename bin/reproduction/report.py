@@ -12,18 +12,17 @@ DONE, FAILED, WITHOUT = "done", "failed", "without"
 PAGE, MARKDOWN, JSON = "index.html", "README.md", "report.json"
 
 
-def entry(figure, *, shown=None, failure=None, missing=None, title=None):
+def entry(figure, *, shown=None, failure=None, missing=None):
     """What the report says of one figure.
 
     Args:
         figure: a `catalogue.Figure`.
         shown: what the cache holds of it, or None.
         failure: {"error", "traceback"}, or None.
-        missing: the files that it needs and has not, or None.
-        title: its title, where files are missing.
+        missing: {"missing": the files that it needs and has not, "title"}, or None.
     """
     status = DONE if shown else FAILED if failure else WITHOUT
-    about = shown or failure or {"missing": missing, "title": title}
+    about = shown or failure or missing
     return {"name": figure.name, "label": figure.label, "slug": figure.slug, "status": status} | (
         about
     )

@@ -113,6 +113,8 @@ def _result(task, cache, config):
     path = cache.result(task.figure, config)
     found = results.read(path)
     if found is None:
+        if path.exists():
+            print(f"{path} is not whole, and is computed again.")
         start = time.perf_counter()
         with studies.kept_in(cache.studies) as used:
             result = task.figure.load().run(config)

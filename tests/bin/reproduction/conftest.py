@@ -30,6 +30,8 @@ SHOWN = {
         "processor": "P", "cores": 2, "memory_gib": 24, "accelerators": [], "system": "Linux",
     },
 }  # fmt: skip
+# Part of it has no space where a line may end.
+FAILURE = {"error": f"ValueError: <no> {'function/' * 30}", "traceback": "line <1>"}
 DONE, BROKEN, BARE = Figure(1, 1, "figure"), Figure(1, 2, "figure"), Figure(1, 3, "table")
 
 
@@ -47,8 +49,8 @@ def written(tmp_path):
     Image.fromarray(np.zeros((300, 900), np.uint8)).save(kept / cache.PICTURE)
     entries = [
         report.entry(DONE, shown=SHOWN),
-        report.entry(BROKEN, failure={"error": "ValueError: <no>", "traceback": "line <1>"}),
-        report.entry(BARE, missing="mnist.npz (--data_dir)"),
+        report.entry(BROKEN, failure=FAILURE),
+        report.entry(BARE, missing={"missing": "mnist.npz (--data_dir)", "title": "Errors"}),
     ]
     folder = tmp_path / "report"
     (folder / "figures").mkdir(parents=True)
