@@ -176,6 +176,17 @@ def config_from_flags():
         raise runs.UsageError("--initialisation=data has no --tied weights.")
     if FLAGS.distribution != "none" and FLAGS.fit != "minibatch":
         raise runs.UsageError("--distribution is of --fit=minibatch.")
+    if FLAGS.noise == "plain":
+        runs.refuse(given & {"far"}, "--noise=plain is of sigma alone")
+    if FLAGS.fit == "none":
+        runs.refuse(given & {"iterations", "copies"}, "--fit=none leaves units where they begin")
+    if FLAGS.sampler == "unadjusted_langevin":
+        runs.refuse(given & {"num_points"}, "--sampler=unadjusted_langevin accepts every proposal")
+    if not FLAGS.chains:
+        runs.refuse(
+            given & {"sampler", "step", "chain_steps", "num_points", "chains_from"},
+            "--chains=0 draws no samples",
+        )
     if FLAGS.fit == "minibatch" or over_steps:
         runs.refuse(given & {"iterations", "copies"}, "training is by minibatches")
     elif FLAGS.fit is not None:
@@ -186,6 +197,8 @@ def config_from_flags():
         rest["initialisation"] = "keras"
     if over_steps:
         rest["fit"] = "minibatch"
+    if FLAGS.reconstruction:
+        rest["reconstruction"] = flags_common.expanded(FLAGS.reconstruction)
     chosen = flags_common.training(DEFAULT_EPOCHS if FLAGS.epochs is None else FLAGS.epochs)
     if rest["initialisation"] == "data" and not FLAGS["learning_rate"].present:
         # Larger steps lead away from what least squares found.

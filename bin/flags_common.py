@@ -194,23 +194,23 @@ class Training:
     snapshots: tuple = ()
 
 
-def _expanded(path):
-    # A shell leaves the ~ of --weights=~/x alone.
+def expanded(path):
+    """Returns a path with its ~, which a shell leaves alone in --weights=~/x, in full."""
     return str(pathlib.Path(path).expanduser()) if path.startswith("~") else path
 
 
 def data():
     """The `Data` that the flags ask for."""
     examples = tuple(int(n) for n in FLAGS.examples) if FLAGS.examples else None
-    return Data(FLAGS.dataset, FLAGS.data_dir and _expanded(FLAGS.data_dir), examples, FLAGS.seed)
+    return Data(FLAGS.dataset, FLAGS.data_dir and expanded(FLAGS.data_dir), examples, FLAGS.seed)
 
 
 def models():
     """The `Model`s that the flags ask for, one for each of `--weights`."""
     return tuple(
         Model(
-            _expanded(FLAGS.model),
-            _expanded(weights),
+            expanded(FLAGS.model),
+            expanded(weights),
             FLAGS.image_size,
             FLAGS.preprocessing,
             FLAGS.auxiliary_head,

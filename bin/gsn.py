@@ -126,6 +126,13 @@ DEFAULTS = {"batch_size": 100, "chains": 8, "chain_steps": 10_000}
 DEFAULT_EPOCHS = 25
 DEFAULT_LAYERS = {"gsn": (1000, 1000), "dae": (2000,), "conv_dae": (32, 64, 128)}
 DEFAULT_LEVELS = {"salt_and_pepper": 0.4, "masking": 0.4, "gaussian": 0.3, "block": 0.5}
+# Of which jobs the flags are that say how to do them.
+JOB_FLAGS = {
+    ("sheet_every",): ("train",),
+    ("chains", "chain_steps", "burn_in", "thin"): ("sample", "evaluate"),
+    ("chain_scaling",): ("sample", "evaluate", "inpaint", "export"),
+    ("known", "inpaint_steps"): ("inpaint",),
+}
 # Of a network that is trained already, --output_dir says these.
 TRAINED = (
     *flags_common.DATA, *flags_common.TRAINING, "network", "layers", "hidden_noise", "corruption",
@@ -208,11 +215,13 @@ def config_from_flags():
         )
     if FLAGS.hidden_start not in ("zeros", "stored") and not FLAGS.hidden_start.isdigit():
         raise runs.UsageError("--hidden_start must be zeros, stored or a number of steps.")
-    for name in ("corruption_level", "output_scale", "hidden_noise"):
-        value = FLAGS[name].value
-        if value is not None and not math.isfinite(value):
-            raise runs.UsageError(f"--{name} must be a finite number. Received: {value}.")
     level = FLAGS.corruption_level
+    most = math.inf if corruption == "gaussian" else 1.0
+    if level is not None and not 0 < level <= most:
+        bounds = "above 0" if corruption == "gaussian" else "in (0, 1]"
+        raise runs.UsageError(
+            f"--corruption_level of --corruption={corruption} must be {bounds}. Received: {level}."
+        )
     values = {field.name: FLAGS[field.name].value for field in dataclasses.fields(Network)}
     values |= {
         "layers": layers,
@@ -246,7 +255,12 @@ def jobs_from_flags():
         raise runs.UsageError("--chains must be 1 at least.")
     if FLAGS.thin > FLAGS.chain_steps:
         raise runs.UsageError("--thin must be at most --chain_steps.")
+    for flags_of_job, of in JOB_FLAGS.items():
+        if not set(of) & set(FLAGS.do):
+            given = {name for name in flags_of_job if FLAGS[name].present}
+            runs.refuse(given, f"it is of --do={' and of '.join(of)}")
     values = {field.name: FLAGS[field.name].value for field in dataclasses.fields(Jobs)}
+    values["known"] = FLAGS.known and flags_common.expanded(FLAGS.known)
     return Jobs(**{**values, "do": tuple(job for job in JOBS if job in FLAGS.do)})
 
 

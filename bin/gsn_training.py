@@ -85,8 +85,10 @@ class Trainer:
         if kind == "salt_and_pepper":
             return corruption.SaltAndPepper(level, float(x.min()), float(x.max()))
         if kind == "block":
-            if not self.is_image or not 0 < level <= 1:
-                raise ValueError("--corruption=block is a share in (0, 1] of an image's side.")
+            if not self.is_image:
+                raise ValueError(
+                    f"--corruption=block is of images. Received: examples of shape {self.shape}."
+                )
             height, width = (max(1, round(level * side)) for side in self.shape[:2])
             return corruption.Block(height, width, 0.0)
         return {"masking": corruption.Masking, "gaussian": corruption.Gaussian}[kind](level)

@@ -167,7 +167,7 @@ def config_from_flags():
         model,
         flags_common.hardware(),
         training,
-        tuple(FLAGS.checkpoints),
+        tuple(map(flags_common.expanded, FLAGS.checkpoints)),
         steps,
         follow,
         **rest,

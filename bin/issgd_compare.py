@@ -22,6 +22,7 @@ way begins anew. It writes to --output_dir:
 
 import dataclasses
 import functools
+import math
 
 from absl import app, flags
 
@@ -64,7 +65,11 @@ def config_from_flags():
     try:
         targets = tuple(sorted((float(target) for target in FLAGS.targets), reverse=True))
     except ValueError:
-        raise runs.UsageError(f"--targets must be losses. Received: {FLAGS.targets}.") from None
+        targets = ()
+    if not targets or not all(0 < target < math.inf for target in targets):
+        raise runs.UsageError(
+            f"--targets must be losses above 0, e.g. 0.5,0.1. Received: {FLAGS.targets}."
+        )
     if FLAGS.distribution != "none":
         raise runs.UsageError("A comparison runs on one device: --distribution=none.")
     return Config.from_flags(

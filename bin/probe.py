@@ -34,7 +34,6 @@ network with --epochs=0, --shard=1/8 ... --shard=8/8 and one --output_dir; the l
 
 import dataclasses
 import functools
-import os
 import re
 
 from absl import app, flags
@@ -111,7 +110,7 @@ def config_from_flags():
         taps=tuple(FLAGS.taps),
         reduction=FLAGS.reduction,
         mode=FLAGS.mode,
-        labels=FLAGS.labels and os.path.expanduser(FLAGS.labels),
+        labels=FLAGS.labels and flags_common.expanded(FLAGS.labels),
         control=FLAGS.control,
         export=FLAGS.export,
         gap=FLAGS.gap,

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import logging as python_logging
+import math
 import os
 import pathlib
 import shutil
@@ -38,12 +39,32 @@ def clean_errors(argv):
     try:
         if len(argv) > 1:
             raise UsageError(f"Unknown argument {argv[1]!r}: flags are written --name=value.")
+        _check_flags(sys.argv[0])
         yield
     except KeyboardInterrupt:
         sys.exit("\nInterrupted. The same command goes on from where it was.")
     except (UsageError, ValueError, TypeError, OSError, ImportError) as error:
         logging.debug("", exc_info=True)
         sys.exit(f"error: {error}\n(--verbosity=1 shows where.)")
+
+
+def _check_flags(program):
+    """Refuses flags that `bin` shares and the program has no use for, and numbers that are none.
+
+    Args:
+        program: `sys.argv[0]`, by which absl knows the main module.
+    """
+    known = {flag.name for flag in flags.FLAGS.get_key_flags_for_module(program)}
+    given = {name: flags.FLAGS[name].value for name in flags.FLAGS if flags.FLAGS[name].present}
+    others = {
+        name
+        for name in given.keys() - known
+        if flags.FLAGS.find_module_defining_flag(name).startswith("bin.")
+    }
+    refuse(others, "other programs have this, not this one; --help lists what it takes")
+    for name, value in given.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(f"--{name} must be a finite number. Received: {value}.")
 
 
 def refuse(names, why):

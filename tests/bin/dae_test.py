@@ -176,6 +176,10 @@ def test_flags_that_make_no_sense(values, match):
         ({"walkback": "2", "copies": "5"}, "Leave out --copies"),
         ({"fit": "lbfgs", "epochs": "5"}, "Leave out --epochs"),
         ({"tied": "true", "initialisation": "data"}, "--initialisation=data has no --tied"),
+        ({"noise": "plain", "far": "5"}, "Leave out --far"),
+        ({"fit": "none", "iterations": "5"}, "Leave out --iterations"),
+        ({"sampler": "unadjusted_langevin", "num_points": "5"}, "Leave out --num_points"),
+        ({"chains": "0", "chain_steps": "5"}, "Leave out --chain_steps"),
     ],
 )
 def test_flags_that_would_be_of_no_use(values, match):
@@ -247,7 +251,7 @@ def test_two_devices(tmp_path):
     # In a process of its own, since collective operations of one know those of all before them.
     values = {**SMALL, "examples": "400,50,100", "fit": "minibatch", "epochs": 1, "batch_size": 50}
     values |= {"distribution": "mirrored", "num_virtual_devices": 2, "chains": 0, "far_starts": 0}
-    values = {n: v for n, v in values.items() if n not in ("iterations", "copies")}
+    values = {n: v for n, v in values.items() if n not in ("iterations", "copies", "chain_steps")}
     process = start(tmp_path, values)
     said, _ = process.communicate(timeout=300)
     assert process.returncode == 0, said

@@ -68,6 +68,7 @@ def test_steps_to_a_loss():
     ("arguments", "message"),
     [
         (["--targets=low"], "--targets must be losses"),
+        (["--targets=-1,0"], "--targets must be losses above 0"),
         (["--distribution=mirrored"], "--distribution=none"),
         (["--seeds=0"], "--seeds"),
     ],
