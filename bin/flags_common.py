@@ -19,7 +19,8 @@ flags.DEFINE_string(
     "mnist_mini",
     "mnist_mini (bundled), mnist, fashion_mnist, cifar10, cifar100, svhn, tfds:NAME, an .npz file"
     " with x_train, y_train (and x_valid, x_test, ...), or a folder of images by class. Where no"
-    " labels are needed also spiral, spiral15, manifold10d, manifold10d_25, or an .npz with x.",
+    " labels are needed (bin.dae, bin.gsn) also spiral, spiral15, manifold10d, manifold10d_25, or"
+    " an .npz with x.",
 )
 flags.DEFINE_string("data_dir", None, "Folder with mnist.npz, cifar10.npz, train_32x32.mat, ...")
 flags.DEFINE_list(
@@ -56,7 +57,7 @@ flags.DEFINE_integer(
     "seed", 0, "Seeds initial weights, data order, dropout and random features.", lower_bound=0
 )
 flags.DEFINE_bool("deterministic", False, "Deterministic TensorFlow kernels; slower on GPUs.")
-flags.DEFINE_string("tpu", "", "Name or address of the TPU for --distribution=tpu.")
+flags.DEFINE_string("tpu", "", "TPU of --distribution=tpu: name or address; local on its machine.")
 flags.DEFINE_string(
     "output_dir", None, "Folder for all that is written. Default: runs/NAME_OF_PROGRAM."
 )
@@ -105,7 +106,7 @@ flags.register_validator(
 flags.register_validator(
     "tpu",
     lambda tpu: bool(tpu) == (FLAGS["distribution"].value == "tpu"),
-    "must be given with --distribution=tpu, and only then",
+    "--distribution=tpu needs a TPU's name or address, or local; others have none",
 )
 
 
@@ -135,6 +136,11 @@ class Data:
         """Returns the `Splits`; raises before anything long if they can't be had."""
         from thesis_tf import datasets
 
+        if self.dataset in set(datasets.INPUT_NAMES) - set(datasets.NAMES):
+            raise ValueError(
+                f"--dataset={self.dataset} has no labels, which this program needs. bin.dae and"
+                " bin.gsn learn from it."
+            )
         splits = datasets.load(self.dataset, self.data_dir, seed=self.seed)
         if self.examples:
             train, valid, test = self.examples

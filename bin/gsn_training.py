@@ -37,7 +37,13 @@ class Trainer:
         with strategy.scope():
             self.model = self._build()
         for part in (self.splits.train, self.splits.valid, self.splits.test):
-            self.model.reconstruction.check(part.x)
+            try:
+                self.model.reconstruction.check(part.x)
+            except ValueError as error:
+                if config.network.outputs != "bernoulli":
+                    raise
+                advice = "Here that is --outputs=normal, with --corruption=gaussian."
+                raise ValueError(f"{error} {advice}") from error
 
     @property
     def shape(self):

@@ -57,7 +57,13 @@ flags.DEFINE_float(
 )
 flags.DEFINE_integer("largest", 20, "How many eigenvalues at the upper end.", lower_bound=0)
 flags.DEFINE_integer("smallest", 3, "How many eigenvalues at the lower end.", lower_bound=0)
-flags.DEFINE_float("tol", 1e-3, "Residual of an eigenpair, as a part of its eigenvalue.", 1e-9)
+flags.DEFINE_float(
+    "tol",
+    1e-3,
+    "Largest residual of an eigenpair, as a part of its eigenvalue, or of the least that can be"
+    " told from 0 if that is more.",
+    1e-9,
+)
 flags.DEFINE_enum("solver", "lanczos", ["lanczos", "eigsh"], "Which finds the eigenpairs.")
 flags.DEFINE_bool("gauss_newton", False, "The Gauss-Newton matrix in place of the Hessian.")
 flags.DEFINE_enum(

@@ -28,13 +28,17 @@ flags.DEFINE_string(
     "store",
     None,
     "Where the processes meet: shm://NAME (one machine), redis://[user:password@]host:port/0,"
-    " rediss:// (TLS), redis+cluster://. Default: $ISSGD_STORE, else shm://RUN_ID, or with"
-    " --local_workers a place of the output folder's own. A password is best left out of a command"
-    " line: put the URL into $ISSGD_STORE.",
+    " rediss:// (TLS), redis+cluster://. Default: $ISSGD_STORE, else shm://RUN_ID, or for"
+    " bin.issgd_master --local_workers a place of its output folder's own. A password is best left"
+    " out of a command line: put the URL into $ISSGD_STORE.",
 )
 flags.DEFINE_string("run_id", "issgd", "Name of the run in the store.")
 flags.DEFINE_integer(
-    "block_size", 2048, "Examples that a worker measures at once; the same for all of a run.", 1
+    "block_size",
+    2048,
+    "Examples of a block, of which one worker measures the norms at a time; the same for master,"
+    " workers and peers of a run.",
+    1,
 )
 flags.DEFINE_float("momentum", 0.0, "Nesterov momentum, with --optimizer=sgd (thesis: .95).", 0, 1)
 flags.DEFINE_integer("steps", 5000, "Steps to train, those before a kill included.", 1)

@@ -7,6 +7,7 @@ import logging as python_logging
 import math
 import os
 import pathlib
+import re
 import shutil
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from absl import flags, logging
 from thesis_tf import _files
 
 CONFIG = "config.json"
+_SHARED = ("bin.flags_common", "bin.issgd_common")
 _NOT_OURS = (
     "--output_dir={} has files in it that are not a run of this program. Choose an empty folder."
 )
@@ -33,7 +35,9 @@ def clean_errors(argv):
     """
     # What TensorFlow says of itself; its errors still show.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    python_logging.getLogger("tensorflow").setLevel(python_logging.ERROR)
+    # A line for each of the attempts at a download, when the error says all that they do.
+    for name in ("tensorflow", "urllib3"):
+        python_logging.getLogger(name).setLevel(python_logging.ERROR)
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)
     try:
@@ -45,7 +49,18 @@ def clean_errors(argv):
         sys.exit("\nInterrupted. The same command goes on from where it was.")
     except (UsageError, ValueError, TypeError, OSError, ImportError) as error:
         logging.debug("", exc_info=True)
-        sys.exit(f"error: {error}\n(--verbosity=1 shows where.)")
+        sys.exit(f"error: {_in_flags(str(error), sys.argv[0])}\n(--verbosity=1 shows where.)")
+
+
+def _in_flags(message, program):
+    """Names flags where an error of the library names its arguments: --data_dir, `data_dir`."""
+    shared = {
+        flag.name
+        for flag in flags.FLAGS.get_key_flags_for_module(program)
+        if flags.FLAGS.find_module_defining_flag(flag.name) in _SHARED
+    }
+    names = {"name_or_path": "dataset"} | {name: name for name in shared}
+    return re.sub(r"`(\w+)`", lambda m: f"--{names[m[1]]}" if m[1] in names else m[0], message)
 
 
 def _check_flags(program):

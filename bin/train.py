@@ -80,7 +80,11 @@ def run(config, folder, *, begin=lambda: None, verbose=0):
         begin()
     distribution.wait_for_all(strategy)
     seed = config.hardware.seed
-    training.train(model, splits, config.training, folder, seed=seed, chief=chief, verbose=verbose)
+    logs = training.train(
+        model, splits, config.training, folder, seed=seed, chief=chief, verbose=verbose
+    )
+    if verbose and config.training.epochs and not logs:
+        print(f"The training in {folder} was over already: no step was left to take.")
     metrics = training.evaluate(model, splits.test, config.training.batch_size)
     if chief:
         with _files.atomic(folder / "model.keras") as partial:

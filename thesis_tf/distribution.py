@@ -71,7 +71,15 @@ def configure(hardware):
     if hardware.distribution == "multi_worker":
         return tf.distribute.MultiWorkerMirroredStrategy()
     if hardware.distribution == "tpu":
-        resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect(hardware.tpu)
+        try:
+            resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect(hardware.tpu)
+        except Exception as error:  # of many kinds: lookups, HTTP, gRPC, no TPU in this machine
+            raise _checks.invalid(
+                "`tpu`",
+                "the name or address of a TPU that can be reached, or local on a TPU's own machine",
+                f"{hardware.tpu}, where {error}",
+                kind=OSError,
+            ) from error
         return tf.distribute.TPUStrategy(resolver)
     return tf.distribute.get_strategy()
 

@@ -111,7 +111,7 @@ def test_missing_data_are_named_with_the_figures(start_any_program, tmp_path):
     (tmp_path / "data" / "mnist.npz").touch()
     program = start_any_program(
         "reproduce",
-        "--figures=3.4,7.2,7.3",
+        "--figures=3.3,7.2,7.3",
         "--budget=full",
         f"--data_dir={tmp_path / 'data'}",
         f"--output_dir={folder}",

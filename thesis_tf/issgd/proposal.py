@@ -181,10 +181,13 @@ class Proposal:
         if self.uniform:
             return "uniform draws were asked for"
         usable = self.usable
-        if usable == 0 == self._min_usable:
-            return "no weight is usable"
+        if usable == 0:
+            return "no example's weight is known, or none is recent enough"
         if usable < self._min_usable:
-            return f"{usable:.1%} of the weights are usable, of at least {self._min_usable:.1%}"
+            return (
+                f"weights are known and recent enough of {usable:.1%} of the examples, of at least"
+                f" {self._min_usable:.1%}"
+            )
         if self._mean == 0:
             return "all weights are 0"
         return None

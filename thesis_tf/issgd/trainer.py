@@ -164,7 +164,7 @@ class Trainer:
         uniform = self.monitor.proposal.is_uniform
         if uniform != self._told:
             why = self.monitor.proposal.uniform_because
-            how = f"uniform, as {why}" if uniform else "by gradient norms"
+            how = f"uniform, as {why}" if uniform else "by weights, the examples' gradient norms"
             self._log(f"From step {self.step} on draws are {how}.")
             self._told = uniform
 

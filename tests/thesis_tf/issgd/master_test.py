@@ -112,10 +112,16 @@ def test_relaxed_draws_are_by_what_workers_measured(open_memory, task, in_thread
     np.testing.assert_array_equal(store.fetch().values, read_parameters(master.model))
 
 
-def test_without_workers_it_trains_uniformly(open_memory, task):
-    master = master_on(task, open_memory())
+def test_without_workers_it_trains_uniformly_and_says_so(open_memory, task):
+    said = []
+    master = master_on(task, open_memory(), log=said.append)
     history = master.train(20)
     assert all(record["uniform"] for record in history.records)
+    first, last = said
+    assert first.endswith(
+        "draws are uniform, as no example's weight is known, or none is recent enough."
+    )
+    assert last.startswith("No worker has measured any example: all draws were uniform.")
     options = {"batch_size": 12, "sync_every": 4}
     trainer = Trainer(task.model(), task.data, Proposal(90), **options)
     trainer.train(20)

@@ -110,7 +110,7 @@ def test_weights_are_forgotten_as_the_present_advances(options):
         proposal.advance(present, 10.0 * present)
         usable = ~np.isnan(weights) & (present - versions <= 4)
         assert proposal.usable == usable.mean()
-    assert proposal.uniform_because == "0.0% of the weights are usable, of at least 10.0%"
+    assert proposal.uniform_because == "no example's weight is known, or none is recent enough"
     # They don't come back with an older present; new ones do.
     proposal.advance(0, 0.0)
     assert proposal.usable == 0
@@ -130,8 +130,9 @@ def test_without_a_threshold_no_weight_is_too_old():
 
 def test_when_draws_are_uniform():
     proposal = Proposal(100, min_usable=0.1)
-    assert proposal.uniform_because == "0.0% of the weights are usable, of at least 10.0%"
+    assert proposal.uniform_because == "no example's weight is known, or none is recent enough"
     proposal.update(slice(0, 9), np.arange(9.0), 0)
+    assert proposal.uniform_because.endswith("of 9.0% of the examples, of at least 10.0%")
     indices, scales = proposal.sample(50_000)
     assert (scales == 1).all()
     assert scipy.stats.chisquare(np.bincount(indices, minlength=100)).pvalue > 1e-3

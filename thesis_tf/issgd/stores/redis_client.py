@@ -142,7 +142,7 @@ class Client:
                 self._give(wire)
                 return result
         raise errors.StoreUnavailableError(
-            f"{self._shown}: the cluster moves the run from node to node. Try again later."
+            f"{self._shown}: the cluster moves the run from node to node. Wait until it is done."
         )
 
     def close(self):
@@ -223,9 +223,9 @@ class Client:
             )
         busy = code in _LATER or "max number of clients" in text
         if busy or isinstance(error, (OSError, names.ConnectionError, names.TimeoutError)):
-            advice = "Try again later."
+            advice = "Wait until it is ready." if busy else "Is the server up?"
             if not busy and not any(isinstance(c, ConnectionRefusedError) for c in causes):
-                advice += f" Is it the server's {'TLS' if self._tls else 'plain'} port?"
+                advice += f" Is this the server's {'TLS' if self._tls else 'plain'} port?"
             return errors.StoreUnavailableError(
                 f"{self._shown} can't be reached or can't answer now: {text}. {advice}"
             )

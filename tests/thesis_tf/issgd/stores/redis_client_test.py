@@ -77,7 +77,7 @@ def test_a_server_that_is_away(redis_server, opened):
             StoreUnavailableError, match=rf":{redis_server.port}/0 can't be reached"
         ):
             store.pull("train")
-    with pytest.raises(StoreUnavailableError, match="Try again later"):
+    with pytest.raises(StoreUnavailableError, match="Is the server up"):
         opened(redis_server.url).join()
 
     redis_server.start()
