@@ -9,7 +9,7 @@ import uuid
 
 import pytest
 
-SMALL = ("--examples=512,128,128", "--model=mlp", "--block_size=64")
+SMALL = ("--examples=512,128,128", "--model=mlp")
 PATIENCE = 120  # seconds, for what takes a few on an idle machine
 
 
@@ -83,7 +83,8 @@ def start_program(start_any_program):
     """The same for programs of chapter 7, on a few examples."""
 
     def start(module, *arguments, **environment):
-        return start_any_program(module, *SMALL, *arguments, **environment)
+        blocks = () if module == "issgd_compare" else ("--block_size=64",)
+        return start_any_program(module, *SMALL, *blocks, *arguments, **environment)
 
     return start
 

@@ -1,3 +1,4 @@
+import functools
 import json
 import os
 import signal
@@ -6,7 +7,9 @@ import time
 import uuid
 
 import pytest
+from absl.testing import flagsaver
 
+from bin import issgd_common, issgd_master, runs
 from thesis_tf.issgd.stores import RunNotFoundError, open_store
 from thesis_tf.issgd.stores.shm import MEMORY
 
@@ -237,11 +240,12 @@ def test_interrupted_and_the_same_command_again(start_program, records, tmp_path
         assert time.monotonic() < end
         time.sleep(0.05)
     # What it left does not keep another run out of its folder.
-    third = start_program(
-        MASTER, "--local_workers=1", f"--run_id={name}", f"--output_dir={tmp_path}", "--overwrite",
-        "--model=lenet", "--steps=2",
-    )  # fmt: skip
-    third.finish()
+    assert places(name) != []
+    small = {"examples": ["512", "128", "128"], "model": "lenet", "steps": 2}
+    with flagsaver.flagsaver(**small, run_id=name):
+        config, call = issgd_master.config_from_flags(), issgd_common.Call.from_flags()
+    folder = runs.claim(tmp_path, config, overwrite=True)
+    issgd_master.run(config, call, folder, begin=functools.partial(runs.begin, folder, config))
     assert places(name) == []
 
 

@@ -128,7 +128,7 @@ def test_help_and_wrong_flags_answer_without_tensorflow():
         (["--dataset=mnist_min"], "The nearest are: mnist_mini"),
         (["--examples=1,2"], "three positive numbers"),
         (["--weights=nowhere.weights.h5"], "Received: nowhere.weights.h5"),
-        (["--distribution=tpu"], "--distribution=tpu, and only then"),
+        (["--distribution=tpu"], "--distribution=tpu needs a TPU's name or address"),
         (["--model=inception_v3", "--image_size=32"], "at least 75"),
         (["--batch_size=1000"], "at most the 256 training examples"),
     ],

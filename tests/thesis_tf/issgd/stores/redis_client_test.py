@@ -246,7 +246,7 @@ def test_tls(tls_server, certificates, opened):
 def test_tls_where_there_is_none(redis_server, opened):
     # To such a server the greeting of TLS is a command that has not ended.
     url = f"rediss://127.0.0.1:{redis_server.port}/0?socket_timeout=0.2&socket_connect_timeout=0.2"
-    with pytest.raises(StoreUnavailableError, match="Is it the server's TLS port"):
+    with pytest.raises(StoreUnavailableError, match="Is this the server's TLS port"):
         opened(url).create(SPEC)
 
 
