@@ -173,7 +173,9 @@ def config_from_flags():
             "--noise=decreasing and --walkback go over training steps: they need --fit=minibatch."
         )
     if FLAGS.tied and FLAGS["initialisation"].present and FLAGS.initialisation == "data":
-        raise runs.UsageError("--initialisation=data has no --tied weights.")
+        raise runs.UsageError(
+            "Leave out --initialisation=data: --tied weights begin as Keras' own do."
+        )
     if FLAGS.distribution != "none" and FLAGS.fit != "minibatch":
         raise runs.UsageError("--distribution is of --fit=minibatch.")
     if FLAGS.noise == "plain":
@@ -190,7 +192,7 @@ def config_from_flags():
     if FLAGS.fit == "minibatch" or over_steps:
         runs.refuse(given & {"iterations", "copies"}, "training is by minibatches")
     elif FLAGS.fit is not None:
-        runs.refuse(given & {"epochs", "optimizer", "learning_rate"}, f"--fit={FLAGS.fit} has none")
+        runs.refuse(given & set(flags_common.TRAINING), f"--fit={FLAGS.fit} has no minibatches")
     names = [field.name for field in dataclasses.fields(Config)][3:]
     rest = {name: FLAGS[name].value for name in names}
     if FLAGS.tied:

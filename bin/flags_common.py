@@ -54,7 +54,11 @@ flags.DEFINE_enum("distribution", "none", DISTRIBUTIONS, "Which devices to use."
 flags.DEFINE_integer("num_virtual_devices", 0, "Logical devices to cut the CPU into, to try.")
 flags.DEFINE_enum("precision", "float32", PRECISIONS, "Of computation; weights stay float32.")
 flags.DEFINE_integer(
-    "seed", 0, "Seeds initial weights, data order, dropout and random features.", lower_bound=0
+    "seed",
+    0,
+    "Seeds initial weights, data order, dropout and random features.",
+    lower_bound=0,
+    upper_bound=2**32 - 1,
 )
 flags.DEFINE_bool("deterministic", False, "Deterministic TensorFlow kernels; slower on GPUs.")
 flags.DEFINE_string("tpu", "", "TPU of --distribution=tpu: name or address; local on its machine.")
@@ -144,7 +148,10 @@ class Data:
         splits = datasets.load(self.dataset, self.data_dir, seed=self.seed)
         if self.examples:
             train, valid, test = self.examples
-            splits = splits.take(train=train, valid=valid, test=test, seed=self.seed)
+            try:
+                splits = splits.take(train=train, valid=valid, test=test, seed=self.seed)
+            except ValueError as error:
+                raise ValueError(f"--examples asks for more than there is: {error}") from None
         return splits
 
     def load_inputs(self):

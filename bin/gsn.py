@@ -24,7 +24,8 @@ A few more:
     python -m bin.gsn --do=inpaint --known=top --output_dir=runs/gsn2
 
 The same command after a kill goes on. Once a network is trained, --do without train takes its
-settings from --output_dir, so flags of data, network and training are left out. It writes there:
+settings from --output_dir, so flags of data, network and training are left out, but for --data_dir
+if the data have moved. It writes there:
 
     model.keras, sheets/       the network; samples after every few epochs
     logs/                      losses, scaling factors and samples for TensorBoard
@@ -133,11 +134,12 @@ JOB_FLAGS = {
     ("chain_scaling",): ("sample", "evaluate", "inpaint", "export"),
     ("known", "inpaint_steps"): ("inpaint",),
 }
-# Of a network that is trained already, --output_dir says these.
+# Of a network that is trained already, --output_dir says these, but not where its data are now.
 TRAINED = (
-    *flags_common.DATA, *flags_common.TRAINING, "network", "layers", "hidden_noise", "corruption",
-    "corruption_level", "walkback_steps", "walkback_stop", "walkback_loss", "scaling", "outputs",
-    "output_scale", "hidden_start", "binarise", "decay", "overwrite",
+    "dataset", "examples", "precision", *flags_common.TRAINING, "network", "layers",
+    "hidden_noise", "corruption", "corruption_level", "walkback_steps", "walkback_stop",
+    "walkback_loss", "scaling", "outputs", "output_scale", "hidden_start", "binarise", "decay",
+    "overwrite",
 )  # fmt: skip
 
 
@@ -215,6 +217,8 @@ def config_from_flags():
         )
     if FLAGS.hidden_start not in ("zeros", "stored") and not FLAGS.hidden_start.isdigit():
         raise runs.UsageError("--hidden_start must be zeros, stored or a number of steps.")
+    if FLAGS.output_scale == 0:
+        raise runs.UsageError("--output_scale must be above 0.")
     level = FLAGS.corruption_level
     most = math.inf if corruption == "gaussian" else 1.0
     if level is not None and not 0 < level <= most:
@@ -251,14 +255,14 @@ def jobs_from_flags():
     unknown = [job for job in FLAGS.do if job not in JOBS]
     if unknown or not FLAGS.do:
         raise runs.UsageError(f"--do must be some of {', '.join(JOBS)}. Received: {FLAGS.do}.")
-    if FLAGS.chains < 1:
-        raise runs.UsageError("--chains must be 1 at least.")
     if FLAGS.thin > FLAGS.chain_steps:
         raise runs.UsageError("--thin must be at most --chain_steps.")
     for flags_of_job, of in JOB_FLAGS.items():
         if not set(of) & set(FLAGS.do):
             given = {name for name in flags_of_job if FLAGS[name].present}
-            runs.refuse(given, f"it is of --do={' and of '.join(of)}")
+            runs.refuse(given, f"only --do={','.join(of)} takes it")
+    if FLAGS.chains < 1:
+        raise runs.UsageError("--chains must be 1 at least.")
     values = {field.name: FLAGS[field.name].value for field in dataclasses.fields(Jobs)}
     values["known"] = FLAGS.known and flags_common.expanded(FLAGS.known)
     return Jobs(**{**values, "do": tuple(job for job in JOBS if job in FLAGS.do)})
@@ -268,12 +272,17 @@ def trained_config(folder):
     """Returns the `Config` of the run that `folder` holds; raises UsageError if it has none."""
     found = runs.read_config(folder)
     given = {name for name in TRAINED if FLAGS[name].present}
-    runs.refuse(given, f"{folder} says what its network is; give --do=train to train another")
+    runs.refuse(given, f"{folder} holds a network that is trained; --do=train trains another")
     try:
-        seed = FLAGS.seed if FLAGS["seed"].present else found["hardware"]["seed"]
+        own = {"precision": found["hardware"]["precision"]}
+        if not FLAGS["seed"].present:
+            own["seed"] = found["hardware"]["seed"]
+        data = flags_common.Data(**found["data"])
+        if FLAGS.data_dir:
+            data = dataclasses.replace(data, data_dir=flags_common.data().data_dir)
         parts = {
-            "data": flags_common.Data(**found["data"]),
-            "hardware": dataclasses.replace(flags_common.hardware(), seed=seed),
+            "data": data,
+            "hardware": dataclasses.replace(flags_common.hardware(), **own),
             "training": flags_common.Training(**found["training"]),
             "network": Network(**found["network"]),
         }

@@ -91,7 +91,7 @@ flags_common.use(
     flags_common.OUTPUT,
     flags_common.DATA,
     flags_common.MODEL,
-    flags_common.TRAINING,
+    [name for name in flags_common.TRAINING if name != "epochs"],
     flags_common.HARDWARE,
 )
 DEFAULTS = {"model": "lenet", "optimizer": "rmsprop", "batch_size": 32}
@@ -159,8 +159,14 @@ def config_from_flags():
         raise runs.UsageError("--gauss_newton has no --product_mode=forward_accumulator.")
     if model.auxiliary_head:
         raise runs.UsageError("The Hessian is of a loss of one output: leave out --auxiliary_head.")
-    if FLAGS.epochs is not None:
-        raise runs.UsageError("Training is as long as --train_steps says: leave out --epochs.")
+    if not FLAGS.density:
+        given = [n for n in ("density_steps", "density_probes") if FLAGS[n].present]
+        runs.refuse(given, "without --density there is none")
+    if not steps:
+        runs.refuse(
+            [name for name in ("optimizer", "learning_rate", "batch_size") if FLAGS[name].present],
+            "no --train_steps are taken",
+        )
     if not FLAGS.largest + FLAGS.smallest:
         raise runs.UsageError("--largest and --smallest are both 0.")
     names = [field.name for field in dataclasses.fields(Config)][7:]

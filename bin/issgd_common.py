@@ -42,7 +42,9 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_float("momentum", 0.0, "Nesterov momentum, with --optimizer=sgd (thesis: .95).", 0, 1)
 flags.DEFINE_integer("steps", 5000, "Steps to train, those before a kill included.", 1)
-flags.DEFINE_float("max_seconds", None, "Seconds after which training ends, whatever --steps.", 0)
+flags.DEFINE_float(
+    "max_seconds", None, "Seconds after which training ends, whatever --steps.", lower_bound=1e-3
+)
 flags.DEFINE_integer("sync_every", 32, "Steps between synchronisations with the store.", 1)
 flags.DEFINE_string(
     "smoothing",

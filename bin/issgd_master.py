@@ -57,8 +57,10 @@ def config_from_flags():
     """Reads FLAGS; raises runs.UsageError for a combination that makes no sense."""
     if FLAGS.distribution not in ("none", "mirrored", "tpu"):
         raise runs.UsageError("One master trains, on one machine: --distribution=none or mirrored.")
-    if FLAGS.mode == "uniform" and FLAGS.local_workers:
-        raise runs.UsageError("--mode=uniform has no use for --local_workers.")
+    if FLAGS.mode == "uniform":
+        unused = [name for name in ("store", *issgd_common.DRAWS) if FLAGS[name].present]
+        unused += ["local_workers"] * bool(FLAGS.local_workers)
+        runs.refuse(unused, "--mode=uniform draws without workers and weights")
     return Config.from_flags(mode=FLAGS.mode)
 
 

@@ -17,7 +17,8 @@ from absl import flags, logging
 from thesis_tf import _files
 
 CONFIG = "config.json"
-_SHARED = ("bin.flags_common", "bin.issgd_common")
+# What may be another from call to call of one run: where its data are.
+_PLACES = ("data_dir",)
 _NOT_OURS = (
     "--output_dir={} has files in it that are not a run of this program. Choose an empty folder."
 )
@@ -47,19 +48,18 @@ def clean_errors(argv):
         yield
     except KeyboardInterrupt:
         sys.exit("\nInterrupted. The same command goes on from where it was.")
-    except (UsageError, ValueError, TypeError, OSError, ImportError) as error:
+    except UsageError as error:
+        sys.exit(f"error: {_in_flags(str(error), sys.argv[0])}")
+    except (ValueError, TypeError, OSError, ImportError) as error:
         logging.debug("", exc_info=True)
         sys.exit(f"error: {_in_flags(str(error), sys.argv[0])}\n(--verbosity=1 shows where.)")
 
 
 def _in_flags(message, program):
     """Names flags where an error of the library names its arguments: --data_dir, `data_dir`."""
-    shared = {
-        flag.name
-        for flag in flags.FLAGS.get_key_flags_for_module(program)
-        if flags.FLAGS.find_module_defining_flag(flag.name) in _SHARED
-    }
-    names = {"name_or_path": "dataset"} | {name: name for name in shared}
+    # An array of labels is no --labels of bin.probe.
+    known = {flag.name for flag in flags.FLAGS.get_key_flags_for_module(program)} - {"labels"}
+    names = {"name_or_path": "dataset"} | {name: name for name in known}
     return re.sub(r"`(\w+)`", lambda m: f"--{names[m[1]]}" if m[1] in names else m[0], message)
 
 
@@ -128,7 +128,7 @@ def claim(folder, config, overwrite=False):
     Args:
         folder: the path; made if it is not there.
         config: a frozen dataclass that says what the run is. A folder with an equal one holds the
-            same run, which may go on.
+            same run, which may go on; its data may have moved.
         overwrite: whether `begin` may empty a folder that holds another run.
 
     Returns:
@@ -140,7 +140,7 @@ def claim(folder, config, overwrite=False):
     """
     folder = writable("output_dir", folder)
     if (folder / CONFIG).exists():
-        found, wanted = _files.read_json(folder / CONFIG), _plain(config)
+        found, wanted = _read(folder / CONFIG), _plain(config)
         # Many programs write a config.json; a folder is only emptied if this one wrote it.
         # That of an older version may lack a setting, or have one more.
         if not isinstance(found, dict) or not (
@@ -162,11 +162,20 @@ def claim(folder, config, overwrite=False):
 def begin(folder, config):
     """Makes a claimed folder this run's own, emptying it of another: all flags are known to fit."""
     if (folder / CONFIG).exists():
-        if _files.read_json(folder / CONFIG) == _plain(config):
+        found, wanted = _read(folder / CONFIG), _plain(config)
+        if found == wanted:
             return
-        for entry in list(folder.iterdir()):
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        if _differences(found, wanted):
+            for entry in list(folder.iterdir()):
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
     _files.write_json(folder / CONFIG, _plain(config))
+
+
+def _read(path):
+    try:
+        return _files.read_json(path)
+    except ValueError as error:
+        raise UsageError(f"{error} Choose another --output_dir, or delete that one.") from None
 
 
 def _plain(config):
@@ -179,6 +188,8 @@ def _differences(found, wanted, prefix=""):
     said = []
     for key in sorted(found.keys() | wanted.keys()):
         there, here = found.get(key), wanted.get(key)
+        if key in _PLACES:
+            continue
         if isinstance(there, dict) and isinstance(here, dict):
             said += _differences(there, here, f"{prefix}{key}.")
         elif there != here:

@@ -192,6 +192,8 @@ def by_step(paths, model):
     found = {}
     for path in paths:
         numbers = re.findall(r"\d+", pathlib.Path(path).name.split(".")[0])
+        if not pathlib.Path(path).is_file():
+            raise ValueError(f"--checkpoints must be existing files. Received: {path}.")
         if not numbers:
             raise ValueError(
                 f"--checkpoints must have their steps in their names. Received: {path}."

@@ -23,6 +23,7 @@ and at the end model.keras, model.weights.h5 and metrics.json.
 
 import dataclasses
 import functools
+import math
 
 from absl import app, flags
 
@@ -86,6 +87,11 @@ def run(config, folder, *, begin=lambda: None, verbose=0):
     if verbose and config.training.epochs and not logs:
         print(f"The training in {folder} was over already: no step was left to take.")
     metrics = training.evaluate(model, splits.test, config.training.batch_size)
+    if not math.isfinite(metrics["loss"]):
+        raise ValueError(
+            f"The loss on test examples is {metrics['loss']}: training has diverged, or an example"
+            " is not finite. Choose a lower --learning_rate."
+        )
     if chief:
         with _files.atomic(folder / "model.keras") as partial:
             model.save(partial)

@@ -3,6 +3,7 @@
 import difflib
 import functools
 import pathlib
+import zipfile
 
 import keras
 
@@ -40,15 +41,18 @@ def build(name, input_shape, num_classes, *, weights="none", **options):
     options = {key: value for key, value in options.items() if value not in (None, False)}
     if name.endswith(".keras"):
         if options or weights != "none":
-            given = ", ".join([*options, *([] if weights == "none" else ["weights"])])
+            given = [*options, *([] if weights == "none" else ["weights"])]
             raise ValueError(
-                f"A .keras file holds its own settings and weights. Received: {given}."
+                f"A .keras file holds its own settings and weights: leave out"
+                f" {', '.join(f'`{name}`' for name in given)}."
             )
         if not pathlib.Path(name).exists():
             raise ValueError(
                 f"`model` must be one of {', '.join(NAMES)}, or an existing .keras "
                 f"file. Received: {name}."
             )
+        if not zipfile.is_zipfile(name):
+            raise ValueError(f"`model` must be a .keras file. {name} is none, or was cut short.")
         return keras.saving.load_model(name, compile=False, safe_mode=True)
     if name in BACKBONES:
         return backbone(name, input_shape, num_classes, weights=weights, **options)

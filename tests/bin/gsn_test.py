@@ -145,8 +145,11 @@ def test_a_trained_network_says_its_own_settings(tmp_path):
         "2_chains_6_steps_thin_2",
         "2_chains_6_steps_seed_3",
     }
-    with pytest.raises(runs.UsageError, match="Leave out --layers"):
-        sample(tmp_path / "run", **rest, layers="15")
+    with flagsaver.as_parsed(do="sample", data_dir="elsewhere"):
+        moved = gsn.trained_config(tmp_path / "run")
+    assert (moved.data.data_dir, moved.data.dataset) == ("elsewhere", "mnist_mini")
+    with pytest.raises(runs.UsageError, match="Leave out --layers, --precision"):
+        sample(tmp_path / "run", **rest, layers="15", precision="mixed_bfloat16")
     with pytest.raises(runs.UsageError, match=r"holds no run. Give --do=train first"):
         sample(tmp_path / "none")
     # Another network under its name is an error, and nothing is lost.
@@ -221,9 +224,9 @@ def test_flags_that_make_no_sense(values, match):
         ({"network": "dae", "layers": "5", "hidden_noise": "1"}, "Leave out --hidden_noise"),
         ({"corruption": "none", "corruption_level": "1"}, "Leave out --corruption_level"),
         ({"output_scale": "1"}, "Leave out --output_scale"),
-        ({"do": "train", "known": "top"}, "Leave out --known: it is of --do=inpaint"),
-        ({"do": "inpaint", "thin": "2"}, "Leave out --thin: it is of --do=sample and of evaluate"),
-        ({"do": "sample", "sheet_every": "2"}, "Leave out --sheet_every: it is of --do=train"),
+        ({"do": "train", "known": "top"}, "Leave out --known: only --do=inpaint takes it"),
+        ({"do": "inpaint", "thin": "2"}, "Leave out --thin: only --do=sample,evaluate takes it"),
+        ({"do": "sample", "sheet_every": "2"}, "Leave out --sheet_every: only --do=train takes it"),
     ],
 )
 def test_flags_without_effect(values, match):

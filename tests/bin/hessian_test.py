@@ -184,12 +184,23 @@ def test_defaults_are_those_of_the_chapter():
         ({"gauss_newton": True, "product_mode": "forward_accumulator"}, "has no --product_mode"),
         ({"auxiliary_head": True}, "one output"),
         ({"largest": 0, "smallest": 0}, "are both 0"),
-        ({"epochs": 3}, "leave out --epochs"),
     ],
 )
 def test_flags_that_make_no_sense(values, message):
     with pytest.raises(runs.UsageError, match=message):
         flags_to_config(**values)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"density_steps": "20"}, "Leave out --density_steps: without --density"),
+        ({"train_steps": "0", "optimizer": "sgd"}, "Leave out --optimizer: no --train_steps"),
+    ],
+)
+def test_flags_without_effect(values, message):
+    with flagsaver.as_parsed(**values), pytest.raises(runs.UsageError, match=message):
+        hessian.config_from_flags()
 
 
 def test_help_shows_the_defaults_of_this_program():

@@ -1,4 +1,3 @@
-import functools
 import json
 import os
 import signal
@@ -7,9 +6,7 @@ import time
 import uuid
 
 import pytest
-from absl.testing import flagsaver
 
-from bin import issgd_common, issgd_master, runs
 from thesis_tf.issgd.stores import RunNotFoundError, open_store
 from thesis_tf.issgd.stores.shm import MEMORY
 
@@ -241,11 +238,11 @@ def test_interrupted_and_the_same_command_again(start_program, records, tmp_path
         time.sleep(0.05)
     # What it left does not keep another run out of its folder.
     assert places(name) != []
-    small = {"examples": ["512", "128", "128"], "model": "lenet", "steps": 2}
-    with flagsaver.flagsaver(**small, run_id=name):
-        config, call = issgd_master.config_from_flags(), issgd_common.Call.from_flags()
-    folder = runs.claim(tmp_path, config, overwrite=True)
-    issgd_master.run(config, call, folder, begin=functools.partial(runs.begin, folder, config))
+    third = start_program(
+        MASTER, "--local_workers=1", f"--run_id={name}", f"--output_dir={tmp_path}", "--overwrite",
+        "--model=lenet", "--steps=2",
+    )  # fmt: skip
+    third.finish()
     assert places(name) == []
 
 
@@ -315,7 +312,7 @@ def test_wrong_password_and_wrong_certificate(
     [
         (["--smoothing=x"], "must be X or relative:X with X >= 0"),
         (["--run_id=a b"], "1 to 64 letters"),
-        (["--mode=uniform", "--local_workers=1"], "--mode=uniform has no use for"),
+        (["--mode=uniform", "--local_workers=1"], "Leave out --local_workers: --mode=uniform"),
         (["--distribution=multi_worker"], "--distribution=none or mirrored"),
         (["--optimizer=adam", "--momentum=.9"], "--momentum is that of"),
         (["--store=http://x"], "must be a URL that begins with shm://, redis://"),

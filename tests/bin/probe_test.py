@@ -176,6 +176,19 @@ def test_flags_that_make_no_sense_together(flags, message):
         probe.config_from_flags()
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"mode": "live", "epochs": "1", "gap": "1e-4"}, "Leave out --gap"),
+        ({"log_every": "7"}, "Leave out --log_every: it is of --mode=live"),
+        ({"epochs": "0", "batch_size": "3"}, "Leave out --batch_size: the network is not trained"),
+    ],
+)
+def test_flags_without_effect(flags, message):
+    with flagsaver.as_parsed(**flags), pytest.raises(runs.UsageError, match=message):
+        probe.config_from_flags()
+
+
 def test_defaults():
     made = probe.config_from_flags()
     assert made.training.epochs == probe.DEFAULT_EPOCHS

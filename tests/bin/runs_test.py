@@ -11,6 +11,7 @@ from bin import runs
 @dataclasses.dataclass(frozen=True)
 class Part:
     size: int = 5
+    data_dir: str = "here"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +32,21 @@ def test_same_run_goes_on(tmp_path):
     (folder / "checkpoint").write_text("half")
     assert started(folder, Config(1)) == folder
     assert (folder / "checkpoint").read_text() == "half"
+
+
+def test_data_may_move(tmp_path):
+    folder = started(tmp_path, Config(1))
+    (folder / "checkpoint").write_text("half")
+    started(folder, Config(1, part=Part(data_dir="there")))
+    assert (folder / "checkpoint").read_text() == "half"
+    assert json.loads((folder / "config.json").read_text())["part"]["data_dir"] == "there"
+
+
+def test_a_config_that_was_cut_short(tmp_path):
+    folder = started(tmp_path, Config(1))
+    (folder / "config.json").write_text('{"seed"')
+    with pytest.raises(runs.UsageError, match=r"cut short or edited. Choose another .* delete"):
+        runs.claim(folder, Config(1), overwrite=True)
 
 
 def test_other_run_is_kept_unless_told_otherwise(tmp_path):

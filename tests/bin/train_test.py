@@ -144,6 +144,15 @@ def test_bad_flags_are_one_line(tmp_path, arguments, message):
     assert "Traceback" not in done.stderr
 
 
+def test_training_that_diverges_is_an_error(tmp_path):
+    values = {"model": "mlp", "examples": ["256", "64", "64"], "learning_rate": 1e30, "epochs": 1}
+    with flagsaver.flagsaver(**values, optimizer="sgd"):
+        config = train.config_from_flags()
+    with pytest.raises(ValueError, match=r"is nan: training has diverged.*lower --learning_rate"):
+        train.run(config, tmp_path)
+    assert not (tmp_path / "metrics.json").exists()
+
+
 def test_config_from_flags():
     with flagsaver.flagsaver(
         model="resnet50", weights=["w.h5"], image_size=64, seed=3, snapshots=["1", "20"]

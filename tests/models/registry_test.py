@@ -53,6 +53,16 @@ def test_keras_file(tmp_path):
     np.testing.assert_array_equal(model(np.ones((1, 4))), loaded(np.ones((1, 4))))
 
 
+def test_a_keras_file_that_cannot_be_used(tmp_path):
+    path = tmp_path / "own.keras"
+    models.build("mlp", (4,), 3).save(path)
+    with pytest.raises(ValueError, match="leave out `image_size`, `weights`"):
+        models.build(str(path), (4,), None, image_size=3, weights="imagenet")
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"own.keras is none, or was cut short"):
+        models.build(str(path), (4,), None)
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [

@@ -102,11 +102,12 @@ class Master(Trainer):
     _after_steps = _publish
 
     def _end(self, finished):
-        versions, asked_for = self.monitor.versions, self.monitor.proposal.uniform
-        if finished and not asked_for and (versions is None or not (versions >= 0).any()):
+        draws = [record["uniform"] for record in self.history.records]
+        if finished and not self.monitor.proposal.uniform and draws and all(draws):
             self._log(
-                "No worker has measured any example: all draws were uniform. Are there workers with"
-                " this store and run id, and did training last longer than they take to begin?"
+                "All draws were uniform: workers have measured too few examples, or none. Are there"
+                " workers with this store and run id, and did training last longer than they take"
+                " to begin?"
             )
         if self._link is not None:
             self._link.close(finished)

@@ -121,7 +121,9 @@ def test_without_workers_it_trains_uniformly_and_says_so(open_memory, task):
     assert first.endswith(
         "draws are uniform, as no example's weight is known, or none is recent enough."
     )
-    assert last.startswith("No worker has measured any example: all draws were uniform.")
+    assert last.startswith(
+        "All draws were uniform: workers have measured too few examples, or none."
+    )
     options = {"batch_size": 12, "sync_every": 4}
     trainer = Trainer(task.model(), task.data, Proposal(90), **options)
     trainer.train(20)
