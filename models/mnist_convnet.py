@@ -18,7 +18,15 @@ def mnist_convnet(input_shape=(28, 28, 1), num_classes=10, *, units=512, name="m
     Returns:
         A functional model from images (batch, height, width, channels) to logits
         (batch, num_classes).
+
+    Raises:
+        ValueError: examples of another shape, or images of fewer than 4 pixels a side.
     """
+    if len(input_shape) != 3 or min(input_shape[:2]) < 4:
+        raise ValueError(
+            f"`input_shape` must be (height, width, channels) for {name}, of at least 4 x 4 pixels."
+            f" Received: {tuple(input_shape)}."
+        )
     layers = keras.layers
     return keras.Sequential(
         [

@@ -78,6 +78,15 @@ def test_bad_arguments(name, options, message):
         models.build(name, (28, 28, 1), 10, **options)
 
 
+@pytest.mark.parametrize("shape", [(8,), (28, 28), (3, 28, 1)])
+@pytest.mark.parametrize("name", ["lenet", "mnist_convnet"])
+def test_convnets_take_images_alone(name, shape):
+    message = rf"\(height, width, channels\) for {name}, of at least 4 x 4 .*{shape[0]}"
+    with pytest.raises(ValueError, match=message):
+        models.build(name, shape, 10)
+    assert models.build(name, (4, 4, 1), 10).output_shape == (None, 10)
+
+
 def test_weights_of_another_network(tmp_path):
     models.build("mlp", (28, 28, 1), 10).save_weights(tmp_path / "mlp.weights.h5")
     with pytest.raises(
