@@ -34,9 +34,8 @@ def clean_errors(argv):
 
     `--verbosity=1` shows the traceback as well.
     """
-    # What TensorFlow says of itself; its errors still show.
+    # What TensorFlow says of itself, and urllib3 of each attempt at a download; errors still show.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # A line for each of the attempts at a download, when the error says all that they do.
     for name in ("tensorflow", "urllib3"):
         python_logging.getLogger(name).setLevel(python_logging.ERROR)
     if not flags.FLAGS["verbosity"].present:
@@ -44,7 +43,7 @@ def clean_errors(argv):
     try:
         if len(argv) > 1:
             raise UsageError(f"Unknown argument {argv[1]!r}: flags are written --name=value.")
-        _check_flags(sys.argv[0])
+        check_flags(sys.argv[0])
         yield
     except KeyboardInterrupt:
         sys.exit("\nInterrupted. The same command goes on from where it was.")
@@ -63,8 +62,10 @@ def _in_flags(message, program):
     return re.sub(r"`(\w+)`", lambda m: f"--{names[m[1]]}" if m[1] in names else m[0], message)
 
 
-def _check_flags(program):
-    """Refuses flags that `bin` shares and the program has no use for, and numbers that are none.
+def check_flags(program):
+    """Raises UsageError for flags of other programs, and for numbers that are not finite.
+
+    All programs know the flags that some share, and would ignore those they have no use for.
 
     Args:
         program: `sys.argv[0]`, by which absl knows the main module.

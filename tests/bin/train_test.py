@@ -127,10 +127,13 @@ def test_help_and_wrong_flags_answer_without_tensorflow():
         (["--model=mpl"], "The nearest are: mlp"),
         (["--dataset=mnist_min"], "The nearest are: mnist_mini"),
         (["--examples=1,2"], "three positive numbers"),
-        (["--weights=nowhere.weights.h5"], "Received: nowhere.weights.h5"),
+        (
+            ["--weights=nowhere.weights.h5"],
+            "error: --weights must be none or an existing file. Received: nowhere.weights.h5",
+        ),
         (["--distribution=tpu"], "--distribution=tpu needs a TPU's name or address"),
         (["--model=inception_v3", "--image_size=32"], "at least 75"),
-        (["--batch_size=1000"], "at most the 256 training examples"),
+        (["--batch_size=1000"], "error: --batch_size must be at most the 256 training examples"),
     ],
 )
 def test_bad_flags_are_one_line(tmp_path, arguments, message):
