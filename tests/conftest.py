@@ -22,6 +22,8 @@ def pytest_configure(config):
     import tensorflow as tf
     from absl import flags
 
+    # A shell lets what it starts in the background ignore Ctrl-C, and so would tests' programs.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     flags.FLAGS.mark_as_parsed()
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
