@@ -162,11 +162,10 @@ def config_from_flags():
         raise runs.UsageError("--reconstruction must be a .keras file.")
     if FLAGS.criterion == "rcae" and FLAGS.walkback > 1:
         raise runs.UsageError("--walkback is of --criterion=denoising.")
-    given = {name for name in FLAGS if FLAGS[name].present}
     if FLAGS.reconstruction:
-        runs.refuse(given & set(FITTING), "--reconstruction is a model that is trained already")
+        runs.refuse_given(FITTING, "--reconstruction is a model that is trained already")
     if FLAGS.criterion == "rcae":
-        runs.refuse(given & {"noise", "far", "copies"}, "--criterion=rcae has no noise")
+        runs.refuse_given(("noise", "far", "copies"), "--criterion=rcae has no noise")
     over_steps = FLAGS.noise == "decreasing" or FLAGS.walkback > 1
     if over_steps and FLAGS.fit not in (None, "minibatch"):
         raise runs.UsageError(
@@ -179,20 +178,20 @@ def config_from_flags():
     if FLAGS.distribution != "none" and FLAGS.fit != "minibatch":
         raise runs.UsageError("--distribution is of --fit=minibatch.")
     if FLAGS.noise == "plain":
-        runs.refuse(given & {"far"}, "--noise=plain is of sigma alone")
+        runs.refuse_given(["far"], "--noise=plain is of sigma alone")
     if FLAGS.fit == "none":
-        runs.refuse(given & {"iterations", "copies"}, "--fit=none leaves units where they begin")
+        runs.refuse_given(("iterations", "copies"), "--fit=none leaves units where they begin")
     if FLAGS.sampler == "unadjusted_langevin":
-        runs.refuse(given & {"num_points"}, "--sampler=unadjusted_langevin accepts every proposal")
+        runs.refuse_given(["num_points"], "--sampler=unadjusted_langevin accepts every proposal")
     if not FLAGS.chains:
-        runs.refuse(
-            given & {"sampler", "step", "chain_steps", "num_points", "chains_from"},
+        runs.refuse_given(
+            ("sampler", "step", "chain_steps", "num_points", "chains_from"),
             "--chains=0 draws no samples",
         )
     if FLAGS.fit == "minibatch" or over_steps:
-        runs.refuse(given & {"iterations", "copies"}, "training is by minibatches")
+        runs.refuse_given(("iterations", "copies"), "training is by minibatches")
     elif FLAGS.fit is not None:
-        runs.refuse(given & set(flags_common.TRAINING), f"--fit={FLAGS.fit} has no minibatches")
+        runs.refuse_given(flags_common.TRAINING, f"--fit={FLAGS.fit} has no minibatches")
     names = [field.name for field in dataclasses.fields(Config)][3:]
     rest = {name: FLAGS[name].value for name in names}
     if FLAGS.tied:

@@ -191,13 +191,12 @@ class Jobs:
 def config_from_flags():
     """Reads FLAGS of what is trained; raises runs.UsageError for what makes no sense."""
     network, corruption = FLAGS.network, FLAGS.corruption
-    given = {name for name in FLAGS if FLAGS[name].present}
     if network != "gsn":
-        runs.refuse(given & {"hidden_noise", "hidden_start"}, f"--network={network} has no state")
+        runs.refuse_given(("hidden_noise", "hidden_start"), f"--network={network} has no state")
     if corruption == "none":
-        runs.refuse(given & {"corruption_level"}, "--corruption is none")
+        runs.refuse_given(["corruption_level"], "--corruption is none")
     if FLAGS.outputs != "normal":
-        runs.refuse(given & {"output_scale"}, "only --outputs=normal has one")
+        runs.refuse_given(["output_scale"], "only --outputs=normal has one")
     layers = _integers("layers") or DEFAULT_LAYERS[network]
     if network == "dae" and len(layers) != 1:
         raise runs.UsageError("--layers of --network=dae is one number.")
@@ -259,8 +258,7 @@ def jobs_from_flags():
         raise runs.UsageError("--thin must be at most --chain_steps.")
     for flags_of_job, of in JOB_FLAGS.items():
         if not set(of) & set(FLAGS.do):
-            given = {name for name in flags_of_job if FLAGS[name].present}
-            runs.refuse(given, f"only --do={','.join(of)} takes it")
+            runs.refuse_given(flags_of_job, f"only --do={','.join(of)} takes it")
     if FLAGS.chains < 1:
         raise runs.UsageError("--chains must be 1 at least.")
     values = {field.name: FLAGS[field.name].value for field in dataclasses.fields(Jobs)}
@@ -271,8 +269,9 @@ def jobs_from_flags():
 def trained_config(folder):
     """Returns the `Config` of the run that `folder` holds; raises UsageError if it has none."""
     found = runs.read_config(folder)
-    given = {name for name in TRAINED if FLAGS[name].present}
-    runs.refuse(given, f"{folder} holds a network that is trained; --do=train trains another")
+    runs.refuse_given(
+        TRAINED, f"{folder} holds a network that is trained; --do=train trains another"
+    )
     try:
         own = {"precision": found["hardware"]["precision"]}
         if not FLAGS["seed"].present:

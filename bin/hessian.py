@@ -160,13 +160,10 @@ def config_from_flags():
     if model.auxiliary_head:
         raise runs.UsageError("The Hessian is of a loss of one output: leave out --auxiliary_head.")
     if not FLAGS.density:
-        given = [n for n in ("density_steps", "density_probes") if FLAGS[n].present]
-        runs.refuse(given, "without --density there is none")
+        runs.refuse_given(("density_steps", "density_probes"), "without --density there is none")
     if not steps:
-        runs.refuse(
-            [name for name in ("optimizer", "learning_rate", "batch_size") if FLAGS[name].present],
-            "no --train_steps are taken",
-        )
+        unused = ("optimizer", "learning_rate", "batch_size")
+        runs.refuse_given(unused, "no --train_steps are taken")
     if not FLAGS.largest + FLAGS.smallest:
         raise runs.UsageError("--largest and --smallest are both 0.")
     names = [field.name for field in dataclasses.fields(Config)][7:]

@@ -58,9 +58,9 @@ def config_from_flags():
     if FLAGS.distribution not in ("none", "mirrored", "tpu"):
         raise runs.UsageError("One master trains, on one machine: --distribution=none or mirrored.")
     if FLAGS.mode == "uniform":
-        unused = [name for name in ("store", *issgd_common.DRAWS) if FLAGS[name].present]
-        unused += ["local_workers"] * bool(FLAGS.local_workers)
-        runs.refuse(unused, "--mode=uniform draws without workers and weights")
+        why = "--mode=uniform draws without workers and weights"
+        runs.refuse_given(("store", *issgd_common.DRAWS), why)
+        runs.refuse(["local_workers"] * bool(FLAGS.local_workers), why)
     return Config.from_flags(mode=FLAGS.mode)
 
 

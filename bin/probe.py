@@ -96,13 +96,13 @@ def config_from_flags():
             raise runs.UsageError("--mode=live trains the network: give --epochs.")
         if FLAGS.labels or FLAGS.control or FLAGS.shard != "1/1":
             raise runs.UsageError("--labels, --control and --shard belong to --mode=frozen.")
-        given = [name for name in ("gap", "extract_batch_size") if FLAGS[name].present]
-        runs.refuse(given, "probes of --mode=live are trained, and no features are kept")
+        unused = ("gap", "extract_batch_size")
+        runs.refuse_given(unused, "probes of --mode=live are trained, and no features are kept")
     else:
-        runs.refuse(["log_every"] * FLAGS["log_every"].present, "it is of --mode=live")
+        runs.refuse_given(["log_every"], "it is of --mode=live")
     if not epochs:
-        given = [name for name in flags_common.TRAINING if FLAGS[name].present and name != "epochs"]
-        runs.refuse(given, "the network is not trained")
+        unused = set(flags_common.TRAINING) - {"epochs"}
+        runs.refuse_given(unused, "the network is not trained")
     if FLAGS.distribution == "multi_worker":
         raise runs.UsageError(
             "Several machines share the extraction by --shard=i/n; train with bin.train."

@@ -90,6 +90,11 @@ def refuse(names, why):
         raise UsageError(f"Leave out {given}: {why}.")
 
 
+def refuse_given(names, why):
+    """Raises UsageError for those of the flags that were given, whatever they were set to."""
+    refuse([name for name in names if flags.FLAGS[name].present], why)
+
+
 def existing(folder):
     """Returns the path of a folder that holds a run; raises UsageError if it holds none."""
     folder = pathlib.Path(folder).expanduser()

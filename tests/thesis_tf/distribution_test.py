@@ -36,6 +36,21 @@ def test_a_cluster_needs_two_workers(monkeypatch, config):
         configure(Hardware("multi_worker"))
 
 
+def test_a_tpu_that_cannot_be_reached(run_python):
+    said = run_python(
+        """
+        from thesis_tf.distribution import Hardware, configure
+        import json
+        try:
+            configure(Hardware("tpu", tpu="nowhere"))
+        except OSError as error:
+            print(json.dumps(str(error)))
+        """
+    )
+    assert said.startswith("`tpu` must be the name or address of a TPU that can be reached, or ")
+    assert "Received: nowhere, where " in said
+
+
 def test_one_device(run_python):
     result = run_python(
         """

@@ -21,7 +21,7 @@ def test_moments_of_the_density(matrix):
 
 def test_the_density_itself(matrix):
     operator, _ = matrix(SPECTRUM)
-    density = hessian.spectral_density(operator, steps=40, probes=300, width=0.3)
+    density = hessian.spectral_density(operator, steps=40, probes=400, width=0.3)
     bells = np.exp(-0.5 * ((density.grid[:, None] - SPECTRUM) / 0.3) ** 2)
     expected = bells.mean(axis=1) / (0.3 * np.sqrt(2 * np.pi))
     assert np.trapezoid(density.density, density.grid) == pytest.approx(1, abs=1e-3)
