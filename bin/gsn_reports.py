@@ -3,14 +3,13 @@
 import functools
 import math
 import pathlib
-import zipfile
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 import models
-from bin import flags_common, training
+from bin import flags_common, runs, training
 from thesis_tf import _files, gsn
 
 _SHEET = (10, 20)  # chains and steps of a picture
@@ -182,7 +181,8 @@ class Reports:
             return None
         known, mask = known or "left", np.zeros(shape, bool)
         if known.endswith(".npz"):
-            found = _read_mask(known)
+            advice = "with an array named mask, as np.savez(path, mask=booleans) writes"
+            found = runs.read_arrays("known", known, advice, needed="mask")["mask"].astype(bool)
             if found.shape not in (shape, shape[:2]) or found.all():
                 received = "true everywhere" if found.all() else found.shape
                 raise ValueError(
@@ -264,17 +264,3 @@ class Reports:
     def _print(self, heading, numbers):
         parts = (f"{k} {v:.4g}" for k, v in numbers.items() if isinstance(v, int | float))
         self._trainer.say(f"{heading}: {', '.join(parts)}")
-
-
-def _read_mask(path):
-    """Returns the booleans of an .npz file; raises ValueError if it is no such file."""
-    if not pathlib.Path(path).is_file():
-        raise ValueError(f"--known={path} must be an existing .npz file.")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return file["mask"].astype(bool)
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
-        raise ValueError(
-            f"--known={path} must be an .npz file with an array named mask, as"
-            " np.savez(path, mask=booleans) writes."
-        ) from None

@@ -4,9 +4,7 @@ import dataclasses
 import pathlib
 import re
 
-import numpy as np
-
-from bin import training
+from bin import runs, training
 from thesis_tf import distribution, probes
 
 
@@ -90,18 +88,12 @@ class Session:
 
 def factors(path, splits):
     """Reads `--labels`: a dict from factor to labels in the order of `splits.stacked()`."""
-    if not pathlib.Path(path).is_file():
-        raise ValueError(f"--labels must be an .npz file. Received: {path}, which is not there.")
-    found = {}
-    with np.load(path, allow_pickle=False) as arrays:
-        for key in arrays.files:
-            factor, _, source = key.rpartition("_")
-            if source not in ("train", "valid", "test") or not factor:
-                raise ValueError(
-                    f"{path} must hold arrays named FACTOR_train, FACTOR_test (and FACTOR_valid)."
-                    f" Received: {key}."
-                )
-            found.setdefault(factor, {})[source] = arrays[key]
+    found, wanted = {}, "with arrays named FACTOR_train, FACTOR_test (and FACTOR_valid)"
+    for key, array in runs.read_arrays("labels", path, wanted).items():
+        factor, _, source = key.rpartition("_")
+        if source not in ("train", "valid", "test") or not factor:
+            raise ValueError(f"--labels={path} must be an .npz file {wanted}. Received: {key}.")
+        found.setdefault(factor, {})[source] = array
     return {factor: splits.gather(values) for factor, values in found.items()}
 
 

@@ -11,6 +11,8 @@ import re
 import shutil
 import sys
 import tempfile
+import zipfile
+import zlib
 
 from absl import flags, logging
 
@@ -26,6 +28,34 @@ _NOT_OURS = (
 
 class UsageError(Exception):
     """The flags or the output folder can't be used; the message says what to do."""
+
+
+def read_arrays(flag, path, wanted, needed=None):
+    """Returns the arrays of the .npz file that a flag names, {name: array}.
+
+    Args:
+        flag: its name.
+        path: the file.
+        wanted: which .npz file is, for the error.
+        needed: an array that must be there.
+
+    Raises:
+        ValueError: there is no file, or it is none that `wanted` says; Python objects are not read.
+    """
+    import numpy as np
+
+    if not pathlib.Path(path).is_file():
+        raise ValueError(f"--{flag}={path} must be an existing .npz file.")
+    arrays = {}
+    try:
+        if zipfile.is_zipfile(path):
+            with np.load(path, allow_pickle=False) as file:
+                arrays = dict(file)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
+        arrays = {}
+    if not arrays or (needed and needed not in arrays):
+        raise ValueError(f"--{flag}={path} must be a whole .npz file {wanted}.")
+    return arrays
 
 
 @contextlib.contextmanager

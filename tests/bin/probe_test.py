@@ -142,7 +142,7 @@ def test_a_wrong_checkpoint_costs_no_probing_of_those_before_it(tmp_path):
         ({"taps": ("fc1_rleu",)}, "nearest are: fc1_relu"),
         ({"reduction": "last"}, "that have a time axis"),
         ({"training": Training(epochs=1, batch_size=301)}, "at most the 300 training examples"),
-        ({"labels": "no.npz"}, "--labels must be an .npz file"),
+        ({"labels": "no.npz"}, r"--labels=no.npz must be an existing .npz file"),
     ],
 )
 def test_nothing_is_begun_before_all_is_known_to_fit(tmp_path, change, message):

@@ -3,6 +3,7 @@ import json
 import os
 import stat
 
+import numpy as np
 import pytest
 
 from bin import runs
@@ -123,6 +124,31 @@ def test_errors_of_users_end_the_program_with_a_line(error, message):
 def test_errors_of_ours_keep_their_traceback():
     with pytest.raises(ZeroDivisionError), runs.clean_errors(["probe"]):
         raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("kind", ["noise", "objects", "cut short", "one array", "other names"])
+def test_arrays_that_cannot_be_read(tmp_path, kind):
+    path = tmp_path / "a.npz"
+    array = np.array([{}]) if kind == "objects" else np.arange(1000)
+    np.savez(path, **{"b" if kind == "other names" else "a": array})
+    if kind == "noise":
+        path.write_bytes(np.random.default_rng(0).bytes(500))
+    if kind == "cut short":
+        path.write_bytes(path.read_bytes()[:600])
+    if kind == "one array":
+        with path.open("wb") as file:
+            np.save(file, array)
+    with pytest.raises(ValueError, match=rf"--labels={path} must be a whole .npz file with a\."):
+        runs.read_arrays("labels", path, "with a", needed="a")
+
+
+def test_arrays_that_a_flag_names(tmp_path):
+    np.savez(tmp_path / "a.npz", a=np.arange(3))
+    found = runs.read_arrays("labels", tmp_path / "a.npz", "with a", needed="a")
+    assert list(found) == ["a"]
+    np.testing.assert_array_equal(found["a"], np.arange(3))
+    with pytest.raises(ValueError, match=r"none.npz must be an existing .npz file"):
+        runs.read_arrays("labels", tmp_path / "none.npz", "with a")
 
 
 def test_stray_argument():
