@@ -32,9 +32,9 @@ import time
 
 import numpy as np
 
+from thesis_tf.probes.features.shards import HEADER, Column, ShardWriter, make_header, shard_name
+from thesis_tf.probes.features.store import FeatureStore
 from thesis_tf.probes.reductions import Reduction
-from thesis_tf.probes.shards import HEADER, Column, ShardWriter, make_header, shard_name
-from thesis_tf.probes.store import FeatureStore
 from thesis_tf.probes.taps import Tap
 
 FEATURES, COLUMNS = 15_000, 17

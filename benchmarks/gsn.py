@@ -39,8 +39,9 @@ def training_step(name, batch, noisy):
     import keras
     import tensorflow as tf
 
-    from models.gsn import GSN, walkback_dae
+    from models.gsn import walkback_dae
     from thesis_tf.corruption import SaltAndPepper
+    from thesis_tf.gsn import GSN
 
     size, *layers = NETWORKS[name]
     options = {"corruption": SaltAndPepper(0.4) if noisy else None, "walkback": ROUNDS}

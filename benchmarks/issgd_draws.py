@@ -16,8 +16,8 @@ import time
 
 import numpy as np
 
-from thesis_tf.issgd.proposal import Proposal
-from thesis_tf.issgd.smoothing import TargetEntropy
+from thesis_tf.issgd.sampling.proposal import Proposal
+from thesis_tf.issgd.sampling.smoothing import TargetEntropy
 
 OWN = "proposal, all new"
 

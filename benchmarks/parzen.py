@@ -85,7 +85,8 @@ def bare_product(samples, test, block=2000):
 
 
 def speed(samples, test, valid, rounds):
-    from thesis_tf.gsn import conservative, parzen, reconstruction
+    from thesis_tf.gsn import reconstruction
+    from thesis_tf.gsn.likelihood import conservative, parzen
 
     def window(samples=samples, test=test, valid=valid, sigmas=SIGMAS):
         return lambda: parzen.parzen_log_likelihood(samples, test, valid, sigmas)
@@ -120,7 +121,7 @@ def speed(samples, test, valid, rounds):
 
 
 def accuracy(samples, test, valid):
-    from thesis_tf.gsn import parzen
+    from thesis_tf.gsn.likelihood import parzen
 
     rng = np.random.default_rng(1)
     few = test[rng.choice(len(test), min(CHECKED, len(test)), replace=False)]

@@ -26,8 +26,8 @@ from sklearn.linear_model import LogisticRegression
 
 from thesis_tf import datasets
 from thesis_tf.probes import FeatureStore
-from thesis_tf.probes.softmax_regression import SoftmaxRegression
-from thesis_tf.probes.standardised import Standardised
+from thesis_tf.probes.solver.softmax_regression import SoftmaxRegression
+from thesis_tf.probes.solver.standardized import Standardised
 
 SIZES = (64, 256, 512, 1024, 2048)
 PAUSE = 0.2  # seconds, in which the other's threads stop spinning for work and let the cores go

@@ -39,7 +39,7 @@ import math
 
 from absl import app, flags
 
-from bin import flags_common, runs
+from bin.common import configs, runs
 
 FLAGS = flags.FLAGS
 flags.DEFINE_float(
@@ -107,13 +107,13 @@ flags.DEFINE_enum(
     "Where chains begin: training examples with noise, or a box around them.",
 )
 flags.DEFINE_integer("far_starts", 1000, "Starts in search of attractors; 0 for none.", 0)
-flags_common.use(
+configs.use(
     __name__,
-    flags_common.OUTPUT,
-    flags_common.DATA,
-    flags_common.TRAINING,
-    flags_common.HARDWARE,
-    flags_common.CHAINS,
+    configs.OUTPUT,
+    configs.DATA,
+    configs.TRAINING,
+    configs.HARDWARE,
+    configs.CHAINS,
 )
 DEFAULTS = {"dataset": "spiral"}
 DEFAULT_EPOCHS = 5
@@ -128,9 +128,9 @@ FITTING = (
 class Config:
     """What one run is."""
 
-    data: flags_common.Data
-    hardware: flags_common.Hardware
-    training: flags_common.Training
+    data: configs.Data
+    hardware: configs.Hardware
+    training: configs.Training
     sigma: float | None
     criterion: str
     noise: str
@@ -191,7 +191,7 @@ def config_from_flags():
     if FLAGS.fit == "minibatch" or over_steps:
         runs.refuse_given(("iterations", "copies"), "training is by minibatches")
     elif FLAGS.fit is not None:
-        runs.refuse_given(flags_common.TRAINING, f"--fit={FLAGS.fit} has no minibatches")
+        runs.refuse_given(configs.TRAINING, f"--fit={FLAGS.fit} has no minibatches")
     names = [field.name for field in dataclasses.fields(Config)][3:]
     rest = {name: FLAGS[name].value for name in names}
     if FLAGS.tied:
@@ -199,12 +199,12 @@ def config_from_flags():
     if over_steps:
         rest["fit"] = "minibatch"
     if FLAGS.reconstruction:
-        rest["reconstruction"] = flags_common.expanded(FLAGS.reconstruction)
-    chosen = flags_common.training(DEFAULT_EPOCHS if FLAGS.epochs is None else FLAGS.epochs)
+        rest["reconstruction"] = configs.expanded(FLAGS.reconstruction)
+    chosen = configs.training(DEFAULT_EPOCHS if FLAGS.epochs is None else FLAGS.epochs)
     if rest["initialisation"] == "data" and not FLAGS["learning_rate"].present:
         # Larger steps lead away from what least squares found.
         chosen = dataclasses.replace(chosen, learning_rate=1e-5)
-    return Config(flags_common.data(), flags_common.hardware(), chosen, **rest)
+    return Config(configs.data(), configs.hardware(), chosen, **rest)
 
 
 def run(config, folder, *, begin=lambda: None, progress=False, verbose=0):
@@ -212,16 +212,16 @@ def run(config, folder, *, begin=lambda: None, progress=False, verbose=0):
 
     `begin` is called once all is known to fit, before anything is written.
     """
-    from bin import density
-    from thesis_tf import distribution
+    from bin.jobs import dae
+    from thesis_tf import hardware
 
     splits = config.data.load_inputs()
-    strategy = distribution.configure(config.hardware)
-    chief = distribution.is_chief(strategy)
-    job = density.Job(config, splits, folder, strategy, chief=chief, progress=progress)
+    strategy = hardware.configure(config.hardware)
+    chief = hardware.is_chief(strategy)
+    job = dae.Job(config, splits, folder, strategy, chief=chief, progress=progress)
     if chief:
         begin()
-    distribution.wait_for_all(strategy)
+    hardware.wait_for_all(strategy)
     job.check_inputs()
     job.fit(verbose)
     return job.report() if chief else {}

@@ -18,12 +18,12 @@ import functools
 
 from absl import app, flags
 
-from bin import flags_common, runs
+from bin.common import configs, runs
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("points", 1000, "Points of the grid on [-1.5, 1.5].", lower_bound=400)
 flags.DEFINE_list("dimensions", ["1", "2", "3", "5"], "Dimensions for the local moments, 1 to 6.")
-flags_common.use(__name__, flags_common.OUTPUT, ("seed",))
+configs.use(__name__, configs.OUTPUT, ("seed",))
 THESIS_SIGMAS = (1.0, 0.31, 0.16, 0.06)
 SMALL_SIGMAS = (0.08, 0.04, 0.02, 0.01)
 DELTAS = (0.4, 0.2, 0.1)
@@ -47,13 +47,14 @@ def config_from_flags():
 
 def run(config, folder, *, begin=lambda: None):
     """Computes everything, writes it to `folder`, and returns {claim: numbers}."""
-    from thesis_tf import _files, autoencoders
+    from thesis_tf import autoencoders
+    from thesis_tf.persistence import files
 
     begin()
     found = {"scores": scores(config), "proposition_1": losses(config)}
     found["hessian"] = curvatures(config)
     found["local_moments"] = {str(d): moments(d, config.seed) for d in config.dimensions}
-    _files.write_json(folder / "theory.json", found)
+    files.write_json(folder / "theory.json", found)
     wells = autoencoders.ThreeWells()
     grid = wells.grid(config.points)
     for name, sigmas in (("wells", THESIS_SIGMAS), ("wells_small", SMALL_SIGMAS)):

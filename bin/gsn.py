@@ -48,7 +48,7 @@ import math
 
 from absl import app, flags
 
-from bin import flags_common, runs
+from bin.common import configs, runs
 
 FLAGS = flags.FLAGS
 JOBS = ("train", "export", "sample", "inpaint", "evaluate")
@@ -115,13 +115,13 @@ flags.DEFINE_string(
     " Default: left of images; of what are no images nothing is completed.",
 )
 flags.DEFINE_integer("inpaint_steps", 100, "Steps of in-painting.", 1)
-flags_common.use(
+configs.use(
     __name__,
-    flags_common.OUTPUT,
-    flags_common.DATA,
-    flags_common.TRAINING,
-    flags_common.HARDWARE,
-    flags_common.CHAINS,
+    configs.OUTPUT,
+    configs.DATA,
+    configs.TRAINING,
+    configs.HARDWARE,
+    configs.CHAINS,
 )
 DEFAULTS = {"batch_size": 100, "chains": 8, "chain_steps": 10_000}
 DEFAULT_EPOCHS = 25
@@ -136,7 +136,7 @@ JOB_FLAGS = {
 }
 # Of a network that is trained already, --output_dir says these, but not where its data are now.
 TRAINED = (
-    "dataset", "examples", "precision", *flags_common.TRAINING, "network", "layers",
+    "dataset", "examples", "precision", *configs.TRAINING, "network", "layers",
     "hidden_noise", "corruption", "corruption_level", "walkback_steps", "walkback_stop",
     "walkback_loss", "scaling", "outputs", "output_scale", "hidden_start", "binarise", "decay",
     "overwrite",
@@ -165,10 +165,10 @@ class Network:
 class Config:
     """What one run trains; a folder with an equal one holds the same run."""
 
-    data: flags_common.Data
+    data: configs.Data
     binarise: bool
-    hardware: flags_common.Hardware
-    training: flags_common.Training
+    hardware: configs.Hardware
+    training: configs.Training
     decay: float
     network: Network
 
@@ -233,10 +233,10 @@ def config_from_flags():
     }
     epochs = DEFAULT_EPOCHS if FLAGS.epochs is None else FLAGS.epochs
     return Config(
-        flags_common.data(),
+        configs.data(),
         FLAGS.binarise,
-        flags_common.hardware(),
-        flags_common.training(epochs),
+        configs.hardware(),
+        configs.training(epochs),
         FLAGS.decay,
         Network(**values),
     )
@@ -262,7 +262,7 @@ def jobs_from_flags():
     if FLAGS.chains < 1:
         raise runs.UsageError("--chains must be 1 at least.")
     values = {field.name: FLAGS[field.name].value for field in dataclasses.fields(Jobs)}
-    values["known"] = FLAGS.known and flags_common.expanded(FLAGS.known)
+    values["known"] = FLAGS.known and configs.expanded(FLAGS.known)
     return Jobs(**{**values, "do": tuple(job for job in JOBS if job in FLAGS.do)})
 
 
@@ -276,13 +276,13 @@ def trained_config(folder):
         own = {"precision": found["hardware"]["precision"]}
         if not FLAGS["seed"].present:
             own["seed"] = found["hardware"]["seed"]
-        data = flags_common.Data(**found["data"])
+        data = configs.Data(**found["data"])
         if FLAGS.data_dir:
-            data = dataclasses.replace(data, data_dir=flags_common.data().data_dir)
+            data = dataclasses.replace(data, data_dir=configs.data().data_dir)
         parts = {
             "data": data,
-            "hardware": dataclasses.replace(flags_common.hardware(), **own),
-            "training": flags_common.Training(**found["training"]),
+            "hardware": dataclasses.replace(configs.hardware(), **own),
+            "training": configs.Training(**found["training"]),
             "network": Network(**found["network"]),
         }
         return Config(**{**found, **parts})
@@ -295,21 +295,21 @@ def run(config, jobs, folder, *, begin=lambda: None, progress=False, verbose=0):
 
     `begin` is called once all is known to fit, before anything is written.
     """
-    from bin import gsn_reports, gsn_training
-    from thesis_tf import distribution
+    from bin.jobs.gsn import reports, training
+    from thesis_tf import hardware
 
-    strategy = distribution.configure(config.hardware)
-    chief = distribution.is_chief(strategy)
-    trainer = gsn_training.Trainer(config, folder, strategy, chief=chief, progress=progress)
-    reports = gsn_reports.Reports(trainer, jobs, progress=progress)
+    strategy = hardware.configure(config.hardware)
+    chief = hardware.is_chief(strategy)
+    trainer = training.Trainer(config, folder, strategy, chief=chief, progress=progress)
+    report = reports.Reports(trainer, jobs, progress=progress)
     if chief:
         begin()
-    distribution.wait_for_all(strategy)
+    hardware.wait_for_all(strategy)
     found = {}
     if "train" in jobs.do:
         found["train"] = trainer.train(jobs.sheet_every, verbose)
     if chief:
-        found |= reports.run()
+        found |= report.run()
     return found
 
 

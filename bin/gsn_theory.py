@@ -24,14 +24,14 @@ import functools
 
 from absl import app, flags
 
-from bin import flags_common, runs
+from bin.common import configs, runs
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("problems", 200, "Random problems for each proposition.", lower_bound=1)
 flags.DEFINE_integer(
     "perturbations", 1000, "Perturbed transition matrices (Theorem 4).", lower_bound=1
 )
-flags_common.use(__name__, flags_common.OUTPUT, ("seed",))
+configs.use(__name__, configs.OUTPUT, ("seed",))
 CORRUPTION_SCALE, KERNEL_SCALE = 0.5, 0.01
 CHAINS, CHAIN_STEPS, KEPT_EVERY = 50, 1000, 20
 
@@ -54,7 +54,7 @@ def run(config, folder, *, begin=lambda: None):
     """Computes everything, writes it to `folder`, and returns {claim: numbers}."""
     import numpy as np
 
-    from thesis_tf import _files
+    from thesis_tf.persistence import files
 
     begin()
     rng = np.random.default_rng(config.seed)
@@ -64,7 +64,7 @@ def run(config, folder, *, begin=lambda: None):
         "histogram": histogram(config.seed, folder / "histogram.png"),
         "manifold": manifold(config.seed, folder / "manifold.png"),
     }
-    _files.write_json(folder / "theory.json", found)
+    files.write_json(folder / "theory.json", found)
     return found
 
 

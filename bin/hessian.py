@@ -44,7 +44,7 @@ import functools
 
 from absl import app, flags
 
-from bin import flags_common, runs
+from bin.common import configs, runs
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("checkpoints", [], "Weights files of one network, to follow over training.")
@@ -86,13 +86,13 @@ flags.DEFINE_bool(
     " --largest and --smallest say.",
 )
 flags.DEFINE_bool("check", True, "Check the derivatives before long work.")
-flags_common.use(
+configs.use(
     __name__,
-    flags_common.OUTPUT,
-    flags_common.DATA,
-    flags_common.MODEL,
-    [name for name in flags_common.TRAINING if name != "epochs"],
-    flags_common.HARDWARE,
+    configs.OUTPUT,
+    configs.DATA,
+    configs.MODEL,
+    [name for name in configs.TRAINING if name != "epochs"],
+    configs.HARDWARE,
 )
 DEFAULTS = {"model": "lenet", "optimizer": "rmsprop", "batch_size": 32}
 COMPARED = 10  # eigenvalues at each end (section 11.D)
@@ -103,10 +103,10 @@ flags.register_validator("follow", lambda steps: all(s.isdigit() for s in steps)
 class Config:
     """What one run is; a folder with an equal one holds the same run."""
 
-    data: flags_common.Data
-    model: flags_common.Model
-    hardware: flags_common.Hardware
-    training: flags_common.Training
+    data: configs.Data
+    model: configs.Model
+    hardware: configs.Hardware
+    training: configs.Training
     checkpoints: tuple
     train_steps: int
     follow: tuple
@@ -130,7 +130,7 @@ class Config:
 
 def config_from_flags():
     """Reads FLAGS; raises runs.UsageError for a combination that makes no sense."""
-    (model, *more), training = flags_common.models(), flags_common.training(0)
+    (model, *more), training = configs.models(), configs.training(0)
     for name, value in DEFAULTS.items():
         if not FLAGS[name].present:
             where = {"model": model}.get(name, training)
@@ -172,11 +172,11 @@ def config_from_flags():
     ends = (FLAGS[n].value if FLAGS[n].present else COMPARED for n in ("largest", "smallest"))
     rest["compare_subset"] = tuple(ends) if FLAGS.compare_subset else ()
     return Config(
-        flags_common.data(),
+        configs.data(),
         model,
-        flags_common.hardware(),
+        configs.hardware(),
         training,
-        tuple(map(flags_common.expanded, FLAGS.checkpoints)),
+        tuple(map(configs.expanded, FLAGS.checkpoints)),
         steps,
         follow,
         **rest,
@@ -190,12 +190,13 @@ def run(config, folder, *, begin=lambda: None, verbose=0):
     """
     import numpy as np
 
-    from bin import spectra, training
-    from thesis_tf import distribution, hessian
+    from bin.common import training
+    from bin.jobs import hessian as hessian_job
+    from thesis_tf import hardware, hessian
 
     splits = config.data.load()
-    strategy = distribution.configure(config.hardware)
-    chief = distribution.is_chief(strategy)
+    strategy = hardware.configure(config.hardware)
+    chief = hardware.is_chief(strategy)
     with strategy.scope():
         classes = splits.num_classes if config.model.weights == "none" else None
         model = config.model.build(splits.train.x.shape[1:], classes)
@@ -216,7 +217,7 @@ def run(config, folder, *, begin=lambda: None, verbose=0):
     }
     ends = {"largest": config.largest, "smallest": config.smallest, "tol": config.tol}
     kind = hessian.GaussNewtonOperator if config.gauss_newton else hessian.HessianOperator
-    checkpoints = spectra.by_step(config.checkpoints, model)
+    checkpoints = hessian_job.by_step(config.checkpoints, model)
     with strategy.scope():
         operator = kind(model, model.loss, few, **options)
         full = kind(model, model.loss, (x, y), **options) if config.compare_subset else None
@@ -227,13 +228,13 @@ def run(config, folder, *, begin=lambda: None, verbose=0):
         )
     if chief:
         begin()
-    distribution.wait_for_all(strategy)
+    hardware.wait_for_all(strategy)
     search = {"memory": config.max_memory, "log_dir": folder / "logs", **ends}
     if checkpoints:
         history = hessian.history_of_checkpoints(
             operator, checkpoints, folder / "history", **search
         )
-        spectra.draw_history(history, folder)
+        hessian_job.draw_history(history, folder)
         return history
     callbacks = []
     if config.follow:
@@ -263,10 +264,10 @@ def run(config, folder, *, begin=lambda: None, verbose=0):
         )
     if callbacks:
         history = hessian.SpectrumHistory(operator, folder / "history", **search)
-        spectra.draw_history(history, folder)
+        hessian_job.draw_history(history, folder)
         print(history.table(), end="\n\n", flush=True)
     resumes = config.hardware.distribution != "multi_worker"
-    return spectra.Stages(config, folder, operator, full, chief, resumes).run()
+    return hessian_job.Stages(config, folder, operator, full, chief, resumes).run()
 
 
 def main(argv):

@@ -26,7 +26,8 @@ import math
 
 from absl import app, flags
 
-from bin import flags_common, issgd_common, runs
+from bin.common import configs, runs
+from bin.jobs.issgd import common
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("seeds", 5, "Runs of each method.", 1)
@@ -37,19 +38,19 @@ flags.DEFINE_bool("stop_at_target", False, "End a run when it reaches the last o
 flags.DEFINE_bool(
     "true_gradient", False, "Take the true gradient at each measurement too: exact variances."
 )
-flags_common.use(
+configs.use(
     __name__,
-    flags_common.OUTPUT,
-    flags_common.DATA,
-    flags_common.MODEL,
+    configs.OUTPUT,
+    configs.DATA,
+    configs.MODEL,
     ("smoothing", "batch_size", "optimizer", "learning_rate", "momentum", "steps"),
-    flags_common.HARDWARE,
+    configs.HARDWARE,
 )
 METHODS = ("uniform", "importance")
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(issgd_common.Config):
+class Config(common.Config):
     """What is compared."""
 
     steps: int
@@ -86,21 +87,22 @@ def run(config, folder, seeds, *, begin=lambda: None, progress=False):
     """Does all runs that are not done yet; returns a table of them."""
     import tqdm
 
-    from bin import issgd_comparing
-    from thesis_tf import _files, distribution
+    from bin.jobs.issgd import comparison
+    from thesis_tf import hardware
+    from thesis_tf.persistence import files
 
     data, classes = config.run.load()
-    distribution.configure(config.hardware)
+    hardware.configure(config.hardware)
     begin()
     done = {method: [] for method in METHODS}
     jobs = [(seed, method) for seed in range(seeds) for method in METHODS]
     for seed, method in tqdm.tqdm(jobs, unit="run", disable=None if progress else True):
         path = folder / "runs" / f"{method}_{seed}.json"
         if not path.exists():
-            records = issgd_comparing.train(config, data, classes, method, seed)
-            _files.write_json(path, records)
-        done[method].append(_files.read_json(path))
-    return issgd_comparing.report(done, config.targets, folder)
+            records = comparison.train(config, data, classes, method, seed)
+            files.write_json(path, records)
+        done[method].append(files.read_json(path))
+    return comparison.report(done, config.targets, folder)
 
 
 def main(argv):
@@ -114,5 +116,5 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    issgd_common.set_defaults(learning_rate=0.1, steps=1000)
+    common.set_defaults(learning_rate=0.1, steps=1000)
     app.run(main)

@@ -34,20 +34,21 @@ import functools
 
 from absl import app, flags
 
-from bin import flags_common, issgd_common, runs
+from bin.common import configs, runs
+from bin.jobs.issgd import common
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("mode", "relaxed", ["relaxed", "exact", "uniform"], "How it synchronises.")
 flags.DEFINE_integer("local_workers", 0, "Workers to run on this machine.", lower_bound=0)
-flags_common.use(
+configs.use(
     __name__,
-    *issgd_common.TRAINER,
-    flags_common.HARDWARE,
+    *common.TRAINER,
+    configs.HARDWARE,
 )
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(issgd_common.Config):
+class Config(common.Config):
     """What a master's run is."""
 
     mode: str
@@ -59,7 +60,7 @@ def config_from_flags():
         raise runs.UsageError("One master trains, on one machine: --distribution=none or mirrored.")
     if FLAGS.mode == "uniform":
         why = "--mode=uniform draws without workers and weights"
-        runs.refuse_given(("store", *issgd_common.DRAWS), why)
+        runs.refuse_given(("store", *common.DRAWS), why)
         runs.refuse(["local_workers"] * bool(FLAGS.local_workers), why)
     return Config.from_flags(mode=FLAGS.mode)
 
@@ -78,20 +79,20 @@ def run(config, call, folder, url=None, workers=0, *, begin=lambda: None):
     Returns:
         The metrics on the test examples.
     """
-    own = issgd_common.place_of(folder, config.run.run_id)
+    own = common.place_of(folder, config.run.run_id)
     url = url or own
-    from bin import issgd_reports
-    from thesis_tf import distribution, issgd
+    from bin.jobs.issgd import reports
+    from thesis_tf import hardware, issgd
 
     data, classes = config.run.load()
-    strategy = distribution.configure(config.hardware)
+    strategy = hardware.configure(config.hardware)
     with strategy.scope():
         model = config.run.build(data, classes)
         config.training.compile(model)
     proposal = config.draws.proposal(len(data["train"][1]), config.hardware.seed)
     proposal.uniform = config.mode == "uniform"
-    reports = issgd_reports.Reports(folder)
-    options = config.training.options(call, folder, reports.write)
+    report = reports.Reports(folder)
+    options = config.training.options(call, folder, report.write)
     begin()
     store = None
     if config.mode == "uniform":
@@ -107,7 +108,7 @@ def run(config, call, folder, url=None, workers=0, *, begin=lambda: None):
             # Left by a run that was killed and overwritten; nobody else meets here.
             store.delete()
             master = issgd.Master(model, data, store, proposal, **options)
-    with issgd_common.stopping() as asked, issgd_common.LocalWorkers(workers, folder, url) as local:
+    with common.stopping() as asked, common.LocalWorkers(workers, folder, url) as local:
 
         def stop():
             if workers and not local.look() and config.mode == "exact":
@@ -118,19 +119,19 @@ def run(config, call, folder, url=None, workers=0, *, begin=lambda: None):
     if store is not None and url == own:
         store.delete()
     elif store is not None:
-        issgd_common.say_what_stays(url, config.run.run_id)
-    return reports.finish(model, history, data["test"])
+        common.say_what_stays(url, config.run.run_id)
+    return report.finish(model, history, data["test"])
 
 
 def main(argv):
     """Flags, config, run."""
-    with runs.clean_errors(argv), issgd_common.clean_store_errors():
+    with runs.clean_errors(argv), common.clean_store_errors():
         config, workers = config_from_flags(), FLAGS.local_workers
-        url = issgd_common.store_url(own=bool(workers))
+        url = common.store_url(own=bool(workers))
         start = functools.partial(run, url=url, workers=workers)
-        issgd_common.train(config, "runs/issgd_master", start)
+        common.train(config, "runs/issgd_master", start)
 
 
 if __name__ == "__main__":
-    issgd_common.set_defaults()
+    common.set_defaults()
     app.run(main)

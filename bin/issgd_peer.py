@@ -19,7 +19,8 @@ import zlib
 
 from absl import app, flags
 
-from bin import flags_common, issgd_common, runs
+from bin.common import configs, runs
+from bin.jobs.issgd import common
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("peer_name", None, "A name of its own: letters, digits, '.', '_', '-'.")
@@ -30,15 +31,15 @@ flags.register_validator(
     lambda name: name is None or bool(re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name)),
     "must be 1 to 64 letters, digits, '.', '_' or '-'",
 )
-flags_common.use(
+configs.use(
     __name__,
-    *issgd_common.TRAINER,
+    *common.TRAINER,
     ("num_virtual_devices", "precision", "seed", "deterministic"),
 )
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(issgd_common.Config):
+class Config(common.Config):
     """What a peer's run is."""
 
     peer_name: str
@@ -57,15 +58,15 @@ def config_from_flags():
 
 def run(config, call, folder, url, *, begin=lambda: None):
     """Trains and writes to a folder; returns the metrics on the test examples."""
-    from bin import issgd_reports
-    from thesis_tf import distribution, issgd
+    from bin.jobs.issgd import reports
+    from thesis_tf import hardware, issgd
 
     data, classes = config.run.load()
-    distribution.configure(config.hardware)
+    hardware.configure(config.hardware)
     model = config.run.build(data, classes)
     config.training.compile(model)
     seed = zlib.crc32(f"{config.hardware.seed} {config.peer_name}".encode())
-    reports = issgd_reports.Reports(folder)
+    report = reports.Reports(folder)
     begin()
     peer = issgd.Peer(
         model,
@@ -76,22 +77,22 @@ def run(config, call, folder, url, *, begin=lambda: None):
         exchange_every=config.exchange_every,
         share=config.share,
         block_size=config.run.block_size,
-        **config.training.options(call, folder, reports.write),
+        **config.training.options(call, folder, report.write),
     )
-    with issgd_common.stopping() as stop:
+    with common.stopping() as stop:
         history = peer.train(call.steps, seconds=call.max_seconds, stop=stop, progress=True)
-    issgd_common.say_what_stays(url, config.run.run_id)
-    return reports.finish(model, history, data["test"])
+    common.say_what_stays(url, config.run.run_id)
+    return report.finish(model, history, data["test"])
 
 
 def main(argv):
     """Flags, config, run."""
-    with runs.clean_errors(argv), issgd_common.clean_store_errors():
+    with runs.clean_errors(argv), common.clean_store_errors():
         config = config_from_flags()
-        start = functools.partial(run, url=issgd_common.store_url())
-        issgd_common.train(config, f"runs/issgd_peer_{config.peer_name}", start)
+        start = functools.partial(run, url=common.store_url())
+        common.train(config, f"runs/issgd_peer_{config.peer_name}", start)
 
 
 if __name__ == "__main__":
-    issgd_common.set_defaults()
+    common.set_defaults()
     app.run(main)

@@ -15,7 +15,8 @@ import os
 
 from absl import app, flags
 
-from bin import flags_common, issgd_common, runs
+from bin.common import configs, runs
+from bin.jobs.issgd import common
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("worker_name", None, "By which the master knows it. Default: host and process.")
@@ -23,33 +24,33 @@ flags.DEFINE_integer("worker_batch_size", 256, "Examples that are computed at on
 flags.DEFINE_float("lease_seconds", 30.0, "Time after which an unfinished block is another's.", 0.1)
 flags.DEFINE_integer("max_blocks", None, "Blocks to measure at most. Default: no end.", 0)
 flags.DEFINE_integer("parent", None, "Process with whose end this one is to end.", 1)
-flags_common.use(
+configs.use(
     __name__,
-    flags_common.DATA,
-    flags_common.MODEL,
-    issgd_common.RUN,
+    configs.DATA,
+    configs.MODEL,
+    common.RUN,
     ("num_virtual_devices", "precision", "seed"),
 )
 
 
 def main(argv):
     """Flags, worker, run."""
-    with runs.clean_errors(argv), issgd_common.clean_store_errors():
-        wanted, url = issgd_common.run_from_flags(), issgd_common.store_url()
-        from thesis_tf import distribution, issgd
+    with runs.clean_errors(argv), common.clean_store_errors():
+        wanted, url = common.run_from_flags(), common.store_url()
+        from thesis_tf import hardware, issgd
 
         data, classes = wanted.load()
-        distribution.configure(flags_common.hardware())
+        hardware.configure(configs.hardware())
         worker = issgd.Worker(
             wanted.build(data, classes),
-            issgd_common.loss(),
+            common.loss(),
             data,
             issgd.open_store(url, wanted.run_id),
             name=FLAGS.worker_name,
             batch_size=FLAGS.worker_batch_size,
             block_size=wanted.block_size,
             lease_seconds=FLAGS.lease_seconds,
-            log=issgd_common.log,
+            log=common.log,
         )
         done = worker.run(blocks=FLAGS.max_blocks, stop=_orphaned, progress=True)
         print(f"{worker.name} measured {done} blocks.")

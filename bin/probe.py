@@ -38,7 +38,7 @@ import re
 
 from absl import app, flags
 
-from bin import flags_common, runs
+from bin.common import configs, runs
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("taps", "*", "Where to probe; * is every place (see above).")
@@ -51,13 +51,13 @@ flags.DEFINE_float("gap", 1e-3, "How close to its minimum each probe's loss is, 
 flags.DEFINE_integer("extract_batch_size", 32, "Examples a forward pass.", lower_bound=1)
 flags.DEFINE_integer("log_every", 50, "Steps between entries of a live probe.", lower_bound=1)
 flags.DEFINE_string("shard", "1/1", "Extract the i-th of n parts, e.g. 2/8.")
-flags_common.use(
+configs.use(
     __name__,
-    flags_common.OUTPUT,
-    flags_common.DATA,
-    flags_common.MODEL,
-    flags_common.TRAINING,
-    flags_common.HARDWARE,
+    configs.OUTPUT,
+    configs.DATA,
+    configs.MODEL,
+    configs.TRAINING,
+    configs.HARDWARE,
 )
 flags.register_validator(
     "shard",
@@ -71,10 +71,10 @@ DEFAULT_EPOCHS = 5
 class Config:
     """What one run is; a folder with an equal one holds the same run."""
 
-    data: flags_common.Data
+    data: configs.Data
     models: tuple
-    hardware: flags_common.Hardware
-    training: flags_common.Training
+    hardware: configs.Hardware
+    training: configs.Training
     taps: tuple
     reduction: str
     mode: str
@@ -86,7 +86,7 @@ class Config:
 
 def config_from_flags():
     """Reads FLAGS; raises runs.UsageError for a combination that makes no sense."""
-    models = flags_common.models()
+    models = configs.models()
     untrained = len(models) == 1 and models[0].weights == "none" and ".keras" not in models[0].model
     epochs = FLAGS.epochs if FLAGS.epochs is not None else DEFAULT_EPOCHS if untrained else 0
     if len(models) > 1 and epochs:
@@ -101,7 +101,7 @@ def config_from_flags():
     else:
         runs.refuse_given(["log_every"], "it is of --mode=live")
     if not epochs:
-        unused = set(flags_common.TRAINING) - {"epochs"}
+        unused = set(configs.TRAINING) - {"epochs"}
         runs.refuse_given(unused, "the network is not trained")
     if FLAGS.distribution == "multi_worker":
         raise runs.UsageError(
@@ -110,14 +110,14 @@ def config_from_flags():
     if FLAGS.shard != "1/1" and epochs:
         raise runs.UsageError("--shard extracts features of a trained network: give --epochs=0.")
     return Config(
-        data=flags_common.data(),
+        data=configs.data(),
         models=models,
-        hardware=flags_common.hardware(),
-        training=flags_common.training(epochs),
+        hardware=configs.hardware(),
+        training=configs.training(epochs),
         taps=tuple(FLAGS.taps),
         reduction=FLAGS.reduction,
         mode=FLAGS.mode,
-        labels=FLAGS.labels and flags_common.expanded(FLAGS.labels),
+        labels=FLAGS.labels and configs.expanded(FLAGS.labels),
         control=FLAGS.control,
         export=FLAGS.export,
         gap=FLAGS.gap,
@@ -138,31 +138,32 @@ def run(
 
     `begin` is called once all is known to fit, before anything is written.
     """
-    from bin import probing, training
-    from thesis_tf import distribution, probes
+    from bin.common import training
+    from bin.jobs import probe
+    from thesis_tf import hardware, probes
 
     splits = config.data.load()
     if config.labels:
-        probing.factors(config.labels, splits)
+        probe.factors(config.labels, splits)
     if config.training.epochs:
         training.steps_an_epoch(splits, config.training)
-    strategy = distribution.configure(config.hardware)
-    session = probing.Session(
+    strategy = hardware.configure(config.hardware)
+    session = probe.Session(
         config, folder, splits, strategy, shard, extract_batch_size, log_every, verbose
     )
     for spec in reversed(config.models):
         model = session.build(spec)
     begin()
     if config.mode == "live":
-        model, reports = probing.live(session, model)
+        model, reports = probe.live(session, model)
     elif config.training.epochs:
-        model, reports = probing.before_and_after(session, model)
+        model, reports = probe.before_and_after(session, model)
     else:
-        model, reports = probing.checkpoints(session, model)
+        model, reports = probe.checkpoints(session, model)
     if None in reports.values():
         return {}
     if len(reports) > 1:
-        probing.draw_side_by_side(reports, folder)
+        probe.draw_side_by_side(reports, folder)
     if config.export:
         probes.export(model, list(reports.values())[-1], folder / "saved_model")
     return reports

@@ -42,8 +42,8 @@ import sys
 
 from absl import app, flags
 
-from bin import flags_common, runs
-from bin.reproduction import catalogue, contract, plan, pools, report
+from bin.common import configs, runs
+from bin.reproduction.engine import catalogue, contract, plan, pools, report
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list(
@@ -66,7 +66,7 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_string("cache_dir", None, "What was computed. Default: OUTPUT_DIR/cache.")
 flags.DEFINE_string("ray_address", None, "A Ray cluster to compute on: auto, HOST:PORT, ray://...")
-flags_common.use(__name__, flags_common.OUTPUT, ("data_dir", "seed"))
+configs.use(__name__, configs.OUTPUT, ("data_dir", "seed"))
 _GIB_A_JOB = 4
 _CORES_A_RAY_TASK = 2
 

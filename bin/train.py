@@ -27,16 +27,16 @@ import math
 
 from absl import app, flags
 
-from bin import flags_common, runs
+from bin.common import configs, runs
 
 FLAGS = flags.FLAGS
-flags_common.use(
+configs.use(
     __name__,
-    flags_common.OUTPUT,
-    flags_common.DATA,
-    flags_common.MODEL,
-    flags_common.TRAINING,
-    flags_common.HARDWARE,
+    configs.OUTPUT,
+    configs.DATA,
+    configs.MODEL,
+    configs.TRAINING,
+    configs.HARDWARE,
 )
 DEFAULT_EPOCHS = 5
 
@@ -45,21 +45,19 @@ DEFAULT_EPOCHS = 5
 class Config:
     """What one run is; a folder with an equal one holds the same run."""
 
-    data: flags_common.Data
-    model: flags_common.Model
-    hardware: flags_common.Hardware
-    training: flags_common.Training
+    data: configs.Data
+    model: configs.Model
+    hardware: configs.Hardware
+    training: configs.Training
 
 
 def config_from_flags():
     """Reads FLAGS; raises runs.UsageError for a combination that makes no sense."""
-    models = flags_common.models()
+    models = configs.models()
     if len(models) != 1:
         raise runs.UsageError("--weights takes one value here.")
     epochs = DEFAULT_EPOCHS if FLAGS.epochs is None else FLAGS.epochs
-    return Config(
-        flags_common.data(), models[0], flags_common.hardware(), flags_common.training(epochs)
-    )
+    return Config(configs.data(), models[0], configs.hardware(), configs.training(epochs))
 
 
 def run(config, folder, *, begin=lambda: None, verbose=0):
@@ -67,19 +65,20 @@ def run(config, folder, *, begin=lambda: None, verbose=0):
 
     `begin` is called once all is known to fit, before anything is written.
     """
-    from bin import training
-    from thesis_tf import _files, distribution
+    from bin.common import training
+    from thesis_tf import hardware
+    from thesis_tf.persistence import files
 
     splits = config.data.load()
     training.steps_an_epoch(splits, config.training)
-    strategy = distribution.configure(config.hardware)
-    chief = distribution.is_chief(strategy)
+    strategy = hardware.configure(config.hardware)
+    chief = hardware.is_chief(strategy)
     with strategy.scope():
         model = config.model.build(splits.train.x.shape[1:], splits.num_classes)
         training.compile_for(model, config.training)
     if chief:
         begin()
-    distribution.wait_for_all(strategy)
+    hardware.wait_for_all(strategy)
     seed = config.hardware.seed
     logs = training.train(
         model, splits, config.training, folder, seed=seed, chief=chief, verbose=verbose
@@ -93,11 +92,11 @@ def run(config, folder, *, begin=lambda: None, verbose=0):
             " is not finite. Choose a lower --learning_rate."
         )
     if chief:
-        with _files.atomic(folder / "model.keras") as partial:
+        with files.atomic(folder / "model.keras") as partial:
             model.save(partial)
-        with _files.atomic(folder / "model.weights.h5") as partial:
+        with files.atomic(folder / "model.weights.h5") as partial:
             model.save_weights(partial)
-        _files.write_json(folder / "metrics.json", metrics)
+        files.write_json(folder / "metrics.json", metrics)
     return metrics
 
 

@@ -14,7 +14,7 @@ import math
 import keras
 import tensorflow as tf
 
-from thesis_tf import _checks
+from thesis_tf._core import checks
 
 
 class _Corruption:
@@ -43,7 +43,7 @@ class Gaussian(_Corruption):
 
     def __post_init__(self):
         """Raises ValueError unless sigma is positive."""
-        _checks.positive_number("`sigma`", self.sigma)
+        checks.positive_number("`sigma`", self.sigma)
 
     def sample(self, x, seed):
         """Returns a corrupted x (n, ...)."""
@@ -74,7 +74,7 @@ class SaltAndPepper(_Corruption):
 
     def __post_init__(self):
         """Raises ValueError unless the probability is one."""
-        _checks.probability("`probability`", self.probability)
+        checks.probability("`probability`", self.probability)
 
     def sample(self, x, seed):
         """Returns a corrupted x (n, ...)."""
@@ -113,7 +113,7 @@ class Masking(_Corruption):
 
     def __post_init__(self):
         """Raises ValueError unless the probability is one."""
-        _checks.probability("`probability`", self.probability)
+        checks.probability("`probability`", self.probability)
 
     def sample(self, x, seed):
         """Returns a corrupted x (n, ...)."""
@@ -149,8 +149,8 @@ class Block(_Corruption):
 
     def __post_init__(self):
         """Raises TypeError or ValueError unless height and width are positive integers."""
-        _checks.positive_integer("`height`", self.height)
-        _checks.positive_integer("`width`", self.width)
+        checks.positive_integer("`height`", self.height)
+        checks.positive_integer("`width`", self.width)
 
     def sample(self, x, seed):
         """Returns corrupted images x (n, height, width) or (n, height, width, channels).
@@ -162,7 +162,7 @@ class Block(_Corruption):
         rank, room = x.shape.rank, tuple(x.shape[1:3])
         if rank not in (3, 4) or self.height > room[0] or self.width > room[1]:
             expected = f"images (n, height, width[, channels]) of at least {self.height} x"
-            raise _checks.invalid(
+            raise checks.invalid(
                 "`x`",
                 f"{expected} {self.width}",
                 f"shape {tuple(x.shape)}",
@@ -192,7 +192,7 @@ def _uniform(x, seed):
 def _pair(x, corrupted):
     x, corrupted = _floating(x), tf.convert_to_tensor(corrupted)
     if corrupted.dtype != x.dtype or not corrupted.shape.is_compatible_with(x.shape):
-        raise _checks.invalid(
+        raise checks.invalid(
             "`corrupted`",
             f"{x.dtype.name} of shape {tuple(x.shape)}, as `x` is",
             f"{corrupted.dtype.name} of shape {tuple(corrupted.shape)}",
@@ -216,5 +216,5 @@ def _floating(x):
     x = tf.convert_to_tensor(x)
     if not x.dtype.is_floating:
         advice = "Convert it: tf.cast(x, tf.float32), pixels divided by 255."
-        raise _checks.invalid("`x`", "of a floating dtype", x.dtype.name, advice, TypeError)
+        raise checks.invalid("`x`", "of a floating dtype", x.dtype.name, advice, TypeError)
     return x

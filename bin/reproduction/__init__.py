@@ -1,1 +1,1 @@
-"""What runs, caches and reports the figures of `bin/figures`; `bin.reproduce` is its program."""
+"""The thesis computed again: figures and tables (`chapters`), and what runs and reports them."""

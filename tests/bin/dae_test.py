@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from absl.testing import flagsaver
 
-from bin import dae, runs
+from bin import dae
+from bin.common import runs
 
 SMALL = {
     "dataset": "spiral",

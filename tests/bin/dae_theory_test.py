@@ -3,7 +3,8 @@ import json
 import pytest
 from absl.testing import flagsaver
 
-from bin import dae_theory, runs
+from bin import dae_theory
+from bin.common import runs
 
 
 @pytest.fixture(scope="module")

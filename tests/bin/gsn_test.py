@@ -10,7 +10,8 @@ import pytest
 import tensorflow as tf
 from absl.testing import flagsaver
 
-from bin import gsn, runs
+from bin import gsn
+from bin.common import runs
 
 SMALL = {
     "examples": ["300", "60", "60"],

@@ -11,8 +11,9 @@ import tensorflow as tf
 from absl.testing import flagsaver
 
 import models
-from bin import hessian, runs
-from bin.flags_common import Data, Hardware, Model, Training
+from bin import hessian
+from bin.common import runs
+from bin.common.configs import Data, Hardware, Model, Training
 
 
 def config(**changes):

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from bin import issgd_comparing
+from bin.jobs.issgd import comparison
 
 COMPARE = "issgd_compare"
 RUN = ("--steps=8", "--evaluate_every=4", "--refresh_every=4", "--targets=9,.001")
@@ -39,7 +39,7 @@ def test_the_worst_that_importance_does():
 
     uniform = runs([2.0, 1.0, 0.5, 0.1], [2.0, 1.2, 0.7])
     importance = runs([2.0, 1.1, 0.3], [2.0, 1.5, 0.3, 0.2])
-    assert issgd_comparing.worst_ratio(uniform, importance) == (pytest.approx(1.3 / 1.1), 5)
+    assert comparison.worst_ratio(uniform, importance) == (pytest.approx(1.3 / 1.1), 5)
 
 
 def test_variances_in_order():
@@ -52,16 +52,16 @@ def test_variances_in_order():
     ]
     records = [{"step": 0}]
     records += [{**dict(zip(names, row[:4], strict=True)), "uniform": row[4]} for row in rows]
-    assert issgd_comparing.variance_order(records) == {
+    assert comparison.variance_order(records) == {
         "evaluations": 4, "stale_between": 1, "actual_between": 2, "taken_over": 1,
     }  # fmt: skip
 
 
 def test_steps_to_a_loss():
     records = [{"step": step, "loss": loss} for step, loss in ((0, 2.0), (5, 0.4), (10, 0.5))]
-    assert issgd_comparing.steps_to(records, 0.5) == 5
-    assert issgd_comparing.steps_to(records, 2.0) == 0
-    assert issgd_comparing.steps_to(records, 0.3) is None
+    assert comparison.steps_to(records, 0.5) == 5
+    assert comparison.steps_to(records, 2.0) == 0
+    assert comparison.steps_to(records, 0.3) is None
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import uuid
 import pytest
 
 from thesis_tf.issgd.stores import RunNotFoundError, open_store
-from thesis_tf.issgd.stores.shm import MEMORY
+from thesis_tf.issgd.stores.backends.shm import MEMORY
 
 MASTER, WORKER = "issgd_master", "issgd_worker"
 PASSWORD = "s3cret"

@@ -11,8 +11,10 @@ import tensorflow as tf
 from absl.testing import flagsaver
 
 import models
-from bin import probe, probing, runs
-from bin.flags_common import Data, Hardware, Model, Training
+from bin import probe
+from bin.common import runs
+from bin.common.configs import Data, Hardware, Model, Training
+from bin.jobs import probe as probe_job
 
 TAPS = ("input", "fc1_relu", "logits")
 
@@ -90,7 +92,7 @@ def test_a_picture_for_each_set_of_labels(before_and_after, tmp_path):
         )
         for name, report in reports.items()
     }
-    probing.draw_side_by_side(both, tmp_path)
+    probe_job.draw_side_by_side(both, tmp_path)
     wanted = {f"{kind}{end}" for kind in ("curve", "network") for end in ("", "_is_odd")}
     assert {path.stem for path in tmp_path.iterdir()} == wanted
 

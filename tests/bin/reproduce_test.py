@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from bin import reproduce
-from bin.reproduction import catalogue
+from bin.reproduction.engine import catalogue
 
 QUICK = "--figures=3.3,3.4"
 

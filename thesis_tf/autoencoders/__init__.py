@@ -1,15 +1,32 @@
 """Auto-encoders as models of the density of their data (thesis, chapter 3)."""
 
-from thesis_tf._diagnostics import Diagnostics, effective_sample_size, r_hat
-from thesis_tf._image_sheet import draw_images
-from thesis_tf.autoencoders.attractors import Attractors, far_starts, find_attractors
 from thesis_tf.autoencoders.criteria import (
     ContractiveLoss,
     DenoisingLoss,
     ReconstructionContractiveLoss,
 )
-from thesis_tf.autoencoders.curvature import LogDensityHessian
-from thesis_tf.autoencoders.exact_1d import (
+from thesis_tf.autoencoders.density.attractors import Attractors, far_starts, find_attractors
+from thesis_tf.autoencoders.density.data_region import DataRegion, OutsideDataWarning
+from thesis_tf.autoencoders.density.hessian import LogDensityHessian
+from thesis_tf.autoencoders.density.kernel_density import KernelDensity
+from thesis_tf.autoencoders.density.sampling import Chains, langevin, metropolis_hastings
+from thesis_tf.autoencoders.density.score import ScoreEstimator, Tangents
+from thesis_tf.autoencoders.density.two_sample import TwoSampleTest, nearest_neighbour_test
+from thesis_tf.autoencoders.fitting.full_batch import Fit, fit_full_batch
+from thesis_tf.autoencoders.fitting.initialization import (
+    RandomFeatures,
+    initialise_from_data,
+)
+from thesis_tf.autoencoders.fitting.trainer import Trainer
+from thesis_tf.autoencoders.noise import DecreasingNoise, SampledNoise
+from thesis_tf.autoencoders.plots import (
+    draw_attractors,
+    draw_exact_1d,
+    draw_points,
+    draw_score_field,
+    draw_spectrum,
+)
+from thesis_tf.autoencoders.theory.exact_1d import (
     ThreeWells,
     dae_1d,
     dae_loss_1d,
@@ -19,10 +36,7 @@ from thesis_tf.autoencoders.exact_1d import (
     rcae_score_1d,
     relative_rmse,
 )
-from thesis_tf.autoencoders.fitting import Fit, fit_full_batch
-from thesis_tf.autoencoders.initialisation import RandomFeatures, initialise_from_data
-from thesis_tf.autoencoders.kernel_density import KernelDensity
-from thesis_tf.autoencoders.local_moments import (
+from thesis_tf.autoencoders.theory.local_moments import (
     LocalMoments,
     asymptotic_moments,
     ball_integral,
@@ -31,19 +45,8 @@ from thesis_tf.autoencoders.local_moments import (
     local_mean,
     local_moments,
 )
-from thesis_tf.autoencoders.noise import DecreasingNoise, SampledNoise
-from thesis_tf.autoencoders.pictures import (
-    draw_attractors,
-    draw_exact_1d,
-    draw_points,
-    draw_score_field,
-    draw_spectrum,
-)
-from thesis_tf.autoencoders.region import DataRegion, OutsideDataWarning
-from thesis_tf.autoencoders.sampling import Chains, langevin, metropolis_hastings
-from thesis_tf.autoencoders.score import ScoreEstimator, Tangents
-from thesis_tf.autoencoders.trainer import Trainer
-from thesis_tf.autoencoders.two_sample import TwoSampleTest, nearest_neighbour_test
+from thesis_tf.mcmc.diagnostics import Diagnostics, effective_sample_size, r_hat
+from thesis_tf.plotting.images import draw_images
 
 __all__ = [
     "Attractors",

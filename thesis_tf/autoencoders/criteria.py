@@ -8,26 +8,26 @@ quasi-Newton methods. All randomness comes from `seed`, so the same seed is the 
 import keras
 import tensorflow as tf
 
-from thesis_tf import _checks, _points
-from thesis_tf.autoencoders import jacobians
+from thesis_tf._core import arrays, checks
+from thesis_tf.autoencoders.density import jacobians
 from thesis_tf.autoencoders.noise import DecreasingNoise, Schedule
 
 
 def squared_error(target, outputs):
     """Returns |x - r|^2, summed over an example's values: (n,)."""
-    return tf.reduce_sum(tf.square(_points.flat(outputs - target)), axis=1)
+    return tf.reduce_sum(tf.square(arrays.flat(outputs - target)), axis=1)
 
 
 def bernoulli(target, outputs):
     """Returns the cross-entropy of targets in [0, 1] with probabilities, summed: (n,)."""
     values = keras.ops.binary_crossentropy(target, outputs, from_logits=False)
-    return tf.reduce_sum(_points.flat(values), axis=1)
+    return tf.reduce_sum(arrays.flat(values), axis=1)
 
 
 def bernoulli_from_logits(target, outputs):
     """Returns the cross-entropy of targets in [0, 1] with sigmoid(outputs), summed: (n,)."""
     values = tf.nn.sigmoid_cross_entropy_with_logits(labels=target, logits=outputs)
-    return tf.reduce_sum(_points.flat(values), axis=1)
+    return tf.reduce_sum(arrays.flat(values), axis=1)
 
 
 DISTANCES = {f.__name__: f for f in (squared_error, bernoulli, bernoulli_from_logits)}
@@ -37,7 +37,7 @@ def _checked_target(x, target):
     if target is None:
         return x
     if not x.shape.is_compatible_with(target.shape):
-        raise _checks.invalid(
+        raise checks.invalid(
             "`target`",
             f"of the shape of x, {tuple(x.shape)}",
             f"shape {tuple(target.shape)}",
@@ -67,12 +67,12 @@ class DenoisingLoss:
     """
 
     def __init__(self, corruption, *, distance="squared_error", walkback=1):
-        _checks.one_of("`distance`", distance, DISTANCES)
+        checks.one_of("`distance`", distance, DISTANCES)
         self.corruption = None if corruption is None else Schedule.of(corruption)
         self.distance = distance
-        self.walkback = _checks.positive_integer("`walkback`", walkback)
+        self.walkback = checks.positive_integer("`walkback`", walkback)
         if corruption is None and self.walkback > 1:
-            raise _checks.invalid("`walkback`", "1 without a corruption", walkback)
+            raise checks.invalid("`walkback`", "1 without a corruption", walkback)
 
     @property
     def needs_steps(self):
@@ -95,12 +95,12 @@ class DenoisingLoss:
         """
         target = _checked_target(x, target)
         if self.corruption is None:
-            return self._distance(target, _points.reconstruction(reconstruct, x))
+            return self._distance(target, arrays.reconstruction(reconstruct, x))
         total = 0.0
         for turn in range(self.walkback):
             turn_seed = tf.random.experimental.stateless_fold_in(seed, turn)
             drawn = self.corruption.draw(x, turn_seed, step)
-            r = _points.reconstruction(reconstruct, drawn.x)
+            r = arrays.reconstruction(reconstruct, drawn.x)
             losses = self._distance(target, r)
             total += losses if drawn.weights is None else drawn.weights * losses
             x = tf.stop_gradient(tf.sigmoid(r) if self.distance.endswith("logits") else r)
@@ -114,13 +114,13 @@ class _Penalised:
     """A distance between x and r(x), and a multiple of the squared norm of a Jacobian."""
 
     def __init__(self, distance, penalty, num_probes):
-        self.distance = _checks.one_of("`distance`", distance, DISTANCES)
-        self.penalty = _checks.one_of("`penalty`", penalty, jacobians.FORMS)
-        self.num_probes = _checks.positive_integer("`num_probes`", num_probes)
+        self.distance = checks.one_of("`distance`", distance, DISTANCES)
+        self.penalty = checks.one_of("`penalty`", penalty, jacobians.FORMS)
+        self.num_probes = checks.positive_integer("`num_probes`", num_probes)
 
     def _losses(self, reconstruct, penalised, weight, x, target, seed):
         losses = DISTANCES[self.distance](
-            _checked_target(x, target), _points.reconstruction(reconstruct, x)
+            _checked_target(x, target), arrays.reconstruction(reconstruct, x)
         )
         norms = jacobians.squared_norm(penalised, x, self.penalty, self.num_probes, seed)
         return losses + weight * norms
@@ -144,9 +144,9 @@ class ContractiveLoss(_Penalised):
 
     def __init__(self, encoder, weight, *, distance="squared_error", penalty="exact", num_probes=1):
         super().__init__(distance, penalty, num_probes)
-        self.weight = _checks.positive_number("`weight`", weight)
+        self.weight = checks.positive_number("`weight`", weight)
         if not callable(encoder):
-            raise _checks.invalid(
+            raise checks.invalid(
                 "`encoder`", "a function from x to h", type(encoder).__name__, kind=TypeError
             )
         self.encoder = encoder
@@ -171,7 +171,7 @@ class ReconstructionContractiveLoss(_Penalised):
 
     def __init__(self, sigma, *, penalty="exact", num_probes=1):
         super().__init__("squared_error", penalty, num_probes)
-        self.sigma = _checks.positive_number("`sigma`", sigma)
+        self.sigma = checks.positive_number("`sigma`", sigma)
 
     def __call__(self, reconstruct, x, target=None, seed=(0, 0), step=0):
         """Returns the losses (n,) of a batch; arguments are those of `DenoisingLoss`."""

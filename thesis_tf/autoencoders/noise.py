@@ -9,7 +9,8 @@ import math
 
 import tensorflow as tf
 
-from thesis_tf import _checks, corruption
+from thesis_tf import corruption
+from thesis_tf._core import checks
 
 Draw = collections.namedtuple("Draw", ["x", "weights", "sigma"])
 Draw.__doc__ = """Corrupted examples (n, ...), weights (n,) of their losses or None, and the
@@ -32,7 +33,7 @@ class Schedule:
         if isinstance(given, Schedule):
             return given
         if not hasattr(given, "sample"):
-            given = corruption.Gaussian(_checks.positive_number("`corruption`", given))
+            given = corruption.Gaussian(checks.positive_number("`corruption`", given))
         return Schedule(given)
 
     def draw(self, x, seed, step=0):
@@ -53,7 +54,7 @@ class DecreasingNoise(Schedule):
 
     def __init__(self, start, end, steps):
         self.end, self.start = _range(end, start, "`end`", "`start`")
-        self.steps = _checks.positive_integer("`steps`", steps)
+        self.steps = checks.positive_integer("`steps`", steps)
 
     def sigma(self, step):
         """Returns the standard deviation at a step, a float32 scalar."""
@@ -87,8 +88,8 @@ class SampledNoise(Schedule):
     def __init__(self, low, high, power=2.0, share=0.5):
         self.low, self.high = _range(low, high, "`low`", "`high`")
         if not (math.isfinite(power) and power >= 0):
-            raise _checks.invalid("`power`", "a finite number, at least 0", power)
-        self.power, self.share = float(power), _checks.probability("`share`", share)
+            raise checks.invalid("`power`", "a finite number, at least 0", power)
+        self.power, self.share = float(power), checks.probability("`share`", share)
 
     def draw(self, x, seed, step=0):
         """Returns a `Draw` for a batch x (n, ...); `step` is of no influence."""
@@ -108,9 +109,9 @@ class SampledNoise(Schedule):
 
 def _range(low, high, low_name, high_name):
     low, high = (
-        _checks.positive_number(low_name, low),
-        _checks.positive_number(high_name, high),
+        checks.positive_number(low_name, low),
+        checks.positive_number(high_name, high),
     )
     if not low < high:
-        raise _checks.invalid(low_name, f"below {high_name}, {high:g}", f"{low:g}")
+        raise checks.invalid(low_name, f"below {high_name}, {high:g}", f"{low:g}")
     return low, high

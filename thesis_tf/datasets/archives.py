@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 
-from thesis_tf import _checks
+from thesis_tf._core import checks
 from thesis_tf.datasets.assemble import Source
 from thesis_tf.datasets.splits import SPLIT_NAMES
 
@@ -40,7 +40,7 @@ def read_inputs(path):
             names = {"x": "train", **{n: s for n, s in names.items() if s != "train"}}
         wanted = next(iter({"x", "x_train"} & names.keys()))
         if wanted not in archive.files:
-            raise _checks.invalid(
+            raise checks.invalid(
                 f"The arrays in {path}",
                 "x or x_train, and perhaps x_valid and x_test",
                 ", ".join(archive.files) or "no arrays",
@@ -66,7 +66,7 @@ def read(path):
             arrays = {key: archive[key] for key in archive.files if key in ARRAYS}
             names = archive["class_names"] if "class_names" in archive.files else None
     if names is not None and (names.ndim != 1 or names.dtype.kind != "U"):
-        raise _checks.invalid(
+        raise checks.invalid(
             f"`class_names` in {path}",
             "an array of strings, shape (number of classes,)",
             f"dtype {names.dtype}, shape {names.shape}",
@@ -82,9 +82,9 @@ def read(path):
 def _opened(path):
     """Returns the open archive; raises unless there is a whole one."""
     if not path.is_file():
-        raise _checks.invalid("The data set", "an existing file", path, kind=FileNotFoundError)
+        raise checks.invalid("The data set", "an existing file", path, kind=FileNotFoundError)
     if not zipfile.is_zipfile(path):
-        raise _checks.invalid(
+        raise checks.invalid(
             str(path),
             "a whole .npz archive",
             "a file of another kind, or one that was cut short",
@@ -101,7 +101,7 @@ def _readable(path):
         yield
     except (ValueError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         if "allow_pickle" in str(error):
-            raise _checks.invalid(
+            raise checks.invalid(
                 str(path),
                 "an archive of numbers and strings",
                 "pickled Python objects, which are not read because reading them can run code",
@@ -119,7 +119,7 @@ def _check_names(path, names):
     # An x_val that was passed over in silence would be replaced by examples from x_train.
     unknown = sorted(required - set(ARRAYS))
     if missing or unknown:
-        raise _checks.invalid(
+        raise checks.invalid(
             f"The arrays in {path}",
             "x_train and y_train, and as pairs x_valid and y_valid, x_test and y_test",
             ", ".join(names) or "no arrays",

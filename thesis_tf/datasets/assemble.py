@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from thesis_tf import _checks
+from thesis_tf._core import checks
 from thesis_tf.datasets import seeds
 from thesis_tf.datasets.splits import SPLIT_NAMES, Split, Splits
 
@@ -103,14 +103,14 @@ def _as_floats(x):
 def _examples(label, x):
     x = np.asarray(x)
     if x.dtype.kind not in "buif":
-        raise _checks.invalid(label, "an array of numbers", f"dtype {x.dtype}")
+        raise checks.invalid(label, "an array of numbers", f"dtype {x.dtype}")
     if x.ndim < 2 or x.size == 0:
-        raise _checks.invalid(
+        raise checks.invalid(
             label, "of shape (n, ...) with an example and a value at least", f"shape {x.shape}"
         )
     if x.dtype.kind == "f" and not np.isfinite(x).all():
         bad = np.flatnonzero(~np.isfinite(x).all(axis=tuple(range(1, x.ndim))))
-        raise _checks.invalid(
+        raise checks.invalid(
             label,
             "finite",
             f"NaN or infinity in {len(bad)} of {len(x)} examples, the first at {bad[0]}",
@@ -125,9 +125,9 @@ def _labels(label, y):
         y = y[:, 0]
     if y.ndim != 1:
         advice = "Pass y.argmax(axis=1) of one-hot labels." if y.ndim == 2 else None
-        raise _checks.invalid(label, "of shape (n,) or (n, 1)", f"shape {y.shape}", advice)
+        raise checks.invalid(label, "of shape (n,) or (n, 1)", f"shape {y.shape}", advice)
     if y.dtype.kind not in "iu":
-        raise _checks.invalid(label, "an array of integers", f"dtype {y.dtype}")
+        raise checks.invalid(label, "an array of integers", f"dtype {y.dtype}")
     return y
 
 
@@ -136,13 +136,13 @@ def _check_agreement(name, given):
     first = given["train"][0]
     for split, (x, y) in given.items():
         if len(x) != len(y):
-            raise _checks.invalid(
+            raise checks.invalid(
                 f"`y_{split}` of {name}",
                 f"as long as `x_{split}`, {len(x)} examples",
                 f"{len(y)} labels",
             )
         if x.shape[1:] != first.shape[1:] or x.dtype != first.dtype:
-            raise _checks.invalid(
+            raise checks.invalid(
                 f"`x_{split}` of {name}",
                 f"{first.dtype} of shape (n, {', '.join(map(str, first.shape[1:]))}), "
                 "as `x_train` is",
@@ -161,14 +161,14 @@ def _class_names(name, names, given):
     for split, (_, y) in given.items():
         low, high = int(y.min()), int(y.max())
         if low < 0 or high >= count:
-            raise _checks.invalid(
+            raise checks.invalid(
                 f"`y_{split}` of {name}",
                 f"integers in [0, {count}), {where}",
                 f"labels from {low} to {high}",
                 advice,
             )
     if y_train.min() == y_train.max():
-        raise _checks.invalid(
+        raise checks.invalid(
             f"`y_train` of {name}",
             "labels of at least two classes",
             f"{len(y_train)} {'label' if len(y_train) == 1 else 'labels'}, all {y_train[0]}",
@@ -185,7 +185,7 @@ def _rows(name, given, seed):
     count = len(whole["train"][1])
     size = max(1, count // 10)
     if count <= size * len(missing):
-        raise _checks.invalid(
+        raise checks.invalid(
             f"`x_train` of {name}",
             f"at least {len(missing) + 1} examples, as {' and '.join(missing)} are drawn from it",
             f"{count}",

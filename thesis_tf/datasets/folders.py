@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from thesis_tf import _checks
+from thesis_tf._core import checks
 from thesis_tf.datasets import seeds
 from thesis_tf.datasets.assemble import Source
 
@@ -55,13 +55,11 @@ def _split_folders(folder):
             name for name in names if name in _subfolders(folder) and _subfolders(folder / name)
         ]
         if len(found) > 1:
-            raise _checks.invalid(
-                str(folder), f"a folder with one of {' and '.join(names)}", "both"
-            )
+            raise checks.invalid(str(folder), f"a folder with one of {' and '.join(names)}", "both")
         if found:
             parts[split] = folder / found[0]
     if parts and "train" not in parts:
-        raise _checks.invalid(
+        raise checks.invalid(
             str(folder),
             "a folder with train/CLASS/ beside its other splits",
             ", ".join(part.name for part in parts.values()),
@@ -73,12 +71,12 @@ def _read_split(folder, class_names, image_size, rng):
     """Returns x, uint8 of shape (n, height, width, 3), and y of shape (n,), in `rng`'s order."""
     present = _subfolders(folder)
     if not present:
-        raise _checks.invalid(
+        raise checks.invalid(
             str(folder), "a folder with a sub-folder of images for each class", "no sub-folders"
         )
     unknown = sorted(set(present) - set(class_names))
     if unknown:
-        raise _checks.invalid(
+        raise checks.invalid(
             str(folder), "a folder of classes that train/ has too", ", ".join(unknown)
         )
     import keras
@@ -106,7 +104,7 @@ def _read_split(folder, class_names, image_size, rng):
             y[places[done]] = numbers[label]
             done += 1
     except tf.errors.InvalidArgumentError as error:
-        raise _checks.invalid(
+        raise checks.invalid(
             files[done],
             "a JPEG, PNG, BMP or GIF image",
             f"a file that can't be decoded ({error.message})",

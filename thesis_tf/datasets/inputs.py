@@ -3,7 +3,7 @@
 import functools
 import pathlib
 
-from thesis_tf import _checks
+from thesis_tf._core import checks
 from thesis_tf.datasets import archives, registry, synthetic
 from thesis_tf.datasets.assemble import assemble_inputs
 from thesis_tf.datasets.seeds import checked_seed
@@ -74,9 +74,9 @@ def _labelled(name, data_dir, seed):
     except ValueError as error:
         if "`name_or_path` must be one of" not in str(error):
             raise
-        raise _checks.invalid(
+        raise checks.invalid(
             "`name_or_path`",
             f"one of {', '.join(INPUT_NAMES)}, tfds:NAME, an .npz archive or a folder of images",
             repr(name),
-            _checks.nearest(name, INPUT_NAMES),
+            checks.nearest(name, INPUT_NAMES),
         ) from None

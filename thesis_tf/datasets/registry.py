@@ -5,7 +5,7 @@ import functools
 import os
 import pathlib
 
-from thesis_tf import _checks
+from thesis_tf._core import checks
 from thesis_tf.datasets import archives, folders, keras_datasets, svhn, tfds
 from thesis_tf.datasets.assemble import assemble
 from thesis_tf.datasets.seeds import checked_seed
@@ -90,7 +90,7 @@ def load(name_or_path, data_dir=None, image_size=None, seed=0):
 def _reader(name_or_path):
     """Returns a function from a Request to a Source, and what to call the data set."""
     if not isinstance(name_or_path, str | os.PathLike):
-        raise _checks.invalid(
+        raise checks.invalid(
             "`name_or_path`", "a name or a path", repr(name_or_path), kind=TypeError
         )
     if isinstance(name_or_path, str):
@@ -115,16 +115,16 @@ def _read_folder(path, request):
 def _not_a_data_set(name_or_path, path):
     """Returns the exception for what is no name, no archive and no folder."""
     if name_or_path and path.exists():
-        return _checks.invalid("`name_or_path`", "a folder or an .npz archive", f"the file {path}")
+        return checks.invalid("`name_or_path`", "a folder or an .npz archive", f"the file {path}")
     if not isinstance(name_or_path, str) or len(path.parts) > 1:
-        return _checks.invalid(
+        return checks.invalid(
             "`name_or_path`", "a name or a path that exists", path, kind=FileNotFoundError
         )
-    return _checks.invalid(
+    return checks.invalid(
         "`name_or_path`",
         f"one of {', '.join(NAMES)}, tfds:NAME, or the path of an .npz archive or a folder",
         repr(name_or_path),
-        _checks.nearest(name_or_path, NAMES),
+        checks.nearest(name_or_path, NAMES),
     )
 
 
@@ -132,10 +132,10 @@ def _checked_folder(data_dir):
     if data_dir is None:
         return None
     if not isinstance(data_dir, str | os.PathLike):
-        raise _checks.invalid("`data_dir`", "a path", repr(data_dir), kind=TypeError)
+        raise checks.invalid("`data_dir`", "a path", repr(data_dir), kind=TypeError)
     folder = pathlib.Path(data_dir).expanduser()
     if not folder.is_dir():
-        raise _checks.invalid("`data_dir`", "an existing folder", folder, kind=FileNotFoundError)
+        raise checks.invalid("`data_dir`", "an existing folder", folder, kind=FileNotFoundError)
     return folder
 
 
@@ -145,12 +145,12 @@ def _checked_size(image_size):
     try:
         height, width = image_size
     except (TypeError, ValueError):
-        raise _checks.invalid(
+        raise checks.invalid(
             "`image_size`", "(height, width)", repr(image_size), kind=TypeError
         ) from None
     return (
-        _checks.positive_integer("The height in `image_size`", height),
-        _checks.positive_integer("The width in `image_size`", width),
+        checks.positive_integer("The height in `image_size`", height),
+        checks.positive_integer("The width in `image_size`", width),
     )
 
 
@@ -159,7 +159,7 @@ def _check_stored_size(splits, image_size):
     shape = splits.train.x.shape[1:]
     if image_size is None or (len(shape) == 3 and shape[:2] == image_size):
         return
-    raise _checks.invalid(
+    raise checks.invalid(
         "`image_size`",
         f"None for {splits.name}, whose examples are stored with shape {shape}",
         image_size,

@@ -4,7 +4,7 @@ import operator
 
 import numpy as np
 
-from thesis_tf import _checks
+from thesis_tf._core import checks
 
 USES = ("take", "hold_out", "order", "draw", "manifold")
 
@@ -24,9 +24,9 @@ def checked_seed(seed):
     try:
         number = operator.index(seed)
     except TypeError:
-        raise _checks.invalid(
+        raise checks.invalid(
             "`seed`", "a non-negative integer", repr(seed), kind=TypeError
         ) from None
     if number < 0:
-        raise _checks.invalid("`seed`", "a non-negative integer", number)
+        raise checks.invalid("`seed`", "a non-negative integer", number)
     return number

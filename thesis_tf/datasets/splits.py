@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from thesis_tf import _checks
+from thesis_tf._core import checks
 from thesis_tf.datasets import seeds
 
 SPLIT_NAMES = ("train", "valid", "test")
@@ -28,7 +28,7 @@ class Split:
     def __post_init__(self):
         """Raises ValueError unless there is a label an example."""
         if len(self.x) != len(self.y):
-            raise _checks.invalid(
+            raise checks.invalid(
                 "`y`", f"as long as `x`, {len(self.x)} examples", f"{len(self.y)} labels"
             )
 
@@ -83,9 +83,9 @@ class Splits:
             if count is None:
                 continue
             split = getattr(self, split_name)
-            count = _checks.positive_integer(f"`{split_name}`", count)
+            count = checks.positive_integer(f"`{split_name}`", count)
             if count > len(split):
-                raise _checks.invalid(
+                raise checks.invalid(
                     f"`{split_name}`",
                     f"at most {len(split)}, the {split_name} examples of {self.name}",
                     count,
@@ -129,12 +129,12 @@ class Splits:
         for split_name in SPLIT_NAMES:
             split = getattr(self, split_name)
             if split.source not in values:
-                raise _checks.invalid(
+                raise checks.invalid(
                     "`values`", f"given for the source's {split.source} examples", sorted(values)
                 )
             given = np.asarray(values[split.source])
             if len(given) != split.source_rows:
-                raise _checks.invalid(
+                raise checks.invalid(
                     f"`values` of {split.source}",
                     f"{split.source_rows}, one for each {split.source} example of {self.name}",
                     len(given),

@@ -5,7 +5,7 @@ import importlib.util
 import numpy as np
 from absl import logging
 
-from thesis_tf import _checks
+from thesis_tf._core import checks
 from thesis_tf.datasets import class_names, tfds
 from thesis_tf.datasets.assemble import Source
 
@@ -30,11 +30,11 @@ def read(data_dir):
         pairs = {split: _read_mat(data_dir / file) for split, file in files.items()}
         return Source(**pairs, class_names=class_names.DIGITS)
     if found:
-        raise _checks.invalid(
+        raise checks.invalid(
             f"SVHN in {shown}", "both files", f"{found[0]} alone", advice, FileNotFoundError
         )
     if importlib.util.find_spec("tensorflow_datasets") is None:
-        raise _checks.invalid(
+        raise checks.invalid(
             "SVHN", "in `data_dir`", f"{shown} without its files", advice, FileNotFoundError
         )
     logging.warning("Reading SVHN through tensorflow_datasets, which may download it. %s", advice)
@@ -55,12 +55,12 @@ def _read_mat(path):
         raise ValueError(f"{path} cannot be read as a MATLAB file: {error}") from error
     missing = {"X", "y"} - set(arrays)
     if missing:
-        raise _checks.invalid(str(path), "a file with X and y", f"no {', '.join(sorted(missing))}")
+        raise checks.invalid(str(path), "a file with X and y", f"no {', '.join(sorted(missing))}")
     x, y = arrays["X"], arrays["y"].reshape(-1)
     if x.ndim != 4 or x.shape[:3] != (32, 32, 3) or x.dtype != np.uint8:
-        raise _checks.invalid(
+        raise checks.invalid(
             f"X in {path}", "uint8 of shape (32, 32, 3, n)", f"{x.dtype} of shape {x.shape}"
         )
     if y.dtype.kind not in "iu" or y.min(initial=1) < 1 or y.max(initial=1) > 10:
-        raise _checks.invalid(f"y in {path}", "integers from 1 to 10", f"{y.dtype} such as {y[:3]}")
+        raise checks.invalid(f"y in {path}", "integers from 1 to 10", f"{y.dtype} such as {y[:3]}")
     return np.ascontiguousarray(np.moveaxis(x, 3, 0)), y % 10

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from thesis_tf import _checks
+from thesis_tf._core import checks
 from thesis_tf.datasets import seeds
 
 SPIRAL_SCALE = 0.04
@@ -28,8 +28,8 @@ def spiral(count, seed=0, *, end=12.0, stream=0):
     """
     rng = seeds.generator(seeds.checked_seed(seed), "draw", stream)
     if not end > 3:
-        raise _checks.invalid("`end`", "above 3, where the spiral begins", end)
-    t = rng.uniform(3.0, end, _checks.positive_integer("`count`", count))
+        raise checks.invalid("`end`", "above 3, where the spiral begins", end)
+    t = rng.uniform(3.0, end, checks.positive_integer("`count`", count))
     return SPIRAL_SCALE * t[:, np.newaxis] * np.stack([np.sin(t), np.cos(t)], axis=1)
 
 
@@ -49,7 +49,7 @@ class CurveMixture:
         """Draws (count, d) points with no coordinate beyond 1.5, float64; as for `spiral`."""
         rng = seeds.generator(seeds.checked_seed(seed), "draw", stream)
         roots = np.linalg.cholesky(self.covariances)
-        kept, missing = [], _checks.positive_integer("`count`", count)
+        kept, missing = [], checks.positive_integer("`count`", count)
         while missing:
             which = rng.integers(len(self.means), size=missing)
             noise = rng.standard_normal((missing, self.means.shape[1]))
@@ -76,8 +76,8 @@ def manifold10d(seed=0, *, components=100, ratio=0.1, dimensions=10):
     Returns:
         `CurveMixture`.
     """
-    components = _checks.positive_integer("`components`", components)
-    ratio = _checks.positive_number("`ratio`", ratio)
+    components = checks.positive_integer("`components`", components)
+    ratio = checks.positive_number("`ratio`", ratio)
     rng = seeds.generator(seeds.checked_seed(seed), "manifold")
     frequency = rng.uniform(-1.0, 1.0, dimensions)
     exponent = rng.integers(1, 3, dimensions)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from thesis_tf import _checks
+from thesis_tf._core import checks
 from thesis_tf.datasets.assemble import Source
 
 # TensorFlow Datasets' names of a split, after ours.
@@ -41,7 +41,7 @@ def read(name, data_dir, image_size=None):
         raise OSError(f"tfds:{name} could not be downloaded or prepared: {error}.") from error
     there = builder.info.splits
     if "train" not in there:
-        raise _checks.invalid(
+        raise checks.invalid(
             f"tfds:{name}", "a data set with a split `train`", ", ".join(there) or "no splits"
         )
     found = {
@@ -62,11 +62,11 @@ def _builder(tfds, name, data_dir):
         return tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError as error:
         options = tfds.list_builders(with_community_datasets=False)
-        raise _checks.invalid(
+        raise checks.invalid(
             f"tfds:{name}",
             "a data set that tensorflow_datasets has",
             repr(name),
-            _checks.nearest(name, options),
+            checks.nearest(name, options),
         ) from error
     except Exception as error:  # A wrong version is an AssertionError, a wrong config another.
         raise ValueError(f"tfds:{name} is no data set of tensorflow_datasets: {error}") from error
@@ -79,18 +79,18 @@ def _check_features(tfds, name, info, image_size):
         keys = ("image", "label")  # Supervised keys may also be nested, or three.
     expected = "a data set of `image` and `label`, or with a pair of supervised keys"
     if not all(key in features for key in keys):
-        raise _checks.invalid(f"tfds:{name}", expected, f"the features {', '.join(features)}")
+        raise checks.invalid(f"tfds:{name}", expected, f"the features {', '.join(features)}")
     x, y = (features[key] for key in keys)
     if not isinstance(y, tfds.features.ClassLabel):
-        raise _checks.invalid(f"`{keys[1]}` of tfds:{name}", "a ClassLabel", repr(y))
+        raise checks.invalid(f"`{keys[1]}` of tfds:{name}", "a ClassLabel", repr(y))
     if not isinstance(x, tfds.features.Image | tfds.features.Tensor) or x.np_dtype in (str, object):
-        raise _checks.invalid(f"`{keys[0]}` of tfds:{name}", "images or numbers", repr(x))
+        raise checks.invalid(f"`{keys[0]}` of tfds:{name}", "images or numbers", repr(x))
     if image_size and not isinstance(x, tfds.features.Image):
-        raise _checks.invalid(
+        raise checks.invalid(
             "`image_size`", f"None, as `{keys[0]}` of tfds:{name} is no image", image_size
         )
     if None in (x.shape[2:] if image_size else x.shape):
-        raise _checks.invalid(
+        raise checks.invalid(
             f"`{keys[0]}` of tfds:{name}",
             "of one shape",
             f"shape {x.shape}",

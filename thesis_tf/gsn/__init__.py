@@ -1,22 +1,18 @@
 """Generative stochastic networks (thesis, chapter 5)."""
 
-from thesis_tf._diagnostics import Diagnostics, effective_sample_size, r_hat
-from thesis_tf._image_sheet import draw_images
 from thesis_tf.gsn.auto_encoder import WalkbackAutoEncoder
 from thesis_tf.gsn.chains import Chains, sample_chain
-from thesis_tf.gsn.clamping import MaskClamp
-from thesis_tf.gsn.conservative import ConservativeEstimate, conservative_log_likelihood
+from thesis_tf.gsn.deep_gsn import GSN
 from thesis_tf.gsn.dependency import DependencyNetwork
 from thesis_tf.gsn.export import export
-from thesis_tf.gsn.finite_clamping import ClampedCheck, clamped_chain
-from thesis_tf.gsn.finite_dependency import (
-    conditional,
-    dependency_network,
-    ordered_scan,
-    random_scan,
-    resampling_kernel,
+from thesis_tf.gsn.finite.clamping import ClampedCheck, clamped_chain
+from thesis_tf.gsn.finite.counting import (
+    CountingResult,
+    counting_chain,
+    local_corruption,
+    parzen_chain,
 )
-from thesis_tf.gsn.finite_gsn import (
+from thesis_tf.gsn.finite.denoising import (
     ChainCheck,
     Positivity,
     counted_posterior,
@@ -24,8 +20,15 @@ from thesis_tf.gsn.finite_gsn import (
     positivity,
     posterior,
 )
-from thesis_tf.gsn.finite_latent import LatentCheck, kept_hidden, latent_chain, latent_transition
-from thesis_tf.gsn.finite_state import (
+from thesis_tf.gsn.finite.dependency import (
+    conditional,
+    dependency_network,
+    ordered_scan,
+    random_scan,
+    resampling_kernel,
+)
+from thesis_tf.gsn.finite.latent import LatentCheck, kept_hidden, latent_chain, latent_transition
+from thesis_tf.gsn.finite.markov import (
     Ergodicity,
     PerturbationBound,
     ergodicity,
@@ -34,32 +37,34 @@ from thesis_tf.gsn.finite_state import (
     perturbation_bound,
     stationary_distribution,
 )
-from thesis_tf.gsn.finite_walkback import (
+from thesis_tf.gsn.finite.walkback import (
     WalkbackCheck,
     geometric_shares,
     shares_of_every_round,
     walkback_chain,
     walkback_corruption,
 )
+from thesis_tf.gsn.likelihood.conservative import (
+    ConservativeEstimate,
+    conservative_log_likelihood,
+)
+from thesis_tf.gsn.likelihood.parzen import ParzenEstimate, parzen_log_likelihood
 from thesis_tf.gsn.network import (
     SALT_AND_PEPPER,
     GenerativeStochasticNetwork,
     State,
     Transition,
 )
-from thesis_tf.gsn.nonparametric import (
-    CountingResult,
-    counting_chain,
-    local_corruption,
-    parzen_chain,
-)
-from thesis_tf.gsn.parzen import ParzenEstimate, parzen_log_likelihood
-from thesis_tf.gsn.pictures import draw_chains, draw_histograms, draw_inpainting, draw_scaling
-from thesis_tf.gsn.quality import SampleQuality, sample_quality
+from thesis_tf.gsn.plots import draw_chains, draw_histograms, draw_inpainting, draw_scaling
 from thesis_tf.gsn.reconstruction import Bernoulli, Normal, NormalMixture, Reconstruction
+from thesis_tf.gsn.sample_quality import SampleQuality, sample_quality
 from thesis_tf.gsn.walkback import Walkback
+from thesis_tf.mcmc.clamping import MaskClamp
+from thesis_tf.mcmc.diagnostics import Diagnostics, effective_sample_size, r_hat
+from thesis_tf.plotting.images import draw_images
 
 __all__ = [
+    "GSN",
     "SALT_AND_PEPPER",
     "Bernoulli",
     "ChainCheck",

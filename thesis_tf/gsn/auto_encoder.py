@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from thesis_tf import _checks
+from thesis_tf._core import checks
 from thesis_tf.gsn.network import GenerativeStochasticNetwork
 
 
@@ -33,10 +33,10 @@ class WalkbackAutoEncoder(GenerativeStochasticNetwork):
         super().__init__(**kwargs)
         if not isinstance(network, keras.Model):
             received = type(network).__name__
-            raise _checks.invalid("`network`", "a keras.Model", received, kind=TypeError)
+            raise checks.invalid("`network`", "a keras.Model", received, kind=TypeError)
         if self.start != "zeros":
             advice = "A denoising auto-encoder has no hidden units to begin with."
-            raise _checks.invalid("`start`", '"zeros"', repr(self.start), advice)
+            raise checks.invalid("`start`", '"zeros"', repr(self.start), advice)
         self.network = network
         inputs = getattr(network, "inputs", None)
         if network.built and inputs:
@@ -50,7 +50,7 @@ class WalkbackAutoEncoder(GenerativeStochasticNetwork):
         outputs = self.network(keras.Input(shape, dtype=self.example_dtype.name))
         outputs = tuple(getattr(outputs, "shape", (None, "several outputs")))
         if outputs[1:] != expected:
-            raise _checks.invalid(
+            raise checks.invalid(
                 "`network`",
                 f"a model from {shape} to {expected}, the parameters of {self.reconstruction}",
                 f"one that puts out {outputs[1:]}",

@@ -10,10 +10,12 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from thesis_tf import _chains, _checks, _fingerprint, _points
-from thesis_tf._diagnostics import Diagnostics, diagnose
-from thesis_tf.gsn.clamping import checked_clamp
+from thesis_tf._core import arrays, checks
 from thesis_tf.gsn.network import State
+from thesis_tf.mcmc import pieces
+from thesis_tf.mcmc.clamping import checked_clamp
+from thesis_tf.mcmc.diagnostics import Diagnostics, diagnose
+from thesis_tf.persistence import fingerprint
 
 OUTPUTS = ("sample", "mean", "parameters")
 _STATISTICS = 16  # random projections of x, by default
@@ -80,16 +82,16 @@ def sample_chain(
         ValueError, TypeError: numbers that aren't positive, states that aren't finite or change
             their shape, a clamp that is no projection, a folder of other chains.
     """
-    lengths = _chains.Lengths.of(num_steps, burn_in, thin)
-    _checks.one_of("`output`", output, OUTPUTS)
-    seed = _points.checked_seed(seed)
+    lengths = pieces.Lengths.of(num_steps, burn_in, thin)
+    checks.one_of("`output`", output, OUTPUTS)
+    seed = arrays.checked_seed(seed)
     state = _checked_state(transition, initial_state, clamp)
     if output != "sample" and not (isinstance(state, State) and hasattr(transition, "mean")):
         expected = '"sample" for a transition that is not a network\'s'
-        raise _checks.invalid("`output`", expected, repr(output))
+        raise checks.invalid("`output`", expected, repr(output))
     step = _Steps(transition, state, clamp, output, jit_compile)
-    kept, final = _chains.run(
-        _chains.Pieces(
+    kept, final = pieces.run(
+        pieces.Pieces(
             step.compiled(1, lengths.burn_in, keep=False),
             step.compiled(lengths.piece, lengths.thin),
         ),
@@ -177,14 +179,14 @@ def _checked_state(transition, state, clamp):
     if not callable(transition):
         expected = "a function (state, seed) -> state, such as model.transition()"
         received = type(transition).__name__
-        raise _checks.invalid("`transition`", expected, received, kind=TypeError)
+        raise checks.invalid("`transition`", expected, received, kind=TypeError)
     if hasattr(transition, "initial_state") and not isinstance(state, tuple):
-        state = transition.initial_state(_points.checked_points("`initial_state`", state))
+        state = transition.initial_state(arrays.checked_points("`initial_state`", state))
     state = tf.nest.map_structure(tf.convert_to_tensor, state)
     for part in tf.nest.flatten(state):
         if part.shape.rank < 1 or part.shape[0] < 1 or part.shape[0] != _x_of(state).shape[0]:
             expected = "of shape (chains, ...), with a chain at least"
-            raise _checks.invalid("`initial_state`", expected, f"shape {tuple(part.shape)}")
+            raise checks.invalid("`initial_state`", expected, f"shape {tuple(part.shape)}")
     if clamp is not None:
         state = _with_visible(state, lambda x: checked_clamp(clamp, x))
     after = transition(state, tf.constant([0, 0]))
@@ -192,7 +194,7 @@ def _checked_state(transition, state, clamp):
     before, after = tf.nest.flatten(state), tf.nest.flatten(after)
     for part, then in zip(before, after, strict=True):
         if part.shape != then.shape or part.dtype != then.dtype:
-            raise _checks.invalid(
+            raise checks.invalid(
                 "What `transition` returns",
                 f"a state like that before, {part.dtype.name} of shape {tuple(part.shape)}",
                 f"{then.dtype.name} of shape {tuple(then.shape)}",
@@ -205,14 +207,14 @@ def _open_folder(folder, state, steps, lengths, seed, output):
         return None
     after = tf.nest.flatten(steps.one(state, tf.constant([0, 1])))
     settings = {
-        "initial_state": _fingerprint.of_arrays([v.numpy() for v in tf.nest.flatten(state)]),
+        "initial_state": fingerprint.of_arrays([v.numpy() for v in tf.nest.flatten(state)]),
         "steps": [lengths.kept, lengths.thin, lengths.burn_in],
         "seed": seed.numpy().tolist(),
         "output": output,
     }
     # What tells one transition, or clamp, from another: a part of the means, which vary smoothly.
     seen = [np.asarray(v, np.float64).ravel() for v in after if v.dtype.is_floating] or [[0.0]]
-    return _chains.ChainFolder(
+    return pieces.ChainFolder(
         folder, settings, {"transition": seen[-1][:: -(-seen[-1].size // 64)]}
     )
 

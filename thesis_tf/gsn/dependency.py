@@ -10,8 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from thesis_tf import _checks
-from thesis_tf._training import NoisyModel
+from thesis_tf._core import checks
+from thesis_tf._keras.noisy_model import NoisyModel
 from thesis_tf.gsn.reconstruction import Bernoulli
 
 ORDERS = ("random", "ordered")
@@ -51,10 +51,10 @@ class DependencyNetwork(NoisyModel):
         super().__init__(seed, **kwargs)
         if not callable(network):
             received = type(network).__name__
-            raise _checks.invalid("`network`", "a Keras model", received, kind=TypeError)
+            raise checks.invalid("`network`", "a Keras model", received, kind=TypeError)
         self.network = network
         self.takes_mask = len(getattr(network, "inputs", None) or [None]) == 2
-        self.subset_size = _checks.positive_integer("`subset_size`", subset_size)
+        self.subset_size = checks.positive_integer("`subset_size`", subset_size)
         self.subsets = None if subsets is None else _checked_subsets(subsets)
         self.reconstruction = Bernoulli() if reconstruction is None else reconstruction
         self.built = True
@@ -95,7 +95,7 @@ class DependencyNetwork(NoisyModel):
             return tf.gather(tf.constant(self.subsets), numbers)
         values = int(np.prod(x.shape[1:]))
         if self.subset_size > values:
-            raise _checks.invalid("`subset_size`", f"at most {values}, all", self.subset_size)
+            raise checks.invalid("`subset_size`", f"at most {values}, all", self.subset_size)
         order = tf.argsort(tf.random.stateless_uniform([shape[0], values], seed), axis=1)
         rank = tf.argsort(order, axis=1)
         return tf.reshape(rank < self.subset_size, shape)
@@ -119,7 +119,7 @@ class DependencyNetwork(NoisyModel):
                 or each of `subsets`, in order (ordered pseudo-Gibbs), whose stationary distribution
                 depends on the order if the conditionals are not those of one joint.
         """
-        _checks.one_of("`order`", order, ORDERS)
+        checks.one_of("`order`", order, ORDERS)
         return self._resampled_at_random if order == "random" else self._swept
 
     def _resampled_at_random(self, x, seed):
@@ -150,7 +150,7 @@ class DependencyNetwork(NoisyModel):
 def _checked_subsets(subsets):
     subsets = np.asarray(subsets)
     if subsets.dtype != bool or subsets.ndim < 2 or not subsets.any(axis=0).all():
-        raise _checks.invalid(
+        raise checks.invalid(
             "`subsets`",
             "boolean (m, *example's shape), each value in one at least",
             f"{subsets.dtype.name} of shape {subsets.shape}",

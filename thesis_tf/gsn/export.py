@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from thesis_tf import _checks, _saved_model
+from thesis_tf._core import checks, saved_model
 from thesis_tf.gsn.network import GenerativeStochasticNetwork
 
 
@@ -34,10 +34,10 @@ def export(model, path, *, scaling="first"):
     """
     if not isinstance(model, GenerativeStochasticNetwork):
         received = type(model).__name__
-        raise _checks.invalid("`model`", "a GenerativeStochasticNetwork", received, kind=TypeError)
+        raise checks.invalid("`model`", "a GenerativeStochasticNetwork", received, kind=TypeError)
     if not model.built:
-        raise _checks.invalid("`model`", "built", "one that isn't", "Fit it, or call it on x.")
-    _saved_model.check_path(path)
+        raise checks.invalid("`model`", "built", "one that isn't", "Fit it, or call it on x.")
+    saved_model.check_path(path)
     transition = model.transition(scaling)
     dtype = model.example_dtype
     x = tf.TensorSpec((None, *model.example_shape), dtype, "x")
@@ -83,7 +83,7 @@ def export(model, path, *, scaling="first"):
     # What is not an attribute of the module is not saved.
     module.variables_ = [variable.value for variable in model.variables]
     signatures["serving_default"] = signatures["inpaint"]
-    _saved_model.save(module, path, signatures)
+    saved_model.save(module, path, signatures)
 
 
 def _named(hidden):

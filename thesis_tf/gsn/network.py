@@ -11,8 +11,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from thesis_tf import _checks, _points
-from thesis_tf._training import NoisyModel
+from thesis_tf._core import arrays, checks
+from thesis_tf._keras.noisy_model import NoisyModel
 from thesis_tf.corruption import SaltAndPepper
 from thesis_tf.gsn.reconstruction import Bernoulli, Reconstruction
 from thesis_tf.gsn.walkback import Walkback, walkback_losses
@@ -71,7 +71,7 @@ class GenerativeStochasticNetwork(NoisyModel):
     ):
         super().__init__(seed, **kwargs)
         if corruption is not None and not hasattr(corruption, "sample"):
-            raise _checks.invalid(
+            raise checks.invalid(
                 "`corruption`",
                 "None or an object with sample(x, seed), such as SaltAndPepper(0.4)",
                 repr(corruption),
@@ -82,13 +82,13 @@ class GenerativeStochasticNetwork(NoisyModel):
         self.reconstruction = Bernoulli() if reconstruction is None else reconstruction
         if not isinstance(self.reconstruction, Reconstruction):
             expected, received = "an object such as Bernoulli() or Normal()", repr(reconstruction)
-            raise _checks.invalid("`reconstruction`", expected, received, kind=TypeError)
+            raise checks.invalid("`reconstruction`", expected, received, kind=TypeError)
         if start not in ("zeros", "stored"):
-            start = _checks.positive_integer('`start`, if not "zeros" or "stored",', start)
+            start = checks.positive_integer('`start`, if not "zeros" or "stored",', start)
         if (start == "stored") != (memory is not None):
             expected = "the number of training examples with `start='stored'`, else None"
-            raise _checks.invalid("`memory`", expected, repr(memory))
-        self.start, self.memory = start, memory and _checks.positive_integer("`memory`", memory)
+            raise checks.invalid("`memory`", expected, repr(memory))
+        self.start, self.memory = start, memory and checks.positive_integer("`memory`", memory)
         self.log_alpha, self._stored = None, ()
 
     def fit(self, x=None, y=None, **kwargs):
@@ -153,7 +153,7 @@ class GenerativeStochasticNetwork(NoisyModel):
         """Reads what `save_own_variables` wrote; stored hidden units stay as they are."""
         kept = self._kept()
         if len(store.keys()) != len(kept):
-            raise _checks.invalid(
+            raise checks.invalid(
                 f"The weights of {self.name}", f"{len(kept)} variables", len(store.keys())
             )
         for number, variable in enumerate(kept):
@@ -200,12 +200,12 @@ class GenerativeStochasticNetwork(NoisyModel):
         if self.start == "stored":
             rows, target = (self._checked_rows(target) if training else None), None
         # Keras' `fit` hands float64 on as float32.
-        x = tf.cast(_points.checked_points("Examples", x), self.example_dtype)
+        x = tf.cast(arrays.checked_points("Examples", x), self.example_dtype)
         target = x if target is None else tf.cast(target, self.example_dtype)
         if not target.shape.is_compatible_with(x.shape):
             advice = "Labels have no place here: pass x alone."
             expected, received = (f"shape {tuple(t.shape)}" for t in (x, target))
-            raise _checks.invalid("The target", f"of {expected}", received, advice)
+            raise checks.invalid("The target", f"of {expected}", received, advice)
         hidden = self._first_hidden(x, rows, seed)
         losses, hidden = walkback_losses(self, x, target, seed, hidden, self.walkback, training)
         if rows is not None:
@@ -225,13 +225,13 @@ class GenerativeStochasticNetwork(NoisyModel):
 
     def _checked_rows(self, rows):
         if rows is None or not rows.dtype.is_integer:
-            raise _checks.invalid(
+            raise checks.invalid(
                 "Data with `start='stored'`",
                 "pairs (x, rows) of examples and their places in the training set",
                 "x alone" if rows is None else f"(x, {rows.dtype.name})",
             )
         if tf.distribute.get_strategy().num_replicas_in_sync > 1:
-            raise _checks.invalid(
+            raise checks.invalid(
                 "`start`", "'zeros' or a number on several devices", "'stored', which one holds"
             )
         return rows
@@ -255,7 +255,7 @@ class GenerativeStochasticNetwork(NoisyModel):
         """
         if not self.built:
             advice = "Fit it, or call it on x."
-            raise _checks.invalid(f"{self.name}", "built", "a model without weights", advice)
+            raise checks.invalid(f"{self.name}", "built", "a model without weights", advice)
         return Transition(self, scaling)
 
     def get_config(self):
@@ -290,7 +290,7 @@ class Transition:
 
     def __init__(self, network, scaling="first"):
         self.network = network
-        self.scaling = _checks.one_of("`scaling`", scaling, SCALINGS)
+        self.scaling = checks.one_of("`scaling`", scaling, SCALINGS)
 
     def initial_state(self, x):
         """Returns the `State` of chains that begin at x (chains, ...)."""

@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from thesis_tf import _checks
+from thesis_tf._core import checks
 
 tfd = tfp.distributions
 
@@ -69,7 +69,7 @@ class Reconstruction:
     def check(self, x):
         """Raises ValueError if examples (n, ...) can't have this distribution."""
         if not np.isfinite(np.sum(np.asarray(x), dtype=np.float64)):
-            raise _checks.invalid("Data", "finite", "NaN or infinity")
+            raise checks.invalid("Data", "finite", "NaN or infinity")
 
     def get_config(self):
         """Returns the settings, a dict that JSON can hold."""
@@ -114,7 +114,7 @@ class Bernoulli(Reconstruction):
         super().check(x)
         low, high = float(tf.reduce_min(x)), float(tf.reduce_max(x))
         if not (low >= 0 and high <= 1):
-            raise _checks.invalid(
+            raise checks.invalid(
                 "Data of Bernoulli units",
                 "in [0, 1]",
                 f"values in [{low:g}, {high:g}]",
@@ -143,8 +143,8 @@ class Normal(Reconstruction):
     def __post_init__(self):
         """Raises ValueError unless scales are positive."""
         if self.scale is not None:
-            _checks.positive_number("`scale`", self.scale)
-        _checks.positive_number("`smallest`", self.smallest)
+            checks.positive_number("`scale`", self.scale)
+        checks.positive_number("`smallest`", self.smallest)
 
     @property
     def size(self):
@@ -190,10 +190,10 @@ class NormalMixture(Reconstruction):
 
     def __post_init__(self):
         """Raises ValueError unless there are two components at least."""
-        if _checks.positive_integer("`components`", self.components) < 2:
+        if checks.positive_integer("`components`", self.components) < 2:
             advice = "Normal() is a mixture of one."
-            raise _checks.invalid("`components`", "2 at least", self.components, advice)
-        _checks.positive_number("`smallest`", self.smallest)
+            raise checks.invalid("`components`", "2 at least", self.components, advice)
+        checks.positive_number("`smallest`", self.smallest)
 
     @property
     def size(self):

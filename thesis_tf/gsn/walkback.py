@@ -6,7 +6,7 @@ import functools
 import keras
 import tensorflow as tf
 
-from thesis_tf import _checks
+from thesis_tf._core import checks
 
 LOSSES = ("every", "last")
 
@@ -35,18 +35,18 @@ class Walkback:
         """Raises TypeError or ValueError for what are no numbers of steps."""
         if isinstance(self.steps, tuple | list):
             if len(self.steps) != 2:
-                raise _checks.invalid("`steps`", "a number, or (low, high)", self.steps)
-            low, high = (_checks.positive_integer("`steps`", n) for n in self.steps)
+                raise checks.invalid("`steps`", "a number, or (low, high)", self.steps)
+            low, high = (checks.positive_integer("`steps`", n) for n in self.steps)
             if low > high:
-                raise _checks.invalid("`steps`", "(low, high) with low <= high", self.steps)
+                raise checks.invalid("`steps`", "(low, high) with low <= high", self.steps)
             if self.stop is not None:
-                raise _checks.invalid("`stop`", "None where `steps` are a range", self.stop)
+                raise checks.invalid("`stop`", "None where `steps` are a range", self.stop)
             object.__setattr__(self, "steps", (low, high))
         else:
-            _checks.positive_integer("`steps`", self.steps)
+            checks.positive_integer("`steps`", self.steps)
         if self.stop is not None:
-            _checks.probability("`stop`", self.stop)
-        _checks.one_of("`loss`", self.loss, LOSSES)
+            checks.probability("`stop`", self.stop)
+        checks.one_of("`loss`", self.loss, LOSSES)
 
     @classmethod
     def of(cls, value):

@@ -1,21 +1,21 @@
 """The Hessian of a loss: products, eigenvalues of both signs, line searches (thesis, ch. 11)."""
 
+from thesis_tf.hessian.callback import HessianMonitor
+from thesis_tf.hessian.checks.self_check import SelfCheckError
+from thesis_tf.hessian.data_subset import SubsetComparison, compare_subset, fixed_subset
 from thesis_tf.hessian.density import SpectralDensity, diagonal, spectral_density, trace
-from thesis_tf.hessian.eigenpairs import Eigenpairs, extreme_eigenpairs
+from thesis_tf.hessian.eigen.eigenpairs import Eigenpairs, extreme_eigenpairs
+from thesis_tf.hessian.eigen.lanczos import NotFiniteError
 from thesis_tf.hessian.history import SpectrumHistory, history_of_checkpoints, load_weights
-from thesis_tf.hessian.lanczos import NotFiniteError
 from thesis_tf.hessian.line_search import BestStep, LineSearch, best_step, line_search
-from thesis_tf.hessian.monitor import HessianMonitor
-from thesis_tf.hessian.negative_curvature import NegativeCurvature
 from thesis_tf.hessian.operators import FallbackWarning, GaussNewtonOperator, HessianOperator
-from thesis_tf.hessian.pictures import (
+from thesis_tf.hessian.optimizer import NegativeCurvature
+from thesis_tf.hessian.plots import (
     draw_best_steps,
     draw_eigenvalues,
     draw_history,
     draw_line_searches,
 )
-from thesis_tf.hessian.self_check import SelfCheckError
-from thesis_tf.hessian.subset import SubsetComparison, compare_subset, fixed_subset
 
 __all__ = [
     "BestStep",

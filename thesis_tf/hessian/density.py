@@ -6,8 +6,8 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from thesis_tf import _checks
-from thesis_tf.hessian.lanczos import Lanczos
+from thesis_tf._core import checks
+from thesis_tf.hessian.eigen.lanczos import Lanczos
 
 TOGETHER = 8  # vectors that go through the data set in one pass
 
@@ -79,7 +79,7 @@ def spectral_density(operator, steps=60, probes=4, *, width=None, grid=None, see
     Ubaru, Chen, Saad: Fast estimation of tr(f(A)) via stochastic Lanczos quadrature. SIAM J. Matrix
     Anal. Appl. 38(4), 2017.
     """
-    steps = min(_checks.positive_integer("`steps`", steps), operator.shape[0])
+    steps = min(checks.positive_integer("`steps`", steps), operator.shape[0])
     _at_least_two(probes)
     nodes, weights = np.zeros((2, probes, steps))
     rng = np.random.default_rng(seed)
@@ -142,8 +142,8 @@ def _random_signs(operator, probes, seed):
 
 
 def _at_least_two(probes):
-    if _checks.positive_integer("`probes`", probes) < 2:
-        raise _checks.invalid("`probes`", "at least 2, for a standard error", probes)
+    if checks.positive_integer("`probes`", probes) < 2:
+        raise checks.invalid("`probes`", "at least 2, for a standard error", probes)
 
 
 def _mean(samples):

@@ -7,10 +7,11 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
-from thesis_tf import _checks, _files
-from thesis_tf.hessian.eigenpairs import Eigenpairs, extreme_eigenpairs
-from thesis_tf.hessian.lanczos import NotFiniteError
-from thesis_tf.hessian.subset import angles
+from thesis_tf._core import checks
+from thesis_tf.hessian.data_subset import angles
+from thesis_tf.hessian.eigen.eigenpairs import Eigenpairs, extreme_eigenpairs
+from thesis_tf.hessian.eigen.lanczos import NotFiniteError
+from thesis_tf.persistence import files
 
 HISTORY = "history.json"
 
@@ -61,7 +62,7 @@ class SpectrumHistory:
             self._restore()
 
     def _restore(self):
-        found = _files.read_json(self._folder / HISTORY)
+        found = files.read_json(self._folder / HISTORY)
         for name, value in self._identity.items():
             if found["identity"][name] == value:
                 continue
@@ -71,7 +72,7 @@ class SpectrumHistory:
                     " other parameters. Choose another folder, or delete it."
                 )
             there = f"{found['identity'][name]}, as in {self._folder}"
-            raise _checks.invalid(f"`{name}`", there, value, "Or choose another folder.")
+            raise checks.invalid(f"`{name}`", there, value, "Or choose another folder.")
         self.entries = found["entries"]
         if self.entries:
             self._latest = Eigenpairs.load(self._pairs(self.entries[-1]["step"]))
@@ -134,8 +135,8 @@ class SpectrumHistory:
             pairs.save(self._pairs(step))
             self._save()
             for older in self.entries[:-1]:
-                _files.remove(self._pairs(older["step"]))
-            _files.remove(search)
+                files.remove(self._pairs(older["step"]))
+            files.remove(search)
         return entry
 
     def _forget(self, step):
@@ -151,13 +152,13 @@ class SpectrumHistory:
             stacklevel=3,
         )
         if self._folder is not None:
-            _files.remove(self._pairs(self.entries[-1]["step"]))
+            files.remove(self._pairs(self.entries[-1]["step"]))
         self.entries = [entry for entry in self.entries if entry["step"] < step]
         self._latest = None
 
     def _save(self):
         history = {"identity": self._identity, "entries": self.entries}
-        _files.write_json(self._folder / HISTORY, history)
+        files.write_json(self._folder / HISTORY, history)
 
     def table(self):
         """A table for people: the outermost eigenvalues, and by how much their vectors turned."""
@@ -208,11 +209,11 @@ def history_of_checkpoints(operator, checkpoints, folder=None, **options):
     """
     if not hasattr(checkpoints, "values"):
         received = type(checkpoints).__name__
-        raise _checks.invalid(
+        raise checks.invalid(
             "`checkpoints`", "a dict {step: weights file}", received, kind=TypeError
         )
     if not checkpoints:
-        raise _checks.invalid("`checkpoints`", "at least one", "none")
+        raise checks.invalid("`checkpoints`", "at least one", "none")
     model = operator.objective.model
     before = model.get_weights()
     try:
@@ -245,7 +246,7 @@ def load_weights(model, path):
             model.load_weights(path)
     except (ValueError, OSError, KeyError) as error:
         said = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
-        raise _checks.invalid(
+        raise checks.invalid(
             "A checkpoint", f"a weights file of {model.name}", path, said[:300]
         ) from error
     finally:

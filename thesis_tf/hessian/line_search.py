@@ -10,7 +10,7 @@ import dataclasses
 
 import numpy as np
 
-from thesis_tf import _checks
+from thesis_tf._core import checks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,9 +118,9 @@ def best_step(
     Raises:
         ValueError: the direction is zero, not finite, or of another length; or a bad range.
     """
-    rounds = _checks.positive_integer("`rounds`", rounds)
+    rounds = checks.positive_integer("`rounds`", rounds)
     if not 0 < displacements[0] < displacements[1] < np.inf:
-        raise _checks.invalid("`displacements`", "two positive numbers that grow", displacements)
+        raise checks.invalid("`displacements`", "two positive numbers that grow", displacements)
     line = _Line(operator, direction, gradient, curvature)
     low, high = np.log10(displacements)
     tried = {0.0: operator.loss()}
@@ -158,12 +158,10 @@ class _Line:
     def __init__(self, operator, direction, gradient, curvature):
         direction = np.asarray(direction, operator.dtype).reshape(-1)
         if len(direction) != operator.shape[0]:
-            raise _checks.invalid(
-                "`direction`", f"of shape ({operator.shape[0]},)", direction.shape
-            )
+            raise checks.invalid("`direction`", f"of shape ({operator.shape[0]},)", direction.shape)
         norm = np.linalg.norm(direction.astype(np.float64))
         if not (np.isfinite(norm) and norm > 0):
-            raise _checks.invalid("`direction`", "finite and not zero", f"one of norm {norm}")
+            raise checks.invalid("`direction`", "finite and not zero", f"one of norm {norm}")
         self._operator = operator
         self._direction = (direction / norm).astype(operator.dtype)
         gradient = operator.gradient() if gradient is None else np.asarray(gradient)

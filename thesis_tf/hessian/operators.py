@@ -7,12 +7,19 @@ import scipy.sparse.linalg
 import tensorflow as tf
 import tqdm
 
-from thesis_tf import _checks, _fingerprint
-from thesis_tf._objective import Objective
-from thesis_tf.hessian import self_check
-from thesis_tf.hessian.forward_mode import UnsupportedError
-from thesis_tf.hessian.products import GAUSS_NEWTON, HESSIAN, frozen_gradient, gradient, trace
-from thesis_tf.hessian.sharding import ShardedData
+from thesis_tf._core import checks
+from thesis_tf._keras.objective import Objective
+from thesis_tf._keras.sharding import ShardedData
+from thesis_tf.hessian.checks import self_check
+from thesis_tf.hessian.products.forward_mode import UnsupportedError
+from thesis_tf.hessian.products.modes import (
+    GAUSS_NEWTON,
+    HESSIAN,
+    frozen_gradient,
+    gradient,
+    trace,
+)
+from thesis_tf.persistence import fingerprint
 
 DEFAULT_MEMORY = 2 << 30
 
@@ -37,7 +44,7 @@ class _Operator:
         memory=DEFAULT_MEMORY,
         progress=False,
     ):
-        self.mode = _checks.one_of("`mode`", mode, self._WAYS)
+        self.mode = checks.one_of("`mode`", mode, self._WAYS)
         self.objective = Objective(model, loss, parameters)
         self.data = ShardedData(data, batch_size)
         self.memory = memory
@@ -88,7 +95,7 @@ class _Operator:
         vectors = tf.convert_to_tensor(vectors)
         size, dtype = self.objective.layout.size, self.objective.layout.dtype
         if vectors.dtype != dtype:
-            raise _checks.invalid(
+            raise checks.invalid(
                 "The vector",
                 f"of dtype {dtype.name}, as the parameters",
                 vectors.dtype.name,
@@ -97,7 +104,7 @@ class _Operator:
             )
         if vectors.shape.rank not in (1, 2) or vectors.shape[0] != size:
             shape = tuple(vectors.shape)
-            raise _checks.invalid("The vector", f"of shape ({size},) or ({size}, k)", shape)
+            raise checks.invalid("The vector", f"of shape ({size},) or ({size}, k)", shape)
         if vectors.shape.rank == 1:
             (result,) = self.multiply([vectors])
         else:
@@ -161,7 +168,7 @@ class _Operator:
             total = part if total is None else self._add(total, part)
             examples += count
         if not examples:
-            raise _checks.invalid("`data`", "at least one example", "an empty tf.data.Dataset")
+            raise checks.invalid("`data`", "at least one example", "an empty tf.data.Dataset")
         return self.data.total(total), examples
 
     def to_scipy(self):
@@ -180,7 +187,7 @@ class _Operator:
         vector = tf.convert_to_tensor(parameters, self.objective.layout.dtype)
         if vector.shape != (self.shape[0],):
             expected = f"of shape ({self.shape[0]},)"
-            raise _checks.invalid("`parameters`", expected, tuple(vector.shape))
+            raise checks.invalid("`parameters`", expected, tuple(vector.shape))
         return vector
 
     def identity(self, weights=True):
@@ -192,13 +199,13 @@ class _Operator:
         values = [*self._parameters, *self._constants] if weights else []
         chosen = {id(variable) for variable in self.objective.variables}
         trainable = self.objective.model.trainable_variables
-        return _fingerprint.of_json(
+        return fingerprint.of_json(
             {
                 "kind": type(self).__name__,
-                "weights": _fingerprint.of_arrays([np.atleast_1d(v.numpy()) for v in values]),
+                "weights": fingerprint.of_arrays([np.atleast_1d(v.numpy()) for v in values]),
                 # Not by their names, which another model of the same layers doesn't share.
                 "parameters": [i for i, v in enumerate(trainable) if id(v) in chosen],
-                "model": _fingerprint.of_model(self.objective.model, weights=False),
+                "model": fingerprint.of_model(self.objective.model, weights=False),
                 "data": self.data.stream.fingerprint(),
                 "loss": self.objective.loss_name,
             }

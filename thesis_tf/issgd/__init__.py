@@ -9,16 +9,16 @@
 `Master` and `Worker`, or `Peer`, share the work among processes that meet in a store.
 """
 
-from thesis_tf.issgd.history import History
-from thesis_tf.issgd.master import Master
-from thesis_tf.issgd.norms import GradientNorms, per_example_gradient_norms
-from thesis_tf.issgd.oracle import ImportanceSampling
-from thesis_tf.issgd.peer import Peer
-from thesis_tf.issgd.pictures import draw_traces, draw_training
-from thesis_tf.issgd.proposal import Proposal
+from thesis_tf.gradient_norms import GradientNorms, per_example_gradient_norms
+from thesis_tf.issgd.callback import ImportanceSampling
+from thesis_tf.issgd.plots import draw_traces, draw_training
+from thesis_tf.issgd.sampling.proposal import Proposal
 from thesis_tf.issgd.stores import open_store
-from thesis_tf.issgd.trainer import Trainer
-from thesis_tf.issgd.worker import Worker
+from thesis_tf.issgd.training.history import History
+from thesis_tf.issgd.training.master import Master
+from thesis_tf.issgd.training.peer import Peer
+from thesis_tf.issgd.training.trainer import Trainer
+from thesis_tf.issgd.training.worker import Worker
 
 __all__ = [
     "GradientNorms",

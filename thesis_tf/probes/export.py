@@ -5,7 +5,7 @@ import re
 import keras
 import tensorflow as tf
 
-from thesis_tf import _checks, _saved_model
+from thesis_tf._core import checks, saved_model
 from thesis_tf.probes.taps import forward, trace
 
 
@@ -31,14 +31,14 @@ def export(model, report, path):
         ValueError: a tap of the report is not in the model or has another number of features.
         FileExistsError: `path` holds something else than a SavedModel.
     """
-    _saved_model.check_path(path)
+    saved_model.check_path(path)
     plan = trace(model)
     names = list(dict.fromkeys(probe.tap.name for probe in report.probes))
     for tap in plan.select(names):
         expected = len(report.probe(tap.name, _labels_at(report, tap.name)).solution.weights)
         found = report.reduction.features(tap)
         if found != expected:
-            raise _checks.invalid(
+            raise checks.invalid(
                 f"`model`: tap {tap.name!r}", f"of {expected} features, as in the report", found
             )
     run_model = forward(model, names)
@@ -58,7 +58,7 @@ def export(model, report, path):
         "features": features,
     }
     signatures = {name: _signature(function, spec) for name, function in functions.items()}
-    _saved_model.save(module, path, {**signatures, "serving_default": signatures["serve"]})
+    saved_model.save(module, path, {**signatures, "serving_default": signatures["serve"]})
 
 
 def export_probes(report, path):
@@ -75,7 +75,7 @@ def export_probes(report, path):
     Raises:
         FileExistsError: `path` holds something else than a SavedModel.
     """
-    _saved_model.check_path(path)
+    saved_model.check_path(path)
     arguments = {}
     for probe in report.probes:
         size, dtype = len(probe.solution.weights), probe.solution.weights.dtype
@@ -84,7 +84,7 @@ def export_probes(report, path):
     module = tf.Module()
     module.probes = _Probes(report)
     signature = _signature(module.probes, arguments)
-    _saved_model.save(module, path, {"probes": signature, "serving_default": signature})
+    saved_model.save(module, path, {"probes": signature, "serving_default": signature})
 
 
 class _Probes(tf.Module):

@@ -8,11 +8,11 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from thesis_tf import _checks
-from thesis_tf.probes.measures import measure
+from thesis_tf._core import checks
+from thesis_tf.probes.metrics import measure
 from thesis_tf.probes.report import Probe, ProbeReport
-from thesis_tf.probes.softmax_regression import SoftmaxRegression
-from thesis_tf.probes.standardised import Standardised
+from thesis_tf.probes.solver.softmax_regression import SoftmaxRegression
+from thesis_tf.probes.solver.standardized import Standardised
 
 SPLITS = ("train", "valid", "test")
 # In the order of the path: strong penalties are quick to solve and start the weaker ones.
@@ -74,9 +74,9 @@ def fit_probes(
     named = labels if isinstance(labels, dict) else {"class": labels}
     penalties = sorted({float(penalty) for penalty in np.atleast_1d(penalties)}, reverse=True)
     if not penalties or not 0 < penalties[-1] <= penalties[0] < np.inf:
-        raise _checks.invalid("`penalties`", "positive numbers", penalties)
+        raise checks.invalid("`penalties`", "positive numbers", penalties)
     if not gap > 0:
-        raise _checks.invalid("`gap`", "a positive number", gap)
+        raise checks.invalid("`gap`", "a positive number", gap)
     rows = _rows(splits, store.examples, needs_valid=len(penalties) > 1)
     single = len(named) == 1
     targets = [
@@ -91,7 +91,7 @@ def fit_probes(
         for name, values in named.items()
     ]
     if not targets:
-        raise _checks.invalid("`labels`", "labels, or a dict of them", labels)
+        raise checks.invalid("`labels`", "labels, or a dict of them", labels)
     order = np.random.default_rng(seed).permutation(store.examples)
     probes, total = [], len(store.taps) * len(targets)
     with tqdm.tqdm(total=total, desc="probes", disable=None if progress else True) as bar:
@@ -221,12 +221,12 @@ def _rows(splits, examples, needs_valid):
     """Turns `splits` into a dict of slices with both ends or index arrays; checks them."""
     if isinstance(splits, (tuple, list)):
         if len(splits) > len(SPLITS):
-            raise _checks.invalid("`splits`", f"numbers of examples of {', '.join(SPLITS)}", splits)
+            raise checks.invalid("`splits`", f"numbers of examples of {', '.join(SPLITS)}", splits)
         ends = np.cumsum([0, *splits]).tolist()
         splits = dict(zip(SPLITS, itertools.starmap(slice, itertools.pairwise(ends)), strict=False))
     needed = {"train", "valid"} if needs_valid else {"train"}
     if not needed <= set(splits):
-        raise _checks.invalid(
+        raise checks.invalid(
             "`splits`",
             f"a dict with {' and '.join(sorted(needed))}",
             sorted(splits),
@@ -236,23 +236,23 @@ def _rows(splits, examples, needs_valid):
     for number, (name, part) in enumerate(splits.items()):
         shown = f"`splits` {name!r}"
         if isinstance(part, slice) and (part.stop or 0) > examples:
-            raise _checks.invalid(shown, f"within {examples} examples", part)
+            raise checks.invalid(shown, f"within {examples} examples", part)
         indices = np.arange(examples)[part] if isinstance(part, slice) else np.asarray(part)
         if indices.dtype == bool:
             if indices.shape != (examples,):
-                raise _checks.invalid(shown, f"a mask ({examples},)", indices.shape)
+                raise checks.invalid(shown, f"a mask ({examples},)", indices.shape)
             indices = np.flatnonzero(indices)
         if not indices.size:
-            raise _checks.invalid(shown, "at least one example", "none")
+            raise checks.invalid(shown, "at least one example", "none")
         if indices.ndim != 1 or not np.issubdtype(indices.dtype, np.integer):
             received = f"{indices.dtype} {indices.shape}"
-            raise _checks.invalid(shown, "a slice, indices or a mask", received, kind=TypeError)
+            raise checks.invalid(shown, "a slice, indices or a mask", received, kind=TypeError)
         if indices.min() < 0 or indices.max() >= examples:
             received = f"{indices.min()} to {indices.max()}"
-            raise _checks.invalid(shown, f"indices in [0, {examples})", received)
+            raise checks.invalid(shown, f"indices in [0, {examples})", received)
         if (taken[indices] >= 0).any():
             other = list(splits)[taken[indices].max()]
-            raise _checks.invalid("`splits`", "disjoint", f"{name!r} overlaps {other!r}")
+            raise checks.invalid("`splits`", "disjoint", f"{name!r} overlaps {other!r}")
         taken[indices] = number
         # What stands in a row is read in a row.
         whole = (np.diff(indices) == 1).all()
@@ -266,22 +266,22 @@ def _target(name, shown, labels, examples, train, class_names):
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.shape != (examples,):
-        raise _checks.invalid(
+        raise checks.invalid(
             shown, f"({examples},), one for each example of the store", labels.shape
         )
     if labels.dtype == bool:
         labels = labels.astype(np.int64)
     if not np.issubdtype(labels.dtype, np.integer):
-        raise _checks.invalid(shown, "integers", labels.dtype, kind=TypeError)
+        raise checks.invalid(shown, "integers", labels.dtype, kind=TypeError)
     if labels.min() < 0:
-        raise _checks.invalid(shown, "in [0, K)", f"a least value of {labels.min()}")
+        raise checks.invalid(shown, "in [0, K)", f"a least value of {labels.min()}")
     classes = int(labels.max()) + 1
     if class_names and classes > len(class_names):
-        raise _checks.invalid(
+        raise checks.invalid(
             "`class_names`", f"{classes} names, as the largest label says", len(class_names)
         )
     if len(np.unique(labels[train])) < 2:
-        raise _checks.invalid(
+        raise checks.invalid(
             shown,
             "of two classes at least among the training examples",
             f"class {labels[train][0]} only",

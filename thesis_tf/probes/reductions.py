@@ -11,7 +11,7 @@ import zlib
 import numpy as np
 import tensorflow as tf
 
-from thesis_tf import _checks
+from thesis_tf._core import checks
 
 KINDS = ("mean", "subset", "projection", "flatten", "last", "time_mean")
 RANDOM = ("subset", "projection")  # drawn once, of a size
@@ -45,10 +45,10 @@ class Reduction:
 
     def __post_init__(self):
         """Checks the fields."""
-        _checks.one_of("`reduction`", self.kind, KINDS)
-        _checks.positive_integer("`reduction` size", self.size)
+        checks.one_of("`reduction`", self.kind, KINDS)
+        checks.positive_integer("`reduction` size", self.size)
         if self.seed < 0:
-            raise _checks.invalid("`reduction` seed", "at least 0", self.seed)
+            raise checks.invalid("`reduction` seed", "at least 0", self.seed)
 
     @classmethod
     def parse(cls, text, seed=0):
@@ -57,7 +57,7 @@ class Reduction:
             return text
         kind, _, size = str(text).partition(":")
         if size and (kind not in RANDOM or not size.isdecimal()):
-            raise _checks.invalid(
+            raise checks.invalid(
                 "`reduction`",
                 "a name, with a size where it takes one, e.g. 'subset:1000'",
                 repr(text),
@@ -81,7 +81,7 @@ class Reduction:
             shape = shape[-1:]
         elif self.kind in ("last", "time_mean"):
             if len(shape) < 2:
-                raise _checks.invalid(
+                raise checks.invalid(
                     f"`reduction` {self.kind!r}: tap {tap.name!r}",
                     "(batch, time, ...)",
                     tap.shape,
@@ -89,7 +89,7 @@ class Reduction:
                 )
             shape = shape[1:]
         if None in shape:
-            raise _checks.invalid(
+            raise checks.invalid(
                 f"`reduction` {self.kind!r}: tap {tap.name!r}",
                 "of a fixed size",
                 tap.shape,

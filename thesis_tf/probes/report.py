@@ -8,12 +8,13 @@ import pathlib
 
 import numpy as np
 
-from thesis_tf import _checks, _files
-from thesis_tf.probes.curve_picture import draw_curve
-from thesis_tf.probes.measures import Measures
-from thesis_tf.probes.network_picture import Mark, draw_network
+from thesis_tf._core import checks
+from thesis_tf.persistence import files
+from thesis_tf.probes.metrics import Measures
+from thesis_tf.probes.plots.curves import draw_curve
+from thesis_tf.probes.plots.network import Mark, draw_network
 from thesis_tf.probes.reductions import Reduction
-from thesis_tf.probes.softmax_regression import Solution
+from thesis_tf.probes.solver.softmax_regression import Solution
 from thesis_tf.probes.taps import Tap
 
 FORMATS = ("console", "csv", "json", "markdown")
@@ -92,20 +93,20 @@ class ProbeReport:
         """Returns the probe at the tap of that name (for the first label set by default)."""
         probes = {probe.tap.name: probe for probe in self.of(labels)}
         if tap not in probes:
-            raise KeyError(f"No probe at {tap!r}. {_checks.nearest(tap, probes)}")
+            raise KeyError(f"No probe at {tap!r}. {checks.nearest(tap, probes)}")
         return probes[tap]
 
     def of(self, labels=None):
         """Returns the probes of one label set (the first by default), in order."""
         labels = self.label_names[0] if labels is None else labels
-        _checks.one_of("`labels`", labels, self.label_names)
+        checks.one_of("`labels`", labels, self.label_names)
         return [probe for probe in self.probes if probe.labels == labels]
 
     def table(self, format="console"):
         """Returns the results as text: "console", "csv", "json" or "markdown"."""
-        _checks.one_of("`format`", format, FORMATS)
+        checks.one_of("`format`", format, FORMATS)
         if format == "json":
-            return _files.to_json(self.to_json())
+            return files.to_json(self.to_json())
         rows = _table(self)
         if format == "csv":
             text = io.StringIO()
@@ -136,7 +137,7 @@ class ProbeReport:
                 good (figure 9.5).
             labels: the label set; None draws all in a curve and the first in a network.
         """
-        _checks.one_of("`kind`", kind, KINDS)
+        checks.one_of("`kind`", kind, KINDS)
         if kind == "network":
             draw_networks({"": self}, path, labels)
             return
@@ -157,14 +158,14 @@ class ProbeReport:
         for number, probe in enumerate(self.probes):
             arrays[f"weights_{number}"] = probe.solution.weights
             arrays[f"bias_{number}"] = probe.solution.bias
-        with _files.atomic(folder / "probes.npz") as partial:
+        with files.atomic(folder / "probes.npz") as partial:
             np.savez(partial, **arrays)
-        _files.write_text(folder / "report.csv", self.table("csv"))
-        _files.write_text(folder / "report.md", self.table("markdown"))
+        files.write_text(folder / "report.csv", self.table("csv"))
+        files.write_text(folder / "report.md", self.table("markdown"))
         for kind in KINDS:
             for suffix in ("png", "svg"):
                 self.draw(folder / f"{kind}.{suffix}", kind)
-        _files.write_json(folder / "report.json", self.to_json())
+        files.write_json(folder / "report.json", self.to_json())
 
     def to_json(self):
         """Everything but the probes' weights, as plain values."""
@@ -196,7 +197,7 @@ class ProbeReport:
     def load(cls, folder):
         """Reads what `save` wrote."""
         folder = pathlib.Path(folder)
-        value = _files.read_json(folder / "report.json")
+        value = files.read_json(folder / "report.json")
         probes = []
         with np.load(folder / "probes.npz", allow_pickle=False) as arrays:
             for number, entry in enumerate(value["probes"]):

@@ -7,8 +7,8 @@ import inspect
 import keras
 import tensorflow as tf
 
-from thesis_tf import _checks
-from thesis_tf._watching import watch
+from thesis_tf._core import checks
+from thesis_tf._keras.recording import watch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +59,7 @@ def taps(model, select="*", inputs=None):
 def trace(model, inputs=None):
     """Traces one inference pass of `model` and returns its `Trace`."""
     if not isinstance(model, keras.Layer):
-        raise _checks.invalid("`model`", "a keras.Model", repr(model), kind=TypeError)
+        raise checks.invalid("`model`", "a keras.Model", repr(model), kind=TypeError)
     spec = input_spec(model, inputs)
     build(model, spec)
 
@@ -112,7 +112,7 @@ class Trace:
         """Returns the list of taps that match; see `taps`."""
         wanted = select if isinstance(select, (list, tuple)) else [select]
         if not wanted:
-            raise _checks.invalid("`select`", "a name, glob, class or function", repr(select))
+            raise checks.invalid("`select`", "a name, glob, class or function", repr(select))
         chosen = {}
         for rule in wanted:
             name = rule.name if isinstance(rule, Tap) else rule
@@ -144,7 +144,7 @@ class Trace:
             return tap.kind != "Model" and issubclass(self._classes[tap.name], rule)
         if callable(rule):
             return bool(rule(tap))
-        raise _checks.invalid(
+        raise checks.invalid(
             "`select`",
             "a name, glob, layer class, function or a list of these",
             repr(rule),
@@ -167,8 +167,8 @@ class Trace:
             )
         kinds = [tap.kind for tap in self.taps.values()]
         if text.startswith("class:") or inspect.isclass(rule):
-            return f"{message} {_checks.nearest(text.removeprefix('class:'), kinds)}"
-        message = f"{message} {_checks.nearest(text, self.taps)}"
+            return f"{message} {checks.nearest(text.removeprefix('class:'), kinds)}"
+        message = f"{message} {checks.nearest(text, self.taps)}"
         if any(not _is_functional(layer) for layer in [self._model, *_submodels(self._model)]):
             message += (
                 " Inside a subclassed `call`, keras.ops and tf functions are not seen, only layers"
@@ -222,7 +222,7 @@ def forward(model, names):
         if missing:
             raise ValueError(
                 f"Tap {missing[0]!r} was not reached in this pass of model '{model.name}'. "
-                f"{_checks.nearest(missing[0], tensors)}"
+                f"{checks.nearest(missing[0], tensors)}"
             )
         return recorder.outputs, {name: tensors[name] for name in names}
 

@@ -3,9 +3,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.gsn import GSN
 from thesis_tf import corruption
-from thesis_tf.gsn import Normal, WalkbackAutoEncoder, chains
+from thesis_tf.gsn import GSN, Normal, WalkbackAutoEncoder, chains
 
 X = np.random.default_rng(0).uniform(size=(30, 4)).astype(np.float32)
 

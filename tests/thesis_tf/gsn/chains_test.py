@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.gsn import GSN, walkback_dae
+from models.gsn import walkback_dae
 from thesis_tf import corruption
-from thesis_tf._chains import ChainFolder
 from thesis_tf.gsn import (
+    GSN,
     Chains,
     MaskClamp,
     State,
@@ -15,6 +15,7 @@ from thesis_tf.gsn import (
     sample_chain,
     stationary_distribution,
 )
+from thesis_tf.mcmc.pieces import ChainFolder
 
 # All states of three binary pixels.
 STATES = np.array(list(itertools.product([0, 1], repeat=3)), np.float32)

@@ -3,8 +3,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.gsn import GSN, walkback_dae
+from models.gsn import walkback_dae
 from thesis_tf import gsn
+from thesis_tf.gsn import GSN
 
 X = np.random.default_rng(0).integers(0, 2, (6, 4, 4, 1)).astype(np.float32)
 SEED = np.array([3, 4], np.int32)

@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.gsn import GSN, walkback_dae
+from models.gsn import walkback_dae
 from thesis_tf import corruption
-from thesis_tf.gsn import Bernoulli, Normal, Walkback
+from thesis_tf.gsn import GSN, Bernoulli, Normal, Walkback
 from thesis_tf.gsn.walkback import walkback_losses
 
 X = tf.constant(np.random.default_rng(0).integers(0, 2, (6, 5)), tf.float32)

@@ -7,10 +7,10 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from thesis_tf.probes import fit
+from thesis_tf.probes.features.shards import Column, ShardWriter, make_header, shard_name
+from thesis_tf.probes.features.store import FeatureStore
 from thesis_tf.probes.fit import fit_probes
 from thesis_tf.probes.reductions import Reduction
-from thesis_tf.probes.shards import Column, ShardWriter, make_header, shard_name
-from thesis_tf.probes.store import FeatureStore
 from thesis_tf.probes.taps import Tap
 
 SPLITS = (300, 100, 200)

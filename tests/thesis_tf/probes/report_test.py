@@ -12,10 +12,10 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from thesis_tf.probes.measures import Measures
+from thesis_tf.probes.metrics import Measures
 from thesis_tf.probes.reductions import Reduction
 from thesis_tf.probes.report import Probe, ProbeReport, draw_curves, draw_networks
-from thesis_tf.probes.softmax_regression import Solution
+from thesis_tf.probes.solver.softmax_regression import Solution
 from thesis_tf.probes.taps import Tap
 
 SPLITS = ("train", "valid", "test")

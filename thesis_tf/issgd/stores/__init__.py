@@ -10,7 +10,7 @@ from thesis_tf.issgd.stores.errors import (
     StoreUnavailableError,
 )
 from thesis_tf.issgd.stores.parameters import Parameters
-from thesis_tf.issgd.stores.spec import FORMAT, RunSpec
+from thesis_tf.issgd.stores.run_spec import FORMAT, RunSpec
 from thesis_tf.issgd.stores.store import Store
 from thesis_tf.issgd.stores.urls import open_store
 

@@ -10,7 +10,7 @@ import hashlib
 
 import numpy as np
 
-from thesis_tf import _checks
+from thesis_tf._core import checks
 from thesis_tf.issgd.stores import errors
 
 MAGIC = int.from_bytes(b"ISSGDv01", "little")
@@ -64,7 +64,7 @@ def worker_hash(name):
 def check_version(version):
     """Returns a version as an int; raises ValueError if it can't be one."""
     if not 0 <= version < MOST_VERSION:
-        raise _checks.invalid("`version`", "in [0, 2**53)", version)
+        raise checks.invalid("`version`", "in [0, 2**53)", version)
     return int(version)
 
 

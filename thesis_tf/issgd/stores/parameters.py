@@ -11,7 +11,7 @@ import zlib
 
 import numpy as np
 
-from thesis_tf import _checks
+from thesis_tf._core import checks
 from thesis_tf.issgd.stores import errors
 
 # With 256 KiB a reader waits for more round trips, with 4 MiB what the server copies leaves its
@@ -70,18 +70,18 @@ def check_buffer(name, values, size, writable=False):
     try:
         view = memoryview(values)
         if not view.c_contiguous:
-            raise _checks.invalid(name, "contiguous", "an array with strides")
+            raise checks.invalid(name, "contiguous", "an array with strides")
         view = view.cast("B")
     except TypeError:
-        raise _checks.invalid(
+        raise checks.invalid(
             name, "bytes or a contiguous uint8 array", type(values).__name__, kind=TypeError
         ) from None
     if view.nbytes != size:
-        raise _checks.invalid(
+        raise checks.invalid(
             name, f"{size} bytes, the run's `parameter_bytes`", f"{view.nbytes} bytes"
         )
     if writable and view.readonly:
-        raise _checks.invalid(name, "writable", "a read-only array")
+        raise checks.invalid(name, "writable", "a read-only array")
     return np.frombuffer(view, np.uint8)
 
 

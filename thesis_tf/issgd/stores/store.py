@@ -6,10 +6,10 @@ import threading
 
 import numpy as np
 
-from thesis_tf import _checks
-from thesis_tf.issgd.stores import backend as backends
+from thesis_tf._core import checks
 from thesis_tf.issgd.stores import blocks, errors, parameters
-from thesis_tf.issgd.stores.spec import RunSpec, check_name
+from thesis_tf.issgd.stores.backends import base as backends
+from thesis_tf.issgd.stores.run_spec import RunSpec, check_name
 
 MASTER = "master"
 _ATTEMPTS = 10
@@ -144,7 +144,7 @@ class Store:
     def _check_not_older(self, version, slot):
         current = self._backend.head(self._joined()[0], check_name("`slot`", slot))
         if current and version < current.version:
-            raise _checks.invalid(
+            raise checks.invalid(
                 "`version`",
                 f"at least {current.version}, which is published in slot {slot!r}",
                 version,
@@ -282,12 +282,12 @@ class Store:
         tag, spec = self._joined()
         indices = np.asarray(indices)
         if indices.ndim != 1 or indices.dtype.kind not in "iu":
-            raise _checks.invalid(
+            raise checks.invalid(
                 "`indices`", "integers (k,)", f"{indices.dtype} {indices.shape}", kind=TypeError
             )
         count = spec.examples(split)
         if len(indices) and not 0 <= indices.min() <= indices.max() < count:
-            raise _checks.invalid(
+            raise checks.invalid(
                 "`indices`", f"in [0, {count})", f"{indices.min()} to {indices.max()}"
             )
         values = _floats(values, len(indices))
@@ -313,9 +313,7 @@ class Store:
         if out is None:
             out = np.empty(shape, np.float32)
         elif (out.shape, out.dtype) != (shape, np.float32) or not out.flags.c_contiguous:
-            raise _checks.invalid(
-                "`out`", f"contiguous float32 {shape}", f"{out.dtype} {out.shape}"
-            )
+            raise checks.invalid("`out`", f"contiguous float32 {shape}", f"{out.dtype} {out.shape}")
         data = self._buffer(spec.num_blocks(split) * blocks.record_bytes(spec.block_size))
         now = self._backend.read_weights(tag, split, data)
         return blocks.decode(data, tag, out, spec.block_size, now)
@@ -366,20 +364,20 @@ def _is_right(chunks, checksums, number):
 
 def _seconds(value):
     if not value > 0:
-        raise _checks.invalid("A number of seconds", "above 0", value)
+        raise checks.invalid("A number of seconds", "above 0", value)
     return float(value)
 
 
 def _text(name, value):
     if not isinstance(value, str) or not value:
-        raise _checks.invalid(name, "a name", repr(value), kind=TypeError)
+        raise checks.invalid(name, "a name", repr(value), kind=TypeError)
     return value
 
 
 def _floats(values, count):
     values = np.asarray(values)
     if values.dtype.kind != "f":
-        raise _checks.invalid("`values`", "floats", values.dtype, kind=TypeError)
+        raise checks.invalid("`values`", "floats", values.dtype, kind=TypeError)
     if values.shape != (count,):
-        raise _checks.invalid("`values`", f"of shape ({count},)", values.shape)
+        raise checks.invalid("`values`", f"of shape ({count},)", values.shape)
     return np.ascontiguousarray(values, "<f4")

@@ -3,10 +3,10 @@
 import re
 import urllib.parse
 
-from thesis_tf import _checks
-from thesis_tf.issgd.stores.memory import MemoryBackend
-from thesis_tf.issgd.stores.shm import ShmBackend
-from thesis_tf.issgd.stores.spec import check_name
+from thesis_tf._core import checks
+from thesis_tf.issgd.stores.backends.memory import MemoryBackend
+from thesis_tf.issgd.stores.backends.shm import ShmBackend
+from thesis_tf.issgd.stores.run_spec import check_name
 from thesis_tf.issgd.stores.store import Store
 
 FORMS = (
@@ -38,7 +38,7 @@ def open_store(url, run_id=None):
     """
     run_id = check_name("`run_id`", "default" if run_id is None else run_id)
     if not isinstance(url, str):
-        raise _checks.invalid("A store's URL", FORMS, type(url).__name__, kind=TypeError)
+        raise checks.invalid("A store's URL", FORMS, type(url).__name__, kind=TypeError)
     try:
         parts = urllib.parse.urlsplit(url)
         port = parts.port
@@ -58,7 +58,7 @@ def open_store(url, run_id=None):
     if not re.fullmatch("/?" if cluster else r"/?\d*", parts.path):
         raise _bad(url)
     # Imported here, as it is of use only where `redis` is installed.
-    from thesis_tf.issgd.stores.redis_backend import RedisBackend
+    from thesis_tf.issgd.stores.backends.redis.backend import RedisBackend
 
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     shown = f"{parts.scheme}://{host}:{port or 6379}{parts.path.rstrip('/')}"
@@ -66,7 +66,7 @@ def open_store(url, run_id=None):
 
 
 def _bad(url):
-    return _checks.invalid("A store's URL", f"one of {FORMS}", repr(_without_password(url)))
+    return checks.invalid("A store's URL", f"one of {FORMS}", repr(_without_password(url)))
 
 
 def _without_password(url):

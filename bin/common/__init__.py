@@ -1,0 +1,1 @@
+"""What the programs share: configs with their flags, output folders, training."""

@@ -1,0 +1,257 @@
+"""Training that goes on exactly where it was killed.
+
+The order of examples is a function of the seed and the step alone, and a checkpoint holds every
+variable (weights, optimizer, the state of random layers): a run that was stopped at any moment
+ends with the same weights as one that was not.
+"""
+
+import pathlib
+
+import keras
+import tensorflow as tf
+
+from thesis_tf.persistence import checkpoint, files
+
+CHECKPOINT = "checkpoint.npz"
+
+
+def compile_for(model, training):
+    """Compiles `model` for classification from logits; an auxiliary head counts .4."""
+    optimizer = optimizer_for(training)
+    heads = len(model.outputs)
+    loss = [keras.losses.SparseCategoricalCrossentropy(from_logits=True) for _ in range(heads)]
+    metrics = [["accuracy"] for _ in range(heads)]
+    if heads == 1:
+        model.compile(optimizer, loss[0], metrics=metrics[0])
+    else:
+        # Szegedy et al. 2016 do not give the weight; .4 is that of their published code.
+        model.compile(optimizer, loss, loss_weights=[1.0] + [0.4] * (heads - 1), metrics=metrics)
+
+
+def optimizer_for(training, learning_rate=None):
+    """The Keras optimizer that a `flags_common.Training` asks for, perhaps with another rate."""
+    optimizer = keras.optimizers.get(training.optimizer)
+    optimizer.learning_rate = learning_rate or training.learning_rate
+    return optimizer
+
+
+def batches(split, batch_size, seed, first_step, heads=1):
+    """An endless `tf.data.Dataset` of batches that starts at any step at no cost.
+
+    Epoch e goes through the permutation of the examples that `seed` and e give, which
+    `index_shuffle` computes one index at a time.
+    """
+    x, y = tf.constant(split.x), tf.constant(split.y)
+    examples = len(split.y)
+    steps = examples // batch_size
+
+    def batch(step):
+        epoch = step // steps
+        places = (step % steps) * batch_size + tf.range(batch_size, dtype=tf.int64)
+        rows = tf.random.experimental.index_shuffle(
+            places, tf.stack([tf.cast(seed, tf.int64), epoch]), examples - 1
+        )
+        labels = tf.gather(y, rows)
+        return tf.gather(x, rows), labels if heads == 1 else (labels,) * heads
+
+    dataset = tf.data.Dataset.counter(start=first_step).map(batch, tf.data.AUTOTUNE)
+    return dataset.prefetch(tf.data.AUTOTUNE).with_options(_sharded_by_example())
+
+
+def train(
+    model, splits, training, folder, *, total=None, seed=0, chief=True, callbacks=(), verbose=0
+):
+    """Trains a compiled `model`, or goes on training it from the checkpoint in `folder`.
+
+    Args:
+        model: compiled by `compile_for`.
+        splits: `Splits`; the validation examples are evaluated after each epoch.
+        training: a `flags_common.Training`.
+        folder: for the checkpoint, snapshots and TensorBoard summaries.
+        total: steps to end with, in place of whole epochs.
+        seed: of the order of examples.
+        chief: whether this process writes files; of several workers one does.
+        callbacks: more `keras.callbacks.Callback`s.
+        verbose: of `model.fit`.
+
+    Returns:
+        The logs of the last epoch, {} if nothing was left to do.
+
+    Raises:
+        ValueError: there is no whole batch, or a snapshot is to be kept after the last step.
+    """
+    folder = pathlib.Path(folder)
+    steps, heads = steps_an_epoch(splits, training), _heads(model)
+    total = steps * training.epochs if total is None else total
+    if late := [step for step in training.snapshots if step > total]:
+        raise ValueError(f"--snapshots={late[0]} is after the last of {total} steps.")
+    _build(model, splits.train, heads)
+    if (folder / CHECKPOINT).exists():
+        restore(model, folder / CHECKPOINT)
+    done = int(model.optimizer.iterations.numpy())
+    keeper = Keeper(folder, training, chief)
+    keeper.set_model(model)
+    keeper.keep_snapshot(done)
+    valid = _in_order(splits.valid, training.batch_size, heads)
+    logs = {}
+    while done < total:
+        # After a kill in the middle of an epoch, the rest of that epoch is a fit of its own; so is
+        # an epoch that is not to be finished.
+        left_out = done % steps
+        epoch = done // steps
+        part = min(steps - left_out, total - done)
+        history = model.fit(
+            batches(splits.train, training.batch_size, seed, done, heads),
+            steps_per_epoch=part,
+            initial_epoch=epoch,
+            epochs=epoch + 1 if part < steps else total // steps,
+            validation_data=valid,
+            callbacks=[keeper, Summaries(folder, chief), *callbacks],
+            verbose=verbose if chief else 0,
+            shuffle=False,
+        )
+        logs = {name: values[-1] for name, values in history.history.items()}
+        done = int(model.optimizer.iterations.numpy())
+    return logs
+
+
+def steps_an_epoch(splits, training):
+    """The number of whole batches of the training examples; raises ValueError if there is none."""
+    examples = len(splits.train)
+    if training.batch_size > examples:
+        raise ValueError(
+            f"`batch_size` must be at most the {examples} training examples. Received:"
+            f" {training.batch_size}."
+        )
+    return examples // training.batch_size
+
+
+def _build(model, split, heads):
+    """Makes the variables of the optimizer and the metrics, which a checkpoint may hold."""
+    x, y = split.x[:1], split.y[:1]
+    with model.distribute_strategy.scope():
+        model.optimizer.build(model.trainable_variables)
+        model._symbolic_build(data_batch=(x, y if heads == 1 else (y,) * heads))
+    if isinstance(model.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        _mend_multi_worker(model)
+
+
+def _mend_multi_worker(model):
+    """Lets `fit` run under MultiWorkerMirroredStrategy, which Keras 3.15 does not by itself."""
+    # It builds the model from a batch of its own, and reduces that pair as if it were one value.
+    model._maybe_symbolic_build = lambda **_: None
+    # It averages a step's logs over replicas along an axis that scalars don't have.
+    for name in ("train_step", "test_step"):
+        step = getattr(model, name)
+
+        def with_axis(data, step=step):
+            return {key: value[tf.newaxis] for key, value in step(data).items()}
+
+        setattr(model, name, with_axis)
+
+
+def evaluate(model, split, batch_size):
+    """Returns the loss and metrics of a compiled model on a split, by name."""
+    dataset = _in_order(split, batch_size, _heads(model))
+    return model.evaluate(dataset, verbose=0, return_dict=True)
+
+
+def _heads(model):
+    """The number of outputs that labels are for; a model that wraps another knows none."""
+    return len(getattr(model, "outputs", None) or [None])
+
+
+def _in_order(split, batch_size, heads):
+    y = split.y if heads == 1 else (split.y,) * heads
+    dataset = tf.data.Dataset.from_tensor_slices((split.x, y)).batch(batch_size)
+    return dataset.with_options(_sharded_by_example())
+
+
+def _sharded_by_example():
+    """Workers share out the examples; there are no files to share out."""
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    return options
+
+
+def save(model, path):
+    """Writes every variable of a compiled model to an .npz file, atomically.
+
+    A `.weights.h5` file would leave out the states of random layers (Keras 3.15).
+    """
+    checkpoint.save(path, _variables(model))
+
+
+def restore(model, path):
+    """Reads what `save` wrote into a model that was built and compiled in the same way."""
+    checkpoint.restore(path, _variables(model))
+
+
+def _variables(model):
+    return [*model.variables, *model.optimizer.variables]
+
+
+class Keeper(keras.callbacks.Callback):
+    """Writes the checkpoint, and the snapshots that were asked for, each atomically."""
+
+    def __init__(self, folder, training, chief):
+        super().__init__()
+        self._folder, self._training, self._chief = folder, training, chief
+
+    def _step(self):
+        return int(self.model.optimizer.iterations.numpy())
+
+    def keep_snapshot(self, step):
+        """Keeps the weights of this step if it is one of those that were asked for."""
+        path = self._folder / snapshot_name(step)
+        if self._chief and step in self._training.snapshots and not path.exists():
+            with files.atomic(path) as partial:
+                self.model.save_weights(partial)
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Checkpoints every `checkpoint_every` steps."""
+        if not self._chief:
+            return
+        step = self._step()
+        self.keep_snapshot(step)
+        if step % self._training.checkpoint_every == 0:
+            save(self.model, self._folder / CHECKPOINT)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Checkpoints after validation."""
+        if self._chief:
+            save(self.model, self._folder / CHECKPOINT)
+
+
+def snapshot_name(step):
+    """The file that keeps the weights of a step."""
+    return f"step_{step:07d}.weights.h5"
+
+
+class Summaries(keras.callbacks.Callback):
+    """Writes losses and metrics to TensorBoard, by step, so that a resumed run goes on in line."""
+
+    EVERY = 20  # steps
+
+    def __init__(self, folder, chief):
+        super().__init__()
+        self._chief = chief
+        self._writer = tf.summary.create_file_writer(str(folder / "logs")) if chief else None
+
+    def _write(self, logs, prefix):
+        step = int(self.model.optimizer.iterations.numpy())
+        with self._writer.as_default(step):
+            for name, value in (logs or {}).items():
+                tf.summary.scalar(prefix + name, value)
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Writes the running training metrics."""
+        if self._chief and batch % self.EVERY == 0:
+            self._write(logs, "train/")
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Writes the validation metrics."""
+        if self._chief:
+            valid = {k.removeprefix("val_"): v for k, v in logs.items() if k.startswith("val_")}
+            self._write(valid, "valid/")
+            self._writer.flush()

@@ -1,0 +1,1 @@
+"""What `bin.gsn` does behind its flags."""

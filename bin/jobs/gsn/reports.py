@@ -1,0 +1,267 @@
+"""What `bin.gsn` does with a trained network: chains, completions, likelihoods, a SavedModel."""
+
+import functools
+import math
+import pathlib
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import models
+from bin.common import configs, runs, training
+from thesis_tf import gsn
+from thesis_tf.persistence import files
+
+_SHEET = (10, 20)  # chains and steps of a picture
+_REFERENCE = 10_000  # training examples that the score of the data themselves is taken with
+_COMPLETED = 10  # test examples that are completed
+_RUNS = 3  # completions of each
+_CLASSIFIER_EPOCHS = 3
+
+
+class Reports:
+    """The jobs after training.
+
+    Args:
+        trainer: a `gsn_training.Trainer`.
+        jobs: `bin.gsn.Jobs`.
+        progress: whether bars and lines are shown.
+
+    Raises:
+        ValueError: what is asked for can't be had, before anything is trained or written.
+    """
+
+    def __init__(self, trainer, jobs, *, progress=False):
+        self._trainer, self._jobs, self._progress = trainer, jobs, progress
+        self._folder, self._splits = trainer.folder, trainer.splits
+        self._seed = trainer.config.hardware.seed
+        if jobs.chains > len(self._splits.train):
+            raise ValueError(
+                f"--chains must be at most {len(self._splits.train)}, the training examples that"
+                f" they begin at. Received: {jobs.chains}."
+            )
+        self._mask = self._known() if "inpaint" in jobs.do else None
+        if "train" not in jobs.do:
+            trainer.load()
+
+    def run(self):
+        """Does the jobs; returns {job: results}."""
+        found = {}
+        for job in self._jobs.do:
+            if job != "train":
+                found[job] = getattr(self, f"_{job}")()
+        return found
+
+    @property
+    def _sampled(self):
+        """The folder of chains of these settings."""
+        jobs = self._jobs
+        name = f"{jobs.chains}_chains_{jobs.chain_steps}_steps"
+        name += f"_burn_in_{jobs.burn_in}" * bool(jobs.burn_in)
+        name += f"_thin_{jobs.thin}" * (jobs.thin > 1)
+        name += f"_seed_{self._seed}" * bool(self._seed)
+        return self._folder / "sampled" / (name + f"_{jobs.chain_scaling}" * self._scaled)
+
+    @property
+    def _scaled(self):
+        return self._trainer.model.log_alpha is not None
+
+    @functools.cached_property
+    def _chains(self):
+        """Runs the chains, or reads those that are there; returns parameters and diagnostics."""
+        jobs = self._jobs
+        rng = np.random.default_rng([self._seed, 1])
+        rows = rng.choice(len(self._splits.train), jobs.chains, replace=False)
+        self._trainer.say(f"Running {jobs.chains:,} chains of {jobs.chain_steps:,} steps ...")
+        return gsn.sample_chain(
+            self._trainer.model.transition(jobs.chain_scaling),
+            self._splits.train.x[rows],
+            jobs.chain_steps,
+            (self._seed, 2),
+            jobs.burn_in,
+            jobs.thin,
+            output="parameters",
+            progress=self._progress,
+            folder=self._sampled / "chains",
+        )
+
+    def _means(self, parameters):
+        """Returns E[x | h] of parameters (steps, chains, ...)."""
+        mean = self._trainer.model.reconstruction.mean
+        return np.stack([mean(step).numpy() for step in tf.constant(parameters)])
+
+    def _sample(self):
+        chains = self._chains
+        found = chains.diagnostics.summary()
+        means = self._means(chains.samples[: _SHEET[1]])
+        if self._trainer.is_image:
+            every = "each step" if self._jobs.thin == 1 else f"every {self._jobs.thin} steps"
+            title = f"{self._splits.name}: {every} of a chain a row"
+            path = self._sampled / "samples.png"
+            gsn.draw_chains(means, path, chains=_SHEET[0], columns=_SHEET[1], title=title)
+        files.write_json(self._sampled / "mixing.json", found)
+        self._print("chains", found)
+        return found
+
+    def _evaluate(self):
+        chains, splits = self._chains, self._splits
+        means = self._means(chains.samples)
+        self._trainer.say("Estimating likelihoods ...")
+        options = {"progress": self._progress}
+        held_out = splits.test.x, splits.valid.x
+        few = splits.train.x[:_REFERENCE]
+        # As many samples as training examples, evenly from all chains: a window's score depends on
+        # how many there are.
+        steps = max(1, len(few) // means.shape[1])
+        evenly = means[np.linspace(0, len(means) - 1, min(steps, len(means))).astype(int)]
+        estimates = {
+            "parzen": gsn.parzen_log_likelihood(evenly, *held_out, **options),
+            "parzen_of_training_examples": gsn.parzen_log_likelihood(few, *held_out, **options),
+            "parzen_of_all_samples": gsn.parzen_log_likelihood(means, *held_out, **options),
+        }
+        estimates["conservative"] = gsn.conservative_log_likelihood(
+            chains.samples, splits.test.x, self._trainer.model.reconstruction, **options
+        )
+        found = {name: estimate.summary() for name, estimate in estimates.items()}
+        found["mixing"] = chains.diagnostics.summary()
+        if self._scaled:
+            found["alphas"] = [float(alpha) for alpha in self._trainer.model.alphas]
+        files.write_json(self._sampled / "evaluation.json", found)
+        probabilities = self._classifier()
+        if probabilities is not None:
+            found["quality"] = self._quality(probabilities, means)
+            test = gsn.sample_quality(probabilities(splits.test.x))
+            found["quality_of_test_examples"] = test.summary()
+            files.write_json(self._sampled / "evaluation.json", found)
+        for name, values in found.items():
+            if isinstance(values, dict):
+                self._print(name, values)
+        return found
+
+    def _quality(self, probabilities, means):
+        steps, chains = means.shape[:2]
+        flat = probabilities(means.reshape(-1, *means.shape[2:]))
+        found = gsn.sample_quality(flat.reshape(steps, chains, -1), thin=self._jobs.thin)
+        return found.summary()
+
+    def _classifier(self):
+        """Returns a function from examples to class probabilities, or None without labels."""
+        config = self._trainer.config
+        if not self._trainer.is_image or len(self._trainer.shape) != 3:
+            return None
+        try:
+            splits = config.data.load()
+        except (ValueError, OSError):
+            return None  # an archive without labels
+        if splits.train.x.shape[1:] != self._trainer.shape:
+            return None
+        model = models.build("mnist_convnet", self._trainer.shape, splits.num_classes)
+        settings = configs.Training(_CLASSIFIER_EPOCHS)
+        training.compile_for(model, settings)
+        self._trainer.say("Training a classifier, or reading the one that is there ...")
+        training.train(
+            model, splits, settings, self._folder / "classifier", verbose=2 * self._progress
+        )
+        # Pixels of labelled images are in [0, 255].
+        scale = 255.0 if splits.train.x.dtype == np.uint8 else 1.0
+
+        def probabilities(x):
+            logits = model.predict(scale * x, batch_size=500, verbose=0)
+            return keras.ops.convert_to_numpy(keras.ops.softmax(logits))
+
+        return probabilities
+
+    def _known(self):
+        """Returns the mask of what in-painting holds, booleans of an example's shape.
+
+        None stands for examples of which nothing was said and which have no left half.
+        """
+        known, shape = self._jobs.known, self._trainer.shape
+        if known is None and not self._trainer.is_image:
+            return None
+        known, mask = known or "left", np.zeros(shape, bool)
+        if known.endswith(".npz"):
+            advice = "with an array named mask, as np.savez(path, mask=booleans) writes"
+            found = runs.read_arrays("known", known, advice, needed="mask")["mask"].astype(bool)
+            if found.shape not in (shape, shape[:2]) or found.all():
+                received = "true everywhere" if found.all() else found.shape
+                raise ValueError(
+                    f"The mask in {known} must be of shape {shape}, false where x is to be drawn."
+                    f" Received: {received}."
+                )
+            return np.broadcast_to(
+                found.reshape(*found.shape, *[1] * (len(shape) - found.ndim)), shape
+            ).astype(bool)
+        if known not in ("left", "right", "top", "bottom"):
+            raise ValueError(
+                f"--known must be left, right, top, bottom or an .npz file. Received: {known}."
+            )
+        if not self._trainer.is_image:
+            raise ValueError(f"--known={known} is of images; give an .npz file with a mask.")
+        rows, columns = math.ceil(shape[0] / 2), math.ceil(shape[1] / 2)
+        where = {
+            "left": np.s_[:, :columns], "right": np.s_[:, -columns:],
+            "top": np.s_[:rows], "bottom": np.s_[-rows:],
+        }  # fmt: skip
+        mask[where[known]] = True
+        return mask
+
+    def _inpaint(self):
+        jobs, mask = self._jobs, self._mask
+        if mask is None:
+            self._trainer.say("Nothing is completed: --known has no default but of images.")
+            return {}
+        truth = self._splits.test.x[:_COMPLETED]
+        rng = np.random.default_rng([self._seed, 3])
+        self._trainer.say(f"Completing {len(truth)} test examples, {_RUNS} times each ...")
+        transition = self._trainer.model.transition(jobs.chain_scaling)
+        completions = []
+        for run in range(_RUNS):
+            # What isn't known begins as values of other examples, in no order.
+            other = rng.permuted(
+                self._splits.train.x[rng.integers(len(self._splits.train.x), size=len(truth))],
+                axis=0,
+            )
+            chains = gsn.sample_chain(
+                transition,
+                np.where(mask, truth, other),
+                jobs.inpaint_steps,
+                (self._seed, 100 + run),
+                thin=jobs.inpaint_steps,
+                clamp=gsn.MaskClamp(mask, truth),
+                output="mean",
+            )
+            completions.append(chains.samples[-1])
+        completions = np.stack(completions)
+        spread = completions.std(axis=0)[:, ~mask] if (~mask).any() else np.zeros(1)
+        found = {
+            "steps": jobs.inpaint_steps,
+            "known_is_bit_identical": bool((completions[:, :, mask] == truth[:, mask]).all()),
+            "standard_deviation_between_runs": float(spread.mean()),
+        }
+        probabilities = self._classifier()
+        if probabilities is not None:
+            flat = probabilities(completions.reshape(-1, *truth.shape[1:]))
+            found["quality"] = gsn.sample_quality(flat).summary()
+        name = f"{pathlib.Path(jobs.known or 'left').stem}_{jobs.inpaint_steps}_steps"
+        name += f"_seed_{self._seed}" * bool(self._seed)
+        folder = self._folder / "inpainted" / name
+        with files.atomic(folder / "completions.npz") as partial:
+            np.savez_compressed(partial, completions=completions, truth=truth, mask=mask)
+        if self._trainer.is_image:
+            title = f"{self._splits.name}: completions after {jobs.inpaint_steps} steps"
+            path = folder / "completions.png"
+            gsn.draw_inpainting(truth, mask, completions, path, title=title)
+        files.write_json(folder / "inpainting.json", found)
+        self._print("inpainting", found)
+        return found
+
+    def _export(self):
+        path = self._folder / "saved_model"
+        gsn.export(self._trainer.model, path, scaling=self._jobs.chain_scaling)
+        return {"path": str(path)}
+
+    def _print(self, heading, numbers):
+        parts = (f"{k} {v:.4g}" for k, v in numbers.items() if isinstance(v, int | float))
+        self._trainer.say(f"{heading}: {', '.join(parts)}")

@@ -1,0 +1,212 @@
+"""The network of `bin.gsn`: built as its config says, trained with exact resumption, or loaded."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from bin.common import training
+from models.gsn import convolutional_dae, walkback_dae
+from thesis_tf import corruption, gsn
+from thesis_tf.persistence import files, fingerprint
+
+_SHEET = (10, 20)  # chains and steps of a sheet of samples
+
+
+class Trainer:
+    """Builds, trains and loads a network.
+
+    Args:
+        config: a `bin.gsn.Config`.
+        folder: where to write.
+        strategy: a `tf.distribute.Strategy`.
+        chief: whether this process writes files.
+        progress: whether lines are shown.
+
+    Raises:
+        ValueError: data that the network can't have, before anything is written.
+    """
+
+    def __init__(self, config, folder, strategy, *, chief=True, progress=False):
+        self.config, self.folder, self.strategy = config, folder, strategy
+        self._chief, self._progress = chief, progress
+        self.splits = config.data.load_inputs()
+        if config.binarise:
+            self.splits = _binarised(self.splits)
+        self.steps = training.steps_an_epoch(self.splits, config.training)
+        with strategy.scope():
+            self.model = self._build()
+        for part in (self.splits.train, self.splits.valid, self.splits.test):
+            try:
+                self.model.reconstruction.check(part.x)
+            except ValueError as error:
+                if config.network.outputs != "bernoulli":
+                    raise
+                advice = "Here that is --outputs=normal, with --corruption=gaussian."
+                raise ValueError(f"{error} {advice}") from error
+
+    @property
+    def shape(self):
+        """The shape of one example."""
+        return self.splits.train.x.shape[1:]
+
+    @property
+    def is_image(self):
+        """Whether examples can be drawn as images."""
+        return len(self.shape) == 2 or (len(self.shape) == 3 and self.shape[-1] in (1, 3))
+
+    def _build(self):
+        network, seed = self.config.network, self.config.hardware.seed
+        steps = network.walkback_steps
+        walkback = gsn.Walkback(
+            steps if len(steps) == 2 else steps[0], network.walkback_stop, network.walkback_loss
+        )
+        shared = {
+            "corruption": self._corruption(),
+            "walkback": walkback,
+            "scaling": network.scaling,
+            "reconstruction": _reconstruction(network),
+            "seed": seed,
+        }
+        if network.network == "dae":
+            return walkback_dae(self.shape, network.layers[0], **shared)
+        if network.network == "conv_dae":
+            return convolutional_dae(self.shape, network.layers, **shared)
+        start = network.hidden_start
+        model = gsn.GSN(
+            network.layers,
+            network.hidden_noise,
+            start=int(start) if start.isdigit() else start,
+            memory=len(self.splits.train) if start == "stored" else None,
+            **shared,
+        )
+        model.build((None, *self.shape))
+        return model
+
+    def _corruption(self):
+        kind, level = self.config.network.corruption, self.config.network.corruption_level
+        if kind == "none":
+            return None
+        x = self.splits.train.x
+        if kind == "salt_and_pepper":
+            return corruption.SaltAndPepper(level, float(x.min()), float(x.max()))
+        if kind == "block":
+            if not self.is_image:
+                raise ValueError(
+                    f"--corruption=block is of images. Received: examples of shape {self.shape}."
+                )
+            height, width = (max(1, round(level * side)) for side in self.shape[:2])
+            return corruption.Block(height, width, 0.0)
+        return {"masking": corruption.Masking, "gaussian": corruption.Gaussian}[kind](level)
+
+    def train(self, sheet_every=5, verbose=0):
+        """Trains, or goes on from the checkpoint; returns the losses of the last epoch, a dict."""
+        config = self.config
+        self._check_inputs()
+        rate = keras.optimizers.schedules.ExponentialDecay(
+            config.training.learning_rate, self.steps, config.decay
+        )
+        with self.strategy.scope():
+            self.model.compile(training.optimizer_for(config.training, rate))
+        splits = self.splits
+        if config.network.hidden_start == "stored":
+            rows = {s: np.arange(len(getattr(splits, s))) for s in ("train", "valid", "test")}
+            parts = {s: dataclasses.replace(getattr(splits, s), y=y) for s, y in rows.items()}
+            splits = dataclasses.replace(splits, **parts)
+        logs = training.train(
+            self.model,
+            splits,
+            config.training,
+            self.folder,
+            seed=config.hardware.seed,
+            chief=self._chief,
+            callbacks=[_Sheets(self, sheet_every)] if self._chief else [],
+            verbose=verbose,
+        )
+        if self._chief:
+            with files.atomic(self.folder / "model.keras") as partial:
+                self.model.save(partial)
+        return logs
+
+    def load(self):
+        """Reads the trained network; raises ValueError if there is none, or not of this config."""
+        path = self.folder / "model.keras"
+        if not path.exists():
+            raise ValueError(f"{path} is not there: give --do=train first, or to go on.")
+        try:
+            model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        except Exception as error:
+            # Keras raises what zip files, JSON and HDF5 raise.
+            raise ValueError(
+                f"{path} is no Keras model, or was cut short ({error}). Delete it and give"
+                " --do=train: the checkpoint beside it has all."
+            ) from None
+        ours = [tuple(v.shape) for v in self.model.variables]
+        if type(model) is not type(self.model) or ours != [tuple(v.shape) for v in model.variables]:
+            raise ValueError(f"{path} is another network than {self.folder}/config.json says.")
+        self.model = model
+
+    def _check_inputs(self):
+        """Raises ValueError if an earlier call trained on other examples under the same name."""
+        parts = (self.splits.train, self.splits.valid, self.splits.test)
+        own = {"data": fingerprint.of_arrays([part.x for part in parts])}
+        path = self.folder / "inputs.json"
+        if path.exists() and files.read_json(path) != own:
+            raise ValueError(
+                f"The data changed since {self.folder} was begun. Choose another --output_dir, or"
+                " delete that one."
+            )
+        if self._chief:
+            files.write_json(path, own)
+
+    def say(self, line):
+        """Prints a line if progress is shown."""
+        if self._progress:
+            print(line, flush=True)
+
+
+class _Sheets(keras.callbacks.Callback):
+    """Draws a sheet of samples every few epochs, and shows it and the factors in TensorBoard."""
+
+    def __init__(self, trainer, every):
+        super().__init__()
+        self._trainer, self._every = trainer, every
+        self._writer = tf.summary.create_file_writer(str(trainer.folder / "logs"))
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Draws after epochs number `every`, twice that and so on, and after the last."""
+        trainer, model = self._trainer, self.model
+        step = int(model.optimizer.iterations.numpy())
+        with self._writer.as_default(step):
+            if model.log_alpha is not None:
+                for number, alpha in enumerate(model.alphas.numpy(), 1):
+                    tf.summary.scalar(f"scaling/alpha_{number}", alpha)
+        last = epoch + 1 == trainer.config.training.epochs
+        if not self._every or ((epoch + 1) % self._every and not last) or not trainer.is_image:
+            return
+        chains, steps = _SHEET
+        x = trainer.splits.train.x[:chains]
+        seed = (trainer.config.hardware.seed, epoch)
+        found = gsn.sample_chain(model.transition(), x, steps, seed, output="mean")
+        path = trainer.folder / "sheets" / f"epoch_{epoch + 1:04d}.png"
+        gsn.draw_chains(found.samples, path, title=f"{trainer.splits.name}, epoch {epoch + 1}")
+        with self._writer.as_default(step):
+            last_states = found.samples[-1].reshape(len(x), *trainer.shape[:2], -1)
+            tf.summary.image("samples", np.clip(last_states, 0, 1), max_outputs=len(x))
+        self._writer.flush()
+
+
+def _reconstruction(network):
+    if network.outputs == "bernoulli":
+        return gsn.Bernoulli()
+    return gsn.Normal(network.output_scale) if network.outputs == "normal" else gsn.NormalMixture(2)
+
+
+def _binarised(splits):
+    parts = {}
+    for name in ("train", "valid", "test"):
+        split = getattr(splits, name)
+        x = (split.x > 0.5).astype(split.x.dtype)
+        parts[name] = dataclasses.replace(split, x=x, y=x)
+    return dataclasses.replace(splits, **parts)

@@ -1,0 +1,213 @@
+"""What `bin.hessian` computes at one set of weights, stage by stage; each is done but once."""
+
+import dataclasses
+import pathlib
+import re
+
+import numpy as np
+
+from thesis_tf import hessian
+from thesis_tf.persistence import files
+
+SUFFIXES = ("png", "svg")
+
+
+@dataclasses.dataclass(frozen=True)
+class Stages:
+    """What the stages share.
+
+    Attributes:
+        config: a `bin.hessian.Config`.
+        folder: where results go.
+        operator: the `HessianOperator` or `GaussNewtonOperator` of the subset.
+        full: that of all examples, or None.
+        chief: whether this process writes files.
+        resumes: whether searches are saved; several processes would save one search apart.
+    """
+
+    config: object
+    folder: pathlib.Path
+    operator: object
+    full: object
+    chief: bool
+    resumes: bool
+
+    def run(self):
+        """Does what the config asks for; returns the `Eigenpairs`."""
+        config = self.config
+        pairs = self.eigenpairs()
+        density = self.density() if config.density else None
+        self.draw(pairs, density)
+        print(
+            f"The loss is {self.operator.loss():.5g}; {pairs.products} products with the Hessian."
+        )
+        if not pairs.converged.all():
+            print(self.why_not(pairs))
+        if config.line_search:
+            steps = self.line_searches(pairs)
+            print(best_steps_table(pairs.values, steps), flush=True)
+        if self.full is not None:
+            print(self.compare().table(), end="\n\n", flush=True)
+        print("Eigenvalues lambda with their residuals |Hv - lambda v|:")
+        return pairs
+
+    def why_not(self, pairs):
+        """A sentence on eigenpairs that have not converged."""
+        why = (
+            f"{np.sum(~pairs.converged)} eigenpairs have not converged to --tol={self.config.tol}: "
+        )
+        if "16" in self.config.hardware.precision:
+            return (
+                why + f"products in {self.config.hardware.precision} are too coarse; use float32."
+            )
+        return why + "rounding, or an end of the spectrum that is too dense. Raise --tol."
+
+    def eigenpairs(self):
+        """The extreme eigenpairs; written with a picture."""
+        path, config = self.folder / "eigenpairs.npz", self.config
+        if path.exists():
+            return hessian.Eigenpairs.load(path)
+        pairs = hessian.extreme_eigenpairs(
+            self.operator,
+            config.largest,
+            config.smallest,
+            config.tol,
+            config.solver,
+            memory=config.max_memory,
+            folder=self.folder / "search" if self.resumes else None,
+        )
+        if self.chief:
+            pairs.save(path)
+            files.remove(self.folder / "search")
+            values = {
+                "eigenvalues": pairs.values.tolist(),
+                "residuals": pairs.residuals.tolist(),
+                "converged": pairs.converged.tolist(),
+                "products": pairs.products,
+                "loss": self.operator.loss(),
+                "parameters": self.operator.shape[0],
+            }
+            files.write_json(self.folder / "eigenvalues.json", values)
+        return pairs
+
+    def density(self):
+        """The density of the whole spectrum, and the trace."""
+        config = self.config
+        density = hessian.spectral_density(
+            self.operator, config.density_steps, config.density_probes, seed=config.hardware.seed
+        )
+        mean, size = density.mean_of(lambda x: x), self.operator.shape[0]
+        if self.chief:
+            with files.atomic(self.folder / "density.npz") as partial:
+                np.savez(partial, **dataclasses.asdict(density))
+            trace = {"trace": mean.value * size, "standard_error": mean.standard_error * size}
+            files.write_json(self.folder / "trace.json", trace)
+        print(f"trace {mean.value * size:.5g} +- {mean.standard_error * size:.2g}", flush=True)
+        return density
+
+    def line_searches(self, pairs):
+        """The best step along every eigenvector, and the loss along the outermost two."""
+        steps, searches = along_eigenvectors(self.operator, pairs)
+        if self.chief:
+            rows = [
+                {"eigenvalue": value, **dataclasses.asdict(step)}
+                for value, step in zip(pairs.values.tolist(), steps, strict=True)
+            ]
+            files.write_json(self.folder / "best_steps.json", rows)
+            for suffix in SUFFIXES:
+                hessian.draw_line_searches(searches, self.folder / f"line_searches.{suffix}")
+                hessian.draw_best_steps(pairs.values, steps, self.folder / f"best_steps.{suffix}")
+        return steps
+
+    def compare(self):
+        """Compares all training examples with the subset (section 11.D)."""
+        found = hessian.compare_subset(
+            self.full,
+            self.operator,
+            *self.config.compare_subset,
+            self.config.tol,
+            memory=self.config.max_memory,
+        )
+        if self.chief:
+            ends = {"largest": found.largest, "smallest": found.smallest}
+            rows = {
+                name: {field: value.tolist() for field, value in vars(end).items()}
+                for name, end in ends.items()
+            }
+            files.write_json(self.folder / "subset.json", rows)
+            files.write_text(self.folder / "subset.txt", found.table() + "\n")
+        return found
+
+    def draw(self, pairs, density):
+        """Draws the spectrum."""
+        if self.chief:
+            for suffix in SUFFIXES:
+                path = self.folder / f"spectrum.{suffix}"
+                hessian.draw_eigenvalues(pairs, path, density=density)
+
+
+def along_eigenvectors(operator, pairs):
+    """Finds the best step along every eigenvector, and the loss along the outermost two.
+
+    Args:
+        operator: what they are eigenvectors of.
+        pairs: `Eigenpairs`.
+
+    Returns:
+        ([`BestStep`, ...], in the order of the eigenvalues; {"smallest": `LineSearch`, "largest":
+        another}, to twice the best step, and back past zero).
+    """
+    gradient = operator.gradient()
+    steps = [
+        hessian.best_step(operator, vector, gradient=gradient, curvature=value)
+        for value, vector in zip(pairs.values, pairs.vectors.T, strict=True)
+    ]
+    searches = {}
+    for name, i in (("smallest", 0), ("largest", len(steps) - 1)):
+        alpha = steps[i].alpha if steps[i].displacement else 1 / abs(pairs.values[i])
+        searches[name] = hessian.line_search(
+            operator,
+            pairs.vectors[:, i],
+            np.linspace(-0.75, 2, 34) * alpha,
+            gradient=gradient,
+            curvature=pairs.values[i],
+        )
+    return steps, searches
+
+
+def best_steps_table(values, steps):
+    """A table for people, the largest eigenvalue first."""
+    lines = [
+        "The best step -alpha* (g'v) v along each eigenvector, and how much it lowers the loss"
+        " (alpha* < 0 goes up the gradient):",
+        f"{'eigenvalue':>12} {'1 / alpha*':>12} {'decrease':>10}",
+    ]
+    for value, step in sorted(zip(values, steps, strict=True), key=lambda row: -row[0]):
+        inverse = 1 / step.alpha if step.alpha else np.inf
+        lines.append(f"{value:12.5g} {inverse:12.5g} {step.decrease:10.3g}")
+    return "\n".join(lines) + "\n"
+
+
+def by_step(paths, model):
+    """{step: path} of weights files, which must fit the model; the step is in a file's name."""
+    found = {}
+    for path in paths:
+        numbers = re.findall(r"\d+", pathlib.Path(path).name.split(".")[0])
+        if not pathlib.Path(path).is_file():
+            raise ValueError(f"--checkpoints must be existing files. Received: {path}.")
+        if not numbers:
+            raise ValueError(
+                f"--checkpoints must have their steps in their names. Received: {path}."
+            )
+        if int(numbers[-1]) in found:
+            raise ValueError(f"--checkpoints names step {int(numbers[-1])} twice.")
+        hessian.load_weights(model, path)
+        found[int(numbers[-1])] = path
+    return found
+
+
+def draw_history(history, folder):
+    """Draws and writes what `SpectrumHistory` holds."""
+    files.write_text(folder / "history.txt", history.table() + "\n")
+    for suffix in SUFFIXES:
+        hessian.draw_history(history, folder / f"history.{suffix}")

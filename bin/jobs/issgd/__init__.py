@@ -1,0 +1,1 @@
+"""What the importance-sampling programs do behind their flags."""

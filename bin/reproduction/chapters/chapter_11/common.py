@@ -1,0 +1,231 @@
+"""What figures 11.1 to 11.8 share: their settings, and how eigenvalues and steps are judged."""
+
+import dataclasses
+
+import numpy as np
+
+from bin.reproduction.chapters.chapter_11.studies import hessian_spectra
+from bin.reproduction.engine.contract import (
+    NO_NUMBER,
+    Claim,
+    Settings,
+    verdict,
+    verdict_of_difference,
+)
+
+# What "settles", "well below" and "follows" mean here: from one step of training to the next,
+# eigenvalues change by as much (docs/hessian.md).
+FACTOR = 2.0
+FAR = 10.0  # what "far" means: an order of magnitude
+TENTH = 0.1  # of a decrease of the loss: what "close" and "holds" mean
+ROUNDING = 1e-5  # of the loss, whose terms are in float32
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(Settings):
+    """What a figure rests on.
+
+    Attributes:
+        study: a study's settings.
+    """
+
+    study: hessian_spectra.Config
+
+
+_MNIST = {"dataset": "mnist", "needs": ("mnist",)}
+_ENDS = {"examples": 1000, "largest": 10, "smallest": 10}
+EARLY = {
+    "quick": hessian_spectra.Config(),
+    "full": hessian_spectra.Config(**_MNIST, **_ENDS),
+}
+LATE = {
+    "quick": hessian_spectra.Config(moments=(253,)),
+    "full": hessian_spectra.Config(moments=(1687,), **_MNIST, **_ENDS),
+}
+
+
+def configs(study, quick, full):
+    """Returns a figure's configs.
+
+    Args:
+        study: the study's, by budget.
+        quick, full: seconds that the figure takes, what others have computed left out.
+    """
+    return {
+        "quick": Config(study=study["quick"], expected_seconds=quick),
+        "full": Config(study=study["full"], needs=study["full"].needs, expected_seconds=full),
+    }
+
+
+def steps_of(config):
+    """Returns what figures of best steps show, of the study."""
+    found = hessian_spectra.best_steps(config.study)
+    notes = [*found["notes"], f"After {found['step']:,} steps of training."]
+    return {name: found[name] for name in ("values", "steps")} | {"notes": notes}
+
+
+def draw_steps(result, path, panel):
+    """Draws one panel of the library's picture of best steps."""
+    from thesis_tf import hessian
+
+    steps = [hessian.BestStep(**step) for step in result["steps"]]
+    hessian.draw_best_steps(result["values"], steps, path, panels=[panel])
+
+
+def draw_search(search, path, label):
+    """Draws the loss along a direction, of a dict of a `LineSearch`."""
+    from thesis_tf import hessian
+
+    hessian.draw_line_searches({label: hessian.LineSearch(**search)}, path)
+
+
+def judge_decreases(result):
+    """Claims of figures 11.3 and 11.7: which directions lower the loss more."""
+    values = result["values"]
+    decreases = np.array([step["decrease"] for step in result["steps"]])
+    negative, positive = decreases[values < 0], decreases[values > 0]
+    n, m = len(negative), len(positive)
+    if not n * m:
+        told = f"{n} directions of negative curvature and {m} of positive"
+        return [Claim(_DECREASES, NO_NUMBER, told, verdict(False, told=False))]
+    # Mann and Whitney's statistic, as a part of all pairs, with what it varies by chance.
+    pairs = negative[:, None] - positive
+    more = (np.sum(pairs > 0) + np.sum(pairs == 0) / 2) / (n * m)
+    error = ((n + m + 1) / (12 * n * m)) ** 0.5
+    measured = (
+        f"median decrease {np.median(negative):.3g} along {n} eigenvectors of negative curvature"
+        f" ({values.min():.3g} to {values[values < 0].max():.3g}), {np.median(positive):.3g} along"
+        f" {m} of positive ({values[values > 0].min():.3g} to {values.max():.3g}); of pairs of one"
+        f" of each, the negative one brings more in {more:.0%} (by chance 50 ± {100 * error:.0f} %)"
+    )
+    return [Claim(_DECREASES, NO_NUMBER, measured, verdict_of_difference(more - 0.5, error))]
+
+
+_DECREASES = (
+    "Steps along directions of negative curvature lower the loss more than those along directions"
+    " of positive curvature."
+)
+
+
+def judge_sizes(result):
+    """Claims of figures 11.4 and 11.8: how long the best steps are."""
+    values = result["values"]
+    alphas = np.array([step["alpha"] for step in result["steps"]])
+    with np.errstate(divide="ignore"):
+        ratios = 1 / (alphas * values)  # inf where no step lowers the loss
+    positive, negative = ratios[values > 0], abs(ratios[values < 0])
+    up = int(np.sum(alphas[values < 0] < 0))
+    follows = (positive > 1 / FACTOR) & (positive < FACTOR)
+    return [
+        Claim(
+            "Along positive curvature the best step is 1 / lambda: 1 / alpha* follows lambda.",
+            NO_NUMBER,
+            f"1 / alpha* is {_range(positive)} times lambda; to a factor of {FACTOR:g} they are"
+            f" equal along {follows.sum()} of {len(follows)} eigenvectors",
+            _of_most(follows),
+        ),
+        Claim(
+            "Along negative curvature the best step is far longer than 1 / |lambda|.",
+            NO_NUMBER,
+            f"1 / |alpha*| is {_range(negative)} times |lambda|; the step is more than {FAR:g}"
+            f" times as long along {np.sum(negative < 1 / FAR)} of {len(negative)} eigenvectors;"
+            f" along {up} it goes up the gradient",
+            _of_most(negative < 1 / FAR),
+        ),
+    ]
+
+
+def _range(ratios):
+    if not len(ratios):
+        return "(no eigenvector)"
+    return f"{ratios.min():.2g} to {ratios.max():.2g} (median {np.median(ratios):.2g})"
+
+
+def _of_most(true):
+    """The verdict on what should be true of eigenvectors: of more than chance would have it."""
+    count = max(1, len(true))
+    return verdict_of_difference(np.sum(true) / count - 0.5, 0.5 / count**0.5)
+
+
+def history_of(config):
+    """Returns what figures of eigenvalues over training show, of the study."""
+    return hessian_spectra.over_training(config.study)
+
+
+def draw_history(result, path):
+    """Draws eigenvalues and loss over training."""
+    from thesis_tf import hessian
+
+    hessian.draw_history(result["entries"], path, marks={"one epoch": result["epoch"]})
+
+
+def judge_history(result, *, told=True):
+    """Claims of figures 11.5 and 11.6.
+
+    Args:
+        result: of `history_of`.
+        told: whether it is of the data that the claims are about.
+    """
+    entries, epoch = result["entries"], result["epoch"]
+    steps = np.array([entry["step"] for entry in entries])
+    loss = np.array([entry["loss"] for entry in entries])
+    largest, smallest = (
+        np.array([entry[end][0] for entry in entries]) for end in ("largest", "smallest")
+    )
+    told = told and all(entry["converged"] for entry in entries)
+    parts = abs(smallest) / largest
+    start, end = abs(smallest[[0, -1]])
+    peak = abs(smallest).argmax()
+    return [
+        Claim(
+            "There are negative eigenvalues all through training.",
+            NO_NUMBER,
+            f"the smallest is {smallest.min():.3g} to {smallest.max():.3g} at {len(steps)} moments",
+            verdict(smallest.max() < 0, told=told),
+        ),
+        Claim(
+            "Once training has begun, their magnitude is well below that of the largest.",
+            NO_NUMBER,
+            f"the smallest has {parts[1:].min():.0%} to {parts[1:].max():.0%} of the largest"
+            f" eigenvalue's magnitude after step {steps[0]}, {parts[0]:.0%} there; well below: less"
+            f" than one part in {FACTOR:g}",
+            verdict(parts[1:].max() < 1 / FACTOR, told=told),
+        ),
+        Claim(
+            "Negative eigenvalues shrink over training.",
+            NO_NUMBER,
+            f"the smallest is {-start:.3g} at step {steps[0]} and {-end:.3g} at the end,"
+            f" {start / end:.2g} times smaller; a factor of {FACTOR:g} may be chance (the furthest:"
+            f" {smallest[peak]:.3g} at step {steps[peak]:,})",
+            verdict(start > end, told=told and abs(np.log(start / end)) > np.log(FACTOR)),
+        ),
+        *(
+            _settling(name, values, steps, loss, epoch, told)
+            for name, values in (("largest", largest), ("smallest", smallest))
+        ),
+    ]
+
+
+def settled_from(values):
+    """The first place from which on all values are within `FACTOR` of the last, and of its sign."""
+    ratios = np.asarray(values) / values[-1]
+    outside = np.flatnonzero((ratios < 1 / FACTOR) | (ratios > FACTOR))
+    return int(outside[-1]) + 1 if len(outside) else 0
+
+
+def _settling(name, values, steps, loss, epoch, told):
+    """The claim that eigenvalues settle before the loss does."""
+    first = settled_from(values)
+    # By less than it rises in between, the loss may fall by chance.
+    changes = np.diff(np.log(loss[first:]))
+    falls = -changes.sum() > changes.max(initial=0.0)
+    # What has settled after an epoch is known from what comes after.
+    told = told and steps[-1] >= 2 * epoch and np.sum(steps > epoch) > 1
+    return Claim(
+        f"The {name} eigenvalue settles within about an epoch, while the loss still falls.",
+        NO_NUMBER,
+        f"it is within a factor of {FACTOR:g} of its end ({values[-1]:.3g}) from step"
+        f" {steps[first]:,} on, of {epoch:,} steps an epoch and {steps[-1]:,} in all; from there"
+        f" the loss goes from {loss[first]:.3g} to {loss[-1]:.3g}",
+        verdict(steps[first] <= epoch and falls, told=told),
+    )

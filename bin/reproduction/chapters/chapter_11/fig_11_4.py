@@ -1,0 +1,26 @@
+"""Figure 11.4: how long the best steps along eigenvectors are."""
+
+from bin.reproduction.chapters.chapter_11 import common
+
+TITLE = "The best step size along every eigenvector"
+CAPTION = (
+    "1 / |alpha*| of the best step -alpha* (g'v) v against |lambda|, at the moment of figure 11.1."
+    " On the line the best step is the quadratic model's (Eq 11.2); below it, it is longer."
+)
+AFTER = ("11.1",)
+CONFIGS = common.configs(common.EARLY, quick=2, full=2)
+
+
+def run(config):
+    """Returns the best step along every eigenvector."""
+    return common.steps_of(config)
+
+
+def draw(result, path):
+    """Draws step sizes against eigenvalues."""
+    common.draw_steps(result, path, "size")
+
+
+def claims(result):
+    """That it is 1 / lambda along positive curvature, and far longer along negative."""
+    return common.judge_sizes(result)

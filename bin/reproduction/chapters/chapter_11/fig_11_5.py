@@ -1,0 +1,46 @@
+"""Figure 11.5: the extreme eigenvalues while a LeNet trains on MNIST."""
+
+from bin.reproduction.chapters.chapter_11 import common
+from bin.reproduction.chapters.chapter_11.studies import hessian_spectra
+
+TITLE = "The largest and the smallest eigenvalues over training, on MNIST"
+CAPTION = (
+    "Eigenvalues at both ends of the Hessian's spectrum, and the loss of the examples that it is"
+    " of, over training. The axis of eigenvalues is linear around zero and logarithmic beyond."
+)
+CONFIGS = common.configs(
+    {
+        "quick": hessian_spectra.Config(
+            moments=(0, 10, 50, 127, 253, 380, 506),
+            examples=150,
+            largest=10,
+            smallest=3,
+            tol=5e-2,
+        ),
+        "full": hessian_spectra.Config(
+            dataset="mnist",
+            needs=("mnist",),
+            moments=(0, 10, 50, 200, 500, 1000, 1687, 2530, 3374),
+            examples=1000,
+            largest=20,
+            smallest=3,
+        ),
+    },
+    quick=55,
+    full=560,
+)
+
+
+def run(config):
+    """Follows the eigenvalues over training."""
+    return common.history_of(config)
+
+
+def draw(result, path):
+    """Draws eigenvalues and loss over steps."""
+    common.draw_history(result, path)
+
+
+def claims(result):
+    """That there are negative eigenvalues, smaller ones, and that they settle early."""
+    return common.judge_history(result)

@@ -1,0 +1,128 @@
+"""Chapter 11's studies: eigenpairs of a network's Hessian at moments of its training."""
+
+import dataclasses
+
+from bin.reproduction.engine import study_cache
+from bin.reproduction.engine.contract import Settings
+
+_NETWORKS = {"lenet": "The LeNet", "mlp": "A multi-layer perceptron"}
+_DATA = {"mnist_mini": "MNIST digits", "mnist": "digits of MNIST", "cifar10": "images of CIFAR-10"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(Settings):
+    """What is trained, by RMSProp as in the thesis, and what is found of its Hessian.
+
+    Attributes:
+        dataset: what the network is trained on.
+        model: a name of `models.NAMES`.
+        batch_size: examples a step.
+        moments: the steps of training at which to look; `best_steps` looks at the last alone.
+        examples: of the training set, whose mean loss the Hessian is of.
+        largest, smallest: eigenpairs at the upper and the lower end.
+        tol: residual of an eigenpair, as a part of its eigenvalue.
+    """
+
+    dataset: str = "mnist_mini"
+    model: str = "lenet"
+    batch_size: int = 32
+    moments: tuple = (50,)
+    examples: int = 200
+    largest: int = 8
+    smallest: int = 8
+    tol: float = 1e-2
+
+
+@study_cache.shared
+def best_steps(config):
+    """Finds eigenpairs at one moment, and what steps along the eigenvectors bring.
+
+    Returns:
+        A dict: "values", "residuals" (k,), the smallest first; "steps", k dicts of a `BestStep`;
+        "searches", {"smallest": dict of a `LineSearch`, "largest": likewise}; "at_optimum", the
+        loss at 1 / lambda along the largest; "step", that of the training; "data", "epoch" (its
+        steps) and "notes".
+    """
+    from bin.jobs import hessian as hessian_job
+    from thesis_tf import hessian
+
+    splits, model, operator = _begun(config)
+    _train(model, splits, config, 0, config.moments[-1])
+    operator.refresh()
+    pairs = hessian.extreme_eigenpairs(operator, config.largest, config.smallest, config.tol)
+    steps, searches = hessian_job.along_eigenvectors(operator, pairs)
+    value, vector = pairs.values[-1], pairs.vectors[:, -1]
+    at_optimum = hessian.line_search(operator, vector, [1 / value], curvature=value)
+    said = _said(config, splits, operator)
+    if not pairs.converged.all():
+        said["notes"].append(f"{(~pairs.converged).sum()} eigenpairs have not converged.")
+    return {
+        "values": pairs.values,
+        "residuals": pairs.residuals,
+        "steps": [dataclasses.asdict(step) for step in steps],
+        "searches": {name: dataclasses.asdict(search) for name, search in searches.items()},
+        "at_optimum": float(at_optimum.loss[0]),
+        "step": config.moments[-1],
+        **said,
+    }
+
+
+@study_cache.shared
+def over_training(config):
+    """Follows the extreme eigenvalues over training.
+
+    Returns:
+        A dict: "entries", those of a `SpectrumHistory`; "data", "epoch" (its steps) and "notes".
+    """
+    from thesis_tf import hessian
+
+    splits, model, operator = _begun(config)
+    history = hessian.SpectrumHistory(
+        operator, largest=config.largest, smallest=config.smallest, tol=config.tol
+    )
+    done = 0
+    for moment in config.moments:
+        _train(model, splits, config, done, moment)
+        history.add(moment)
+        done = moment
+    return {"entries": history.entries, **_said(config, splits, operator)}
+
+
+def _begun(config):
+    """Returns data, a compiled network, and the Hessian of its loss on a part of the data."""
+    import keras
+
+    import models
+    from bin.common import configs, training
+    from thesis_tf import hessian
+
+    keras.utils.set_random_seed(config.seed)
+    splits = config.sources.load(config.dataset, seed=config.seed)
+    model = models.build(config.model, splits.train.x.shape[1:], splits.num_classes)
+    training.compile_for(model, configs.Training(1, config.batch_size, "rmsprop"))
+    x, y = splits.train.x, splits.train.y
+    few = hessian.fixed_subset(x, y, config.examples / len(y), seed=config.seed)
+    return splits, model, hessian.HessianOperator(model, model.loss, few)
+
+
+def _train(model, splits, config, done, until):
+    from bin.common import training
+
+    if until > done:
+        batches = training.batches(splits.train, config.batch_size, config.seed, done)
+        model.fit(batches, steps_per_epoch=until - done, shuffle=False, verbose=0)
+
+
+def _said(config, splits, operator):
+    """What a reader must know of the numbers."""
+    network, data = _NETWORKS[config.model], _DATA[config.dataset]
+    epoch = len(splits.train) // config.batch_size
+    return {
+        "data": config.dataset,
+        "epoch": epoch,
+        "notes": [
+            f"{network} ({operator.shape[0]:,} parameters), trained on {len(splits.train):,} {data}"
+            f" by RMSProp in batches of {config.batch_size}: {epoch:,} steps an epoch. The Hessian"
+            f" is that of the mean loss of {config.examples:,} of them."
+        ],
+    }

@@ -1,0 +1,128 @@
+"""Figure 3.3: the energy of a density in one dimension, with several wells."""
+
+import dataclasses
+
+import numpy as np
+
+from bin.reproduction.engine.contract import NO_NUMBER, Claim, Settings, verdict
+
+TITLE = "The energy of a density in one dimension, with wells of unequal depth"
+CAPTION = (
+    "E(x) = (a (x + 1)^2 + 1) (2 a x^2 + 1) (3 a (x - 1)^2 + 1) / 1000 with a = 10, and the density"
+    " exp(-E(x)) / Z that it gives, on [-1.5, 1.5]. Dots are modes; the cross is where the slope is"
+    " least beside them, a shoulder."
+)
+_DRAWN = 1000  # points of the pictures, whatever the grid is
+_MARKS = (("modes", "o", "#d55e00"), ("shoulders", "X", "#0072b2"))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(Settings):
+    """Where it is computed.
+
+    Attributes:
+        points: of the grid on [-1.5, 1.5].
+    """
+
+    points: int = 1000
+
+
+CONFIGS = {
+    "quick": Config(expected_seconds=1),
+    "full": Config(expected_seconds=1),
+}
+
+
+def run(config):
+    """Returns E, p and the slope of E on the grid, modes, and how much mass lies where."""
+    from thesis_tf import autoencoders
+
+    wells = autoencoders.ThreeWells()
+    grid, fine = wells.grid(config.points), wells.grid(10 * config.points)
+    wide = np.linspace(-3.0, 3.0, 20 * config.points + 1)
+    mass, finer, whole = (float(np.trapezoid(wells(x), x)) for x in (grid, fine, wide))
+    beyond = np.where(abs(wide) > 1.5, wells(wide), 0.0)
+    slope = -wells.score(fine)
+    return {
+        "grid": wells.grid(_DRAWN),
+        "energy": wells.energy(wells.grid(_DRAWN)),
+        "density": wells(wells.grid(_DRAWN)) / mass,
+        "modes": _with_energy(wells, _minima(fine, wells.energy(fine))),
+        # Where the slope comes nearest to 0 and doesn't get there.
+        "shoulders": _with_energy(wells, _minima(fine, abs(slope), above=1e-2)),
+        "slopes": abs(wells.score(_minima(fine, abs(slope), above=1e-2))),
+        "mass": mass,
+        "change_on_a_finer_grid": abs(finer / mass - 1),
+        "beyond": float(np.trapezoid(beyond, wide)) / whole,
+    }
+
+
+def _minima(x, values, above=-np.inf):
+    """The points of a grid where values are lower than at both neighbours, and above a level."""
+    inner = values[1:-1]
+    lowest = (inner < values[:-2]) & (inner < values[2:]) & (inner > above)
+    return x[1:-1][lowest]
+
+
+def _with_energy(wells, x):
+    return {"x": x, "energy": wells.energy(x)}
+
+
+def draw(result, path):
+    """Draws the energy, and the density beside it."""
+    from thesis_tf.plotting import style
+
+    page = style.new_sheet(7.2, 3.2)
+    left, right = page.subplots(1, 2)
+    grid, mass = result["grid"], result["mass"]
+    style.style_axes(left, "x", "E(x)")
+    left.plot(grid, result["energy"], color=style.INK, linewidth=1.5)
+    left.set_ylim(0, 6)  # above that p is next to nothing
+    style.style_axes(right, "x", "p(x)")
+    right.plot(grid, result["density"], color=style.INK, linewidth=1.5)
+    for name, marker, color in _MARKS:
+        x, energy = result[name]["x"], result[name]["energy"]
+        for axes, y in ((left, energy), (right, np.exp(-energy) / mass)):
+            axes.scatter(x, y, s=36, marker=marker, color=color, zorder=4, label=name)
+    style.add_legend(left)
+    style.save(page, path)
+
+
+def claims(result):
+    """How many wells there are, and whether the interval holds all of them."""
+    modes, shoulders = result["modes"], result["shoulders"]
+    at = _listed(modes["x"])
+    beside = ""
+    if len(shoulders["x"]):
+        slopes = _listed(result["slopes"])
+        beside = f"; a shoulder at {_listed(shoulders['x'])}, where E still has a slope of {slopes}"
+    energies = np.sort(modes["energy"])
+    unequal = len(energies) > 1 and np.diff(energies).min() > 0.01
+    return [
+        Claim(
+            "The density has three modes.",
+            NO_NUMBER,
+            f"{len(modes['x'])} maxima, at x = {at}{beside}",
+            verdict(len(modes["x"]) == 3),
+        ),
+        Claim(
+            "The wells are of unequal depth.",
+            NO_NUMBER,
+            f"E = {_listed(modes['energy'])} at their bottoms",
+            verdict(unequal),
+        ),
+        Claim(
+            "Practically all of the density lies in [-1.5, 1.5], and 1,000 points are enough"
+            " to see it.",
+            NO_NUMBER,
+            f"{result['beyond']:.0e} of the mass lies beyond; the integral of exp(-E) is"
+            f" {result['mass']:.4f}, and changes by {result['change_on_a_finer_grid']:.0e} on ten"
+            " times as many points",
+            # No more than what float32 can't tell from 0 beside 1.
+            verdict(max(result["beyond"], result["change_on_a_finer_grid"]) < 1e-7),
+        ),
+    ]
+
+
+def _listed(numbers):
+    return " and ".join(f"{number:.3g}" for number in numbers)

@@ -1,0 +1,204 @@
+"""Figure 3.6: samples from an auto-encoder of a one-dimensional manifold in ten dimensions."""
+
+import dataclasses
+
+import numpy as np
+
+from bin.reproduction.chapters.chapter_3.studies import manifold_dae
+from bin.reproduction.engine.contract import NO_NUMBER, Claim, Settings, verdict
+
+TITLE = "Samples from an auto-encoder of a curve in ten dimensions"
+CAPTION = (
+    "Test data on a curve in ten dimensions, the same with noise of .1, and the last states of"
+    " Metropolis-Hastings chains that began anywhere in a box around the data. Their acceptance"
+    " needs energy differences alone, which are path integrals of r(x) - x (two points a proposal)."
+    " Four of the dimensions are shown. It is the density of the data with noise that is sampled."
+)
+# Of the squares that are to be explained, what may be left for two things to be close.
+_LEFT_OUT = 0.05
+_SEEN = 1000  # points of each kind that are drawn
+_DRAWS = 10  # of fresh data, which are compared with the test data as the samples are
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(Settings):
+    """What is trained and sampled.
+
+    Attributes:
+        network: trained with larger noise too, as chains begin far away.
+        chains, steps: how many, and of how many steps.
+    """
+
+    network: manifold_dae.Config
+    chains: int
+    steps: int
+
+
+def _network(**settings):
+    return manifold_dae.Config(
+        dataset="manifold10d", sigma=0.1, noise="sampled", scales=(0.1, 0.2, 0.4), units=500,
+        **settings,
+    )  # fmt: skip
+
+
+CONFIGS = {
+    "quick": Config(
+        network=_network(examples=10_000), chains=2000, steps=5000, expected_seconds=22
+    ),
+    "full": Config(
+        network=_network(examples=20_000, copies=4), chains=3000, steps=20_000, expected_seconds=80
+    ),
+}
+
+
+def run(config):
+    """Trains, samples, and compares the samples with the data."""
+    from thesis_tf import autoencoders
+
+    network = config.network
+    splits = manifold_dae.load(network)
+    found = manifold_dae.trained(network)
+    estimator = manifold_dae.estimator(network, found)
+    noisy = manifold_dae.noisy(network, splits.test.x)
+    start = autoencoders.far_starts(splits.train.x, config.chains, network.draw, margin=0.0)
+    chains = autoencoders.metropolis_hastings(
+        estimator,
+        start.astype(np.float32),
+        config.steps,
+        _step(network),
+        (network.draw, 4),
+        thin=max(1, config.steps // 20),
+    )
+    last, draws = chains.samples[-1], [_fresh(config, index) for index in range(_DRAWS)]
+    region = autoencoders.DataRegion(splits.train.x, network.sigma)
+    return {
+        "drawn": {
+            "data": splits.test.x[:_SEEN],
+            "data with noise": noisy[:_SEEN],
+            "samples": last[:_SEEN],
+        },
+        "told_apart": {
+            "samples": _told_apart(last, noisy),
+            "starts": _told_apart(start, noisy),
+            "fresh": np.array([_told_apart(x, noisy) for x in draws]),
+            # Of noise that is a tenth and a fifth larger than it is.
+            "tenth": _told_apart(_fresh(config, 0, 1.1), noisy),
+            "fifth": _told_apart(_fresh(config, 0, 1.2), noisy),
+        },
+        "inside": {
+            "samples": float(region.contains(last).mean()),
+            "starts": float(region.contains(start).mean()),
+            "fresh": float(np.mean([region.contains(x).mean() for x in draws])),
+        },
+        "chains": config.chains,
+        "acceptance": chains.acceptance,
+        "losses": manifold_dae.losses(network, found),
+        "energies": _energies(network, estimator, splits.train.x, noisy),
+        "notes": [
+            f"{network.examples:,} training points, each with noise {network.copies} times,"
+            f" {network.units:,} hidden units that begin on noisy examples, {network.iterations}"
+            f" iterations of L-BFGS; {config.chains:,} chains of {config.steps:,} steps.",
+            _mixing(chains.diagnostics.summary()),
+        ],
+    }
+
+
+def _mixing(found):
+    """Says how far chains have mixed; nothing is known of fewer than four states."""
+    size, r_hat = (
+        "unknown" if found[name] is None else f"{found[name]:,.1f}"
+        for name in ("effective_sample_size", "r_hat")
+    )
+    return (
+        f"R-hat is {r_hat} and the effective sample size of all chains together {size}: steps are"
+        " small beside the length of the curve, and it is the many chains that cover it."
+    )
+
+
+def _step(network):
+    """The standard deviation of a proposal: 2.4 / d^(1/2) of that of the noise."""
+    return 2.4 / 10**0.5 * network.sigma
+
+
+def _fresh(config, index, scale=1.0):
+    """Draws as many new examples as there are chains, with noise of sigma times `scale`."""
+    from thesis_tf import datasets
+
+    network, stream = config.network, 10 + index
+    manifold = datasets.manifold10d(network.draw)
+    x = manifold.sample(config.chains, network.draw, stream=stream)
+    return x + scale * (manifold_dae.noisy(network, x, stream) - x)
+
+
+def _told_apart(x, noisy):
+    from thesis_tf import autoencoders
+
+    return autoencoders.nearest_neighbour_test(x, noisy).accuracy
+
+
+def _energies(network, estimator, x, noisy):
+    """Energy differences of proposals, by r and by a kernel density of the training examples."""
+    from thesis_tf import autoencoders
+
+    kernels = autoencoders.KernelDensity(x, network.sigma)
+    rng = np.random.default_rng([network.draw, 5])
+    start = noisy[:1000]
+    end = start + _step(network) * rng.standard_normal(start.shape)
+    by_r = estimator.energy_difference(start, end, num_points=2).numpy()
+    by_kernels = (kernels.log_prob(start) - kernels.log_prob(end)).numpy()
+    accepted = [np.minimum(1.0, np.exp(-e)) for e in (by_r, by_kernels)]
+    return {
+        "error": autoencoders.relative_rmse(by_r, by_kernels, np.ones(len(start))),
+        "accepted": [float(a.mean()) for a in accepted],
+    }
+
+
+def draw(result, path):
+    """Draws data, data with noise, and samples in two planes of two dimensions each."""
+    from thesis_tf import autoencoders
+
+    autoencoders.draw_points(result["drawn"], path, most_pairs=2)
+
+
+def claims(result):
+    """Whether the samples are like the data, and what the chains did."""
+    told, inside, energies = result["told_apart"], result["inside"], result["energies"]
+    # What chance is, and how it varies, is seen from data that are fresh: neighbours share votes.
+    chance = float(np.mean(told["fresh"]))
+    error = float(np.std(told["fresh"], ddof=1)) * (1 + 1 / len(told["fresh"])) ** 0.5
+    alike = told["samples"] < chance + 2 * error
+    off = np.hypot(*(_binomial(inside[name], result["chains"]) for name in ("samples", "fresh")))
+    return [
+        Claim(
+            "Energy differences, and so acceptance, can be had from r alone (Eq 3.14).",
+            NO_NUMBER,
+            f"error {energies['error']:.1%} of those of a kernel density at proposals from noisy"
+            f" test points, of which r accepts {energies['accepted'][0]:.1%} and the kernel density"
+            f" {energies['accepted'][1]:.1%}; the chains accepted {result['acceptance']:.1%}",
+            verdict(energies["error"] ** 2 < _LEFT_OUT),
+        ),
+        Claim(
+            "The samples lie along the manifold.",
+            NO_NUMBER,
+            f"{inside['samples']:.1%} of them are where data have noise, as are"
+            f" {inside['fresh']:.1%} of fresh noisy data and {inside['starts']:.1%} of the points"
+            " where chains began",
+            verdict(inside["samples"] > inside["fresh"] - 2 * off),
+        ),
+        Claim(
+            "The samples can't be told from the data with noise.",
+            NO_NUMBER,
+            f"five nearest neighbours tell them apart in {told['samples']:.3f} of cases, fresh data"
+            f" in {chance:.3f} ± {error:.3f} ({len(told['fresh'])} draws), those with noise a tenth"
+            f" too large in {told['tenth']:.3f}, a fifth in {told['fifth']:.3f}; test loss /"
+            f" sigma^2 {result['losses']['r']:.2f}, of a kernel density"
+            f" {result['losses']['kernel density']:.2f}",
+            # Where even a fifth more noise isn't noticed, nothing is.
+            verdict(alike, told=not alike or told["fifth"] > chance + 2 * error),
+        ),
+    ]
+
+
+def _binomial(share, count):
+    """The standard error of a share, that of one case where there are none or all."""
+    return max((share * (1 - share) / count) ** 0.5, 1 / count)

@@ -1,0 +1,1 @@
+"""Long computations that figures of chapter 3 share."""

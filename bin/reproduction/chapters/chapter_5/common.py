@@ -1,0 +1,239 @@
+"""What the figures of chapter 5 share: their networks, sheets of images, and comparisons."""
+
+import dataclasses
+
+import numpy as np
+
+from bin.reproduction.chapters.chapter_5.studies import (
+    digit_classifier,
+    gsn_chains,
+    real_valued_gsn,
+)
+from bin.reproduction.engine.contract import NO_NUMBER, Claim, verdict
+
+_MNIST = {
+    "dataset": "mnist",
+    "needs": ("mnist",),
+    "batch_size": 100,
+    "learning_rate": 2e-3,
+    "scored": (8, 12_500, 10),
+    "classifier": digit_classifier.CONFIGS["full"],
+}
+_WIDE = {"network": "dae", "layers": (2000,)}
+_DEEP = {"layers": (1000, 1000)}
+# The rows of Table 5.1. Epochs are such that all take about as much computation, and the plain
+# auto-encoder as many reconstructions as the one with four steps of walkback.
+NETWORKS = {
+    "quick": {
+        "DAE": gsn_chains.Config(network="dae", layers=(500,), walkback=1, epochs=(32,)),
+        "DAE, walkback": gsn_chains.Config(network="dae", layers=(500,), epochs=(8,)),
+        "GSN-1": gsn_chains.Config(layers=(500,), epochs=(15,)),
+        "GSN-2": gsn_chains.Config(epochs=(0, 4, 10), completed=200),
+        "GSN-2, alpha_k": gsn_chains.Config(scaling=True),
+        "GSN-3": gsn_chains.Config(layers=(500, 500, 500), epochs=(7,)),
+    },
+    "full": {
+        "DAE": gsn_chains.Config(**_MNIST, **_WIDE, walkback=1, epochs=(40,)),
+        "DAE, walkback": gsn_chains.Config(**_MNIST, **_WIDE),
+        "GSN-1": gsn_chains.Config(**_MNIST, layers=(1000,), epochs=(18,)),
+        "GSN-2": gsn_chains.Config(**_MNIST, **_DEEP, epochs=(0, 4, 10), completed=200),
+        "GSN-2, alpha_k": gsn_chains.Config(**_MNIST, **_DEEP, scaling=True),
+        "GSN-3": gsn_chains.Config(**_MNIST, layers=(1000, 1000, 1000), epochs=(7,)),
+    },
+}
+_FACES = {
+    "quick": real_valued_gsn.Config(takes=("faces",)),
+    "full": real_valued_gsn.Config(
+        needs_one_of=("faces", "cifar10"),
+        stand_in="cifar10",
+        side=32,
+        examples=(50_000, 2000, 2000),
+        layers=(1000, 1000, 1000),
+        smallest=0.1,
+        epochs=(5,),
+        batch_size=100,
+        learning_rate=1e-3,
+        scored=(8, 12_500, 10),
+    ),
+}
+# Of figures 5.8 and 5.10: one without scaling factors and one with them.
+FACES = {
+    budget: {"plain": config, "scaled": dataclasses.replace(config, scaling=True)}
+    for budget, config in _FACES.items()
+}
+DATA = {"faces": "faces", "cifar10": "grey CIFAR-10 images", "mnist_mini": "digits"}
+ESTIMATES = {"parzen": "Parzen window", "conservative": "conservative estimate"}
+_COPY = 1 / 3
+
+
+def note(name, config, found):
+    """Says how a network of digits was trained and on what."""
+    units = "-".join(map(str, (784, *config.layers, *((784,) if config.network == "dae" else ()))))
+    noisy = config.network == "gsn" and len(config.layers) > 1
+    noise = f", noise {config.noise:g}" if noisy else ""
+    return (
+        f"{name}: {units}{noise}, {config.epochs[-1]} epochs of {found['examples']:,} digits in"
+        f" batches of {config.batch_size}, {_steps(config)}."
+    )
+
+
+def smaller(config):
+    """Says what the thesis trains, where this is less."""
+    if config.dataset == "mnist":
+        return []
+    return [
+        "The thesis' have 2,000 hidden units (auto-encoders) or 1,000 a layer, and all of MNIST."
+    ]
+
+
+def _steps(config):
+    return "no walkback" if config.walkback == 1 else f"walkback {config.walkback}"
+
+
+def judged(found):
+    """Says what the classifier is that judges samples."""
+    return (
+        f"The classifier is right on {found['accuracy']:.1%} of test images; of those"
+        f" {found['real']['spurious']:.1%} have no class above .5, and its mean confidence is"
+        f" {found['real']['confidence']:.3f}."
+    )
+
+
+def shown(mean, error, digits=3):
+    """A number with its standard error, in words."""
+    return f"{mean:.{digits}f} ± {error:.{digits}f}"
+
+
+def share(quality):
+    """What part of samples has no class above .5, with its standard error, in words."""
+    error = quality["standard_errors"]["spurious"]
+    return f"{quality['spurious']:.1%} ± {error:.1%}"
+
+
+def fewer(quality, than, name="spurious"):
+    """How much less of `name` one has than the other, with a standard error: `verdict`'s two."""
+    errors = [q["standard_errors"][name] for q in (quality, than)]
+    return than[name] - quality[name], float(np.hypot(*errors))
+
+
+def nats(estimate):
+    """A log-likelihood and its standard error, over test examples and over chains.
+
+    How much single chains differ says, on the safe side, how far all of them may be off.
+    """
+    errors = [estimate["standard_error"], estimate["chain_standard_error"]]
+    errors = [error for error in errors if error is not None]
+    return estimate["log_likelihood"], float(np.hypot.reduce(errors))
+
+
+def more_nats(estimate, than):
+    """How many nats more one estimate has than the other, with its standard error."""
+    (mean, error), (other, other_error) = nats(estimate), nats(than)
+    return mean - other, float(np.hypot(error, other_error))
+
+
+def factors(alphas):
+    """Scaling factors in words."""
+    return ", ".join(f"{alpha:.2f}" for alpha in alphas)
+
+
+def halfway(alphas):
+    """The place of the factors that training had halfway among those (epochs, k) of its epochs."""
+    return (len(alphas) - 1) // 2
+
+
+def settled(alphas):
+    """Whether the order of factors (epochs, k) was the same in all of the training's last half."""
+    order = np.sign(np.diff(alphas[halfway(alphas) :], axis=1))
+    return len(alphas) > 1 and bool((order == order[-1]).all())
+
+
+def is_real_valued(data):
+    """Whether it can stand for real-valued data: digits are next to binary."""
+    return data != "mnist_mini"
+
+
+def notes_on_faces(config, found):
+    """Says what a network of real-valued images learned, and how."""
+    layers = "-".join(map(str, (found["side"] ** 2, *config.layers)))
+    said = (
+        f"{layers}, noise {config.noise:g}, {config.epochs[-1]} epochs of {found['examples']:,}"
+        f" images of {found['side']} x {found['side']}, each of mean 0 and variance 1, with"
+        f" Gaussian noise of {config.corruption:g} and walkback {config.walkback}."
+    )
+    if found["data"] == "faces":
+        return [said]
+    return [f"{DATA[found['data']]} stand in for faces, as real values.", said]
+
+
+def no_copies(found):
+    """That chains end at no copies of training examples.
+
+    A copy is much nearer to one example than to any other: by the rule of Yoon et al. (2023), at
+    less than a third of the distance. Of samples farther from the data than held-out examples are,
+    no copies would say nothing.
+    """
+    drawn, held_out = (found["distances"][name] for name in ("samples", "held_out"))
+    medians = [float(np.median(distances[:, 0])) for distances in (drawn, held_out)]
+    ratios = [distances[:, 0] / distances[:, 1] for distances in (drawn, held_out)]
+    copies = int((ratios[0] < _COPY).sum())
+    return Claim(
+        "The samples are not merely copies of training examples.",
+        NO_NUMBER,
+        f"distance of {len(drawn)} last samples to the nearest training example: median"
+        f" {medians[0]:.1f}, least {drawn[:, 0].min():.1f}; of {len(held_out)} held-out examples"
+        f" {medians[1]:.1f} and {held_out[:, 0].min():.1f} (ratio of medians"
+        f" {medians[0] / medians[1]:.2f}). Nearest over second nearest: least"
+        f" {ratios[0].min():.2f} and {ratios[1].min():.2f}; below a third, and so a copy: {copies}",
+        verdict(copies == 0, told=copies > 0 or medians[0] <= medians[1]),
+    )
+
+
+def draw_nearest(found, path, rows=8, columns=10):
+    """Draws the last steps of chains in rows, and the nearest training examples at their ends."""
+    images = found["images"][-columns:, :rows].swapaxes(0, 1)
+    chains = montage(images)
+    gap = np.full((len(chains), images.shape[-1] // 3), 255, np.uint8)
+    nearest = montage(found["nearest"][: len(images), np.newaxis])
+    title = "consecutive steps of a chain a row, and the training example nearest to the last"
+    draw_sheets({title: np.hstack([chains, gap, nearest])}, path, columns=1)
+
+
+def montage(images, gap=1):
+    """Returns images (rows, columns, height, width) of bytes as one, with white gaps."""
+    rows, columns, height, width = images.shape
+    page = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap), 255, np.uint8)
+    for row in range(rows):
+        for column in range(columns):
+            top, left = row * (height + gap), column * (width + gap)
+            page[top : top + height, left : left + width] = images[row, column]
+    return page
+
+
+def draw_sheets(sheets, path, columns=2):
+    """Draws sheets of images beside and below one another.
+
+    Args:
+        sheets: {title: an image (height, width) of bytes, such as a `montage`}.
+        path: of the picture.
+        columns: sheets beside one another.
+    """
+    from thesis_tf.plotting import style
+
+    shapes = [image.shape for image in sheets.values()]
+    ratios = [
+        max(height / width for height, width in shapes[start : start + columns])
+        for start in range(0, len(shapes), columns)
+    ]
+    width = 7.2
+    heights = [width / columns * ratio + 0.3 for ratio in ratios]
+    page = style.new_sheet(width, sum(heights))
+    panels = page.subplots(
+        len(ratios), columns, squeeze=False, gridspec_kw={"height_ratios": heights}
+    ).ravel()
+    for axes, (title, image) in zip(panels, sheets.items(), strict=False):
+        axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        axes.set_title(title, loc="left", fontsize=9, family=style.FONT, color=style.INK)
+    for axes in panels:
+        axes.set_axis_off()
+    style.save(page, path)

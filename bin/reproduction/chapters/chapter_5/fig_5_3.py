@@ -1,0 +1,157 @@
+"""Figure 5.3: chains whose P(x | x~) is learned without a network, by counting and by kernels."""
+
+import dataclasses
+
+import numpy as np
+
+from bin.reproduction.engine.contract import NO_NUMBER, Claim, Settings, verdict
+
+TITLE = "Chains without a network: ten values by counting, a curve in ten dimensions by kernels"
+CAPTION = (
+    "Top: how often each of ten values is among 5,000 examples and among 5,000 steps of the chain"
+    " that was learned by counting them; bars are two standard errors, the chain's autocorrelation"
+    " included. Below: training examples on a curve in ten dimensions, and states of"
+    " chains whose P(x | x~) is a Parzen estimate from them; four of the dimensions are shown."
+)
+_VALUES = 10
+_SIGNIFICANT = 0.05
+_SEEN = 1000  # points of each kind that are drawn
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(Settings):
+    """What is learned and drawn.
+
+    Attributes:
+        examples: of the ten values; and as many steps of the chain.
+        points: training examples on the curve.
+        corruption, kernel: standard deviations, of the corruption and of the kernels.
+        chains: on the curve.
+        steps: of each.
+        kept_every: of those steps.
+    """
+
+    examples: int = 5000
+    points: int = 5000
+    corruption: float = 0.5
+    kernel: float = 0.01
+    chains: int = 50
+    steps: int = 1000
+    kept_every: int = 20
+
+
+CONFIGS = {"quick": Config(expected_seconds=6), "full": Config(expected_seconds=6)}
+
+
+def run(config):
+    """Runs both kinds of chains, and compares what they draw with the data."""
+    from thesis_tf import gsn
+
+    data = np.random.default_rng([config.seed, 1]).dirichlet(2 * np.ones(_VALUES))
+    counted = gsn.counting_chain(
+        data, gsn.local_corruption(_VALUES), config.examples, config.examples, seed=config.seed
+    )
+    return {
+        "histogram": {
+            "truth": counted.truth,
+            "training": counted.training_histogram,
+            "chain": counted.chain_histogram,
+            "stationary": counted.stationary,
+            "errors": counted.standard_errors,
+            "p_value": counted.p_value,
+        },
+        "manifold": _manifold(config),
+        "examples": config.examples,
+    }
+
+
+def _manifold(config):
+    from thesis_tf import datasets, gsn
+
+    kept = config.chains * (config.steps // config.kept_every)
+    splits = datasets.load_inputs(
+        "manifold10d", examples=(config.points, 1, 2 * kept), seed=config.seed
+    )
+    x = splits.train.x
+    chains = gsn.parzen_chain(
+        x, config.corruption, config.kernel, config.steps, num_chains=config.chains,
+        seed=config.seed,
+    )  # fmt: skip
+    chains = chains[config.kept_every - 1 :: config.kept_every].reshape(kept, -1)
+    rng = np.random.default_rng([config.seed, 2])
+    # The best that kernels on these examples can do: draws of them that depend on nothing.
+    kernels = x[rng.integers(len(x), size=kept)] + config.kernel * rng.standard_normal(chains.shape)
+    fresh = splits.test.x
+    compared = {"chains": chains, "kernels": kernels, "fresh": fresh[kept:]}
+    return {
+        "training": x[:_SEEN],
+        "chains": chains[:_SEEN],
+        "accuracy": {name: _told_apart(y, fresh[:kept]) for name, y in compared.items()},
+    }
+
+
+def _told_apart(samples, fresh):
+    """How often neighbours tell samples from data that nothing was learned from, and its error."""
+    from thesis_tf import autoencoders
+
+    found = autoencoders.nearest_neighbour_test(samples.astype(fresh.dtype), fresh)
+    return [found.accuracy, found.standard_error]
+
+
+def draw(result, path):
+    """Draws the histograms above two planes of the curve, for examples and for chains."""
+    from thesis_tf.gsn.plots import CHAIN, DATA, EXACT
+    from thesis_tf.plotting import style
+
+    found, page = result["histogram"], style.new_sheet(7.2, 7.4)
+    top, below = page.subfigures(2, 1, height_ratios=(1, 1.5))
+    axes, places = top.subplots(), np.arange(_VALUES)
+    style.style_axes(axes, "value", "share")
+    count = f"{result['examples']:,}"
+    axes.bar(places - 0.2, found["training"], 0.38, color=DATA, label=f"{count} examples")
+    axes.bar(
+        places + 0.2, found["chain"], 0.38, yerr=2 * found["errors"], color=CHAIN, ecolor=EXACT,
+        label=f"{count} steps of the chain",
+    )  # fmt: skip
+    axes.scatter(places, found["truth"], s=400, marker="_", color=EXACT, label="truth", zorder=4)
+    axes.set_xticks(places)
+    style.add_legend(axes, markerscale=0.5)
+    panels = below.subplots(2, 2, sharex="col", sharey="col")
+    kinds = {"training": ("training examples", DATA), "chains": ("chains", CHAIN)}
+    for row, (name, (label, color)) in zip(panels, kinds.items(), strict=True):
+        for axes, (i, j) in zip(row, ((0, 1), (2, 3)), strict=True):
+            title = label if axes is row[0] else None
+            style.style_axes(axes, f"x{i + 1}", f"x{j + 1}", title)
+            points = result["manifold"][name]
+            axes.scatter(points[:, i], points[:, j], s=2, color=color, linewidths=0)
+    style.save(page, path)
+
+
+def claims(result):
+    """That both chains draw what the data are."""
+    found, told = result["histogram"], result["manifold"]["accuracy"]
+    distance = {
+        name: np.abs(found[name] - found["truth"]).sum() / 2 for name in ("training", "chain")
+    }
+    away = np.abs(found["chain"] - found["stationary"]) / found["errors"]
+    (chains, error), (kernels, other) = told["chains"], told["kernels"]
+    return [
+        Claim(
+            "The histogram of the chain is that of the data, up to sampling error.",
+            NO_NUMBER,
+            f"p-value {found['p_value']:.2f} of chi-square around the learned chain's stationary"
+            f" distribution (largest error {away.max():.1f} standard errors); total variation from"
+            f" the truth {distance['chain']:.3f}, of the examples themselves"
+            f" {distance['training']:.3f}",
+            verdict(found["p_value"] > _SIGNIFICANT),
+        ),
+        Claim(
+            "Samples of the Parzen chain resemble the training examples.",
+            NO_NUMBER,
+            f"five nearest neighbours tell them from fresh data in {chains:.3f} ± {error:.3f} of"
+            f" cases, independent draws of the same kernels in {kernels:.3f}, other fresh data in"
+            f" {told['fresh'][0]:.3f}",
+            # What the kernels miss is no fault of the chain.
+            verdict(chains - kernels < 2 * np.hypot(error, other)),
+        ),
+    ]

@@ -1,0 +1,84 @@
+"""Figure 5.4: successive samples of a denoising auto-encoder, without and with walkback."""
+
+import dataclasses
+
+from bin.reproduction.chapters.chapter_5 import common
+from bin.reproduction.chapters.chapter_5.studies import gsn_chains
+from bin.reproduction.engine.contract import NO_NUMBER, Claim, Settings, verdict_of_difference
+
+TITLE = "Successive samples of a plain denoising auto-encoder and of one trained by walkback"
+CAPTION = (
+    "Each row is a chain, each image the mean of the next of its successive steps, after chains of"
+    " some ninety steps from training examples. Both have the same layers and as many"
+    " reconstructions in training: without walkback four times the epochs. What is no digit is"
+    " counted by a classifier of real digits: samples none of whose classes has a probability"
+    " above .5."
+)
+NAMES = {"DAE": "plain", "DAE, walkback": "walkback"}
+_ROWS, _COLUMNS = 10, 9
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(Settings):
+    """What is compared.
+
+    Attributes:
+        one_step, walkback: the two auto-encoders.
+    """
+
+    one_step: gsn_chains.Config
+    walkback: gsn_chains.Config
+
+
+CONFIGS = {
+    budget: Config(
+        one_step=networks["DAE"],
+        walkback=networks["DAE, walkback"],
+        needs=networks["DAE"].needs,
+        expected_seconds={"quick": 68, "full": 640}[budget],
+    )
+    for budget, networks in common.NETWORKS.items()
+}
+
+
+def run(config):
+    """Returns the chains of both and what a classifier says of them."""
+    configs = {"plain": config.one_step, "walkback": config.walkback}
+    found = {name: gsn_chains.samples(network) for name, network in configs.items()}
+    return {
+        name: {key: runs["stages"][-1][key] for key in ("images", "quality", "changes")}
+        for name, runs in found.items()
+    } | {
+        "notes": [
+            *(common.note(name, configs[key], found[key]) for name, key in NAMES.items()),
+            *common.smaller(config.one_step),
+            common.judged(found["plain"]),
+        ]
+    }
+
+
+def draw(result, path):
+    """Draws chains of both beside one another."""
+    sheets = {
+        title: common.montage(result[name]["images"][-_COLUMNS:, :_ROWS].swapaxes(0, 1))
+        for name, title in (("plain", "without walkback"), ("walkback", "with walkback"))
+    }
+    common.draw_sheets(sheets, path)
+
+
+def claims(result):
+    """That walkback leaves fewer samples that are no digits."""
+    plain, walkback = (result[name]["quality"] for name in ("plain", "walkback"))
+    numbers = [
+        f"{name} {plain[name]:.3f} without and {walkback[name]:.3f} with it"
+        for name in ("confidence", "entropy")
+    ]
+    return [
+        Claim(
+            "Walkback training yields fewer spurious samples than the plain criterion.",
+            NO_NUMBER,
+            f"without a class above .5: {common.share(plain)} without walkback,"
+            f" {common.share(walkback)} with it; mean {', '.join(numbers)}",
+            verdict_of_difference(*common.fewer(walkback, plain)),
+        )
+    ]

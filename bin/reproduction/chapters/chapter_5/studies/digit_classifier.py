@@ -1,0 +1,86 @@
+"""A classifier of real digits, which says how much like digits the samples of chapter 5 are."""
+
+import dataclasses
+
+import numpy as np
+
+from bin.reproduction.engine import study_cache
+from bin.reproduction.engine.contract import Settings
+
+_SCALE = 255.0  # of the pixels that it takes; samples are in [0, 1]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(Settings):
+    """How the convolutional network of figure 9.2 is trained.
+
+    Attributes:
+        dataset: mnist_mini or mnist.
+        examples: (train, valid, test) to draw, or None for all.
+        epochs: of training.
+    """
+
+    dataset: str = "mnist_mini"
+    examples: tuple | None = None
+    epochs: int = 4
+
+
+CONFIGS = {"quick": Config(), "full": Config(dataset="mnist", needs=("mnist",), epochs=2)}
+
+
+@study_cache.shared
+def trained(config):
+    """Trains it.
+
+    Returns:
+        {"weights": its arrays, "accuracy": on test examples, "quality": what `gsn.sample_quality`
+        says of test examples}.
+    """
+    import tempfile
+
+    import keras
+
+    from bin.common import configs, training
+    from thesis_tf import gsn
+
+    splits = config.sources.load(config.dataset, config.examples, config.seed)
+    keras.utils.set_random_seed(config.seed)
+    model, how = _network(), configs.Training(config.epochs)
+    training.compile_for(model, how)
+    with tempfile.TemporaryDirectory() as folder:
+        training.train(model, splits, how, folder, seed=config.seed)
+    p = _softmax(model, splits.test.x)
+    return {
+        "weights": model.get_weights(),
+        "accuracy": float((p.argmax(axis=1) == splits.test.y).mean()),
+        "quality": gsn.sample_quality(p).summary(),
+    }
+
+
+def probabilities(found):
+    """Returns a function from images (..., 28, 28, 1) in [0, 1] to probabilities (..., 10).
+
+    Args:
+        found: what `trained` returned.
+    """
+    model = _network()
+    model.set_weights(found["weights"])
+
+    def classify(x):
+        flat = np.reshape(x, (-1, *x.shape[-3:]))
+        return _softmax(model, _SCALE * flat).reshape(*x.shape[:-3], -1)
+
+    return classify
+
+
+def _network():
+    import models
+
+    return models.build("mnist_convnet", (28, 28, 1), 10)
+
+
+def _softmax(model, x):
+    import keras
+
+    logits = model.predict(x, batch_size=500, verbose=0)
+    return keras.ops.convert_to_numpy(keras.ops.softmax(logits))

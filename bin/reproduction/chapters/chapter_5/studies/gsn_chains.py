@@ -1,0 +1,261 @@
+"""Networks of chapter 5 on digits: trained, their chains run and judged (5.4, 5.6, 5.7, Table 5.1).
+
+All have one protocol: chains begin at training examples and what is kept of them are the means
+E[x | H] of their steps.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from bin.reproduction.chapters.chapter_5.studies import digit_classifier
+from bin.reproduction.engine import study_cache
+from bin.reproduction.engine.contract import Settings
+
+_SHOWN = 10  # chains whose images are kept
+_RUNS = 3  # completions of each image
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(Settings):
+    """A network, how it is trained, and what is drawn of it.
+
+    Attributes:
+        dataset: mnist_mini or mnist.
+        examples: (train, valid, test) to draw, or None for all.
+        network: "gsn", that of figure 5.5, or "dae" with one hidden layer.
+        layers: units of the hidden layers.
+        noise: standard deviation in hidden layers above the first, of a gsn.
+        corruption: probability of salt-and-pepper.
+        walkback: steps.
+        scaling: whether a factor is learned for each of them.
+        epochs: after which chains are run, in order; it is trained up to the last.
+        batch_size: examples a step.
+        learning_rate: of Adam, at the first step.
+        decay: the learning rate at the last step, as a part of that.
+        clip: the norm that gradients are cut down to; else high learning rates end in spikes.
+        consecutive: (chains, steps), all of whose steps a classifier judges.
+        scored: (chains, steps, of how many one is kept), which likelihoods are estimated from.
+        completed: test images of which the left half is held and the rest drawn.
+        completion_steps: of the chains that do it.
+        classifier: of real digits.
+    """
+
+    dataset: str = "mnist_mini"
+    examples: tuple | None = None
+    network: str = "gsn"
+    layers: tuple = (500, 500)
+    noise: float = 2.0
+    corruption: float = 0.4
+    walkback: int = 4
+    scaling: bool = False
+    epochs: tuple = (10,)
+    batch_size: int = 25
+    learning_rate: float = 4e-3
+    decay: float = 0.2
+    clip: float = 50.0
+    consecutive: tuple = (50, 100)
+    scored: tuple = (8, 4000, 4)
+    completed: int = 0
+    completion_steps: int = 100
+    classifier: digit_classifier.Config = digit_classifier.CONFIGS["quick"]
+
+
+@study_cache.shared
+def samples(config):
+    """Trains the network and runs its chains after each of `config.epochs`.
+
+    Returns:
+        {"stages": [{"epoch", "images": (steps, 10, 28, 28) uint8 of consecutive steps, "quality":
+        of `gsn.sample_quality`, "changes": of a chain's class in 100 steps, (chains,), "parzen" and
+        "conservative": summaries of estimates, "mixing": of diagnostics}, ...], "losses": (epochs,)
+        in nats a step of walkback, "alphas": (epochs, k), "completions": what `_completions`
+        returns, or None, "examples": training examples, "real": what the classifier says of test
+        examples, "accuracy": its own}.
+    """
+    import keras
+
+    found = digit_classifier.trained(config.classifier)
+    classify = digit_classifier.probabilities(found)
+    splits = inputs(config)
+    keras.utils.set_random_seed(config.seed)
+    model = _network(config, splits.train.x.shape[1:])
+    records, stages = [], []
+    for epoch in trained(model, splits, config, records):
+        stages.append(_stage(config, model, splits, classify) | {"epoch": epoch})
+    return {
+        "stages": stages,
+        "losses": np.array([record["loss"] for record in records]),
+        "alphas": np.array([record["alphas"] for record in records]),
+        "completions": _completions(config, model, splits, classify) if config.completed else None,
+        "examples": len(splits.train),
+        "real": found["quality"],
+        "accuracy": found["accuracy"],
+    }
+
+
+def inputs(config):
+    """Returns `Splits` of examples in [0, 1], without labels."""
+    from thesis_tf import datasets
+
+    return datasets.load_inputs(
+        config.dataset, config.sources.data_dir, config.examples, config.seed
+    )
+
+
+def trained(model, splits, config, records):
+    """Trains a network, and yields each of `config.epochs` when that many are done.
+
+    Args:
+        model: a `gsn.GenerativeStochasticNetwork`.
+        splits: examples without labels.
+        config: with `epochs`, `batch_size`, `learning_rate`, `decay`, `clip` and `seed`.
+        records: a list, to which {"loss", "alphas"} are added for each epoch.
+    """
+    import keras
+
+    from bin.common import training
+
+    def record(epoch, logs):
+        records.append({"loss": logs["loss"], "alphas": model.alphas.numpy()})
+
+    steps = len(splits.train) // config.batch_size
+    rate = keras.optimizers.schedules.ExponentialDecay(
+        config.learning_rate, max(1, steps * config.epochs[-1]), config.decay
+    )
+    model.compile(keras.optimizers.Adam(rate, global_clipnorm=config.clip))
+    done = 0
+    for until in config.epochs:
+        if until > done:
+            model.fit(
+                training.batches(splits.train, config.batch_size, config.seed, done * steps),
+                steps_per_epoch=steps,
+                initial_epoch=done,
+                epochs=until,
+                callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=record)],
+                shuffle=False,
+                verbose=0,
+            )
+        done = until
+        yield until
+
+
+def scored(config, model, splits):
+    """Runs the chains of `config.scored` and estimates likelihoods from them.
+
+    Returns:
+        {"parzen", "conservative": summaries, "mixing": of the chains' diagnostics}.
+    """
+    import tensorflow as tf
+
+    from thesis_tf import gsn
+
+    count, steps, thin = config.scored
+    chains = gsn.sample_chain(
+        model.transition(),
+        starts(config, splits, count),
+        steps,
+        (config.seed, 3),
+        thin=thin,
+        output="parameters",
+    )
+    parameters, reconstruction = chains.samples, model.reconstruction
+    flat = reconstruction.mean(tf.constant(np.concatenate(parameters)))
+    means = np.reshape(flat, (*parameters.shape[:2], *splits.test.x.shape[1:]))
+    x, valid = splits.test.x, splits.valid.x
+    return {
+        "parzen": gsn.parzen_log_likelihood(means, x, valid).summary(),
+        "conservative": gsn.conservative_log_likelihood(parameters, x, reconstruction).summary(),
+        "mixing": chains.diagnostics.summary(),
+    }
+
+
+def starts(config, splits, count):
+    """Returns the training examples that so many chains begin at."""
+    rng = np.random.default_rng([config.seed, 1])
+    return splits.train.x[rng.permutation(len(splits.train))[:count]]
+
+
+def pixels(images):
+    """Returns images (..., 28, 28[, 1]) in [0, 1] as bytes (..., 28, 28)."""
+    images = images[..., 0] if images.shape[-1] == 1 else images
+    return np.round(255 * np.clip(images, 0, 1)).astype(np.uint8)
+
+
+def _network(config, shape):
+    from models.gsn import walkback_dae
+    from thesis_tf import gsn
+    from thesis_tf.corruption import SaltAndPepper
+
+    shared = {
+        "corruption": SaltAndPepper(config.corruption),
+        "walkback": config.walkback,
+        "scaling": config.scaling,
+        "seed": config.seed,
+    }
+    if config.network == "dae":
+        return walkback_dae(shape, *config.layers, **shared)
+    model = gsn.GSN(config.layers, config.noise, **shared)
+    model.build((None, *shape))
+    return model
+
+
+def _stage(config, model, splits, classify):
+    """What is drawn of a network, and what is said of it."""
+    from thesis_tf import gsn
+
+    count, steps = config.consecutive
+    x = starts(config, splits, count)
+    chains = gsn.sample_chain(model.transition(), x, steps, (config.seed, 2), output="mean")
+    p = classify(chains.samples)
+    alone = [gsn.sample_quality(p[:, chain : chain + 1]) for chain in range(count)]
+    return {
+        "images": pixels(chains.samples[:, :_SHOWN]),
+        "quality": gsn.sample_quality(p).summary(),
+        "changes": np.array([chain.changes_per_100_steps for chain in alone]),
+        **scored(config, model, splits),
+    }
+
+
+def _completions(config, model, splits, classify):
+    """Completes test images whose left half is known.
+
+    Returns:
+        {"truth": (n, 28, 28) uint8, "mask": (28, 28) of what is known, "images": (runs, n, 28, 28)
+        uint8 of the last steps, "held": whether known values are the same bits after all steps,
+        "deviations": between runs, a mean over the unknown values of each image, (n,), "quality",
+        "quality_of_starts": of `gsn.sample_quality`}.
+    """
+    from thesis_tf import gsn
+
+    truth = splits.test.x[: config.completed]
+    mask = np.zeros(truth.shape[1:], bool)
+    mask[:, : truth.shape[2] // 2] = True
+    rng = np.random.default_rng([config.seed, 4])
+    begun, last, held = [], [], True
+    for run in range(_RUNS):
+        # What isn't known begins as values of other examples, in no order.
+        rows = rng.permutation(len(splits.train))[: len(truth)]
+        begun.append(np.where(mask, truth, rng.permuted(splits.train.x[rows], axis=0)))
+        chains = gsn.sample_chain(
+            model.transition(),
+            begun[-1],
+            config.completion_steps,
+            (config.seed, 100 + run),
+            thin=config.completion_steps,
+            clamp=gsn.MaskClamp(mask, truth),
+            output="mean",
+        )
+        drawn = chains.final_state.x.numpy()
+        held &= bool((drawn[:, mask] == truth[:, mask]).all())
+        last.append(chains.samples[-1])
+    last = np.stack(last)
+    return {
+        "truth": pixels(truth),
+        "mask": mask[..., 0],
+        "images": pixels(last),
+        "held": held,
+        "deviations": last.std(axis=0, ddof=1)[:, ~mask].mean(axis=1),
+        "quality": gsn.sample_quality(classify(last)).summary(),
+        "quality_of_starts": gsn.sample_quality(classify(np.stack(begun))).summary(),
+    }

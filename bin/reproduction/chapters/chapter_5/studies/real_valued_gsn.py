@@ -1,0 +1,161 @@
+"""Networks of chapter 5 on real-valued images, such as faces: figures 5.8 to 5.10.
+
+Each image is made grey, brought to its size by averaging pixels, and shifted and scaled to mean 0
+and variance 1, as is usual for faces (`tf.image.per_image_standardization`).
+"""
+
+import dataclasses
+
+import numpy as np
+
+from bin.reproduction.chapters.chapter_5.studies import gsn_chains
+from bin.reproduction.engine import contract, study_cache
+
+_SHOWN = 10  # chains whose images are kept
+_LAST = 20  # and how many of their last steps
+_ENDS = (1, 99)  # percentiles of the pixels that are drawn black and white
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(contract.Settings):
+    """A network, how it is trained, and what is drawn of it.
+
+    Attributes:
+        stand_in: what it learns where no faces are given.
+        side: of the square images.
+        examples: (train, valid, test) at most; likelihoods are of the last two.
+        layers: units of the hidden layers.
+        noise: standard deviation in hidden layers above the first.
+        corruption: standard deviation of the Gaussian noise on images of variance 1.
+        smallest: the least standard deviation of a pixel.
+        walkback: steps.
+        scaling: whether a factor is learned for each of them.
+        epochs: of training, one number in a tuple.
+        batch_size: examples a step.
+        learning_rate: of Adam, at the first step.
+        decay: the learning rate at the last step, as a part of that.
+        clip: the norm that gradients are cut down to; densities and their gradients have no bound.
+        chains: (chains, steps), whose last states are compared with the nearest examples.
+        compared: test examples that are compared with their nearest likewise.
+        scored: (chains, steps, of how many one is kept), which likelihoods are estimated from.
+    """
+
+    stand_in: str = "mnist_mini"
+    side: int = 20
+    examples: tuple = (50_000, 900, 1000)
+    layers: tuple = (400, 400, 400)
+    noise: float = 1.0
+    corruption: float = 0.5
+    smallest: float = 0.3
+    walkback: int = 4
+    scaling: bool = False
+    epochs: tuple = (6,)
+    batch_size: int = 50
+    learning_rate: float = 2e-3
+    decay: float = 0.3
+    clip: float = 50.0
+    chains: tuple = (100, 100)
+    compared: int = 200
+    scored: tuple = (8, 4000, 4)
+
+    def data(self):
+        """The name of what it learns."""
+        return "faces" if self.sources.has("faces") else self.stand_in
+
+
+_FEWEST = 2  # an example has a nearest and a second nearest
+
+
+@study_cache.shared
+def samples(config):
+    """Trains the network, runs chains, and looks for the nearest training examples.
+
+    Returns:
+        {"data", "examples", "side", "losses": (epochs,), "alphas": (epochs, k), "images": (steps,
+        10, side, side) uint8 of the last consecutive steps, "nearest": (10, side, side) uint8, the
+        training example nearest to each last one, "distances": {"samples": (chains, 2), "held_out":
+        (compared, 2)}, to the nearest and the second nearest, "parzen", "conservative", "mixing"}.
+
+    Raises:
+        ValueError: faces that were given are no images, or too few.
+    """
+    import keras
+
+    from thesis_tf import gsn
+    from thesis_tf.corruption import Gaussian
+
+    splits = _inputs(config)
+    train, (count, steps) = splits.train.x, config.chains
+    keras.utils.set_random_seed(config.seed)
+    model = gsn.GSN(
+        config.layers,
+        config.noise,
+        corruption=Gaussian(config.corruption),
+        walkback=config.walkback,
+        scaling=config.scaling,
+        reconstruction=gsn.Normal(smallest=config.smallest),
+        seed=config.seed,
+    )
+    model.build((None, *train.shape[1:]))
+    records = []
+    for _ in gsn_chains.trained(model, splits, config, records):
+        pass
+    begun = gsn_chains.starts(config, splits, count)
+    drawn = gsn.sample_chain(
+        model.transition(), begun, steps, (config.seed, 2), output="mean"
+    ).samples
+    distances, nearest = _nearest(drawn[-1], train)
+    low, high = np.percentile(train, _ENDS)
+    return {
+        "data": config.data(),
+        "examples": len(train),
+        "side": config.side,
+        "losses": np.array([record["loss"] for record in records]),
+        "alphas": np.array([record["alphas"] for record in records]),
+        "images": gsn_chains.pixels((drawn[-_LAST:, :_SHOWN] - low) / (high - low)),
+        "nearest": gsn_chains.pixels((train[nearest[:_SHOWN]] - low) / (high - low)),
+        "distances": {
+            "samples": distances,
+            "held_out": _nearest(splits.test.x[: config.compared], train)[0],
+        },
+        **gsn_chains.scored(config, model, splits),
+    }
+
+
+def _inputs(config):
+    from thesis_tf import datasets
+
+    name, sources = config.data(), config.sources
+    splits = datasets.load_inputs(
+        sources.faces if name == "faces" else name, sources.data_dir, seed=config.seed
+    )
+    parts = (splits.train, splits.valid, splits.test)
+    shape, fewest = splits.train.x.shape, min(map(len, parts))
+    if len(shape) not in (3, 4) or shape[3:] not in ((), (1,), (3,)) or fewest < _FEWEST:
+        raise ValueError(
+            "--faces must be images of shape (n, height, width), (n, height, width, 1) or (n,"
+            f" height, width, 3), at least {_FEWEST} of them to train, to validate and to test on."
+            f" Received: {shape} and {' and '.join(str(len(part)) for part in parts[1:])}."
+        )
+    counts = [min(most, len(part)) for most, part in zip(config.examples, parts, strict=True)]
+    splits = splits.take(*counts, seed=config.seed)
+    parts = {s: _normalised(getattr(splits, s).x, config.side) for s in ("train", "valid", "test")}
+    return dataclasses.replace(splits, **{name: datasets.Split(x, x) for name, x in parts.items()})
+
+
+def _normalised(x, side):
+    """Returns grey images (n, side, side, 1), each of mean 0 and variance 1."""
+    import tensorflow as tf
+
+    x = tf.constant(x[..., np.newaxis] if x.ndim == 3 else x, tf.float32)
+    x = tf.image.rgb_to_grayscale(x) if x.shape[-1] == 3 else x
+    return tf.image.per_image_standardization(tf.image.resize(x, (side, side), "area")).numpy()
+
+
+def _nearest(images, train):
+    """Returns distances (n, 2) to the nearest two training examples, and the nearest (n,)."""
+    import scipy.spatial
+
+    flat = [np.reshape(x, (len(x), -1)) for x in (images, train)]
+    distances = scipy.spatial.distance.cdist(*flat)
+    return np.sort(np.partition(distances, 1, axis=1)[:, :2], axis=1), distances.argmin(axis=1)

@@ -1,0 +1,148 @@
+"""Table 5.1: test log-likelihoods of digits by a Parzen window on samples."""
+
+import dataclasses
+
+from bin.reproduction.chapters.chapter_5 import common
+from bin.reproduction.chapters.chapter_5.studies import gsn_chains
+from bin.reproduction.engine.contract import (
+    NO_NUMBER,
+    Claim,
+    Settings,
+    verdict,
+    verdict_of_difference,
+)
+
+TITLE = "Test log-likelihoods of digits by a Parzen window on samples"
+CAPTION = (
+    "All rows have one protocol: 8 chains from training examples, whose means E[x | H] are the"
+    " samples; sigma chosen on validation images. Real images are as many training examples. Errors"
+    " are standard errors over test images and over chains, which don't know that another training"
+    " would give another network. The conservative estimate is the mean of P(x | h) over the same"
+    " states, and needs no window. Marks without a bar are the thesis' numbers, which have another"
+    " protocol: one chain that begins at a test image, and a sigma of .2 for all."
+)
+AFTER = ("5.4", "5.6", "5.9")
+REAL = "training images"
+THESIS = {REAL: 24, "DAE": -152, "GSN-2": 214}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(Settings):
+    """What is scored.
+
+    Attributes:
+        names: of the rows.
+        networks: a row each.
+    """
+
+    names: tuple
+    networks: tuple
+
+
+CONFIGS = {
+    budget: Config(
+        names=tuple(networks),
+        networks=tuple(networks.values()),
+        needs=networks["DAE"].needs,
+        expected_seconds={"quick": 58, "full": 450}[budget],
+    )
+    for budget, networks in common.NETWORKS.items()
+}
+
+
+def run(config):
+    """Returns the rows: estimates, with what a classifier says of samples."""
+    from thesis_tf import gsn
+
+    splits = gsn_chains.inputs(config.networks[0])
+    count, steps, thin = config.networks[0].scored
+    many = min(count * (steps // thin), len(splits.train))
+    reference = gsn.parzen_log_likelihood(splits.train.x[:many], splits.test.x, splits.valid.x)
+    rows, notes = [{"name": REAL, "parzen": reference.summary()}], []
+    for name, network in zip(config.names, config.networks, strict=True):
+        found = gsn_chains.samples(network)
+        kept = ("parzen", "conservative", "mixing", "quality")
+        rows.append({"name": name} | {key: found["stages"][-1][key] for key in kept})
+        notes.append(common.note(name, network, found))
+    return {
+        "rows": rows,
+        "samples": many,
+        "notes": [
+            f"{many:,} samples a row: {count} chains of {steps:,} steps, of which every"
+            f" {thin}th is kept, and {many:,} training images.",
+            *notes,
+            *common.smaller(config.networks[0]),
+        ],
+    }
+
+
+def draw(result, path):
+    """Draws the estimates of every row with error bars, and the thesis' numbers."""
+    from thesis_tf.gsn.plots import CHAIN, DATA, EXACT
+    from thesis_tf.plotting import style
+
+    rows = result["rows"]
+    page = style.new_sheet(7.2, 0.55 * len(rows) + 1.2)
+    axes = page.subplots()
+    style.style_axes(axes, "test log-likelihood, nats", "")
+    for key, color in (("parzen", DATA), ("conservative", CHAIN)):
+        label = common.ESTIMATES[key]
+        for place, row in enumerate(rows):
+            if key in row:
+                mean, error = common.nats(row[key])
+                axes.errorbar(
+                    mean, place, xerr=2 * error, fmt="o", color=color, capsize=3, label=label
+                )
+                said = common.shown(mean, error, 0)
+                style.draw_text(axes, mean, place - 0.33, said, 8)
+                label = None
+    places = {row["name"]: place for place, row in enumerate(rows)}
+    known = {places[name]: value for name, value in THESIS.items() if name in places}
+    axes.plot(
+        list(known.values()), list(known), "D", ms=5, color=EXACT, label="the thesis (Parzen)"
+    )
+    axes.set_yticks(list(places.values()), list(places))
+    axes.set_ylim(len(rows) - 0.4, -0.7)
+    axes.margins(x=0.08)
+    style.add_legend(axes, loc="upper left", bbox_to_anchor=(0, -0.16), ncols=3)
+    style.save(page, path)
+
+
+def claims(result):
+    """The thesis' numbers, and the order of its rows."""
+    rows = {row["name"]: row for row in result["rows"]}
+    return [
+        *(_number(rows[name], value, result["samples"]) for name, value in THESIS.items()),
+        _above("GSN-2 is a better model than the denoising auto-encoder.", "GSN-2", "DAE", rows),
+        _above(
+            "Walkback makes the denoising auto-encoder a better model.",
+            "DAE, walkback",
+            "DAE",
+            rows,
+        ),
+        _above("Samples of GSN-2 score higher than real training images.", "GSN-2", REAL, rows),
+    ]
+
+
+def _number(row, value, samples):
+    mean, error = common.nats(row["parzen"])
+    return Claim(
+        f"The log-likelihood of {row['name']} is {value} nats.",
+        f"{value}",
+        f"{common.shown(mean, error, 0)}, by {samples:,} samples of the protocol above, which"
+        " is not the thesis'",
+        verdict(abs(mean - value) <= 2 * error),
+    )
+
+
+def _above(sentence, name, other, rows):
+    difference, error = common.more_nats(rows[name]["parzen"], rows[other]["parzen"])
+    both = [THESIS.get(n) for n in (name, other)]
+    return Claim(
+        sentence,
+        NO_NUMBER if None in both else f"{both[0]} and {both[1]}",
+        f"{name} {common.shown(*common.nats(rows[name]['parzen']), 0)}, {other}"
+        f" {common.shown(*common.nats(rows[other]['parzen']), 0)}: a difference of"
+        f" {common.shown(difference, error, 0)} nats",
+        verdict_of_difference(difference, error),
+    )

@@ -1,0 +1,84 @@
+"""Figure 7.2: how fast importance sampling lowers the training loss."""
+
+import numpy as np
+
+from bin.reproduction.chapters.chapter_7 import common
+from bin.reproduction.engine.contract import NO_NUMBER, Claim, verdict, verdict_of_difference
+
+TITLE = "Training loss and error by importance sampling and by uniform SGD"
+CAPTION = (
+    "Medians and quartiles over runs, at the thesis' learning rates, smoothing constants and"
+    " momentum. Uniform SGD draws with replacement too, so that the methods differ in nothing else."
+    " One process measures all gradient norms anew every 50 steps (section 7.4.1), in place of the"
+    " thesis' workers. So the methods can be compared over steps; over time there is nothing to be"
+    " gained, as training stands still while norms are measured."
+)
+CONFIGS = common.configs(quick=72, full=900)
+
+
+def run(config):
+    """Returns the runs of both methods at every setting."""
+    return common.result_of(config)
+
+
+def draw(result, path):
+    """Draws loss and error over steps, and the loss over time."""
+    columns = [("loss", "steps"), ("train_error", "steps"), ("loss", "seconds")]
+    common.draw_curves(result, columns, path)
+
+
+def claims(result):
+    """That the loss falls faster, over steps and over time."""
+    settings = result["settings"]
+    return [*(_over_steps(setting) for setting in settings), _over_time(settings)]
+
+
+def _over_steps(setting):
+    uniform, importance = (setting["curves"][method]["loss"] for method in common.METHODS)
+    # How many times smaller it is, as a logarithm, so that all of the training counts alike.
+    gain, error = common.mean_and_error(np.log(uniform / importance)[:, 1:].mean(axis=1))
+    arrived, worst = _arrival(setting, setting["steps"]), setting["worst"]
+    when = "never reached" if np.isinf(arrived) else f"reached after {arrived:.0%} of its steps"
+    return Claim(
+        "Importance sampling lowers the training loss faster than uniform SGD"
+        f" ({setting['label']}).",
+        NO_NUMBER,
+        f"uniform SGD's loss is {np.exp(gain):.3f} ± {np.exp(gain) * error:.3f} times as large at"
+        f" equal steps, on average over training; the loss that it ends with is {when};"
+        f" importance sampling's median loss is at most {worst['ratio']:.3f} times uniform SGD's"
+        f" (step {worst['step']})",
+        verdict_of_difference(gain, error),
+    )
+
+
+def _over_time(settings):
+    arrivals = []
+    for setting in settings:
+        seconds = setting["curves"]["importance"]["seconds"]
+        whole = setting["curves"]["uniform"]["seconds"][:, -1]
+        arrivals.append(_arrival(setting, seconds, whole))
+    shown = ", ".join("∞" if np.isinf(part) else f"{part:.2f}" for part in arrivals)
+    return Claim(
+        "With workers that measure norms it does so over time as well.",
+        NO_NUMBER,
+        f"without workers, {shown} times uniform SGD's time to the loss that it ends with",
+        verdict(max(arrivals) < 1, told=all(setting["workers"] for setting in settings)),
+    )
+
+
+def _arrival(setting, places, whole=None):
+    """The median part of uniform SGD's way after which importance sampling has its last loss.
+
+    Args:
+        setting: of the result.
+        places: of importance sampling's evaluations, (n,) or (runs, n).
+        whole: uniform SGD's way (runs,); None for the last place.
+    """
+    steps = list(setting["steps"])
+    places = np.broadcast_to(places, setting["curves"]["importance"]["loss"].shape)
+    whole = places[:, -1] if whole is None else whole
+    there = [
+        np.inf if step is None else row[steps.index(step)] / end
+        for row, step, end in zip(places, setting["arrived"], whole, strict=True)
+    ]
+    return float(np.median(there))

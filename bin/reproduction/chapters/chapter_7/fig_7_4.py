@@ -1,0 +1,99 @@
+"""Figure 7.4: how much gradients of single draws vary under several proposals."""
+
+import numpy as np
+
+from bin.reproduction.chapters.chapter_7 import common
+from bin.reproduction.engine.contract import NO_NUMBER, Claim, verdict
+
+TITLE = "Square roots of the traces of the gradient's covariance, by what draws are made by"
+CAPTION = (
+    "Medians and quartiles over the runs of figure 7.2 by importance sampling: draws by the present"
+    " gradient norms (ideal), by norms 50 steps old as they are (stale) and with a constant added"
+    " (stale+1, stale+10), as the runs made them (actual), and uniform draws. The traces are exact:"
+    " over all training examples, less the true gradient's squared norm. The thesis' own code took"
+    " one square root too many of its stale weights, so that its curve of them can't be compared."
+)
+AFTER = ("7.2",)
+CONFIGS = common.configs(quick=5, full=10)
+# Two that coincide with others at times.
+_STYLES = {"ideal": {"linestyle": "--"}, "actual": {"linestyle": ":", "zorder": 3}}
+_ROUNDING = 1e-9  # of equal weights, whose trace is that of uniform draws
+
+
+def run(config):
+    """Returns the runs of both methods at every setting, with traces."""
+    return common.result_of(config)
+
+
+def draw(result, path):
+    """Draws the roots of all traces, a panel a setting."""
+    from thesis_tf.issgd.plots import COLORS
+    from thesis_tf.plotting import style as figures
+
+    sheet, panels = common.new_rows(result["settings"], 1, 2.8)
+    for (axes,), setting in zip(panels, result["settings"], strict=True):
+        figures.style_axes(axes, "steps", "√ Tr Σ(q)")
+        for color, (name, roots) in zip(COLORS, _roots(setting).items(), strict=True):
+            style = {"color": color, "label": name, **_STYLES.get(name, {})}
+            common.draw_quartiles(axes, setting["traces"]["steps"], roots, **style)
+        common.make_logarithmic(axes)
+        # Beside the curves, which can be anywhere.
+        figures.add_legend(axes, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    figures.save(sheet, path)
+
+
+def claims(result):
+    """The order of the curves, at every step of every setting."""
+    settings = result["settings"]
+    counts = {n: sum(s["order"][n] for s in settings) for n in settings[0]["order"]}
+    curves = [
+        {name: np.median(roots, axis=0) for name, roots in _roots(setting).items()}
+        for setting in settings
+    ]
+    ratios = np.concatenate([c["uniform"] / c["ideal"] for c in curves])
+    found = [
+        Claim(
+            "Ideal draws vary less than uniform ones.",
+            NO_NUMBER,
+            f"uniform over ideal: {ratios.min():.2f} to {ratios.max():.2f}",
+            verdict(ratios.min() >= 1 - _ROUNDING),
+        )
+    ]
+    for name, sentence in {
+        "stale": "Draws by stale weights vary more than ideal ones and less than uniform ones.",
+        "actual": "So do those by stale weights with the constant that the runs add.",
+    }.items():
+        good = [_ascending(c["ideal"], c[name], c["uniform"]) for c in curves]
+        shown = f"{counts[f'{name}_between']} of {counts['evaluations']} evaluations of single runs"
+        found.append(_claim(sentence, settings, good, f"so in {shown}"))
+    away = [
+        [abs(c["uniform"] - c[name]) for name in ("stale+10", "stale+1", "stale")] for c in curves
+    ]
+    shown = ", ".join(
+        f"{np.median(np.concatenate(far)):.3g} ({name})"
+        for name, far in zip(("+10", "+1", "as they are"), zip(*away, strict=True), strict=True)
+    )
+    good = [_ascending(*far) for far in away]
+    sentence = "Smoothing moves stale weights' curve towards that of uniform draws, +10 further."
+    return [*found, _claim(sentence, settings, good, f"median distance from it: {shown}")]
+
+
+def _roots(setting):
+    """{proposal: square roots (runs, k)}; rounding can leave a trace just below 0."""
+    traces = setting["traces"].items()
+    return {name: np.sqrt(np.maximum(v, 0)) for name, v in traces if name != "steps"}
+
+
+def _ascending(*curves):
+    return np.all(np.diff(curves, axis=0) >= -_ROUNDING * np.abs(curves[-1]), axis=0)
+
+
+def _claim(sentence, settings, good, more):
+    """A claim that should be `good` [(k,) a setting] at every step."""
+    count, there = sum(map(len, good)), int(sum(map(np.sum, good)))
+    measured = f"the curves at {there} of {count} steps"
+    for setting, right in zip(settings, good, strict=True):
+        wrong = setting["traces"]["steps"][~right]
+        if len(wrong):
+            measured += f", not at {', '.join(map(str, wrong))} ({setting['label']})"
+    return Claim(sentence, NO_NUMBER, f"{measured}; {more}", verdict(there == count))

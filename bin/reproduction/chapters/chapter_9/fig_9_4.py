@@ -1,0 +1,94 @@
+"""Figure 9.4: probes after each residual block of a pretrained ResNet-50."""
+
+import dataclasses
+
+from bin.reproduction.chapters.chapter_9 import common
+from bin.reproduction.chapters.chapter_9.studies import probed_network
+from bin.reproduction.engine.contract import NO_NUMBER, NOT_AT_HAND, Claim, Settings, verdict
+
+TITLE = "Test errors of linear probes after each residual block of a ResNet-50"
+CAPTION = (
+    "Probes on the mean over space of each block's sum, from the input to the last block. The"
+    " thesis probes ImageNet's 1,000 classes, which are not public; here the classes are others."
+    " Bars are standard errors over the test examples."
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(Settings):
+    """What is probed.
+
+    Attributes:
+        network: at one moment.
+    """
+
+    network: probed_network.Config
+
+
+_NETWORK = probed_network.Config(model="resnet50", taps=("input", "class:Add"))
+CONFIGS = {
+    "quick": Config(
+        network=dataclasses.replace(
+            _NETWORK,
+            image_size=32,
+            examples=(None, 100, None),
+            moments=(50,),
+            batch_size=32,
+            momentum=0.8,
+            probed=(1500, 400, 800),
+        ),
+        expected_seconds=32,
+    ),
+    "full": Config(
+        needs=("cifar10", "resnet50_weights"),
+        network=dataclasses.replace(
+            _NETWORK,
+            needs=("cifar10", "resnet50_weights"),
+            weights="resnet50_weights",
+            dataset="cifar10",
+            probed=(4000, 1000, 2000),
+        ),
+        expected_seconds=300,
+    ),
+}
+
+
+def run(config):
+    """Probes the network, which the quick budget trains first."""
+    network = config.network
+    found = probed_network.reports(network)
+    notes = [common.examples_note(network, found)]
+    if network.weights:
+        notes.append("The images are enlarged to 224 pixels for a network trained on ImageNet.")
+    else:
+        notes += [
+            f"A ResNet-50 at {network.image_size} pixels stands in for one trained on ImageNet.",
+            common.training_note(network, found),
+        ]
+    return {**found, "notes": notes}
+
+
+def draw(result, path):
+    """Draws the curve; the network's own error is a line in it where it has the same classes."""
+    common.report_of(result["moments"][-1]).draw(path)
+
+
+def claims(result):
+    """That errors fall with depth, and that the last probe's is the least."""
+    report = result["moments"][-1]["report"]
+    path = list(common.errors(report).values())
+    down, off = common.descent(path), path[-1].above(min(path))
+    return [
+        Claim(
+            "The error falls with depth, from block to block.",
+            NO_NUMBER,
+            f"{down}; from {path[0]} at the input to {path[-1]} after the last block",
+            down.verdict(told=common.tells(report, down.rises)),
+        ),
+        Claim(
+            "The probe after the last block has the least error.",
+            NOT_AT_HAND,
+            f"{path[-1]}, {off} above the least",
+            verdict(not off.told, told=common.tells(report, off.told)),
+        ),
+    ]

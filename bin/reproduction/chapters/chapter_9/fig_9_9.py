@@ -1,0 +1,115 @@
+"""Figure 9.9: Inception v3 with an auxiliary head, at moments of its training."""
+
+import dataclasses
+
+from bin.reproduction.chapters.chapter_9 import common
+from bin.reproduction.chapters.chapter_9.studies import probed_network
+from bin.reproduction.engine.contract import NO_NUMBER, Claim, Settings, Verdict
+
+TITLE = "Inception v3 with an auxiliary head, in the colours of its probes' errors, as it learns"
+CAPTION = (
+    "Red is bad, green and blue are good; the auxiliary head leaves the main path at mixed7."
+    " Moments under one another. The thesis shows minibatches 1,515, 50,389, 100,876 and 308,230"
+    " on ImageNet, which is not public; this is a far shorter training, on other classes, of one"
+    " network: another one may differ by more than the standard errors, which are over the test"
+    " examples."
+)
+AFTER = ("9.5",)  # which shows the last moment of the same training
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(Settings):
+    """What is probed.
+
+    Attributes:
+        network: at several moments.
+    """
+
+    network: probed_network.Config
+
+
+CONFIGS = {
+    "quick": Config(network=common.INCEPTION["quick"], expected_seconds=4),
+    "full": Config(needs=("cifar10",), network=common.INCEPTION["full"], expected_seconds=5),
+}
+
+
+def run(config):
+    """Trains the network and probes it at each moment."""
+    network = config.network
+    found = probed_network.reports(network)
+    notes = [
+        f"Images of {network.image_size} pixels.",
+        common.examples_note(network, found),
+        common.training_note(network, found),
+    ]
+    return {**found, "notes": notes}
+
+
+def draw(result, path):
+    """Draws the network at each moment."""
+    common.draw_networks({f"step {m['step']:,}": m for m in result["moments"]}, path)
+
+
+def claims(result):
+    """That all places get better, and when the auxiliary head is ahead."""
+    moments = result["moments"]
+    return [_everywhere(moments), _early(moments[0]), _late(moments[-1])]
+
+
+def _everywhere(moments):
+    early, late = (common.errors(moments[at]["report"]) for at in (0, -1))
+    falls = {tap: early[tap].above(late[tap]) for tap in early if tap != "input"}
+    rising = [tap for tap, fall in falls.items() if fall.value <= 0]
+    found = Verdict.CANNOT_TELL
+    if not rising:
+        found = Verdict.HOLDS
+    elif any(falls[tap].told for tap in rising):
+        found = Verdict.DOES_NOT_HOLD
+    least = min(falls, key=lambda tap: falls[tap].value)
+    return Claim(
+        "Over training the probes' errors fall everywhere.",
+        NO_NUMBER,
+        f"from step {moments[0]['step']:,} to {moments[-1]['step']:,} at"
+        f" {len(falls) - len(rising)} of {len(falls)} places, least at {least}: by {falls[least]}",
+        found,
+    )
+
+
+def _early(moment):
+    leads, shown = _leads(moment)
+    found = Verdict.CANNOT_TELL
+    if all(lead.told for lead in leads) and leads[0].value * leads[1].value > 0:
+        found = Verdict.HOLDS if leads[0].value > 0 else Verdict.DOES_NOT_HOLD
+    return Claim(
+        "The auxiliary head learns first: early in training its error is below the main head's.",
+        NO_NUMBER,
+        shown,
+        found,
+    )
+
+
+def _late(moment):
+    leads, shown = _leads(moment)
+    ahead = [lead.told and lead.value > 0 for lead in leads]
+    found = Verdict.CANNOT_TELL
+    if not any(ahead):
+        found = Verdict.HOLDS
+    elif all(ahead):
+        found = Verdict.DOES_NOT_HOLD
+    return Claim("Later the auxiliary head has no advantage.", NO_NUMBER, shown, found)
+
+
+def _leads(moment):
+    """How far the auxiliary head is ahead: its own error, and that of a probe on its logits.
+
+    The own error hangs on averages of batch normalisation that lag behind, the probe's doesn't;
+    what they don't agree on is not told.
+    """
+    own = common.own_errors(moment["report"])
+    probes = [common.errors(moment["report"])[head] for head in common.HEADS]
+    leads = [main.above(auxiliary) for main, auxiliary in (own, probes)]
+    return leads, (
+        f"at step {moment['step']:,} the auxiliary head's own error is {own[1]}, the main head's"
+        f" {own[0]}; probes on their logits {probes[1]} and {probes[0]}"
+    )

@@ -1,0 +1,1 @@
+"""Long computations that figures of chapter 9 share."""

@@ -1,0 +1,1 @@
+"""Runs, caches and reports the figures of `bin/reproduction/chapters`."""

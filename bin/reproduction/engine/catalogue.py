@@ -1,0 +1,114 @@
+"""Which figures and tables there are: a module of `bin/reproduction/chapters` each."""
+
+import dataclasses
+import difflib
+import fnmatch
+import importlib
+import pathlib
+import re
+
+from bin.reproduction.engine import contract
+
+_CHAPTERS = pathlib.Path(__file__).parents[1] / "chapters"
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Figure:
+    """A figure or a table of the thesis.
+
+    Attributes:
+        chapter, number: of it, as 3 and 4 of figure 3.4.
+        kind: "figure" or "table".
+    """
+
+    chapter: int
+    number: int
+    kind: str
+
+    @property
+    def name(self):
+        """As `--figures` has it: 3.4, table_5.1."""
+        return "table_" * (self.kind == "table") + f"{self.chapter}.{self.number}"
+
+    @property
+    def label(self):
+        """As a reader has it: Figure 3.4, Table 5.1."""
+        return f"{self.kind.capitalize()} {self.chapter}.{self.number}"
+
+    @property
+    def slug(self):
+        """As files have it: fig_3_4, table_5_1."""
+        return f"{self.kind.replace('ure', '')}_{self.chapter}_{self.number}"
+
+    @property
+    def module(self):
+        """The dotted name of its module."""
+        return f"bin.reproduction.chapters.chapter_{self.chapter}.{self.slug}"
+
+    def load(self):
+        """Imports its module.
+
+        Raises:
+            TypeError: the module lacks a part of what `bin.reproduction.chapters` says.
+        """
+        module = importlib.import_module(self.module)
+        lacking = [
+            name
+            for name in ("TITLE", "CAPTION", "CONFIGS", "run", "draw", "claims")
+            if not hasattr(module, name)
+        ]
+        configs = getattr(module, "CONFIGS", {})
+        lacking += [
+            f"CONFIGS[{budget!r}]"
+            for budget in contract.BUDGETS
+            if not isinstance(configs.get(budget), contract.Settings)
+        ]
+        if lacking:
+            raise TypeError(f"{self.module} lacks {', '.join(lacking)}.")
+        return module
+
+
+def figures():
+    """All of them, in the order of the thesis."""
+    found = []
+    for path in _CHAPTERS.glob("chapter_*/*.py"):
+        match = re.fullmatch(r"(fig|table)_(\d+)_(\d+)", path.stem)
+        if match:
+            kind = "figure" if match[1] == "fig" else "table"
+            found.append(Figure(int(match[2]), int(match[3]), kind))
+    return sorted(found)
+
+
+def select(patterns):
+    """Returns the figures that names or globs choose, in the order of the thesis.
+
+    Args:
+        patterns: such as "3.4", "table_5.1", "fig_3_4", "9.*", "all".
+
+    Raises:
+        ValueError: there are no patterns, or one chooses none; the nearest names are listed.
+    """
+    if not any(patterns):
+        raise ValueError("--figures must name some, or be left out for all. --list shows them.")
+    there = {figure.name: figure for figure in figures()}
+    chosen = set()
+    for pattern in filter(None, patterns):
+        names = list(there) if pattern == "all" else fnmatch.filter(there, pattern.lower())
+        names += [name for name, figure in there.items() if figure.slug == pattern]
+        if not names:
+            near = sorted(there, key=lambda name: _likeness(name, pattern), reverse=True)[:3]
+            raise ValueError(
+                f"--figures={pattern} is none of the thesis' figures and tables that come from a"
+                f" computation. Nearest: {', '.join(near)}. --list shows all."
+            )
+        chosen |= {there[name] for name in names}
+    return sorted(chosen)
+
+
+def _likeness(name, pattern):
+    # One of the same chapter is nearer than one of another, and a table of the number that was
+    # asked for nearer than a figure of another number.
+    number = name.removeprefix("table_")
+    same_chapter = number.split(".")[0] in re.findall(r"\d+", pattern)[:1]
+    alike = max(difflib.SequenceMatcher(None, text, pattern).ratio() for text in (name, number))
+    return same_chapter, alike

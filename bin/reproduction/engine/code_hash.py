@@ -1,0 +1,84 @@
+"""A hash of the code that a figure runs: its module and all of this tree that it imports.
+
+It is of the syntax tree: comments, docstrings and layout don't count. What is imported inside a
+function counts as well, since TensorFlow is imported late throughout.
+"""
+
+import ast
+import functools
+import hashlib
+import pathlib
+
+ROOT = pathlib.Path(__file__).parents[3]
+# What shows a result and doesn't make it.
+SHOWING = ("draw", "claims")
+_SHOWN = ("TITLE", "CAPTION", "AFTER")
+
+
+def of_module(module, *, showing=True):
+    """Hashes a module of this tree with all that it imports, however far.
+
+    Args:
+        module: a dotted name.
+        showing: whether functions and texts count that only show a result.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(_closure(module, showing)):
+        digest.update(name.encode() + _parsed(_path(name), showing or name != module)[0])
+    return digest.hexdigest()[:16]
+
+
+def _closure(module, showing):
+    found, left = set(), [module]
+    while left:
+        name = left.pop()
+        if name in found or (path := _path(name)) is None:
+            continue
+        found.add(name)
+        parents = name.split(".")[:-1]
+        left += [".".join(parents[:end]) for end in range(1, len(parents) + 1)]
+        left += _parsed(path, showing or name != module)[1]
+    return found
+
+
+def _path(name):
+    path = ROOT.joinpath(*name.split("."))
+    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+@functools.cache
+def _parsed(path, showing):
+    """Returns (what a file says, names of the modules that it imports or may import)."""
+    tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    if not showing:
+        tree.body = [part for part in tree.body if not _only_shows(part)]
+    package = path.relative_to(ROOT).parent.parts
+    names = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            base = ".".join([*above, *filter(None, [node.module])])
+            names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+        _drop_docstring(node)
+    return ast.dump(tree).encode(), tuple(names)
+
+
+def _only_shows(part):
+    if isinstance(part, ast.FunctionDef):
+        return part.name in SHOWING
+    return isinstance(part, ast.Assign) and any(
+        isinstance(target, ast.Name) and target.id in _SHOWN for target in part.targets
+    )
+
+
+def _drop_docstring(node):
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    if isinstance(node, kinds) and node.body:
+        first = node.body[0]
+        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+            node.body = node.body[1:]

@@ -1,0 +1,184 @@
+"""Where figures are computed: in processes of this machine, or on a Ray cluster.
+
+Each figure has a process of its own: one that dies takes no other along, and nothing that a figure
+leaves in TensorFlow or Keras reaches the next.
+"""
+
+import contextlib
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import socket
+import sys
+import threading
+
+from bin.reproduction.engine import code_hash
+from bin.reproduction.engine import task as tasks
+
+
+class LocalPool:
+    """Processes of this machine."""
+
+    def __init__(self):
+        self._context = multiprocessing.get_context("spawn")
+        self._running = {}
+
+    def start(self, task):
+        """Starts a `worker.Task`."""
+        receiver, sender = self._context.Pipe(duplex=False)
+        process = self._context.Process(
+            target=_send_work, args=(task, sender), name=task.figure.slug, daemon=True
+        )
+        with _environment(task.environment()):
+            process.start()
+        sender.close()
+        self._running[task.figure] = process, receiver
+
+    def finished(self, timeout):
+        """Waits for something to end; returns {figure: None or what went wrong}, perhaps empty."""
+        handles = {p.sentinel: figure for figure, (p, _) in self._running.items()}
+        done = {}
+        for sentinel in multiprocessing.connection.wait(list(handles), timeout):
+            figure = handles[sentinel]
+            process, receiver = self._running.pop(figure)
+            process.join()
+            done[figure] = _outcome(process, receiver)
+        return done
+
+    def stop(self):
+        """Ends what still runs."""
+        for process, _ in self._running.values():
+            process.kill()
+            process.join()
+        self._running.clear()
+
+
+def _outcome(process, receiver):
+    with receiver:
+        try:
+            return receiver.recv()
+        except EOFError:
+            status = process.exitcode
+    if status >= 0:
+        return {"error": f"The process ended with exit status {status}.", "traceback": ""}
+    name = signal.Signals(-status).name
+    why = " It may have had too little memory." if name == "SIGKILL" else ""
+    return {"error": f"The process was ended by {name}.{why}", "traceback": ""}
+
+
+def _send_work(task, sender):
+    # Ctrl-C is the parent's to answer; a parent that was killed answers nothing any more.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+    sender.send(tasks.work(task))
+    sys.stdout.flush()
+
+
+def _end_with_the_parent():
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+@contextlib.contextmanager
+def _environment(variables):
+    """What a process that is started meanwhile finds in its environment."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+class RayPool:
+    """Processes of a Ray cluster whose machines share the cache's folder.
+
+    Args:
+        address: of the cluster: auto, local, HOST:PORT or ray://HOST:PORT.
+
+    Raises:
+        ValueError: Ray is not installed.
+        ConnectionError: no cluster answers there.
+    """
+
+    def __init__(self, address):
+        try:
+            import ray
+        except ImportError:
+            raise ValueError(
+                "--ray_address needs Ray: pip install 'thesis_tf[ray]' or pip install ray."
+            ) from None
+        _see_that_it_answers(address)
+        self._ray, self._running = ray, {}
+        try:
+            # The machines get this checkout's code; they must have the packages that it needs.
+            ray.init(
+                address,
+                log_to_driver=False,
+                logging_level="ERROR",
+                runtime_env={"working_dir": str(code_hash.ROOT), "excludes": _NOT_CODE},
+            )
+        except (ConnectionError, ValueError) as error:
+            why = error
+            if address == "auto":
+                why = "no cluster runs on this machine"
+            elif address != "local" and ":" not in address:
+                why = "it must be auto, local, HOST:PORT or ray://HOST:PORT"
+            raise _no_cluster(address, why) from None
+        self._work = ray.remote(max_calls=1, max_retries=0)(tasks.work)
+
+    def start(self, task):
+        """Starts a `worker.Task`."""
+        remote = self._work.options(
+            num_cpus=task.threads,
+            name=task.figure.slug,
+            runtime_env={"env_vars": task.environment()},
+        )
+        self._running[remote.remote(task)] = task.figure
+
+    def finished(self, timeout):
+        """Waits for something to end; returns {figure: None or what went wrong}, perhaps empty."""
+        ended, _ = self._ray.wait(list(self._running), timeout=timeout)
+        done = {}
+        for reference in ended:
+            figure = self._running.pop(reference)
+            try:
+                done[figure] = self._ray.get(reference)
+            except self._ray.exceptions.RayError as error:
+                said = str(error).strip().splitlines()
+                done[figure] = {"error": f"Ray: {said[0]}", "traceback": "\n".join(said[-12:])}
+        return done
+
+    def stop(self):
+        """Ends what still runs, and leaves the cluster."""
+        for reference in self._running:
+            self._ray.cancel(reference, force=True)
+        self._running.clear()
+        self._ray.shutdown()
+
+
+def _see_that_it_answers(address):
+    """Raises ConnectionError if nothing listens at HOST:PORT; Ray itself tries for many minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():
+        return  # auto, local
+    try:
+        socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
+    except OSError as error:
+        raise _no_cluster(address, f"nothing answers there ({error})") from None
+
+
+def _no_cluster(address, why):
+    return ConnectionError(
+        f"--ray_address={address}: {why}. Start a cluster with `ray start --head`, or leave the"
+        " flag out."
+    )
+
+
+_PATIENCE = 10  # seconds
+_NOT_CODE = ["docs", "runs", "tests", "benchmarks", ".*", "**/__pycache__"]

@@ -1,0 +1,180 @@
+"""Computes, judges and draws one figure, in a process of its own."""
+
+import contextlib
+import dataclasses
+import datetime
+import importlib.metadata
+import os
+import pathlib
+import platform
+import textwrap
+import time
+import traceback
+
+from bin.reproduction.engine import cache as caches
+from bin.reproduction.engine import catalogue, contract, results, study_cache
+from thesis_tf.persistence import files
+
+_PACKAGES = ("tensorflow", "keras", "tensorflow-probability", "numpy", "scipy", "thesis_tf")
+_LAST_LINES = 12  # of a traceback, in the report
+_LONGEST_LINE = 400  # letters of an error
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What a worker is told.
+
+    Attributes:
+        figure: which.
+        budget: "quick" or "full".
+        sources: where data are.
+        seed: of all that is random.
+        cache: the folder of the cache.
+        threads: how many it may compute with.
+    """
+
+    figure: catalogue.Figure
+    budget: str
+    sources: contract.Sources
+    seed: int
+    cache: pathlib.Path
+    threads: int
+
+    def config(self):
+        """The figure's config, which names the data."""
+        return self.figure.load().CONFIGS[self.budget].settled(self.sources, self.seed)
+
+    def environment(self):
+        """The variables that keep it to its share of the cores; read as libraries are loaded."""
+        threads = str(self.threads)
+        return {
+            "OMP_NUM_THREADS": threads,
+            "OPENBLAS_NUM_THREADS": threads,
+            "MKL_NUM_THREADS": threads,
+            "TF_NUM_INTRAOP_THREADS": threads,
+            "TF_NUM_INTEROP_THREADS": threads,
+            "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"),
+            # Several figures may share a GPU.
+            "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+        }
+
+
+def work(task):
+    """Does what is not done yet of a task; prints go to its log.
+
+    Returns:
+        None, or what went wrong: {"error": a line, "traceback": the last lines}.
+    """
+    log = caches.Cache(task.cache).log(task.figure)
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with _printing_to(log):
+            try:
+                show(task)
+            except BaseException:
+                traceback.print_exc()
+                raise
+    except Exception as error:
+        lines = "".join(traceback.format_exception(error)).splitlines()
+        return {"error": in_a_line(error), "traceback": "\n".join(lines[-_LAST_LINES:])}
+    return None
+
+
+def in_a_line(error):
+    """An error's type and message, cut where it is long."""
+    return textwrap.shorten(f"{type(error).__name__}: {error}", _LONGEST_LINE, placeholder=" ...")
+
+
+def show(task):
+    """Writes a figure's picture, claims and texts to the cache, and its result before them."""
+    cache, config = caches.Cache(task.cache), task.config()
+    found, path = _result(task, cache, config), cache.shown(task.figure, config)
+    if cache.read(task.figure, config):
+        return
+    module, result = task.figure.load(), found["result"]
+    with files.atomic(path) as partial:
+        partial.mkdir(parents=True)
+        module.draw(result, partial / caches.PICTURE)
+        if not (partial / caches.PICTURE).is_file():
+            raise FileNotFoundError(f"{task.figure.module}.draw wrote no picture to its path.")
+        claims = [dataclasses.asdict(claim) for claim in module.claims(result)]
+        shown = {
+            "title": module.TITLE,
+            "caption": module.CAPTION,
+            "claims": claims,
+            "notes": result.get("notes", []),
+            "settings": config.plain(),
+            **found["made"],
+        }
+        files.write_json(partial / caches.SHOWN, shown)
+
+
+def _result(task, cache, config):
+    path = cache.result(task.figure, config)
+    found = results.read(path)
+    if found is None:
+        if path.exists():
+            print(f"{path} is not whole, and is computed again.")
+        start = time.perf_counter()
+        with study_cache.kept_in(cache.studies) as used:
+            result = task.figure.load().run(config)
+        made = {
+            "seconds": time.perf_counter() - start,
+            "studies": used,
+            "threads": task.threads,
+            "date": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
+            "versions": versions(),
+            "machine": machine(),
+        }
+        results.save(path, {"result": result, "made": made})
+        # What is drawn is what will be read again.
+        found = results.load(path)
+    return found
+
+
+def versions():
+    """The versions of Python and of what computes."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found
+
+
+def machine():
+    """What this computes on: processor, cores, memory, accelerators."""
+    import tensorflow as tf
+
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
+        named = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+        name = named[0] if named else name
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    devices = [
+        tf.config.experimental.get_device_details(device).get("device_name", device.device_type)
+        for device in tf.config.list_physical_devices()
+        if device.device_type != "CPU"
+    ]
+    return {
+        "processor": name,
+        "cores": os.cpu_count(),
+        "memory_gib": round(memory),
+        "accelerators": devices,
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+@contextlib.contextmanager
+def _printing_to(path):
+    """Sends all that this process prints, C++ included, to a file."""
+    before = [os.dup(number) for number in (1, 2)]
+    with path.open("a", encoding="utf-8", buffering=1) as file:
+        try:
+            for number in (1, 2):
+                os.dup2(file.fileno(), number)
+            with contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+                yield
+        finally:
+            for number, old in zip((1, 2), before, strict=True):
+                os.dup2(old, number)
+                os.close(old)

@@ -1,0 +1,157 @@
+import dataclasses
+import json
+import os
+import stat
+
+import numpy as np
+import pytest
+
+from bin.common import runs
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    size: int = 5
+    data_dir: str = "here"
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    seed: int
+    names: tuple = ("a",)
+    part: Part = Part()
+
+
+def started(folder, config):
+    folder = runs.claim(folder, config)
+    runs.begin(folder, config)
+    return folder
+
+
+def test_same_run_goes_on(tmp_path):
+    folder = started(tmp_path / "new" / "run", Config(1))
+    (folder / "checkpoint").write_text("half")
+    assert started(folder, Config(1)) == folder
+    assert (folder / "checkpoint").read_text() == "half"
+
+
+def test_data_may_move(tmp_path):
+    folder = started(tmp_path, Config(1))
+    (folder / "checkpoint").write_text("half")
+    started(folder, Config(1, part=Part(data_dir="there")))
+    assert (folder / "checkpoint").read_text() == "half"
+    assert json.loads((folder / "config.json").read_text())["part"]["data_dir"] == "there"
+
+
+def test_a_config_that_was_cut_short(tmp_path):
+    folder = started(tmp_path, Config(1))
+    (folder / "config.json").write_text('{"seed"')
+    with pytest.raises(runs.UsageError, match=r"cut short or edited. Choose another .* delete"):
+        runs.claim(folder, Config(1), overwrite=True)
+
+
+def test_other_run_is_kept_unless_told_otherwise(tmp_path):
+    folder = started(tmp_path, Config(1))
+    (folder / "logs").mkdir()
+    (folder / "logs" / "events").write_text("hours of work")
+    message = "holds another run: part.size is 5 there and 6 here; seed is 1 there and 2 here"
+    with pytest.raises(runs.UsageError, match=message):
+        runs.claim(folder, Config(2, part=Part(6)))
+    runs.claim(folder, Config(2), overwrite=True)
+    assert (folder / "logs" / "events").exists()
+    runs.begin(folder, Config(2))
+    assert os.listdir(folder) == ["config.json"]
+    assert json.loads((folder / "config.json").read_text())["seed"] == 2
+
+
+def test_a_claim_that_came_to_nothing_leaves_the_folder_free(tmp_path):
+    runs.claim(tmp_path, Config(1))
+    runs.claim(tmp_path, Config(2))
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_files_of_others_are_never_touched(tmp_path, overwrite):
+    (tmp_path / "thesis.tex").write_text("chapter 1")
+    with pytest.raises(runs.UsageError, match="not a run of this program"):
+        runs.claim(tmp_path, Config(1), overwrite)
+    assert (tmp_path / "thesis.tex").read_text() == "chapter 1"
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize(
+    "config", [{"architectures": ["Bert"], "hidden": 768}, {"seed": 1, "hidden": 768}, {}, [1, 2]]
+)
+def test_a_config_of_others_makes_no_run(tmp_path, config, overwrite):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / ".git").mkdir()
+    with pytest.raises(runs.UsageError, match="not a run of this program"):
+        runs.claim(tmp_path, Config(1), overwrite)
+    assert sorted(os.listdir(tmp_path)) == [".git", "config.json"]
+
+
+def test_a_run_of_an_older_version_is_another_run(tmp_path):
+    (tmp_path / "config.json").write_text('{"seed": 1, "names": ["a"]}')
+    with pytest.raises(runs.UsageError, match="part is null there"):
+        runs.claim(tmp_path, Config(1))
+    runs.claim(tmp_path, Config(1), overwrite=True)
+
+
+def test_unwritable_folder(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(runs.UsageError, match="can't be written to"):
+        runs.claim(file / "below", Config(1))
+    if os.geteuid() != 0:  # root may write anywhere
+        tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
+        with pytest.raises(runs.UsageError, match="can't be written to"):
+            runs.claim(tmp_path / "run", Config(1))
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ValueError("`x` must be y."), "error: `x` must be y."),
+        (FileNotFoundError(2, "No such file", "a.npz"), "error: .*a.npz"),
+        (KeyboardInterrupt(), "The same command goes on"),
+    ],
+)
+def test_errors_of_users_end_the_program_with_a_line(error, message):
+    with pytest.raises(SystemExit, match=message), runs.clean_errors(["probe"]):
+        raise error
+
+
+def test_errors_of_ours_keep_their_traceback():
+    with pytest.raises(ZeroDivisionError), runs.clean_errors(["probe"]):
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("kind", ["noise", "objects", "cut short", "one array", "other names"])
+def test_arrays_that_cannot_be_read(tmp_path, kind):
+    path = tmp_path / "a.npz"
+    array = np.array([{}]) if kind == "objects" else np.arange(1000)
+    np.savez(path, **{"b" if kind == "other names" else "a": array})
+    if kind == "noise":
+        path.write_bytes(np.random.default_rng(0).bytes(500))
+    if kind == "cut short":
+        path.write_bytes(path.read_bytes()[:600])
+    if kind == "one array":
+        with path.open("wb") as file:
+            np.save(file, array)
+    with pytest.raises(ValueError, match=rf"--labels={path} must be a whole .npz file with a\."):
+        runs.read_arrays("labels", path, "with a", needed="a")
+
+
+def test_arrays_that_a_flag_names(tmp_path):
+    np.savez(tmp_path / "a.npz", a=np.arange(3))
+    found = runs.read_arrays("labels", tmp_path / "a.npz", "with a", needed="a")
+    assert list(found) == ["a"]
+    np.testing.assert_array_equal(found["a"], np.arange(3))
+    with pytest.raises(ValueError, match=r"none.npz must be an existing .npz file"):
+        runs.read_arrays("labels", tmp_path / "none.npz", "with a")
+
+
+def test_stray_argument():
+    expected = pytest.raises(SystemExit, match="Unknown argument 'epochs=3'")
+    with expected, runs.clean_errors(["train", "epochs=3"]):
+        pass

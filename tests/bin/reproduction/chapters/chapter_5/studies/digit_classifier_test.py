@@ -1,0 +1,39 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from bin.reproduction.chapters.chapter_5.studies import digit_classifier
+from bin.reproduction.engine import results
+from thesis_tf import datasets
+
+TINY = digit_classifier.Config(examples=(1000, 100, 200), epochs=2)
+
+
+@pytest.fixture(scope="module")
+def found():
+    return digit_classifier.trained(TINY)
+
+
+def test_it_learns_and_is_itself_again_from_its_weights(found, tmp_path):
+    results.save(tmp_path / "found", found)
+    classify = digit_classifier.probabilities(results.load(tmp_path / "found"))
+    test = datasets.load_inputs("mnist_mini", examples=TINY.examples).test.x
+    p = classify(test)
+    assert p.shape == (200, 10)
+    # Of pixels in [0, 1], as samples are; what it says of real digits was measured on others.
+    assert p.max(axis=1).mean() == pytest.approx(found["quality"]["confidence"], rel=1e-5)
+    assert found["accuracy"] > 0.7
+
+
+def test_samples_of_chains_keep_their_places(found):
+    classify = digit_classifier.probabilities(found)
+    images = np.random.default_rng(0).random((3, 2, 28, 28, 1), np.float32)
+    p = classify(images)
+    assert p.shape == (3, 2, 10)
+    np.testing.assert_allclose(p[2, 1], classify(images[2, 1:])[0], rtol=1e-4)
+
+
+def test_a_seed_is_another_classifier(found):
+    other = digit_classifier.trained(dataclasses.replace(TINY, seed=1))
+    assert not np.array_equal(other["weights"][0], found["weights"][0])

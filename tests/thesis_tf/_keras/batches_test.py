@@ -1,0 +1,125 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from thesis_tf._keras.batches import Stream, inputs_only
+
+
+def numbers(n, first=0):
+    return np.arange(first, first + n, dtype=np.float32).reshape(-1, 1)
+
+
+def read(stream, *bounds):
+    """The examples that a stream says are there, batch by batch; checks shapes and padding."""
+    parts = []
+    for batch, count in stream.batches(*bounds):
+        assert batch.shape[0] == stream.batch_size
+        assert 1 <= count <= stream.batch_size
+        np.testing.assert_array_equal(
+            batch[count:], np.repeat(batch[count - 1 : count], len(batch) - count, 0)
+        )
+        parts.append(batch[:count, 0].astype(int).tolist())
+    return parts
+
+
+@pytest.mark.parametrize("n", [1, 3, 4, 5, 8, 9])
+@pytest.mark.parametrize("start", [0, 1, 3])
+def test_arrays_and_datasets_give_the_same_batches(n, start):
+    x, start = numbers(n), min(start, n)
+    expected = [list(range(i, min(i + 4, n))) for i in range(start, n, 4)]
+
+    assert read(Stream(x, 4), start) == expected
+    for batch in (1, 3, 4, 50):
+        dataset = tf.data.Dataset.from_tensor_slices(x).batch(batch)
+        assert read(Stream(dataset, 4), start) == expected
+
+
+def test_a_part_of_arrays():
+    assert read(Stream(numbers(20), 4), 3, 12) == [[3, 4, 5, 6], [7, 8, 9, 10], [11]]
+    assert read(Stream(numbers(20), 4), 5, 5) == []
+
+
+def test_number_of_examples():
+    assert Stream(numbers(7), 4).examples == 7
+    assert Stream(tf.data.Dataset.from_tensors(numbers(7)), 4).examples is None
+
+
+def test_inputs_of_pairs():
+    x, y = numbers(5), np.zeros(5)
+    for parts in [(x, y), (x, y, y), (x,)]:
+        dataset = tf.data.Dataset.from_tensor_slices(parts).batch(2)
+        assert read(Stream(inputs_only(dataset), 4)) == [[0, 1, 2, 3], [4]]
+    assert inputs_only(x) is x
+
+
+def test_structures():
+    x = {"a": numbers(5), "b": [numbers(5, 10), numbers(5, 20).astype(np.int32)]}
+    for source in (
+        x,
+        tf.data.Dataset.from_tensor_slices({"a": x["a"], "b": tuple(x["b"])}).batch(2),
+    ):
+        stream = Stream(source, 4)
+        (first, four), (last, one) = stream.batches()
+        assert (four, one) == (4, 1)
+        np.testing.assert_array_equal(first["b"][0][:, 0], [10, 11, 12, 13])
+        np.testing.assert_array_equal(last["b"][1][:, 0], [24, 24, 24, 24])
+        assert stream.spec["a"] == tf.TensorSpec((None, 1), tf.float32)
+        assert stream.spec["b"][1] == tf.TensorSpec((None, 1), tf.int32)
+
+
+def test_lists_of_arrays_and_tensors():
+    assert read(Stream(tf.constant(numbers(3)), 2)) == [[0, 1], [2]]
+    ((batch, count),) = Stream([numbers(2), numbers(2, 5)], 2).batches()
+    assert count == 2
+    np.testing.assert_array_equal(batch[1][:, 0], [5, 6])
+
+
+def test_arrays_are_not_copied():
+    x = numbers(6)
+    (first, _), _ = Stream(x, 4).batches()
+
+    assert np.shares_memory(first, x)
+
+
+def test_fingerprints():
+    x, dataset = numbers(6), tf.data.Dataset.from_tensor_slices
+    assert Stream(x, 2).fingerprint() == Stream(x.copy(), 4).fingerprint()
+    assert Stream(x, 2).fingerprint() != Stream(x + 1, 2).fingerprint()
+    assert Stream(x, 2).fingerprint() != Stream(x[:5], 2).fingerprint()
+
+    # Of a data set the first batch is looked at.
+    one = Stream(dataset(x).batch(2), 4).fingerprint()
+    assert one == Stream(dataset(x).batch(3), 4).fingerprint()
+    assert one != Stream(dataset(x + 1).batch(2), 4).fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (
+            {"a": numbers(3), "b": numbers(2)},
+            r"The data must be arrays of one length\. Received: \[2, 3\]",
+        ),
+        (numbers(0), "The data must be at least one example"),
+        ([1.0, 2.0], "The data must be arrays with a first axis of examples"),
+        ([], "The data must be arrays with a first axis of examples"),
+        (tf.data.Dataset.from_tensors(numbers(3)).repeat(), r"a finite data set.*Use take\(\)"),
+    ],
+)
+def test_bad_data(x, message):
+    with pytest.raises(ValueError, match=message):
+        Stream(x, 4)
+
+
+def test_an_empty_dataset():
+    stream = Stream(tf.data.Dataset.from_tensor_slices(numbers(0)).batch(2), 4)
+
+    assert list(stream.batches()) == []
+    with pytest.raises(ValueError, match=r"at least one example.*an empty data set"):
+        stream.fingerprint()
+
+
+@pytest.mark.parametrize(("size", "kind"), [(0, ValueError), (-1, ValueError), (2.5, TypeError)])
+def test_bad_batch_sizes(size, kind):
+    with pytest.raises(kind, match="`batch_size` must be a positive integer"):
+        Stream(numbers(3), size)

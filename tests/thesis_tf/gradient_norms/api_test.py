@@ -1,0 +1,301 @@
+import importlib.util
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from thesis_tf import gradient_norms, issgd
+
+HERE = pathlib.Path(__file__).parent
+spec = importlib.util.spec_from_file_location("layer_cases", HERE / "layer_cases.py")
+layer_cases = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(layer_cases)
+
+L = keras.layers
+
+
+def mse(y, outputs):
+    return tf.reduce_mean(tf.square(tf.cast(y, outputs.dtype) - outputs), axis=-1)
+
+
+def small_model(*layers, shape=(6, 6, 2)):
+    keras.utils.set_random_seed(0)
+    return keras.Sequential([keras.Input(shape), *layers, L.Flatten(), L.Dense(3)])
+
+
+def data(shape=(6, 6, 2), examples=5, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(examples, *shape)).astype("f"), np.arange(examples) % 3
+
+
+LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("name", layer_cases.CASES)
+def test_norms_are_those_of_jacobians(name, dtype):
+    model, (x, y) = layer_cases.build(name, dtype)
+    x, y = x.astype(dtype), y.astype(dtype)
+    wanted = np.stack(layer_cases.jacobian_squares(model, x, y))
+    f = issgd.per_example_gradient_norms(model, mse, check=False)
+    found = np.stack(f.squares(tf.constant(x), tf.constant(y)))
+    # Some gradients are zero but for rounding, as of the keys' biases in attention.
+    tolerance = {"float64": 1e-12, "float32": 1e-5}[dtype]
+    assert (abs(found - wanted) <= tolerance * wanted.sum(0)).all()
+    losses, squares = f(x, y)
+    assert losses.shape == squares.shape == (5,)
+    np.testing.assert_allclose(squares, wanted.sum(0), rtol=10 * tolerance)
+
+
+def test_every_registered_layer_has_a_case():
+    seen = set()
+    for name in layer_cases.CASES:
+        model, _ = layer_cases.build(name)
+        for layer in model._flatten_layers():
+            seen |= {type(layer), type(getattr(layer, "cell", None))}
+    assert set(gradient_norms.registered_kinds()) <= seen
+
+
+def test_losses_and_layers():
+    model = small_model(L.Conv2D(3, 3, kernel_regularizer="l2", activation="relu"))
+    x, y = data()
+    f = issgd.per_example_gradient_norms(model, LOSS, per_layer=True)
+    losses, squares, layers = f(x, y)
+    penalty = float(model.losses[0])
+    each = keras.losses.sparse_categorical_crossentropy(y, model(x), from_logits=True)
+    np.testing.assert_allclose(losses, each + penalty, rtol=1e-5)
+    assert tuple(layers) == f.layers
+    assert [name.rstrip("_0123456789") for name in layers] == ["conv2d", "dense"]
+    np.testing.assert_allclose(sum(layers.values()), squares, rtol=1e-6)
+    without = issgd.per_example_gradient_norms(model, LOSS, penalty=False)
+    np.testing.assert_allclose(without(x, y)[0], each, rtol=1e-5)
+    assert (abs(without(x, y)[1] - squares).numpy() > 1e-4).any()
+
+
+def test_batches_of_any_size_are_cut_to_fit_the_cache(monkeypatch):
+    model = small_model(L.Conv2D(4, 3, activation="relu"))
+    x, y = data(examples=23)
+    whole = issgd.per_example_gradient_norms(model, LOSS)(x, y)
+    monkeypatch.setattr(gradient_norms.function, "CACHE", 4 * 4 * 4 * 4 * 5)
+    monkeypatch.setattr(gradient_norms.function, "SMALLEST_CHUNK", 1)
+    f = issgd.per_example_gradient_norms(model, LOSS)
+    for size in (23, 1, 5, 6):
+        losses, squares = f(x[:size], y[:size])
+        np.testing.assert_allclose(losses, whole[0][:size], rtol=1e-5)
+        np.testing.assert_allclose(squares, whole[1][:size], rtol=1e-5)
+
+
+def test_only_some_parameters():
+    model = small_model(L.Conv2D(3, 3, name="conv"), L.BatchNormalization())
+    x, y = data()
+    _, squares, layers = issgd.per_example_gradient_norms(model, LOSS, per_layer=True)(x, y)
+    only = issgd.per_example_gradient_norms(model, LOSS, parameters="conv")
+    np.testing.assert_allclose(only(x, y)[1], layers["conv"], rtol=1e-6)
+    model.get_layer("conv").trainable = False
+    frozen = issgd.per_example_gradient_norms(model, LOSS)
+    np.testing.assert_allclose(frozen(x, y)[1], squares - layers["conv"], rtol=1e-5)
+
+
+def test_with_gradients_gives_both_from_one_pass():
+    model = small_model(L.Conv2D(3, 3, kernel_regularizer="l2"), L.ReLU())
+    x, y = data()
+    scales = np.array([0.5, 1, 2, 4, 0.1], "f")
+    f = issgd.per_example_gradient_norms(model, LOSS, penalty=False)
+    losses, squares, gradients = f.with_gradients(x, y, scales)
+    np.testing.assert_allclose(squares, f(x, y)[1], rtol=1e-5)
+    with tf.GradientTape() as tape:
+        each = keras.losses.sparse_categorical_crossentropy(y, model(x), from_logits=True)
+        total = tf.reduce_mean(each * scales)
+    np.testing.assert_allclose(losses, each, rtol=1e-5)
+    for found, wanted in zip(
+        gradients, tape.gradient(total, model.trainable_variables), strict=True
+    ):
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-7)
+
+
+def test_training_mode_measures_what_dropout_left():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, L.Dense(1, use_bias=False)(L.Dropout(0.5)(inputs)))
+    f = issgd.per_example_gradient_norms(model, mse, training=True)
+    x, y = np.ones((200, 4), "f"), np.ones((200, 1), "f")
+    losses, squares = f(x, y)
+    # The gradient is 2 (output - 1) x, of which dropout leaves some, doubled.
+    parts = squares / (4 * np.maximum(losses, 1e-12))
+    counts = np.unique(np.round(parts[losses > 1e-6], 3))
+    assert set(counts) <= {0, 4, 8, 12, 16}
+    assert len(counts) > 2
+    assert not np.array_equal(f(x, y)[1], squares), "the same units were dropped out again"
+
+
+def test_batch_normalisation_in_training_mode_is_refused():
+    model = small_model(L.Conv2D(3, 3), L.BatchNormalization(name="norm"))
+    f = issgd.per_example_gradient_norms(model, LOSS, training=True)
+    with pytest.raises(ValueError, match="norm is a batch normalisation in training mode"):
+        f(*data())
+    model.get_layer("norm").trainable = False
+    f(*data())
+
+
+def test_recurrent_dropout_in_training_mode_is_refused():
+    model = small_model(L.Reshape((6, 12)), L.LSTM(3, dropout=0.5))
+    f = issgd.per_example_gradient_norms(model, LOSS, training=True)
+    with pytest.raises(ValueError, match="drops out units"):
+        f(*data())
+
+
+def test_sequences_of_unknown_length_are_refused():
+    inputs = keras.Input((None, 4))
+    model = keras.Model(inputs, L.Dense(3)(L.GRU(2, name="steps")(inputs)))
+    f = issgd.per_example_gradient_norms(model, LOSS)
+    specs = tf.TensorSpec((None, None, 4)), tf.TensorSpec((None,), tf.int64)
+    with pytest.raises(ValueError, match="The input of steps must be of a known number"):
+        tf.function(f, input_signature=specs).get_concrete_function()
+    f(*data((7, 4)))  # which checks itself
+
+
+def test_images_of_unknown_size():
+    inputs = keras.Input((None, None, 2))
+    x = L.Conv2D(3, 3, padding="same", strides=2)(inputs)
+    x = L.GlobalAveragePooling2D()(L.Conv2DTranspose(4, 3)(L.SeparableConv2D(20, 2)(x)))
+    model = keras.Model(inputs, L.Dense(3)(x))
+    f = issgd.per_example_gradient_norms(model, LOSS)
+    for side in (8, 9):
+        f(*data((side, side, 2)))  # checks itself the first time
+    specs = tf.TensorSpec((None, None, None, 2)), tf.TensorSpec((None,), tf.int64)
+    any_size = tf.function(f, input_signature=specs, autograph=False)
+    x, y = data((9, 9, 2))
+    np.testing.assert_allclose(any_size(x, y)[1], f(x, y)[1], rtol=1e-5)
+
+
+def test_mixed_precision_sums_in_float32():
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = small_model(L.Conv2D(8, 3, activation="relu"), L.LayerNormalization())
+    finally:
+        keras.config.set_dtype_policy(before)
+    x, y = data()
+    losses, squares = issgd.per_example_gradient_norms(model, LOSS)(x, y)
+    full = small_model(L.Conv2D(8, 3, activation="relu"), L.LayerNormalization())
+    full.set_weights(model.get_weights())
+    wanted = issgd.per_example_gradient_norms(full, LOSS)(x, y)
+    # bfloat16 has 8 bits; gradients and activations are rounded a few times on their way.
+    np.testing.assert_allclose(squares, wanted[1], rtol=8 * 2**-8)
+    assert squares.dtype == losses.dtype
+
+
+def test_several_inputs_and_structures():
+    a, b = keras.Input((3,), name="a"), keras.Input((4,), name="b")
+    model = keras.Model({"a": a, "b": b}, L.Dense(2)(L.Concatenate()([a, L.Dense(3)(b)])))
+    rng = np.random.default_rng(0)
+    x = {"a": rng.normal(size=(4, 3)), "b": rng.normal(size=(4, 4))}
+    losses, squares = issgd.per_example_gradient_norms(model, mse)(x, rng.normal(size=(4, 2)))
+    assert squares.shape == (4,)
+    assert (squares.numpy() > 0).all()
+    assert np.isfinite(losses).all()
+
+
+def test_a_subclassed_model_that_reads_a_weight_itself():
+    class Mine(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = L.Dense(4, "tanh")
+            self.scale = self.add_weight(shape=(4,), initializer="ones", name="scale")
+
+        def call(self, x):
+            return self.dense(x) * self.scale
+
+    model = Mine()
+    x = np.random.default_rng(0).normal(size=(5, 3)).astype("f")
+    model(x)
+    issgd.per_example_gradient_norms(model, mse)(x, np.zeros((5, 4), "f"))  # checks itself
+
+
+def test_examples_that_depend_on_one_another_are_found():
+    class Centred(L.Layer):
+        def build(self, shape):
+            self.w = self.add_weight(shape=(shape[-1],), initializer="ones")
+
+        def call(self, x):
+            return (x - keras.ops.mean(x, axis=0, keepdims=True)) * self.w
+
+    model = small_model(Centred(), L.Conv2D(2, 3))
+    with pytest.raises(ValueError, match="depends on other examples of its batch"):
+        issgd.per_example_gradient_norms(model, LOSS)(*data())
+    issgd.per_example_gradient_norms(model, LOSS, check=False)(*data())
+
+
+def test_losses_that_are_added_are_refused():
+    model = small_model(L.Dense(3, activity_regularizer="l2"))
+    with pytest.raises(ValueError, match="adds losses of its own"):
+        issgd.per_example_gradient_norms(model, LOSS)(*data())
+
+
+def test_bad_arguments():
+    with pytest.raises(TypeError, match=r"`model` must be a keras\.Model"):
+        issgd.per_example_gradient_norms(lambda x: x, LOSS)
+    model = small_model()
+    with pytest.raises(ValueError, match="must be layers or trainable variables"):
+        issgd.per_example_gradient_norms(model, LOSS, parameters="densest")
+    with pytest.raises(ValueError, match="one value an example"):
+        issgd.per_example_gradient_norms(model, lambda y, o: tf.reduce_mean(o))(*data())
+    f, (x, y) = issgd.per_example_gradient_norms(model, LOSS), data()
+    with pytest.raises(TypeError, match=r"`y` must be numbers. Received: strings. Map names"):
+        f(x, np.array(["cat"] * len(x)))
+    with pytest.raises(ValueError, match="one and the same first axis"):
+        f(x, y[:-1])
+    with pytest.raises(ValueError, match="one and the same first axis"):
+        f.with_gradients(x, y, np.ones(len(x) + 1, np.float32))
+    with pytest.raises(ValueError, match="of one example or more"):
+        f(x[:0], y[:0])
+    inputs = keras.Input((3,))
+    two = keras.Model(inputs, [L.Dense(3)(inputs), L.Dense(3)(inputs)])
+    with pytest.raises(ValueError, match="as the model has several outputs"):
+        issgd.per_example_gradient_norms(two, LOSS)(np.ones((5, 3), "f"), y)
+    with pytest.raises(ValueError, match=r"`scales` must be of shape \(batch,\)"):
+        f.with_gradients(x, y, 1.0)
+
+
+def test_lists_of_numbers():
+    f, (x, y) = issgd.per_example_gradient_norms(small_model(shape=(2,)), LOSS), data((2,))
+    for found, expected in zip(f(x.tolist(), y.tolist()), f(x, y), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_on_two_devices(two_devices):
+    strategy = tf.distribute.MirroredStrategy(two_devices)
+    with strategy.scope():
+        model = small_model(L.Conv2D(3, 3, activation="relu"))
+    x, y = data(examples=6)
+    f = issgd.per_example_gradient_norms(model, LOSS)
+    wanted = f(x, y)[1]
+
+    @tf.function
+    def on_replica():
+        first = 3 * tf.distribute.get_replica_context().replica_id_in_sync_group
+        return f(tf.constant(x)[first : first + 3], tf.constant(y)[first : first + 3])[1]
+
+    parts = strategy.experimental_local_results(strategy.run(on_replica))
+    np.testing.assert_allclose(np.concatenate(parts), wanted, rtol=1e-5)
+
+
+def test_compiled_by_xla():
+    model = small_model(L.Dense(4, "tanh"))
+    x, y = data()
+    plain = issgd.per_example_gradient_norms(model, LOSS)(x, y)
+    compiled = issgd.per_example_gradient_norms(model, LOSS, jit_compile=True)(x, y)
+    np.testing.assert_allclose(compiled[1], plain[1], rtol=1e-5)
+
+
+def test_nothing_stays_changed():
+    model = small_model(L.Reshape((6, 12)), L.LSTM(3), shape=(6, 6, 2))
+    lstm = model.layers[1]
+    activation, unroll = lstm.cell.activation, lstm.unroll
+    issgd.per_example_gradient_norms(model, LOSS)(*data())
+    assert lstm.cell.activation is activation
+    assert lstm.unroll is unroll
+    before = keras.Operation.__call__
+    assert before.__name__ == "__call__"

@@ -1,0 +1,221 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from models.gsn import convolutional_dae, walkback_dae
+from thesis_tf import corruption, gsn
+from thesis_tf.gsn import GSN
+
+RNG = np.random.default_rng(0)
+X = RNG.integers(0, 2, (20, 4, 4, 1)).astype(np.float32)
+NOISY = corruption.SaltAndPepper(0.3)
+
+
+def randomised(model, shape=(4, 4, 1)):
+    """Builds a model and gives its biases values, which are zeros at first."""
+    model.build((None, *shape))
+    for index, variable in enumerate(model.trainable_variables):
+        variable.assign(keras.random.normal(variable.shape, stddev=0.3, seed=index))
+    return model
+
+
+def updated_by_hand(model, x, hidden):
+    """One noiseless update of a model with three layers, in NumPy."""
+    w1, w2, w3 = (k.numpy() for k in model._kernels)
+    b0, b1, b2, b3 = (b.numpy() for b in model._biases)
+    x, (h2,) = x.reshape(len(x), -1), hidden
+    h1 = np.tanh(x @ w1 + h2 @ w2.T + b1)
+    h3 = np.tanh(h2 @ w3 + b3)
+    h2 = np.tanh(h1 @ w2 + h3 @ w3.T + b2)
+    return h2, h1 @ w1.T + b0
+
+
+def test_an_update_is_that_of_figure_5_5():
+    model = randomised(GSN([5, 4, 3], noise=2.0, corruption=None))
+    h2 = RNG.normal(size=(20, 4)).astype(np.float32)
+    (new,), outputs = model.update(X, (h2,))
+    expected = updated_by_hand(model, X, (h2,))
+    np.testing.assert_allclose(new, expected[0], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(tf.reshape(outputs, (20, 16)), expected[1], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("sizes", [[5], [5, 4], [5, 4, 3], [5, 4, 3, 2]])
+def test_zeros_may_be_left_out(sizes):
+    model = randomised(GSN(sizes, noise=0.7))
+    zeros = model.zero_hidden(X)
+    assert [part.shape[1] for part in zeros] == sizes[1::2]
+    for seed in (None, tf.constant([1, 2])):
+        left_out, given = model.update(X, None, seed), model.update(X, zeros, seed)
+        for a, b in zip(tf.nest.flatten(left_out), tf.nest.flatten(given), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_noise_before_and_after_the_activation():
+    model = GSN([3, 20_000], noise=(0.5, 0.1), corruption=None)
+    model.build((None, 4))
+    for variable in model.trainable_variables:
+        variable.assign(tf.zeros_like(variable))
+    (h2,), outputs = model.update(np.zeros((1, 4), np.float32), None, tf.constant([0, 1]))
+    # tanh(.5 e) + .1 e': its variance by quadrature.
+    nodes, weights = np.polynomial.hermite_e.hermegauss(60)
+    variance = (weights * np.tanh(0.5 * nodes) ** 2).sum() / weights.sum() + 0.1**2
+    assert np.var(h2) == pytest.approx(variance, rel=5 * (2 / 20_000) ** 0.5)
+    np.testing.assert_array_equal(outputs, np.zeros((1, 4)))  # the first layer has none
+    silent = GSN([3, 5], noise=0, corruption=None)
+    silent.build((None, 4))
+    x = RNG.normal(size=(2, 4)).astype(np.float32)
+    np.testing.assert_array_equal(
+        silent.update(x, None, tf.constant([0, 1]))[1], silent.update(x, None)[1]
+    )
+
+
+@pytest.mark.parametrize(
+    ("policy", "reconstruction"),
+    [
+        ("float32", gsn.Normal(0.2)),
+        ("float32", gsn.NormalMixture(2)),
+        ("float64", None),
+        ("mixed_bfloat16", gsn.Normal()),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("kind", ["gsn", "dae", "conv"])
+def test_compile_fit_save_load(kind, policy, reconstruction, tmp_path):
+    keras.config.set_dtype_policy(policy)
+    keras.utils.set_random_seed(0)
+    model = {
+        "gsn": lambda **kw: GSN([6, 5], noise=0.5, **kw),
+        "dae": lambda **kw: walkback_dae((4, 4, 1), 7, **kw),
+        "conv": lambda **kw: convolutional_dae((4, 4, 1), (3, 4), **kw),
+    }[kind](reconstruction=reconstruction, corruption=NOISY, walkback=2, scaling=True)
+    model.compile(keras.optimizers.Adam(1e-2))
+    losses = model.fit(X, epochs=3, batch_size=10, verbose=0, validation_data=X).history
+    assert losses["val_loss"][-1] < losses["val_loss"][0]  # of the same noise
+    model.save(tmp_path / "m.keras")
+    again = keras.saving.load_model(tmp_path / "m.keras", safe_mode=True)
+    np.testing.assert_array_equal(model.predict(X, verbose=0), again.predict(X, verbose=0))
+    assert again.predict(X, verbose=0).shape == X.shape
+    state = model.initial_state(X)
+    for m in (model, again):
+        m.fit(X, epochs=1, batch_size=10, verbose=0, shuffle=False)
+    for a, b in zip(model.variables, again.variables, strict=True):
+        np.testing.assert_allclose(tf.cast(a, "float64"), tf.cast(b, "float64"), atol=1e-6)
+    after = model.transition("all")(state, tf.constant([0, 1]))
+    assert after.x.dtype == state.x.dtype
+    assert after.parameters.dtype == model.example_dtype
+
+
+def test_stored_hidden_units(tmp_path):
+    model = GSN([6, 5], noise=0.1, start="stored", memory=20, corruption=None, walkback=1)
+    model.compile(keras.optimizers.SGD(0.0))
+    rows = np.arange(20)[::-1].copy()
+    model.fit(X, rows, batch_size=20, verbose=0, shuffle=False)
+    stored = model._stored[0].numpy()
+    (h2,), _ = model.update(X, None)
+    assert np.abs(stored[rows] - h2).max() < 0.1 * 6 * 2
+    # The next visit goes on from them.
+    seed = tf.random.experimental.stateless_fold_in(
+        tf.random.experimental.stateless_fold_in(tf.constant([0, 1]), 0), 0
+    )
+    expected = model.example_losses(tf.constant(X), tf.constant(rows), seed, 1, True)
+    model._stored[0].assign(stored)
+    model.fit(X, rows, batch_size=20, verbose=0, shuffle=False)
+    np.testing.assert_allclose(np.mean(expected), model.loss_tracker.result(), rtol=1e-5)
+    assert (model._stored[0].numpy() != stored).all()
+    # They are as large as the training set, and of no use to what samples.
+    model.save(tmp_path / "m.keras")
+    again = keras.saving.load_model(tmp_path / "m.keras", safe_mode=True)
+    np.testing.assert_array_equal(again(X), model(X))
+    assert not again._stored[0].numpy().any()
+
+
+def test_burnt_in_hidden_units_have_no_gradient():
+    model = randomised(GSN([6, 5], noise=0.1, start=3, corruption=NOISY, walkback=1))
+    seed = tf.constant([0, 1])
+    x = tf.constant(X)
+    hidden = model._first_hidden(x, None, seed)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(model.example_losses(x, None, seed, 0, True))
+    gradient = tape.gradient(loss, model._kernels[1].value)
+    with tf.GradientTape() as tape:
+        losses, _ = gsn.walkback.walkback_losses(model, x, x, seed, hidden, model.walkback)
+        loss = tf.reduce_sum(losses)
+    np.testing.assert_allclose(gradient, tape.gradient(loss, model._kernels[1].value), rtol=1e-5)
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_scaling_factors_say_that_later_rounds_are_less_certain(binary):
+    rng = np.random.default_rng(0)
+    prototypes = rng.integers(0, 2, (8, 16))
+    x = prototypes[rng.integers(8, size=400)] ^ (rng.uniform(size=(400, 16)) < 0.1)
+    x = x.astype(np.float32)
+    if not binary:
+        x += 0.1 * rng.normal(size=x.shape).astype(np.float32)
+    model = walkback_dae(
+        (16,),
+        30,
+        walkback=3,
+        scaling=True,
+        corruption=corruption.SaltAndPepper(0.4) if binary else corruption.Gaussian(0.5),
+        reconstruction=gsn.Bernoulli() if binary else gsn.Normal(),
+    )
+    model.compile(keras.optimizers.Adam(1e-2))
+    model.fit(x, epochs=30, batch_size=100, verbose=0)
+    first, second, third = model.alphas.numpy()
+    assert first == 1
+    assert third < second < 0.95 if binary else third > second > 1.05
+
+
+def test_two_devices_take_part(two_devices):
+    strategy = tf.distribute.MirroredStrategy(
+        two_devices, cross_device_ops=tf.distribute.ReductionToOneDevice()
+    )
+    with strategy.scope():
+        model = GSN([6, 5], noise=0.5, corruption=NOISY)
+        model.compile("adam")
+    losses = model.fit(X, epochs=3, batch_size=10, verbose=0).history["loss"]
+    assert np.isfinite(losses).all()
+    with strategy.scope():
+        stored = GSN([6, 5], start="stored", memory=20)
+        stored.compile("adam")
+    with pytest.raises(ValueError, match="`start` must be 'zeros' or a number on several devices"):
+        stored.fit(X, np.arange(20), batch_size=10, verbose=0)
+
+
+def test_random_rounds_train():
+    model = GSN([6, 5], walkback=gsn.Walkback(4, stop=0.5), scaling=True)
+    model.compile("adam")
+    assert np.isfinite(model.fit(X, epochs=2, batch_size=5, verbose=0).history["loss"]).all()
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "match"),
+    [
+        (lambda: GSN([]), ValueError, "`layer_sizes` must be a list of one size at least"),
+        (lambda: GSN([3, 0]), ValueError, "`layer_sizes` must be a positive integer"),
+        (lambda: GSN([3], noise=-1), ValueError, "`noise` must be a standard deviation of 0"),
+        (lambda: GSN([3], noise=(1, 2, 3)), ValueError, "`noise`"),
+        (lambda: GSN([3], noise=float("nan")), ValueError, "`noise`"),
+        (lambda: GSN([3], corruption=0.4), TypeError, r"object with sample\(x, seed\)"),
+        (lambda: GSN([3], start="warm"), TypeError, "`start`"),
+        (lambda: GSN([3], start="stored"), ValueError, "`memory` must be the number of training"),
+        (lambda: GSN([3], memory=3), ValueError, "`memory`"),
+        (lambda: GSN([3]).compile("adam", "mse"), ValueError, "GSN has a loss of its own"),
+        (lambda: convolutional_dae((6, 6, 1)), ValueError, "sides that 4 divides"),
+        (lambda: convolutional_dae((8,)), ValueError, "`input_shape`"),
+        (lambda: fit(X * 255), ValueError, r"in \[0, 1\].*values in \[0, 255\]"),
+        (lambda: fit(X.astype(np.uint8)), TypeError, "of a floating dtype"),
+        (lambda: fit(X, np.zeros(20)), ValueError, "The target.*Labels have no place"),
+        (lambda: fit(X, start="stored", memory=20), ValueError, r"pairs \(x, rows\)"),
+    ],
+)
+def test_bad_input(make, error, match):
+    with pytest.raises(error, match=match):
+        make()
+
+
+def fit(x, y=None, **kwargs):
+    model = GSN([3, 2], **kwargs)
+    model.compile("adam")
+    model.fit(x, y, verbose=0)

@@ -1,0 +1,184 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from thesis_tf.gsn.finite.dependency import (
+    conditional,
+    dependency_network,
+    ordered_scan,
+    random_scan,
+    resampling_kernel,
+)
+from thesis_tf.gsn.finite.markov import stationary_distribution
+
+
+def random_joint(shape=(2, 3, 2), seed=0):
+    return np.random.default_rng(seed).dirichlet(np.ones(np.prod(shape))).reshape(shape)
+
+
+def inconsistent(shape=(2, 3), seed=0):
+    """Conditionals of the variables, each of another joint."""
+    return {
+        (axis,): conditional(random_joint(shape, seed + axis), (axis,))
+        for axis in range(len(shape))
+    }
+
+
+def settled(kernel, shape):
+    return stationary_distribution(kernel).reshape(shape)
+
+
+def test_conditionals():
+    joint = random_joint()
+    for axes in [(0,), (1,), (0, 2), (2, 1), (0, 1, 2)]:
+        expected = joint / joint.sum(axis=axes, keepdims=True)
+        np.testing.assert_allclose(conditional(joint, axes), expected, rtol=1e-14)
+    found = conditional([[0.25, 0, 0.25], [0.5, 0, 0]], (0,))
+    np.testing.assert_allclose(found, [[1 / 3, 0.5, 1], [2 / 3, 0.5, 0]])
+
+
+@pytest.mark.parametrize("axes", [(0,), (1,), (2,), (0, 2), (2, 0), (1, 2), (0, 1, 2)])
+def test_kernels_by_enumeration(axes):
+    joint = random_joint()
+    table = conditional(joint, axes)
+    kernel = resampling_kernel(table, axes)
+    states = list(itertools.product(range(2), range(3), range(2)))
+    for (i, old), (j, new) in itertools.product(enumerate(states), repeat=2):
+        kept = all(old[axis] == new[axis] for axis in range(3) if axis not in axes)
+        assert kernel[i, j] == (table[new] if kept else 0)
+    np.testing.assert_allclose(joint.ravel() @ kernel, joint.ravel(), atol=1e-15)
+
+
+@pytest.mark.parametrize("shape", [(1,), (4,), (3, 3), (2, 3, 2), (2, 2, 2, 2)])
+def test_proposition_5(shape):
+    joint = random_joint(shape)
+    check = dependency_network(joint)
+    assert check.conditions == {"consistent": True, "exact": True}
+    assert check.distance < 1e-12
+    axes = [(axis,) for axis in range(len(shape))]
+    tables = {one: conditional(joint, one) for one in axes}
+    for order in itertools.permutations(axes):
+        np.testing.assert_allclose(settled(ordered_scan(tables, order), shape), joint, atol=1e-12)
+
+
+def test_generalized_pseudolikelihood_draws_subsets():
+    joint = random_joint()
+    subsets = [(0, 1), (2,), (1, 2)]
+    tables = {axes: conditional(joint, axes) for axes in subsets}
+    check = dependency_network(joint, tables, dict(zip(subsets, (0.2, 0.3, 0.5), strict=True)))
+    assert check.applies
+    assert check.distance < 1e-12
+    kernels = [resampling_kernel(tables[axes], axes) for axes in subsets]
+    expected = 0.2 * kernels[0] + 0.3 * kernels[1] + 0.5 * kernels[2]
+    np.testing.assert_allclose(check.transition, expected)
+
+
+def test_inconsistent_conditionals_of_two_variables():
+    """Random scan settles to the mixture of where the two orders settle, weighted by the shares."""
+    tables = inconsistent()
+    last_0, last_1 = (
+        settled(ordered_scan(tables, order), (2, 3)) for order in ([(1,), (0,)], [(0,), (1,)])
+    )
+    assert np.abs(last_0 - last_1).sum() > 0.05
+    # What was drawn last fits its conditional.
+    np.testing.assert_allclose(conditional(last_0, (0,)), tables[(0,)], atol=1e-13)
+    np.testing.assert_allclose(conditional(last_1, (1,)), tables[(1,)], atol=1e-13)
+    for share in (0.5, 0.9):
+        mixed = settled(random_scan(tables, {(0,): share, (1,): 1 - share}), (2, 3))
+        np.testing.assert_allclose(mixed, share * last_0 + (1 - share) * last_1, atol=1e-13)
+    check = dependency_network(random_joint((2, 3)), tables)
+    assert check.conditions == {"consistent": False, "exact": False}
+    np.testing.assert_allclose(check.stationary, (last_0 + last_1).ravel() / 2, atol=1e-13)
+
+
+def test_inconsistent_conditionals_define_a_joint_of_their_own():
+    shape = (2, 2, 2)
+    tables = inconsistent(shape, seed=5)
+    joint = settled(random_scan(tables), shape)
+    check = dependency_network(joint, tables)
+    assert check.distance < 1e-15
+    assert not check.applies
+    # In each order another.
+    orders = list(itertools.permutations(tables))
+    found = np.array([settled(ordered_scan(tables, order), shape) for order in orders])
+    apart = np.abs(found[:, np.newaxis] - found).reshape(6, 6, -1).sum(axis=-1)
+    assert apart[~np.eye(6, dtype=bool)].min() > 1e-2
+    assert np.abs(found - joint).reshape(6, -1).sum(axis=1).min() > 1e-2
+    # The same chain seen at another point of its round.
+    for order, one in zip(orders, found, strict=True):
+        ahead = one.ravel() @ resampling_kernel(tables[order[0]], order[0])
+        turned = found[orders.index((*order[1:], order[0]))]
+        np.testing.assert_allclose(ahead, turned.ravel(), atol=1e-13)
+
+
+def test_consistent_conditionals_of_another_joint():
+    joint, other = random_joint((2, 3)), random_joint((2, 3), seed=9)
+    tables = {(axis,): conditional(other, (axis,)) for axis in range(2)}
+    check = dependency_network(joint, tables)
+    assert check.conditions == {"consistent": True, "exact": False}
+    np.testing.assert_allclose(check.stationary, other.ravel(), atol=1e-13)
+
+
+def test_the_better_the_conditionals_the_nearer_the_joint():
+    joint = random_joint((3, 3))
+    distances = []
+    for step in (0.1, 0.01, 0.001):
+        tables = {
+            axes: (1 - step) * conditional(joint, axes) + step * table
+            for axes, table in inconsistent((3, 3), seed=7).items()
+        }
+        distances.append(dependency_network(joint, tables).distance)
+    assert distances[0] > 8 * distances[1] > 64 * distances[2] > 0
+
+
+def test_a_joint_with_holes():
+    # The missing value leads back; the others are reached one variable at a time.
+    joint = np.array([[0.25, 0.25], [0.5, 0]])
+    check = dependency_network(joint)
+    assert check.applies
+    assert check.distance < 1e-15
+    # Nothing is asked of x_0 where x_1 never has its value.
+    joint = np.array([[0.5, 0], [0.5, 0]])
+    free = {(0,): np.array([[0.5, 0.9], [0.5, 0.1]]), (1,): np.array([[1.0, 0], [1, 0]])}
+    assert dependency_network(joint, free).applies
+    equal = np.array([[0.5, 0], [0, 0.5]])
+    with pytest.raises(ValueError, match=r"2 classes: \[0\], \[3\]"):
+        dependency_network(equal)
+    pairs = {(0, 1): conditional(equal, (0, 1))}
+    assert dependency_network(equal, pairs).distance == 0
+
+
+def test_a_variable_that_is_never_drawn():
+    joint = random_joint((2, 2))
+    with pytest.raises(ValueError, match=r"2 classes: \[0, 2\], \[1, 3\]"):
+        dependency_network(joint, {(0,): conditional(joint, (0,))})
+
+
+TABLE = np.full((2, 2), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "error", "match"),
+    [
+        (conditional, (TABLE, (0,)), ValueError, r"`joint` must be of sum 1\. .* sum of 2"),
+        (conditional, (TABLE / 2, 0), ValueError, "A subset must be a tuple of different axes"),
+        (conditional, (TABLE / 2, ()), ValueError, "A subset must be"),
+        (conditional, (TABLE / 2, (2,)), ValueError, r"in \[0, 2\), as \(0,\)\. .* \(2,\)"),
+        (conditional, (TABLE / 2, (0, 0)), ValueError, "different axes"),
+        (conditional, (TABLE / 2, (-1,)), ValueError, "different axes"),
+        (resampling_kernel, (TABLE / 2, (0,)), ValueError, r"conditional of \(0,\), .*0\.5"),
+        (resampling_kernel, (-TABLE, (0,)), ValueError, "finite probabilities"),
+        (random_scan, ({},), TypeError, "`conditionals` must be a dict"),
+        (random_scan, ([TABLE],), TypeError, "`conditionals` must be a dict"),
+        (random_scan, ({(0,): TABLE, (1,): np.ones((2, 1))},), ValueError, "tables of one shape"),
+        (random_scan, ({(0,): TABLE}, {(1,): 1.0}), ValueError, r"`shares` must be of the subsets"),
+        (random_scan, ({(0,): TABLE}, {(0,): 0.9}), ValueError, "`shares` must be of sum 1"),
+        (ordered_scan, ({(0,): TABLE}, [(1,)]), ValueError, "`order` must be of the subsets"),
+        (ordered_scan, ({(0,): TABLE}, []), ValueError, "`order` must be of the subsets"),
+        (dependency_network, (np.ones((1, 1)), {(0,): TABLE}), ValueError, r"shape \(1, 1\), as"),
+    ],
+)  # fmt: skip
+def test_bad_input(function, arguments, error, match):
+    with pytest.raises(error, match=match):
+        function(*arguments)

@@ -1,0 +1,176 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from thesis_tf.hessian import HessianOperator, SelfCheckError
+from thesis_tf.hessian.checks import self_check
+
+
+def series(n=6):
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(n, 5, 4)).astype("f"), rng.normal(size=(n, 2)).astype("f")
+
+
+def around(*layers):
+    """A model with the layers between two dense ones."""
+    keras.utils.set_random_seed(0)
+    dense = keras.layers.Dense
+    ends = [keras.layers.Flatten(), dense(2)]
+    return keras.Sequential([keras.Input((5, 4)), dense(4, "tanh"), *layers, *ends])
+
+
+def test_a_wrong_layer_is_named():
+    # TensorFlow's variance stops a gradient, which reverse mode over reverse mode loses.
+    model = around(keras.layers.LayerNormalization(name="culprit"))
+    message = (
+        r"back_over_back differ .* It comes from culprit \(LayerNormalization\).* another `mode`"
+    )
+    with pytest.raises(SelfCheckError, match=message):
+        HessianOperator(model, "mse", series(), mode="back_over_back")
+    HessianOperator(model, "mse", series(), mode="back_over_back", check=False)
+    HessianOperator(model, "mse", series())
+
+
+def test_a_wrong_loss_is_not_blamed_on_a_layer():
+    @tf.custom_gradient
+    def wrong(x):
+        def first(upstream):
+            @tf.custom_gradient
+            def product(x):
+                return 2 * x, lambda second: 3 * second  # the derivative of 2 x is 2
+
+            return upstream * product(x)
+
+        return x**2, first
+
+    def loss(y, outputs):
+        return tf.reduce_sum(wrong(outputs), axis=1)
+
+    with pytest.raises(SelfCheckError, match="No layer by itself is wrong: it may be the loss"):
+        HessianOperator(around(), loss, series(), mode="back_over_back")
+
+
+def test_a_stopped_gradient_is_not_symmetric():
+    def loss(y, outputs):
+        return tf.reduce_sum(outputs * tf.stop_gradient(outputs[:, ::-1] ** 2), axis=1)
+
+    with pytest.raises(SelfCheckError, match=r"u'Hv = .* v'Hu = .* stops gradients"):
+        HessianOperator(around(), loss, series())
+
+
+def test_random_numbers_at_inference():
+    def loss(y, outputs):
+        return tf.reduce_sum(outputs**2, axis=1) * tf.random.uniform((), dtype=outputs.dtype)
+
+    with pytest.raises(SelfCheckError, match=r"differ|differently"):
+        HessianOperator(around(), loss, series())
+
+
+def test_random_numbers_in_a_layer():
+    class Noise(keras.layers.Layer):
+        def call(self, x):
+            return x + tf.random.normal(tf.shape(x))
+
+    with pytest.raises(SelfCheckError, match=r"came out differently.*random numbers"):
+        HessianOperator(around(Noise()), "mse", series())
+
+
+def test_a_loss_that_mixes_examples():
+    x, y = series()
+    one = keras.Sequential([keras.Input((5, 4)), keras.layers.Flatten(), keras.layers.Dense(1)])
+    with pytest.raises(SelfCheckError, match=r"depends on which others.*\(4,\).*broadcast"):
+        HessianOperator(one, lambda y, o: (o - y) ** 2, (x, y[:, 0]))
+    HessianOperator(around(), lambda y, o: (o - y) ** 2, (x, y))
+
+
+@pytest.mark.parametrize("layer", [keras.layers.ReLU(), keras.layers.MaxPooling1D(2)])
+def test_kinks_are_no_errors(layer):
+    # Also where every unit sits on its kink, as with black images and biases of zero.
+    x, y = series()
+    HessianOperator(around(layer), "mse", (np.zeros_like(x), y))
+    HessianOperator(around(layer), "mse", (x, y))
+
+
+def test_a_linear_model_has_no_curvature():
+    model = around()
+    operator = HessianOperator(
+        model, lambda y, p: tf.reduce_sum(p, 1), series(), parameters="dense*/bias"
+    )
+    assert operator.shape == (6, 6)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("where", ["weights", "inputs"])
+def test_a_loss_that_is_not_finite(value, where):
+    model, (x, y) = around(), series()
+    if where == "weights":
+        model.layers[-1].bias.assign([value, 0.0])
+    else:
+        x[3, 0, 0] = value
+    with pytest.raises(SelfCheckError, match=r"must be finite. Received: a loss of"):
+        HessianOperator(model, "mse", (x, y))
+
+
+def test_data_that_change_from_pass_to_pass():
+    rng = np.random.default_rng(0)
+
+    def augmented(x, y):
+        noise = tf.numpy_function(lambda x: rng.normal(size=x.shape).astype("f"), [x], "float32")
+        return x + tf.ensure_shape(noise, x.shape), y
+
+    still = tf.data.Dataset.from_tensor_slices(series(12)).batch(5)
+    model = around()
+    for dataset in (still.unbatch().shuffle(12).batch(5), still.map(augmented)):
+        with pytest.raises(SelfCheckError, match="changes from pass to pass, first in batch 0"):
+            HessianOperator(model, "mse", dataset, batch_size=4)
+    HessianOperator(model, "mse", still, batch_size=4)
+    fixed = still.unbatch().shuffle(12, seed=1, reshuffle_each_iteration=False).batch(5)
+    HessianOperator(model, "mse", fixed, batch_size=4)
+
+
+def test_a_layer_that_has_no_float64():
+    model = keras.Sequential(
+        [keras.Input((2, 2, 2, 1)), keras.layers.Conv3D(2, 1), keras.layers.MaxPooling3D(2)]
+    )
+    x, y = np.ones((2, 2, 2, 2, 1), "f"), np.ones((2, 1, 1, 1, 2), "f")
+    with pytest.raises(SelfCheckError, match=r"(?s)can't be computed in float64.*check=False"):
+        HessianOperator(model, "mse", (x, y))
+
+
+def test_policies_are_put_back():
+    model = around(keras.layers.Dense(3, dtype="mixed_bfloat16"))
+    HessianOperator(model, "mse", series())
+    policies = [layer.dtype_policy.name for layer in model.layers]
+    assert policies == ["float32", "mixed_bfloat16", "float32", "float32"]
+
+
+class Cubic:
+    """The way and the objective of sum(a x^3) / 6, whose product along v is a x v."""
+
+    def __init__(self, factor):
+        from thesis_tf._keras.parameter_vector import Layout
+
+        self.layout = Layout([tf.zeros(5, tf.float64)])
+        self.objective, self._factor = self, factor
+
+    def keep(self, parameters, constants, x, y, weights):
+        return [parameters[0]]
+
+    def product(self, vector, parameters, constants, kept):
+        return self._factor * kept[0] * vector
+
+    def gradient(self, parameters, frozen, constants, batch):
+        return parameters[0] ** 2 / 2
+
+
+@pytest.mark.parametrize(("factor", "error"), [(1.0, 0.0), (1.01, 0.01 / 1.01), (0.0, np.inf)])
+def test_the_difference_is_the_error(factor, error):
+    cubic = Cubic(factor)
+    batch = (tf.zeros(()),) * 3
+    start = [tf.constant([1.0, -2.0, 3.0, 0.5, 4.0], tf.float64)]
+    found = self_check.difference(cubic, cubic.gradient, start, [], batch)
+    if np.isinf(error):
+        assert found > 1e3
+    else:
+        assert found == pytest.approx(error, rel=1e-3)

@@ -1,0 +1,74 @@
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from thesis_tf.hessian.eigen import basis as module
+from thesis_tf.hessian.eigen.basis import DeviceBasis, HostBasis
+
+
+def bases(capacity, size, dtype, folder):
+    return {
+        "memory": HostBasis(capacity, size, dtype, np.inf),
+        "disk": HostBasis(capacity, size, dtype, 0, folder / "scratch"),
+        "device": DeviceBasis(capacity, size, dtype),
+    }
+
+
+def orthonormal(count, size, dtype="float64", seed=0):
+    rows, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(size, count)))
+    return rows.T.astype(dtype)
+
+
+@pytest.mark.parametrize("kind", ["memory", "disk", "device"])
+@pytest.mark.parametrize("chunk", [7, 1 << 15])
+def test_sums_and_rests(tmp_path, monkeypatch, kind, chunk):
+    monkeypatch.setattr(module, "CHUNK", chunk)
+    rows = orthonormal(4, 30)
+    basis = bases(6, 30, "float64", tmp_path)[kind]
+    assert basis.on_disk == (kind == "disk")
+    for row in rows:
+        basis.append(tf.constant(row))
+    assert len(basis) == 4
+    np.testing.assert_array_equal(basis[2], rows[2])
+    rng = np.random.default_rng(1)
+    vector, weights = rng.normal(size=30), rng.normal(size=(4, 3))
+
+    rest, along = basis.orthogonalized(tf.constant(vector), 30)
+    np.testing.assert_allclose(along, rows @ vector, atol=1e-14)
+    np.testing.assert_allclose(rest, vector - rows.T @ (rows @ vector), atol=1e-14)
+    np.testing.assert_allclose(basis.combine(weights), weights.T @ rows, atol=1e-14)
+    basis.replace(weights)
+    assert len(basis) == 3
+    np.testing.assert_allclose(basis.combine(np.eye(3)), weights.T @ rows, atol=1e-14)
+    basis.append(tf.constant(vector))
+    np.testing.assert_array_equal(basis[3], vector)
+    basis.close()
+    assert not any(files for _, _, files in os.walk(tmp_path))
+
+
+def test_only_the_newest_have_more_than_rounding_errors():
+    *rows, other = orthonormal(6, 30)
+    basis = HostBasis(5, 30, "float64", np.inf)
+    for row in rows:
+        basis.append(tf.constant(row))
+    vector = 3 * rows[4] - 2 * rows[3] + 1e-9 * rows[0] + other
+    rest, along = basis.orthogonalized(tf.constant(vector), 2)
+    np.testing.assert_allclose(along, [1e-9, 0, 0, -2, 3], atol=1e-15)
+    np.testing.assert_allclose(np.stack(rows) @ rest.numpy(), 0, atol=1e-15)
+
+
+def test_a_long_vector_in_float32_stays_orthogonal():
+    # One sum over all elements would be off by some 1e-4 for a few large elements among many.
+    size = 1 << 20
+    rng = np.random.default_rng(0)
+    row = 1e-3 * rng.normal(size=size)
+    row[:5] = 1.0
+    row /= np.linalg.norm(row)
+    basis = HostBasis(1, size, "float32", np.inf)
+    basis.append(tf.constant(row, tf.float32))
+    vector = tf.constant(1e-3 * rng.normal(size=size) + row, tf.float32)
+    rest, _ = basis.orthogonalized(vector, 1)
+    norm = np.linalg.norm(rest)
+    assert abs(basis[0].astype(float) @ rest.numpy().astype(float)) < 1e-7 * norm

@@ -1,0 +1,103 @@
+"""What every function of points x and reconstructions r(x) checks and converts."""
+
+import numpy as np
+import tensorflow as tf
+
+from thesis_tf._core import checks
+
+
+def checked_points(name, x, like=None, at_least=0):
+    """Returns points (n, ...) as a tensor of their own floating dtype.
+
+    Args:
+        name: the argument as the caller wrote it.
+        x: an array or a tensor; NaN and infinity are looked for where values can be seen, that is
+            not while a graph is traced.
+        like: other points, whose shape and dtype they must have.
+        at_least: how many there must be.
+
+    Raises:
+        TypeError: the dtype is not a floating one.
+        ValueError: not finite, of rank below 2, or unlike `like`.
+    """
+    x = tf.convert_to_tensor(x)
+    if not x.dtype.is_floating:
+        advice = "Convert it: tf.cast(x, tf.float32)."
+        raise checks.invalid(name, "of a floating dtype", x.dtype.name, advice, TypeError)
+    if x.shape.rank is not None and x.shape.rank < 2:
+        advice = "Give one point of d values the shape (1, d), n numbers the shape (n, 1)."
+        raise checks.invalid(name, "of shape (n, ...)", f"shape {tuple(x.shape)}", advice)
+    if like is not None and not (x.dtype == like.dtype and x.shape.is_compatible_with(like.shape)):
+        raise checks.invalid(
+            name,
+            f"{like.dtype.name} of shape {tuple(like.shape)}, as the other points are",
+            f"{x.dtype.name} of shape {tuple(x.shape)}",
+        )
+    if x.shape[0] is not None and x.shape[0] < at_least:
+        raise checks.invalid(name, f"{at_least} point at least", f"{x.shape[0]}")
+    if tf.executing_eagerly():
+        bad = np.flatnonzero(~tf.reduce_all(tf.math.is_finite(flat(x)), axis=1).numpy())
+        if len(bad):
+            received = f"NaN or infinity in {len(bad)} of {len(x)}, the first at {bad[0]}"
+            raise checks.invalid(name, "finite points", received)
+    return x
+
+
+def checked_seed(seed):
+    """Returns a seed as a pair of int32: an integer n is (0, n).
+
+    Raises:
+        TypeError: neither an integer nor a pair of them.
+    """
+    if isinstance(seed, tf.Tensor):
+        return seed
+    pair = (0, seed) if isinstance(seed, int | np.integer) else seed
+    if not (
+        isinstance(pair, tuple | list | np.ndarray)
+        and len(pair) == 2
+        and all(isinstance(n, int | np.integer) for n in pair)
+    ):
+        raise checks.invalid("`seed`", "an integer or a pair of them", repr(seed), kind=TypeError)
+    return tf.constant([int(n) for n in pair], tf.int32)
+
+
+def flat(x):
+    """Reshapes (n, ...) to (n, d)."""
+    return tf.reshape(x, [tf.shape(x)[0], int(np.prod(x.shape[1:]))])
+
+
+def reconstruction(reconstruct, x):
+    """Returns r(x) in the dtype of x (n, ...); raises unless it has the shape of x."""
+    r = tf.convert_to_tensor(reconstruct(x))
+    if not r.dtype.is_floating or not r.shape.is_compatible_with(x.shape):
+        raise checks.invalid(
+            "The reconstruction r(x)",
+            f"of a floating dtype and the shape of x, {tuple(x.shape)}",
+            f"{r.dtype.name} of shape {tuple(r.shape)}",
+            "Pass a model or a function that maps a batch of points to as many in the same space.",
+        )
+    return tf.cast(r, x.dtype)
+
+
+def compiled(function, *, jit_compile=False, batch_axes=1):
+    """Returns a compiled function of points whose number may change, but not their shape.
+
+    `tf.function` alone would forget the shape of a point once it has seen two.
+
+    Args:
+        function: of points (n, ...) and perhaps more arguments.
+        jit_compile: whether XLA compiles it.
+        batch_axes: leading axes of the points that are numbers of them.
+    """
+    of_shape = {}
+
+    def call(x, *rest):
+        key = tuple(x.shape[batch_axes:]), x.dtype
+        if key not in of_shape:
+            # Without AutoGraph errors are raised as they are, in one line.
+            of_shape[key] = tf.function(
+                function, jit_compile=jit_compile, reduce_retracing=True, autograph=False
+            )
+        return of_shape[key](x, *rest)
+
+    return call

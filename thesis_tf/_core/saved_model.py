@@ -1,0 +1,27 @@
+"""SavedModels that are either whole or not there, and never written over something else."""
+
+import pathlib
+
+import tensorflow as tf
+
+from thesis_tf._core import checks
+from thesis_tf.persistence import files
+
+
+def check_path(path):
+    """Raises FileExistsError if `path` holds something else than a SavedModel."""
+    path = pathlib.Path(path)
+    if not path.exists() or (path / "saved_model.pb").exists():
+        return
+    if not path.is_dir() or any(path.iterdir()):
+        raise checks.invalid(
+            "`path`", "a new or empty folder, or a SavedModel", path, kind=FileExistsError
+        )
+
+
+def save(module, path, signatures):
+    """Writes a tf.Module with its signatures, {name: concrete function}, atomically."""
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with files.atomic(path) as partial:
+        tf.saved_model.save(module, str(partial), signatures=signatures)

@@ -1,0 +1,1 @@
+"""Access to Keras models: losses, parameters, recorded calls, batches."""

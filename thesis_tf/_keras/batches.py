@@ -1,0 +1,100 @@
+"""A data set in fixed chunks: whole batches of one shape, the last one padded and counted."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from thesis_tf._core import checks
+from thesis_tf.persistence import fingerprint
+
+
+class Stream:
+    """Batches of one static shape from arrays or a finite `tf.data.Dataset`.
+
+    Args:
+        data: an array, a structure of arrays with the same first axis, or a finite batched
+            `tf.data.Dataset`.
+        batch_size: examples a batch; a data set that was batched otherwise is batched again.
+
+    Attributes:
+        in_memory: whether the data are arrays.
+        examples: the number of examples, or None if the data set does not know.
+        spec: the `tf.TensorSpec`s of a batch of any number of examples.
+    """
+
+    def __init__(self, data, batch_size):
+        self.batch_size = checks.positive_integer("`batch_size`", batch_size)
+        self._dataset = self._arrays = None
+        self.in_memory = not isinstance(data, tf.data.Dataset)
+        if not self.in_memory:
+            self._dataset, self.examples = data.rebatch(self.batch_size), None
+            if data.cardinality() == tf.data.INFINITE_CARDINALITY:
+                raise checks.invalid(
+                    "The data", "a finite data set", "one that repeats", "Use take()."
+                )
+            spec = self._dataset.element_spec
+        else:
+            self._arrays = keras.tree.map_structure(_as_array, data)
+            leaves = keras.tree.flatten(self._arrays)
+            if not leaves or any(leaf.ndim == 0 for leaf in leaves):
+                raise checks.invalid("The data", "arrays with a first axis of examples", "numbers")
+            lengths = {len(leaf) for leaf in leaves}
+            if len(lengths) != 1:
+                raise checks.invalid("The data", "arrays of one length", sorted(lengths))
+            self.examples = lengths.pop()
+            if self.examples == 0:
+                raise checks.invalid("The data", "at least one example", "none")
+            spec = self._arrays
+        self.spec = keras.tree.map_structure(
+            lambda s: tf.TensorSpec((None, *s.shape[1:]), keras.backend.standardize_dtype(s.dtype)),
+            spec,
+        )
+
+    def fingerprint(self):
+        """A hash of the data; of a `tf.data.Dataset`, of its spec and first batch."""
+        if self.in_memory:
+            return fingerprint.of_arrays(keras.tree.flatten(self._arrays))
+        first = next(iter(self._dataset.take(1).as_numpy_iterator()), None)
+        if first is None:
+            raise checks.invalid("The data", "at least one example", "an empty data set")
+        return fingerprint.of_arrays(keras.tree.flatten(first))
+
+    def batches(self, start=0, stop=None):
+        """Yields (batch, count): arrays of the static shape, `count` of whose rows are examples.
+
+        Args:
+            start: the first example.
+            stop: one past the last; None for the end.
+        """
+        if self.in_memory:
+            stop = self.examples if stop is None else stop
+            for first in range(start, stop, self.batch_size):
+                count = min(self.batch_size, stop - first)
+                rows = slice(first, first + count)
+                yield self._padded(keras.tree.map_structure(lambda a: a[rows], self._arrays), count)  # noqa: B023
+            return
+        dataset = self._dataset
+        if start:
+            dataset = dataset.unbatch().skip(start).batch(self.batch_size)
+        for batch in dataset.as_numpy_iterator():
+            yield self._padded(batch, len(keras.tree.flatten(batch)[0]))
+
+    def _padded(self, batch, count):
+        missing = self.batch_size - count
+        if missing:
+            # Copies of the last example: whatever the model does to them is as for a real one.
+            batch = keras.tree.map_structure(
+                lambda a: np.concatenate([a, np.repeat(a[-1:], missing, axis=0)]), batch
+            )
+        return batch, count
+
+
+def _as_array(leaf):
+    return leaf if isinstance(leaf, np.ndarray) else np.asarray(leaf)
+
+
+def inputs_only(data):
+    """Leaves the inputs of a `tf.data.Dataset` of tuples (inputs, ...); all else as it is."""
+    if isinstance(data, tf.data.Dataset) and isinstance(data.element_spec, tuple):
+        return data.map(lambda *parts: parts[0])
+    return data

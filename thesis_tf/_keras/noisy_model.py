@@ -1,0 +1,110 @@
+"""Keras models whose loss has noise in it: a function of the seed and the training step alone."""
+
+import keras
+import tensorflow as tf
+
+from thesis_tf._core import checks
+
+
+class NoisyModel(keras.Model):
+    """A Keras model that `fit` trains by a loss of its own.
+
+    Training that goes on from a checkpoint of all variables sees the noise that it would have seen.
+    Validation has the same noise at every epoch, that of the last step there could be. It may be
+    fitted under any `tf.distribute` strategy; replicas draw apart.
+
+    A subclass gives `example_losses`.
+
+    Args:
+        seed: an integer.
+    """
+
+    def __init__(self, seed=0, **kwargs):
+        super().__init__(**kwargs)
+        self.seed = seed
+        self.loss_tracker = keras.metrics.Mean(name="loss")
+
+    def example_losses(self, x, target, seed, step, training):
+        """Returns the losses (n,) of a batch.
+
+        Args:
+            x: the inputs, (n, ...).
+            target: what `fit` was given beside them, or None.
+            seed: a pair of int32, of this batch and replica alone.
+            step: the training step, an int32.
+            training: whether gradients are taken.
+        """
+        raise NotImplementedError
+
+    def compile(self, optimizer="rmsprop", loss=None, metrics=None, **kwargs):
+        """As Keras' `compile`; the model has its own loss, so there is none to give here.
+
+        Raises:
+            ValueError: a loss or metrics are given.
+        """
+        if loss is not None or metrics is not None:
+            advice = f"{type(self).__name__} has a loss of its own."
+            raise checks.invalid("`loss` and `metrics`", "left out", loss or metrics, advice)
+        super().compile(optimizer, **kwargs)
+
+    def get_compile_config(self):
+        """Returns what `compile` was given, for a saved model."""
+        if self.optimizer is None:
+            return None
+        return {"optimizer": keras.saving.serialize_keras_object(self.optimizer)}
+
+    def compile_from_config(self, config):
+        """Compiles a model that was loaded, so that `fit` goes on."""
+        self.compile(keras.saving.deserialize_keras_object(config["optimizer"]))
+        if self.built:
+            self.optimizer.build(self.trainable_variables)
+
+    def fit(self, x=None, y=None, **kwargs):
+        """As Keras' `fit`.
+
+        Raises:
+            ValueError: weights of classes, or of examples without targets, which Keras leaves out.
+        """
+        if kwargs.get("class_weight") is not None:
+            raise checks.invalid("`class_weight`", "left out", "weights of classes")
+        if y is None and kwargs.get("sample_weight") is not None:
+            advice = "Pass fit(x, x, sample_weight=weights)."
+            raise checks.invalid("`sample_weight`", "given with targets", "weights alone", advice)
+        return super().fit(x, y, **kwargs)
+
+    @property
+    def metrics(self):
+        """The mean loss of an example."""
+        return [self.loss_tracker]
+
+    def train_step(self, data):
+        """Takes one optimizer step on a batch."""
+        step = tf.cast(self.optimizer.iterations, tf.int32)
+        with tf.GradientTape() as tape:
+            losses = self._noisy_losses(data, step, True)
+            # Of replicas gradients are added up, as Keras scales losses for it.
+            loss = tf.reduce_mean(losses) / tf.distribute.get_strategy().num_replicas_in_sync
+            scaled = self.optimizer.scale_loss(loss)
+        variables = self.trainable_variables
+        self.optimizer.apply(tape.gradient(scaled, variables), variables)
+        self.loss_tracker.update_state(losses)
+        return {"loss": self.loss_tracker.result()}
+
+    def test_step(self, data):
+        """Takes the loss of a batch, with noise as at the end of training."""
+        # Another noise for each batch, the same at every evaluation.
+        number = tf.cast(self.loss_tracker.count, tf.int32)
+        self.loss_tracker.update_state(self._noisy_losses(data, tf.int32.max, False, number))
+        return {"loss": self.loss_tracker.result()}
+
+    def _noisy_losses(self, data, step, training, draw=0):
+        x, target, weights = keras.utils.unpack_x_y_sample_weight(data)
+        if not self.built:
+            self.build((None, *x.shape[1:]))  # by Keras only where `call` is called
+        replica = tf.distribute.get_replica_context()
+        number = 0 if replica is None else replica.replica_id_in_sync_group
+        seed = tf.stack([tf.cast(self.seed, tf.int32), step])
+        for fold in (number, draw):
+            seed = tf.random.experimental.stateless_fold_in(seed, fold)
+        losses = self.example_losses(x, target, seed, step, training)
+        return losses if weights is None else losses * tf.cast(weights, losses.dtype)

@@ -1,0 +1,177 @@
+"""A model and its loss as a function of tensors alone, with no variable read or written."""
+
+import contextlib
+
+import keras
+import tensorflow as tf
+
+from thesis_tf._core import checks
+from thesis_tf._keras import parameter_vector
+
+
+class Objective:
+    """The training loss of a model, at inference, as a function of some of its parameters.
+
+    Every layer runs as at inference: no dropout, batch normalisation with its moving averages.
+    The weights' regularisers belong to the loss, as they do in `model.fit`.
+
+    Args:
+        model: a built Keras model.
+        loss: a `keras.losses.Loss`, the name of one, or a function from (labels, outputs) to one
+            value an example, shape (n,) or (n, ...); further axes are averaged over. An average
+            over examples is taken whatever the `reduction` of a Keras loss says.
+        parameters: which parameters it is a function of, as `_parameters.select` takes them; the
+            others are constants.
+
+    Attributes:
+        model: the model.
+        variables: the Keras variables that are its parameters.
+        constants: all other variables of the model.
+        layout: the `_parameters.Layout` of the parameters.
+
+    Raises:
+        TypeError: `loss` is no loss.
+        ValueError: what `_parameters.select` raises.
+    """
+
+    def __init__(self, model, loss, parameters=None):
+        if not isinstance(model, keras.Model):
+            received = type(model).__name__
+            raise checks.invalid("`model`", "a keras.Model", received, kind=TypeError)
+        self.model = model
+        self.variables = parameter_vector.select(model, parameters)
+        self.layout = parameter_vector.Layout(self.variables)
+        self._loss = keras.losses.get(loss) if isinstance(loss, str) else loss
+        if not callable(self._loss):
+            raise checks.invalid(
+                "`loss`",
+                "a Keras loss, its name, or a function of (labels, outputs)",
+                repr(loss),
+                "Of a model with several outputs pass a function that adds up their losses.",
+                kind=TypeError,
+            )
+        chosen = {id(variable) for variable in self.variables}
+        everything = [*model.trainable_variables, *model.non_trainable_variables]
+        self.constants = [v for v in everything if id(v) not in chosen]
+
+    @property
+    def loss_name(self):
+        """A description of the loss, by which one is told from another."""
+        if isinstance(self._loss, keras.losses.Loss):
+            return f"{type(self._loss).__name__} {self._loss.get_config()}"
+        return getattr(self._loss, "__qualname__", type(self._loss).__name__)
+
+    def read(self, dtype=None):
+        """Returns what the model's variables hold now: (parameters, constants), lists of tensors.
+
+        Args:
+            dtype: converts those of a floating dtype; None leaves each as it is.
+        """
+
+        def value(variable):
+            tensor = tf.convert_to_tensor(variable.value)
+            return tf.cast(tensor, dtype) if dtype and tensor.dtype.is_floating else tensor
+
+        return [value(v) for v in self.variables], [value(v) for v in self.constants]
+
+    def outputs(self, parameters, constants, x, *, training=False, scope=None):
+        """Returns the model's outputs for a batch x.
+
+        Args:
+            training: whether layers run as in training; the constants that this changes, as the
+                states of dropout layers, are then changed in `scope` alone.
+            scope: a fresh `keras.StatelessScope` that collects losses, to run the model in.
+        """
+        model, variables = self.model, [*self.variables, *self.constants]
+        # As `stateless_call` does, which would convert float64 values to the variables' dtypes.
+        with scope or keras.StatelessScope(collect_losses=True) as scope:
+            for variable, value in zip(variables, [*parameters, *constants], strict=True):
+                scope.add_update((variable, value))
+            outputs = model(x, training=training)
+            added = len(model.losses)
+        for variable, value in zip(self.constants, constants, strict=True):
+            if not training and scope.get_current_value(variable) is not value:
+                raise ValueError(
+                    f"{variable.path} changes when {model.name} is called with training=False: its"
+                    " layer was made part of the model with training=True. The loss of such a"
+                    " model is no function of its parameters; build it without."
+                )
+        if added > sum(v.regularizer is not None for v in model.trainable_variables):
+            raise ValueError(
+                f"{model.name} adds losses of its own (`add_loss` or an activity regulariser),"
+                " which are not averages over examples. Put them into the function `loss` instead."
+            )
+        return outputs
+
+    def example_losses(self, y, outputs):
+        """Returns the losses (n,) of a batch's examples, without regularisers."""
+        if any(getattr(o, "_keras_mask", None) is not None for o in keras.tree.flatten(outputs)):
+            raise ValueError(
+                f"The outputs of {self.model.name} carry a mask, by which Keras would weight the"
+                " loss. Pass a function of (labels, outputs) that does so."
+            )
+        if isinstance(self._loss, keras.losses.Loss):
+            # As its __call__ does, but in the outputs' own dtype and without the reduction.
+            single = isinstance(outputs, tf.Tensor)
+            if not single and len(keras.tree.flatten(outputs)) > 1:
+                raise checks.invalid(
+                    "`loss`",
+                    "a function of (labels, outputs), as the model has several outputs",
+                    type(self._loss).__name__,
+                    "Let it add up their losses.",
+                )
+            values = self._loss.call(tf.cast(y, outputs.dtype) if single else y, outputs)
+        else:
+            values = self._loss(y, outputs)
+        values = tf.convert_to_tensor(values)
+        if values.shape.rank == 0:
+            raise checks.invalid(
+                "`loss`",
+                "a function that returns one value an example, shape (n,)",
+                "one that returns a scalar",
+                "Leave out its reduction: the average is taken here.",
+            )
+        return tf.reduce_mean(values, axis=list(range(1, values.shape.rank)))
+
+    def penalty(self, parameters, constants):
+        """Returns the sum of the weights' regularisers, or None if there are none."""
+        terms = [
+            variable.regularizer(value)
+            for variable, value in zip(
+                [*self.variables, *self.constants], [*parameters, *constants], strict=True
+            )
+            if variable.trainable and variable.regularizer is not None
+        ]
+        return tf.add_n(terms) if terms else None
+
+    def total(self, parameters, constants, x, y, weights, dtype=None):
+        """Returns the sum of weights (n,) times each example's loss, regularisers included.
+
+        Args:
+            dtype: in which to add up the examples' losses; None for their own.
+        """
+        losses = self.example_losses(y, self.outputs(parameters, constants, x))
+        losses = tf.cast(losses, dtype or losses.dtype)
+        total = tf.reduce_sum(losses * tf.cast(weights, losses.dtype))
+        penalty = self.penalty(parameters, constants)
+        if penalty is not None:
+            total += tf.cast(penalty, total.dtype) * tf.cast(tf.reduce_sum(weights), total.dtype)
+        return total
+
+    def in_float64(self):
+        """Lets every layer compute in float64 while the block traces or runs it."""
+        return in_float64(self.model)
+
+
+@contextlib.contextmanager
+def in_float64(model):
+    """Lets every layer of a model compute in float64 while the block traces or runs it."""
+    layers = list(model._flatten_layers())
+    policies = [layer.dtype_policy for layer in layers]
+    try:
+        for layer in layers:
+            layer.dtype_policy = "float64"
+        yield
+    finally:
+        for layer, policy in zip(layers, policies, strict=True):
+            layer.dtype_policy = policy

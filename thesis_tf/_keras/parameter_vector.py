@@ -1,0 +1,113 @@
+"""Parameters of a model, all or some of them, as one flat vector (thesis, section 11.2.1)."""
+
+import fnmatch
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from thesis_tf._core import checks
+
+
+def select(model, parameters=None):
+    """Returns the trainable variables that `parameters` names, in the model's order, each once.
+
+    Args:
+        model: a built Keras model.
+        parameters: None for all; or one or a list of: a layer, a variable, the name of a layer
+            (its variables and those of layers in it), a variable's path, or a glob of paths
+            ("conv*/kernel"), with the model's own name before them or without.
+
+    Raises:
+        ValueError: the model is not built or has no trainable parameters, or a name matches none.
+    """
+    trainable = model.trainable_variables
+    if not model.built:
+        raise checks.invalid(
+            "`model`", "built", f"{model.name}, which is not", "Call it on one batch first."
+        )
+    if not trainable:
+        raise checks.invalid(
+            "`model`", "a model with trainable parameters", f"{model.name}, which has none"
+        )
+    if parameters is None:
+        return list(trainable)
+    if isinstance(parameters, (str, keras.layers.Layer, keras.Variable)):
+        parameters = [parameters]
+    wanted = {id(variable) for one in parameters for variable in _matching(model, one)}
+    if not wanted:
+        raise checks.invalid("`parameters`", "at least one trainable parameter", "none")
+    return [variable for variable in trainable if id(variable) in wanted]
+
+
+def _matching(model, wanted):
+    if isinstance(wanted, keras.Variable):
+        found = [v for v in model.trainable_variables if v is wanted]
+    elif isinstance(wanted, keras.layers.Layer):
+        found = _owned(model, [wanted])
+    else:
+        found = _owned(model, [x for x in model._flatten_layers() if x.name == wanted])
+        found += [
+            v
+            for v in model.trainable_variables
+            if any(fnmatch.fnmatchcase(p, wanted) for p in (v.path, _short(v, model)))
+        ]
+    if found:
+        return found
+    name = getattr(wanted, "name", wanted)
+    options = [layer.name for layer in model._flatten_layers() if layer.trainable_variables]
+    options += [_short(v, model) for v in model.trainable_variables]
+    raise checks.invalid(
+        "`parameters`",
+        f"layers or trainable variables of {model.name}",
+        repr(name),
+        checks.nearest(str(name), options),
+    )
+
+
+def _owned(model, layers):
+    own = {id(v) for layer in layers for v in layer.trainable_variables}
+    return [v for v in model.trainable_variables if id(v) in own]
+
+
+def _short(variable, model):
+    return variable.path.removeprefix(f"{model.name}/")
+
+
+class Layout:
+    """Where each of several tensors stands in one flat vector.
+
+    Args:
+        tensors: Keras variables or tensors of one floating dtype.
+
+    Attributes:
+        names: the variables' paths; of tensors their numbers.
+        shapes: their shapes.
+        size: the length of the vector.
+        dtype: the `tf.DType` of all of them.
+    """
+
+    def __init__(self, tensors):
+        self.names = [getattr(tensor, "path", str(i)) for i, tensor in enumerate(tensors)]
+        self.shapes = [tuple(tensor.shape) for tensor in tensors]
+        self._sizes = [int(np.prod(shape)) for shape in self.shapes]
+        self.size = sum(self._sizes)
+        dtypes = {keras.backend.standardize_dtype(tensor.dtype) for tensor in tensors}
+        if len(dtypes) != 1:
+            raise checks.invalid("The parameters", "of one dtype", ", ".join(sorted(dtypes)))
+        self.dtype = tf.as_dtype(dtypes.pop())
+
+    def unpack(self, vector):
+        """Cuts a flat vector (size,) into a list of tensors of the variables' shapes."""
+        parts = tf.split(vector, self._sizes)
+        return [tf.reshape(part, shape) for part, shape in zip(parts, self.shapes, strict=True)]
+
+    def pack(self, tensors):
+        """Joins tensors of the variables' shapes into one flat vector (size,)."""
+        return tf.concat([tf.reshape(tensor, [-1]) for tensor in tensors], axis=0)
+
+    def slices(self):
+        """Returns {name: slice} of the flat vector."""
+        ends = np.cumsum(self._sizes).tolist()
+        starts = [0, *ends[:-1]]
+        return {n: slice(a, b) for n, a, b in zip(self.names, starts, ends, strict=True)}

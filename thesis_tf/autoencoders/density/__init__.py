@@ -1,0 +1,1 @@
+"""The density that a reconstruction function implies."""

@@ -1,0 +1,77 @@
+"""The best possible DAE of a finite training set, in closed form: a kernel density's score."""
+
+import math
+
+import numpy as np
+import tensorflow as tf
+
+from thesis_tf._core import arrays, checks
+
+_BLOCK_ELEMENTS = 1 << 22  # kernel values at once: 32 MB in float64
+
+
+class KernelDensity:
+    """The training set smoothed by the noise, p_sigma(x) = mean of N(x; x_i, sigma^2 I).
+
+    Its mean reconstruction E[x_i | x] minimises the denoising loss on these examples over all
+    functions there are (Eq 3.3 with the empirical density), so it is what an auto-encoder is to be
+    compared with: `ScoreEstimator(KernelDensity(data, sigma).reconstruct, sigma)`.
+
+    Points are compared with all examples, in blocks, by matrix products: 2 n N d operations. In
+    float64 and for 10,000 points and examples of the plane that takes a second on two cores.
+
+    Args:
+        data: (N, ...) training examples of a floating dtype.
+        sigma: the standard deviation of the noise, positive.
+    """
+
+    def __init__(self, data, sigma):
+        data = arrays.checked_points("`data`", data, at_least=1)
+        self.sigma = checks.positive_number("`sigma`", sigma)
+        # Around 0 and in units of sigma, the squares of which differences are taken stay small.
+        self._center = tf.reduce_mean(data, axis=0, keepdims=True)
+        self._scaled = arrays.flat(data - self._center) / tf.constant(self.sigma, data.dtype)
+        self._block = max(1, _BLOCK_ELEMENTS // len(data))
+
+    def reconstruct(self, x):
+        """Returns E[x_i | x] (n, ...) for points x (n, ...)."""
+        x = tf.convert_to_tensor(x)
+        return x + tf.constant(self.sigma**2, x.dtype) * self.score(x)
+
+    def score(self, x):
+        """Returns d log p_sigma / dx (n, ...) for points x (n, ...)."""
+
+        def of_block(block):
+            mean = tf.nn.softmax(self._exponents(block)) @ self._scaled
+            return mean - block
+
+        return tf.reshape(self._by_blocks(of_block, x), tf.shape(x)) / self.sigma
+
+    def log_prob(self, x):
+        """Returns log p_sigma (n,) for points x (n, ...)."""
+        count, size = self._scaled.shape
+        constant = math.log(count) + size * (math.log(2 * math.pi) / 2 + math.log(self.sigma))
+        return self._by_blocks(lambda b: tf.reduce_logsumexp(self._exponents(b), 1), x) - constant
+
+    def _exponents(self, scaled):
+        squared = [tf.reduce_sum(tf.square(a), axis=1) / 2 for a in (scaled, self._scaled)]
+        cross = tf.matmul(scaled, self._scaled, transpose_b=True)
+        return cross - squared[0][:, tf.newaxis] - squared[1]
+
+    def _by_blocks(self, function, x):
+        x = arrays.checked_points("`x`", x)
+        if x.dtype != self._center.dtype or x.shape[1:] != self._center.shape[1:]:
+            raise checks.invalid(
+                "`x`",
+                f"{self._center.dtype.name} points of shape {tuple(self._center.shape[1:])}, as"
+                " `data`",
+                f"{x.dtype.name} of shape {tuple(x.shape)}",
+            )
+        scaled = arrays.flat(x - self._center) / tf.constant(self.sigma, x.dtype)
+        count, block = tf.shape(scaled)[0], self._block
+        if x.shape[0] is not None and x.shape[0] <= block:
+            return function(scaled)
+        blocks = (count + block - 1) // block
+        padded = tf.pad(scaled, [[0, blocks * block - count], [0, 0]])
+        values = tf.map_fn(function, tf.reshape(padded, [blocks, block, int(np.prod(x.shape[1:]))]))
+        return tf.reshape(values, tf.concat([[-1], tf.shape(values)[2:]], axis=0))[:count]

@@ -1,0 +1,1 @@
+"""Fitting auto-encoders: by Keras, full batch, and initial weights from data."""

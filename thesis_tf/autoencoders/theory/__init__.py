@@ -1,0 +1,1 @@
+"""Exact solutions in one dimension, and local moments."""

@@ -1,0 +1,208 @@
+"""Mass, mean and covariance of a density in a small ball (thesis, 3.D to 3.F).
+
+Before they turned to the score, the authors trained auto-encoders to put out the mean of the data
+around a point. Within a ball of radius delta around x0 in d dimensions,
+
+    Z = integral of p,   m = integral of x p / Z,   C = integral of (x - m)(x - m)' p / Z,
+
+and the formulas here say what they become for small delta in terms of p, of g = d log p / dx and of
+H = d^2 log p / dx^2 at x0, with V the ball's volume:
+
+    Z = V (p + delta^2 tr(d^2 p / dx^2) / (2 (d + 2))) + o                     (Proposition 4)
+    m = x0 + delta^2 / (d + 2) g + o                                           (Theorem 3)
+    C = delta^2 / (d + 2) I + delta^4 / ((d + 2)(d + 4))
+        (H - 2 / (d + 2) g g' - (tr H + |g|^2) / (d + 2) I) + o                (Theorem 5)
+
+Each remainder is smaller by delta^2 than the last term, as odd terms vanish over a ball.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+import scipy.special
+
+from thesis_tf._core import checks
+
+_MOST_NODES = 1 << 22
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LocalMoments:
+    """Mass, mean and covariance of a density in a ball.
+
+    Attributes:
+        mass: Z.
+        mean: m (d,).
+        covariance: C (d, d), around m.
+        standard_errors: of a Monte Carlo estimate the same three, else None.
+    """
+
+    mass: float
+    mean: np.ndarray
+    covariance: np.ndarray
+    standard_errors: tuple | None = None
+
+
+def ball_volume(dimension, radius):
+    """Returns the volume of a ball, pi^(d/2) / Gamma(1 + d/2) radius^d."""
+    return math.pi ** (dimension / 2) / math.gamma(1 + dimension / 2) * radius**dimension
+
+
+def ball_integral(exponents, radius):
+    """Returns the integral of x_1^a_1 ... x_d^a_d over a ball around 0 (Corollary 8).
+
+    It is 0 if an exponent is odd, else radius^(d + a) 2 Gamma(b_1) ... Gamma(b_d) / ((d + a)
+    Gamma(b_1 + ... + b_d)) with b_i = (a_i + 1) / 2 and a the sum of the a_i.
+
+    Args:
+        exponents: (d,) integers, at least 0.
+        radius: positive.
+    """
+    exponents = np.atleast_1d(exponents)
+    if exponents.dtype.kind not in "iu" or exponents.ndim != 1 or (exponents < 0).any():
+        raise checks.invalid("`exponents`", "integers of at least 0, shape (d,)", exponents)
+    radius = checks.positive_number("`radius`", radius)
+    if (exponents % 2).any():
+        return 0.0
+    halves = (exponents + 1) / 2
+    degree = len(exponents) + exponents.sum()
+    logarithm = scipy.special.gammaln(halves).sum() - scipy.special.gammaln(halves.sum())
+    return float(2 * math.exp(logarithm) * radius**degree / degree)
+
+
+def ball_quadrature(dimension, radius, order=8):
+    """Returns nodes (n, d) and weights (n,) for integrals over a ball around 0.
+
+    A product of Gauss rules in the radius and in the angles, exact for polynomials up to degree
+    2 order - 1; it has 2 order^d nodes, which limits it to a few dimensions.
+
+    Raises:
+        ValueError: more than four million nodes; take `method="monte_carlo"`.
+    """
+    dimension = checks.positive_integer("`dimension`", dimension)
+    order = checks.positive_integer("`order`", order)
+    if 2 * order**dimension > _MOST_NODES:
+        raise checks.invalid(
+            "`order`",
+            f"so small that 2 order^{dimension} is at most {_MOST_NODES}",
+            order,
+            "Beyond a few dimensions take the Monte Carlo estimate.",
+        )
+    if dimension == 1:
+        nodes, weights = np.polynomial.legendre.leggauss(2 * order)
+        return radius * nodes[:, np.newaxis], radius * weights
+    # The sphere, from the circle upwards: each further axis adds t = cos(angle) with the weight
+    # (1 - t^2)^((k - 3) / 2) in k dimensions, whose Gauss rule is Gegenbauer's.
+    angle = np.pi * (np.arange(2 * order) + 0.5) / order
+    sphere = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    sphere_weights = np.full(2 * order, np.pi / order)
+    for k in range(3, dimension + 1):
+        exponent = (k - 3) / 2
+        t, weights = scipy.special.roots_jacobi(order, exponent, exponent)
+        around = np.sqrt(1 - t**2)
+        sphere = np.concatenate(
+            [np.c_[a * sphere, np.full(len(sphere), b)] for a, b in zip(around, t, strict=True)]
+        )
+        sphere_weights = np.concatenate([w * sphere_weights for w in weights])
+    t, weights = scipy.special.roots_jacobi(order, 0, dimension - 1)
+    radii, weights = (t + 1) / 2, weights / 2**dimension  # of r^(d - 1) on [0, 1]
+    nodes = radius * radii[:, np.newaxis, np.newaxis] * sphere
+    everything = radius**dimension * weights[:, np.newaxis] * sphere_weights
+    return nodes.reshape(-1, dimension), everything.reshape(-1)
+
+
+def local_moments(density, x0, delta, *, method="quadrature", order=8, samples=100_000, seed=0):
+    """Computes Z, m and C of a density in the ball of radius delta around x0.
+
+    Args:
+        density: p, not necessarily normalised: from points (n, d) to values (n,).
+        x0: (d,), the centre.
+        delta: the radius, positive.
+        method: "quadrature", or "monte_carlo" in many dimensions.
+        order: of `ball_quadrature`.
+        samples: of Monte Carlo.
+        seed: of Monte Carlo.
+
+    Returns:
+        `LocalMoments`.
+
+    Raises:
+        ValueError: the density is 0 in the whole ball or not finite, delta is not positive.
+    """
+    checks.one_of("`method`", method, ("quadrature", "monte_carlo"))
+    x0 = np.atleast_1d(np.asarray(x0, np.float64))
+    delta = checks.positive_number("`delta`", delta)
+    if method == "quadrature":
+        away, weights = ball_quadrature(len(x0), delta, order)
+    else:
+        away, weights = _uniform_in_ball(len(x0), delta, samples, seed)
+    p = np.asarray(density(x0 + away), np.float64)
+    if p.shape != (len(away),) or not np.isfinite(p).all() or (p < 0).any() or not p.any():
+        raise checks.invalid(
+            "`density`",
+            f"a function from (n, {len(x0)}) to (n,) values, finite, at least 0 and not all 0",
+            f"shape {p.shape}, values from {p.min() if p.size else None} to"
+            f" {p.max() if p.size else None}",
+        )
+    mass = float(weights @ p)
+    share = weights * p / mass
+    shift = share @ away
+    centered = away - shift
+    covariance = (share[:, np.newaxis] * centered).T @ centered
+    errors = None
+    if method == "monte_carlo":
+        products = centered[:, :, np.newaxis] * centered[:, np.newaxis]
+        of_covariance = np.einsum("n,nij->ij", share**2, (products - covariance) ** 2)
+        errors = (
+            float(np.std(weights * p * samples, ddof=1) / math.sqrt(samples)),
+            np.sqrt(share**2 @ centered**2),
+            np.sqrt(of_covariance),
+        )
+    return LocalMoments(mass, x0 + shift, covariance, errors)
+
+
+def asymptotic_moments(density, score, hessian, x0, delta):
+    """Returns what Proposition 4 and Theorems 3 and 5 say that Z, m and C become for small delta.
+
+    Args:
+        density: p(x0).
+        score: g (d,), d log p / dx at x0.
+        hessian: H (d, d), d^2 log p / dx^2 at x0.
+        x0: (d,).
+        delta: the radius.
+
+    Returns:
+        `LocalMoments`.
+    """
+    x0, g, hessian = (np.asarray(a, np.float64) for a in (x0, score, hessian))
+    d, delta = len(x0), checks.positive_number("`delta`", delta)
+    of_p = hessian + np.outer(g, g)  # the second derivative of p over p
+    mass = ball_volume(d, delta) * density * (1 + delta**2 * np.trace(of_p) / (2 * (d + 2)))
+    second = hessian - 2 / (d + 2) * np.outer(g, g) - np.trace(of_p) / (d + 2) * np.eye(d)
+    covariance = delta**2 / (d + 2) * (np.eye(d) + delta**2 / (d + 4) * second)
+    return LocalMoments(float(mass), x0 + delta**2 / (d + 2) * g, covariance)
+
+
+def local_mean(estimator, x, delta):
+    """Returns m (n, ...) around points x (n, ...) as a reconstruction function says it (Eq 3.25).
+
+    m = x + delta^2 / (d + 2) (r(x) - x) / sigma^2, with d values a point.
+
+    Args:
+        estimator: a `ScoreEstimator`.
+        x: (n, ...).
+        delta: the radius.
+    """
+    score = estimator.score(x)
+    dimension = int(np.prod(score.shape[1:]))
+    return x + checks.positive_number("`delta`", delta) ** 2 / (dimension + 2) * score
+
+
+def _uniform_in_ball(dimension, radius, samples, seed):
+    samples = checks.positive_integer("`samples`", samples)
+    rng = np.random.default_rng(np.random.SeedSequence(seed))
+    way = rng.standard_normal((samples, dimension))
+    way /= np.linalg.norm(way, axis=1, keepdims=True)
+    away = radius * rng.uniform(size=(samples, 1)) ** (1 / dimension) * way
+    return away, np.full(samples, ball_volume(dimension, radius) / samples)

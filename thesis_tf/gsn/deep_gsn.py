@@ -1,0 +1,131 @@
+"""Deep generative stochastic networks with tied weights (figure 5.5)."""
+
+import itertools
+import math
+
+import keras
+import tensorflow as tf
+
+from thesis_tf._core import checks
+from thesis_tf.gsn.network import SALT_AND_PEPPER, GenerativeStochasticNetwork
+
+
+@keras.saving.register_keras_serializable(package="thesis_tf")
+class GSN(GenerativeStochasticNetwork):
+    """The deep GSN of figure 5.5, shaped like a deep Boltzmann machine, with tied weights.
+
+    A step updates the odd hidden layers from those beside them, then the even ones and x. A unit is
+    h = eta_out + tanh(eta_in + a), with noise on every layer but the first. The chain's state is x
+    and the even layers; odd ones are drawn from them anew.
+
+        model = GSN([1000, 1000], noise=2.0, corruption=SaltAndPepper(0.4), walkback=4)
+        model.compile("adam")
+        model.fit(x, epochs=25, batch_size=100)
+        chains = sample_chain(model.transition(), x[:8], 1000, seed=0)
+
+    Inputs are examples (n, ...), flattened; `call` returns their noiseless reconstructions.
+
+    Args:
+        layer_sizes: units of each hidden layer, one layer at least.
+        noise: standard deviation of eta_in and of eta_out, or a pair of them; 0 for none.
+        corruption, walkback, scaling, reconstruction, start, memory, seed: those of
+            `thesis_tf.gsn.GenerativeStochasticNetwork`.
+        **kwargs: of `keras.Model`.
+    """
+
+    def __init__(
+        self,
+        layer_sizes,
+        noise=2.0,
+        corruption=SALT_AND_PEPPER,
+        walkback=4,
+        scaling=False,
+        **kwargs,
+    ):
+        super().__init__(corruption=corruption, walkback=walkback, scaling=scaling, **kwargs)
+        if not isinstance(layer_sizes, list | tuple) or not layer_sizes:
+            raise checks.invalid("`layer_sizes`", "a list of one size at least", layer_sizes)
+        self.layer_sizes = [checks.positive_integer("`layer_sizes`", n) for n in layer_sizes]
+        pair = tuple(noise) if isinstance(noise, tuple | list) else (noise, noise)
+        if len(pair) != 2 or not all(0 <= float(sigma) < math.inf for sigma in pair):
+            expected = "a standard deviation of 0 at least, or a pair of them"
+            raise checks.invalid("`noise`", expected, noise)
+        self.noise = tuple(map(float, pair))
+
+    def build(self, input_shape):
+        """Makes the kernels (below, above) and the biases of all layers."""
+        sizes = [math.prod(input_shape[1:]), *self.layer_sizes]
+        self._kernels = [
+            self.add_weight(shape=pair, initializer="glorot_uniform", name=f"kernel_{i}")
+            for i, pair in enumerate(itertools.pairwise(sizes), 1)
+        ]
+        self._biases = [
+            self.add_weight(shape=(size,), initializer="zeros", name=f"bias_{i}")
+            for i, size in enumerate(sizes)
+        ]
+        # Of a value with several parameters the first is tied, the rest begin at zero.
+        more = self.reconstruction.size - 1
+        self._head = more and self.add_weight(
+            shape=(sizes[1], sizes[0] * more), initializer="zeros", name="head"
+        )
+        super().build(input_shape)
+
+    def zero_hidden(self, x):
+        """Returns the even hidden layers, zeros, for x (n, ...)."""
+        dtype = self.compute_dtype
+        return tuple(tf.zeros((tf.shape(x)[0], size), dtype) for size in self.layer_sizes[1::2])
+
+    def update(self, x, hidden, seed=None, training=False):
+        """Updates odd layers, then even ones; returns (even layers, outputs)."""
+        last = len(self.layer_sizes)
+        layers = {0: tf.reshape(tf.cast(x, self.compute_dtype), (-1, self._kernels[0].shape[0]))}
+        if hidden is not None:
+            layers |= dict(zip(range(2, last + 1, 2), hidden, strict=True))
+        for number in [*range(1, last + 1, 2), *range(2, last + 1, 2)]:
+            layers[number] = self._activated(number, layers, seed)
+        return tuple(layers[i] for i in range(2, last + 1, 2)), self._outputs(layers[1])
+
+    def _activated(self, number, layers, seed):
+        """Returns h of a layer, from the layers beside it that are there; others are zeros."""
+        a = self._used(self._biases[number])
+        if number - 1 in layers:
+            a = tf.matmul(layers[number - 1], self._used(self._kernels[number - 1])) + a
+        else:
+            a = tf.broadcast_to(a, (tf.shape(layers[0])[0], self.layer_sizes[number - 1]))
+        if number + 1 in layers:
+            a += self._down(layers[number + 1], number)
+        if seed is None or number == 1:
+            return tf.tanh(a)
+        noises = [
+            sigma
+            and sigma
+            * tf.random.stateless_normal(
+                tf.shape(a),
+                tf.random.experimental.stateless_fold_in(seed, 2 * number + i),
+                dtype=a.dtype,
+            )
+            for i, sigma in enumerate(self.noise)
+        ]
+        return tf.tanh(a + noises[0]) + noises[1]
+
+    def _outputs(self, h):
+        dtype = self.example_dtype
+        outputs = self._down(h, 0)
+        outputs = tf.cast(outputs, dtype) + tf.cast(self._biases[0].value, dtype)
+        shape = (-1, *self.example_shape)
+        if not self.reconstruction.size - 1:
+            return tf.reshape(outputs, shape)
+        rest = tf.cast(tf.matmul(h, self._used(self._head)), dtype)
+        outputs = tf.reshape(outputs, (*shape, 1))
+        return tf.concat([outputs, tf.reshape(rest, (*shape, self.reconstruction.size - 1))], -1)
+
+    def _down(self, h, number):
+        return tf.matmul(h, self._used(self._kernels[number]), transpose_b=True)
+
+    def _used(self, variable):
+        return tf.cast(variable.value, self.compute_dtype)
+
+    def get_config(self):
+        """Returns what the model was made with."""
+        own = {"layer_sizes": self.layer_sizes, "noise": self.noise}
+        return {**super().get_config(), **own}

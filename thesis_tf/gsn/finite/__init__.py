@@ -1,0 +1,1 @@
+"""The theory of chapter 5 on enumerated state spaces."""

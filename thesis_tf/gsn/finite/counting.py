@@ -1,0 +1,200 @@
+"""Generative stochastic networks without networks: P(x | x~) of counts and of kernels (figure 5.3).
+
+Nothing is parametrised, so what a chain's histogram misses is what the theory lets it: the error of
+the examples, and the chain's sampling error.
+"""
+
+import dataclasses
+
+import numpy as np
+import scipy.stats
+
+from thesis_tf._core import checks
+from thesis_tf.gsn.finite import markov
+from thesis_tf.gsn.finite.denoising import checked_problem, counted_posterior
+
+# Of the covariance's largest eigenvalue: less is rounding of 0, of states that can't vary.
+_NO_VARIANCE = 1e-10
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class CountingResult:
+    """A discrete distribution, what was learned of it, and what a chain drew.
+
+    Attributes:
+        truth: (n,), P(x).
+        training_histogram: (n,), fractions of the training examples.
+        chain_histogram: (n,), fractions of the chain's states.
+        stationary: (n,), where the chain would get with infinitely many steps.
+        standard_errors: (n,), of `chain_histogram` around `stationary`, the chain's autocorrelation
+            included.
+        reconstruction: (m, n), the learned P(x | x~).
+        transition: (n, n), of the learned chain.
+        statistic: e' V^+ e with e = chain_histogram - stationary and V its covariance: chi-square
+            distributed, like Pearson's of independent draws.
+        degrees_of_freedom: of the statistic; as a rule, one less than the values that were seen.
+    """
+
+    truth: np.ndarray
+    training_histogram: np.ndarray
+    chain_histogram: np.ndarray
+    stationary: np.ndarray
+    standard_errors: np.ndarray
+    reconstruction: np.ndarray
+    transition: np.ndarray
+    statistic: float
+    degrees_of_freedom: int
+
+    @property
+    def p_value(self):
+        """The probability of a statistic this large or larger."""
+        return float(scipy.stats.chi2.sf(self.statistic, self.degrees_of_freedom))
+
+
+def local_corruption(num_states, reach=1):
+    """Returns C(x~ | x), (n, n): x~ is any value within `reach` of x, each as likely.
+
+    Values at the ends have fewer neighbours, and so a larger probability to stay.
+
+    Args:
+        num_states: n.
+        reach: how far x~ may be from x.
+    """
+    values = np.arange(checks.positive_integer("`num_states`", num_states))
+    near = np.abs(values - values[:, np.newaxis]) <= checks.positive_integer("`reach`", reach)
+    return near / near.sum(axis=1, keepdims=True)
+
+
+def counting_chain(data, corruption, num_examples=5000, num_steps=5000, *, seed=0):
+    """Learns P(x | x~) by counting and runs the chain of it (figure 5.3, top).
+
+    Each example is corrupted once. The chain begins at one of the examples, whose distribution is
+    so near to the stationary one that the standard errors, which are of a stationary chain, don't
+    show it.
+
+    Args:
+        data: (n,), P(x); 10 values in the thesis.
+        corruption: (n, m), C(x~ | x), as of `local_corruption`.
+        num_examples: how many x are drawn to learn from.
+        num_steps: how many states of the chain are counted, from the first step on.
+        seed: an integer or a `numpy.random.Generator`.
+
+    Returns:
+        `CountingResult`.
+
+    Raises:
+        TypeError, ValueError: no probabilities of these shapes or no numbers, or a learned chain
+            with several recurrent classes: too few examples for the gaps in the data.
+    """
+    data, corruption = checked_problem(data, corruption)
+    num_examples = checks.positive_integer("`num_examples`", num_examples)
+    num_steps = checks.positive_integer("`num_steps`", num_steps)
+    rng = np.random.default_rng(seed)
+    away = corruption.cumsum(axis=1)
+    examples = _draw(np.broadcast_to(data.cumsum(), (num_examples, len(data))), rng)
+    reconstruction = counted_posterior(
+        examples, _draw(away[examples], rng), len(data), corruption.shape[1]
+    )
+    back = reconstruction.cumsum(axis=1)
+    x, visits = examples[:1], np.zeros(len(data))
+    for _ in range(num_steps):
+        x = _draw(back[_draw(away[x], rng)], rng)
+        visits[x] += 1
+    transition = corruption @ reconstruction
+    stationary = markov.stationary_distribution(transition)
+    covariance = markov.occupation_covariance(transition, num_steps)
+    statistic, freedom = _chi_square(visits / num_steps - stationary, covariance)
+    return CountingResult(
+        truth=data,
+        training_histogram=np.bincount(examples, minlength=len(data)) / num_examples,
+        chain_histogram=visits / num_steps,
+        stationary=stationary,
+        standard_errors=np.sqrt(np.maximum(np.diag(covariance), 0)),
+        reconstruction=reconstruction,
+        transition=transition,
+        statistic=statistic,
+        degrees_of_freedom=freedom,
+    )
+
+
+def parzen_chain(
+    examples, corruption_scale, kernel_scale, num_steps, *, num_chains=1, start=None, seed=0
+):
+    """Runs chains whose P(x | x~) is a Parzen estimate from examples (figure 5.3, bottom).
+
+    A step corrupts x to x~ = x + corruption_scale e, chooses example i with a probability in
+    proportion to C(x~ | x_i), and draws x' = x_i + kernel_scale e'.
+
+    With a kernel scale of 0 the chain keeps the empirical distribution of the examples exactly: its
+    reconstruction is the posterior. Kernels that are small beside the corruption smooth that; wider
+    ones also shift weight between examples, since x~ is then further from x_i than C says.
+
+    Args:
+        examples: (n, d), of a floating dtype.
+        corruption_scale: the standard deviation of the corruption, positive.
+        kernel_scale: that of the kernels, at least 0.
+        num_steps: how many states of each chain are returned, from the first step on.
+        num_chains: chains that run side by side; a step takes num_chains n values of memory.
+        start: (num_chains, d), where they begin; None for examples drawn at random.
+        seed: an integer or a `numpy.random.Generator`.
+
+    Returns:
+        (num_steps, num_chains, d) float64.
+
+    Raises:
+        TypeError: examples or start aren't floating, or numbers aren't numbers.
+        ValueError: other shapes, values that aren't finite, or numbers out of range.
+    """
+    examples = _checked_points("`examples`", examples, (None, None))
+    corruption_scale = checks.positive_number("`corruption_scale`", corruption_scale)
+    if kernel_scale != 0:
+        kernel_scale = checks.positive_number("`kernel_scale`, if not 0,", kernel_scale)
+    num_steps = checks.positive_integer("`num_steps`", num_steps)
+    num_chains = checks.positive_integer("`num_chains`", num_chains)
+    rng, shape = np.random.default_rng(seed), (num_chains, examples.shape[1])
+    if start is None:
+        x = examples[rng.integers(len(examples), size=num_chains)]
+    else:
+        x = _checked_points("`start`", start, shape)
+    # Around 0 and in units of the corruption, the squares in the exponents stay small.
+    centre = examples.mean(axis=0)
+    scaled = (examples - centre) / corruption_scale
+    half_squares = np.square(scaled).sum(axis=1) / 2
+    samples = np.empty((num_steps, *shape))
+    for step in range(num_steps):
+        corrupted = (x - centre) / corruption_scale + rng.standard_normal(shape)
+        # Without |x~|^2 / 2, which all examples have in common.
+        exponents = corrupted @ scaled.T - half_squares
+        weights = np.exp(exponents - exponents.max(axis=1, keepdims=True))
+        chosen = _draw(weights.cumsum(axis=1), rng)
+        x = examples[chosen] + kernel_scale * rng.standard_normal(shape)
+        samples[step] = x
+    return samples
+
+
+def _draw(cumulative, rng):
+    """Draws a number from each row of cumulative weights (n, k); returns (n,)."""
+    # 1 - u is in (0, 1], so that neither a weight of 0 nor rounding past the end is ever drawn.
+    level = (1 - rng.random((len(cumulative), 1))) * cumulative[:, -1:]
+    return (cumulative < level).sum(axis=1)
+
+
+def _chi_square(error, covariance):
+    values, vectors = np.linalg.eigh(covariance)
+    varies = values > _NO_VARIANCE * values.max()
+    along = error @ vectors[:, varies]
+    return float((along**2 / values[varies]).sum()), int(varies.sum())
+
+
+def _checked_points(name, points, shape):
+    points = np.asarray(points)
+    if points.dtype.kind != "f":
+        advice = "Convert it: x.astype(float)."
+        raise checks.invalid(name, "of a floating dtype", points.dtype, advice, TypeError)
+    fits = points.ndim == 2 and points.size > 0
+    if not (fits and all(n in (None, m) for n, m in zip(shape, points.shape, strict=True))):
+        wanted = "(n, d)" if None in shape else shape
+        raise checks.invalid(name, f"of shape {wanted}", f"shape {points.shape}")
+    if not np.isfinite(points).all():
+        raise checks.invalid(name, "finite", "NaN or infinity")
+    return points.astype(np.float64)

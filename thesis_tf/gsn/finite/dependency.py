@@ -1,0 +1,183 @@
+"""Dependency networks as generative stochastic networks (thesis, 5.3.7 and Proposition 5).
+
+A dependency network gives, for some subsets of d discrete variables, the conditional distribution
+of the subset given all the others, learned one by one and perhaps not of one joint distribution.
+As a GSN, h is which subset was chosen and what the others are. x has a table (k_1, ..., k_d) of N
+values, numbered as its `ravel` does. A conditional is such a table that sums to 1 over the axes of
+its subset; conditionals are a dict {axes: table} of tuples of axes, as (0,) and (1, 2).
+"""
+
+import math
+
+import numpy as np
+
+from thesis_tf._core import checks
+from thesis_tf.gsn.finite import markov
+from thesis_tf.gsn.finite.denoising import TOLERANCE, ChainCheck
+
+
+def conditional(joint, axes):
+    """Returns P(x_s | x_-s) for a subset s of the variables.
+
+    Args:
+        joint: (k_1, ..., k_d), probabilities of sum 1.
+        axes: a tuple of axes, the subset s.
+
+    Returns:
+        (k_1, ..., k_d) float64; P(x_s) where the other variables never have their values.
+
+    Raises:
+        TypeError, ValueError: no probabilities, or not axes of theirs.
+    """
+    joint = _checked_joint(joint)
+    groups = _groups(joint.shape, axes)
+    grouped = joint.ravel()[groups]
+    total = grouped.sum(axis=1, keepdims=True)
+    marginal = np.tile(grouped.sum(axis=0), (len(grouped), 1))
+    table = np.empty(joint.size)
+    table[groups] = np.divide(grouped, total, out=marginal, where=total > 0)
+    return table.reshape(joint.shape)
+
+
+def resampling_kernel(table, axes):
+    """Returns the transition matrix (N, N) that draws x_s anew by P(x_s | x_-s).
+
+    Args:
+        table: (k_1, ..., k_d), of sum 1 over `axes`.
+        axes: a tuple of axes, the subset s.
+
+    Raises:
+        TypeError, ValueError: no probabilities, or not axes of theirs.
+    """
+    table = np.asarray(table)
+    groups = _groups(table.shape, axes)
+    name = f"The conditional of {axes}, a row for all values of these axes,"
+    rows = markov.checked_stochastic(name, table.ravel()[groups])
+    kernel = np.zeros((table.size, table.size))
+    kernel[groups[:, :, np.newaxis], groups[:, np.newaxis]] = rows[:, np.newaxis]
+    return kernel
+
+
+def random_scan(conditionals, shares=None):
+    """Returns the transition matrix (N, N) that draws a subset at random and then x_s anew.
+
+    Args:
+        conditionals: {axes: table}.
+        shares: {axes: how often the subset is chosen}, of sum 1; None for all as often.
+
+    Raises:
+        TypeError, ValueError: no conditionals, tables of different shapes, or shares of others.
+    """
+    return _mixture(_kernels(conditionals), shares)
+
+
+def ordered_scan(conditionals, order=None):
+    """Returns the transition matrix (N, N) that draws one subset after the other anew.
+
+    That is ordered pseudo-Gibbs sampling (Heckerman et al., 2000). With conditionals of no joint
+    distribution it settles elsewhere for each order; `random_scan` has none.
+
+    Args:
+        conditionals: {axes: table}.
+        order: subsets, first to last; None for the dict's.
+
+    Raises:
+        TypeError, ValueError: no conditionals, tables of different shapes, or an order of others.
+    """
+    kernels = _kernels(conditionals)
+    order = list(kernels) if order is None else [tuple(axes) for axes in order]
+    if not order or not set(order) <= set(kernels):
+        raise checks.invalid("`order`", f"of the subsets {list(kernels)}", order)
+    product = kernels[order[0]]
+    for axes in order[1:]:
+        product = product @ kernels[axes]
+    return product
+
+
+def dependency_network(joint, conditionals=None, shares=None):
+    """Checks that a dependency network samples the joint distribution (Proposition 5).
+
+    Whatever the conditionals, if each state can be reached the chain of `random_scan` has one
+    stationary distribution: the joint distribution that the network defines, here `stationary`. It
+    is `joint` if each conditional is its. The conditions:
+
+        "consistent": each conditional keeps the stationary distribution by itself, that is, all are
+            conditionals of one joint distribution; then any order and any shares give the same;
+        "exact": each is the conditional of `joint`, wherever that is defined.
+
+    Args:
+        joint: (k_1, ..., k_d), the data's distribution, which is what is expected.
+        conditionals: {axes: table}; None for those of the joint, one for each variable.
+        shares: as for `random_scan`.
+
+    Returns:
+        `ChainCheck`, with distributions (N,): reshape them to the joint's.
+
+    Raises:
+        TypeError, ValueError: no probabilities of these shapes, or a chain with several recurrent
+            classes, as where two variables that are always equal are drawn one by one.
+    """
+    joint = _checked_joint(joint)
+    if conditionals is None:
+        conditionals = {(axis,): conditional(joint, (axis,)) for axis in range(joint.ndim)}
+    kernels = _kernels(conditionals)
+    shape = np.shape(next(iter(conditionals.values())))
+    if shape != joint.shape:
+        raise checks.invalid("`conditionals`", f"of shape {joint.shape}, as `joint`", shape)
+    transition = _mixture(kernels, shares)
+    stationary = markov.stationary_distribution(transition)
+    changes = [np.abs(stationary @ kernel - stationary).sum() for kernel in kernels.values()]
+    conditions = {
+        "consistent": bool(max(changes) <= TOLERANCE),
+        "exact": all(_is_exact(joint, table, axes) for axes, table in conditionals.items()),
+    }
+    return ChainCheck(transition, joint.ravel(), stationary, conditions)
+
+
+def _mixture(kernels, shares):
+    if shares is None:
+        shares = dict.fromkeys(kernels, 1 / len(kernels))
+    if set(shares) != set(kernels):
+        raise checks.invalid("`shares`", f"of the subsets {list(kernels)}", list(shares))
+    weights = [shares[axes] for axes in kernels]
+    weights = markov.checked_stochastic("`shares`", weights, (None,))
+    return sum(weight * kernel for weight, kernel in zip(weights, kernels.values(), strict=True))
+
+
+def _is_exact(joint, table, axes):
+    occurs = np.broadcast_to(joint.sum(axis=axes, keepdims=True) > 0, joint.shape)
+    exact = conditional(joint, axes)
+    return np.allclose(np.asarray(table)[occurs], exact[occurs], rtol=0, atol=TOLERANCE)
+
+
+def _kernels(conditionals):
+    if not isinstance(conditionals, dict) or not conditionals:
+        raise checks.invalid(
+            "`conditionals`", "a dict {axes: table}", repr(conditionals)[:60], kind=TypeError
+        )
+    shapes = {np.shape(table) for table in conditionals.values()}
+    if len(shapes) > 1:
+        raise checks.invalid("`conditionals`", "tables of one shape", sorted(shapes))
+    return {axes: resampling_kernel(table, axes) for axes, table in conditionals.items()}
+
+
+def _groups(shape, axes):
+    """Returns numbers of states (N / K, K): in a row all values of x_s, for one of the others."""
+    if not (
+        isinstance(axes, tuple)
+        and axes
+        and len(set(axes)) == len(axes)
+        and all(axis in range(len(shape)) for axis in axes)
+    ):
+        raise checks.invalid(
+            "A subset", f"a tuple of different axes in [0, {len(shape)}), as (0,)", repr(axes)
+        )
+    numbers = np.arange(math.prod(shape)).reshape(shape)
+    last = np.moveaxis(numbers, axes, range(-len(axes), 0))
+    return last.reshape(-1, math.prod(shape[axis] for axis in axes))
+
+
+def _checked_joint(joint):
+    joint = np.asarray(joint)
+    flat = markov.checked_stochastic("`joint`", joint.ravel(), (None,))
+    return flat.reshape(joint.shape)

@@ -1,0 +1,91 @@
+"""What estimates of log-likelihood from samples have in common."""
+
+import dataclasses
+import math
+
+import numpy as np
+import tensorflow as tf
+
+from thesis_tf._core import arrays, checks
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class LikelihoodEstimate:
+    """The log-likelihood of test examples, in nats.
+
+    Attributes:
+        log_likelihoods: (n,), of each test example, by the samples of all chains.
+        chain_log_likelihoods: (chains,), the means over test examples by each chain alone. On
+            average they are below that of all chains, the more so where chains are short or stay
+            in their places.
+        protocol: what the numbers depend on, in words: to be shown with them.
+    """
+
+    log_likelihoods: np.ndarray
+    chain_log_likelihoods: np.ndarray
+    protocol: str
+
+    @property
+    def log_likelihood(self):
+        """The mean over test examples."""
+        return float(np.mean(self.log_likelihoods))
+
+    @property
+    def standard_error(self):
+        """That of the mean over test examples, for these samples; NaN for one example."""
+        return _standard_error(self.log_likelihoods)
+
+    @property
+    def chain_standard_error(self):
+        """That of the mean of `chain_log_likelihoods`; NaN for one chain."""
+        return _standard_error(self.chain_log_likelihoods)
+
+    def __repr__(self):
+        """Says the mean, its standard error and the protocol, and no arrays."""
+        mean, error = self.log_likelihood, self.standard_error
+        return f"{type(self).__name__}({mean:.2f} +- {error:.2f} nats; {self.protocol})"
+
+    def summary(self):
+        """Returns a dict that JSON can hold, None where nothing is known."""
+        numbers = {
+            "log_likelihood": self.log_likelihood,
+            "standard_error": self.standard_error,
+            "chain_log_likelihood": float(np.mean(self.chain_log_likelihoods)),
+            "chain_standard_error": self.chain_standard_error,
+        }
+        known = {n: value if math.isfinite(value) else None for n, value in numbers.items()}
+        return {**known, "protocol": self.protocol}
+
+
+def _standard_error(values):
+    return float(np.std(values, ddof=1) / len(values) ** 0.5) if len(values) > 1 else math.nan
+
+
+def chains_of(name, samples, shape):
+    """Checks samples and brings them in one form.
+
+    Args:
+        name: the argument as the caller wrote it.
+        samples: (steps, chains, *shape), or (n, *shape), which are taken for one chain.
+        shape: of one sample.
+
+    Returns:
+        (tensor (chains, steps, *shape), phrase): the phrase says how many there are of what.
+
+    Raises:
+        TypeError, ValueError: not floating, not finite, of another shape, or none.
+    """
+    samples = arrays.checked_points(name, samples)
+    axes = samples.shape.rank - len(shape)
+    if axes not in (1, 2) or samples.shape[axes:] != shape or 0 in samples.shape[:axes]:
+        one = "".join(f", {size}" for size in shape)
+        raise checks.invalid(
+            name,
+            f"of shape (steps, chains{one}) or (n{one}), and not empty",
+            f"shape {tuple(samples.shape)}",
+        )
+    if axes == 1:
+        return samples[tf.newaxis], f"{len(samples):,} samples"
+    steps, chains = samples.shape[:2]
+    phrase = f"{steps * chains:,} samples (chains: {chains:,}, steps: {steps:,})"
+    return tf.transpose(samples, [1, 0, *range(2, samples.shape.rank)]), phrase

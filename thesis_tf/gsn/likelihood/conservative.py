@@ -1,0 +1,122 @@
+"""A conservative log-likelihood: test examples under P(x | h), averaged over states of chains."""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from thesis_tf._core import arrays, checks
+from thesis_tf.gsn.likelihood import base, log_mean
+
+_PARTS = (8, 4, 2, 1)  # of the steps of each chain: the first eighth of them, fourth, half, and all
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class ConservativeEstimate(base.LikelihoodEstimate):
+    """The conservative log-likelihood of test examples, in nats.
+
+    Attributes:
+        sample_counts: (k,), the samples in the first eighth of each chain, fourth, half and all.
+        growth: (k,), the log-likelihood by so many. Where it still rises, more samples are needed.
+    """
+
+    sample_counts: np.ndarray
+    growth: np.ndarray
+
+    def summary(self):
+        """Returns a dict that JSON can hold, None where nothing is known."""
+        growth = dict(zip(map(str, self.sample_counts), map(float, self.growth), strict=True))
+        return {**super().summary(), "growth": growth}
+
+
+def conservative_log_likelihood(outputs, test, reconstruction, *, progress=False):
+    """Estimates the log-likelihood of a GSN from the states of its chains (chapter 5).
+
+    That is the mean over `test` of log P^(x), P^(x) = mean_i P(x | h_i). P^ has no bandwidth to
+    choose, and its mean over chains that have mixed is the model's P(x) itself. By Jensen's
+    inequality its log is on average below log P(x), and the more samples, the less so.
+
+    For a discrete distribution this is the log of a probability. For grey pixels under `Bernoulli`
+    it is a cross-entropy, which compares models, but with no density.
+
+    Args:
+        outputs: (steps, chains, ...) or (n, ...), what the network puts out for P(x | h) in states
+            h of its chains, such as logits: of the shape of examples, and (..., size) if there are
+            `reconstruction.size` parameters for each value, more than one.
+        test: (m, ...) of a floating dtype.
+        reconstruction: an object of `thesis_tf.gsn.reconstruction`, or another one with a method
+            `pairwise_log_prob(outputs, x)` from (n, ...) and (m, ...) to log P(x_j | h_i), (n, m).
+        progress: whether a terminal shows a bar.
+
+    Returns:
+        `ConservativeEstimate`. P(x | h) is computed in float64 if any of the data are float64, else
+        in float32.
+
+    Raises:
+        TypeError: data of another than a floating dtype, or no such method.
+        ValueError: data that are empty, not finite or of shapes that don't fit, examples that can't
+            have the distribution, or log-likelihoods that are not finite.
+
+    #### References
+
+    Y. Bengio, L. Yao, K. Cho. Bounding the test log-likelihood of generative models. 2013.
+    """
+    test = arrays.checked_points("`test`", test, at_least=1)
+    if not callable(getattr(reconstruction, "pairwise_log_prob", None)):
+        raise checks.invalid(
+            "`reconstruction`",
+            "an object with pairwise_log_prob(outputs, x), such as Bernoulli()",
+            repr(reconstruction),
+            kind=TypeError,
+        )
+    if hasattr(reconstruction, "check"):
+        reconstruction.check(test)
+    size = getattr(reconstruction, "size", 1)
+    shape = test.shape[1:] + ([size] if size > 1 else [])
+    outputs, phrase = base.chains_of("`outputs`", outputs, shape)
+    dtype = tf.float64 if tf.float64 in (outputs.dtype, test.dtype) else tf.float32
+    outputs, test = tf.cast(outputs, dtype), tf.cast(test, dtype)
+
+    chains, steps = outputs.shape[:2]
+    ends = sorted({steps // part for part in _PARTS} - {0})
+    pieces = [
+        log_mean.SampleBlocks(outputs[:, start:end])
+        for start, end in zip([0, *ends], ends, strict=False)
+    ]
+    kernel, scales = _kernel(reconstruction), np.ones((chains, 1))
+    log_p, alone = np.empty((len(ends), len(test))), 0
+    for place, block in log_mean.point_blocks(test, chains, progress=progress):
+        total = -np.inf
+        for number, (end, piece) in enumerate(zip(ends, pieces, strict=True)):
+            means = piece.log_mean_exp(kernel, block, scales)[:, 0, : place.stop - place.start]
+            bad = np.flatnonzero(~np.isfinite(means).all(axis=0))
+            if len(bad):
+                received = f"NaN or infinity for example {place.start + bad[0]}"
+                raise checks.invalid("log P(x | h)", "finite for some h of each chain", received)
+            total = np.logaddexp(total, means + np.log(piece.steps))
+            log_p[number, place] = log_mean.over_chains(total - np.log(end))
+        alone += (total - np.log(steps)).sum(axis=1)
+    return ConservativeEstimate(
+        log_p[-1],
+        alone / len(test),
+        f"Conservative: mean of P(x | h) by {type(reconstruction).__name__} over {phrase},"
+        f" {len(test):,} test examples of {np.prod(test.shape[1:]):,} values, {dtype.name}",
+        chains * np.array(ends),
+        log_p.mean(axis=1),
+    )
+
+
+def _kernel(reconstruction):
+    compiled = tf.function(reconstruction.pairwise_log_prob, reduce_retracing=True, autograph=False)
+
+    def kernel(outputs, x):
+        values = compiled(outputs, x)
+        if values.shape != [len(outputs), len(x)]:
+            raise checks.invalid(
+                "log P(x_j | h_i) of `reconstruction.pairwise_log_prob`",
+                f"of shape {(len(outputs), len(x))}, as there are outputs and examples",
+                f"shape {tuple(values.shape)}",
+            )
+        return values
+
+    return kernel

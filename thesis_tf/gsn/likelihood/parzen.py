@@ -1,0 +1,222 @@
+"""The log-likelihood of test examples under a Gaussian Parzen window on samples of a model."""
+
+import dataclasses
+import math
+import warnings
+
+import numpy as np
+import tensorflow as tf
+
+from thesis_tf._core import arrays, checks
+from thesis_tf.gsn.likelihood import base, log_mean
+
+# The grid by default: a wide one on a few validation points, then a narrow one on all.
+_WIDE, _WIDE_RATIO, _WIDE_POINTS = 30, 300, 500
+_NARROW = 20
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class ParzenEstimate(base.LikelihoodEstimate):
+    """The log-likelihood of test examples by a Parzen window, in nats.
+
+    Attributes:
+        sigma: the standard deviation of the window on all samples.
+        chain_sigmas: (chains,), of the window on each chain alone.
+        sigmas: (k,), the grid that they are chosen from, in ascending order.
+        valid_log_likelihoods: (k,), the means over validation points, by all samples.
+    """
+
+    sigma: float
+    chain_sigmas: np.ndarray
+    sigmas: np.ndarray
+    valid_log_likelihoods: np.ndarray
+
+    def summary(self):
+        """Returns a dict that JSON can hold, None where nothing is known."""
+        return {**super().summary(), "sigma": self.sigma}
+
+
+def parzen_log_likelihood(samples, test, valid, sigmas=None, *, progress=False):
+    """Estimates the log-likelihood of a model by a Gaussian window on its samples (Table 5.1).
+
+    That is the mean over `test` of log p(x), p(x) = mean_i N(x; s_i, sigma^2 I), with the sigma
+    that is best for `valid`. It is about the model smoothed by the window, on average lower than
+    infinitely many samples would make it, and with many values an example it depends on how many
+    there are. So compare what has the same protocol, and with the score of training examples:
+
+        reference = parzen_log_likelihood(train[:10_000], test, valid)
+
+    Each chain alone, with a sigma of its own, comes out of the same pass. All sigmas share the
+    distances, which are computed in blocks by matrix products: 2 n m d operations for n samples
+    and m points of d values, in less than 400 MB for 10,000 of each and d = 784.
+
+    Args:
+        samples: (steps, chains, ...), as chains give them, or (n, ...).
+        test: (m, ...) of a floating dtype.
+        valid: (v, ...), other examples of the same kind.
+        sigmas: standard deviations to choose from, in the units of the data: a sequence or one
+            number. None takes 20 around the best of a wide geometric grid, which is found with the
+            first 500 validation points.
+        progress: whether a terminal shows a bar.
+
+    Returns:
+        `ParzenEstimate`, computed in float64 if any of the data are float64, else in float32, where
+        an example's error is about 3e-7 of its squared distance from the mean sample, over sigma^2:
+        for images of digits 5e-4 nats with a sigma of .2, and of the mean over examples less.
+
+    Raises:
+        TypeError: data of another than a floating dtype.
+        ValueError: data that are empty, not finite or of shapes that don't fit, `valid` that is
+            `test`, or a sigma that is not a positive number.
+
+    Warns:
+        UserWarning: the best sigma is at an end of the grid.
+    """
+    test = arrays.checked_points("`test`", test, at_least=1)
+    valid = _checked_valid(valid, test)
+    chains, phrase = base.chains_of("`samples`", samples, test.shape[1:])
+    wide = tf.float64 in (chains.dtype, test.dtype, valid.dtype)
+    window = _Window(chains, tf.float64 if wide else tf.float32, progress)
+    if sigmas is None:
+        grid = _narrow_grid(window, chains, valid)
+        origin = f", around the best of a wide grid on {min(_WIDE_POINTS, len(valid)):,}"
+    else:
+        grid, origin = _checked_sigmas(sigmas), ""
+    on_valid, chains_on_valid = window.log_likelihoods(valid, grid, "validation")
+    on_valid = on_valid.mean(axis=1)
+    best, chain_best = np.argmax(on_valid), np.argmax(chains_on_valid, axis=1)
+    choice = _described_choice(grid, best, chain_best, origin)
+    # For each chain that of all samples and its own.
+    pair = np.stack([np.full(len(chain_best), grid[best]), grid[chain_best]], axis=1)
+    on_test, chains_on_test = window.log_likelihoods(test, pair, "test")
+    return ParzenEstimate(
+        on_test[0],
+        chains_on_test[:, 1],
+        f"Gaussian Parzen window: {phrase}, {len(test):,} test and {len(valid):,} validation"
+        f" points of {window.size:,} values, {choice}, {window.dtype.name}",
+        float(grid[best]),
+        grid[chain_best],
+        grid,
+        on_valid,
+    )
+
+
+class _Window:
+    """Gaussians on the samples of chains (chains, steps, ...), of any sigma."""
+
+    def __init__(self, chains, dtype, progress):
+        self.dtype, self._progress = dtype, progress
+        self.size = math.prod(chains.shape[2:])
+        flat = tf.reshape(tf.cast(chains, dtype), [*chains.shape[:2], self.size])
+        # Around 0 the squares of which distances are differences stay small.
+        self._center = tf.reduce_mean(flat, axis=[0, 1])
+        flat -= self._center
+        # -|s - x|^2 / 2 is the product of (s, -|s|^2 / 2, 1) and (x, 1, -|x|^2 / 2).
+        half = -tf.reduce_sum(tf.square(flat), axis=2, keepdims=True) / 2
+        self._blocks = log_mean.SampleBlocks(tf.concat([flat, half, tf.ones_like(half)], axis=2))
+
+    def log_likelihoods(self, points, sigmas, description):
+        """Returns what all samples and what each chain make of points.
+
+        Args:
+            points: (m, ...).
+            sigmas: (k,), or (chains, k) for each chain.
+            description: what the progress bar says.
+
+        Returns:
+            ((k, m) array of log p by all samples, (chains, k) means of log p by each chain alone).
+        """
+        chains = self._blocks.chains
+        sigmas = np.broadcast_to(sigmas, (chains, np.shape(sigmas)[-1]))
+        constant = self.size * (np.log(sigmas) + math.log(2 * math.pi) / 2)
+        together, alone = [], 0
+        for place, block in log_mean.point_blocks(
+            points, sigmas.size, progress=self._progress, description=description
+        ):
+            log_p = self._blocks.log_mean_exp(_product, self._extended(block), 1 / sigmas**2)
+            log_p = log_p[:, :, : place.stop - place.start]
+            log_p -= constant[:, :, np.newaxis]
+            alone += log_p.sum(axis=2)
+            together.append(log_mean.over_chains(log_p))
+        return np.concatenate(together, axis=1), alone / len(points)
+
+    def _extended(self, points):
+        flat = arrays.flat(tf.cast(points, self.dtype)) - self._center
+        half = -tf.reduce_sum(tf.square(flat), axis=1, keepdims=True) / 2
+        return tf.concat([flat, tf.ones_like(half), half], axis=1)
+
+
+def _product(samples, points):
+    return tf.matmul(samples, points, transpose_b=True)
+
+
+def _narrow_grid(window, chains, valid):
+    """Returns 20 sigmas around the best of a wide grid."""
+    # The best sigma^2 is a mean of squared distances a value with weights that fall with distance.
+    # So it is at most their plain mean, above which the wide grid ends.
+    few = valid[:_WIDE_POINTS]
+    center = tf.reduce_mean(few, axis=0)
+    spread = tf.square(few - center), tf.square(chains - tf.cast(center, chains.dtype))
+    of_chains = tf.reduce_mean(spread[1], axis=range(1, chains.shape.rank))
+    most = math.sqrt(float(tf.reduce_mean(spread[0])) + float(tf.reduce_max(of_chains)))
+    if most == 0:
+        raise checks.invalid(
+            "`samples` and `valid`",
+            "different from one another",
+            "the same point everywhere",
+            "Give `sigmas`.",
+        )
+    wide = most * np.geomspace(1 / _WIDE_RATIO, 1.25, _WIDE)
+    together, alone = window.log_likelihoods(few, wide, "wide grid")
+    best = np.append(np.argmax(alone, axis=1), np.argmax(together.mean(axis=1)))
+    return np.geomspace(wide[max(best.min() - 1, 0)], wide[min(best.max() + 1, _WIDE - 1)], _NARROW)
+
+
+def _described_choice(grid, best, chain_best, origin):
+    """Returns a phrase for the choice of sigmas; warns of one that is at an end of the grid."""
+    phrase = f"sigma {grid[best]:.4g}"
+    if len(grid) == 1:
+        return f"{phrase}, the only one"
+    phrase += (
+        f", the best on validation points of {len(grid)} in [{grid[0]:.4g}, {grid[-1]:.4g}]{origin}"
+    )
+    ends = (0, len(grid) - 1)
+    if best in ends:
+        beyond = "below" if best == 0 else "above"
+        phrase += f" (at the end of the grid: better may be {beyond})"
+        warnings.warn(
+            f"The best sigma, {grid[best]:.4g}, is at an end of the grid, and better ones may be"
+            f" {beyond}. Give `sigmas` that go farther.",
+            stacklevel=3,
+        )
+    if len(chain_best) > 1:
+        own = grid[chain_best]
+        phrase += f", for each chain alone in [{own.min():.4g}, {own.max():.4g}]"
+        at_ends = int(np.isin(chain_best, ends).sum())
+        if at_ends:
+            phrase += f" ({at_ends:,} of them at an end of the grid)"
+    return phrase
+
+
+def _checked_sigmas(sigmas):
+    grid = np.unique(np.asarray(sigmas, float))
+    if np.ndim(sigmas) > 1 or not len(grid) or not (np.isfinite(grid) & (grid > 0)).all():
+        raise checks.invalid("`sigmas`", "positive numbers, one at least", sigmas)
+    return grid
+
+
+def _checked_valid(valid, test):
+    valid = arrays.checked_points("`valid`", valid)
+    if len(valid) == 0:
+        advice = "Sigma is chosen on it, never on `test`."
+        raise checks.invalid("`valid`", "1 point at least", "0", advice)
+    if valid.shape[1:] != test.shape[1:]:
+        raise checks.invalid(
+            "`valid`",
+            f"points of shape {tuple(test.shape[1:])}, as `test`",
+            f"shape {tuple(valid.shape)}",
+        )
+    if len(valid) == len(test) and bool(tf.reduce_all(tf.cast(valid, test.dtype) == test)):
+        advice = "A sigma that is chosen on `test` makes its likelihood too high."
+        raise checks.invalid("`valid`", "other points than `test`", "the same", advice)
+    return valid

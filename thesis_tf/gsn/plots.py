@@ -1,0 +1,105 @@
+"""The figures of chapter 5, from the results of this area to files."""
+
+import numpy as np
+from matplotlib import ticker
+
+from thesis_tf._core import checks
+from thesis_tf.plotting.images import draw_images
+from thesis_tf.plotting.style import (
+    INK,
+    LINE,
+    add_legend,
+    checked_path,
+    new_sheet,
+    save,
+    style_axes,
+)
+
+DATA, CHAIN, EXACT = "#0072b2", "#d55e00", "#24292f"
+
+
+def draw_chains(images, path, *, chains=10, columns=20, title=None):
+    """Draws consecutive states of chains, a row of images a chain (figures 5.4 and 5.6).
+
+    Args:
+        images: (steps, chains, height, width) or (steps, chains, height, width, channels).
+        path: a file that ends in .png, .svg or .pdf; an older one is replaced.
+        chains: how many to draw at most.
+        columns: states of each, the first ones.
+        title: a heading.
+    """
+    images = np.asarray(images)
+    if images.ndim not in (4, 5):
+        expected = "images (steps, chains, height, width[, channels])"
+        raise checks.invalid("`images`", expected, f"shape {images.shape}")
+    rows = {f"chain {i + 1}": images[:columns, i] for i in range(min(chains, images.shape[1]))}
+    draw_images(rows, path, columns=min(columns, len(images)), title=title)
+
+
+def draw_inpainting(truth, mask, completions, path, *, unknown=0.5, title=None):
+    """Draws what was known, completions of it, and the truth (figure 5.6).
+
+    Args:
+        truth: (n, height, width[, channels]) images.
+        mask: of one image or of (n, ...), true where it was known.
+        completions: (runs, n, height, width[, channels]).
+        path: a file that ends in .png, .svg or .pdf; an older one is replaced.
+        unknown: the grey of what wasn't known.
+        title: a heading.
+    """
+    truth = np.asarray(truth)
+    rows = {"known": np.where(mask, truth, unknown)}
+    rows |= {f"run {i + 1}": images for i, images in enumerate(completions)}
+    draw_images({**rows, "truth": truth}, path, columns=len(truth), title=title)
+
+
+def draw_scaling(factors, path, *, title=None):
+    """Draws scaling factors alpha_k against the step of walkback k (figure 5.9).
+
+    Args:
+        factors: {name: (k,) array}.
+        path: a file that ends in .png, .svg or .pdf; an older one is replaced.
+        title: a heading.
+    """
+    path = checked_path(path)
+    page = new_sheet(4.6, 3.4)
+    axes = page.subplots()
+    style_axes(axes, "step of walkback k", "scaling factor", title)
+    axes.axhline(1, color=LINE, linewidth=0.8)
+    for color, (name, alphas) in zip(
+        (DATA, CHAIN, "#009e73", "#cc79a7"), factors.items(), strict=False
+    ):
+        steps = np.arange(1, len(alphas) + 1)
+        axes.plot(steps, alphas, color=color, marker="o", markersize=4, label=name)
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+    add_legend(axes)
+    save(page, path)
+
+
+def draw_histograms(histograms, path, *, errors=None, truth=None, title=None):
+    """Draws histograms over the same discrete states side by side (figure 5.3).
+
+    Args:
+        histograms: {name: (states,) shares}, two at most.
+        path: a file that ends in .png, .svg or .pdf; an older one is replaced.
+        errors: {name: (states,)} standard errors, drawn twice as long either way.
+        truth: (states,) probabilities, drawn as marks.
+        title: a heading.
+    """
+    path = checked_path(path)
+    page = new_sheet(5.6, 3.4)
+    axes = page.subplots()
+    style_axes(axes, "state", "share", title)
+    width = 0.8 / len(histograms)
+    for number, (color, (name, shares)) in enumerate(
+        zip((DATA, CHAIN), histograms.items(), strict=False)
+    ):
+        places = np.arange(len(shares)) + (number + 0.5) * width - 0.4
+        bars = {} if name not in (errors or {}) else {"yerr": 2 * np.asarray(errors[name])}
+        axes.bar(places, shares, width * 0.95, color=color, label=name, ecolor=INK, **bars)
+    if truth is not None:
+        places = np.arange(len(truth))
+        axes.scatter(places, truth, s=260, marker="_", color=EXACT, label="truth", zorder=4)
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+    add_legend(axes)
+    save(page, path)

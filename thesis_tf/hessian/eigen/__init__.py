@@ -1,0 +1,1 @@
+"""Eigenpairs at both ends of the spectrum."""

@@ -1,0 +1,306 @@
+"""An optimizer that also steps along directions of negative curvature (thesis, section 11.E)."""
+
+import warnings
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from thesis_tf._core import checks
+from thesis_tf._keras.objective import Objective
+from thesis_tf.hessian.operators import FallbackWarning
+from thesis_tf.hessian.products.forward_mode import UnsupportedError
+from thesis_tf.hessian.products.modes import HESSIAN, trace
+
+LARGEST_EVERY = 10  # updates of v to one of the largest eigenvalue, which changes less
+
+
+@keras.saving.register_keras_serializable("thesis_tf")
+class NegativeCurvature(keras.optimizers.Optimizer):
+    """Wraps an optimizer; now and then it steps along the direction of most negative curvature.
+
+        optimizer = NegativeCurvature("rmsprop")
+        model.compile(optimizer, loss)
+        optimizer.attach(model)
+        model.fit(x, y)
+
+    It keeps a unit vector v and lowers v'Hv on minibatches, by descent with momentum at a rate that
+    is scaled by a running estimate of the largest eigenvalue, which a power iteration keeps beside
+    it. Where the running average of v'Hv is negative, the parameters move by -alpha [g'v] v, with
+    the alpha of several that lowers the minibatch's loss most, and not at all if none does. The
+    thesis describes such a method and leaves it untried; docs/hessian.md says more.
+
+    `attach` is needed because an optimizer is given gradients, and this one needs the loss; after
+    `keras.models.load_model`, too. What it computes goes through the model as at inference; sample
+    and class weights count.
+
+    Args:
+        base_optimizer: a `keras.optimizers.Optimizer` or its name, which takes every step.
+        every: steps between two updates of v; one costs about two gradients.
+        rate: of the descent, as a part of 1 / largest eigenvalue; up to 2 is stable, and less
+            averages more minibatches.
+        momentum: of the descent.
+        average: how much of the running averages of eigenvalues is kept at an update.
+        step_sizes: candidates for alpha, in units of 1 / |v'Hv|; () only follows the curvature.
+        mode: how products are computed, of `HessianOperator`; what can't be done so is done by
+            back_over_back, with a warning.
+        seed: of the first v.
+        name: of the optimizer.
+
+    Attributes:
+        direction: v, a variable (d,).
+        curvature: the running average of v'Hv, a variable; in the logs of `fit`.
+        largest: the running estimate of the largest eigenvalue, a variable.
+        taken: how many of its own steps were taken, a variable.
+
+    Raises:
+        ValueError: a bad setting; or, in `attach`, a model that is not compiled with it, or is on
+            several devices.
+    """
+
+    def __init__(
+        self,
+        base_optimizer="rmsprop",
+        every=1,
+        rate=0.1,
+        momentum=0.9,
+        average=0.9,
+        step_sizes=(1.0, 10.0, 100.0, 1000.0),
+        mode="forward_over_back",
+        seed=0,
+        name="negative_curvature",
+    ):
+        super().__init__(learning_rate=0.0, name=name)
+        self.base_optimizer = keras.optimizers.get(base_optimizer)
+        self.every = checks.positive_integer("`every`", every)
+        if not 0 < rate <= 2:
+            raise checks.invalid("`rate`", "above 0 and at most 2", rate)
+        for setting, value in (("`momentum`", momentum), ("`average`", average)):
+            if not 0 <= value < 1:
+                raise checks.invalid(setting, "at least 0 and below 1", value)
+        self.rate, self.momentum, self.average = rate, momentum, average
+        self.step_sizes = tuple(float(size) for size in step_sizes)
+        if not all(0 < size < np.inf for size in self.step_sizes):
+            raise checks.invalid("`step_sizes`", "positive and finite", step_sizes)
+        if isinstance(self.base_optimizer, NegativeCurvature):
+            raise checks.invalid("`base_optimizer`", "another optimizer", "a NegativeCurvature")
+        self.mode, self.seed = checks.one_of("`mode`", mode, HESSIAN), int(seed)
+        self._objective = None
+
+    def attach(self, model):
+        """Lets `model.fit` update v and step along it; returns the model.
+
+        Args:
+            model: a built model that is compiled with this optimizer and one Keras loss.
+        """
+        if getattr(model, "optimizer", None) is not self:
+            raise checks.invalid(
+                "`model`", "compiled with this optimizer", model.name, "Call compile first."
+            )
+        if model.distribute_strategy.num_replicas_in_sync > 1:
+            devices = model.distribute_strategy.num_replicas_in_sync
+            raise checks.invalid("`model`", "on one device", f"{model.name} on {devices}")
+        self._objective = Objective(model, model.loss)
+        if not self.built:
+            self.build(model.trainable_variables)
+        plain = model.train_step
+        # A graph of its own, as products need one also where `fit` runs eagerly.
+        follow = tf.function(self._follow, autograph=False)
+
+        def train_step(data):
+            logs = plain(data)
+            x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
+            due = tf.equal((self.iterations.value - 1) % self.every, 0)
+            tf.cond(due, lambda: follow(x, y, weights), lambda: tf.constant(False))
+            followed = {"curvature": self.curvature, "largest": self.largest}
+            return logs | {name: tf.identity(v.value) for name, v in followed.items()}
+
+        model.train_step = train_step
+        model.train_function = None
+        return model
+
+    def build(self, variables):
+        """Makes the variables, those of the base optimizer among them."""
+        if self.built:
+            return
+        self.base_optimizer.build(variables)
+        super().build(variables)
+        size = sum(int(tf.size(v)) for v in variables)
+
+        def add(name, shape=(), initial="zeros"):
+            return self.add_variable(shape, initial, name=name, dtype=variables[0].dtype)
+
+        def random(seed):
+            return keras.initializers.RandomNormal(0.0, size**-0.5, seed=seed)
+
+        self.direction = add("direction", (size,), random(2 * self.seed))
+        self.velocity = add("velocity", (size,))
+        self.top = add("top", (size,), random(2 * self.seed + 1))
+        self.curvature, self.largest, self.taken = add("curvature"), add("largest"), add("taken")
+
+    @property
+    def variables(self):
+        """All variables, those of the base optimizer among them."""
+        return [*self._variables, *self.base_optimizer.variables]
+
+    @property
+    def learning_rate(self):
+        """The base optimizer's."""
+        return self.base_optimizer.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value):
+        if hasattr(self, "base_optimizer"):
+            self.base_optimizer.learning_rate = value
+
+    def warm_start(self, direction):
+        """Sets v (d,), to an eigenvector of Lanczos for instance; it is made a unit vector.
+
+        Raises:
+            RuntimeError: `attach` was not called before.
+            ValueError: it is of another length, zero, or not finite.
+        """
+        if self._objective is None:
+            raise RuntimeError("Call optimizer.attach(model) before warm_start.")
+        direction = tf.cast(tf.reshape(direction, [-1]), self.direction.dtype)
+        if direction.shape != self.direction.shape:
+            expected = f"of shape {tuple(self.direction.shape)}"
+            raise checks.invalid("`direction`", expected, tuple(direction.shape))
+        norm = float(tf.norm(direction))
+        if not 0 < norm < np.inf:
+            raise checks.invalid("`direction`", "finite and not zero", f"one of norm {norm}")
+        self.direction.assign(direction / norm)
+        self.velocity.assign(tf.zeros_like(direction))
+
+    def apply(self, grads, trainable_variables=None):
+        """Takes the base optimizer's step."""
+        if self._objective is None:
+            raise RuntimeError(
+                f"{type(self).__name__} needs the model's loss: call optimizer.attach(model) after"
+                " model.compile."
+            )
+        self.base_optimizer.apply(grads, trainable_variables)
+        self._iterations.assign_add(1)
+
+    def _follow(self, x, y, sample_weights):
+        """One update of v on a minibatch, and a step along it; whether a step was taken."""
+        objective = self._objective
+        parameters, constants = objective.read()
+        examples = tf.shape(tf.nest.flatten(x)[0])[0]
+        weights = tf.fill([examples], 1.0 / tf.cast(examples, tf.float32))
+        if sample_weights is not None:
+            weights *= tf.cast(tf.reshape(sample_weights, [-1]), weights.dtype)
+        batch = (x, y, weights)
+        keep, product = self._products(parameters, constants, batch)
+        kept = keep(parameters, constants, *batch)
+
+        def times(w):
+            return product(w, parameters, constants, kept)
+
+        update = (self.iterations.value - 1) // self.every
+        # A power iteration from a random vector starts far below the largest eigenvalue.
+        early = update < LARGEST_EVERY
+        tf.cond(
+            early | tf.equal(update % LARGEST_EVERY, 0),
+            lambda: self._power_iteration(times, early),
+            lambda: tf.constant(False),
+        )
+        v = tf.math.l2_normalize(self.direction.value)
+        hv = times(v)
+        curvature = tf.tensordot(v, hv, 1)
+        self._average(self.curvature, curvature, tf.equal(update, 0))
+        largest = tf.maximum(self.largest.value, tf.norm(hv))
+        descent = (hv - curvature * v) * self.rate / tf.maximum(largest, 1e-12)
+        velocity = self.momentum * self.velocity.value - descent
+        moved = v + velocity
+        self.velocity.assign(velocity - v * tf.tensordot(v, velocity, 1))
+        self.direction.assign(moved / tf.norm(moved))
+        if not self.step_sizes:
+            return tf.constant(False)
+        return tf.cond(
+            self.curvature.value < 0,
+            lambda: self._step(parameters, constants, batch),
+            lambda: tf.constant(False),
+        )
+
+    def _products(self, parameters, constants, batch):
+        """Traces the products, by two tapes if the mode can't do this model."""
+        specs = tf.nest.map_structure(
+            lambda t: tf.TensorSpec(t.shape, t.dtype),
+            (self.direction.value, parameters, constants, batch),
+        )
+        try:
+            return trace(HESSIAN[self.mode](self._objective), specs)
+        except (UnsupportedError, LookupError, NotImplementedError) as error:
+            if self.mode == "back_over_back":
+                raise
+            warnings.warn(
+                f"Curvature is computed by back_over_back, as {self.mode} can't: {error}",
+                FallbackWarning,
+                stacklevel=2,
+            )
+            return trace(HESSIAN["back_over_back"](self._objective), specs)
+
+    def _power_iteration(self, times, early):
+        """One update of the largest eigenvalue and its direction; True."""
+        u = tf.math.l2_normalize(self.top.value)
+        hu = times(u)
+        self._average(self.largest, tf.norm(hu), early)
+        # Shifted, so that it is the upper end whatever the lower one is.
+        self.top.assign(tf.math.l2_normalize(hu + self.largest.value * u))
+        return tf.constant(True)
+
+    def _average(self, variable, value, first):
+        kept = self.average * variable.value + (1 - self.average) * value
+        variable.assign(tf.where(first, value, kept))
+
+    def _step(self, parameters, constants, batch):
+        """The best of several steps along v by the minibatch's loss, 0 among them."""
+        objective, layout = self._objective, self._objective.layout
+        v = tf.identity(self.direction.value)
+        # Copies: a variable's own tensor would be read again where it is watched.
+        parameters = [tf.identity(p) for p in parameters]
+        with tf.GradientTape() as tape:
+            tape.watch(parameters)
+            start = objective.total(parameters, constants, *batch)
+        gradient = [
+            tf.zeros_like(p) if g is None else tf.convert_to_tensor(g)
+            for g, p in zip(tape.gradient(start, parameters), parameters, strict=True)
+        ]
+        slope = tf.tensordot(layout.pack(gradient), v, 1)
+        scale = slope / tf.maximum(-self.curvature.value, 1e-12)
+        theta, losses = layout.pack(parameters), [start]
+        for size in self.step_sizes:
+            moved = layout.unpack(theta - size * scale * v)
+            losses.append(objective.total(moved, constants, *batch))
+        losses = tf.stack(losses)
+        losses = tf.where(tf.math.is_finite(losses), losses, losses.dtype.max)
+        best = tf.argmin(losses)
+        size = tf.gather(tf.constant([0.0, *self.step_sizes], scale.dtype), best)
+        for variable, change in zip(
+            objective.variables, layout.unpack(size * scale * v), strict=True
+        ):
+            variable.assign_sub(change)
+        took = best > 0
+        self.taken.assign_add(tf.cast(took, self.taken.dtype))
+        return took
+
+    def get_config(self):
+        """Everything but the model that it is attached to."""
+        return {
+            "base_optimizer": keras.optimizers.serialize(self.base_optimizer),
+            "every": self.every,
+            "rate": self.rate,
+            "momentum": self.momentum,
+            "average": self.average,
+            "step_sizes": self.step_sizes,
+            "mode": self.mode,
+            "seed": self.seed,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """Makes it again from `get_config`."""
+        base = keras.optimizers.deserialize(config["base_optimizer"], custom_objects)
+        return cls(**{**config, "base_optimizer": base})

@@ -1,0 +1,231 @@
+"""The figures of chapter 11, from the results of this area to files."""
+
+import numpy as np
+from matplotlib import ticker
+
+from thesis_tf._core import checks
+from thesis_tf.plotting.style import (
+    FONT,
+    GRID,
+    INK,
+    LINE,
+    SOFT,
+    add_legend,
+    checked_path,
+    clean,
+    draw_text,
+    new_sheet,
+    save,
+    style_axes,
+)
+
+# Two of Okabe and Ito's colours, which stay apart for colour-blind readers.
+UPPER, LOWER = "#d55e00", "#0072b2"
+
+
+def draw_eigenvalues(pairs, path, *, density=None, title=None):
+    """Draws the eigenvalues at both ends by rank, and the density of all if it is known.
+
+    Args:
+        pairs: `Eigenpairs`; those that have not converged are drawn hollow.
+        path: a file that ends in .png, .svg or .pdf; an older one is replaced.
+        density: a `SpectralDensity`, drawn beside with a band of two standard errors.
+        title: a heading.
+    """
+    path = checked_path(path)
+    sheet = new_sheet(9 if density is not None else 5.2)
+    panels = sheet.subplots(1, 2 if density is not None else 1, squeeze=False)[0]
+    axes = panels[0]
+    style_axes(axes, "rank from its end", "eigenvalue", title)
+    values, converged, k = pairs.values, pairs.converged, pairs.smallest
+    for color, end, good, label in (
+        (UPPER, values[k:][::-1], converged[k:][::-1], "largest"),
+        (LOWER, values[:k], converged[:k], "smallest"),
+    ):
+        ranks = np.arange(1, len(end) + 1)
+        axes.vlines(ranks, 0, end, color=color, linewidth=1)
+        fills = np.where(good, color, "white")
+        axes.scatter(ranks, end, s=26, c=fills, edgecolors=color, zorder=3, label=label)
+    axes.axhline(0, color=LINE, linewidth=0.8)
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+    add_legend(axes)
+    if density is not None:
+        axes = panels[1]
+        style_axes(axes, "eigenvalue", "density")
+        floor = 1e-9 / max(np.ptp(density.grid), 1e-300)
+        axes.set_yscale("log", nonpositive="clip")
+        band = 2 * density.standard_error
+        # Its lower edge is no lower than a tenth, or a logarithmic axis would tear it apart.
+        low = np.maximum(density.density - band, density.density / 10)
+        low, high = (np.maximum(edge, floor) for edge in (low, density.density + band))
+        axes.fill_between(density.grid, low, high, color=GRID)
+        axes.plot(density.grid, np.maximum(density.density, floor), color=INK, linewidth=1)
+        axes.set_ylim(bottom=floor)
+    save(sheet, path)
+
+
+def draw_line_searches(searches, path, *, title=None):
+    """Draws the loss along directions beside its quadratic model (figures 11.1 and 11.2).
+
+    Args:
+        searches: {label: `LineSearch`}, a panel each.
+        path: a file that ends in .png, .svg or .pdf; an older one is replaced.
+        title: a heading.
+    """
+    path = checked_path(path)
+    if not searches:
+        raise checks.invalid("`searches`", "at least one line search", "none")
+    sheet = new_sheet(3.6 * len(searches) if len(searches) > 1 else 5.2, 3.4)
+    panels = sheet.subplots(1, len(searches), squeeze=False)[0]
+    for axes, (label, search) in zip(panels, searches.items(), strict=True):
+        style_axes(axes, "step size alpha", "loss", f"{label}: lambda = {search.curvature:.4g}")
+        axes.xaxis.set_major_locator(ticker.MaxNLocator(6))
+        shown = [search.start, *search.loss[np.isfinite(search.loss)]]
+        inside = min(search.alphas) <= search.optimum <= max(search.alphas)
+        if inside and search.curvature > 0:
+            shown.append(search.start - search.slope**2 / (2 * search.curvature))
+        room = 0.15 * max(np.ptp(shown), 1e-12)
+        axes.plot(search.alphas, search.loss, color=INK, linewidth=1.6, label="loss")
+        fine = np.linspace(min(search.alphas), max(search.alphas), 200)
+        quadratic = search.start + search.slope**2 * (fine**2 * search.curvature / 2 - fine)
+        axes.plot(fine, quadratic, color=UPPER, linestyle="--", label="quadratic")
+        # The quadratic model may leave the picture; the loss, and a minimum of the model, may not.
+        axes.set_ylim(min(shown) - room, max(shown) + room)
+        if inside:
+            axes.axvline(search.optimum, color=LOWER, linestyle=":", label="1 / lambda")
+        axes.axvline(0, color=LINE, linewidth=0.8)
+        add_legend(axes)
+    if title:
+        sheet.suptitle(clean(title), family=FONT, fontsize=10, color=INK, parse_math=False)
+    save(sheet, path)
+
+
+def draw_best_steps(values, steps, path, *, title=None, panels=("decrease", "size")):
+    """Draws what the best step along each eigenvector brings (figures 11.3 and 11.4).
+
+    Args:
+        values: (k,) eigenvalues.
+        steps: k `BestStep`s along their eigenvectors.
+        path: a file that ends in .png, .svg or .pdf; an older one is replaced.
+        title: a heading.
+        panels: which, from the left: "decrease", that of the loss against the eigenvalue; "size",
+            1 / |alpha*| against |lambda|, with the line on which the quadratic model's optimum lies
+            (Eq 11.2).
+    """
+    path = checked_path(path)
+    values = np.asarray(values)
+    if not len(values) or len(values) != len(steps):
+        received = f"{len(values)} and {len(steps)}"
+        raise checks.invalid("`values` and `steps`", "of one length, not 0", received)
+    kinds = {"decrease": _draw_decreases, "size": _draw_sizes}
+    if not panels:
+        raise checks.invalid("`panels`", f"some of {', '.join(kinds)}", "none")
+    chosen = [kinds[checks.one_of("`panels`", panel, kinds)] for panel in panels]
+    sheet = new_sheet(9 if len(chosen) > 1 else 5.2)
+    for axes, draw in zip(sheet.subplots(1, len(chosen), squeeze=False)[0], chosen, strict=True):
+        draw(axes, values, steps, title if draw is chosen[0] else None)
+        add_legend(axes)
+    save(sheet, path)
+
+
+def _draw_decreases(axes, values, steps, title):
+    style_axes(axes, "eigenvalue", "decrease of the loss by the best step", title)
+    decreases = np.array([step.decrease for step in steps])
+    for chosen, style in _by_sign(values):
+        axes.scatter(values[chosen], decreases[chosen], clip_on=False, **style)
+    axes.axvline(0, color=LINE, linewidth=0.8)
+    axes.set_ylim(bottom=0)
+
+
+def _draw_sizes(axes, values, steps, title):
+    style_axes(axes, "|eigenvalue|", "1 / |alpha*|", title)
+    alphas = np.array([abs(step.alpha) for step in steps])
+    moved = np.isfinite(alphas) & (alphas > 0)
+    for chosen, style in _by_sign(values):
+        chosen = chosen & moved
+        axes.scatter(abs(values[chosen]), 1 / alphas[chosen], **style)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    ends = np.array([abs(values[values != 0]).min(), abs(values).max()]) if values.any() else [1, 1]
+    axes.plot(ends, ends, color=SOFT, linestyle="--", label="1 / alpha = lambda (Eq 11.2)")
+
+
+def _by_sign(values):
+    """Yields (which (k,), a scatter's style) of positive eigenvalues and of the others."""
+    yield values > 0, {"s": 26, "color": UPPER, "label": "positive curvature"}
+    yield values <= 0, {"s": 26, "color": LOWER, "label": "negative curvature"}
+
+
+def draw_history(history, path, *, title=None, marks=None):
+    """Draws eigenvalues and loss over training steps (figures 11.5 and 11.6).
+
+    Both ends stand over one axis, which is linear around zero and logarithmic beyond, so that they
+    can be compared. The outermost eigenvalue of an end is thick, the others pale with their rank.
+
+    Args:
+        history: a `SpectrumHistory`, or its entries.
+        path: a file that ends in .png, .svg or .pdf; an older one is replaced.
+        title: a heading.
+        marks: {label: step} of what is marked by a line, such as {"one epoch": 1875}.
+    """
+    path = checked_path(path)
+    entries = getattr(history, "entries", history)
+    if not entries:
+        raise checks.invalid("`history`", "at least one entry", "none")
+    steps = [entry["step"] for entry in entries]
+    sheet = new_sheet(7.2, 5.4)
+    upper, lower = sheet.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (5, 2)})
+    style_axes(upper, "", "eigenvalue", title)
+    style_axes(lower, "training step", "loss")
+    _draw_fans(upper, steps, entries)
+    losses = [entry["loss"] for entry in entries]
+    lower.plot(steps, losses, color=INK, linewidth=1.8, marker="o", markersize=3.5)
+    if min(losses) > 0 and max(losses) > 10 * min(losses):
+        lower.set_yscale("log")
+        lower.yaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 3.0)))
+        lower.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+        lower.yaxis.set_minor_formatter(ticker.NullFormatter())
+    else:
+        lower.set_ylim(bottom=min(0, *losses))
+    if len(steps) > 2 and max(steps) >= 10 * max(1, sorted(steps)[1]):
+        # Checkpoints crowd at the start: even room for each decade, and for step 0.
+        linear = max(1, sorted(steps)[1])
+        lower.set_xscale("symlog", linthresh=linear)
+        lower.set_xlim(min(steps) - 0.1 * linear, 1.2 * max(steps))
+        lower.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
+    for label, step in (marks or {}).items():
+        for axes in (upper, lower):
+            axes.axvline(step, color=SOFT, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+        across = upper.get_xaxis_transform()  # data across, a part of the axes upwards
+        draw_text(upper, step, 1.01, label, 8, SOFT, va="bottom", transform=across)
+    save(sheet, path)
+
+
+def _draw_fans(axes, steps, entries):
+    """Draws the eigenvalues of both ends, each rank a line, over one axis."""
+    outermost = []
+    for end, color in (("largest", UPPER), ("smallest", LOWER)):
+        values = np.array([entry[end] for entry in entries])  # (steps, ranks)
+        if not values.size:
+            continue
+        outermost.append(abs(values[:, 0]))
+        axes.fill_between(steps, values[:, 0], values[:, -1], color=color, alpha=0.12, linewidth=0)
+        for rank in range(values.shape[1] - 1, 0, -1):
+            pale = 0.75 - 0.5 * rank / values.shape[1]
+            axes.plot(steps, values[:, rank], color=color, linewidth=0.8, alpha=pale)
+        count = values.shape[1]
+        label = f"{count} {end}" if count > 1 else end
+        axes.plot(
+            steps, values[:, 0], color=color, linewidth=2.2, marker="o", markersize=4, label=label
+        )
+    axes.axhline(0, color=INK, linewidth=0.9)
+    sizes = np.concatenate(outermost)
+    if (sizes > 0).any():
+        # Linear up to the power of ten below the smallest outermost one, four decades at most.
+        least = max(sizes[sizes > 0].min(), sizes.max() / 1e4)
+        linear = 10.0 ** np.floor(np.log10(least))
+        axes.margins(y=0.08)
+        axes.set_yscale("symlog", linthresh=linear, linscale=0.25)
+        axes.yaxis.set_major_locator(ticker.SymmetricalLogLocator(base=10, linthresh=linear))
+        axes.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+    add_legend(axes)

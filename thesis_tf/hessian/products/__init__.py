@@ -1,0 +1,1 @@
+"""How products with the Hessian and the Gauss-Newton matrix are computed."""

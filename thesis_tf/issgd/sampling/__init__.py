@@ -1,0 +1,1 @@
+"""The proposal distribution, and the variance of its gradients."""

@@ -1,0 +1,226 @@
+"""What the stores without a server have in common: one small state, changed under one lock."""
+
+import abc
+import contextlib
+import struct
+
+from thesis_tf.issgd.stores import blocks, errors
+from thesis_tf.issgd.stores.backends.base import Backend, Claim, Run
+from thesis_tf.issgd.stores.parameters import Head
+from thesis_tf.issgd.transport import clock
+
+DAY = 86_400.0
+
+
+class LocalBackend(Backend):
+    """Runs, claims, leases and heads, kept in a dict of what JSON can hold.
+
+    A subclass says where the state, the weights and the parameters are, and how they are locked.
+    Nothing of it is shared but what `_state` yields, so subclasses need no lock besides that one.
+    """
+
+    @abc.abstractmethod
+    def _state(self, change=False):
+        """A context that yields the state, {} if there is no run, and holds the lock meanwhile.
+
+        Args:
+            change: whether the lock must be exclusive; what was changed is kept if no exception
+                leaves the context.
+        """
+
+    @abc.abstractmethod
+    def _make_weights(self, split, data):
+        """Makes the bytes of a split's weights, inside of `_state`."""
+
+    @abc.abstractmethod
+    def _weights_size(self, split):
+        """The number of bytes of a split's weights that are there."""
+
+    @abc.abstractmethod
+    def _read(self, split, offset, view):
+        """Fills a view with a split's weights; raises `RunNotFoundError` if they aren't there."""
+
+    @abc.abstractmethod
+    def _write(self, split, offset, data):
+        """Overwrites a part of a split's weights; raises `RunNotFoundError` without them."""
+
+    @abc.abstractmethod
+    def _confirm(self, slot, stamp):
+        """Moves chunks to where readers find them; returns whether they were there."""
+
+    @abc.abstractmethod
+    def _drop(self, slot, keep):
+        """Removes the slot's confirmed chunks but those of some stamps; of all slots if None."""
+
+    @contextlib.contextmanager
+    def _run(self, tag, change=False):
+        with self._state(change) as state:
+            if state.get("tag") != tag:
+                raise self._lost()
+            yield state
+
+    def _lost(self):
+        return errors.RunNotFoundError(
+            f"{self.where} is not the run that was joined: it was deleted or made anew. Call"
+            " `create` or `join` again."
+        )
+
+    def find(self):
+        """See `Backend`."""
+        with self._state() as state:
+            if state and all(self._weights_size(s) == size for s, size in state["sizes"].items()):
+                return Run(state["tag"], state["spec"])
+        return None
+
+    def create(self, run, spec):
+        """See `Backend`."""
+        if found := self.find():
+            return found
+        images = {
+            split: blocks.blank(run.tag, spec.block_size, spec.num_blocks(split))
+            for split, _ in spec.splits
+        }
+        with self._state(change=True) as state:
+            if state and state["tag"] == run.tag:
+                return run
+            if state and all(self._weights_size(s) == size for s, size in state["sizes"].items()):
+                return Run(state["tag"], state["spec"])
+            self._drop(None, ())
+            for split, image in images.items():
+                self._make_weights(split, image)
+            state.clear()
+            state.update(
+                tag=run.tag,
+                spec=run.spec,
+                sizes={split: len(image) for split, image in images.items()},
+                finished=False,
+                master=None,
+                leases={split: {} for split in images},
+                cursors=dict.fromkeys(images, 0),
+                heads={},
+                alive={},
+            )
+        return run
+
+    def set_finished(self, tag, finished):
+        """See `Backend`."""
+        with self._run(tag, change=True) as state:
+            state["finished"] = finished
+
+    def is_finished(self, tag):
+        """See `Backend`."""
+        with self._run(tag) as state:
+            return state["finished"]
+
+    def claim_master(self, tag, token, seconds):
+        """See `Backend`."""
+        with self._run(tag, change=True) as state:
+            time, since = clock.now(), None
+            if state["master"]:
+                holder, since, until = state["master"]
+                if holder != token and time < until:
+                    return Claim(time - since, until - time)
+                since = since if holder == token else None
+            state["master"] = [token, time if since is None else since, time + seconds]
+        return None
+
+    def release_master(self, tag, token):
+        """See `Backend`."""
+        with self._run(tag, change=True) as state:
+            if state["master"] and state["master"][0] == token:
+                state["master"] = None
+
+    def head(self, tag, slot):
+        """See `Backend`."""
+        with self._run(tag) as state:
+            text = state["heads"].get(slot)
+        return text and Head.from_json(text)
+
+    def set_head(self, tag, slot, head, current):
+        """See `Backend`."""
+        with self._run(tag, change=True) as state:
+            if state["heads"].get(slot) != (current and current.to_json()):
+                return False
+            if not self._confirm(slot, head.stamp):
+                raise errors.StoreError(f"The chunks of parameters {head.version} are gone.")
+            state["heads"][slot] = head.to_json()
+            self._drop(slot, (head.stamp, head.previous))
+        return True
+
+    def lease(self, tag, split, count, worker, seconds):
+        """See `Backend`."""
+        with self._run(tag, change=True) as state:
+            time, leases = clock.now(), state["leases"][split]
+            expired = [(until, int(block)) for block, (until, _) in leases.items() if until <= time]
+            if expired:
+                _, block = min(expired)
+            elif len(leases) == count:
+                return None
+            else:
+                block = state["cursors"][split]
+                while str(block) in leases:
+                    block = (block + 1) % count
+                state["cursors"][split] = (block + 1) % count
+            leases[str(block)] = [time + seconds, worker]
+        return block
+
+    def release(self, tag, split, block, worker):
+        """See `Backend`."""
+        with self._run(tag, change=True) as state:
+            self._end_lease(state, split, block, worker)
+
+    def _end_lease(self, state, split, block, worker):
+        leases = state["leases"][split]
+        if str(block) in leases and leases[str(block)][1] == worker:
+            del leases[str(block)]
+
+    def read_header(self, tag, split, offset):
+        """See `Backend`."""
+        header = bytearray(blocks.HEADER.itemsize)
+        with self._run(tag):
+            self._read(split, offset, memoryview(header))
+        return header
+
+    def write_block(self, tag, record):
+        """See `Backend`."""
+        split, offset, old = record.split, record.offset, bytearray(blocks.HEADER.itemsize)
+        with self._run(tag, change=True) as state:
+            self._read(split, offset, memoryview(old))
+            if (blocks.version_of(old, tag) or 0) <= record.version:
+                # Values before the header: a process killed between the two leaves values that
+                # are newer than they say, never older.
+                self._write(split, offset + blocks.HEADER.itemsize, record.values)
+                self._write(split, offset, record.header + struct.pack("<d", clock.now()))
+            self._end_lease(state, split, record.block, record.worker)
+
+    def write_values(self, tag, split, size, offsets, values):
+        """See `Backend`."""
+        data = memoryview(values).cast("B")
+        with self._run(tag, change=True):
+            for number, offset in enumerate(offsets.tolist()):
+                self._write(split, offset, data[4 * number : 4 * number + 4])
+
+    def read_weights(self, tag, split, data):
+        """See `Backend`."""
+        with self._run(tag):
+            self._read(split, 0, memoryview(data))
+            return clock.now()
+
+    def heartbeat(self, tag, role, name):
+        """See `Backend`."""
+        with self._run(tag, change=True) as state:
+            time = clock.now()
+            alive = state["alive"].setdefault(role, {})
+            alive[name] = time
+            for other in [other for other, seen in alive.items() if seen < time - DAY]:
+                del alive[other]
+
+    def alive(self, tag, role, within):
+        """See `Backend`."""
+        with self._run(tag) as state:
+            since = clock.now() - within
+            return [name for name, seen in state["alive"].get(role, {}).items() if seen >= since]
+
+    def time(self):
+        """See `Backend`."""
+        return clock.now()

@@ -1,0 +1,133 @@
+"""What a run is of: master and workers compare it before they exchange anything."""
+
+import dataclasses
+import json
+import operator
+import re
+
+from thesis_tf._core import checks
+from thesis_tf.issgd.stores import errors
+
+FORMAT = 1
+# Fields whose values say nothing to people, and what another value means.
+_HASHES = {
+    "model": "another network or loss",
+    "data": "other examples or labels, or in another order",
+}
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
+
+
+def check_name(what, name):
+    """Returns `name` if it can be part of a key and of a file's name; raises otherwise."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or set(name) == {"."}:
+        raise checks.invalid(
+            what, "1 to 100 of the characters A-Z, a-z, 0-9, '.', '_' and '-'", repr(name)
+        )
+    return name
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSpec:
+    """The model, the data and the sizes of a run.
+
+    Attributes:
+        model: a fingerprint of the model.
+        data: a fingerprint of the data.
+        splits: (name, number of examples) pairs.
+        parameter_bytes: the size of all parameters together.
+        block_size: examples a block; the last block of a split may have fewer.
+        format: the version of what is stored and how.
+
+    Raises:
+        ValueError, TypeError: a value that can't be.
+    """
+
+    model: str
+    data: str
+    splits: tuple[tuple[str, int], ...]
+    parameter_bytes: int
+    block_size: int = 2048
+    format: int = FORMAT
+
+    def __post_init__(self):
+        """Checks the values."""
+        for field in ("model", "data"):
+            if not isinstance(getattr(self, field), str):
+                raise checks.invalid(
+                    f"`{field}`", "a string", repr(getattr(self, field)), kind=TypeError
+                )
+        for field in ("parameter_bytes", "block_size", "format"):
+            number = checks.positive_integer(f"`{field}`", getattr(self, field))
+            object.__setattr__(self, field, number)
+        try:
+            pairs = tuple(
+                (
+                    check_name("The name of a split", pair[0]),
+                    checks.positive_integer(f"The number of examples of {pair[0]!r}", pair[1]),
+                )
+                for pair in self.splits
+            )
+        except TypeError:
+            raise checks.invalid(
+                "`splits`", "(name, number of examples) pairs", repr(self.splits), kind=TypeError
+            ) from None
+        if not pairs or len(dict(pairs)) < len(pairs):
+            raise checks.invalid("`splits`", "one or more splits of different names", pairs)
+        object.__setattr__(self, "splits", pairs)
+
+    def to_json(self):
+        """The spec as one line of JSON."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text):
+        """Reads what `to_json` wrote; raises `RunMismatchError` for another format's."""
+        try:
+            value = json.loads(text)
+            if value["format"] != FORMAT:
+                raise errors.RunMismatchError(
+                    f"The run was made in format {value['format']}, this program writes format"
+                    f" {FORMAT}: use the same version of thesis_tf everywhere, or another run id."
+                )
+            return cls(**{**value, "splits": tuple(map(tuple, value["splits"]))})
+        except (ValueError, TypeError, KeyError) as error:
+            if isinstance(error, errors.StoreError):
+                raise
+            raise errors.StoreError(
+                f"What the store has as a run's description is not one ({error})."
+            ) from None
+
+    def examples(self, split):
+        """The number of examples of a split; raises ValueError if there is no such split."""
+        return dict(self.splits)[checks.one_of("`split`", split, dict(self.splits))]
+
+    def num_blocks(self, split):
+        """The number of blocks of a split."""
+        return -(-self.examples(split) // self.block_size)
+
+    def block_range(self, split, block):
+        """Returns (start, stop), the examples of a block."""
+        block = self.check_block(split, block)
+        start = block * self.block_size
+        return start, min(start + self.block_size, self.examples(split))
+
+    def check_block(self, split, block):
+        """Returns `block` as an int if the split has it; raises ValueError otherwise."""
+        block, count = operator.index(block), self.num_blocks(split)
+        if not 0 <= block < count:
+            raise checks.invalid("`block`", f"in [0, {count}), a block of {split!r}", block)
+        return block
+
+    def check_same(self, theirs, where):
+        """Raises `RunMismatchError` that lists what differs from the spec of the run there."""
+        fields = [field.name for field in dataclasses.fields(self)]
+        different = [
+            f"{name}: {_HASHES.get(name) or f'{getattr(theirs, name)!r} there, {mine!r} here'}"
+            for name in fields
+            if (mine := getattr(self, name)) != getattr(theirs, name)
+        ]
+        if different:
+            raise errors.RunMismatchError(
+                f"{where} is of something else than this program ({'; '.join(different)}). Give"
+                " all processes the same model, data and sizes, or choose another run id."
+            )

@@ -1,0 +1,1 @@
+"""Training loops: trainer, master, peer and worker."""

@@ -1,0 +1,92 @@
+"""Examples with labels, taken by their numbers."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from thesis_tf._core import checks
+from thesis_tf.persistence import fingerprint
+
+
+class Examples:
+    """What draws are made of: anything that gives rows for an array of row numbers.
+
+    Args:
+        x: inputs: an array (N, ...), a memory map, or whatever has a length and gives rows for
+            `x[integers (n,)]`; or a dict, list or tuple of such, for models of several inputs.
+            Lists of numbers and tensors become arrays.
+        y: labels, likewise, as many.
+    """
+
+    def __init__(self, x, y):
+        self.x, self.y = _rows("`x`", x), _rows("`y`", y)
+        lengths = [len(leaf) for leaf in self._leaves()]
+        if len(set(lengths)) != 1 or not lengths[0]:
+            raise checks.invalid(
+                "`x` and `y`", "of one length, above 0", ", ".join(map(str, lengths)) or "nothing"
+            )
+        self._length = lengths[0]
+
+    def __len__(self):
+        """Returns the number of examples."""
+        return self._length
+
+    def take(self, rows):
+        """Returns (x, y) of an integer array of row numbers, or of a slice."""
+        return tuple(
+            keras.tree.map_structure(lambda leaf: _at(leaf, rows), part)
+            for part in (self.x, self.y)
+        )
+
+    def fingerprint(self):
+        """A hash of shapes, dtypes and values; of what is no array, of its first 64 rows."""
+        few = slice(0, 64)
+        leaves = [v if isinstance(v, np.ndarray) else _at(v, few) for v in self._leaves()]
+        return fingerprint.of_arrays([np.asarray(v) for v in leaves])
+
+    def _leaves(self):
+        return keras.tree.flatten((self.x, self.y))
+
+
+def _rows(name, values):
+    """Returns what gives rows, or a dict or tuple of such."""
+    if isinstance(values, dict):
+        return {key: _rows(f"{name}[{key!r}]", value) for key, value in values.items()}
+    if isinstance(values, (list, tuple)):
+        # As in Keras, arrays in a list are several inputs.
+        if values and all(map(_gives_rows, values)):
+            return tuple(_rows(f"{name}[{i}]", value) for i, value in enumerate(values))
+        return np.asarray(values)
+    if tf.is_tensor(values):  # takes no array of row numbers
+        return np.asarray(values)
+    if not _gives_rows(values):
+        expected = "an array, or an object with a length and rows, or a dict or list of such"
+        raise checks.invalid(name, expected, repr(values)[:80], kind=TypeError)
+    return values
+
+
+def _gives_rows(values):
+    if isinstance(values, (list, tuple, str, bytes)) or not len(getattr(values, "shape", "?")):
+        return False
+    return hasattr(values, "__len__") and hasattr(values, "__getitem__")
+
+
+def _at(values, rows):
+    if isinstance(rows, slice) and not isinstance(values, np.ndarray):
+        rows = np.arange(len(values))[rows]
+    return values[rows]
+
+
+def by_split(data):
+    """Returns {split: `Examples`} of {split: (x, y)}, which must have "train"; raises otherwise."""
+    if not isinstance(data, dict) or "train" not in data:
+        raise checks.invalid(
+            "`data`",
+            'a dict from split to (x, y) that has "train"',
+            sorted(data) if isinstance(data, dict) else type(data).__name__,
+        )
+    return {
+        name: pair if isinstance(pair, Examples) else Examples(*pair)
+        for name, pair in data.items()
+        if pair is not None
+    }

@@ -1,0 +1,161 @@
+"""Training steps on drawn examples, many to a call, on one device or several."""
+
+import keras
+import tensorflow as tf
+
+from thesis_tf._core import checks
+from thesis_tf._keras.objective import Objective
+from thesis_tf.gradient_norms import GradientNorms
+
+
+class Steps:
+    """Steps of a compiled model on examples whose losses are scaled (section 7.3).
+
+    Each step follows the gradient of mean_i(scale_i loss_i) plus the model's own losses (weights'
+    regularisers), which are not scaled. Several steps run in one call, without Python between them.
+
+    Args:
+        model: a compiled Keras model; under a `tf.distribute` strategy's scope, each device takes
+            its part of every batch.
+        batch_size: examples a step, over all devices.
+        norms: whether to give the examples' gradient norms as well, from the same pass; on one
+            device only.
+
+    Raises:
+        ValueError: the model is not compiled, or the batch can't be shared out.
+    """
+
+    def __init__(self, model, batch_size, norms=False):
+        if getattr(model, "optimizer", None) is None or model.loss is None:
+            raise checks.invalid("`model`", "compiled with an optimizer and a loss", model.name)
+        self.model, self.batch_size = model, checks.positive_integer("`batch_size`", batch_size)
+        self.objective = Objective(model, model.loss)
+        self._strategy = model.distribute_strategy or tf.distribute.get_strategy()
+        self._replicas = self._strategy.num_replicas_in_sync
+        if self.batch_size % self._replicas:
+            raise checks.invalid(
+                "`batch_size`", f"a multiple of {self._replicas} devices", self.batch_size
+            )
+        if norms and self._replicas > 1:
+            raise checks.invalid("The strategy", "of one device", f"{self._replicas} devices")
+        self._norms = None
+        if norms:
+            # Regularisers are no part of what is scaled, and what training mode draws is.
+            self._norms = GradientNorms(self.objective, False, False, True, False, None)
+        with self._strategy.scope():
+            model.optimizer.build(model.trainable_variables)
+        self._run = tf.function(self._steps, reduce_retracing=True)
+
+    def __call__(self, x, y, scales):
+        """Takes k steps.
+
+        Args:
+            x, y: (k * batch_size, ...), or structures of such, the drawn examples of one step after
+                another.
+            scales: float32 (k * batch_size,).
+
+        Returns:
+            (losses, squared_norms, gradient): NumPy arrays of the mean scaled loss of each step
+            (k,); the squared gradient norms of the unscaled examples (k * batch_size,), or None;
+            and the squared norm of the last step's whole gradient, NaN on several devices.
+        """
+        batch = keras.tree.map_structure(tf.convert_to_tensor, (x, y, scales))
+        losses, squares, gradient = self._run(*batch)
+        squares = tf.reshape(squares, [-1]).numpy() if self._norms else None
+        return losses.numpy(), squares, float(gradient)
+
+    def _steps(self, x, y, scales):
+        count = tf.shape(scales)[0] // self.batch_size
+        losses = tf.TensorArray(tf.float32, count)
+        squares = tf.TensorArray(tf.float32, count, element_shape=(self.batch_size,))
+        gradient = tf.constant(float("nan"))
+        for k in tf.range(count):
+            rows = tf.range(k * self.batch_size, (k + 1) * self.batch_size)
+            batch = keras.tree.map_structure(lambda t: self._rows(t, rows), (x, y, scales))  # noqa: B023
+            loss, square, gradient = self._strategy.run(self._step, (*batch, k == count - 1))
+            losses = losses.write(k, self._strategy.reduce("SUM", loss, axis=None))
+            if self._norms:
+                squares = squares.write(k, square)
+            if self._replicas > 1:
+                gradient = tf.constant(float("nan"))
+        return losses.stack(), squares.stack(), gradient
+
+    def _rows(self, tensor, rows):
+        return tf.ensure_shape(tf.gather(tensor, rows), (self.batch_size, *tensor.shape[1:]))
+
+    def _step(self, x, y, scales, last):
+        if self._replicas > 1:
+            share = self.batch_size // self._replicas
+            first = tf.distribute.get_replica_context().replica_id_in_sync_group * share
+            x, y, scales = keras.tree.map_structure(
+                lambda t: t[first : first + share], (x, y, scales)
+            )
+        # By which an optimizer for float16 wants losses multiplied; it divides gradients again.
+        factor = self.model.optimizer.scale_loss(1.0)
+        if self._norms:
+            losses, squares, gradients = self._norms.with_gradients(x, y, scales)
+            losses = _widened(losses)
+            loss = tf.reduce_mean(losses * tf.cast(scales, losses.dtype))
+            self._add_penalty(gradients)
+            gradients = [g * tf.cast(factor, g.dtype) for g in gradients]
+        else:
+            squares = tf.zeros(self.batch_size)
+            loss, gradients = self._gradients(x, y, scales)
+        self.model.optimizer.apply_gradients(zip(gradients, self.objective.variables, strict=True))
+        gradient = tf.cond(last, lambda: _squared_norm(gradients, factor), lambda: float("nan"))
+        return tf.cast(loss, tf.float32), tf.cast(squares, tf.float32), gradient
+
+    def _gradients(self, x, y, scales):
+        model, variables = self.model, self.objective.variables
+        with tf.GradientTape() as tape:
+            losses = self.objective.example_losses(y, model(x, training=True))
+            losses = _widened(losses)
+            loss = tf.reduce_sum(losses * tf.cast(scales, losses.dtype)) / self.batch_size
+            total = loss
+            for added in model.losses:
+                # Summed over devices each counts once.
+                total += tf.cast(added, loss.dtype) / self._replicas
+            total = model.optimizer.scale_loss(total)
+        gradients = tape.gradient(total, variables, unconnected_gradients="zero")
+        return loss, [tf.convert_to_tensor(g) for g in gradients]
+
+    def _add_penalty(self, gradients):
+        values, constants = self.objective.read()
+        with tf.GradientTape() as tape:
+            tape.watch(values)
+            penalty = self.objective.penalty(values, constants)
+        if penalty is not None:
+            for i, added in enumerate(tape.gradient(penalty, values)):
+                if added is not None:
+                    gradients[i] += tf.cast(added, gradients[i].dtype)
+
+
+def _widened(losses):
+    return losses if losses.dtype == tf.float64 else tf.cast(losses, tf.float32)
+
+
+def _squared_norm(gradients, factor):
+    gradients = [tf.cast(g, tf.float32) / factor for g in gradients]
+    return tf.add_n([tf.reduce_sum(tf.square(g)) for g in gradients])
+
+
+def classification_errors(y, outputs):
+    """Returns which outputs have their largest value at another class than the label's, (n,).
+
+    Of sequences, which part of their elements.
+
+    Args:
+        y: labels: classes (n, ...) or (n, ..., 1), or one-hot (n, ..., classes).
+        outputs: (n, ..., classes); with one output instead of classes it is a logit, for class 1 if
+            it is above 0.
+    """
+    outputs = keras.tree.flatten(outputs)[0]
+    if outputs.shape[-1] == 1:
+        guess = tf.cast(outputs[..., 0] > 0, tf.int64)
+    else:
+        guess = tf.argmax(outputs, axis=-1)
+    y = tf.convert_to_tensor(y)
+    same_rank = y.shape.rank == outputs.shape.rank
+    truth = tf.argmax(y, -1) if same_rank and y.shape[-1] > 1 else tf.reshape(y, tf.shape(guess))
+    wrong = tf.cast(tf.cast(truth, tf.int64) != guess, tf.float32)
+    return tf.reduce_mean(wrong, axis=list(range(1, wrong.shape.rank)))

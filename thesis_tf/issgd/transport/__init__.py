@@ -1,0 +1,1 @@
+"""Threads that exchange weights and parameters with a store while training goes on."""

@@ -1,0 +1,1 @@
+"""What runs keep on disk: files written atomically, fingerprints of inputs, checkpoints."""

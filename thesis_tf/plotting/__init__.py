@@ -1,0 +1,1 @@
+"""Colors, axes, sheets of images and network diagrams."""

@@ -1,0 +1,41 @@
+"""Sheets of images, row by row."""
+
+import numpy as np
+
+from thesis_tf.plotting.style import FONT, INK, checked_path, clean, new_sheet, save
+
+
+def draw_images(rows, path, *, columns=12, title=None):
+    """Draws images in rows, each with a name: examples, noisy ones, reconstructions, samples.
+
+    Args:
+        rows: {name: (n, height, width) or (n, height, width, channels) array of values in [0, 1];
+            others are clipped}.
+        path: a file that ends in .png, .svg or .pdf; an older one is replaced.
+        columns: images in a row at most; more of a name begin another row.
+        title: a heading.
+    """
+    path = checked_path(path)
+    lines = []
+    for name, images in rows.items():
+        images = np.clip(np.asarray(images, np.float64), 0, 1)
+        images = images[..., np.newaxis] if images.ndim == 3 else images
+        for start in range(0, len(images), columns):
+            lines.append((name if start == 0 else "", images[start : start + columns]))
+    page = new_sheet(0.62 * columns + 1.3, 0.64 * len(lines) + (0.5 if title else 0.2))
+    panels = page.subplots(len(lines), 1, squeeze=False)[:, 0]
+    for axes, (name, images) in zip(panels, lines, strict=True):
+        strip = np.ones((images.shape[1], columns * (images.shape[2] + 1) - 1, images.shape[3]))
+        for index, image in enumerate(images):
+            start = index * (images.shape[2] + 1)
+            strip[:, start : start + images.shape[2]] = image
+        strip = strip[..., 0] if strip.shape[2] == 1 else strip[..., :3]
+        axes.imshow(strip, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        axes.set_axis_off()
+        axes.text(
+            -0.01, 0.5, clean(name), transform=axes.transAxes, ha="right", va="center",
+            fontsize=8, family=FONT, color=INK, parse_math=False,
+        )  # fmt: skip
+    if title:
+        page.suptitle(clean(title), fontsize=10, family=FONT, color=INK, parse_math=False)
+    save(page, path)

@@ -1,0 +1,1 @@
+"""Diagrams of a network: a layered layout, and its placement on a page."""

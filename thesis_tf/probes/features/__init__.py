@@ -1,0 +1,1 @@
+"""Features of every tap, extracted to a store on disk."""

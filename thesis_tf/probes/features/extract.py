@@ -1,0 +1,272 @@
+"""One pass of a model over a data set, writing the features of all taps to a store."""
+
+import pathlib
+import shutil
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tqdm
+
+from thesis_tf._core import checks
+from thesis_tf._keras.batches import Stream, inputs_only
+from thesis_tf.persistence import fingerprint
+from thesis_tf.probes.features.shards import (
+    MANIFEST,
+    Column,
+    ShardWriter,
+    difference,
+    make_header,
+    read_manifest,
+    shard_name,
+)
+from thesis_tf.probes.features.store import FeatureStore
+from thesis_tf.probes.reductions import Reduction
+from thesis_tf.probes.taps import fixed_batch, forward, input_spec, trace
+
+FLUSH_EVERY = 512  # examples; what a kill can cost
+
+
+def extract(
+    model,
+    x,
+    store_dir,
+    taps=None,
+    reduction="mean",
+    batch_size=32,
+    *,
+    seed=0,
+    shard=(1, 1),
+    overwrite=False,
+    progress=True,
+):
+    """Runs `model` once over `x` and stores the reduced activations of all taps.
+
+    The model runs at inference and statelessly: nothing of it changes. Under a
+    `tf.distribute.Strategy` each batch is divided among its replicas. A call that was killed goes
+    on from its last durable example when it is made again, and one that was complete returns at
+    once, after its checksums are verified.
+
+    Args:
+        model: a Keras model.
+        x: an array (N, ...), a structure of arrays, or a finite batched `tf.data.Dataset` of
+            inputs or (inputs, labels) pairs in a fixed order.
+        store_dir: the folder for the store.
+        taps: what `thesis_tf.probes.taps` selects by; None for every tap.
+        reduction: "mean", "subset:1000", "projection:1000", "flatten", "last", "time_mean", or a
+            `Reduction`.
+        batch_size: examples a forward pass.
+        seed: what random subsets and projections are drawn from.
+        shard: (i, n) with 1 <= i <= n, to extract only the i-th of n parts of arrays; several
+            machines may write the shards of one store into one shared folder.
+        overwrite: whether to start anew and replace what is in `store_dir`.
+        progress: whether to show a progress bar on a terminal.
+
+    Returns:
+        The `FeatureStore`; None as long as other shards of it are missing.
+
+    Raises:
+        ValueError: no tap matches, a feature is not finite (says which tap and example), the
+            inputs don't suit the model, or the folder holds another store.
+        RuntimeError: the strategy's devices are not all of this machine.
+    """
+    index, shards = shard
+    if not 1 <= index <= shards:
+        raise checks.invalid("`shard`", "(i, n) with 1 <= i <= n", shard)
+    stream = _stream(model, x, batch_size)
+    first, stop = 0, stream.examples
+    if shards > 1:
+        if stop is None:
+            raise checks.invalid("`x`", "arrays when `shard` is given", "a tf.data.Dataset")
+        first, stop = stop * (index - 1) // shards, stop * index // shards
+    _check_inputs(model, stream.spec)
+    plan = trace(model, stream.spec)
+    reduction = Reduction.parse(reduction, seed)
+    columns = _columns(plan, plan.select("*" if taps is None else taps), reduction)
+    names = [column.tap.name for column in columns if not column.prediction]
+    header = make_header(
+        columns,
+        reduction,
+        model=fingerprint.of_model(model),
+        data=stream.fingerprint(),
+        examples=None if stop is None else stop - first,
+        edges=plan.edges(names),
+    )
+    store_dir = pathlib.Path(store_dir)
+    folder = store_dir / shard_name(index - 1, shards)
+    _make_room(folder, header, overwrite)
+    writer = ShardWriter(folder, header)
+    if not writer.complete:
+        step = _step(model, columns, reduction)
+        bar = tqdm.tqdm(
+            total=header["examples"],
+            initial=writer.done,
+            unit=" examples",
+            desc="features",
+            disable=None if progress else True,
+        )
+        with writer, bar:
+            _run(step, stream, first, stop, writer, columns, bar)
+    if shards > 1 and not FeatureStore.is_complete(store_dir):
+        return None
+    return FeatureStore(store_dir, verify=shards > 1)
+
+
+def _stream(model, x, batch_size):
+    """Streams `x` in batches that divide among the replicas and suit the model."""
+    strategy = tf.distribute.get_strategy()
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        raise RuntimeError(
+            "Features are extracted by each machine for itself: call `extract` outside the"
+            " strategy, with shard=(i, n) on machine i of n."
+        )
+    replicas = strategy.num_replicas_in_sync
+    batch_size = -(-checks.positive_integer("`batch_size`", batch_size) // replicas) * replicas
+    fixed = fixed_batch(model)
+    if fixed and fixed * replicas != batch_size:
+        raise checks.invalid(
+            "`batch_size`", f"{fixed * replicas}, which the model was made for", batch_size
+        )
+    x = inputs_only(x)
+    stream = Stream(x, batch_size)
+    if not fixed and stream.examples and stream.examples < batch_size:
+        # The one batch would be padded to a size that may not fit in memory.
+        stream = Stream(x, -(-stream.examples // replicas) * replicas)
+    return stream
+
+
+def _check_inputs(model, spec):
+    """Raises unless data of `spec` suits the inputs that a functional model declares."""
+    if not getattr(model, "inputs", None):
+        return
+    expected, found = (
+        [tuple(leaf.shape[1:]) for leaf in keras.tree.flatten(s)] for s in (input_spec(model), spec)
+    )
+    suits = len(expected) == len(found)
+    if suits and len(expected) == 1:  # several may come in another order, by name
+        # Keras itself adds or drops a last axis of one.
+        shapes = [s[:-1] if s and s[-1] == 1 else s for s in (*expected, *found)]
+        suits = tf.TensorShape(shapes[0]).is_compatible_with(shapes[1])
+    if not suits:
+        raise checks.invalid(
+            "`x`",
+            f"examples of shape {', '.join(map(str, expected))}, the inputs of {model.name}",
+            ", ".join(map(str, found)),
+            "A tf.data.Dataset must be batched.",
+        )
+
+
+def _columns(plan, taps, reduction):
+    """The store's columns: the taps' features, then the model's own predictions."""
+    # The predictions give the model's own error, which the probes' are compared with.
+    outputs = [tap for tap in plan.outputs if len(tap.shape) == 2]
+    return [
+        Column(
+            tap=tap,
+            features=tap.shape[1] if prediction else reduction.features(tap),
+            dtype="float64" if tap.dtype == "float64" else "float32",
+            file=f"{number:03d}.npy",
+            prediction=prediction,
+        )
+        for number, (tap, prediction) in enumerate(
+            [(tap, False) for tap in taps] + [(tap, True) for tap in outputs]
+        )
+    ]
+
+
+def _make_room(folder, header, overwrite):
+    """Refuses, or with `overwrite` removes, shards that don't belong with the one to write."""
+    if overwrite and folder.exists():
+        shutil.rmtree(folder)
+    for other in FeatureStore.shards(folder.parent):
+        if other == folder:
+            continue
+        if other.name[6:] != folder.name[6:]:
+            reason = f"is a part of another number of shards than {folder.name}"
+        elif (other / MANIFEST).exists() and (what := difference(read_manifest(other), header)):
+            reason = f"was made from another {what}"
+        else:
+            continue
+        if not overwrite:
+            raise ValueError(f"{other} {reason}. Use another folder, or pass overwrite=True.")
+        # Those who write the other shards may be removing it too.
+        shutil.rmtree(other, ignore_errors=True)
+
+
+def _step(model, columns, reduction):
+    """Returns a function from a batch of NumPy arrays to a list of arrays, one a column."""
+    strategy = tf.distribute.get_strategy()
+    run_model = forward(model, [column.tap.name for column in columns])
+
+    @tf.function(autograph=False)
+    def on_replica(x):
+        _, activations = run_model(x)
+        return [
+            tf.cast(activations[column.tap.name], column.dtype)
+            if column.prediction
+            else reduction(activations[column.tap.name], column.tap.name)
+            for column in columns
+        ]
+
+    def step(batch):
+        size = len(keras.tree.flatten(batch)[0]) // strategy.num_replicas_in_sync
+
+        def part(context):
+            start = context.replica_id_in_sync_group * size
+            return keras.tree.map_structure(
+                lambda array: tf.convert_to_tensor(array[start : start + size]), batch
+            )
+
+        values = strategy.experimental_distribute_values_from_function(part)
+        features = [
+            strategy.experimental_local_results(value)
+            for value in strategy.run(on_replica, args=(values,))
+        ]
+        for column, pieces in zip(columns, features, strict=True):
+            if any(len(piece) != size for piece in pieces):
+                raise checks.invalid(
+                    f"Tap {column.tap.name!r}",
+                    f"one row for each of {size} examples",
+                    f"{len(pieces[0])} rows",
+                    "Its layer does not keep the examples apart on the first axis.",
+                )
+        return features
+
+    return step
+
+
+def _run(step, stream, first, stop, writer, columns, bar):
+    """Feeds the stream through `step` into the writer."""
+    durable, waiting = writer.done, None
+
+    def write():
+        nonlocal durable
+        parts, count = waiting
+        rows = [np.concatenate([piece.numpy() for piece in part])[:count] for part in parts]
+        for column, values in zip(columns, rows, strict=True):
+            _check_finite(column.tap.name, values, first + writer.done)
+        writer.append(rows)
+        bar.update(count)
+        if writer.done - durable >= FLUSH_EVERY:
+            writer.flush()
+            durable = writer.done
+
+    # A batch is written while the device works on the next one.
+    for batch, count in stream.batches(first + writer.done, stop):
+        launched = step(batch)
+        if waiting:
+            write()
+        waiting = (launched, count)
+    if waiting:
+        write()
+    writer.finish()
+
+
+def _check_finite(name, values, first):
+    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if len(bad):
+        raise ValueError(
+            f"Tap {name!r} is not finite for example {first + bad[0]}"
+            f" ({len(bad)} of {len(values)} in its batch). Look for NaN in the inputs first, then"
+            " for overflow in the layers above this tap."
+        )

@@ -1,0 +1,244 @@
+"""One shard of a feature store: a folder with a manifest and one `.npy` file a tap.
+
+    00000-of-00001/
+        manifest.json       what was measured, of which model and data, and how far it got
+        000.npy, 001.npy    features (examples, D) of each tap, in the order of the manifest
+
+Features are appended and made durable block by block; the manifest, which is replaced
+atomically, says how many examples are durable and what their checksum is. What a killed process
+left beyond that is cut off when the shard is opened for writing again.
+"""
+
+import dataclasses
+import os
+import pathlib
+import zlib
+
+import numpy as np
+
+from thesis_tf.persistence import files, fingerprint
+from thesis_tf.probes.taps import Tap
+
+HEADER = 128  # bytes; fixed, so that the number of examples can be filled in at the end
+MANIFEST = "manifest.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """One file of a shard: a tap's features or one of the model's outputs."""
+
+    tap: Tap
+    features: int
+    dtype: str
+    file: str
+    prediction: bool = False
+
+    @property
+    def name(self):
+        """What the store calls it; a prediction may be a tap as well."""
+        return f"prediction:{self.tap.name}" if self.prediction else self.tap.name
+
+    @property
+    def row_bytes(self):
+        """Bytes an example."""
+        return self.features * np.dtype(self.dtype).itemsize
+
+    def to_json(self):
+        """As a dict for the manifest."""
+        tap = {**dataclasses.asdict(self.tap), "shape": list(self.tap.shape)}
+        return {**dataclasses.asdict(self), "tap": tap}
+
+    @classmethod
+    def from_json(cls, value):
+        """Reads what `to_json` wrote."""
+        tap = Tap(**{**value["tap"], "shape": tuple(value["tap"]["shape"])})
+        return cls(**{**value, "tap": tap})
+
+
+def make_header(columns, reduction, *, model, data, examples=None, edges=()):
+    """What the manifest says of a shard from the start: all but how far it got.
+
+    Args:
+        columns: a list of `Column`, one a file.
+        reduction: the `Reduction` that made the features.
+        model: the hash of the model.
+        data: the hash of the data.
+        examples: how many there will be; None if that is not known.
+        edges: the data flow among the taps, (parent, child) pairs of names.
+    """
+    return {
+        "format": 1,
+        "model": model,
+        "data": data,
+        "examples": examples,
+        "reduction": dataclasses.asdict(reduction),
+        "columns": [column.to_json() for column in columns],
+        "edges": [list(pair) for pair in edges],
+    }
+
+
+def shard_name(index, count):
+    """The folder of shard `index` (from 0) of `count`."""
+    return f"{index:05d}-of-{count:05d}"
+
+
+_SAID = {
+    "model": "model (its weights or settings differ)",
+    "data": "data set",
+    "reduction": "reduction",
+    "columns": "choice of taps",
+}
+
+
+def difference(manifest, other):
+    """Says in what two shards differ that one store can't hold together; None if in nothing."""
+    return next((said for key, said in _SAID.items() if manifest[key] != other[key]), None)
+
+
+def read_manifest(shard):
+    """Reads the manifest of a shard.
+
+    Raises:
+        ValueError: it was cut short or edited.
+    """
+    manifest = files.read_json(shard / MANIFEST)
+    if manifest.pop("digest", None) != fingerprint.of_json(manifest):
+        raise ValueError(f"{shard / MANIFEST} was edited: extract this shard again.")
+    return manifest
+
+
+class ShardWriter:
+    """Appends features to one shard of a store; a context manager.
+
+    Args:
+        folder: the shard's folder. If it holds the beginning of the same work, `done` says how
+            many examples are there already.
+        header: what `make_header` returned; a shard with another one is refused.
+    """
+
+    def __init__(self, folder, header):
+        self._folder = pathlib.Path(folder)
+        self._columns = [Column.from_json(value) for value in header["columns"]]
+        self._header = header
+        self._files = {}
+        self.done, self.complete = 0, False
+        self._checksums = {column.file: 0 for column in self._columns}
+        self._folder.mkdir(parents=True, exist_ok=True)
+        if (self._folder / MANIFEST).exists():
+            self._resume(read_manifest(self._folder))
+
+    def _resume(self, manifest):
+        if what := difference(manifest, self._header):
+            raise ValueError(
+                f"{self._folder} holds features of another {what}. Use another folder, or pass"
+                " overwrite=True."
+            )
+        self.done, self.complete = manifest["done"], manifest["complete"]
+        self._checksums = manifest["checksums"]
+        for column in self._columns:
+            verify_file(self._folder, column, self.done, self._checksums[column.file])
+
+    def __enter__(self):
+        """Opens the files and cuts off what a killed process left behind."""
+        for column in self._columns:
+            path = self._folder / column.file
+            file = self._files[column.file] = path.open("r+b" if path.exists() else "w+b")
+            file.truncate(HEADER + self.done * column.row_bytes if self.done else 0)
+            file.seek(0)
+            file.write(_npy_header(column, self.done))
+            file.seek(0, os.SEEK_END)
+        return self
+
+    def __exit__(self, *_):
+        """Closes the files; call `flush` or `finish` before."""
+        for file in self._files.values():
+            file.close()
+
+    def append(self, rows):
+        """Appends features: a list of (n, D) arrays, one a column."""
+        for column, values in zip(self._columns, rows, strict=True):
+            assert values.shape == (len(rows[0]), column.features), (column.name, values.shape)
+            data = np.ascontiguousarray(values, column.dtype).reshape(-1).view(np.uint8)
+            self._files[column.file].write(data)
+            self._checksums[column.file] = zlib.crc32(data, self._checksums[column.file])
+        self.done += len(rows[0])
+
+    def flush(self):
+        """Makes what was appended durable."""
+        for file in self._files.values():
+            file.flush()
+            os.fsync(file.fileno())
+        manifest = {
+            **self._header,
+            "done": self.done,
+            "complete": self.complete,
+            "checksums": self._checksums,
+        }
+        manifest["digest"] = fingerprint.of_json(manifest)
+        files.write_json(self._folder / MANIFEST, manifest)
+
+    def finish(self):
+        """Makes the shard durable and readable as `.npy` files."""
+        for column in self._columns:
+            file = self._files[column.file]
+            file.seek(0)
+            file.write(_npy_header(column, self.done))
+        self.complete = True
+        self.flush()
+
+
+def _npy_header(column, rows):
+    """A version 1.0 `.npy` header of exactly `HEADER` bytes."""
+    text = repr(
+        {
+            "descr": np.dtype(column.dtype).str,
+            "fortran_order": False,
+            "shape": (rows, column.features),
+        }
+    )
+    magic = b"\x93NUMPY\x01\x00"
+    length = HEADER - len(magic) - 2
+    return magic + length.to_bytes(2, "little") + text.ljust(length - 1).encode() + b"\n"
+
+
+def check_size(folder, column, rows):
+    """Raises if a file is too short for its `rows` examples."""
+    path = folder / column.file
+    need = HEADER + rows * column.row_bytes if rows else 0
+    size = path.stat().st_size if path.exists() else 0
+    if size < need:
+        raise ValueError(
+            f"{path} ({column.name!r}) was cut short: {need} bytes were written and"
+            f" {size} are there. {_AGAIN}"
+        )
+
+
+def check_header(folder, column, rows):
+    """Raises if NumPy would not read a finished file as the manifest says."""
+    path = folder / column.file
+    with path.open("rb") as file:
+        if file.read(HEADER) != _npy_header(column, rows):
+            raise ValueError(
+                f"{path} ({column.name!r}) does not have the header that was written. {_AGAIN}"
+            )
+
+
+def verify_file(folder, column, rows, checksum):
+    """Raises if a file's first `rows` examples are not what was written."""
+    check_size(folder, column, rows)
+    got, path = 0, folder / column.file
+    if rows:
+        left = rows * column.row_bytes
+        buffer = memoryview(bytearray(min(1 << 20, left)))
+        with path.open("rb", buffering=0) as file:
+            file.seek(HEADER)
+            while size := file.readinto(buffer[: min(left, len(buffer))]):
+                got, left = zlib.crc32(buffer[:size], got), left - size
+    if got != checksum:
+        raise ValueError(
+            f"{path} ({column.name!r}) is not what was written: checksum {got:08x}, the"
+            f" manifest has {checksum:08x}. {_AGAIN}"
+        )
+
+
+_AGAIN = "Extract this shard again, with overwrite=True."

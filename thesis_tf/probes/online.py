@@ -1,0 +1,223 @@
+"""Linear probes that are trained by gradient steps on a model's features, one batch at a time."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from thesis_tf._core import checks
+from thesis_tf.probes.metrics import Measures
+from thesis_tf.probes.report import Probe, ProbeReport
+from thesis_tf.probes.solver.softmax_regression import Solution
+from thesis_tf.probes.taps import forward, trace
+
+MOMENTUM = 0.99  # of the running moments that standardise features
+SPLITS = ("train", "valid")
+
+
+class LiveProbes:
+    """A probe at every tap of a model, with their optimizer and what was measured of them.
+
+    Args:
+        model: a Keras model.
+        select: what `thesis_tf.probes.taps` selects by.
+        reduction: a `Reduction`.
+        num_classes: the number of classes; None takes the width of the model's first output.
+        optimizer: a Keras optimizer for the probes alone; None for Adam at 1e-3.
+        labels: a function from the model's targets to integer labels (n,); None takes the first.
+        inputs: an example of the model's inputs; only needed for a subclassed model of several.
+
+    Attributes:
+        taps: the list of `Tap`.
+
+    Raises:
+        ValueError: no tap matches, or the number of classes is not known.
+    """
+
+    def __init__(
+        self,
+        model,
+        select,
+        reduction,
+        *,
+        num_classes=None,
+        optimizer=None,
+        labels=None,
+        inputs=None,
+    ):
+        plan = trace(model, inputs)
+        self.taps = plan.select(select)
+        self._edges = plan.edges([tap.name for tap in self.taps])
+        self._reduction, self._labels = reduction, labels
+        outputs = [tap for tap in plan.outputs if len(tap.shape) == 2]
+        self._classes = num_classes or (outputs[0].shape[-1] if outputs else None)
+        if self._classes is None or self._classes < 2:
+            raise checks.invalid(
+                "`num_classes`", "at least 2", self._classes,
+                "It can't be told from the model's output: pass it.",
+            )  # fmt: skip
+        self._has_own = bool(outputs) and outputs[0].shape[-1] == self._classes
+        with model.distribute_strategy.scope():
+            self._make_variables(optimizer or keras.optimizers.Adam(1e-3))
+        names = [tap.name for tap in self.taps]
+        own = [outputs[0].name] if self._has_own else []
+        run_model = forward(model, names + own)
+
+        # Not inlined: see `ProbeMonitor`. The rest of the probes' step stays outside, where
+        # replicas can meet to add up gradients.
+        @tf.function(autograph=False, experimental_attributes={"_noinline": True})
+        def features(x):
+            _, activations = run_model(x)
+            reduced = [reduction(activations[name], name) for name in names]
+            return [tf.cast(t, tf.float32) for t in reduced + [activations[name] for name in own]]
+
+        self._features = features
+
+    def _make_variables(self, optimizer):
+        self._variables = [
+            tuple(
+                keras.Variable(initial, trainable=trainable, aggregation="mean", name=name)
+                for name, initial, trainable in (
+                    ("weights", np.zeros((size, self._classes), np.float32), True),
+                    ("bias", np.zeros(self._classes, np.float32), True),
+                    ("mean", np.zeros(size, np.float32), False),
+                    ("variance", np.ones(size, np.float32), False),
+                )
+            )
+            for size in map(self._reduction.features, self.taps)
+        ]
+        # A row each tap and one for the model: wrong answers, nats, examples.
+        empty = np.zeros((len(self.taps) + 1, 3), np.float32)
+        self._state = {
+            split: keras.Variable(empty, trainable=False, aggregation="sum", name=split)
+            for split in SPLITS
+        }
+        self._steps = keras.Variable(
+            0, trainable=False, dtype="int64", aggregation="only_first_replica"
+        )
+        self._optimizer = optimizer
+        self._optimizer.build([v for group in self._variables for v in group[:2]])
+
+    @property
+    def steps(self):
+        """How many steps the probes took."""
+        return int(self._steps.numpy())
+
+    def train(self, x, y):
+        """One step of all probes; in replica context."""
+        labels, features = self._integers(y), self._features(x)
+        trained = [v for group in self._variables for v in group[:2]]
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        # The first batches count by their number, as in a plain average.
+        rate = tf.maximum(1 - MOMENTUM, 1 / (tf.cast(self._steps.value, tf.float32) + 1))
+        for tensor, (_, _, mean, variance) in zip(features, self._variables, strict=False):
+            batch_mean, batch_variance = tf.nn.moments(tensor, 0)
+            mean.assign(mean + rate * (batch_mean - mean))
+            variance.assign(variance + rate * (batch_variance - variance))
+        with tf.GradientTape() as tape:
+            logits = self._logits([tf.stop_gradient(tensor) for tensor in features])
+            losses = [_cross_entropy(labels, z) for z in logits[: len(self.taps)]]
+            # Summed, so that each probe is trained as if it were alone.
+            total = tf.add_n([tf.reduce_mean(loss) for loss in losses]) / replicas
+        gradients = tape.gradient(total, [v.value for v in trained])
+        self._optimizer.apply(gradients, trained)
+        self._steps.assign_add(1)
+        self._state["train"].assign_add(self._sums(labels, logits))
+
+    def measure(self, x, y):
+        """Measures all probes on a batch; in replica context."""
+        logits = self._logits(self._features(x))
+        self._state["valid"].assign_add(self._sums(self._integers(y), logits))
+
+    def sums(self, split):
+        """Wrong answers, nats and examples since `clear`: (taps + 1, 3), the model's own last."""
+        return self._state[split].numpy()
+
+    def clear(self, split):
+        """Starts measuring anew."""
+        self._state[split].assign(tf.zeros_like(self._state[split]))
+
+    def errors(self, split):
+        """Returns {tap: error} since `clear`."""
+        sums = self.sums(split)
+        errors = sums[:, 0] / np.maximum(sums[:, 2], 1)
+        return {tap.name: float(error) for tap, error in zip(self.taps, errors, strict=False)}
+
+    def report(self, sums):
+        """Returns a `ProbeReport` of the probes as they are, measured by {split: sums}."""
+        splits = {split: [_measures(*row) for row in rows] for split, rows in sums.items()}
+        probes = []
+        for index, tap in enumerate(self.taps):
+            weights, bias, mean, variance = (v.numpy() for v in self._variables[index])
+            raw = weights / _scale(variance)[:, np.newaxis]
+            solution = Solution(
+                raw, bias - mean @ raw, 0.0, float("nan"), float("inf"), False, self.steps
+            )
+            measures = {split: rows[index] for split, rows in splits.items()}
+            probes.append(Probe(tap, "class", self._classes, solution, measures))
+        own = {"output": {s: rows[-1] for s, rows in splits.items()}} if self._has_own else {}
+        return ProbeReport(
+            probes=tuple(probes),
+            own={"class": own},
+            chance={"class": 1 - 1 / self._classes},
+            edges=tuple(self._edges),
+            reduction=self._reduction,
+        )
+
+    def _logits(self, features):
+        """The logits of each probe, and of the model if it has as many classes."""
+        logits = [
+            (tensor - mean.value) / _scale(variance.value) @ weights.value + bias.value
+            for tensor, (weights, bias, mean, variance) in zip(
+                features, self._variables, strict=False
+            )
+        ]
+        return logits + features[len(logits) :]
+
+    def _sums(self, labels, logits):
+        """Wrong answers, nats and examples: a row for each probe and one for the model."""
+        rows = []
+        for z in logits:
+            wrong = tf.cast(tf.argmax(z, 1, tf.int32) != labels, tf.float32)
+            nats = _cross_entropy(labels, z)
+            rows.append(
+                tf.stack(
+                    [
+                        tf.reduce_sum(wrong),
+                        tf.reduce_sum(nats),
+                        tf.cast(tf.size(labels), tf.float32),
+                    ]
+                )
+            )
+        if not self._has_own:
+            rows.append(tf.zeros(3))
+        return tf.stack(rows)
+
+    def _integers(self, y):
+        if self._labels is not None:
+            y = self._labels(y)
+        y = keras.tree.flatten(y)[0]
+        if y.shape.rank == 2 and y.shape[1] > 1:
+            return tf.argmax(y, 1, tf.int32)
+        return tf.cast(tf.reshape(y, [-1]), tf.int32)
+
+
+def _cross_entropy(labels, logits):
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+
+
+def _scale(variance):
+    """The standard deviation, or infinity for a feature that does not vary."""
+    if isinstance(variance, np.ndarray):
+        return np.where(variance > 1e-12, np.sqrt(variance), np.inf)
+    return tf.where(variance > 1e-12, tf.sqrt(variance), np.inf)
+
+
+def _measures(wrong, nats, examples):
+    error = float(wrong / examples)
+    return Measures(
+        examples=int(examples),
+        error=error,
+        standard_error=float(np.sqrt(error * (1 - error) / examples)),
+        top5_error=None,
+        cross_entropy=float(nats / examples),
+    )

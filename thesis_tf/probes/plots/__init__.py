@@ -1,0 +1,1 @@
+"""Pictures of probes: error curves, and the network colored by its errors."""

@@ -1,0 +1,179 @@
+"""Error against depth, one line a series: figure 9.4b.
+
+Like `network_picture` it takes plain numbers and names and writes a file.
+"""
+
+import math
+
+import matplotlib
+import numpy as np
+from matplotlib import figure, ticker
+from matplotlib.font_manager import FontProperties
+
+from thesis_tf._core import checks
+from thesis_tf.plotting.style import (
+    FONT,
+    GRID,
+    INK,
+    LINE,
+    SOFT,
+    checked_path,
+    clean,
+    merged,
+    missing,
+    save,
+    shortened,
+    text_width,
+)
+
+# Okabe and Ito's colours, which stay apart for colour-blind readers; the markers do in print.
+_SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#4d4d4d")
+_MARKERS = "osD^vPX"
+
+
+def draw_curve(
+    series,
+    path,
+    *,
+    ylabel="test error",
+    reference=None,
+    reference_label="the model's own error",
+    chance=None,
+    log=False,
+    title=None,
+):
+    """Draws the probes' errors against depth, one line a series (figure 9.4b).
+
+    Args:
+        series: {label: [(tap, error, standard error or None), ...]} in depth order. An error of
+            None or NaN leaves a gap; a series may lack taps that others have.
+        path: a file that ends in .png, .svg or .pdf; an older one is replaced.
+        ylabel: what the errors are.
+        reference: a value to draw as a dashed line, say the error of the model itself.
+        reference_label: what the legend calls it.
+        chance: the value at chance, drawn as a dotted line.
+        log: whether the error's axis is logarithmic; an error of zero stands on its lower end.
+        title: a heading.
+
+    Raises:
+        ValueError: there is no series, one has no point or a tap twice, or the suffix is another.
+    """
+    path = checked_path(path)
+    series = {str(label): list(points) for label, points in series.items()}
+    if not series:
+        raise checks.invalid("`series`", "at least one series", "none")
+    names = {label: [name for name, _, _ in points] for label, points in series.items()}
+    for label, taps in names.items():
+        if not taps:
+            raise checks.invalid(f"`series[{label!r}]`", "at least one point", "none")
+        if repeated := [tap for tap in taps if taps.count(tap) > 1]:
+            raise checks.invalid(f"`series[{label!r}]`", "each tap once", f"{repeated[0]!r} twice")
+    taps = merged(names.values())
+    width = float(np.clip(1.6 + 0.42 * len(taps), 5.2, 11))
+    sheet = figure.Figure(figsize=(width, 4), facecolor="white", layout="constrained")
+    sheet.get_layout_engine().set(w_pad=0.12, h_pad=0.07)
+    axes = sheet.add_subplot()
+    _style_axes(axes, taps, 72 * (width - 1))
+    errors = [error for points in series.values() for _, error, _ in points if not missing(error)]
+    positive = [value for value in (*errors, reference) if value is not None and value > 0]
+    floor = -math.inf
+    if log and positive:
+        floor = 0.7 * min(positive)
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_locator(ticker.NullLocator())
+    at = {tap: place for place, tap in enumerate(taps)}
+    for number, points in enumerate(series.values()):
+        _draw_series(axes, number, len(series), points, at, floor)
+    legend = list(series)
+    for value, name, color, dashes in (
+        (reference, reference_label, INK, (5, 3)),
+        (chance, "chance", SOFT, (1, 2)),
+    ):
+        if value is not None:
+            axes.axhline(value, color=color, lw=1, ls=(0, dashes), label="line")
+            legend.append(name)
+    if min(errors, default=0) >= 0:
+        axes.set_ylim(bottom=max(0, floor))
+    style = {"family": FONT, "color": INK, "parse_math": False}
+    axes.set_ylabel(clean(ylabel) + ", logarithmic" * log, fontsize=8.5, **style)
+    axes.set_xlabel("tap, in order of depth", fontsize=8.5, **style)
+    if title:
+        text = {"fontsize": 10.5, "weight": "bold", "ha": "left", "wrap": True}
+        sheet.suptitle(clean(title), x=0.015, **text, **style)
+    _add_legend(axes, legend, 72 * width - 60)
+    save(sheet, path)
+
+
+def _draw_series(axes, number, count, points, at, floor):
+    points = sorted((at[name], error, spread) for name, error, spread in points)
+    x, error, spread = (np.array(column, float) for column in zip(*points, strict=True))
+    color = _SERIES[number % len(_SERIES)]
+    if count > len(_SERIES):  # more than one can tell apart: show their order instead
+        color = matplotlib.colormaps["viridis"](0.92 * number / (count - 1))
+    crowded = len(at) > 40
+    axes.plot(
+        x,
+        np.maximum(error, floor),
+        color=color,
+        marker=_MARKERS[number % len(_MARKERS)],
+        ms=2 if crowded else 4,
+        lw=1.3,
+        label="series",
+        zorder=3,
+        clip_on=False,
+        gid=f"series-{number}",
+    )
+    known = np.isfinite(error + spread)
+    low, high = np.maximum(error - spread, floor), error + spread
+    if crowded and known.any():
+        axes.fill_between(x, low, high, where=known, color=color, alpha=0.2, lw=0)
+    elif known.any():
+        bars = dict(fmt="none", ecolor=color, elinewidth=1, capsize=2)
+        middle = np.maximum(error, floor)
+        sides = np.stack([middle - low, np.maximum(high, floor) - middle])
+        axes.errorbar(x[known], middle[known], sides[:, known], **bars)
+
+
+def _style_axes(axes, taps, length):
+    """Sets up the axes: the names of as many taps as fit on `length` points, and a light grid."""
+    names = [shortened(tap) for tap in taps]
+    spacing = length / len(taps)
+    step, text = 1, {"ha": "center"}
+    if max(text_width(name, 7.5) for name in names) > spacing - 4:
+        angle = 45 if spacing > 13 else 90
+        step = math.ceil(9.5 / spacing)
+        text = {"rotation": angle, "ha": "right", "rotation_mode": "anchor"}
+        text["va"] = "top" if angle == 45 else "center"
+    # The first and the last and, as evenly as can be, what fits between them.
+    shown = np.linspace(0, len(taps) - 1, (len(taps) - 1) // step + 1).round().astype(int)
+    axes.set_xticks(range(len(taps)), minor=True)
+    axes.set_xticks(
+        shown, [names[i] for i in shown], family=FONT, fontsize=7.5, parse_math=False, **text
+    )
+    axes.set_xlim(-0.6, len(taps) - 0.4)
+    axes.tick_params(which="both", color=LINE, labelcolor=INK)
+    axes.tick_params(axis="x", which="minor", length=2)
+    axes.tick_params(axis="y", labelsize=7.5, labelfontfamily=FONT)
+    axes.locator_params(axis="y", nbins=6)
+    axes.grid(axis="y", color=GRID, lw=0.7)
+    axes.set_axisbelow(True)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(LINE)
+
+
+def _add_legend(axes, names, room):
+    """Puts the legend above the axes if it takes two lines at most there, else beside them."""
+    columns = int(room // (max(text_width(name, 7.5) for name in names) + 40))
+    place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1)}
+    if len(names) <= 2 * columns:
+        rows = math.ceil(len(names) / columns)
+        columns = math.ceil(len(names) / rows)
+        place = {"loc": "lower left", "bbox_to_anchor": (0, 1.01), "ncols": columns}
+    font = FontProperties(family=FONT, size=7.5)
+    legend = axes.legend(prop=font, labelcolor=INK, frameon=False, borderaxespad=0, **place)
+    # Set afterwards: matplotlib leaves out what is labelled with a leading underscore.
+    for text, name in zip(legend.get_texts(), names, strict=True):
+        text.set(text=clean(name), parse_math=False)

@@ -1,0 +1,1 @@
+"""Softmax regression solved to a certified optimum."""

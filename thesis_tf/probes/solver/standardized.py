@@ -1,0 +1,147 @@
+"""Standardised features, in memory or in blocks from disk, and the spectrum of X'X."""
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from thesis_tf._core import checks
+
+RANKS = 128, 256  # for a few hundred features, and for more than a thousand
+ROWS = 2048  # examples, at least, that the spectrum is estimated from
+FLOOR = 1e-3  # of the median deviation: the least that features are divided by
+
+
+class Spectrum(NamedTuple):
+    """X'X/N as its largest eigenvalues and the mean of the others.
+
+    Attributes:
+        vectors: (R, D), a tensor of the features' dtype with orthonormal rows.
+        values: (R,), float64.
+        tail: the mean of the D - R other eigenvalues.
+    """
+
+    vectors: tf.Tensor
+    values: np.ndarray
+    tail: float
+
+
+class Standardised:
+    """Features less their mean, over their standard deviation.
+
+    Args:
+        blocks: a function without arguments that iterates over (first row, features (n, D)) in
+            order; called once a pass if the features are not to be kept.
+        keep: whether to hold the result in the device's memory (N x D numbers).
+        dtype: of the result and of the arithmetic with it, "float32" or "float64".
+
+    Attributes:
+        mean: (D,), float64.
+        scale: (D,), float64: the standard deviations, but at least `FLOOR` of their median, and
+            infinity for features that never change. A unit that is off for all training examples
+            but a few would otherwise be thousands of deviations off for another example.
+        examples: N.
+        size: D.
+        dtype: the NumPy dtype.
+        kept: the tensor (N, D), or None.
+
+    Raises:
+        ValueError: features are so large that their squares overflow.
+    """
+
+    def __init__(self, blocks, *, keep=True, dtype="float32"):
+        self.dtype = np.dtype(dtype)
+        self._blocks = blocks
+        self.mean, self.scale, self.examples = _moments(blocks)
+        self.size = len(self.mean)
+        self.kept = None
+        if keep:
+            parts = [block for _, block in self.blocks()]
+            self.kept = parts[0] if len(parts) == 1 else tf.concat(parts, 0)
+
+    def blocks(self):
+        """Yields (first row, features (n, D)), in order."""
+        if self.kept is not None:
+            yield 0, self.kept
+            return
+        mean, inverse = (tf.constant(v, self.dtype) for v in (self.mean, 1 / self.scale))
+        for first, block in self._blocks():
+            yield first, _standardise(block, mean, inverse)
+
+    @functools.cached_property
+    def spectrum(self):
+        """The `Spectrum`, about: it is for preconditioners, which change how many steps are taken.
+
+        Up to 256 features it is that of some of the examples, above of their randomised Nystroem
+        approximation A Z (Z'A Z)^-1 Z'A with a Z of D/4 columns within `RANKS`. On a ResNet-50's
+        1,024 features it leaves a third of the steps that there are without; all of X'X hardly
+        saves another, at twice the cost, and so for 256 columns at 512 features.
+
+        #### References
+        Frangella, Tropp and Udell: Randomized Nystroem preconditioning, SIAM J. Matrix Anal.
+        Appl. 44(2), 2023.
+        """
+        stride = max(1, self.examples // ROWS)
+        parts = [
+            tf.gather(block, tf.range(-first % stride, len(block), stride))
+            for first, block in self.blocks()
+        ]
+        rows = parts[0] if len(parts) == 1 else tf.concat(parts, 0)
+        if self.size <= RANKS[1]:
+            values, vectors = tf.linalg.eigh(tf.matmul(rows, rows, transpose_a=True) / len(rows))
+            values = np.maximum(values, 0).astype(np.float64)
+            return Spectrum(tf.transpose(vectors), values, 0.0)
+        rank = int(np.clip(self.size // 4, *RANKS))
+        z = np.random.default_rng(0).standard_normal((self.size, rank), self.dtype)
+        az = tf.matmul(rows, rows @ z, transpose_a=True) / len(rows)
+        z, az = tf.constant(z, tf.float64), tf.cast(az, tf.float64)
+        # A little of the identity keeps Z'A Z positive where nothing but rounding is left of A.
+        shift = 2 * np.finfo(self.dtype).eps * self.size
+        az += shift * z
+        zaz = tf.matmul(z, az, transpose_a=True)
+        root = tf.linalg.cholesky((zaz + tf.transpose(zaz)) / 2)
+        half = tf.linalg.triangular_solve(root, tf.matmul(az, az, transpose_a=True))
+        values, vectors = tf.linalg.eigh(tf.linalg.triangular_solve(root, tf.transpose(half)))
+        values = tf.maximum(values, shift)
+        mix = tf.linalg.triangular_solve(root, vectors / tf.sqrt(values), adjoint=True)
+        vectors = tf.cast(tf.matmul(mix, az, transpose_a=True, transpose_b=True), self.dtype)
+        trace = float(tf.reduce_sum(tf.square(rows))) / len(rows)
+        tail = (trace - float(tf.reduce_sum(values))) / (self.size - rank)
+        return Spectrum(vectors, values.numpy(), max(0.0, tail))
+
+
+def _moments(blocks):
+    """The mean and deviation of each feature, float64, in one pass; and the number of examples."""
+    total = square = shift = 0.0
+    count, rows = 0, 128  # as many as can be summed in the features' own precision, and in cache
+    for _, block in blocks():
+        if not count:
+            # Sums of squares around a typical value don't cancel.
+            shift = block[:256].mean(0, dtype=np.float64).astype(block.dtype)
+        for first in range(0, len(block), rows):
+            with np.errstate(over="ignore", invalid="ignore"):  # looked for below
+                centred = block[first : first + rows] - shift
+                total = total + centred.sum(0).astype(np.float64)
+                square = square + np.einsum("nd,nd->d", centred, centred)
+        count += len(block)
+    mean = total / count
+    deviation = np.sqrt(np.maximum(square / count - mean**2, 0.0))
+    mean = mean + shift
+    # A feature that never changes says nothing: an infinite scale leaves it out.
+    constant = deviation <= 10 * np.finfo(shift.dtype).eps * np.abs(mean)
+    if not np.isfinite(deviation).all():
+        feature, most = np.flatnonzero(~np.isfinite(deviation))[0], np.finfo(shift.dtype).max
+        raise checks.invalid(
+            f"Feature {feature}",
+            f"within ±{most**0.5 / 100:.0e}, or its squares overflow",
+            "one that is larger",
+            "Rescale the inputs, or look for a network that diverges.",
+        )
+    floor = FLOOR * np.median(deviation[~constant]) if not constant.all() else 0.0
+    return mean, np.where(constant, np.inf, np.maximum(deviation, floor)), count
+
+
+@tf.function(autograph=False, reduce_retracing=True)
+def _standardise(block, mean, inverse):
+    return (tf.cast(block, mean.dtype) - mean) * inverse
