@@ -29,7 +29,10 @@ setuptools.setup(
     python_requires=">=3.11",
     package_dir={"": "."},
     packages=setuptools.find_packages(include=["thesis_tf", "thesis_tf.*"]),
-    package_data={"thesis_tf.datasets": ["mnist_mini.npz", "mnist_mini.md"]},
+    package_data={
+        "thesis_tf": ["py.typed"],
+        "thesis_tf.datasets": ["mnist_mini.npz", "mnist_mini.md"],
+    },
     install_requires=[
         "absl-py>=2.1",
         "keras>=3.12",

@@ -237,7 +237,7 @@ RULES = {
 }
 ALLOWED = {
     "thesis_tf/probes/a.py": "import time\nimport os\nfrom thesis_tf.probes import b\n"
-    "from thesis_tf import _checks\nfrom . import c\ntime.sleep(1)\nos.replace('a', 'b')\n",
+    "from thesis_tf._core import checks\nfrom . import c\ntime.sleep(1)\nos.replace('a', 'b')\n",
     "thesis_tf/issgd/transport/clock.py": "import time\ntime.monotonic()\n",
     "bin/a.py": "from absl import flags\nimport models\nfrom thesis_tf import datasets, probes\n",
     "tests/thesis_tf/probes/a_test.py": "import pickle\nf(allow_pickle=False, safe_mode=True)\n",

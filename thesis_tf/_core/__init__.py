@@ -1,1 +1,1 @@
-"""Checks of arguments, arrays and seeds: what every area uses and nobody outside does."""
+"""Arguments, seeds, progress bars, tables: what every area uses and nobody outside does."""

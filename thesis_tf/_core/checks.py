@@ -3,9 +3,38 @@
 import difflib
 import math
 import operator
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
 
 
-def invalid(name, expected, received, advice=None, kind=ValueError):
+class ArgumentError(Exception):
+    """A bad argument; it is a `ValueError` or a `TypeError` as well.
+
+    Attributes:
+        argument: the argument's name in the function that was called, None where the error is not
+            of one argument. By it a program names the flag that the argument came from.
+    """
+
+    argument: str | None = None
+
+
+class ArgumentValueError(ArgumentError, ValueError):
+    """An argument whose value can't be used."""
+
+
+class ArgumentTypeError(ArgumentError, TypeError):
+    """An argument of a type that can't be used."""
+
+
+def invalid(
+    name: str,
+    expected: str,
+    received: Any,
+    advice: str | None = None,
+    kind: type[Exception] = ValueError,
+) -> Exception:
     """Builds the exception for a bad argument; the caller raises it.
 
     Args:
@@ -13,13 +42,23 @@ def invalid(name, expected, received, advice=None, kind=ValueError):
         expected: a noun phrase, e.g. "integers in [0, 10)".
         received: what came, as a noun phrase or a value.
         advice: a sentence that says what to do, if there is one.
-        kind: the exception class.
+        kind: the exception class. Of `ValueError` and `TypeError` it is the `ArgumentError`, whose
+            `argument` is the first name in backquotes.
     """
     message = f"{name} must be {expected}. Received: {received}."
-    return kind(f"{message} {advice}" if advice else message)
+    error = _KINDS.get(kind, kind)(f"{message} {advice}" if advice else message)
+    if isinstance(error, ArgumentError) and name.startswith("`"):
+        error.argument = name.split("`")[1]
+    return error
 
 
-def positive_integer(name, value):
+_KINDS: dict[type[Exception], type[Exception]] = {
+    ValueError: ArgumentValueError,
+    TypeError: ArgumentTypeError,
+}
+
+
+def positive_integer(name: str, value: Any) -> int:
     """Returns `value` as an int of at least 1; raises otherwise."""
     try:
         number = operator.index(value)
@@ -30,7 +69,7 @@ def positive_integer(name, value):
     return number
 
 
-def positive_number(name, value):
+def positive_number(name: str, value: Any) -> float:
     """Returns `value` as a finite float above 0; raises otherwise."""
     try:
         number = float(value)
@@ -41,7 +80,7 @@ def positive_number(name, value):
     return number
 
 
-def probability(name, value):
+def probability(name: str, value: Any) -> float:
     """Returns `value` as a float in (0, 1]; raises otherwise."""
     number = positive_number(name, value)
     if number > 1:
@@ -49,7 +88,7 @@ def probability(name, value):
     return number
 
 
-def one_of(name, value, options):
+def one_of(name: str, value: _T, options: Iterable[Any]) -> _T:
     """Returns `value` if it is among `options`; raises otherwise."""
     options = list(options)
     if value not in options:
@@ -57,7 +96,7 @@ def one_of(name, value, options):
     return value
 
 
-def nearest(name, options, most=5):
+def nearest(name: str, options: Iterable[str], most: int = 5) -> str:
     """Returns a phrase that lists the options most like `name`, for an error's advice."""
     options = list(dict.fromkeys(options))
     lowered = {option.lower(): option for option in options}

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from thesis_tf._core import checks
-from thesis_tf.datasets import seeds
+from thesis_tf._core import checks, seeds
 from thesis_tf.datasets.splits import SPLIT_NAMES, Split, Splits
 
 # Numbers above this are ids rather than classes, and a name for each would fill the memory.

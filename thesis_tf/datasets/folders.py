@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from thesis_tf._core import checks
-from thesis_tf.datasets import seeds
+from thesis_tf._core import checks, seeds
 from thesis_tf.datasets.assemble import Source
 
 # The names of a split's folder, after the split that it holds.

@@ -4,9 +4,9 @@ import functools
 import pathlib
 
 from thesis_tf._core import checks
+from thesis_tf._core.seeds import checked_seed
 from thesis_tf.datasets import archives, registry, synthetic
 from thesis_tf.datasets.assemble import assemble_inputs
-from thesis_tf.datasets.seeds import checked_seed
 from thesis_tf.datasets.splits import SPLIT_NAMES
 
 DEFAULT_COUNTS = (20_000, 2_000, 5_000)

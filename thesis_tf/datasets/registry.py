@@ -6,9 +6,9 @@ import os
 import pathlib
 
 from thesis_tf._core import checks
+from thesis_tf._core.seeds import checked_seed
 from thesis_tf.datasets import archives, folders, keras_datasets, svhn, tfds
 from thesis_tf.datasets.assemble import assemble
-from thesis_tf.datasets.seeds import checked_seed
 
 DEFAULT_IMAGE_SIZE = (224, 224)
 

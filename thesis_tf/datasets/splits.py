@@ -4,8 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from thesis_tf._core import checks
-from thesis_tf.datasets import seeds
+from thesis_tf._core import checks, seeds
 
 SPLIT_NAMES = ("train", "valid", "test")
 

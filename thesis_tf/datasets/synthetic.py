@@ -4,8 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from thesis_tf._core import checks
-from thesis_tf.datasets import seeds
+from thesis_tf._core import checks, seeds
 
 SPIRAL_SCALE = 0.04
 EXTENT = 1.5  # of the data on the 10-dimensional manifold, in each direction

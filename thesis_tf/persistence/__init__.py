@@ -1,1 +1,1 @@
-"""What runs keep on disk: files written atomically, fingerprints of inputs, checkpoints."""
+"""What runs keep on disk: files written atomically, arrays, checkpoints, locks, fingerprints."""

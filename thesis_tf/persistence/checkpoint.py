@@ -1,31 +1,36 @@
 """Variables and a few arrays in one .npz file, written whole or not at all, read without pickle."""
 
-import zipfile
+from collections.abc import Iterable, Mapping
 
+import keras
 import numpy as np
 
-from thesis_tf.persistence import files
+from thesis_tf.persistence import arrays as npz
+from thesis_tf.persistence.files import Path
 
 
-def save(path, variables, arrays=None):
+def save(
+    path: Path,
+    variables: Iterable[keras.Variable],
+    arrays: Mapping[str, np.ndarray] | None = None,
+) -> None:
     """Writes the values of Keras variables, and named arrays beside them, atomically."""
     values = {str(i): variable.numpy() for i, variable in enumerate(variables)}
-    with files.atomic(path) as partial:
-        np.savez(partial, **values, **(arrays or {}))
+    npz.save(path, {**values, **(arrays or {})})
 
 
-def restore(path, variables):
+def restore(path: Path, variables: Iterable[keras.Variable]) -> dict[str, np.ndarray]:
     """Gives variables the values that `save` wrote; returns the named arrays.
 
     Raises:
         ValueError: the file is of other variables, or was cut short.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        arrays = npz.load(path)
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path} is no checkpoint, or was cut short: {error}") from error
     values = [arrays.pop(str(i)) for i in range(sum(name.isdigit() for name in arrays))]
+    variables = list(variables)
     own = [variable.numpy() for variable in variables]
     if [_form(value) for value in values] != [_form(value) for value in own]:
         raise ValueError(f"{path} is the checkpoint of another model. Use another folder.")
@@ -35,5 +40,5 @@ def restore(path, variables):
     return arrays
 
 
-def _form(value):
+def _form(value: np.ndarray) -> tuple[tuple[int, ...], str, int]:
     return value.shape, value.dtype.kind, value.dtype.itemsize

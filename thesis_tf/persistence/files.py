@@ -6,10 +6,14 @@ import os
 import pathlib
 import shutil
 import uuid
+from collections.abc import Iterator
+from typing import Any
+
+Path = str | os.PathLike[str]
 
 
 @contextlib.contextmanager
-def atomic(path):
+def atomic(path: Path) -> Iterator[pathlib.Path]:
     """Yields a temporary path beside `path`, which takes its place if the block succeeds.
 
     The temporary name keeps the suffix, which some writers look at. The block may write a file
@@ -32,7 +36,7 @@ def atomic(path):
         remove(partial)
 
 
-def remove(path):
+def remove(path: pathlib.Path) -> None:
     """Deletes a file or a folder with all that is in it, if it is there."""
     if path.is_dir():
         shutil.rmtree(path)
@@ -40,7 +44,7 @@ def remove(path):
         path.unlink(missing_ok=True)
 
 
-def write_text(path, text):
+def write_text(path: Path, text: str) -> None:
     """Writes `text` to `path` atomically; it outlasts a loss of power."""
     with atomic(path) as partial, partial.open("w", encoding="utf-8") as file:
         file.write(text)
@@ -49,17 +53,17 @@ def write_text(path, text):
         os.fsync(file.fileno())
 
 
-def to_json(value):
+def to_json(value: Any) -> str:
     """Indented JSON; arrays are not for JSON and raise TypeError."""
     return json.dumps(value, indent=1, allow_nan=True) + "\n"
 
 
-def write_json(path, value):
+def write_json(path: Path, value: Any) -> None:
     """Writes `value` to `path` as indented JSON, atomically."""
     write_text(path, to_json(value))
 
 
-def read_json(path):
+def read_json(path: Path) -> Any:
     """Reads JSON; raises ValueError with the path if the file was cut short."""
     path = pathlib.Path(path)
     try:

@@ -7,12 +7,14 @@ from thesis_tf._core import checks
 def test_invalid_says_what_was_expected_what_came_and_what_to_do():
     error = checks.invalid("`labels`", "integers in [0, 10)", 12, "Subtract the least of them.")
 
-    assert type(error) is ValueError
+    assert isinstance(error, ValueError)
+    assert error.argument == "labels"
     assert str(error) == (
         "`labels` must be integers in [0, 10). Received: 12. Subtract the least of them."
     )
     assert str(checks.invalid("`x`", "an array", None)) == "`x` must be an array. Received: None."
-    assert type(checks.invalid("`x`", "an array", None, kind=TypeError)) is TypeError
+    assert isinstance(checks.invalid("`x`", "an array", None, kind=TypeError), TypeError)
+    assert checks.invalid("The data", "finite", "NaN").argument is None
 
 
 @pytest.mark.parametrize("value", [1, 7, np.int64(7), np.uint8(200), True])

@@ -78,8 +78,8 @@ def test_batches_of_any_size_are_cut_to_fit_the_cache(monkeypatch):
     model = small_model(L.Conv2D(4, 3, activation="relu"))
     x, y = data(examples=23)
     whole = issgd.per_example_gradient_norms(model, LOSS)(x, y)
-    monkeypatch.setattr(gradient_norms.function, "CACHE", 4 * 4 * 4 * 4 * 5)
-    monkeypatch.setattr(gradient_norms.function, "SMALLEST_CHUNK", 1)
+    monkeypatch.setattr(gradient_norms.api, "CACHE", 4 * 4 * 4 * 4 * 5)
+    monkeypatch.setattr(gradient_norms.api, "SMALLEST_CHUNK", 1)
     f = issgd.per_example_gradient_norms(model, LOSS)
     for size in (23, 1, 5, 6):
         losses, squares = f(x[:size], y[:size])

@@ -36,11 +36,11 @@ HASHES = """
 import json, sys
 import keras
 from keras import layers
-from thesis_tf import _fingerprint
+from thesis_tf.persistence import fingerprint
 
 keras.Sequential([keras.Input((2,)), layers.Dense(4)])  # so that names differ
 models = [build(), keras.saving.load_model(sys.argv[1])]
-print(json.dumps([_fingerprint.of_model(model) for model in models]))
+print(json.dumps([fingerprint.of_model(model) for model in models]))
 """
 
 

@@ -10,8 +10,7 @@ import tensorflow as tf
 from keras import layers
 
 from thesis_tf._keras.batches import Stream
-from thesis_tf.probes import FeatureStore, Reduction
-from thesis_tf.probes.features import extract
+from thesis_tf.probes import FeatureStore, Reduction, extract
 
 # Keras draws the same weights in each test, so that tolerances hold once and for all.
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}

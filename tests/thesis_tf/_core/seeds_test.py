@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from thesis_tf.datasets import seeds
+from thesis_tf._core import seeds
 
 
 def test_no_two_uses_or_streams_of_a_seed_draw_the_same():
