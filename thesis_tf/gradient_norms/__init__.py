@@ -1,12 +1,13 @@
-"""Norms of the gradients of single examples, in one forward and one backward pass.
+"""Per-example gradient norms, in one forward and one backward pass.
 
     from thesis_tf import gradient_norms
 
     norms = gradient_norms.per_example_gradient_norms(model, loss)
     losses, squared_norms = norms(x, y)  # each (batch,)
 
-Proposition 3 of the thesis (section 7.2.2) for dense layers, and beyond it for every layer that
-`registered_kinds` names; a layer of your own gets a rule by `register`, or is mapped over examples.
+Proposition 3 of the thesis (section 7.2.2) for dense layers, extended to every layer class that
+`registered_kinds` returns. `register` adds a rule for a layer of your own; a layer without a rule
+is mapped over the examples.
 """
 
 from thesis_tf.gradient_norms.api import GradientNorms, per_example_gradient_norms

@@ -1,132 +1,187 @@
-"""From a model and a loss to a function that gives losses and gradient norms an example."""
+"""Per-example gradient norms: from a model and a loss to a function of batches."""
+
+import functools
+from collections.abc import Sequence
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from thesis_tf._core import checks
+from thesis_tf._core.types import Loss, Structure, TensorLike
 from thesis_tf._keras import recording
 from thesis_tf._keras.objective import Objective
+from thesis_tf.gradient_norms import self_check
 from thesis_tf.gradient_norms.fallback import mapped
-from thesis_tf.gradient_norms.forms import combined
-from thesis_tf.gradient_norms.recording import ReadingScope, Recorder, is_floating, widened
+from thesis_tf.gradient_norms.forms import Form, combined
+from thesis_tf.gradient_norms.recording import (
+    Call,
+    GradientRecorder,
+    ReadingScope,
+    is_floating,
+    widened,
+)
 from thesis_tf.gradient_norms.registry import rule_of
 
 # The rules register themselves.
 from thesis_tf.gradient_norms.rules import convolution, normalization, recurrent  # noqa: F401
-from thesis_tf.gradient_norms.self_check import check
 
-# Of a layer's output for all examples that are computed at once on a CPU, in bytes. A LeNet takes
-# .8 of the time for 256 images so; larger outputs leave the caches, and each is a fresh mapping.
+# On a CPU, bytes that the largest layer output of one chunk of a batch may take. Larger outputs
+# leave the caches, and each is a new mapping of memory: a LeNet takes 0.8 of the time for 256
+# images when they are cut into chunks.
 CACHE = 8 << 20
 SMALLEST_CHUNK = 8
 
 
 def per_example_gradient_norms(
-    model,
-    loss,
+    model: keras.Model,
+    loss: Loss,
     *,
-    per_layer=False,
-    parameters=None,
-    penalty=True,
-    training=False,
-    check=True,
-    jit_compile=None,
-):
-    """Makes a function (x, y) -> losses, squared norms of each example's gradient.
+    parameters: object = None,
+    per_layer: bool = False,
+    regularization: bool = True,
+    training: bool = False,
+    check: bool = True,
+    jit_compile: bool | None = None,
+) -> "GradientNorms":
+    """Returns a function (x, y) -> losses and squared gradient norms, one of each per example.
 
-    One forward pass, and one backward pass to what the layers with weights put out; gradients of
-    weights are not formed (Prop 3). Exact for every registered layer, for layers that are called
-    several times and for weights that several layers share. Weights of other layers are found by
-    mapping those layers over the examples, or an error names the layer.
+    It takes one forward pass, and one backward pass to the outputs of the layers with parameters;
+    gradients with respect to parameters are not formed (Prop 3). The norms are exact for every
+    registered layer, for layers that are called several times and for parameters that several
+    layers share. A layer without a rule is mapped over the examples; where that is impossible, an
+    error names the layer.
 
     Args:
-        model: a built Keras model. Every batch must have its examples on the first axis, and
-            outputs of one example must not depend on another.
-        loss: a `keras.losses.Loss`, the name of one, or a function of (labels, outputs) with one
-            value an example.
-        per_layer: whether to give the squared norms layer by layer as well.
-        parameters: whose gradients count: a layer, a variable, a name, a glob of paths or a list of
-            these; None for all that are trainable.
-        penalty: whether the weights' regularisers belong to the loss of each example. A training
-            step that adds them to the mean of scaled losses, unscaled, wants norms without.
-        training: whether layers run as in training, dropout for instance.
-        check: whether the first call compares three of its examples with plain gradients of one
-            example each; not in training mode, where those would drop out other units.
+        model: a built Keras model. Every batch must have its examples on the first axis, and the
+            outputs for one example must not depend on another.
+        loss: a `keras.losses.Loss`, the name of one, or a function (labels, outputs) -> (batch,).
+        parameters: whose gradients count: a layer, a variable, a layer's name, a glob of variable
+            paths, or a list of these; None for all that are trainable.
+        per_layer: whether to return the squared norms layer by layer as well.
+        regularization: whether each example's loss includes the model's regularizers. A training
+            step that adds them to the mean of scaled losses, unscaled, needs norms without them.
+        training: whether layers run in training mode, with dropout for instance.
+        check: whether the first call compares the norms of three examples with plain gradients of
+            one example each. Never in training mode, where plain gradients would see other
+            dropout masks.
         jit_compile: of `tf.function`. On CPUs XLA makes convolutions slower.
 
     Returns:
         A `GradientNorms`.
 
     Raises:
-        TypeError: `model` is no model or `loss` no loss.
-        ValueError: the model is not built, or what `parameters` names is not there.
+        TypeError: `model` is no Keras model, or `loss` no loss.
+        ValueError: the model is not built, or `parameters` names something that it does not have.
     """
-    objective = Objective(model, loss, parameters)
-    return GradientNorms(objective, per_layer, penalty, training, check, jit_compile)
+    return GradientNorms(
+        Objective(model, loss, parameters),
+        per_layer=per_layer,
+        regularization=regularization,
+        training=training,
+        check=check,
+        jit_compile=jit_compile,
+    )
 
 
 class GradientNorms:
     """A function of batches (x, y); made by `per_example_gradient_norms`.
 
+    Args:
+        objective: the `Objective` whose per-example gradients are measured.
+        per_layer, regularization, training, check, jit_compile: see `per_example_gradient_norms`.
+
     Attributes:
-        objective: the `Objective` whose gradients it measures.
-        layers: the names of the layers whose norms `per_layer` gives.
+        objective: the `Objective`.
+        layers: the names of the layers whose norms `per_layer` returns.
     """
 
-    def __init__(self, objective, per_layer, penalty, training, check, jit_compile):
+    def __init__(
+        self,
+        objective: Objective,
+        *,
+        per_layer: bool = False,
+        regularization: bool = True,
+        training: bool = False,
+        check: bool = True,
+        jit_compile: bool | None = None,
+    ) -> None:
         self.objective = objective
-        self._per_layer, self._penalty, self._training = per_layer, penalty, training
+        self._per_layer, self._regularization = per_layer, regularization
+        self._training, self._jit_compile = training, jit_compile
         self._unchecked = check and not training
-        self._jit_compile = jit_compile
-        self._functions, self._example_bytes = {}, 0
+        self._functions: dict[tuple[str, str], tf.types.experimental.GenericFunction] = {}
+        self._example_bytes = 0
         prefix = f"{objective.model.name}/"
-        self._owners = [
+        self._owners: list[str] = [
             v.path.rpartition("/")[0].removeprefix(prefix) or v.path for v in objective.variables
         ]
         self.layers = tuple(dict.fromkeys(self._owners))
 
-    def __call__(self, x, y):
+    def __call__(
+        self, x: Structure, y: Structure
+    ) -> tuple[tf.Tensor, tf.Tensor] | tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
         """Measures a batch.
 
         Args:
-            x: what the model is called with: an array, a tensor or a structure of them, examples on
-                the first axis.
+            x: inputs of the model: an array, a tensor or a structure of them, with examples on the
+                first axis.
             y: labels, likewise.
 
         Returns:
-            (losses, squared norms), each a `tf.Tensor` (batch,) of the losses' dtype; with
-            `per_layer` also {layer's name: squared norms (batch,)}, which add up to the second.
+            (losses, squared norms): tensors (batch,) of the losses' dtype. With `per_layer` also
+            {layer name: squared norms (batch,)}, whose sum is the second.
 
         Raises:
-            ValueError: a layer has no per-example gradients, or they are not what plain gradients
-                are; the message names the layer. Or x and y don't have the same examples.
+            ValueError: a layer has no per-example gradients, or the self-check found wrong ones
+                (the message names the layer); or x and y have different numbers of examples.
             TypeError: labels are strings.
         """
         losses, squares, _ = self._measure(x, y)
         if not self._per_layer:
             return losses, tf.add_n(squares)
-        layers = {name: [] for name in self.layers}
+        layers: dict[str, list[tf.Tensor]] = {name: [] for name in self.layers}
         for owner, square in zip(self._owners, squares, strict=True):
             layers[owner].append(square)
         return losses, tf.add_n(squares), {name: tf.add_n(s) for name, s in layers.items()}
 
-    def with_outputs(self, x, y):
-        """Returns (losses, squared norms, what the model puts out), of one pass."""
+    def with_outputs(self, x: Structure, y: Structure) -> tuple[tf.Tensor, tf.Tensor, Structure]:
+        """Returns (losses, squared norms, the model's outputs) of a batch, from one pass."""
         losses, squares, outputs = self._measure(x, y)
         return losses, tf.add_n(squares), outputs
 
-    def _measure(self, x, y):
-        """Calls the compiled function, on a CPU for as many examples at once as suit its caches."""
+    def with_gradients(
+        self, x: Structure, y: Structure, scales: TensorLike
+    ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+        """Measures a batch, and computes the gradient of its scaled mean loss in the same pass.
+
+        Args:
+            x, y: a batch, as for a call.
+            scales: (batch,) positive factors of the examples' losses.
+
+        Returns:
+            (losses, squared norms, gradients). The norms are those of the unscaled losses. The
+            gradients are a list of tensors, one for each of `objective.variables`, of
+            mean(scales * losses) plus the regularization.
+        """
+        x, y, scales = _tensors(x, y, scales)
+        if scales.shape.rank != 1:
+            raise checks.invalid("`scales`", "of shape (batch,)", scales.shape)
+        losses, squares, gradients = self._function("gradients", x, y, scales)(x, y, scales)
+        return losses, tf.add_n(squares), gradients
+
+    def _measure(self, x: Structure, y: Structure) -> tuple[tf.Tensor, list[tf.Tensor], Structure]:
+        """Calls the compiled function; on a CPU, chunk by chunk so that outputs fit its caches."""
         x, y = _tensors(x, y)
         if self._unchecked and tf.executing_eagerly() and _length(x):
-            # Finite losses are needed; a batch of others is not held against the layers.
-            self._unchecked = not check(self, x, y)
+            # Only finite losses can be compared: the check waits for a batch that has them.
+            self._unchecked = not self._check(x, y)
         function = self._function("norms", x, y)
         first = keras.tree.flatten(x)[0]
         if not tf.executing_eagerly() or "CPU" not in first.device:
             return function(x, y)
         examples = _length(x)
-        function.get_concrete_function()  # tells what an example's activations take
+        function.get_concrete_function()  # tracing sets `_example_bytes`
         chunk = max(SMALLEST_CHUNK, CACHE // max(1, self._example_bytes))
         if examples <= chunk:
             return function(x, y)
@@ -136,28 +191,25 @@ class GradientNorms:
             parts.append(function(*keras.tree.map_structure(lambda t: t[rows], (x, y))))  # noqa: B023
         return tf.nest.map_structure(lambda *several: tf.concat(several, axis=0), *parts)
 
-    def with_gradients(self, x, y, scales):
-        """Measures a batch and gives the gradient of its scaled mean loss, in the same pass.
-
-        Args:
-            x, y: as above.
-            scales: by what each example's loss is multiplied, positive, (batch,).
-
-        Returns:
-            (losses, squared norms of the unscaled losses' gradients, gradients): the last a list of
-            tensors, of mean(scales * losses) plus the penalty, as `objective.variables` are.
-        """
-        x, y, scales = _tensors(x, y, scales)
-        if scales.shape.rank != 1:
-            raise checks.invalid("`scales`", "of shape (batch,)", scales.shape)
-        losses, squares, gradients = self._function("gradients", x, y, scales)(x, y, scales)
-        return losses, tf.add_n(squares), gradients
-
-    def squares(self, x, y):
-        """Returns the squared norms variable by variable, a list of (batch,)."""
+    def _variable_squares(self, x: Structure, y: Structure) -> list[tf.Tensor]:
+        """Returns the squared norms for each variable, a list of (batch,)."""
         return self._function("norms", x, y)(x, y)[1]
 
-    def _function(self, kind, *batch):
+    @functools.cached_property
+    def _plain_squares(self) -> tf.types.experimental.GenericFunction:
+        return self_check.plain_squares(self.objective, regularization=self._regularization)
+
+    def _check(self, x: Structure, y: Structure) -> bool:
+        """Runs the self-check on the first examples; returns whether they could be compared."""
+        few = keras.tree.map_structure(lambda t: t[: self_check.EXAMPLES], (x, y))
+        found = np.stack([np.asarray(s, np.float64) for s in self._variable_squares(*few)], axis=1)
+        expected = []
+        for i in range(len(found)):
+            single = keras.tree.map_structure(lambda t: t[i : i + 1], (x, y))  # noqa: B023
+            expected.append(np.asarray(self._plain_squares(*single), np.float64))
+        return self_check.compare(found, np.stack(expected), self.objective)
+
+    def _function(self, kind: str, *batch: Structure) -> tf.types.experimental.GenericFunction:
         specs = keras.tree.map_structure(
             lambda t: tf.TensorSpec((None, *t.shape[1:]), t.dtype), batch
         )
@@ -169,7 +221,7 @@ class GradientNorms:
             )
         return self._functions[key]
 
-    def _norms(self, x, y):
+    def _norms(self, x: Structure, y: Structure) -> tuple[tf.Tensor, list[tf.Tensor], Structure]:
         values, constants = self.objective.read()
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             recorder, losses, outputs = self._forward(tape, values, constants, x, y)
@@ -178,19 +230,23 @@ class GradientNorms:
         self._differentiate(tape, total, calls)
         return *self._measured(recorder, calls, values, constants, losses), outputs
 
-    def _norms_and_gradients(self, x, y, scales):
+    def _norms_and_gradients(
+        self, x: Structure, y: Structure, scales: tf.Tensor
+    ) -> tuple[tf.Tensor, list[tf.Tensor], list[tf.Tensor]]:
         values, constants = self.objective.read()
         scales = tf.cast(scales, values[0].dtype)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(values)
             recorder, losses, _ = self._forward(tape, values, constants, x, y)
             total = tf.reduce_mean(losses * tf.cast(scales, losses.dtype))
-            penalty = self.objective.penalty(values, constants) if self._penalty else None
-            if penalty is not None:
-                total += tf.cast(penalty, total.dtype)
+            added = None
+            if self._regularization:
+                added = self.objective.penalty(values, constants)
+            if added is not None:
+                total += tf.cast(added, total.dtype)
         calls = self._used(recorder)
         gradients = self._differentiate(tape, total, calls, values)
-        # Back to the sum of losses: each example's part was scaled and divided by their number.
+        # Back to the sum of losses: each example's term was scaled and divided by the batch size.
         factor = tf.cast(tf.shape(scales)[0], scales.dtype) / scales
         for call in calls:
             for key, gradient in call.gradients.items():
@@ -199,10 +255,17 @@ class GradientNorms:
         losses, squares = self._measured(recorder, calls, values, constants, losses)
         return losses, squares, gradients
 
-    def _forward(self, tape, values, constants, x, y):
-        """Runs the model with every call recorded; (the `Recorder`, losses (batch,), outputs)."""
+    def _forward(
+        self,
+        tape: tf.GradientTape,
+        values: list[tf.Tensor],
+        constants: list[tf.Tensor],
+        x: Structure,
+        y: Structure,
+    ) -> tuple[GradientRecorder, tf.Tensor, Structure]:
+        """Runs the model and records every call; returns (recorder, losses (batch,), outputs)."""
         objective = self.objective
-        recorder = Recorder(tape, {id(v) for v in objective.variables})
+        recorder = GradientRecorder(tape, {id(v) for v in objective.variables})
         scope = ReadingScope(recorder, collect_losses=True)
         with recording.recording(recorder):
             outputs = objective.outputs(values, constants, x, training=self._training, scope=scope)
@@ -216,13 +279,19 @@ class GradientNorms:
         self._example_bytes = max(sizes) * values[0].dtype.size
         return recorder, objective.example_losses(y, outputs), outputs
 
-    def _used(self, recorder):
-        """The calls that read weights whose gradients are wanted."""
+    def _used(self, recorder: GradientRecorder) -> list[Call]:
+        """Returns the calls that read variables whose gradients are wanted."""
         readers = {id(call) for calls in recorder.reads.values() for call in calls}
         return [call for call in recorder.calls if id(call) in readers]
 
-    def _differentiate(self, tape, total, calls, values=()):
-        """Takes the one backward pass; returns the gradients with respect to `values`."""
+    def _differentiate(
+        self,
+        tape: tf.GradientTape,
+        total: tf.Tensor,
+        calls: list[Call],
+        values: Sequence[tf.Tensor] = (),
+    ) -> list[tf.Tensor]:
+        """Runs the backward pass; returns the gradients with respect to `values`."""
         sources = {id(t): t for call in calls for t in call.sources()}
         found = tape.gradient(total, [*sources.values(), *values], unconnected_gradients="zero")
         gradients = dict(zip(sources, found, strict=False))
@@ -230,11 +299,18 @@ class GradientNorms:
             call.gradients = {id(t): gradients[id(t)] for t in call.sources()}
         return [tf.convert_to_tensor(g) for g in found[len(sources) :]]
 
-    def _measured(self, recorder, calls, values, constants, losses):
-        """(losses, [squared norms of each variable's gradients]), the penalty included."""
+    def _measured(
+        self,
+        recorder: GradientRecorder,
+        calls: list[Call],
+        values: list[tf.Tensor],
+        constants: list[tf.Tensor],
+        losses: tf.Tensor,
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """Returns (losses, squared norms for each variable), regularization included."""
         variables = self.objective.variables
         numbers = {id(v): i for i, v in enumerate(variables)}
-        forms = [[] for _ in variables]
+        forms: list[list[Form]] = [[] for _ in variables]
         for call in calls:
             needed = {
                 key for key, readers in recorder.reads.items() if any(r is call for r in readers)
@@ -251,7 +327,7 @@ class GradientNorms:
                 for i, (_, form) in zip(rest, found, strict=True):
                     forms[i].append(form)
         dtype = losses.dtype
-        shifts, penalty = self._penalties(values, constants)
+        shifts, added = self._regularization_of(values, constants)
         squares = []
         for several, shift in zip(forms, shifts, strict=True):
             square = tf.zeros_like(losses)
@@ -264,24 +340,26 @@ class GradientNorms:
             if shift is not None:
                 square += tf.cast(tf.reduce_sum(tf.square(shift)), dtype)
             squares.append(tf.maximum(square, 0))
-        if penalty is not None:
-            losses += tf.cast(penalty, dtype)
+        if added is not None:
+            losses += tf.cast(added, dtype)
         return losses, squares
 
-    def _penalties(self, values, constants):
-        """([the regularisers' gradient with respect to each value, or None], the penalty)."""
-        if not self._penalty:
+    def _regularization_of(
+        self, values: list[tf.Tensor], constants: list[tf.Tensor]
+    ) -> tuple[list[tf.Tensor | None], tf.Tensor | None]:
+        """Returns (gradient with respect to each value, value); None where there is none."""
+        if not self._regularization:
             return [None] * len(values), None
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(values)
-            penalty = self.objective.penalty(values, constants)
-        if penalty is None:
+            added = self.objective.penalty(values, constants)
+        if added is None:
             return [None] * len(values), None
-        return tape.gradient(penalty, values), penalty
+        return tape.gradient(added, values), added
 
 
-def _tensors(x, y, *more):
-    """Turns a batch into tensors that have the same examples."""
+def _tensors(x: Structure, y: Structure, *more: Structure) -> tuple:
+    """Returns a batch as tensors; raises unless all have the same number of examples."""
     batch = tuple(map(_as_tensors, (x, y, *more)))
     if any(t.dtype == tf.string for t in keras.tree.flatten(batch[1])):
         raise checks.invalid(
@@ -292,18 +370,18 @@ def _tensors(x, y, *more):
     if len(lengths) > 1 or 0 in lengths:
         raise checks.invalid(
             "A batch",
-            "of arrays with one and the same first axis, of one example or more",
+            "of arrays with equal first axes, of at least one example",
             ", ".join(map(str, shapes)),
         )
     return batch
 
 
-def _as_tensors(part):
+def _as_tensors(part: Structure) -> Structure:
     leaves = keras.tree.flatten(part)
     if isinstance(part, (list, tuple)) and not any(hasattr(leaf, "shape") for leaf in leaves):
         return tf.convert_to_tensor(part)  # lists of numbers, not of arrays
     return keras.tree.map_structure(tf.convert_to_tensor, part)
 
 
-def _length(x):
+def _length(x: Structure) -> int:
     return len(keras.tree.flatten(x)[0])

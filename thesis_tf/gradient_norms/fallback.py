@@ -1,34 +1,40 @@
-"""The per-example gradients of any layer's weights, by mapping its own gradient over examples."""
+"""Per-example gradients of layers without a rule, by mapping the layer over the examples."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
 
+from thesis_tf._core.types import Structure
 from thesis_tf._keras import recording
 from thesis_tf.gradient_norms.forms import Full
-from thesis_tf.gradient_norms.recording import is_floating, widened
+from thesis_tf.gradient_norms.recording import Call, is_floating, widened
 
 
-def mapped(call, variables, values):
-    """Yields (variable, `Full`) of one call.
+def mapped(
+    call: Call, variables: Sequence[keras.Variable], values: Sequence[tf.Tensor]
+) -> Iterator[tuple[keras.Variable, Full]]:
+    """Yields (variable, `Full`) for the variables of one call.
 
-    Runs the layer again, an example at a time, under `tf.vectorized_map`, and takes the gradients
-    of what it puts out with the gradients of the sum of losses for weights. Only this layer runs
-    again, and a gradient is formed for every example.
+    Runs the layer again for each example, under `tf.vectorized_map`, and multiplies the gradient of
+    the sum of losses with respect to its outputs by their Jacobian. Only this layer runs again, and
+    each example's gradient is formed.
 
     Args:
         call: a `Call`, whose tensors of unknown first axis are taken for batches.
-        variables: whose gradients are wanted.
+        variables: the variables whose gradients are wanted.
         values: their values, tensors.
 
     Raises:
-        ValueError: the layer draws random numbers, which would be others here, or it has no batch.
+        ValueError: the layer draws random numbers, which would differ here, or it has no batch.
     """
     layer = call.layer
     if call.training and _draws(layer):
         raise ValueError(
-            f"{layer.name} has no rule for per-example gradients, and it draws random numbers in"
-            " training mode, so it can't be run again. Leave out training=True, or give it a rule"
-            " with thesis_tf.gradient_norms.register."
+            f"{layer.name} has no rule for per-example gradients, and in training mode it draws"
+            " random numbers, so that it can't be run again. Leave out training=True, or register"
+            " a rule with thesis_tf.gradient_norms.register."
         )
     leaves = keras.tree.flatten(call.arguments)
     places = [i for i, leaf in enumerate(leaves) if _is_batch(leaf)]
@@ -36,15 +42,15 @@ def mapped(call, variables, values):
     if not places or not all(_is_batch(t) for t in outputs):
         raise ValueError(
             f"{layer.name} has no rule for per-example gradients, and it can't be mapped over"
-            " examples, as its inputs and outputs don't all have examples on their first axis."
-            " Give it a rule with thesis_tf.gradient_norms.register."
+            " the examples, because not all its inputs and outputs have them on their first axis."
+            " Register a rule with thesis_tf.gradient_norms.register."
         )
     given = [leaves[i] for i in places]
     masks = {i: getattr(leaves[i], "_keras_mask", None) for i in places}
     masks = {i: mask for i, mask in masks.items() if mask is not None}
     gradients = [call.gradients[id(t)] for t in outputs]
 
-    def one(example):
+    def one(example: Any) -> list[tf.Tensor]:
         inputs, masks, gradient = example
         again = list(leaves)
         for i, value in zip(places, inputs, strict=True):
@@ -56,7 +62,7 @@ def mapped(call, variables, values):
             kwargs = {**kwargs, "training": call.training}
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(values)
-            scope = _OwnReads(list(zip(variables, values, strict=True)))
+            scope = _OutermostReads(list(zip(variables, values, strict=True)))
             with scope, recording.recording(scope):
                 result = layer(*args, **kwargs)
         result = [t for t in keras.tree.flatten(result) if is_floating(t)]
@@ -73,33 +79,39 @@ def mapped(call, variables, values):
         yield variable, Full(widened(tf.ensure_shape(gradient, [None, *variable.shape])))
 
 
-class _OwnReads(keras.StatelessScope):
-    """Gives values to the reads of one call; for those of calls within it they are constants.
+class _OutermostReads(keras.StatelessScope):
+    """A scope in which only the outermost call's reads of variables are differentiated.
 
-    Such calls are accounted for by themselves.
+    For calls within it the values are constants: these calls are recorded by themselves.
     """
 
-    def __init__(self, values):
+    def __init__(self, values: list[tuple[keras.Variable, tf.Tensor]]) -> None:
         super().__init__(values)
         self._depth = 0
 
-    def call(self, original, operation, args, kwargs):
+    def call(
+        self,
+        original: Callable[..., Structure],
+        operation: keras.Operation,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Structure:
         self._depth += 1
         try:
             return original(operation, *args, **kwargs)
         finally:
             self._depth -= 1
 
-    def get_current_value(self, variable):
+    def get_current_value(self, variable: keras.Variable) -> Any:
         value = super().get_current_value(variable)
         return value if value is None or self._depth == 1 else tf.stop_gradient(value)
 
 
-def _is_batch(leaf):
-    return isinstance(leaf, tf.Tensor) and leaf.shape.rank and leaf.shape[0] is None
+def _is_batch(leaf: object) -> bool:
+    return isinstance(leaf, tf.Tensor) and bool(leaf.shape.rank) and leaf.shape[0] is None
 
 
-def _draws(layer):
+def _draws(layer: keras.Operation) -> bool:
     layers = layer._flatten_layers() if isinstance(layer, keras.layers.Layer) else [layer]
     return any(
         isinstance(v, keras.random.SeedGenerator) for one in layers for v in vars(one).values()

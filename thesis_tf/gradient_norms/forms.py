@@ -1,38 +1,40 @@
-"""Forms in which a weight's per-example gradients are known, and their norms without forming them.
+"""Forms of a variable's per-example gradients, whose norms need no gradient to be formed.
 
-A layer's rule says in which form the gradients of its weights are. Several calls of one layer, or
-several layers that share a weight, add up to one gradient: `combined` joins their forms, since
-adding the norms of the parts would be wrong.
+A layer's rule yields the form of each variable's gradients. Several calls of one layer, or several
+layers that share a variable, add up to one gradient: `combined` joins their forms, since the norm
+of a sum is not the sum of norms.
 """
 
 import abc
 import math
+from collections.abc import Sequence
+from typing import Self
 
 import tensorflow as tf
 
 
 class Form(abc.ABC):
-    """The gradients of a batch's examples with respect to one weight, not necessarily formed."""
+    """The per-example gradients of one variable for a batch, not necessarily formed."""
 
     @abc.abstractmethod
-    def squared_norm(self):
+    def squared_norm(self) -> tf.Tensor:
         """Returns the squared norm of each example's gradient: (batch,)."""
 
     @abc.abstractmethod
-    def dense(self):
-        """Returns the gradients themselves: (batch, *shape of the weight)."""
+    def dense(self) -> tf.Tensor:
+        """Returns the gradients themselves: (batch, *shape of the variable)."""
 
-    def inner(self, direction):
-        """Returns the inner product of each gradient with a tensor of the weight's shape."""
+    def inner(self, direction: tf.Tensor) -> tf.Tensor:
+        """Returns the inner product of each gradient with a tensor of the variable's shape."""
         return _sum(self.dense() * direction[tf.newaxis])
 
     @classmethod
-    def joined(cls, forms):
-        """Returns the form of a sum of forms of this class, or None if it can't be had as one."""
+    def joined(cls, forms: Sequence[Self]) -> Self | None:
+        """Returns the sum of forms of this class in this form, or None if it has none."""
         return None
 
 
-def combined(forms):
+def combined(forms: Sequence[Form]) -> Form:
     """Returns the form of the sum of one or more forms."""
     if len(forms) == 1:
         return forms[0]
@@ -44,17 +46,17 @@ def combined(forms):
 
 
 class Full(Form):
-    """Gradients that were formed: (batch, *shape of the weight)."""
+    """Gradients that are formed: (batch, *shape of the variable)."""
 
-    def __init__(self, gradients):
+    def __init__(self, gradients: tf.Tensor) -> None:
         self.gradients = gradients
 
-    def squared_norm(self):
-        """Sums squares."""
+    def squared_norm(self) -> tf.Tensor:
+        """Returns the sum of squares."""
         return _sum(tf.square(self.gradients))
 
-    def dense(self):
-        """As they are."""
+    def dense(self) -> tf.Tensor:
+        """Returns the gradients."""
         return self.gradients
 
 
@@ -62,19 +64,25 @@ class Outer(Form):
     """Sums over places t of outer products a_t d_t' (Prop 3, where there is one place).
 
     Args:
-        a: what the layer was given, (batch, ..., places, rows).
-        d: the gradients of what it put out, (batch, ..., places, columns).
-        shape: the weight's shape, if it is not (rows, columns).
-        axes: the weight's axes in the order (..., rows, columns), where theirs is another one.
+        a: the layer's inputs, (batch, ..., places, rows).
+        d: the gradients with respect to its outputs, (batch, ..., places, columns).
+        shape: the variable's shape, if it is not (rows, columns).
+        axes: the variable's axes in the order (..., rows, columns), if they are in another one.
     """
 
-    def __init__(self, a, d, shape=None, axes=None):
+    def __init__(
+        self,
+        a: tf.Tensor,
+        d: tf.Tensor,
+        shape: Sequence[int] | None = None,
+        axes: Sequence[int] | None = None,
+    ) -> None:
         self.a, self.d = a, d
         self._shape = list(shape or (a.shape[-1], d.shape[-1]))
         self._axes = list(axes or range(len(self._shape)))
 
-    def squared_norm(self):
-        """One product of norms for one place; else by Gram matrices or by forming, if cheaper."""
+    def squared_norm(self) -> tf.Tensor:
+        """Multiplies two norms for one place; else uses Gram matrices, or forms if cheaper."""
         places, rows, columns = self.a.shape[-2], self.a.shape[-1], self.d.shape[-1]
         if places == 1 and self.a.shape.rank == 3:
             return _sum(tf.square(self.a)) * _sum(tf.square(self.d))
@@ -85,22 +93,22 @@ class Outer(Form):
         places = tf.shape(self.a)[-2]
         return tf.cond(places * (rows + columns) < rows * columns, self._by_grams, self._formed)
 
-    def _by_grams(self):
+    def _by_grams(self) -> tf.Tensor:
         # |sum_t a_t d_t'|^2 = sum_st (a_s . a_t) (d_s . d_t)
         return _sum(_gram(self.a) * _gram(self.d))
 
-    def _formed(self):
+    def _formed(self) -> tf.Tensor:
         return _sum(tf.square(tf.matmul(self.a, self.d, transpose_a=True)))
 
-    def dense(self):
-        """Multiplies out, in the weight's order of axes."""
+    def dense(self) -> tf.Tensor:
+        """Multiplies out, in the order of the variable's axes."""
         product = tf.matmul(self.a, self.d, transpose_a=True)
         permuted = [self._shape[axis] for axis in self._axes]
         back = [1 + self._axes.index(axis) for axis in range(len(self._axes))]
         product = tf.reshape(product, [tf.shape(product)[0], *permuted])
         return tf.transpose(product, [0, *back])
 
-    def inner(self, direction):
+    def inner(self, direction: tf.Tensor) -> tf.Tensor:
         """Sums d_t' (D' a_t) over places."""
         direction = tf.transpose(direction, self._axes)
         groups = [n for n in self.a.shape[1:-2]]
@@ -108,8 +116,8 @@ class Outer(Form):
         return _sum(tf.matmul(self.a, direction) * self.d)
 
     @classmethod
-    def joined(cls, forms):
-        """Sets the places of all one after another."""
+    def joined(cls, forms: Sequence[Self]) -> Self | None:
+        """Concatenates the places of all forms."""
         layouts = {(tuple(f._shape), tuple(f._axes), f.a.shape.rank) for f in forms}
         if len(layouts) > 1:
             return None
@@ -119,19 +127,19 @@ class Outer(Form):
 
 
 class Rows(Form):
-    """Gradients that are zero but for some rows of a table: those of an embedding.
+    """Gradients of a table that are zero except in some rows, as those of an embedding.
 
     Args:
-        ids: which rows, integers (batch, places).
+        ids: the rows, integers (batch, places).
         d: the gradient that each place adds to its row, (batch, places, columns).
         rows: the number of rows of the table.
     """
 
-    def __init__(self, ids, d, rows):
+    def __init__(self, ids: tf.Tensor, d: tf.Tensor, rows: int) -> None:
         self.ids, self.d, self.rows = ids, d, rows
 
-    def squared_norm(self):
-        """Adds up what goes to one row, after sorting, in shapes that don't depend on values."""
+    def squared_norm(self) -> tf.Tensor:
+        """Sorts by row and sums what one row receives; all shapes are independent of values."""
         if self.ids.shape[1] == 1:
             return _sum(tf.square(self.d))
         batch, places = tf.shape(self.ids)[0], tf.shape(self.ids)[1]
@@ -146,7 +154,7 @@ class Rows(Form):
         )
         return _sum(tf.reshape(tf.square(sums), [batch, places, d.shape[-1]]))
 
-    def dense(self):
+    def dense(self) -> tf.Tensor:
         """Scatters the rows into whole tables."""
         batch = tf.shape(self.ids)[0]
         places = self.ids + tf.range(batch, dtype=self.ids.dtype)[:, tf.newaxis] * self.rows
@@ -157,28 +165,28 @@ class Rows(Form):
         )
         return tf.reshape(table, [batch, self.rows, self.d.shape[-1]])
 
-    def inner(self, direction):
+    def inner(self, direction: tf.Tensor) -> tf.Tensor:
         """Looks up the rows of the direction."""
         return _sum(tf.gather(direction, self.ids) * self.d)
 
     @classmethod
-    def joined(cls, forms):
-        """Sets the places of all one after another."""
+    def joined(cls, forms: Sequence[Self]) -> Self | None:
+        """Concatenates the places of all forms."""
         ids = tf.concat([form.ids for form in forms], axis=1)
         return cls(ids, tf.concat([form.d for form in forms], axis=1), forms[0].rows)
 
 
-def with_places(x):
+def with_places(x: tf.Tensor) -> tf.Tensor:
     """Reshapes (batch, ..., channels) to (batch, places, channels)."""
     channels, between = x.shape[-1], x.shape[1:-1]
     places = math.prod(between) if between.is_fully_defined() else -1
     return tf.reshape(x, [tf.shape(x)[0], places, channels])
 
 
-def _gram(x):
+def _gram(x: tf.Tensor) -> tf.Tensor:
     return tf.matmul(x, x, transpose_b=True)
 
 
-def _sum(x):
-    """Sums over all axes but the first."""
+def _sum(x: tf.Tensor) -> tf.Tensor:
+    """Returns the sum over all axes but the first."""
     return tf.reduce_sum(x, axis=list(range(1, x.shape.rank)))

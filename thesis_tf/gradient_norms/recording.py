@@ -1,12 +1,15 @@
-"""Records, while a model is traced, what its layers with weights are given and put out."""
+"""Records the inputs and outputs of layers with parameters while a model is traced."""
 
 import contextlib
 import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from thesis_tf._core import checks
+from thesis_tf._core.types import Structure
 from thesis_tf.gradient_norms.registry import rule_of
 
 
@@ -16,89 +19,92 @@ class Call:
 
     Attributes:
         layer: the layer.
-        arguments: what it was given, (args, kwargs).
+        arguments: its arguments, (args, kwargs).
         training: whether it ran in training mode.
-        outputs: what it put out, in its own structure.
-        captured: {attribute: [(what the activation was given, what it returned), ...]}.
+        outputs: its outputs.
+        captured: {attribute: [(input, output) of each use of the activation function]}.
         gradients: {id of a tensor: the gradient of the sum of losses with respect to it}.
     """
 
     layer: keras.Operation
-    arguments: tuple
+    arguments: tuple[tuple[Any, ...], dict[str, Any]]
     training: bool = False
-    outputs: object = None
-    captured: dict = dataclasses.field(default_factory=dict)
-    gradients: dict = dataclasses.field(default_factory=dict)
+    outputs: Structure | None = None
+    captured: dict[str, list[tuple[tf.Tensor, tf.Tensor]]] = dataclasses.field(default_factory=dict)
+    gradients: dict[int, tf.Tensor] = dataclasses.field(default_factory=dict)
 
     @property
-    def inputs(self):
+    def inputs(self) -> tf.Tensor:
         """The first argument, in the dtype in which norms are computed."""
         args, kwargs = self.arguments
         return widened(args[0] if args else next(iter(kwargs.values())))
 
     @property
-    def last_captured(self):
-        """What the last captured activation was given; without captures, what was put out."""
+    def last_captured(self) -> tf.Tensor:
+        """The input of the last captured activation; without captures, the layer's output."""
         if self.captured:
             (uses,) = self.captured.values()
             return uses[-1][0]
         return keras.tree.flatten(self.outputs)[0]
 
     @property
-    def gradient(self):
+    def gradient(self) -> tf.Tensor:
         """The gradient with respect to `last_captured`."""
         return self.gradient_of(self.last_captured)
 
-    def gradient_of(self, tensor):
-        """The gradient with respect to a captured tensor or an output, wide enough for sums."""
+    def gradient_of(self, tensor: tf.Tensor) -> tf.Tensor:
+        """Returns the gradient with respect to a captured tensor or an output, at least float32."""
         return widened(self.gradients[id(tensor)])
 
-    def zero_outputs_backwards(self, outputs):
-        """Zeroes a backwards layer's sequence (batch, time, units) where its mask leaves out."""
+    def zero_outputs_backwards(self, outputs: Structure) -> Structure:
+        """Zeroes the masked steps of a backwards layer's sequence (batch, time, units)."""
         args, kwargs = self.arguments
         given = args[0] if args else next(iter(kwargs.values()))
         mask = kwargs.get("mask", args[2] if len(args) > 2 else None)
         mask = getattr(given, "_keras_mask", None) if mask is None else mask
         if mask is None:
             return outputs
+        sequence: tf.Tensor
         sequence, *states = outputs if isinstance(outputs, (list, tuple)) else [outputs]
         shape = [-1, sequence.shape[1], *[1] * (sequence.shape.rank - 2)]
         mask = tf.reshape(tf.reverse(tf.cast(mask, tf.bool), [1]), shape)
         zeroed = masked_like(tf.where(mask, sequence, tf.zeros_like(sequence)), sequence)
         return [zeroed, *states] if states else zeroed
 
-    def sources(self):
-        """The tensors whose gradients are needed."""
+    def sources(self) -> list[tf.Tensor]:
+        """Returns the tensors whose gradients are needed."""
         if self.captured:
             return [given for uses in self.captured.values() for given, _ in uses]
         return [t for t in keras.tree.flatten(self.outputs) if is_floating(t)]
 
 
-def widened(tensor):
-    """Casts what is narrower than float32 to it, so that sums keep their digits."""
+def widened(tensor: tf.Tensor) -> tf.Tensor:
+    """Casts a tensor narrower than float32 to float32, so that sums keep their digits."""
     narrow = tensor.dtype in (tf.bfloat16, tf.float16)
     return tf.cast(tensor, tf.float32) if narrow else tensor
 
 
-def is_floating(tensor):
-    """Whether something is a tensor of a floating dtype."""
+def is_floating(tensor: object) -> bool:
+    """Returns whether an object is a tensor of a floating dtype."""
     return isinstance(tensor, tf.Tensor) and tensor.dtype.is_floating
 
 
-def masked_like(tensor, other):
-    """Gives a tensor the mask that Keras attached to another, for layers that come after."""
+def masked_like(tensor: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
+    """Copies the mask that Keras attached to another tensor, for later layers."""
     mask = getattr(other, "_keras_mask", None)
     if mask is not None:
         tensor._keras_mask = mask
     return tensor
 
 
-class Recorder:
-    """Keeps the calls that `model` makes while it is traced under `_watching.watch`.
+class GradientRecorder:
+    """Records the layer calls whose inputs, outputs and gradients the rules need.
+
+    Pass it to `_keras.recording.recording` while the model is traced.
 
     Args:
-        tape: the `tf.GradientTape` that is to give gradients with respect to what is captured. It
-            watches nothing before the first layer with weights, so that no gradient is computed
+        tape: the `tf.GradientTape` that computes gradients with respect to the captured tensors. It
+            watches nothing before the first layer with parameters, so that no gradient is computed
             with respect to the inputs.
         wanted: ids of the variables whose gradients are wanted.
 
@@ -107,13 +113,20 @@ class Recorder:
         reads: {id of a wanted variable: [the innermost `Call` at each of its reads]}.
     """
 
-    def __init__(self, tape, wanted):
-        self.calls, self.reads = [], {}
+    def __init__(self, tape: tf.GradientTape, wanted: set[int]) -> None:
+        self.calls: list[Call] = []
+        self.reads: dict[int, list[Call]] = {}
         self._tape, self._wanted = tape, wanted
-        self._stack = []
+        self._stack: list[Call] = []
 
-    def call(self, original, operation, args, kwargs):
-        """Runs one call, with what it reads and captures recorded."""
+    def call(
+        self,
+        original: Callable[..., Structure],
+        operation: keras.Operation,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Structure:
+        """Runs one call, and records its reads and captures."""
         call = Call(operation, (args, kwargs), _training(self._stack, kwargs))
         self.calls.append(call)
         self._stack.append(call)
@@ -123,33 +136,34 @@ class Recorder:
         finally:
             self._stack.pop()
         if not call.captured and self._owns(operation):
-            # Copies, so that the gradient of each is by what happens outside of the call alone: a
-            # cell's output depends on the state that it puts out as well.
+            # Copies, so that the gradient of each comes from outside the call alone: a cell's
+            # output is one of its states, too.
             call.outputs = keras.tree.map_structure(self._watched, call.outputs)
         return call.outputs
 
-    def read(self, variable):
-        """Notes that the value of a variable was read; outside of calls regularisers read it."""
+    def read(self, variable: keras.Variable) -> None:
+        """Notes that a call read a variable; outside of calls, regularizers read it."""
         if id(variable) in self._wanted and self._stack:
             readers = self.reads.setdefault(id(variable), [])
             if self._stack[-1] not in readers:
                 readers.append(self._stack[-1])
 
-    def _watched(self, tensor):
+    def _watched(self, tensor: Any) -> Any:
         if is_floating(tensor):
             tensor = masked_like(tf.identity(tensor), tensor)
             self._tape.watch(tensor)
         return tensor
 
-    def _owns(self, operation):
+    def _owns(self, operation: keras.Operation) -> bool:
         return isinstance(operation, keras.layers.Layer) and any(
             id(v) in self._wanted for v in operation.trainable_variables
         )
 
     @contextlib.contextmanager
-    def _prepared(self, call):
-        """Sets a layer up for its call, and puts it back; yields what to do with its outputs."""
-        layer, changed, finished = call.layer, {}, _as_they_are
+    def _prepared(self, call: Call) -> Iterator[Callable[[Structure], Structure]]:
+        """Changes a layer for its call, and restores it; yields a function for its outputs."""
+        layer, finished = call.layer, _as_they_are
+        changed: dict[str, Any] = {}
         if isinstance(layer, keras.layers.RNN) and self._owns(layer) and not layer.unroll:
             if call.inputs.shape[1] is None:
                 raise checks.invalid(
@@ -158,10 +172,10 @@ class Recorder:
                     tuple(call.inputs.shape),
                     "Pad the sequences of a batch to one length.",
                 )
-            # Inside a loop no call can be seen.
+            # Calls inside a TensorFlow loop can't be recorded.
             changed["unroll"] = True
             if layer.go_backwards and layer.zero_output_for_mask and layer.return_sequences:
-                # Keras 3.15 takes the mask the wrong way round here, if unrolled.
+                # When it unrolls such a layer, Keras 3.15 applies the mask in the wrong order.
                 changed["zero_output_for_mask"] = False
                 finished = call.zero_outputs_backwards
         rule = rule_of(layer) if self._owns(layer) else None
@@ -175,8 +189,8 @@ class Recorder:
         finally:
             vars(layer).update(before)
 
-    def _capture(self, call, name, function):
-        def captured(x, *args, **kwargs):
+    def _capture(self, call: Call, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def captured(x: tf.Tensor, *args: Any, **kwargs: Any) -> Any:
             x = self._watched(x)
             result = function(x, *args, **kwargs)
             call.captured.setdefault(name, []).append((x, result))
@@ -185,24 +199,24 @@ class Recorder:
         return captured
 
 
-def _as_they_are(outputs):
+def _as_they_are(outputs: Structure) -> Structure:
     return outputs
 
 
 class ReadingScope(keras.StatelessScope):
-    """A stateless scope that tells a `Recorder` of every read of a variable's value."""
+    """A stateless scope that reports every read of a variable to a `GradientRecorder`."""
 
-    def __init__(self, recorder, **options):
-        super().__init__(**options)
+    def __init__(self, recorder: GradientRecorder, *, collect_losses: bool = False) -> None:
+        super().__init__(collect_losses=collect_losses)
         self._recorder = recorder
 
-    def get_current_value(self, variable):
-        """Returns the value, after telling of it."""
+    def get_current_value(self, variable: keras.Variable) -> Any:
+        """Returns the variable's value, and reports the read."""
         self._recorder.read(variable)
         return super().get_current_value(variable)
 
 
-def _training(stack, kwargs):
+def _training(stack: list[Call], kwargs: dict[str, Any]) -> bool:
     given = kwargs.get("training")
     if given is None:
         return bool(stack) and stack[-1].training

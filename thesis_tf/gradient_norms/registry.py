@@ -1,34 +1,52 @@
-"""Which layers' per-example gradients are known in closed form, and by which rule."""
+"""The rules: for which layer classes per-example gradients are known in closed form."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import keras
 
 from thesis_tf._core import checks
+from thesis_tf.gradient_norms.forms import Form
+
+if TYPE_CHECKING:
+    from thesis_tf.gradient_norms.recording import Call
+
+# What a rule yields: each variable with the form of its per-example gradients.
+Forms: TypeAlias = Iterator[tuple[keras.Variable, Form]]
+Gradients: TypeAlias = Callable[["Call"], Iterable[tuple[keras.Variable, Form]]]
+_F = TypeVar("_F", bound=Gradients)
+
+
+def _always(layer: keras.layers.Layer) -> bool:
+    return True
 
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """How a kind of layer gives its weights' per-example gradients.
+    """The per-example gradients of a layer class.
 
     Attributes:
         gradients: a function from a `Call` to an iterable of (variable, `Form`).
         captures: attributes of the layer that hold activation functions. While a call is traced,
-            what these functions are given and return is kept.
-        applies: a function from a layer to whether the rule holds for its settings.
+            the inputs and outputs of these functions are recorded.
+        applies: a function that tells whether the rule is right for a layer's settings.
     """
 
-    gradients: Callable
-    captures: tuple = ("activation",)
-    applies: Callable = lambda layer: True
+    gradients: Gradients
+    captures: tuple[str, ...] = ("activation",)
+    applies: Callable[[keras.layers.Layer], bool] = _always
 
 
-_RULES = {}
+_RULES: dict[type[keras.layers.Layer], Rule] = {}
 
 
-def register(*kinds, captures=("activation",), applies=lambda layer: True):
-    """Makes a function the rule of layer classes, yours included.
+def register(
+    *kinds: type[keras.layers.Layer],
+    captures: Iterable[str] = ("activation",),
+    applies: Callable[[keras.layers.Layer], bool] = _always,
+) -> Callable[[_F], _F]:
+    """Registers the decorated function as the rule of layer classes.
 
     The rule of a layer that computes w'x + b and then an activation function:
 
@@ -37,17 +55,17 @@ def register(*kinds, captures=("activation",), applies=lambda layer: True):
             yield call.layer.w, Outer(with_places(call.inputs), with_places(call.gradient))
             yield call.layer.b, Full(call.gradient)
 
-    `call.inputs` is what the layer was given, `call.gradient` the gradient of the sum of all
-    examples' losses with respect to what its last captured activation was given; without captures,
-    with respect to what the layer put out. Both have the examples on their first axis. A weight
-    that the rule does not name is found by mapping over examples, as are those of subclasses with a
-    `call` of their own. The self-check of `per_example_gradient_norms` tries the rule.
+    `call.inputs` are the layer's inputs, and `call.gradient` is the gradient of the sum of all
+    examples' losses with respect to the input of the layer's last captured activation; without
+    captures, with respect to the layer's output. Both have the examples on their first axis. A
+    variable that the rule does not yield is mapped over the examples, as are those of a subclass
+    that overrides `call`. The self-check of `per_example_gradient_norms` tests the rule.
 
     Args:
         *kinds: subclasses of `keras.layers.Layer`.
-        captures: the names of attributes that hold activation functions.
-        applies: whether the rule holds for a layer's settings; where it does not, the layer counts
-            as one without a rule.
+        captures: names of the layer's attributes that hold activation functions.
+        applies: tells whether the rule is right for a layer's settings; where it is not, the layer
+            is treated as one without a rule.
     """
     for kind in kinds:
         if not (isinstance(kind, type) and issubclass(kind, keras.layers.Layer)):
@@ -55,7 +73,7 @@ def register(*kinds, captures=("activation",), applies=lambda layer: True):
                 "A layer class", "a subclass of keras.layers.Layer", repr(kind), kind=TypeError
             )
 
-    def registered(function):
+    def registered(function: _F) -> _F:
         for kind in kinds:
             _RULES[kind] = Rule(function, tuple(captures), applies)
         return function
@@ -63,8 +81,8 @@ def register(*kinds, captures=("activation",), applies=lambda layer: True):
     return registered
 
 
-def rule_of(layer):
-    """Returns the `Rule` of a layer, or None; a subclass with a `call` of its own has none."""
+def rule_of(layer: keras.layers.Layer) -> Rule | None:
+    """Returns the `Rule` of a layer, or None; a subclass that overrides `call` has none."""
     for kind in type(layer).__mro__:
         if kind in _RULES:
             rule = _RULES[kind]
@@ -72,6 +90,6 @@ def rule_of(layer):
     return None
 
 
-def registered_kinds():
+def registered_kinds() -> tuple[type[keras.layers.Layer], ...]:
     """Returns the layer classes that have a rule."""
     return tuple(_RULES)

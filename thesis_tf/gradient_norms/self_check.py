@@ -1,79 +1,71 @@
-"""Compares norms with those of plain gradients, one example at a time, on a few examples."""
+"""Compares per-example gradient norms with plain gradients of a few single examples."""
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from thesis_tf._core.types import Array, Structure
+from thesis_tf._keras.objective import Objective
+
 EXAMPLES = 3
-# Of a squared norm; rounding adds up over layers, and a wrong rule is wrong by more than this.
+# Relative tolerance of a squared norm. Rounding adds up over layers; a wrong rule is wrong by more.
 TOLERANCE = {tf.float64: 1e-8, tf.float32: 1e-3, tf.bfloat16: 0.1, tf.float16: 0.1}
-# Of the whole squared norm: what a variable may be wrong by however small its own part is.
+# Absolute tolerance for each variable, as a fraction of the whole squared norm.
 SMALL = 1e-3
 
 
-def check(norms, x, y):
-    """Raises if the norms of the first examples of a batch are wrong.
+def plain_squares(
+    objective: Objective, *, regularization: bool
+) -> tf.types.experimental.GenericFunction:
+    """Returns a compiled function of a batch (x, y) of one example.
+
+    It returns the squared norms of the example's gradient for each variable, a list of scalars.
+    """
+
+    def squares(x: Structure, y: Structure) -> list[tf.Tensor]:
+        values, constants = objective.read()
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(values)
+            outputs = objective.outputs(values, constants, x)
+            (loss,) = tf.unstack(objective.example_losses(y, outputs), 1)
+            added = objective.penalty(values, constants) if regularization else None
+            if added is not None:
+                loss += tf.cast(added, loss.dtype)
+        gradients = tape.gradient(loss, values, unconnected_gradients="zero")
+        return [tf.reduce_sum(tf.square(tf.convert_to_tensor(g))) for g in gradients]
+
+    return tf.function(squares, autograph=False)
+
+
+def compare(found: Array, expected: Array, objective: Objective) -> bool:
+    """Raises if squared norms differ from those of plain gradients by more than rounding.
 
     Args:
-        norms: a `GradientNorms`.
-        x, y: a batch of tensors.
+        found: (examples, variables) float64, the squared norms to check.
+        expected: (examples, variables) float64, those of plain gradients.
+        objective: the `Objective` of the gradients.
 
     Returns:
-        Whether there was something to compare: False where losses were not finite.
+        Whether they could be compared: False where a norm is not finite.
 
     Raises:
-        ValueError: a layer's norms are not those of its gradients.
+        ValueError: a variable's norm is wrong.
     """
-    few_x, few_y = (keras.tree.map_structure(lambda t: t[:EXAMPLES], part) for part in (x, y))
-    found = np.stack([np.asarray(s, np.float64) for s in norms.squares(few_x, few_y)], axis=1)
-    wanted = np.stack(
-        [
-            plain_squares(
-                norms,
-                *(keras.tree.map_structure(lambda t: t[i : i + 1], part) for part in (x, y)),  # noqa: B023
-            )
-            for i in range(len(found))
-        ]
-    )
-    if not (np.isfinite(found).all() and np.isfinite(wanted).all()):
+    if not (np.isfinite(found).all() and np.isfinite(expected).all()):
         return False
-    objective = norms.objective
     tolerance = TOLERANCE[tf.as_dtype(objective.model.compute_dtype)]
-    allowed = tolerance * (wanted + SMALL * wanted.sum(axis=1, keepdims=True))
-    # A gradient of nothing but rounding, as at a minimum, is not told from zero.
-    wrong = np.abs(found - wanted) > allowed + np.finfo(np.float32).tiny
+    allowed = tolerance * (expected + SMALL * expected.sum(axis=1, keepdims=True))
+    # At a minimum a gradient is nothing but rounding, which can't be told from zero.
+    wrong = np.abs(found - expected) > allowed + np.finfo(np.float32).tiny
     if wrong.any():
         example, number = np.argwhere(wrong)[0]
-        variable = objective.variables[number]
+        variable: keras.Variable = objective.variables[number]
         raise ValueError(
-            f"The squared gradient norm of {variable.path} should be {wanted[example, number]:.6g}"
-            f" for example {example}, and came out as {found[example, number]:.6g}. Either an"
-            " example's output depends on other examples of its batch, and there are no gradients"
-            " of single examples, or the layer's rule is wrong (one of your own, or one for"
-            " another version of Keras). check=False leaves this check out."
+            f"The squared gradient norm of {variable.path} for example {example} should be"
+            f" {expected[example, number]:.6g}, and the layer's rule gives"
+            f" {found[example, number]:.6g}. Either an example's output depends on other examples"
+            " of its batch, so that there are no per-example gradients, or the layer's rule is"
+            " wrong (a rule of your own, or one for another version of Keras). check=False skips"
+            " this check."
         )
     return True
-
-
-def plain_squares(norms, x, y):
-    """The squared norms of the gradients of one example, variable by variable: (variables,)."""
-    objective = norms.objective
-    if not hasattr(norms, "_plain"):
-        norms._plain = tf.function(
-            lambda x, y: _plain(objective, x, y, norms._penalty), autograph=False
-        )
-    return np.asarray(norms._plain(x, y), np.float64)
-
-
-def _plain(objective, x, y, penalty):
-    values, constants = objective.read()
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(values)
-        (loss,) = tf.unstack(
-            objective.example_losses(y, objective.outputs(values, constants, x)), 1
-        )
-        added = objective.penalty(values, constants) if penalty else None
-        if added is not None:
-            loss += tf.cast(added, loss.dtype)
-    gradients = tape.gradient(loss, values, unconnected_gradients="zero")
-    return [tf.reduce_sum(tf.square(tf.convert_to_tensor(g))) for g in gradients]

@@ -1,36 +1,61 @@
-"""Importance sampling SGD, on one machine or with workers that search (thesis, chapter 7).
+"""Importance sampling SGD, in one process or with workers or peers (chapter 7).
 
     from thesis_tf import issgd
 
-    norms = issgd.per_example_gradient_norms(model, loss)
     sampling = issgd.ImportanceSampling(x, y, refresh_every=50)
     model.fit(sampling.dataset, shuffle=False, callbacks=[sampling])
 
-`Master` and `Worker`, or `Peer`, share the work among processes that meet in a store.
+A `Trainer` with a `MasterSynchronizer` and `Worker`s, or with a `PeerSynchronizer`, divides the
+work among processes that meet in a store. Gradient norms are in `thesis_tf.gradient_norms`, stores
+in `thesis_tf.issgd.stores`.
 """
 
-from thesis_tf.gradient_norms import GradientNorms, per_example_gradient_norms
 from thesis_tf.issgd.callback import ImportanceSampling
-from thesis_tf.issgd.plots import draw_traces, draw_training
+from thesis_tf.issgd.plots import draw_gradient_variance, draw_training
 from thesis_tf.issgd.sampling.proposal import Proposal
-from thesis_tf.issgd.stores import open_store
-from thesis_tf.issgd.training.history import History
-from thesis_tf.issgd.training.master import Master
-from thesis_tf.issgd.training.peer import Peer
+from thesis_tf.issgd.sampling.smoothing import (
+    Additive,
+    RelativeToMean,
+    Smoothing,
+    TargetEntropy,
+    UniformMixture,
+)
+from thesis_tf.issgd.sampling.tracker import ProposalTracker
+from thesis_tf.issgd.sampling.variance import (
+    GradientVariances,
+    compare_draws,
+    gradient_variance,
+    true_gradient_bound,
+)
+from thesis_tf.issgd.training.history import History, Record
+from thesis_tf.issgd.training.master import MasterSynchronizer
+from thesis_tf.issgd.training.peer import PeerSynchronizer
+from thesis_tf.issgd.training.synchronizer import Pulled, Synchronizer, Training
 from thesis_tf.issgd.training.trainer import Trainer
 from thesis_tf.issgd.training.worker import Worker
 
 __all__ = [
-    "GradientNorms",
+    "Additive",
+    "GradientVariances",
     "History",
     "ImportanceSampling",
-    "Master",
-    "Peer",
+    "MasterSynchronizer",
+    "PeerSynchronizer",
     "Proposal",
+    "ProposalTracker",
+    "Pulled",
+    "Record",
+    "RelativeToMean",
+    "Smoothing",
+    "Synchronizer",
+    "TargetEntropy",
     "Trainer",
+    "Training",
+    "UniformMixture",
     "Worker",
-    "draw_traces",
+    "compare_draws",
+    "draw_gradient_variance",
     "draw_training",
-    "open_store",
-    "per_example_gradient_norms",
+    "gradient_variance",
+    "true_gradient_bound",
 ]

@@ -1,7 +1,9 @@
-"""Importance sampling in `model.fit`, with norms that it refreshes itself (thesis, 7.4.1)."""
+"""Importance sampling in `model.fit`, with gradient norms that it refreshes (section 7.4.1)."""
 
 import threading
 import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,59 +14,68 @@ from thesis_tf._keras.objective import Objective
 from thesis_tf.gradient_norms import GradientNorms
 from thesis_tf.issgd.sampling import smoothing as smoothings
 from thesis_tf.issgd.sampling.proposal import Proposal
-from thesis_tf.issgd.sampling.tracker import WeightMonitor
+from thesis_tf.issgd.sampling.tracker import ProposalTracker
 from thesis_tf.issgd.training.examples import Examples
+from thesis_tf.issgd.training.history import History, Record
+
+
+def _ignore(message: str) -> None:
+    pass
 
 
 class ImportanceSampling(keras.callbacks.Callback):
-    """A callback and the data set that goes with it: draws by gradient norms, in five lines.
+    """A callback, and a data set of examples that are drawn by their gradient norms.
 
         sampling = issgd.ImportanceSampling(x, y, batch_size=128, refresh_every=50)
         model.compile("sgd", loss)
         model.fit(sampling.dataset, epochs=5, shuffle=False, callbacks=[sampling])
 
-    Every `refresh_every` steps the norms of all training examples are measured at the present
-    weights, which takes two thirds of what an epoch takes; where that is worth it is the thesis'
-    question, and `Master` with workers is its answer, also on several devices. Losses come with
-    `sample_weight`s that keep the gradient unbiased: Keras' training loss is an estimate of the
-    whole set's, and `metrics` of `compile` are of what was drawn; give `weighted_metrics` for
-    estimates of the whole set's.
+    Every `refresh_every` steps the gradient norms of all training examples are measured with the
+    present parameters, which takes two thirds of the time of an epoch. A `Trainer` with a
+    `MasterSynchronizer` leaves that to workers, and also trains on several devices.
+
+    Examples come with importance weights as their `sample_weight`, which keep the gradient
+    unbiased. Keras' training loss is thus an estimate of the loss over the whole data set. The
+    `metrics` of `compile` are means over the drawn examples; `weighted_metrics` estimate those over
+    the whole data set.
 
     Args:
-        x, y: the training examples, arrays or whatever gives rows, or dicts or lists of such.
-        batch_size: examples a step.
-        refresh_every: steps between measurements; 1 is exact importance sampling. Counted by the
-            optimizer's iterations; with `steps_per_execution` the measurement comes after the call
-            that the step is in. None never measures: draws are uniform, with replacement and with
-            weights of 1, the baseline that differs in nothing else.
-        smoothing: of `Proposal`.
-        seed: of the draws.
+        x, y: the training examples: arrays or objects that return rows, or dicts or lists of them.
+        batch_size: examples per step.
+        refresh_every: steps between measurements, counted by the optimizer's iterations; 1 is exact
+            importance sampling. With `steps_per_execution` a measurement follows the call that its
+            step is part of. None never measures: draws are uniform, with replacement and with
+            importance weights of 1, a baseline that differs in nothing else.
+        smoothing: the smoothing rule or number of `Proposal`.
+        seed: of the draws, an integer >= 0.
         refresh_batch_size: examples that are measured at once.
-        true_gradient: whether to take |g_true|^2 at each refresh, from the same pass, which makes
-            the traces exact; without it they are the upper bound of 7.A.4.
-        log: called with a sentence when draws become uniform, or by weights again.
+        true_gradient: whether each measurement computes the squared norm of the mean gradient, in
+            the same pass; this makes gradient variances exact. Without it they are the upper bound
+            of 7.A.4.
+        log: called with a sentence when draws become uniform, or by gradient norms again.
 
     Attributes:
-        dataset: a `tf.data.Dataset` of (x, y, sample_weight), as many batches as an epoch has.
-            Each is drawn when `fit` asks for it; with a `prefetch` after it, that many steps ahead.
-        history: a list of dicts: the traces (Eq 7.6-7.9) at each refresh but the first, with its
-            "step" and whether draws are "uniform" from there on; `draw_traces` draws it.
-        monitor: the `WeightMonitor`.
+        dataset: a `tf.data.Dataset` of (x, y, sample_weight), with as many batches as an epoch has.
+            Each batch is drawn when `fit` asks for it; a `prefetch` draws that many steps ahead.
+        history: a `History`: at each measurement but the first the gradient variances
+            (Eq. 7.6-7.9), and whether draws are uniform from there on; see
+            `draw_gradient_variance`.
+        tracker: the `ProposalTracker`.
     """
 
     def __init__(
         self,
-        x,
-        y,
+        x: Any,
+        y: Any,
         *,
-        batch_size=128,
-        refresh_every=50,
-        smoothing=smoothings.DEFAULT,
-        seed=0,
-        refresh_batch_size=1024,
-        true_gradient=False,
-        log=lambda message: None,
-    ):
+        batch_size: int = 128,
+        refresh_every: int | None = 50,
+        smoothing: smoothings.Smoothing | float = smoothings.DEFAULT,
+        seed: int = 0,
+        refresh_batch_size: int = 1024,
+        true_gradient: bool = False,
+        log: Callable[[str], None] = _ignore,
+    ) -> None:
         super().__init__()
         self._examples = Examples(x, y)
         self._batch_size = checks.positive_integer("`batch_size`", batch_size)
@@ -76,18 +87,20 @@ class ImportanceSampling(keras.callbacks.Callback):
             raise checks.invalid(
                 "`batch_size`", f"at most the {len(self._examples)} examples", batch_size
             )
-        proposal = Proposal(len(self._examples), smoothing, seed=seed)
-        self.monitor = WeightMonitor(proposal, log=log)
-        self.history = []
-        self._norms, self._step, self._begun, self._refreshed = None, 0, 0, None
+        proposal = Proposal(len(self._examples), smoothing=smoothing, seed=seed)
+        self.tracker = ProposalTracker(proposal, log=log)
+        self.history = History()
+        self._norms: GradientNorms | None = None
+        self._step, self._begun = 0, 0
+        self._refreshed: int | None = None  # the step of the last measurement
         self._true_gradient, self._lost = true_gradient, 0
-        # Should a user or a strategy prefetch, draws come from a thread of tf.data's.
+        # If a user or a strategy prefetches, draws come from a thread of tf.data.
         self._lock = threading.Lock()
         steps = len(self._examples) // self._batch_size
         self.dataset = self._make_dataset().apply(tf.data.experimental.assert_cardinality(steps))
 
-    def on_train_begin(self, logs=None):
-        """Checks that the model's loss can be scaled, and measures all norms."""
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Checks the reduction of the model's loss, and measures all norms."""
         loss = self.model.loss
         reduction = getattr(loss, "reduction", "sum_over_batch_size")
         if reduction not in ("sum_over_batch_size", "mean", "sum"):
@@ -100,50 +113,50 @@ class ImportanceSampling(keras.callbacks.Callback):
         self._step = self._begun = self._refreshed = self._iterations()
         if self._every is not None:
             objective = Objective(self.model, loss)
-            self._norms = GradientNorms(objective, False, False, False, True, None)
+            self._norms = GradientNorms(objective, regularization=False)
             self._refresh()
 
-    def on_train_batch_end(self, batch, logs=None):
-        """Measures again when it is time."""
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Measures all norms when they are due."""
         if self._step == self._begun:
             raise ValueError(
-                "`fit` was given other data than this ImportanceSampling's: pass"
+                "`fit` was called with other data than this ImportanceSampling's: pass"
                 " `sampling.dataset` to it, and `sampling` as a callback."
             )
-        if self._every is None:
+        if self._every is None or self._refreshed is None:
             return
         if self._iterations() // self._every > self._refreshed // self._every:
             self._refresh()
 
-    def _iterations(self):
+    def _iterations(self) -> int:
         return int(self.model.optimizer.iterations.numpy())
 
-    def _refresh(self):
-        self._refreshed = self._iterations()
+    def _refresh(self) -> None:
+        step = self._refreshed = self._iterations()
         norms, true_gradient_squared = self._measure()
         lost = ~np.isfinite(norms)
         if lost.sum() > 2 * self._lost:  # not at every refresh
             self._lost = lost.sum()
             warnings.warn(
-                f"At step {self._refreshed} the gradient norms of {lost.sum()} of {len(norms)}"
-                f" examples are not finite, number {lost.argmax()} the first. Such examples are"
-                " drawn as often as others are on average; look for NaNs in them, or lower the"
-                " learning rate.",
+                f"At step {step} the gradient norms of {lost.sum()} of {len(norms)} examples are"
+                f" not finite, the first of them at index {lost.argmax()}. They are drawn as often"
+                " as others on average; look for NaNs in them, or lower the learning rate.",
                 stacklevel=2,
             )
         norms[lost] = np.nan
         with self._lock:
             rows = np.arange(len(norms))
-            self.monitor.take(
-                rows, norms, self._refreshed, true_gradient_squared=true_gradient_squared
-            )
-        if record := self.monitor.record():
-            uniform = self.monitor.proposal.is_uniform
-            self.history.append({"step": self._refreshed, "uniform": uniform, **record})
+            self.tracker.apply(rows, norms, step, true_gradient_squared=true_gradient_squared)
+        variances = self.tracker.pop_variances()
+        if variances is not None:
+            record = Record(step=step, uniform=self.tracker.proposal.is_uniform)
+            self.history.add(record.with_variances(variances))
 
-    def _measure(self):
-        """Returns all norms, and |g_true|^2 if it was asked for, else 0."""
-        norms, mean = np.empty(len(self._examples), np.float32), None
+    def _measure(self) -> tuple[np.ndarray, float]:
+        """Returns all norms, and the squared norm of the mean gradient (0 unless asked for)."""
+        assert self._norms is not None
+        norms = np.empty(len(self._examples), np.float32)
+        mean: list[tf.Tensor] | None = None
         for start in range(0, len(norms), self._at_once):
             rows = slice(start, start + self._at_once)
             x, y = self._examples.take(rows)
@@ -157,23 +170,23 @@ class ImportanceSampling(keras.callbacks.Callback):
             norms[rows] = np.sqrt(squares.numpy())
         return norms, float(sum(tf.reduce_sum(tf.square(part)) for part in mean or ()))
 
-    def _make_dataset(self):
+    def _make_dataset(self) -> tf.data.Dataset:
         x, y = self._examples.take(slice(0, 1))
 
-        def draws():
+        def draws() -> Iterator[tuple[Any, ...]]:
             for _ in range(len(self._examples) // self._batch_size):
                 if self._refreshed is None:
                     raise RuntimeError(
-                        "Norms were never measured: pass the ImportanceSampling to `fit` as a"
-                        " callback too. Under a tf.distribute strategy `fit` wants a batch before"
-                        " callbacks begin: train on one device, or with `Master`."
+                        "Gradient norms were never measured: pass the ImportanceSampling to `fit`"
+                        " as a callback too. Under a tf.distribute strategy `fit` reads a batch"
+                        " before callbacks begin: train on one device, or with a `Trainer`."
                     )
                 with self._lock:
-                    rows, scales = self.monitor.proposal.sample(self._batch_size, self._step)
+                    rows, scales = self.tracker.proposal.sample(self._batch_size, step=self._step)
                 self._step += 1
                 yield *self._examples.take(rows), scales
 
-        def spec(rows):
+        def spec(rows: Any) -> tf.TensorSpec:
             rows = np.asarray(rows)
             return tf.TensorSpec((self._batch_size, *rows.shape[1:]), rows.dtype)
 
@@ -181,8 +194,8 @@ class ImportanceSampling(keras.callbacks.Callback):
         dataset = tf.data.Dataset.from_generator(
             draws, output_signature=(*keras.tree.map_structure(spec, (x, y)), weights)
         )
-        # Which tf.data adds by itself: the next batch would be drawn by weights that are about to
-        # be replaced, or not, as threads have it.
+        # tf.data would add a prefetch: whether the next batch is drawn before or after a
+        # measurement would depend on the timing of threads.
         options = tf.data.Options()
         options.experimental_optimization.inject_prefetch = False
         return dataset.with_options(options)

@@ -20,6 +20,8 @@ from thesis_tf.persistence import files
 
 FONT = "DejaVu Sans"  # comes with matplotlib, so a picture is the same everywhere
 INK, SOFT, LINE, GRID = "#24292f", "#57606a", "#a3abb4", "#e6e8eb"
+# Okabe and Ito's colors, which color-blind readers can tell apart.
+DISTINCT_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
 _SUFFIXES = (".png", ".svg", ".pdf")
 _DPI = 150

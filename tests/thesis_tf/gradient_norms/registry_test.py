@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from thesis_tf import gradient_norms, issgd
+from thesis_tf import gradient_norms
 from thesis_tf.gradient_norms import registry
 
 
@@ -31,7 +31,7 @@ def model_and_data():
 
 def test_a_rule_of_ones_own(forget):
     model, x, y = model_and_data()
-    mapped = issgd.per_example_gradient_norms(model, "mse")(x, y)[1]
+    mapped = gradient_norms.per_example_gradient_norms(model, "mse")(x, y)[1]
 
     @gradient_norms.register(Doubling, captures=())
     def doubling(call):
@@ -39,7 +39,7 @@ def test_a_rule_of_ones_own(forget):
         yield call.layer.w, gradient_norms.Outer(gradient_norms.with_places(call.inputs), d)
 
     assert Doubling in gradient_norms.registered_kinds()
-    ruled = issgd.per_example_gradient_norms(model, "mse")(x, y)[1]
+    ruled = gradient_norms.per_example_gradient_norms(model, "mse")(x, y)[1]
     np.testing.assert_allclose(ruled, mapped, rtol=1e-5)
 
 
@@ -52,7 +52,7 @@ def test_a_wrong_rule_is_found(forget):
         yield call.layer.w, gradient_norms.Outer(gradient_norms.with_places(call.inputs), d)
 
     with pytest.raises(ValueError, match=r"doubling.*/w should be .* the layer's rule is wrong"):
-        issgd.per_example_gradient_norms(model, "mse")(x, y)
+        gradient_norms.per_example_gradient_norms(model, "mse")(x, y)
 
 
 def test_a_subclass_with_a_call_of_its_own_has_no_rule():
@@ -68,14 +68,14 @@ def test_a_subclass_with_a_call_of_its_own_has_no_rule():
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((3,)), Other(2), keras.layers.Dense(1)])
     _, x, y = model_and_data()
-    issgd.per_example_gradient_norms(model, "mse")(x, y)  # checks itself
+    gradient_norms.per_example_gradient_norms(model, "mse")(x, y)  # checks itself
 
 
 def test_lora_is_mapped():
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4), keras.layers.Dense(1)])
     model.layers[0].enable_lora(2)
     _, x, y = model_and_data()
-    _, _, layers = issgd.per_example_gradient_norms(model, "mse", per_layer=True)(x, y)
+    _, _, layers = gradient_norms.per_example_gradient_norms(model, "mse", per_layer=True)(x, y)
     assert len(layers) == 2
 
 

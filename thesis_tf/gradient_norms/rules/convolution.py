@@ -1,10 +1,13 @@
-"""Rules of convolutions: plain, grouped, depthwise, separable and transposed, in 1 to 3 axes."""
+"""Rules of convolutions in one to three axes: grouped, depthwise, separable and transposed."""
+
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
 
-from thesis_tf.gradient_norms.forms import Full, Outer, with_places
-from thesis_tf.gradient_norms.registry import register
+from thesis_tf.gradient_norms.forms import Form, Full, Outer, with_places
+from thesis_tf.gradient_norms.recording import Call
+from thesis_tf.gradient_norms.registry import Forms, register
 from thesis_tf.gradient_norms.rules.convolution_form import Convolution, depthwise
 from thesis_tf.gradient_norms.rules.dense import bias, plain
 
@@ -12,8 +15,8 @@ L = keras.layers
 
 
 @register(L.Conv1D, L.Conv2D, L.Conv3D, applies=plain)
-def convolution(call):
-    """Eq: sum_t x_(t s + k e) d_t'; a kernel of one pixel is a matrix product."""
+def convolution(call: Call) -> Forms:
+    """sum_t x_(t s + k e) d_t' for each kernel element k; a kernel of one pixel is a product."""
     layer = call.layer
     x, d = _channels_last(layer, call.inputs), _channels_last(layer, call.gradient)
     yield layer.kernel, _form(layer, _padded(layer, x), d, layer.groups)
@@ -21,8 +24,8 @@ def convolution(call):
 
 
 @register(L.DepthwiseConv1D, L.DepthwiseConv2D)
-def depthwise_convolution(call):
-    """Few numbers an example: they are formed."""
+def depthwise_convolution(call: Call) -> Forms:
+    """Few numbers per example: they are formed."""
     layer = call.layer
     x, d = _channels_last(layer, call.inputs), _channels_last(layer, call.gradient)
     yield layer.kernel, Full(depthwise(_padded(layer, x), d, *_geometry(layer)))
@@ -30,8 +33,8 @@ def depthwise_convolution(call):
 
 
 @register(L.SeparableConv1D, L.SeparableConv2D)
-def separable_convolution(call):
-    """A depthwise convolution, whose output is computed again, and a matrix product."""
+def separable_convolution(call: Call) -> Forms:
+    """A depthwise convolution, whose output is computed again, then a matrix product."""
     layer = call.layer
     x, d = _channels_last(layer, call.inputs), _channels_last(layer, call.gradient)
     first, second = layer.depthwise_kernel, layer.pointwise_kernel
@@ -52,15 +55,15 @@ def separable_convolution(call):
 
 
 @register(L.Conv1DTranspose, L.Conv2DTranspose, L.Conv3DTranspose)
-def transposed_convolution(call):
-    """The gradient of a convolution from what is put out to the inputs, with these as its d."""
+def transposed_convolution(call: Call) -> Forms:
+    """The rule of a convolution from outputs to inputs: the two change roles."""
     layer = call.layer
     x, d = _channels_last(layer, call.inputs), _channels_last(layer, call.gradient)
     yield layer.kernel, _form(layer, _padded(layer, d, places=x), x)
     yield from bias(layer, d)
 
 
-def _form(layer, x, d, groups=1):
+def _form(layer: keras.layers.Layer, x: tf.Tensor, d: tf.Tensor, groups: int = 1) -> Form:
     size, strides, dilations = _geometry(layer)
     if groups == 1 and all(n == 1 for n in size):
         lengths = [n or tf.shape(d)[1 + i] for i, n in enumerate(d.shape[1:-1])]
@@ -71,27 +74,31 @@ def _form(layer, x, d, groups=1):
     return Convolution(x, d, size, strides, dilations, groups)
 
 
-def _geometry(layer):
+def _geometry(
+    layer: keras.layers.Layer,
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
     rank = len(layer.kernel_size)
     return tuple(layer.kernel_size), _each(layer.strides, rank), _each(layer.dilation_rate, rank)
 
 
-def _each(value, rank):
+def _each(value: int | Sequence[int], rank: int) -> tuple[int, ...]:
     return (value,) * rank if isinstance(value, int) else tuple(value)
 
 
-def _channels_last(layer, x):
+def _channels_last(layer: keras.layers.Layer, x: tf.Tensor) -> tf.Tensor:
     if layer.data_format == "channels_last":
         return x
     return tf.transpose(x, [0, *range(2, x.shape.rank), 1])
 
 
-def _padded(layer, x, places=None):
+def _padded(layer: keras.layers.Layer, x: tf.Tensor, places: tf.Tensor | None = None) -> tf.Tensor:
     """Pads pixels as the layer does.
 
     Args:
-        x: what the kernel moves over, (batch, *pixels, channels).
-        places: what the kernel's places are, where it is a transposed convolution's input.
+        layer: the layer.
+        x: (batch, *pixels, channels), over which the kernel moves.
+        places: for a transposed convolution its input (batch, *places, channels), which determines
+            how many places the kernel has.
     """
     size, strides, dilations = _geometry(layer)
     pads = [[0, 0]]

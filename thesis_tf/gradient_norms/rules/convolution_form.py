@@ -1,16 +1,17 @@
-"""The per-example gradients of a convolution's kernel, and three ways to their norms."""
+"""The per-example gradients of a convolution's kernel, and three algorithms for their norms."""
 
 import itertools
 import math
+from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
 from thesis_tf.gradient_norms.forms import Form
 
-# On a CPU, below this number of channels, strided slices of pixels cost more than the products: the
-# 7 x 7 convolution of a ResNet takes 17.8 ms an image by them, and 2.0 ms one image at a time.
+# On a CPU, below this number of channels, strided slices of pixels cost more than the products: for
+# the 7 x 7 convolution of a ResNet they take 17.8 ms per image, and one image at a time takes 2.0.
 FEW_CHANNELS = 16
-# What it costs to add a number up, in multiply-adds of a matrix product: memory decides.
+# The cost of adding one number, in multiply-adds of a matrix product: memory bounds it.
 ADDITION = 16
 
 
@@ -18,21 +19,29 @@ class Convolution(Form):
     """Gradients sum_t x_(t s + k e) d_t' for each element k of a kernel, at stride s, dilation e.
 
     Args:
-        x: what was convolved, padded already, (batch, *pixels, channels).
-        d: the gradients of what came out, (batch, *places, filters).
+        x: the padded inputs, (batch, *pixels, channels).
+        d: the gradients with respect to the outputs, (batch, *places, filters).
         kernel_size: the kernel's spatial shape.
-        strides, dilations: one number a spatial axis.
-        groups: into how many groups channels and filters are divided.
+        strides, dilations: one number for each spatial axis.
+        groups: the number of groups of channels and filters.
 
-    The weight's shape is (*kernel_size, channels / groups, filters).
+    The variable's shape is (*kernel_size, channels / groups, filters).
     """
 
-    def __init__(self, x, d, kernel_size, strides, dilations, groups=1):
+    def __init__(
+        self,
+        x: tf.Tensor,
+        d: tf.Tensor,
+        kernel_size: Sequence[int],
+        strides: Sequence[int],
+        dilations: Sequence[int],
+        groups: int = 1,
+    ) -> None:
         self.x, self.d, self.groups = x, d, groups
         self.kernel_size, self.strides, self.dilations = kernel_size, strides, dilations
 
-    def squared_norm(self):
-        """Takes the way with the fewest multiplications and additions."""
+    def squared_norm(self) -> tf.Tensor:
+        """Uses the algorithm with the fewest multiplications and additions."""
         pixels, places = self.x.shape[1:-1], self.d.shape[1:-1]
         known = pixels.is_fully_defined() and places.is_fully_defined()
         if self.groups == 1 and known and self._gram_cost() < self._forming_cost():
@@ -47,7 +56,7 @@ class Convolution(Form):
             ]
         )
 
-    def dense(self):
+    def dense(self) -> tf.Tensor:
         """Forms the gradients, (batch, *kernel_size, channels / groups, filters)."""
         elements = []
         for element in self._elements():
@@ -59,7 +68,7 @@ class Convolution(Form):
         shape = [*self.kernel_size, self.x.shape[-1] // self.groups, self.d.shape[-1]]
         return tf.reshape(stacked, [tf.shape(stacked)[0], *shape])
 
-    def inner(self, direction):
+    def inner(self, direction: tf.Tensor) -> tf.Tensor:
         """Convolves with the direction and multiplies by d."""
         if self.groups > 1:
             return super().inner(direction)
@@ -68,24 +77,24 @@ class Convolution(Form):
         moved = moved[tuple(slice(n) for n in (None, *self.d.shape[1:-1]))]
         return tf.reduce_sum(moved * self.d, axis=list(range(1, self.d.shape.rank)))
 
-    def _forming_cost(self):
+    def _forming_cost(self) -> int:
         channels, filters = self.x.shape[-1], self.d.shape[-1]
         return math.prod(self.d.shape[1:-1]) * math.prod(self.kernel_size) * channels * filters
 
-    def _gram_cost(self):
+    def _gram_cost(self) -> int:
         pixels, places = math.prod(self.x.shape[1:-1]), math.prod(self.d.shape[1:-1])
         products = pixels**2 * self.x.shape[-1] + places**2 * self.d.shape[-1]
         return products + ADDITION * self._shifted_sizes()
 
-    def _shifted_sizes(self):
-        """How many numbers `_by_pixel_gram` adds up after the products."""
+    def _shifted_sizes(self) -> int:
+        """Returns how many numbers `_by_pixel_gram` adds after the products."""
         sizes, total = list(self.x.shape[1:-1]), 0
         for axis, length in enumerate(self.d.shape[1:-1]):
             sizes[axis] = length
             total += self.kernel_size[axis] * math.prod(sizes) ** 2
         return total
 
-    def _by_pixel_gram(self):
+    def _by_pixel_gram(self) -> tf.Tensor:
         """Uses that the Gram matrix of patches is a sum of shifted Gram matrices of pixels.
 
         The shifts along one spatial axis are summed before those along the next.
@@ -107,12 +116,12 @@ class Convolution(Form):
         gram = tf.reshape(gram, [batch, places, places])
         return tf.reduce_sum(gram * tf.matmul(d, d, transpose_b=True), axis=[1, 2])
 
-    def _part(self, axis, element, length):
+    def _part(self, axis: int, element: int, length: int | tf.Tensor) -> slice:
         start, stride = element * self.dilations[axis], self.strides[axis]
         return slice(start, start + (length - 1) * stride + 1, stride)
 
-    def _shifted(self):
-        """Yields, for each element of the kernel, the pixels that it meets: (batch, *places, c)."""
+    def _shifted(self) -> Iterator[tf.Tensor]:
+        """Yields, for each element of the kernel, its pixels: (batch, *places, channels)."""
         lengths = [
             n if n is not None else tf.shape(self.d)[1 + i]
             for i, n in enumerate(self.d.shape[1:-1].as_list())
@@ -121,8 +130,8 @@ class Convolution(Form):
             parts = [self._part(axis, e, lengths[axis]) for axis, e in enumerate(element)]
             yield self.x[(slice(None), *parts)]
 
-    def _flat(self, tensor):
-        """(batch, places, channels), or (batch, groups, places, channels of one)."""
+    def _flat(self, tensor: tf.Tensor) -> tf.Tensor:
+        """Reshapes to (batch, places, channels), or (batch, groups, places, channels / groups)."""
         places = tensor.shape[1:-1]
         count = math.prod(places) if places.is_fully_defined() else -1
         if self.groups == 1:
@@ -130,24 +139,24 @@ class Convolution(Form):
         shape = [tf.shape(tensor)[0], count, self.groups, tensor.shape[-1] // self.groups]
         return tf.transpose(tf.reshape(tensor, shape), [0, 2, 1, 3])
 
-    def _elements(self):
-        """Yields the gradients of each element of the kernel."""
+    def _elements(self) -> Iterator[tf.Tensor]:
+        """Yields the gradients with respect to each element of the kernel."""
         d = self._flat(self.d)
         for pixels in self._shifted():
             yield tf.matmul(self._flat(pixels), d, transpose_a=True)
 
-    def _slices_are_scattered(self):
+    def _slices_are_scattered(self) -> bool:
         if self.groups > 1 or len(self.kernel_size) != 2 or _has_accelerator():
             return False
         return self.x.shape[-1] < FEW_CHANNELS and max(self.strides) > 1
 
-    def _one_by_one(self):
-        """Forms one example's gradient after another."""
+    def _one_by_one(self) -> tf.Tensor:
+        """Forms the gradients one example after another."""
         shape = [*self.kernel_size, self.x.shape[-1], self.d.shape[-1]]
 
-        def one(example):
+        def one(example: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
             x, d = example
-            # Pixels past those that the last place meets would be taken for another padding.
+            # With pixels past those of the last place, the operation would infer other padding.
             gradient = tf.raw_ops.Conv2DBackpropFilter(
                 input=x[tf.newaxis, : self._reach(0), : self._reach(1)],
                 filter_sizes=shape,
@@ -160,8 +169,8 @@ class Convolution(Form):
 
         return tf.map_fn(one, (self.x, self.d), fn_output_signature=self.d.dtype)
 
-    def _reach(self, axis):
-        """How many pixels the places meet along an axis."""
+    def _reach(self, axis: int) -> int | tf.Tensor:
+        """Returns how many pixels the places cover along an axis."""
         places = self.d.shape[1 + axis]
         if places is None:
             places = tf.shape(self.d)[1 + axis]
@@ -169,10 +178,16 @@ class Convolution(Form):
         return (places - 1) * self.strides[axis] + reach
 
 
-def depthwise(x, d, kernel_size, strides, dilations):
-    """The gradients of a depthwise kernel, formed: (batch, *kernel_size, channels, multiplier).
+def depthwise(
+    x: tf.Tensor,
+    d: tf.Tensor,
+    kernel_size: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+) -> tf.Tensor:
+    """Forms the gradients of a depthwise kernel: (batch, *kernel_size, channels, multiplier).
 
-    Args are those of `Convolution`; the filters are channels * multiplier.
+    The arguments are those of `Convolution`, with channels * multiplier filters.
     """
     one = Convolution(x, d, kernel_size, strides, dilations)
     channels = x.shape[-1]
@@ -184,10 +199,10 @@ def depthwise(x, d, kernel_size, strides, dilations):
     return tf.reshape(stacked, [tf.shape(d)[0], *kernel_size, channels, d.shape[-1]])
 
 
-def _has_accelerator():
+def _has_accelerator() -> bool:
     return any(device.device_type != "CPU" for device in tf.config.list_logical_devices())
 
 
-def _sizes(tensor):
+def _sizes(tensor: tf.Tensor) -> list[int | tf.Tensor]:
     shape = tf.shape(tensor)
     return [n if n is not None else shape[i] for i, n in enumerate(tensor.shape.as_list())]

@@ -1,46 +1,50 @@
-"""Rules of layers whose weights enter by a matrix product or a look-up."""
+"""Rules of layers that compute a matrix product or a table look-up."""
 
 import string
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
 
 from thesis_tf.gradient_norms.forms import Full, Outer, Rows, with_places
-from thesis_tf.gradient_norms.registry import register
+from thesis_tf.gradient_norms.recording import Call
+from thesis_tf.gradient_norms.registry import Forms, register
 
 
-def plain(layer):
-    """Whether a layer uses its kernel as it is: not quantised and without LoRA."""
+def plain(layer: keras.layers.Layer) -> bool:
+    """Returns whether a layer uses its kernel unchanged: not quantized and without LoRA."""
     return getattr(layer, "quantization_mode", None) is None and not getattr(
         layer, "lora_enabled", False
     )
 
 
-def bias(layer, gradient, axis=-1):
-    """Yields the gradients of a bias along one axis of what was put out."""
+def bias(layer: keras.layers.Layer, gradient: tf.Tensor, axis: int = -1) -> Forms:
+    """Yields the gradients of a bias along one axis of the outputs."""
     if getattr(layer, "bias", None) is not None:
         rank = gradient.shape.rank
         yield layer.bias, Full(summed_but(gradient, [axis % rank]))
 
 
-def summed_but(gradients, axes):
-    """Sums over all axes but the first and those given."""
+def summed_but(gradients: tf.Tensor, axes: Sequence[int]) -> tf.Tensor:
+    """Returns the sum over all axes but the first and those given."""
     others = [axis for axis in range(1, gradients.shape.rank) if axis not in axes]
     return tf.reduce_sum(gradients, axis=others) if others else gradients
 
 
 @register(keras.layers.Dense, applies=plain)
-def dense(call):
-    """Prop 3: |x|^2 |d|^2 for one place; `Outer` for several, as in time-distributed use."""
+def dense(call: Call) -> Forms:
+    """|x|^2 |d|^2 for one place (Prop 3); `Outer` for several, as on sequences."""
     yield call.layer.kernel, Outer(with_places(call.inputs), with_places(call.gradient))
     yield from bias(call.layer, call.gradient)
 
 
-@register(
-    keras.layers.EinsumDense, applies=lambda layer: plain(layer) and _Letters(layer.equation).fit
-)
-def einsum_dense(call):
-    """Sorts the letters of the equation into groups, places, rows and columns."""
+def _fits(layer: keras.layers.Layer) -> bool:
+    return plain(layer) and _Letters(layer.equation).fit
+
+
+@register(keras.layers.EinsumDense, applies=_fits)
+def einsum_dense(call: Call) -> Forms:
+    """A matrix product, for which the letters of the equation are sorted into its axes."""
     letters = _Letters(call.layer.equation, call.inputs.shape.rank)
     kernel, gradient = call.layer.kernel, call.gradient
     a = letters.matrix(call.inputs, letters.inputs, letters.rows)
@@ -49,7 +53,7 @@ def einsum_dense(call):
     axes = [letters.kernel.index(letter) for letter in order]
     yield kernel, Outer(a, d, kernel.shape, axes)
     if call.layer.bias is not None:
-        # The bias has the outputs' axes, but 1 where its letter is left out, and no leading ones.
+        # The bias has the outputs' axes, of size 1 where it is shared, without leading such axes.
         shape = list(call.layer.bias.shape)
         rank = gradient.shape.rank
         shape = [1] * (rank - 1 - len(shape)) + shape
@@ -60,12 +64,12 @@ def einsum_dense(call):
 
 
 class _Letters:
-    """The letters of an einsum equation "inputs,kernel->outputs", by what they do.
+    """The letters of an einsum equation "inputs,kernel->outputs", by their roles.
 
-    `fit` is whether each does one of four things; a letter may also be summed out or repeated.
+    `fit` tells whether each has one of four roles; a letter may also be summed out or repeated.
     """
 
-    def __init__(self, equation, rank=None):
+    def __init__(self, equation: str, rank: int | None = None) -> None:
         left, self.outputs = equation.replace(" ", "").split("->")
         self.inputs, self.kernel = left.split(",")
         if "..." in left:
@@ -80,7 +84,7 @@ class _Letters:
         self.columns = [c for c in self.kernel if c in out - given]
         self.places = [c for c in self.inputs[1:] if c in out - weights]
         used = [*self.groups, *self.rows, *self.columns]
-        self.fit = (
+        self.fit: bool = (
             self.inputs[:1] == self.outputs[:1]  # the examples
             and self.inputs[0] not in weights
             and sorted(used) == sorted(self.kernel)
@@ -90,8 +94,8 @@ class _Letters:
             == sorted(self.outputs)
         )
 
-    def matrix(self, tensor, names, last):
-        """Arranges a tensor as (batch, *groups, places, product of `last`)."""
+    def matrix(self, tensor: tf.Tensor, names: str, last: Sequence[str]) -> tf.Tensor:
+        """Reshapes a tensor to (batch, *groups, places, product of `last`)."""
         order = [names[0], *self.groups, *self.places, *last]
         sizes = dict(zip(names, tensor.shape, strict=True))
         tensor = tf.transpose(tensor, [names.index(c) for c in order])
@@ -99,26 +103,27 @@ class _Letters:
         return tf.reshape(tensor, [*shape, _product(sizes, self.places), _product(sizes, last)])
 
 
-def _product(sizes, letters):
+def _product(sizes: dict[str, int | None], letters: Sequence[str]) -> int:
     product = 1
     for letter in letters:
-        if sizes[letter] is None:
+        size = sizes[letter]
+        if size is None:
             return -1
-        product *= sizes[letter]
+        product *= size
     return product
 
 
 @register(keras.layers.Embedding, captures=(), applies=plain)
-def embedding(call):
-    """Each place adds to the row that it looked up."""
+def embedding(call: Call) -> Forms:
+    """Rows of the table, to each of which the places that looked it up add."""
     table, ids = call.layer.embeddings, call.inputs
     ids = tf.cast(ids, ids.dtype if ids.dtype.is_integer else tf.int32)
-    places = with_places(ids[..., tf.newaxis])[..., 0]  # an example may have many axes, or none
+    places = with_places(ids[..., tf.newaxis])[..., 0]  # there may be many axes between, or none
     yield table, Rows(places, with_places(call.gradient), table.shape[0])
 
 
 @register(keras.layers.PReLU, captures=())
-def prelu(call):
+def prelu(call: Call) -> Forms:
     """-alpha relu(-x), with alpha shared along some axes."""
     alpha = call.layer.alpha
     kept = [1 + i for i, size in enumerate(alpha.shape) if size != 1]

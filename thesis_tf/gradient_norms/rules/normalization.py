@@ -1,24 +1,27 @@
-"""Rules of normalisation layers; where the examples of a batch meet, there is no such gradient."""
+"""Rules of normalization layers whose outputs for one example do not depend on the others."""
+
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
 
 from thesis_tf.gradient_norms.forms import Full
-from thesis_tf.gradient_norms.registry import register
+from thesis_tf.gradient_norms.recording import Call
+from thesis_tf.gradient_norms.registry import Forms, register
 from thesis_tf.gradient_norms.rules.dense import summed_but
 
 L = keras.layers
 
 
 @register(L.BatchNormalization, captures=())
-def batch_normalization(call):
+def batch_normalization(call: Call) -> Forms:
     """At inference an affine map of each channel, with constants for mean and variance."""
     layer = call.layer
     if call.training and layer.trainable:
         raise ValueError(
-            f"{layer.name} is a batch normalisation in training mode, where an example's output"
-            " depends on the whole batch: there is no gradient of one example. Leave out"
-            f" training=True, set {layer.name}.trainable = False, or use a normalisation within"
+            f"{layer.name} is a batch normalization in training mode, where an example's output"
+            " depends on the whole batch: there is no per-example gradient. Leave out"
+            f" training=True, set {layer.name}.trainable = False, or use a normalization within"
             " examples (GroupNormalization, LayerNormalization)."
         )
     x, axis = call.inputs, layer.axis % call.inputs.shape.rank
@@ -26,7 +29,7 @@ def batch_normalization(call):
     shape[axis] = x.shape[axis]
     mean = tf.reshape(tf.cast(layer.moving_mean.value, x.dtype), shape)
     variance = tf.reshape(tf.cast(layer.moving_variance.value, x.dtype), shape)
-    # The mean is taken off after the sums, which saves writing the centred inputs.
+    # The mean is subtracted after the sums, which saves memory for the centered inputs.
     gradient = summed_but(call.gradient, [axis])
     moved = summed_but(call.gradient * x, [axis]) - gradient * tf.reshape(mean, [-1])
     scale = tf.math.rsqrt(tf.reshape(variance, [-1]) + layer.epsilon)
@@ -34,8 +37,8 @@ def batch_normalization(call):
 
 
 @register(L.LayerNormalization, captures=(), applies=lambda layer: not layer.rms_scaling)
-def layer_normalization(call):
-    """Scale and offset of values that are normalised within each example."""
+def layer_normalization(call: Call) -> Forms:
+    """Scale and offset of values that are normalized within each example."""
     axes = _axes(call.layer, call.inputs)
     mean, variance = tf.nn.moments(call.inputs, axes, keepdims=True)
     normal = (call.inputs - mean) * tf.math.rsqrt(variance + call.layer.epsilon)
@@ -45,7 +48,7 @@ def layer_normalization(call):
 
 
 @register(L.RMSNormalization, captures=())
-def rms_normalization(call):
+def rms_normalization(call: Call) -> Forms:
     """The scale of values that are divided by their root mean square."""
     axes = _axes(call.layer, call.inputs)
     square = tf.reduce_mean(tf.square(call.inputs), axes, keepdims=True)
@@ -54,8 +57,8 @@ def rms_normalization(call):
 
 
 @register(L.GroupNormalization, captures=())
-def group_normalization(call):
-    """Scale and offset of values that are normalised within groups of channels."""
+def group_normalization(call: Call) -> Forms:
+    """Scale and offset of values that are normalized within groups of channels."""
     layer, x = call.layer, call.inputs
     axis = layer.axis % x.shape.rank
     shape = tf.concat(
@@ -76,13 +79,13 @@ def group_normalization(call):
     )
 
 
-def _scale_and_offset(layer, scale, offset):
+def _scale_and_offset(layer: keras.layers.Layer, scale: tf.Tensor, offset: tf.Tensor) -> Forms:
     if layer.scale:
         yield layer.gamma, Full(scale)
     if layer.center:
         yield layer.beta, Full(offset)
 
 
-def _axes(layer, x):
+def _axes(layer: keras.layers.Layer, x: tf.Tensor) -> Sequence[int]:
     axes = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
     return sorted(axis % x.shape.rank for axis in axes)

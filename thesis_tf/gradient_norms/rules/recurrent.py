@@ -1,21 +1,21 @@
-"""Rules of recurrent cells; the recorder unrolls their layers, so each step is a call of its own.
+"""Rules of recurrent cells; the recorder unrolls their layers, so that each step is a call.
 
-What enters an activation function is what the weights are multiplied into, so its gradient is that
-of a matrix product; the products of all steps are joined.
+The input of an activation function is a sum of matrix products with the kernels, so the kernels'
+gradients are outer products with its gradient; those of all steps are joined.
 """
 
 import keras
 import tensorflow as tf
 
 from thesis_tf.gradient_norms.forms import Full, Outer
-from thesis_tf.gradient_norms.recording import widened
-from thesis_tf.gradient_norms.registry import register
+from thesis_tf.gradient_norms.recording import Call, widened
+from thesis_tf.gradient_norms.registry import Forms, register
 
 GATES = ("recurrent_activation", "activation")
 
 
 @register(keras.layers.SimpleRNNCell)
-def simple_rnn(call):
+def simple_rnn(call: Call) -> Forms:
     """tanh(W x + U h + b)."""
     inputs, state = _given(call)
     yield from _kernels(call.layer, inputs, state, call.gradient)
@@ -24,8 +24,8 @@ def simple_rnn(call):
 
 
 @register(keras.layers.LSTMCell, captures=GATES)
-def lstm(call):
-    """Gates i, f, c, o; the activation's second use, of the carry, has no weights."""
+def lstm(call: Call) -> Forms:
+    """Gates i, f, c, o; the activation's second use, on the carry, has no parameters."""
     inputs, state = _given(call)
     i, f, o = (call.gradient_of(given) for given, _ in call.captured["recurrent_activation"])
     c = call.gradient_of(call.captured["activation"][0][0])
@@ -36,7 +36,7 @@ def lstm(call):
 
 
 @register(keras.layers.GRUCell, captures=GATES)
-def gru(call):
+def gru(call: Call) -> Forms:
     """Gates z, r, h; the reset gate acts after U or before it, as `reset_after` says."""
     layer = call.layer
     inputs, state = _given(call)
@@ -51,7 +51,7 @@ def gru(call):
         if layer.use_bias:
             yield layer.bias, Full(tf.stack([gates, inner], axis=1))
         return
-    # The columns of h meet another vector than the others: two places, each zero for the rest.
+    # The columns of h multiply another vector than the rest: two places, each zero elsewhere.
     twice = tf.stack([state, reset * state], axis=1)
     none = tf.zeros_like(h)
     columns = tf.stack(
@@ -62,12 +62,12 @@ def gru(call):
         yield layer.bias, Full(gates)
 
 
-def _given(call):
-    """The inputs and the state of a cell."""
+def _given(call: Call) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the inputs and the state of a cell."""
     layer = call.layer
     if call.training and (layer.dropout or layer.recurrent_dropout):
         raise ValueError(
-            f"{layer.name} drops out units of what it is given, which its rule does not see. Leave"
+            f"{layer.name} applies dropout inside the cell, which its rule does not support. Leave"
             " out training=True, or use Dropout layers before and after."
         )
     args, kwargs = call.arguments
@@ -75,10 +75,12 @@ def _given(call):
     return call.inputs, widened(keras.tree.flatten(states)[0])
 
 
-def _kernels(layer, inputs, state, gradient):
+def _kernels(
+    layer: keras.layers.Layer, inputs: tf.Tensor, state: tf.Tensor, gradient: tf.Tensor
+) -> Forms:
     yield layer.kernel, _outer(inputs, gradient)
     yield layer.recurrent_kernel, _outer(state, gradient)
 
 
-def _outer(a, d):
+def _outer(a: tf.Tensor, d: tf.Tensor) -> Outer:
     return Outer(a[:, tf.newaxis], d[:, tf.newaxis])

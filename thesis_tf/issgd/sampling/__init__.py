@@ -1,1 +1,1 @@
-"""The proposal distribution, and the variance of its gradients."""
+"""The proposal distribution, and the variance of the gradient under it."""

@@ -1,30 +1,35 @@
-"""Drawing in proportion to weights that keep changing, in two levels of sums."""
+"""Draws in proportion to weights that keep changing, by two levels of sums."""
 
 import numpy as np
 
-BLOCK = 128  # examples; in smaller ones the sums over blocks cost more than is saved within them
-TOGETHER = 4096  # draws made at once, 4 MB of weights
+from thesis_tf._core.types import Array
+
+BLOCK = 128  # weights; smaller blocks cost more in sums over blocks than they save within them
+TOGETHER = 4096  # draws computed at once, with 4 MB of weights
 
 
 class BlockSums:
-    """N weights, some of them unknown, from which one can draw soon after any of them changed.
+    """N weights, some of them unknown, with fast draws after any of them change.
 
     Examples are drawn in proportion to w + constant, with w = fill where the weight is unknown.
-    Sums of `BLOCK` weights find a draw's block, cumulative sums of that block's weights alone find
-    the example. All sums are float64: in a cumulative sum of 600,000 weights in float32 there are
-    some 10,000 examples whose weight doesn't change it, and that are never drawn.
+    Sums of `BLOCK` weights find a draw's block, and cumulative sums of that block's weights alone
+    find the example. All sums are float64: in a float32 cumulative sum of 600,000 weights about
+    10,000 examples don't change the sum, and would never be drawn.
 
-    Weights that change cost a sum over their blocks. A new `fill` or `constant` costs nothing an
+    Changed weights cost a sum over their blocks. A new `fill` or `constant` costs nothing per
     example, since both enter block by block.
+
+    Args:
+        size: N.
 
     Attributes:
         size: N.
     """
 
-    def __init__(self, size):
+    def __init__(self, size: int) -> None:
         blocks = -(-size // BLOCK)
         self.size = size
-        # Weights are 0 where they are unknown, and past the end, where none counts as unknown.
+        # Weights are 0 where they are unknown, and past the end, where they count as known.
         self._weights = np.zeros((blocks, BLOCK))
         self._is_unknown = np.zeros((blocks, BLOCK), bool)
         self._sizes = np.full(blocks, BLOCK)
@@ -36,50 +41,51 @@ class BlockSums:
         self.write(slice(0, size), np.zeros(size), np.ones(size, bool))
 
     @property
-    def known(self):
-        """How many weights are known."""
+    def known(self) -> int:
+        """The number of known weights."""
         return self.size - int(self._unknown.sum())
 
     @property
-    def total(self):
+    def total(self) -> float:
         """The sum of the known weights."""
         return float(self._sums.sum())
 
-    def write(self, where, weights, unknown=None):
+    def write(self, where: slice | Array, weights: Array, unknown: Array | None = None) -> None:
         """Replaces weights.
 
         Args:
-            where: a slice of step 1 within [0, N), or (n,) integers in [0, N), each but once.
-            weights: (n,), at least 0 and finite, or anything where they are unknown.
+            where: a slice of step 1 within [0, N), or (n,) distinct integers in [0, N).
+            weights: (n,), at least 0 and finite; anything where they are unknown.
             unknown: (n,) bool; None if all are known.
         """
         if unknown is not None:
             weights = np.where(unknown, 0.0, weights)
         self._weights.reshape(-1)[where] = weights
         self._is_unknown.reshape(-1)[where] = False if unknown is None else unknown
+        blocks: slice | Array
         if isinstance(where, slice):
             blocks = slice(where.start // BLOCK, -(-where.stop // BLOCK))
         else:
             blocks = np.flatnonzero(np.bincount(where // BLOCK))
-        # einsum sums a row in an order that doesn't depend on the other rows, so the sums after
-        # any sequence of writes are those of one write, to the last bit. It takes 80 us for 600,000
-        # weights, np.sum 180.
+        # einsum sums each row in an order that does not depend on the other rows, so that the sums
+        # after any sequence of writes equal those of one write to the last bit. It takes 80 us for
+        # 600,000 weights, np.sum 180.
         self._sums[blocks] = np.einsum("ij->i", self._weights[blocks])
         flags = self._is_unknown[blocks]
         # A count of `BLOCK` fits in uint8.
         self._unknown[blocks] = np.einsum("ij->i", flags.view(np.uint8)) if flags.any() else 0
 
-    def smooth(self, fill, constant):
-        """Sets the weight of unknown examples and what is added to all; to be called after `write`.
+    def smooth(self, fill: float, constant: float) -> float:
+        """Sets the weight of unknown examples and the constant; call it after `write`.
 
         Returns:
-            The sum over all examples of what they are drawn in proportion to, a float.
+            The sum over all examples of what they are drawn in proportion to.
         """
         self._fill, self._constant = fill, constant
         self._ends = np.cumsum(self._sums + self._unknown * fill + self._sizes * constant)
         return float(self._ends[-1])
 
-    def draw(self, uniforms):
+    def draw(self, uniforms: Array) -> tuple[Array, Array]:
         """Draws by inverting the cumulative distribution.
 
         Args:
@@ -87,7 +93,7 @@ class BlockSums:
 
         Returns:
             (indices, weights): (n,) int64, and (n,) float64, what they were drawn in proportion to.
-            No index is drawn whose weight is 0, unless all are.
+            An index whose weight is 0 is never drawn, unless all are 0.
         """
         parts = [
             self._draw(uniforms[first : first + TOGETHER])
@@ -96,9 +102,9 @@ class BlockSums:
         indices, weights = zip(*parts, strict=True)
         return np.concatenate(indices), np.concatenate(weights)
 
-    def _draw(self, uniforms):
+    def _draw(self, uniforms: Array) -> tuple[Array, Array]:
         # A target that is rounded up to the end of its interval would fall behind the last example
-        # of positive weight: hence the largest number below that end.
+        # of positive weight: hence the minimum with the largest number below that end.
         targets = np.minimum(uniforms * self._ends[-1], np.nextafter(self._ends[-1], 0))
         blocks = np.searchsorted(self._ends, targets, side="right")
         targets -= np.where(blocks > 0, self._ends[blocks - 1], 0.0)
@@ -108,8 +114,8 @@ class BlockSums:
         columns = (within > targets[:, None]).argmax(axis=1)
         return blocks * BLOCK + columns, weights[np.arange(len(blocks)), columns]
 
-    def _smoothed(self, blocks):
-        """What examples of some blocks are drawn in proportion to, (n, BLOCK), 0 past the end."""
+    def _smoothed(self, blocks: Array) -> Array:
+        """Returns the smoothed weights of blocks, (n, BLOCK), 0 past the end."""
         weights = self._weights.take(blocks, axis=0)
         weights[self._is_unknown.take(blocks, axis=0)] = self._fill
         weights += self._constant
@@ -117,11 +123,11 @@ class BlockSums:
         weights[blocks == last, self._sizes[last] :] = 0
         return weights
 
-    def smoothed(self):
-        """What examples are drawn in proportion to, (N,) float64."""
+    def smoothed(self) -> Array:
+        """Returns the smoothed weights, which draws are in proportion to, (N,) float64."""
         return self._smoothed(np.arange(len(self._sums))).reshape(-1)[: self.size]
 
-    def weights(self):
-        """The weights, (N,) float64, with NaN where they are unknown."""
+    def weights(self) -> Array:
+        """Returns the weights, (N,) float64, NaN where they are unknown."""
         weights = np.where(self._is_unknown, np.nan, self._weights)
         return weights.reshape(-1)[: self.size]

@@ -1,113 +1,117 @@
-"""From which distribution examples are drawn, and what keeps their gradient unbiased (7.3)."""
+"""The distribution that examples are drawn from, and their importance weights (section 7.3)."""
 
 import operator
+from collections.abc import Mapping
 
 import numpy as np
 import scipy.special
 
-from thesis_tf._core import checks
+from thesis_tf._core import checks, seeds
+from thesis_tf._core.types import Array, ArrayLike
 from thesis_tf.issgd.sampling import smoothing as smoothings
 from thesis_tf.issgd.sampling.block_sums import BlockSums
 
-LARGEST = 1e300  # of a weight: sums of 10^8 such are still finite
+LARGEST = 1e300  # the largest norm: sums of 10^8 of these are still finite
 _NONE = np.zeros(0, np.int64)
 
 
 class Proposal:
     """Draws examples in proportion to their last known gradient norms.
 
-    Example i is drawn with a probability q_i in proportion to its effective weight, and its loss is
-    to be multiplied by mean(weights) / weight_i. The mean gradient of a minibatch so scaled is then
-    an unbiased estimate of the mean gradient over all examples, whatever the weights are, as long
-    as none is 0 (thesis, 7.3; the smoothing sees to that).
+    Example i is drawn with a probability q_i in proportion to its smoothed norm, and its loss is to
+    be multiplied by its importance weight mean(smoothed norms) / smoothed norm_i. The mean gradient
+    of a minibatch is then an unbiased estimate of the mean gradient over all examples, whatever the
+    norms are, as long as no smoothed norm is 0 (section 7.3; smoothing prevents it).
 
-    An example's effective weight is what was last given to `update`, or, where nothing was yet or
-    where that is too old, the mean of the weights that can be used; plus the smoothing's constant.
-    (The thesis' own program gave examples with old weights a probability of 0, which leaves them
-    out of the estimate.) Weights that became too old are forgotten.
+    An example's smoothed norm is the norm last given to `update` plus the smoothing's constant.
+    Where a norm is unknown or too old, the mean of the usable norms takes its place. (The thesis'
+    own program gave such examples a probability of 0, which excludes them from the estimate.) Norms
+    that became too old are forgotten.
 
-    Draws are uniform, with scales of 1, while too few weights can be used, while all of them are
-    0, and while `uniform` is set.
+    Draws are uniform, with importance weights of 1, while too few norms are usable, while all of
+    them are 0, and while `uniform` is set.
 
-    Not to be used from several threads without a lock.
+    A proposal is not thread-safe.
 
     Args:
         num_examples: N.
-        smoothing: a rule of `smoothing.py`, or a number that is added as in the thesis (7.4.1). The
-            default adds the mean weight: the constant follows norms that shrink, and no example has
-            a probability below 1 / 2N. With `Additive(0)` an example whose norm was 0 a while ago
-            is never drawn, and if it has a gradient now, the estimate is biased.
-        staleness: how many versions old a weight may be; None for any age.
-        staleness_seconds: how many seconds old a weight may be, by the clock that gave `time`
-            (7.A.3; the thesis used 20); None for any age.
-        min_usable: the part of the weights that must be usable for draws by weights; a tenth in the
-            thesis' program.
-        seed: of the draws, an integer of at least 0.
+        smoothing: a rule such as `RelativeToMean(0.5)`, or a number to add as in the thesis
+            (7.4.1). The default adds the mean norm: the constant follows norms that shrink, and no
+            example has a probability below 1 / 2N. With `Additive(0)` an example whose norm was 0
+            is never drawn, and if it has a gradient later, the estimate is biased.
+        staleness: how many versions old a norm may be; None for any.
+        staleness_seconds: how many seconds old a norm may be, by the clock of `time` (7.A.3; the
+            thesis used 20); None for any.
+        min_usable: the fraction of norms that must be usable for draws by norms (thesis' program:
+            0.1).
+        seed: of the draws, an integer >= 0.
 
     Attributes:
         num_examples: N.
-        uniform: settable; whether to draw uniformly whatever the weights are.
+        uniform: settable; whether to draw uniformly whatever the norms are.
     """
 
     def __init__(
         self,
-        num_examples,
-        smoothing=smoothings.DEFAULT,
-        staleness=None,
+        num_examples: int,
         *,
-        staleness_seconds=None,
-        min_usable=0.1,
-        seed=0,
-    ):
+        smoothing: smoothings.Smoothing | float = smoothings.DEFAULT,
+        staleness: float | None = None,
+        staleness_seconds: float | None = None,
+        min_usable: float = 0.1,
+        seed: int = 0,
+    ) -> None:
         self.num_examples = checks.positive_integer("`num_examples`", num_examples)
         self.uniform = False
         self._smoothing = smoothings.as_smoothing(smoothing)
         if not 0 <= min_usable <= 1:
             raise checks.invalid("`min_usable`", "in [0, 1]", min_usable)
         self._min_usable = min_usable
-        self._seed = operator.index(seed)
-        if self._seed < 0:
-            raise checks.invalid("`seed`", "at least 0", seed)
-        self._versions = _Ages("staleness", staleness, self.num_examples)
-        self._times = _Ages("staleness_seconds", staleness_seconds, self.num_examples)
+        self._seed = seeds.checked_seed(seed)
+        self._versions = _Stamps("staleness", staleness, self.num_examples)
+        self._times = _Stamps("staleness_seconds", staleness_seconds, self.num_examples)
         self._sums = BlockSums(self.num_examples)
         self._changed = True
         self._mean = 0.0
         self._draws = 0
 
-    def update(self, indices, weights, version, time=None):
-        """Replaces the weights of some examples.
+    def update(
+        self,
+        indices: Array | slice | None,
+        norms: ArrayLike,
+        version: ArrayLike | None,
+        time: ArrayLike | None = None,
+    ) -> None:
+        """Replaces the norms of some examples.
 
         Args:
-            indices: (n,) integers, a slice, or None for all examples. Of an index that comes twice,
-                the last weight is kept.
-            weights: (n,) norms, at least 0; NaN for one that isn't known.
-            version: of the parameters that they were measured with, an integer or (n,) of them.
-            time: when, in seconds of the store's clock, a number or (n,) of them. Needed where
-                there is a threshold in seconds.
+            indices: (n,) integers, a slice, or None for all examples. If an index occurs twice, its
+                last norm is kept.
+            norms: (n,) gradient norms, at least 0; NaN where unknown.
+            version: the version of the parameters that they were measured with, an integer or (n,).
+            time: when they were measured, in seconds of the store's clock, a number or (n,);
+                required with `staleness_seconds`.
 
         Raises:
-            ValueError: a weight that is negative or infinite, an index out of range, lengths that
+            ValueError: a norm is negative or infinite, an index is out of range, or lengths
                 differ. Nothing is replaced then.
         """
         where, count = self._where(indices)
-        weights, unknown = _checked(weights, count)
-        version = self._versions.check("`version`", version, count)
-        time = self._times.check("`time`", time, count)
+        values, unknown = _checked(norms, count)
+        versions = self._versions.check("`version`", version, count)
+        times = self._times.check("`time`", time, count)
         if not isinstance(where, slice):
-            # NumPy doesn't say which of two values for one index stays.
+            # NumPy does not define which of two values for one index it keeps.
             where, last = np.unique(where[::-1], return_index=True)
             last = count - 1 - last
-            weights, unknown, version, time = (
-                values[last] if np.ndim(values) else values
-                for values in (weights, unknown, version, time)
-            )
-        self._write(where, weights, unknown)
-        self._versions.write(where, version)
-        self._times.write(where, time)
+            values = values[last]
+            unknown, versions, times = (_taken(a, last) for a in (unknown, versions, times))
+        self._write(where, values, unknown)
+        self._versions.write(where, versions)
+        self._times.write(where, times)
 
-    def _where(self, indices):
-        """Returns a slice of step 1 or an array, within [0, N), and how many they are."""
+    def _where(self, indices: Array | slice | None) -> tuple[slice | Array, int]:
+        """Returns a slice of step 1 or an array, within [0, N), and its length."""
         if indices is None:
             return slice(0, self.num_examples), self.num_examples
         if isinstance(indices, slice):
@@ -132,11 +136,11 @@ class Proposal:
             )
         return indices.astype(np.int64), len(indices)
 
-    def advance(self, version=None, time=None):
-        """Says what the present is, from which ages are measured.
+    def advance(self, *, version: float | None = None, time: float | None = None) -> None:
+        """Sets the present, from which the staleness of norms is measured.
 
         Args:
-            version: of the parameters that are trained.
+            version: the version of the parameters that are trained.
             time: in seconds of the store's clock.
         """
         if version is not None:
@@ -144,25 +148,27 @@ class Proposal:
         if time is not None:
             self._times.present = time
 
-    def sample(self, n, step=None):
+    def sample(self, n: int, *, step: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Draws examples, with replacement.
 
         Args:
-            n: how many.
-            step: an integer of at least 0: the draw then depends on the seed, the step, and the
-                weights alone, and a run that is resumed repeats it. None counts the calls.
+            n: the number of draws.
+            step: an integer >= 0: the draws then depend on the seed, the step, and the norms alone,
+                and a resumed training repeats them. None counts the calls.
 
         Returns:
-            (indices, scales): (n,) int64, and (n,) float32, what to multiply their losses by.
+            (indices, importance weights): (n,) int64, and (n,) float32, by which to multiply their
+            losses.
         """
         n = checks.positive_integer("`n`", n)
         counted = step is None
-        if counted:
+        if step is None:
             step, self._draws = self._draws, self._draws + 1
+        step = operator.index(step)
         if step < 0:
-            raise checks.invalid("`step`", "an integer of at least 0", step)
-        # A stream for each step, and others for draws that are counted.
-        bits = np.random.Philox(key=self._seed, counter=[0, int(counted), operator.index(step), 0])
+            raise checks.invalid("`step`", "an integer >= 0", step)
+        # One stream for each step, and other streams for counted draws.
+        bits = np.random.Philox(key=self._seed, counter=[0, int(counted), step, 0])
         rng = np.random.Generator(bits)
         if self.is_uniform:
             return rng.integers(self.num_examples, size=n), np.ones(n, np.float32)
@@ -170,61 +176,61 @@ class Proposal:
         return indices, (self._mean / weights).astype(np.float32)
 
     @property
-    def usable(self):
-        """The part of the weights that is known and not too old, in [0, 1]."""
+    def usable(self) -> float:
+        """The fraction of norms that are known and not too old."""
         self._settle()
         return self._sums.known / self.num_examples
 
     @property
-    def uniform_because(self):
-        """Why draws are uniform now, for a log; None if they aren't."""
+    def uniform_because(self) -> str | None:
+        """Why draws are uniform now, for a log; None if they are not."""
         if self.uniform:
             return "uniform draws were asked for"
         usable = self.usable
         if usable == 0:
-            return "no example's weight is known, or none is recent enough"
+            return "no gradient norm is known, or none is recent enough"
         if usable < self._min_usable:
             return (
-                f"weights are known and recent enough of {usable:.1%} of the examples, of at least"
+                f"only {usable:.1%} of the gradient norms are known and recent enough, fewer than"
                 f" {self._min_usable:.1%}"
             )
         if self._mean == 0:
-            return "all weights are 0"
+            return "all gradient norms are 0"
         return None
 
     @property
-    def is_uniform(self):
+    def is_uniform(self) -> bool:
         """Whether draws are uniform now."""
         return self.uniform_because is not None
 
-    def effective_weights(self):
-        """What draws by weights are in proportion to, (N,) float64.
+    def smoothed_norms(self) -> np.ndarray:
+        """Returns what draws by norms are in proportion to, (N,) float64.
 
-        Also while draws are uniform, so that `variance.compare` can tell when they need not be; all
-        1 if no weight is known or all are 0.
+        While draws are uniform too, so that `compare_draws` can tell when they need not be; all 1
+        if no norm is known or all are 0.
         """
         self._settle()
         return self._sums.smoothed() if self._mean > 0 else np.ones(self.num_examples)
 
-    def probabilities(self):
-        """The distribution of the draws now, (N,) float64."""
+    def probabilities(self) -> np.ndarray:
+        """Returns the distribution of the draws now, (N,) float64."""
         if self.is_uniform:
             return np.full(self.num_examples, 1 / self.num_examples)
-        weights = self.effective_weights()
-        return weights / weights.sum()
+        norms = self.smoothed_norms()
+        return norms / norms.sum()
 
-    def entropy(self):
-        """The entropy of the draws now, in nats; log N for uniform ones."""
+    def entropy(self) -> float:
+        """Returns the entropy of the draws now, in nats; log N for uniform ones."""
         return float(scipy.special.entr(self.probabilities()).sum())
 
-    def _write(self, where, weights, unknown):
-        self._sums.write(where, weights, unknown)
+    def _write(self, where: slice | Array, norms: Array, unknown: Array | None) -> None:
+        self._sums.write(where, norms, unknown)
         self._changed = True
 
-    def _settle(self):
-        """Brings fill and constant up to date; does nothing where nothing changed."""
-        for ages in (self._versions, self._times):
-            expired = ages.expired()
+    def _settle(self) -> None:
+        """Updates fill and constant if norms have changed or become too old."""
+        for stamps in (self._versions, self._times):
+            expired = stamps.expired()
             if len(expired):
                 self._write(expired, np.zeros(len(expired)), np.ones(len(expired), bool))
         if self._changed:
@@ -233,15 +239,15 @@ class Proposal:
             constant = self._smoothing.constant(mean, lambda: self._filled(mean))
             self._mean = self._sums.smooth(mean, constant) / self.num_examples
 
-    def _filled(self, mean):
+    def _filled(self, mean: float) -> Array:
         self._sums.smooth(mean, 0.0)
         return self._sums.smoothed()
 
-    def state(self):
-        """What a checkpoint needs beside the arguments, {name: array}, for `np.savez`."""
+    def state(self) -> dict[str, np.ndarray]:
+        """Returns arrays for a checkpoint, by name."""
         self._settle()
         return {
-            "weights": self._sums.weights(),
+            "norms": self._sums.weights(),
             "versions": self._versions.stamps.copy(),
             "times": self._times.stamps.copy(),
             "present": np.array([self._versions.present, self._times.present]),
@@ -249,95 +255,102 @@ class Proposal:
             "draws": np.array(self._draws),
         }
 
-    def restore(self, state):
-        """Takes over what `state` returned; draws go on as they would have.
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Restores what `state` returned; draws continue as they would have.
 
         Raises:
-            ValueError: it is of another number of examples, or of a proposal without a threshold
-                that this one has.
+            ValueError: the state has another number of examples, or lacks the times or versions
+                that this proposal's thresholds need.
         """
-        if len(state["weights"]) != self.num_examples:
+        if len(state["norms"]) != self.num_examples:
             raise checks.invalid(
                 "The state",
                 f"of {self.num_examples} examples",
-                f"one of {len(state['weights'])}",
-                "Weights belong to the examples of one data set, in its order.",
+                f"one of {len(state['norms'])}",
+                "Gradient norms belong to the examples of one data set, in its order.",
             )
-        weights, unknown = _checked(state["weights"], self.num_examples)
-        both = (self._versions, state["versions"]), (self._times, state["times"])
-        for ages, stamps in both:
-            ages.check_state(stamps)
-        for ages, stamps in both:
-            ages.restore(stamps)
-        self._write(slice(0, self.num_examples), weights, unknown)
+        norms, unknown = _checked(state["norms"], self.num_examples)
+        self._versions.check_state(state["versions"])
+        self._times.check_state(state["times"])
+        self._versions.restore(state["versions"])
+        self._times.restore(state["times"])
+        self._write(slice(0, self.num_examples), norms, unknown)
         self._versions.present, self._times.present = map(float, state["present"])
         self.uniform = bool(state["uniform"])
         self._draws = int(state["draws"])
 
 
-def _checked(weights, count):
-    """Returns weights as floats, and which are unknown, (count,) bool, or None if none is."""
-    weights = np.asarray(weights)
-    if weights.dtype not in (np.float32, np.float64):
-        weights = weights.astype(np.float64)
-    if weights.shape != (count,):
-        raise checks.invalid("`weights`", f"of shape ({count},)", weights.shape)
-    # Floats of at least 0 are in the order of their bits, and NaN, infinity and all that has a sign
-    # are above them: one pass instead of three, 30 us for 600,000 weights instead of 110.
-    bits = f"u{weights.itemsize}"
-    most = np.float64(LARGEST) if weights.itemsize == 8 else np.finfo(np.float32).max
-    if not count or weights.view(bits).max() <= most.view(bits):
-        return weights, None
-    bad = np.flatnonzero((weights < 0) | (weights > most))
+def _taken(array: Array | None, rows: Array) -> Array | None:
+    """Returns rows of an array; a scalar and None as they are."""
+    return array if array is None or not array.ndim else array[rows]
+
+
+def _checked(given: ArrayLike, count: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Returns norms as floats, and which are unknown, (count,) bool, or None if none is."""
+    norms = np.asarray(given)
+    if norms.dtype not in (np.float32, np.float64):
+        norms = norms.astype(np.float64)
+    if norms.shape != (count,):
+        raise checks.invalid("`norms`", f"of shape ({count},)", norms.shape)
+    # The order of floats >= 0 is that of their bits, and NaN, infinity and negative numbers have
+    # larger bits: one pass instead of three, 30 us for 600,000 norms instead of 110.
+    bits = f"u{norms.itemsize}"
+    most = np.float64(LARGEST) if norms.itemsize == 8 else np.finfo(np.float32).max
+    if not count or norms.view(bits).max() <= most.view(bits):
+        return norms, None
+    bad = np.flatnonzero((norms < 0) | (norms > most))
     if len(bad):
+        advice = "Give norms, not their logarithms."
+        if norms[bad[0]] > 0:
+            advice = (
+                "An infinite norm comes from an example whose loss has diverged: lower the learning"
+                " rate, or give NaN for it."
+            )
         raise checks.invalid(
-            "`weights`",
+            "`norms`",
             f"at least 0 and at most {LARGEST:g}, or NaN where they are unknown",
-            f"{weights[bad[0]]} at position {bad[0]}, and {len(bad) - 1} more",
-            "A norm that is infinite comes from an example whose loss has diverged: lower the "
-            "learning rate, or give NaN for it."
-            if weights[bad[0]] > 0
-            else "Give norms, not their logarithms.",
+            f"{norms[bad[0]]} at position {bad[0]}, and {len(bad) - 1} more",
+            advice,
         )
-    return weights, np.isnan(weights)
+    return norms, np.isnan(norms)
 
 
-class _Ages:
-    """When each weight is from, in versions or seconds; nothing is kept without a threshold.
+class _Stamps:
+    """When each norm was measured, in versions or seconds; kept only with a threshold.
 
     Attributes:
-        stamps: (N,) float64, infinite where there is no weight; (0,) without a threshold.
-        present: what ages are measured from.
+        stamps: (N,) float64, infinite where a norm is unknown; (0,) without a threshold.
+        present: the present, from which staleness is measured.
     """
 
-    def __init__(self, name, threshold, size):
+    def __init__(self, name: str, threshold: float | None, size: int) -> None:
         if threshold is not None and not threshold >= 0:
-            raise checks.invalid(f"`{name}`", "at least 0, or None for any age", threshold)
+            raise checks.invalid(f"`{name}`", "at least 0, or None for no limit", threshold)
         self._name = name
         self._threshold = threshold
         self.stamps = np.full(0 if threshold is None else size, np.inf)
-        self.present = -np.inf
-        self._oldest = np.inf  # no stamp is below it
+        self.present: float = -np.inf
+        self._oldest: float = np.inf  # no stamp is below it
 
-    def check(self, name, stamps, count):
+    def check(self, name: str, given: ArrayLike | None, count: int) -> Array | None:
         if self._threshold is None:
             return None
-        if stamps is None:
-            raise checks.invalid(name, f"given, since there is `{self._name}`", None)
-        stamps = np.asarray(stamps, np.float64)
+        if given is None:
+            raise checks.invalid(name, f"given, since `{self._name}` is set", None)
+        stamps = np.asarray(given, np.float64)
         if stamps.shape not in ((), (count,)) or not np.isfinite(stamps).all():
             raise checks.invalid(
                 name, f"a finite number, or ({count},) of them", f"an array of {stamps.shape}"
             )
         return stamps
 
-    def write(self, where, stamps):
-        if self._threshold is not None and np.size(stamps):
+    def write(self, where: slice | Array, stamps: Array | None) -> None:
+        if stamps is not None and np.size(stamps):
             self.stamps[where] = stamps
             self._oldest = min(self._oldest, np.min(stamps))
 
-    def expired(self):
-        """Returns the examples whose weights have become too old, once, as (n,) int64."""
+    def expired(self) -> Array:
+        """Returns the examples whose norms have become too old since the last call, (n,) int64."""
         if self._threshold is None or self.present - self._threshold <= self._oldest:
             return _NONE
         limit = self.present - self._threshold
@@ -346,16 +359,16 @@ class _Ages:
         self._oldest = self.stamps.min()
         return expired
 
-    def check_state(self, stamps):
+    def check_state(self, stamps: Array) -> None:
         if self._threshold is not None and np.shape(stamps) != self.stamps.shape:
             raise checks.invalid(
                 "The state",
                 f"of a proposal with `{self._name}`",
                 "one without",
-                "When its weights were measured isn't known.",
+                "When its gradient norms were measured is not known.",
             )
 
-    def restore(self, stamps):
+    def restore(self, stamps: Array) -> None:
         if self._threshold is not None:
             self.stamps[:] = stamps
             self._oldest = self.stamps.min()

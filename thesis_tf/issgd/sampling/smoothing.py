@@ -1,132 +1,142 @@
-"""What is added to every weight before examples are drawn by it (thesis, 7.4.1 and 7.A.5).
+"""Smoothing rules: a constant that is added to all gradient norms (sections 7.4.1 and 7.A.5).
 
-A weight is a gradient norm measured a while ago, and the example may have come to matter since: the
-smaller its weight, the larger its loss is scaled when it is drawn after all. Each rule here comes
-down to one constant, added to all weights, that bounds that scale at (mean + constant) / constant.
+A gradient norm was measured some steps ago, and the example's gradient may have grown since: the
+smaller its norm, the larger its importance weight when it is drawn after all. Each rule computes
+one constant; added to all norms, it bounds importance weights by (mean + constant) / constant.
 """
 
 import dataclasses
 import numbers
+from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 import scipy.optimize
 import scipy.special
 
 from thesis_tf._core import checks
+from thesis_tf._core.types import Array
 
-# A weight's exponent and the first 8 bits of its fraction, as an integer: 256 bins an octave.
+# A norm's exponent and the first 8 bits of its fraction, as an integer: 256 bins per octave.
 _BIN = 52 - 8
 
 
-def _not_negative(name, value):
+class Smoothing(Protocol):
+    """A rule: computes the constant that is added to all gradient norms."""
+
+    def constant(self, mean: float, norms: Callable[[], Array]) -> float:
+        """Returns the constant.
+
+        Args:
+            mean: the mean of the norms.
+            norms: a function without arguments that returns the norms, (N,) float64 without NaN.
+                Only `TargetEntropy` calls it.
+        """
+        ...
+
+
+def _not_negative(name: str, value: float) -> None:
     if not 0 <= value < np.inf:
         raise checks.invalid(name, "a finite number of at least 0", value)
 
 
 @dataclasses.dataclass(frozen=True)
 class Additive:
-    """The same constant whatever the weights are, as in the thesis (7.4.1: 10 and 1).
+    """A fixed constant, as in the thesis (7.4.1: 10 and 1).
 
-    Norms shrink as training goes on, and the draws drift towards uniform ones.
+    Norms shrink during training, so that the draws drift towards uniform ones.
     """
 
     amount: float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Refuses parameters out of range."""
         _not_negative("`amount`", self.amount)
 
-    def constant(self, mean, weights):
-        """Returns what to add; the arguments are those of every rule.
-
-        Args:
-            mean: of the weights, a float.
-            weights: a function without arguments that gives the weights, (N,) float64, none of
-                them NaN. Only `TargetEntropy` calls it.
-        """
-        del mean, weights
+    def constant(self, mean: float, norms: Callable[[], Array]) -> float:
+        """Returns the constant; see `Smoothing`."""
+        del mean, norms
         return self.amount
 
-    def __str__(self):
-        """A short name, for legends and logs."""
+    def __str__(self) -> str:
+        """Returns a short name, for legends and logs."""
         return f"+{self.amount:g}"
 
 
 @dataclasses.dataclass(frozen=True)
 class RelativeToMean:
-    """The mean weight times a factor: no example's loss is scaled by more than (1 + f) / f."""
+    """The mean norm times a factor f: no importance weight is above (1 + f) / f."""
 
     factor: float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Refuses parameters out of range."""
         _not_negative("`factor`", self.factor)
 
-    def constant(self, mean, weights):
-        """Returns what to add; see `Additive`."""
-        del weights
+    def constant(self, mean: float, norms: Callable[[], Array]) -> float:
+        """Returns the constant; see `Smoothing`."""
+        del norms
         return self.factor * mean
 
-    def __str__(self):
-        """A short name, for legends and logs."""
+    def __str__(self) -> str:
+        """Returns a short name, for legends and logs."""
         return f"+{self.factor:g} mean"
 
 
 @dataclasses.dataclass(frozen=True)
 class UniformMixture:
-    """A share of the draws is uniform: q = (1 - share) omega / sum(omega) + share / N.
+    """Makes a fraction f of the draws uniform: q = (1 - f) omega / sum(omega) + f / N.
 
-    That is omega + c with c = mean share / (1 - share), so the same as
-    `RelativeToMean(share / (1 - share))`.
+    This equals omega + c with c = mean f / (1 - f), so it is `RelativeToMean(f / (1 - f))`.
     """
 
-    share: float
+    fraction: float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Refuses parameters out of range."""
-        if not 0 <= self.share < 1:
+        if not 0 <= self.fraction < 1:
             raise checks.invalid(
-                "`share`",
+                "`fraction`",
                 "at least 0 and below 1",
-                self.share,
+                self.fraction,
                 "For uniform draws alone set the proposal's `uniform`.",
             )
 
-    def constant(self, mean, weights):
-        """Returns what to add; see `Additive`."""
-        del weights
-        return mean * self.share / (1 - self.share)
+    def constant(self, mean: float, norms: Callable[[], Array]) -> float:
+        """Returns the constant; see `Smoothing`."""
+        del norms
+        return mean * self.fraction / (1 - self.fraction)
 
-    def __str__(self):
-        """A short name, for legends and logs."""
-        return f"{self.share:.3g} uniform"
+    def __str__(self) -> str:
+        """Returns a short name, for legends and logs."""
+        return f"{self.fraction:.3g} uniform"
 
 
 @dataclasses.dataclass(frozen=True)
 class TargetEntropy:
-    """The least constant with which the draws have a given entropy (7.A.5).
+    """The smallest constant with which the draws have a given entropy (7.A.5).
 
-    The target is a perplexity as a share of the examples, exp(H(q)) / N, which means the same for
-    any N (a part of log N doesn't): .5 is the entropy of drawing uniformly from half of them.
+    The target is a perplexity as a fraction of the examples, exp(H(q)) / N, which means the same
+    for any N (a fraction of log N does not): 0.5 is the entropy of uniform draws from half of them.
 
-    Weights that reach the target as they are get a constant of 0, which keeps one that is 0 from
-    ever being drawn: where norms can be 0 and stale, a rule relative to the mean is safer. The
-    entropy is that of weights rounded by at most a 512th, which is within 1e-6 of the exact one;
-    600,000 of them take about 3 ms.
+    Norms that reach the target without a constant get 0, so that an example of norm 0 is never
+    drawn: where norms can be 0 and stale, a rule relative to the mean is safer. The entropy is
+    computed from norms rounded by at most 1/512, and is within 1e-6 of the exact one; 600,000 norms
+    take about 3 ms.
     """
 
-    share: float
+    fraction: float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Refuses parameters out of range."""
-        if not 0 < self.share < 1:
-            raise checks.invalid("`share`", "above 0 and below 1, exp(H) / N", self.share)
+        if not 0 < self.fraction < 1:
+            raise checks.invalid("`fraction`", "above 0 and below 1, exp(H) / N", self.fraction)
 
-    def constant(self, mean, weights):
-        """Returns what to add; see `Additive`."""
+    def constant(self, mean: float, norms: Callable[[], Array]) -> float:
+        """Returns the constant; see `Smoothing`."""
         if mean == 0:
             return 0.0
-        ratios = weights() / mean + 0.0  # + 0.0: -0.0 would be the lowest bin by far
+        ratios = norms() / mean + 0.0  # + 0.0: -0.0 would be the lowest bin by far
         bins = ratios.view(np.int64) >> _BIN
         bins -= bins.min()
         counts = np.bincount(bins)
@@ -134,33 +144,33 @@ class TargetEntropy:
         parts = counts[there] / len(ratios)
         ratios = np.bincount(bins, weights=ratios)[there] / counts[there]
 
-        def excess(constant):
-            # log N - H, the divergence from uniform, above what is allowed; it falls.
+        def excess(constant: float) -> float:
+            # log N - H, the divergence from uniform, minus its limit; it decreases.
             smoothed = (ratios + constant) / (1 + constant)
-            return parts @ scipy.special.xlogy(smoothed, smoothed) + np.log(self.share)
+            return parts @ scipy.special.xlogy(smoothed, smoothed) + np.log(self.fraction)
 
         if excess(0.0) <= 0:
             return 0.0
         # The divergence is at most the chi-square one, variance / (1 + constant)^2.
-        enough = np.sqrt(parts @ np.square(ratios - 1) / -np.log(self.share))
-        return mean * scipy.optimize.brentq(excess, 0.0, enough, rtol=1e-12)
+        enough = np.sqrt(parts @ np.square(ratios - 1) / -np.log(self.fraction))
+        return mean * float(scipy.optimize.brentq(excess, 0.0, enough, rtol=1e-12))
 
-    def __str__(self):
-        """A short name, for legends and logs."""
-        return f"perplexity {self.share:g} N"
+    def __str__(self) -> str:
+        """Returns a short name, for legends and logs."""
+        return f"perplexity {self.fraction:g} N"
 
 
-# Whichever of uniform draws and fresh norms is the better one, half of each at most doubles its
-# E||g||^2, whatever became of the norms since; and no loss is scaled by more than 2.
+# Half uniform draws and half draws by norms: E||g||^2 is at most twice that of the better of the
+# two, however the norms have changed since, and no importance weight is above 2.
 DEFAULT = RelativeToMean(1.0)
 
 
-def as_smoothing(value):
-    """Returns a rule as it is, and a number c as `Additive(c)`."""
-    if hasattr(value, "constant"):
-        return value
+def as_smoothing(value: Smoothing | float) -> Smoothing:
+    """Returns a rule unchanged, and a number c as `Additive(c)`."""
     if isinstance(value, numbers.Real):
         return Additive(float(value))
+    if hasattr(value, "constant"):
+        return value
     raise checks.invalid(
         "`smoothing`",
         "a number, or a rule such as RelativeToMean(0.5)",

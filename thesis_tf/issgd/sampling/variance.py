@@ -1,115 +1,133 @@
-"""How far apart gradients of single draws are under a proposal (thesis, 7.3 and 7.A.4).
+"""The variance of the gradient's estimate under a proposal (sections 7.3 and 7.A.4).
 
 Draw an example n with a probability q_n in proportion to omega_n, and scale its gradient g_n by
 mean(omega) / omega_n: the result has the covariance Sigma(q), whose trace is (Eq. 7.6-7.9)
 
     Tr Sigma(q) = mean_n(omega_n) mean_n(|g_n|^2 / omega_n) - |mean_n g_n|^2.
 
-It is least for omega = |g| (Corollary 2), where the first term is mean(|g|)^2; uniform draws give
-mean(|g|^2); omega from old parameters lies between them or, when too old, above both. Minibatches
-of m have a trace m times smaller.
+Here it is called the gradient variance. It is smallest for omega = |g| (Corollary 2), where the
+first term is mean(|g|)^2; uniform draws give mean(|g|^2); omega from old parameters lies between
+them or, when too old, above both. Minibatches of m have a variance m times smaller.
 """
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from thesis_tf._core import checks
-from thesis_tf.issgd.sampling.smoothing import as_smoothing
+from thesis_tf._core.types import Array, ArrayLike
+from thesis_tf.issgd.sampling.smoothing import Smoothing, as_smoothing
 
-# Equal weights and uniform draws give the same trace but for rounding, which is no reason to log.
+# Equal weights and uniform draws differ by rounding alone, which must not switch the draws.
 _ROUNDING = 1e-9
 
 
-def trace(norms, weights, true_gradient_squared=0.0):
-    """Tr Sigma(q) of draws in proportion to weights.
+def gradient_variance(
+    norms: ArrayLike, weights: ArrayLike, *, true_gradient_squared: float = 0.0
+) -> float:
+    """Returns Tr Sigma(q) for draws in proportion to weights.
 
     Args:
-        norms: (N,) |g_n| at the present parameters: norms, not their squares.
-        weights: (N,) of at least 0; all 0 stand for uniform draws, as in `Proposal`.
+        norms: (N,) |g_n| with the present parameters: norms, not their squares.
+        weights: (N,) omega_n, at least 0; all 0 stand for uniform draws, as in `Proposal`.
         true_gradient_squared: |mean_n g_n|^2. With 0 the value is the upper bound of 7.A.4; all
-            proposals share the term, so it doesn't matter to which of them is better.
+            proposals share the term, so that their order does not depend on it.
 
     Returns:
-        A float; infinite if an example with a gradient has a weight of 0.
+        The variance; infinite if an example with a gradient has a weight of 0.
     """
-    norms = _checked("`norms`", norms)
-    return _Terms(norms, _checked("`weights`", weights, len(norms))).value - true_gradient_squared
+    found = _checked("`norms`", norms)
+    terms = _Terms(found, _checked("`weights`", weights, len(found)))
+    return terms.value - true_gradient_squared
 
 
-@dataclasses.dataclass(frozen=True)
-class Traces:
-    """Traces of several proposals on the same gradients.
+DRAWS = ("ideal", "stale", "uniform", "actual")
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class GradientVariances:
+    """Gradient variances of several proposals on the same gradients.
 
     Attributes:
-        ideal: of weights that are the present norms, the least there is.
-        stale: of the weights from older parameters, as they are.
-        uniform: of uniform draws.
-        actual: of the weights that draws are made by.
-        smoothed: {rule: trace}, of the older weights with each smoothing.
+        ideal: for draws in proportion to the present norms, the smallest possible.
+        stale: for draws in proportion to the norms measured before.
+        uniform: for uniform draws.
+        actual: for the draws that the proposal makes.
+        smoothed: {rule: variance}, for the norms measured before with each smoothing.
         excess: actual - uniform.
-        standard_errors: {name of an attribute above, or rule: float}; all 0 where the traces were
-            taken over the whole set. That of `excess` is far less than that of its two terms,
-            which are of the same examples.
+        true_gradient_squared: |mean_n g_n|^2, which was subtracted; 0 if the variances are bounds.
+        standard_errors: {name of an attribute above, or rule: float}; all 0 where the variances
+            were computed over the whole data set. That of `excess` is far smaller than those of its
+            two terms, which are computed on the same examples.
     """
 
     ideal: float
     stale: float
     uniform: float
     actual: float
-    smoothed: dict
+    smoothed: Mapping[Smoothing, float]
     excess: float
-    standard_errors: dict
+    true_gradient_squared: float
+    standard_errors: Mapping[str | Smoothing, float]
 
-    def sqrt(self):
-        """Square roots by name, {str: float}, which is what figure 7.4 shows.
+    def __repr__(self) -> str:
+        """Shows the variances of the four kinds of draws."""
+        shown = ", ".join(f"{name}={getattr(self, name):.4g}" for name in DRAWS)
+        return f"GradientVariances({shown})"
 
-        The program behind that figure took the root of norms that were rooted already for its
-        stale weights: its curve for them is that of omega = |g|^(1/2), and can't be compared.
+    def by_draws(self) -> dict[str, float]:
+        """Returns {draws: variance}, with "stale+10" and the like for smoothed norms."""
+        named = {name: getattr(self, name) for name in DRAWS}
+        return named | {f"stale{rule}": value for rule, value in self.smoothed.items()}
 
-        A trace below 0, as a sample and a bound on the true gradient can give, is shown as 0.
+    def sqrt(self) -> dict[str, float]:
+        """Returns the square roots of `by_draws`, which figure 7.4 shows.
+
+        The program behind that figure took a square root twice for its stale norms: its curve for
+        them is that of omega = |g|^(1/2), and can't be compared.
+
+        A variance below 0, which a sample or a bound on the true gradient can give, becomes 0.
         """
-        named = {name: getattr(self, name) for name in ("ideal", "stale", "uniform", "actual")}
-        named |= {f"stale {rule}": value for rule, value in self.smoothed.items()}
-        return {name: float(np.sqrt(max(value, 0.0))) for name, value in named.items()}
+        return {name: float(np.sqrt(max(v, 0.0))) for name, v in self.by_draws().items()}
 
 
-def compare(
-    norms,
-    stale_weights,
-    proposal_weights=None,
-    smoothings=(10.0, 1.0),
-    true_gradient_squared=0.0,
+def compare_draws(
+    norms: ArrayLike,
+    stale_norms: ArrayLike,
+    smoothed_norms: ArrayLike | None = None,
     *,
-    population=None,
-):
-    """Takes the traces of ideal, stale, uniform and actual draws (figure 7.4).
+    smoothings: Sequence[Smoothing | float] = (10.0, 1.0),
+    true_gradient_squared: float = 0.0,
+    population: int | None = None,
+) -> GradientVariances:
+    """Computes the gradient variances of ideal, stale, uniform and actual draws (figure 7.4).
 
-    The examples are all there are, or a part whose norms were just measured anew, so that the
-    weights that it was drawn by are at hand too. The part's means then stand for the whole's.
+    The examples are all of the data set, or those whose norms were just measured anew, whose old
+    norms are known too. Their means then estimate those of the whole data set.
 
     Args:
-        norms: (n,) |g| at the present parameters.
-        stale_weights: (n,) what was measured before.
-        proposal_weights: (n,) what draws were in proportion to, as of
-            `Proposal.effective_weights`; None for the stale weights.
-        smoothings: rules or numbers, to be applied to the stale weights; the thesis' by default.
-        true_gradient_squared: |g_true|^2, or a bound on it; see `trace`.
-        population: where the examples are a random part, how many there are in all. Standard
-            errors are those of a part drawn without replacement, example by example: where blocks
-            are measured and the order of the data means something, they are too small.
+        norms: (n,) |g| with the present parameters.
+        stale_norms: (n,) the norms measured before.
+        smoothed_norms: (n,) what draws were in proportion to, as returned by
+            `Proposal.smoothed_norms`; None for the stale norms.
+        smoothings: rules or numbers to apply to the stale norms; by default the thesis'.
+        true_gradient_squared: |mean_n g_n|^2, or a bound on it; see `gradient_variance`.
+        population: the size of the data set, if the examples are a random subset. Standard errors
+            are those of a subset drawn without replacement, example by example: where blocks are
+            measured and the data are in a meaningful order, they are too small.
 
     Returns:
-        `Traces`.
+        The `GradientVariances`.
     """
     norms = _checked("`norms`", norms)
     count = len(norms)
-    stale = _checked("`stale_weights`", stale_weights, count)
+    stale = _checked("`stale_norms`", stale_norms, count)
     actual = stale
-    if proposal_weights is not None:
-        actual = _checked("`proposal_weights`", proposal_weights, count)
+    if smoothed_norms is not None:
+        actual = _checked("`smoothed_norms`", smoothed_norms, count)
     rules = [as_smoothing(value) for value in smoothings]
-    terms = {
+    terms: dict[str | Smoothing, _Terms] = {
         "ideal": _Terms(norms, norms),
         "stale": _Terms(norms, stale),
         "uniform": _Terms(norms, np.ones(count)),
@@ -121,24 +139,28 @@ def compare(
     left_out = 0.0 if population is None else max(1 - count / population, 0.0)
     slopes = {name: term.slopes for name, term in terms.items()}
     slopes["excess"] = slopes["actual"] - slopes["uniform"]
-    return Traces(
-        **{name: values[name] for name in ("ideal", "stale", "uniform", "actual")},
+    return GradientVariances(
+        ideal=values["ideal"],
+        stale=values["stale"],
+        uniform=values["uniform"],
+        actual=values["actual"],
         smoothed={rule: values[rule] for rule in rules},
         excess=values["actual"] - values["uniform"],
+        true_gradient_squared=true_gradient_squared,
         standard_errors={name: _error(slope, left_out) for name, slope in slopes.items()},
     )
 
 
 class _Terms:
-    """The first term of a trace, A B with A = mean(omega) and B = mean(|g|^2 / omega).
+    """The first term of a gradient variance, A B with A = mean(omega), B = mean(|g|^2 / omega).
 
     Attributes:
         value: A B.
-        slopes: (n,) what each example adds to the error of A B when the means are over a sample, to
-            first order: B (omega_n - A) + A (|g_n|^2 / omega_n - B). Zero where A B is infinite.
+        slopes: (n,) the first-order contribution of each example to the error of A B, if the means
+            are over a sample: B (omega_n - A) + A (|g_n|^2 / omega_n - B). 0 if A B is infinite.
     """
 
-    def __init__(self, norms, weights):
+    def __init__(self, norms: Array, weights: Array) -> None:
         # In units of the mean, A is 1, and squares don't overflow before they need to.
         mean = weights.mean()
         weights = weights / mean if mean > 0 else np.ones_like(norms)
@@ -151,14 +173,14 @@ class _Terms:
             self.slopes = self.value * (weights - 1) + ratios - self.value
 
 
-def _error(slopes, left_out):
+def _error(slopes: Array, left_out: float) -> float:
     if left_out == 0 or len(slopes) < 2:
         return 0.0
     return float(slopes.std(ddof=1) * np.sqrt(left_out / len(slopes)))
 
 
-def _checked(name, values, count=None):
-    values = np.asarray(values, np.float64)
+def _checked(name: str, given: ArrayLike, count: int | None = None) -> Array:
+    values = np.asarray(given, np.float64)
     if values.ndim != 1 or not values.size or count not in (None, len(values)):
         shape = "(n,), n at least 1" if count is None else f"({count},), as the norms"
         raise checks.invalid(name, f"of shape {shape}", values.shape)
@@ -173,54 +195,52 @@ def _checked(name, values, count=None):
     return values
 
 
-def true_gradient_bound(batch_gradient_norms_squared):
-    """The upper bound of 7.A.4: mean of |g_batch|^2 >= |mean of g_batch|^2, by Jensen's inequality.
+def true_gradient_bound(batch_gradient_norms_squared: ArrayLike) -> float:
+    """Returns the upper bound of 7.A.4: mean |g_batch|^2 >= |mean g_batch|^2, by Jensen.
 
-    Taken off a trace's first term, it gives a lower bound of the trace, as 0 gives an upper one.
+    Subtracted from a gradient variance's first term it gives a lower bound, as 0 gives an upper.
 
     Args:
         batch_gradient_norms_squared: (n,) squared norms of mean gradients of minibatches that
             together are unbiased: passes over the data, or scaled draws.
-
-    Returns:
-        A float.
     """
     return float(_checked("`batch_gradient_norms_squared`", batch_gradient_norms_squared).mean())
 
 
 class FallBack:
-    """Decides from successive traces whether draws by weights are worth it.
+    """Decides from successive gradient variances whether draws should be uniform.
 
-    Draws become uniform when the actual proposal's trace is above that of uniform draws by more
-    than chance, and are made by weights again when it is as clearly below or, without standard
-    errors, no longer above.
+    Draws become uniform when the actual variance is above that of uniform draws by more than
+    chance. They are by gradient norms again when it is below by more than chance or, without
+    standard errors, no longer above.
 
     Args:
-        errors: how many standard errors of the difference count as more than chance.
+        errors: the number of standard errors of the difference that are more than chance.
 
     Attributes:
-        uniform: whether draws should be uniform, as of the last `update`.
+        uniform: whether draws should be uniform, after the last `update`.
         reason: a sentence for a log that says why; None before the first `update`.
     """
 
-    def __init__(self, errors=2.0):
+    def __init__(self, errors: float = 2.0) -> None:
         if not errors >= 0:
             raise checks.invalid("`errors`", "at least 0", errors)
         self._errors = errors
         self.uniform = False
-        self.reason = None
+        self.reason: str | None = None
 
-    def update(self, traces):
-        """Takes in `Traces`; returns whether draws should be uniform."""
-        margin = self._errors * traces.standard_errors["excess"]
-        rounding = _ROUNDING * traces.uniform
+    def update(self, variances: GradientVariances) -> bool:
+        """Decides anew; returns whether draws should be uniform."""
+        margin = self._errors * variances.standard_errors["excess"]
+        rounding = _ROUNDING * variances.uniform
         if self.uniform:
-            self.uniform = not traces.excess <= -margin
+            self.uniform = not variances.excess <= -margin
         else:
-            self.uniform = not traces.excess <= margin + rounding
+            self.uniform = not variances.excess <= margin + rounding
         self.reason = (
-            f"{'uniform draws' if self.uniform else 'draws by weights'}: their trace is "
-            f"{traces.actual:.4g} by weights and {traces.uniform:.4g} uniformly, a difference of "
-            f"{traces.excess:.3g} with a standard error of {traces.standard_errors['excess']:.2g}"
+            f"{'uniform draws' if self.uniform else 'draws by gradient norms'}: the gradient"
+            f" variance is {variances.actual:.4g} by gradient norms and {variances.uniform:.4g}"
+            f" uniformly, a difference of {variances.excess:.3g} with a standard error of"
+            f" {variances.standard_errors['excess']:.2g}"
         )
         return self.uniform

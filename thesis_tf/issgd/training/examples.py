@@ -1,24 +1,28 @@
-"""Examples with labels, taken by their numbers."""
+"""Examples with labels, which are read by their row numbers."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from thesis_tf._core import checks
+from thesis_tf._core.types import Array
 from thesis_tf.persistence import fingerprint
 
 
 class Examples:
-    """What draws are made of: anything that gives rows for an array of row numbers.
+    """Inputs and labels from which rows can be read.
 
     Args:
-        x: inputs: an array (N, ...), a memory map, or whatever has a length and gives rows for
-            `x[integers (n,)]`; or a dict, list or tuple of such, for models of several inputs.
+        x: inputs: an array (N, ...), a memory map, or an object with a length that returns rows for
+            `x[integers (n,)]`; or a dict, list or tuple of these, for models of several inputs.
             Lists of numbers and tensors become arrays.
-        y: labels, likewise, as many.
+        y: labels (N, ...), likewise.
     """
 
-    def __init__(self, x, y):
+    def __init__(self, x: Any, y: Any) -> None:
         self.x, self.y = _rows("`x`", x), _rows("`y`", y)
         lengths = [len(leaf) for leaf in self._leaves()]
         if len(set(lengths)) != 1 or not lengths[0]:
@@ -27,29 +31,26 @@ class Examples:
             )
         self._length = lengths[0]
 
-    def __len__(self):
+    def __len__(self) -> int:
         """Returns the number of examples."""
         return self._length
 
-    def take(self, rows):
-        """Returns (x, y) of an integer array of row numbers, or of a slice."""
-        return tuple(
-            keras.tree.map_structure(lambda leaf: _at(leaf, rows), part)
-            for part in (self.x, self.y)
-        )
+    def take(self, rows: Array | slice) -> tuple[Any, Any]:
+        """Returns (x, y) for an integer array of row numbers, or for a slice."""
+        return keras.tree.map_structure(lambda leaf: _at(leaf, rows), (self.x, self.y))
 
-    def fingerprint(self):
-        """A hash of shapes, dtypes and values; of what is no array, of its first 64 rows."""
+    def fingerprint(self) -> str:
+        """Returns a hash of shapes, dtypes and values; of the first 64 rows where no array is."""
         few = slice(0, 64)
         leaves = [v if isinstance(v, np.ndarray) else _at(v, few) for v in self._leaves()]
         return fingerprint.of_arrays([np.asarray(v) for v in leaves])
 
-    def _leaves(self):
+    def _leaves(self) -> list[Any]:
         return keras.tree.flatten((self.x, self.y))
 
 
-def _rows(name, values):
-    """Returns what gives rows, or a dict or tuple of such."""
+def _rows(name: str, values: Any) -> Any:
+    """Returns an object that rows can be read from, or a dict or tuple of these."""
     if isinstance(values, dict):
         return {key: _rows(f"{name}[{key!r}]", value) for key, value in values.items()}
     if isinstance(values, (list, tuple)):
@@ -57,7 +58,7 @@ def _rows(name, values):
         if values and all(map(_gives_rows, values)):
             return tuple(_rows(f"{name}[{i}]", value) for i, value in enumerate(values))
         return np.asarray(values)
-    if tf.is_tensor(values):  # takes no array of row numbers
+    if tf.is_tensor(values):  # it can't be indexed by an array of row numbers
         return np.asarray(values)
     if not _gives_rows(values):
         expected = "an array, or an object with a length and rows, or a dict or list of such"
@@ -65,20 +66,20 @@ def _rows(name, values):
     return values
 
 
-def _gives_rows(values):
+def _gives_rows(values: Any) -> bool:
     if isinstance(values, (list, tuple, str, bytes)) or not len(getattr(values, "shape", "?")):
         return False
     return hasattr(values, "__len__") and hasattr(values, "__getitem__")
 
 
-def _at(values, rows):
+def _at(values: Any, rows: Array | slice) -> Any:
     if isinstance(rows, slice) and not isinstance(values, np.ndarray):
         rows = np.arange(len(values))[rows]
     return values[rows]
 
 
-def by_split(data):
-    """Returns {split: `Examples`} of {split: (x, y)}, which must have "train"; raises otherwise."""
+def by_split(data: Mapping[str, Any]) -> dict[str, Examples]:
+    """Returns {split: `Examples`} for {split: (x, y)}; raises unless "train" is among them."""
     if not isinstance(data, dict) or "train" not in data:
         raise checks.invalid(
             "`data`",

@@ -1,58 +1,69 @@
 """A folder that one training at a time may hold, and the name of that training."""
 
-import fcntl
+import contextlib
 import pathlib
 import uuid
+from types import TracebackType
+from typing import Self
 
+from thesis_tf._core.types import Path
 from thesis_tf.issgd.stores import RunTakenError
+from thesis_tf.persistence import locks
 
 FILE = "token.txt"
 
 
 class FolderToken:
-    """A name that no other training has, kept in a folder that one at a time may hold.
+    """A name that no other training has, kept in a folder that one training at a time may hold.
 
-    Of a run that goes on it is the name that it had: the claim of a master that was killed is still
-    in the store, and this is the same master. The lock on the file goes with its process.
+    A resumed training keeps its name, because the killed master's claim is still in the store. The
+    lock on the file ends with its process. A `with` statement holds the folder; one that begins
+    while it is held changes nothing, and the first that ends lets it go.
 
     Args:
-        folder: where `token.txt` keeps it; None keeps nothing.
+        folder: keeps the name in its `token.txt`; None keeps nothing.
 
     Attributes:
         text: the name.
 
     Raises:
-        RunTakenError: another training holds the folder.
+        RunTakenError: on entry, if another training holds the folder.
     """
 
-    def __init__(self, folder):
-        self.text, self._folder, self._file = uuid.uuid4().hex, folder, None
-        self.take()
+    def __init__(self, folder: Path | None) -> None:
+        self.text = uuid.uuid4().hex
+        self._folder = folder
+        self._held = contextlib.ExitStack()
+        self._is_held = False
 
-    def take(self):
-        """Locks the folder, if it is not locked by this token already."""
-        if self._folder is None or self._file is not None:
-            return
-        path = pathlib.Path(self._folder) / FILE
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a+", encoding="utf-8")
+    def __enter__(self) -> Self:
+        """Locks the folder, unless this token holds it already."""
+        if self._folder is None or self._is_held:
+            return self
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.release()
+            file = self._held.enter_context(
+                locks.locked(pathlib.Path(self._folder) / FILE, wait=False)
+            )
+        except locks.LockedError:
             raise RunTakenError(
                 f"Another process trains in {self._folder}. Stop it, or choose another folder and"
                 " another run id or name."
             ) from None
-        self._file.seek(0)
-        if found := self._file.read():
+        self._is_held = True
+        file.seek(0)
+        if found := file.read():
             self.text = found
         else:
-            self._file.write(self.text)
-            self._file.flush()
+            file.write(self.text)
+            file.flush()
+        return self
 
-    def release(self):
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         """Lets others have the folder."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        self._is_held = False
+        self._held.close()

@@ -1,158 +1,157 @@
-"""The master: trains on examples drawn by weights that workers keep fresh (thesis, 7.4)."""
+"""The master: trains on examples drawn by gradient norms that workers keep fresh (section 7.4)."""
 
 import time
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from thesis_tf._core import checks
+from thesis_tf.issgd.stores import Blocks, RunSpec, Store
+from thesis_tf.issgd.training.history import History
 from thesis_tf.issgd.training.model_parameters import read_parameters, spec_of
-from thesis_tf.issgd.training.trainer import Trainer
+from thesis_tf.issgd.training.synchronizer import Pulled, Synchronizer, Training
 from thesis_tf.issgd.transport import clock
-from thesis_tf.issgd.transport.master_link import CLAIM_SECONDS, Link
+from thesis_tf.issgd.transport.master_connection import CLAIM_SECONDS, MasterConnection
 
 BARRIER_POLL = 0.02
 BARRIER_LOG, BARRIER_FIRST_LOG = 30.0, 5.0
 
 
-class Master(Trainer):
-    """Trains a compiled model by importance sampling, with workers that search (figure 7.1).
+class MasterSynchronizer(Synchronizer):
+    """Publishes parameters to workers, and pulls the gradient norms that they measure (figure 7.1).
 
-        master = Master(model, {"train": (x, y)}, open_store("shm://run"))
-        master.train(10_000)
-
-    Every `sync_every` steps it takes in the newest weights from the store and hands its parameters
-    over, without waiting. With `exact` it waits there until every training example's weight is of
-    its present parameters, the barrier of figure 7.1. Without workers it trains uniformly; so it
-    does, relaxed, while the store is away.
+    Relaxed, it applies at each synchronization whatever norms have come, and never waits. With
+    `exact` it waits there until every training example's norm was measured with the present
+    parameters, the barrier of figure 7.1. Without workers draws are uniform. While the store can't
+    be reached, training continues with the norms that are known; only `exact` waits.
 
     Args:
-        model: a compiled Keras model. Under a `tf.distribute` strategy's scope each step is shared
-            by its devices.
-        data: {split: (x, y)}, "train" among them; workers need the same.
-        store: a `Store` of its own.
-        proposal: a `Proposal` over the training examples; None makes one with its defaults.
+        store: a `Store` that nothing else uses.
         exact: whether to wait at the barrier.
-        block_size: examples a block that workers measure at once (original code: 2,048).
-        options: `batch_size`, `sync_every`, `folder`, `checkpoint_every`, `log` and `on_sync`, as
-            for `Trainer`. A run that was killed goes on from its folder, under the same run id.
+        block_size: examples per block that a worker measures at once (original code: 2,048).
 
-    Attributes:
-        step: the number of steps taken. Parameters are published under this version, or, after a
-            kill, under one that lies above all that were published before it.
-        history: the `History`, a record for each synchronisation.
-        monitor: the `WeightMonitor`.
-
-    Raises:
-        ValueError: the data don't fit one another, or the folder's checkpoint is of another model.
+    Raises, when a `Trainer` connects it:
         RunMismatchError, RunTakenError, StoreRefusedError, StoreUnavailableError: of the store.
     """
 
-    def __init__(
-        self,
-        model,
-        data,
-        store,
-        proposal=None,
-        *,
-        exact=False,
-        block_size=2048,
-        **options,
-    ):
-        super().__init__(model, data, proposal, **options)
-        try:
-            self._exact, self._store = exact, store
-            self._block_size = checks.positive_integer("`block_size`", block_size)
-            self._seen, self._ahead = {}, 0
-            self._spec = spec_of(
-                model, self._steps.objective.loss_name, self.data, self._block_size
-            )
-            self._link = self._connect()
-        except BaseException:
-            self._token.release()
-            raise
+    def __init__(self, store: Store, *, exact: bool = False, block_size: int = 2048) -> None:
+        self._store, self._exact = store, exact
+        self._block_size = checks.positive_integer("`block_size`", block_size)
+        self._seen: dict[str, np.ndarray] = {}
+        self._ahead = 0
+        self._training: Training
+        self._spec: RunSpec
+        self._connection: MasterConnection | None = None
 
-    def _connect(self):
-        """Makes or takes over the run in the store; returns the `Link` to it."""
+    def connect(self, training: Training) -> None:
+        """Creates the run in the store, or takes it over."""
+        self._training = training
+        self._spec = spec_of(training.model, training.loss_name, training.data, self._block_size)
+        self._connection = self._connected(training.step)
+
+    def begin(self, step: int) -> None:
+        """Publishes the present parameters."""
+        if self._connection is None:  # an earlier training closed it
+            self._connection = self._connected(step)
+        self.publish(step)
+
+    def pull(self, step: int, stop: Callable[[], bool]) -> Pulled:
+        """Applies the gradient norms that have come; with `exact` waits until all are current."""
+        start = clock.now()
+        losses, errors = self._apply(self._open.pull(self._training.data))
+        if self._exact:
+            self._wait_at_barrier(step, stop, losses, errors)
+        proposal = self._training.tracker.proposal
+        proposal.advance(version=self.version(step), time=self._open.store_time)
+        return Pulled(losses=losses, errors=errors, waited=clock.now() - start)
+
+    def publish(self, step: int) -> None:
+        """Publishes the parameters, soon and without waiting."""
+        self._open.publish(self.version(step), read_parameters(self._training.model))
+
+    def version(self, step: int) -> int:
+        """Returns the step, or after a kill a number above all versions published before it."""
+        return step + self._ahead
+
+    def close(self, history: History, *, finished: bool) -> None:
+        """Publishes what is waiting, and tells the workers if the training is finished."""
+        draws = [record.uniform for record in history.records]
+        asked_for = self._training.tracker.proposal.uniform
+        if finished and not asked_for and draws and all(draws):
+            self._training.log(
+                "All draws were uniform: workers have measured too few examples, or none. Are there"
+                " workers with this store and run id, and did training last longer than they take"
+                " to start?"
+            )
+        if self._connection is not None:
+            self._connection.close(finished)
+            self._connection = None
+
+    @property
+    def _open(self) -> MasterConnection:
+        assert self._connection is not None
+        return self._connection
+
+    def _connected(self, step: int) -> MasterConnection:
         self._claim()
         head = self._store.head()
-        if head is not None and self.step == 0:
-            # Left by a run that is over; what it measured is of other parameters.
+        if head is not None and step == 0:
+            # A finished run left it: its gradient norms are those of other parameters.
             self._store.delete()
             self._claim()
         elif head is not None:
-            # More may have been published than the checkpoint is of.
-            self._ahead = max(0, head + 1 - self.step)
-        return Link(self._store, self._spec, self._token.text, self._log)
+            # Parameters of steps after the checkpoint may have been published.
+            self._ahead = max(0, head + 1 - step)
+        training = self._training
+        return MasterConnection(self._store, self._spec, training.token, log=training.log)
 
-    def _claim(self):
+    def _claim(self) -> None:
         self._store.create(self._spec)
-        self._store.claim_master(self._token.text, CLAIM_SECONDS)
+        self._store.claim_master(self._training.token, CLAIM_SECONDS)
 
-    def _begin(self):
-        if self._link is None:  # an earlier `train` ended it
-            self._link = self._connect()
-        self._publish()
-
-    def _version(self):
-        return self.step + self._ahead
-
-    def _publish(self):
-        self._link.publish(self._version(), read_parameters(self.model))
-
-    _after_steps = _publish
-
-    def _end(self, finished):
-        draws = [record["uniform"] for record in self.history.records]
-        if finished and not self.monitor.proposal.uniform and draws and all(draws):
-            self._log(
-                "All draws were uniform: workers have measured too few examples, or none. Are there"
-                " workers with this store and run id, and did training last longer than they take"
-                " to begin?"
-            )
-        if self._link is not None:
-            self._link.close(finished)
-            self._link = None
-
-    def _synchronise(self):
-        start = clock.now()
-        measures = self._take(self._link.pull(self.data))
-        if self._exact:
-            measures |= self._wait_at_barrier()
-        self.monitor.proposal.advance(version=self._version(), time=self._link.store_time)
-        return {"waited": clock.now() - start, **measures}
-
-    def _take(self, blocks):
-        """Takes in blocks; returns the splits' mean losses and errors where any is new."""
-        measures = {}
+    def _apply(self, blocks: Mapping[str, Blocks]) -> tuple[dict[str, float], dict[str, float]]:
+        """Applies blocks; returns the mean losses and errors of the splits with new blocks."""
+        losses, errors = {}, {}
         for split, pulled in blocks.items():
             if split == "train":
-                self.monitor.take_blocks(pulled, self._block_size)
+                self._training.tracker.apply_blocks(pulled, self._block_size)
             known = pulled.versions >= 0
-            if known.any() and not np.array_equal(pulled.versions, self._seen.get(split)):
+            if known.any() and not np.array_equal(pulled.versions, self._seen.get(split, ())):
                 self._seen[split] = pulled.versions
                 # The last block may have fewer examples.
                 ends = self._block_size * np.arange(len(known) + 1)
-                counts = np.diff(np.minimum(ends, len(self.data[split])))[known]
-                for name, means in (("loss", pulled.losses), ("error", pulled.errors)):
-                    mean = np.average(means[known].astype(np.float64), weights=counts)
-                    measures[f"{split}_{name}"] = float(mean)
-        return measures
+                counts = np.diff(np.minimum(ends, len(self._training.data[split])))[known]
+                losses[split] = _mean(pulled.losses[known], counts)
+                errors[split] = _mean(pulled.errors[known], counts)
+        return losses, errors
 
-    def _wait_at_barrier(self):
-        told, measures = clock.now() - BARRIER_LOG + BARRIER_FIRST_LOG, {}
-        while not (self._link.wait(self._version(), 1.0) and self._is_current()):
-            if self._stop():
+    def _wait_at_barrier(
+        self,
+        step: int,
+        stop: Callable[[], bool],
+        losses: dict[str, float],
+        errors: dict[str, float],
+    ) -> None:
+        version = self.version(step)
+        logged = clock.now() - BARRIER_LOG + BARRIER_FIRST_LOG
+        while not (self._open.wait(version, 1.0) and self._is_current(version)):
+            if stop():
                 break
-            measures |= self._take(self._link.pull(["train"]))
-            if clock.now() - told > BARRIER_LOG:
-                told = clock.now()
-                self._log(
-                    f"Waiting at the barrier for weights of version {self._version()}. Are there"
+            more_losses, more_errors = self._apply(self._open.pull(["train"]))
+            losses |= more_losses
+            errors |= more_errors
+            if clock.now() - logged > BARRIER_LOG:
+                logged = clock.now()
+                self._training.log(
+                    f"Waiting at the barrier for gradient norms of version {version}. Are there"
                     " workers, and can they reach the store?"
                 )
             time.sleep(BARRIER_POLL)
-        return measures
 
-    def _is_current(self):
-        versions = self.monitor.versions
-        return versions is not None and bool((versions >= self._version()).all())
+    def _is_current(self, version: int) -> bool:
+        versions = self._training.tracker.versions
+        return versions is not None and bool((versions >= version).all())
+
+
+def _mean(values: np.ndarray, counts: np.ndarray) -> float:
+    return float(np.average(values.astype(np.float64), weights=counts))

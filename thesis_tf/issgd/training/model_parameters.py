@@ -1,20 +1,25 @@
-"""What master, workers and peers of one run have in common: its description and its parameters."""
+"""The description of a run, and the parameters that its processes exchange."""
+
+from collections.abc import Mapping
 
 import keras
 import numpy as np
 
 from thesis_tf.issgd.stores import RunSpec
+from thesis_tf.issgd.training.examples import Examples
 from thesis_tf.persistence import fingerprint
 
 
-def spec_of(model, loss_name, data, block_size):
-    """Returns the `RunSpec` by which processes see that they are of one run.
+def spec_of(
+    model: keras.Model, loss_name: str, data: Mapping[str, Examples], block_size: int
+) -> RunSpec:
+    """Returns the `RunSpec` by which processes check that they belong to one run.
 
     Args:
-        model: a built Keras model; its layers, wiring and shapes count, its weights don't.
+        model: a built Keras model; its layers, wiring and shapes count, its parameters don't.
         loss_name: a description of the loss.
         data: {split: `Examples`}.
-        block_size: examples a block.
+        block_size: examples per block.
     """
     prints = {name: examples.fingerprint() for name, examples in sorted(data.items())}
     return RunSpec(
@@ -26,14 +31,14 @@ def spec_of(model, loss_name, data, block_size):
     )
 
 
-def read_parameters(model):
-    """Returns all weights of a model, moving averages included, as one uint8 array."""
+def read_parameters(model: keras.Model) -> np.ndarray:
+    """Returns all variables of a model, moving averages included, as one uint8 array."""
     values = [np.ascontiguousarray(v.numpy()) for v in model.weights]
     return np.concatenate([v.reshape(-1).view(np.uint8) for v in values])
 
 
-def write_parameters(model, buffer):
-    """Gives a model the weights that `read_parameters` put into a buffer."""
+def write_parameters(model: keras.Model, buffer: np.ndarray) -> None:
+    """Assigns to a model the variables that `read_parameters` returned."""
     start = 0
     for variable in model.weights:
         stop = start + _bytes(variable)
@@ -42,19 +47,19 @@ def write_parameters(model, buffer):
         start = stop
 
 
-def mix_parameters(model, buffer, share):
-    """Moves a model's floating weights towards those in a buffer by a share in (0, 1]."""
+def mix_parameters(model: keras.Model, buffer: np.ndarray, fraction: float) -> None:
+    """Moves a model's floating variables towards those in a buffer by a fraction in (0, 1]."""
     start = 0
     for variable in model.weights:
         own = variable.numpy()
         stop = start + own.nbytes
         if keras.backend.is_float_dtype(variable.dtype):
             theirs = buffer[start:stop].view(own.dtype).reshape(own.shape)
-            # A share of 1 gives theirs to the bit, which own + (theirs - own) does not.
-            kept, taken = own.dtype.type(1 - share), own.dtype.type(share)
+            # A fraction of 1 gives exactly theirs, which own + (theirs - own) does not.
+            kept, taken = own.dtype.type(1 - fraction), own.dtype.type(fraction)
             variable.assign(kept * own + taken * theirs)
         start = stop
 
 
-def _bytes(variable):
+def _bytes(variable: keras.Variable) -> int:
     return int(np.prod(variable.shape)) * np.dtype(variable.numpy().dtype).itemsize

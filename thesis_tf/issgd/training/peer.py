@@ -1,112 +1,118 @@
-"""Peers: every process trains, and shares its norms and its parameters (thesis, 7.6)."""
+"""Peers: every process trains, and shares gradient norms and parameters (section 7.6)."""
+
+from collections.abc import Callable
 
 import numpy as np
 
 from thesis_tf._core import checks
-from thesis_tf.issgd.stores import StoreUnavailableError
+from thesis_tf._core.types import Array
+from thesis_tf.issgd.stores import Store, StoreUnavailableError
+from thesis_tf.issgd.training.history import History
 from thesis_tf.issgd.training.model_parameters import mix_parameters, read_parameters, spec_of
-from thesis_tf.issgd.training.trainer import Trainer
-from thesis_tf.issgd.transport.peer_exchange import Exchange
+from thesis_tf.issgd.training.synchronizer import Pulled, Synchronizer, Training
+from thesis_tf.issgd.transport.peer_connection import PeerConnection
 
 
-class Peer(Trainer):
-    """Trains by importance sampling beside others of its kind, without a master.
+class PeerSynchronizer(Synchronizer):
+    """Shares gradient norms and parameters with other peers, without a master or workers.
 
     The thesis recommends it (7.6) and did not try it: gradient norms come with the gradients that
-    a process computes anyway, so that no worker is needed to search. Each peer pushes the norms of
-    the examples that it trains on, draws by what all peers have pushed, and averages parameters
-    with another peer, chosen at random, every `exchange_every` synchronisations (gossip). A thread
-    talks with the store: nothing waits for anyone, and what came is taken in at the next
-    synchronisation. A peer that dies is missed by no one, and one that joins late begins with
-    another's parameters.
+    a process computes anyway, so that no worker has to measure them. Each peer pushes the norms of
+    the examples that it trains on, draws by the norms of all peers, and at every
+    `syncs_per_exchange`-th synchronization averages its parameters with those of another peer,
+    chosen at random (gossip). A thread exchanges with the store: nobody waits, and what has come is
+    applied at the next synchronization. Other peers continue when one dies, and one that joins late
+    begins with another's parameters.
 
-    The variances of `Master` are not measured, as a peer knows new norms only of what it drew.
+    Gradient variances are not measured, because a peer has new norms only of the examples that it
+    drew. Give peers proposals of different seeds, so that they draw different examples. The model
+    runs on one device, without batch normalization in training mode.
 
     Args:
-        model: a compiled Keras model, on one device, without batch normalisation in training mode.
-        data: {split: (x, y)}, "train" among them; all peers need the same.
-        store: a `Store` of its own.
-        name: by which it is known, of letters, digits, '.', '_' and '-'; the same after a restart.
-        proposal: a `Proposal`; peers with different seeds draw different examples.
-        exchange_every: synchronisations between averages.
-        share: how far parameters move towards the other peer's, in (0, 1]; less, in proportion, if
-            that has taken fewer steps.
-        block_size: examples a block, as all peers have it.
-        options: `batch_size`, `sync_every`, `folder` (each peer its own), `checkpoint_every`, `log`
-            and `on_sync`, as for `Trainer`.
+        store: a `Store` that nothing else uses.
+        name: the peer's name: letters, digits, '.', '_' and '-'; the same after a restart.
+        syncs_per_exchange: synchronizations between averages of parameters.
+        mixing_fraction: how far parameters move towards the other peer's, in (0, 1]; less, in
+            proportion, if the other has taken fewer steps.
+        block_size: examples per block, the same for all peers.
 
-    Raises:
-        ValueError: a layer has no gradients of single examples in training mode.
+    Raises, when a `Trainer` connects it or trains:
+        ValueError: a layer has no per-example gradients in training mode.
         RunMismatchError, StoreRefusedError, StoreUnavailableError: of the store.
-        RunTakenError: of `train`, if another peer has its name.
+        RunTakenError: another peer has this name.
     """
+
+    needs_norms = True
 
     def __init__(
         self,
-        model,
-        data,
-        store,
-        name,
-        proposal=None,
+        store: Store,
+        name: str,
         *,
-        exchange_every=1,
-        share=0.5,
-        block_size=2048,
-        **options,
-    ):
-        if not 0 < share <= 1:
-            raise checks.invalid("`share`", "in (0, 1]", share)
-        super().__init__(model, data, proposal, norms=True, **options)
-        self.name, self._share = name, share
-        self._exchange_every = checks.positive_integer("`exchange_every`", exchange_every)
+        syncs_per_exchange: int = 1,
+        mixing_fraction: float = 0.5,
+        block_size: int = 2048,
+    ) -> None:
+        self.name = name
+        self._store, self._block_size = store, block_size
+        self._mixing_fraction = checks.probability("`mixing_fraction`", mixing_fraction)
+        self._per_exchange = checks.positive_integer("`syncs_per_exchange`", syncs_per_exchange)
         self._syncs = 0
-        try:
-            spec = spec_of(model, self._steps.objective.loss_name, self.data, block_size)
-            self._exchange = Exchange(store, spec, name, len(self._train), self._log)
-            store.create(spec)
-        except BaseException:
-            self._token.release()
-            raise
+        self._training: Training
+        self._connection: PeerConnection
 
-    def _begin(self):
-        fresh = self.step == 0
+    def connect(self, training: Training) -> None:
+        """Creates the run in the store, or joins it."""
+        spec = spec_of(training.model, training.loss_name, training.data, self._block_size)
+        self._training = training
+        self._connection = PeerConnection(
+            self._store, spec, self.name, len(training.data["train"]), log=training.log
+        )
+        self._store.create(spec)
+
+    def begin(self, step: int) -> None:
+        """Starts the exchange; a new peer takes over another's parameters."""
+        log = self._training.log
         try:
-            found = self._exchange.begin(fresh)
+            found = self._connection.begin(fresh=step == 0)
         except StoreUnavailableError as problem:
-            self._log(f"The store is away, training begins alone: {problem}")
-            self._exchange.begin_without()
-        else:
-            if found is not None:
-                other, _, parameters = found
-                mix_parameters(self.model, parameters, 1.0)
-                self._log(f"Begins with the parameters of peer {other}.")
+            log(f"The store can't be reached, training begins alone: {problem}")
+            self._connection.begin_without()
+            return
+        if found is not None:
+            mix_parameters(self._training.model, found.values, 1.0)
+            log(f"Begins with the parameters of peer {found.name}.")
 
-    def _measured(self, rows, squared_norms):
-        norms = np.sqrt(squared_norms).astype(np.float32)
-        norms[~np.isfinite(norms)] = np.nan
-        self.monitor.proposal.update(rows, norms, self.step)
-        self._exchange.measured(rows, norms)
+    def add_norms(self, rows: Array, norms: np.ndarray, step: int) -> None:
+        """Applies the norms of the last steps, and has them pushed with the next publication."""
+        self._training.tracker.proposal.update(rows, norms, step)
+        self._connection.add_norms(rows, norms)
 
-    def _synchronise(self):
-        norms, theirs = self._exchange.take()
+    def pull(self, step: int, stop: Callable[[], bool]) -> Pulled:
+        """Applies all peers' norms, and another's parameters, if they have come."""
+        del stop  # nothing waits
+        norms, other = self._connection.pull()
+        proposal = self._training.tracker.proposal
         if norms is not None:
             known = np.flatnonzero(~np.isnan(norms))
-            # When others measured theirs isn't stored; it was a short while ago.
-            self.monitor.proposal.update(known, norms[known], self.step)
-        self.monitor.proposal.advance(version=self.step)
-        if theirs is None:
-            return {}
-        other, version, parameters = theirs
-        # One that has only begun must not undo what this one has learned.
-        share = self._share * min(1.0, version / max(self.step, 1))
-        if share:
-            mix_parameters(self.model, parameters, share)
-        return {"exchanged_with": other}
+            # The store does not say when others measured theirs; it was a short while ago.
+            proposal.update(known, norms[known], step)
+        proposal.advance(version=step)
+        if other is None:
+            return Pulled()
+        # A peer that has just begun must not undo what this one has learned.
+        fraction = self._mixing_fraction * min(1.0, other.version / max(step, 1))
+        if fraction:
+            mix_parameters(self._training.model, other.values, fraction)
+        return Pulled(exchanged_with=other.name)
 
-    def _after_steps(self):
+    def publish(self, step: int) -> None:
+        """Publishes norms, and parameters when they are due, soon and without waiting."""
         self._syncs += 1
-        due = self._syncs % self._exchange_every == 0
-        self._exchange.offer(self.step, read_parameters(self.model) if due else None)
+        due = self._syncs % self._per_exchange == 0
+        parameters = read_parameters(self._training.model) if due else None
+        self._connection.publish(step, parameters)
 
-    def _end(self, finished):
-        self._exchange.close()
+    def close(self, history: History, *, finished: bool) -> None:
+        """Exchanges what is waiting."""
+        self._connection.close()

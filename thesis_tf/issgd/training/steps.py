@@ -1,9 +1,13 @@
-"""Training steps on drawn examples, many to a call, on one device or several."""
+"""Training steps on drawn examples, many per call, on one device or several."""
+
+from collections.abc import Sequence
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from thesis_tf._core import checks
+from thesis_tf._core.types import Structure
 from thesis_tf._keras.objective import Objective
 from thesis_tf.gradient_norms import GradientNorms
 
@@ -11,21 +15,21 @@ from thesis_tf.gradient_norms import GradientNorms
 class Steps:
     """Steps of a compiled model on examples whose losses are scaled (section 7.3).
 
-    Each step follows the gradient of mean_i(scale_i loss_i) plus the model's own losses (weights'
-    regularisers), which are not scaled. Several steps run in one call, without Python between them.
+    Each step follows the gradient of mean_i(scale_i loss_i) plus the model's regularization, which
+    is not scaled. Several steps run in one call, without Python between them.
 
     Args:
-        model: a compiled Keras model; under a `tf.distribute` strategy's scope, each device takes
-            its part of every batch.
-        batch_size: examples a step, over all devices.
-        norms: whether to give the examples' gradient norms as well, from the same pass; on one
+        model: a compiled Keras model; under a `tf.distribute` strategy's scope, its devices share
+            each batch.
+        batch_size: examples per step, over all devices.
+        norms: whether to return the examples' gradient norms as well, from the same pass; on one
             device only.
 
     Raises:
-        ValueError: the model is not compiled, or the batch can't be shared out.
+        ValueError: the model is not compiled, or the batch can't be divided among the devices.
     """
 
-    def __init__(self, model, batch_size, norms=False):
+    def __init__(self, model: keras.Model, batch_size: int, *, norms: bool = False) -> None:
         if getattr(model, "optimizer", None) is None or model.loss is None:
             raise checks.invalid("`model`", "compiled with an optimizer and a loss", model.name)
         self.model, self.batch_size = model, checks.positive_integer("`batch_size`", batch_size)
@@ -38,33 +42,39 @@ class Steps:
             )
         if norms and self._replicas > 1:
             raise checks.invalid("The strategy", "of one device", f"{self._replicas} devices")
-        self._norms = None
+        self._norms: GradientNorms | None = None
         if norms:
-            # Regularisers are no part of what is scaled, and what training mode draws is.
-            self._norms = GradientNorms(self.objective, False, False, True, False, None)
+            # The scaled losses are those of training mode, without regularization.
+            self._norms = GradientNorms(
+                self.objective, regularization=False, training=True, check=False
+            )
         with self._strategy.scope():
             model.optimizer.build(model.trainable_variables)
         self._run = tf.function(self._steps, reduce_retracing=True)
 
-    def __call__(self, x, y, scales):
+    def __call__(
+        self, x: Structure, y: Structure, scales: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray | None, float]:
         """Takes k steps.
 
         Args:
-            x, y: (k * batch_size, ...), or structures of such, the drawn examples of one step after
-                another.
+            x, y: arrays (k * batch_size, ...), or structures of them: the drawn examples, step
+                after step.
             scales: float32 (k * batch_size,).
 
         Returns:
             (losses, squared_norms, gradient): NumPy arrays of the mean scaled loss of each step
-            (k,); the squared gradient norms of the unscaled examples (k * batch_size,), or None;
-            and the squared norm of the last step's whole gradient, NaN on several devices.
+            (k,); the squared gradient norms of the unscaled losses (k * batch_size,), or None; and
+            the squared norm of the last step's gradient, NaN on several devices.
         """
         batch = keras.tree.map_structure(tf.convert_to_tensor, (x, y, scales))
         losses, squares, gradient = self._run(*batch)
         squares = tf.reshape(squares, [-1]).numpy() if self._norms else None
         return losses.numpy(), squares, float(gradient)
 
-    def _steps(self, x, y, scales):
+    def _steps(
+        self, x: Structure, y: Structure, scales: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         count = tf.shape(scales)[0] // self.batch_size
         losses = tf.TensorArray(tf.float32, count)
         squares = tf.TensorArray(tf.float32, count, element_shape=(self.batch_size,))
@@ -80,23 +90,25 @@ class Steps:
                 gradient = tf.constant(float("nan"))
         return losses.stack(), squares.stack(), gradient
 
-    def _rows(self, tensor, rows):
+    def _rows(self, tensor: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
         return tf.ensure_shape(tf.gather(tensor, rows), (self.batch_size, *tensor.shape[1:]))
 
-    def _step(self, x, y, scales, last):
+    def _step(
+        self, x: Structure, y: Structure, scales: tf.Tensor, last: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         if self._replicas > 1:
-            share = self.batch_size // self._replicas
-            first = tf.distribute.get_replica_context().replica_id_in_sync_group * share
+            each = self.batch_size // self._replicas
+            first = tf.distribute.get_replica_context().replica_id_in_sync_group * each
             x, y, scales = keras.tree.map_structure(
-                lambda t: t[first : first + share], (x, y, scales)
+                lambda t: t[first : first + each], (x, y, scales)
             )
-        # By which an optimizer for float16 wants losses multiplied; it divides gradients again.
+        # The loss scale of an optimizer for float16, by which it divides gradients again.
         factor = self.model.optimizer.scale_loss(1.0)
         if self._norms:
             losses, squares, gradients = self._norms.with_gradients(x, y, scales)
             losses = _widened(losses)
             loss = tf.reduce_mean(losses * tf.cast(scales, losses.dtype))
-            self._add_penalty(gradients)
+            self._add_regularization(gradients)
             gradients = [g * tf.cast(factor, g.dtype) for g in gradients]
         else:
             squares = tf.zeros(self.batch_size)
@@ -105,7 +117,9 @@ class Steps:
         gradient = tf.cond(last, lambda: _squared_norm(gradients, factor), lambda: float("nan"))
         return tf.cast(loss, tf.float32), tf.cast(squares, tf.float32), gradient
 
-    def _gradients(self, x, y, scales):
+    def _gradients(
+        self, x: Structure, y: Structure, scales: tf.Tensor
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         model, variables = self.model, self.objective.variables
         with tf.GradientTape() as tape:
             losses = self.objective.example_losses(y, model(x, training=True))
@@ -113,41 +127,40 @@ class Steps:
             loss = tf.reduce_sum(losses * tf.cast(scales, losses.dtype)) / self.batch_size
             total = loss
             for added in model.losses:
-                # Summed over devices each counts once.
+                # The sum over devices counts it once.
                 total += tf.cast(added, loss.dtype) / self._replicas
             total = model.optimizer.scale_loss(total)
         gradients = tape.gradient(total, variables, unconnected_gradients="zero")
         return loss, [tf.convert_to_tensor(g) for g in gradients]
 
-    def _add_penalty(self, gradients):
+    def _add_regularization(self, gradients: list[tf.Tensor]) -> None:
         values, constants = self.objective.read()
         with tf.GradientTape() as tape:
             tape.watch(values)
-            penalty = self.objective.penalty(values, constants)
-        if penalty is not None:
-            for i, added in enumerate(tape.gradient(penalty, values)):
-                if added is not None:
-                    gradients[i] += tf.cast(added, gradients[i].dtype)
+            added = self.objective.penalty(values, constants)
+        if added is not None:
+            for i, gradient in enumerate(tape.gradient(added, values)):
+                if gradient is not None:
+                    gradients[i] += tf.cast(gradient, gradients[i].dtype)
 
 
-def _widened(losses):
+def _widened(losses: tf.Tensor) -> tf.Tensor:
     return losses if losses.dtype == tf.float64 else tf.cast(losses, tf.float32)
 
 
-def _squared_norm(gradients, factor):
+def _squared_norm(gradients: Sequence[tf.Tensor], factor: tf.Tensor) -> tf.Tensor:
     gradients = [tf.cast(g, tf.float32) / factor for g in gradients]
     return tf.add_n([tf.reduce_sum(tf.square(g)) for g in gradients])
 
 
-def classification_errors(y, outputs):
-    """Returns which outputs have their largest value at another class than the label's, (n,).
+def classification_errors(y: Structure, outputs: Structure) -> tf.Tensor:
+    """Returns 1 for each example whose largest output is not at the label's class, else 0: (n,).
 
-    Of sequences, which part of their elements.
+    For sequences, the fraction of their elements where that is so.
 
     Args:
         y: labels: classes (n, ...) or (n, ..., 1), or one-hot (n, ..., classes).
-        outputs: (n, ..., classes); with one output instead of classes it is a logit, for class 1 if
-            it is above 0.
+        outputs: (n, ..., classes); a single output is the logit of class 1.
     """
     outputs = keras.tree.flatten(outputs)[0]
     if outputs.shape[-1] == 1:

@@ -1,202 +1,250 @@
-"""Training on drawn examples, resumable at every synchronisation; master and peers build on it."""
+"""Training on examples drawn from a proposal, resumable at every synchronization."""
 
+import contextlib
+import dataclasses
+import functools
 import math
 import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-import tqdm
 
-from thesis_tf._core import checks
+from thesis_tf._core import checks, progress
+from thesis_tf._core.types import Path, Verbose
 from thesis_tf.issgd.sampling.proposal import Proposal
-from thesis_tf.issgd.sampling.tracker import WeightMonitor
-from thesis_tf.issgd.training.examples import by_split
+from thesis_tf.issgd.sampling.tracker import ProposalTracker
+from thesis_tf.issgd.training.examples import Examples, by_split
 from thesis_tf.issgd.training.folder_token import FolderToken
-from thesis_tf.issgd.training.history import History
+from thesis_tf.issgd.training.history import History, Record
 from thesis_tf.issgd.training.steps import Steps
+from thesis_tf.issgd.training.synchronizer import Pulled, Synchronizer, Training
 from thesis_tf.issgd.transport import clock
 from thesis_tf.persistence import checkpoint
 
 CHECKPOINT = "checkpoint.npz"
 
 
-class Trainer:
-    """Takes steps on draws from a proposal, with something to do between every few of them.
+def _never() -> bool:
+    return False
 
-    A subclass does so in `_synchronise` and `_after_steps`. The draws of a step depend on the
-    proposal's seed, its weights and the step alone, and a checkpoint holds every variable and the
-    weights: a run that was killed goes on as it would have, but for what others do meanwhile.
+
+def _ignore(value: object) -> None:
+    pass
+
+
+@dataclasses.dataclass(frozen=True)
+class _Limits:
+    steps: int
+    seconds: float | None
+
+
+class Trainer:
+    """Trains a compiled model on examples drawn from a proposal (figure 7.1).
+
+        synchronizer = MasterSynchronizer(open_store("shm://run"))
+        Trainer(model, {"train": (x, y)}, synchronizer=synchronizer).train(10_000)
+
+    The draws of a step depend on the proposal's seed, its gradient norms and the step alone, and a
+    checkpoint holds all variables and gradient norms: a training that was killed continues as it
+    would have, up to what other processes did meanwhile.
 
     Args:
-        model: a compiled Keras model.
-        data: {split: (x, y)}, "train" among them.
+        model: a compiled Keras model. Under a `tf.distribute` strategy's scope its devices share
+            each batch.
+        data: {split: (x, y)}, with "train" among them.
         proposal: a `Proposal` over the training examples; None makes one with its defaults.
-        batch_size: examples a step, over all devices; the original code's is 128.
-        sync_every: steps between synchronisations; the original code's is 32 for the weights.
-        folder: for the checkpoint and the history, of this training alone; None keeps nothing.
-        checkpoint_every: steps between checkpoints, taken at the next synchronisation.
-        norms: whether steps give the examples' gradient norms.
-        log: called with a sentence when something happens that people would like to know.
-        on_sync: called with each record of the history.
+        synchronizer: exchanges with other processes between steps: a `MasterSynchronizer` with
+            workers, a `PeerSynchronizer` with peers; None trains alone.
+        batch_size: examples per step, over all devices (original code: 128).
+        sync_every: steps between synchronizations (original code: 32).
+        folder: keeps the checkpoint and the history of this training; None keeps nothing.
+        checkpoint_every: steps between checkpoints, each written at the next synchronization.
+        log: called with a sentence when something happens that users may want to know.
+        on_sync: called with each `Record` of the history.
+
+    Attributes:
+        model: the model.
+        step: steps taken so far.
+        history: the `History`, with a record for each synchronization.
+        tracker: the `ProposalTracker`.
+
+    Raises:
+        ValueError: the data and the proposal don't fit, the model is not compiled, or the folder's
+            checkpoint belongs to another model.
+        RunTakenError: another process trains in the folder.
+        StoreError: the synchronizer's store has or does something that does not fit this run.
     """
 
     def __init__(
         self,
-        model,
-        data,
-        proposal=None,
+        model: keras.Model,
+        data: Mapping[str, Any],
+        proposal: Proposal | None = None,
         *,
-        batch_size=128,
-        sync_every=32,
-        folder=None,
-        checkpoint_every=512,
-        norms=False,
-        log=lambda message: None,
-        on_sync=lambda record: None,
-    ):
-        self.model, self.data, self.step = model, by_split(data), 0
-        self._train = self.data["train"]
+        synchronizer: Synchronizer | None = None,
+        batch_size: int = 128,
+        sync_every: int = 32,
+        folder: Path | None = None,
+        checkpoint_every: int = 512,
+        log: Callable[[str], None] = _ignore,
+        on_sync: Callable[[Record], None] = _ignore,
+    ) -> None:
+        self.model, self.step = model, 0
+        self._data = by_split(data)
+        self._train: Examples = self._data["train"]
         self._sync_every = checks.positive_integer("`sync_every`", sync_every)
         self._checkpoint_every = checks.positive_integer("`checkpoint_every`", checkpoint_every)
         self._log, self._on_sync = log, on_sync
-        self._steps = Steps(model, batch_size, norms)
+        self._synchronizer = Synchronizer() if synchronizer is None else synchronizer
+        self._steps = Steps(model, batch_size, norms=self._synchronizer.needs_norms)
         proposal = Proposal(len(self._train)) if proposal is None else proposal
         if proposal.num_examples != len(self._train):
             raise checks.invalid(
                 "`proposal`", f"over {len(self._train)} examples", proposal.num_examples
             )
-        self.monitor = WeightMonitor(proposal, log=log)
-        self._seconds, self._last_checkpoint, self._told = 0.0, 0, None
-        self._stop = lambda: False
-        # Whether step, weights and history belong together: not in the middle of steps.
-        self._whole = True
+        self.tracker = ProposalTracker(proposal, log=log)
+        self._seconds, self._last_checkpoint = 0.0, 0
+        self._logged_uniform: bool | None = None
+        # Whether step, gradient norms and history belong together, as they don't between steps.
+        self._is_consistent = True
         self._folder = None if folder is None else pathlib.Path(folder)
-        # Before anything in the folder is read or cut.
         self._token = FolderToken(folder)
-        try:
-            self._resume()
-        except BaseException:
-            self._token.release()
-            raise
+        with contextlib.ExitStack() as stack:
+            # The folder is held before anything in it is read or cut, until `train` ends.
+            stack.enter_context(self._token)
+            self.history = self._resumed_history()
+            self._synchronizer.connect(
+                Training(
+                    model=model,
+                    data=self._data,
+                    tracker=self.tracker,
+                    loss_name=self._steps.objective.loss_name,
+                    token=self._token.text,
+                    step=self.step,
+                    log=log,
+                )
+            )
+            stack.pop_all()
 
-    def _resume(self):
-        """Takes over what the folder holds."""
-        if self._folder is not None and (self._folder / CHECKPOINT).exists():
-            state = checkpoint.restore(self._folder / CHECKPOINT, self._variables())
-            self.step = self._last_checkpoint = int(state["step"])
-            self._seconds = float(state["seconds"])
-            self.monitor.restore(state)
-        self.history = History(self._folder)
-        self.history.cut(self.step)
-
-    def train(self, steps, *, seconds=None, stop=lambda: False, progress=False):
-        """Trains until `steps` steps have been taken in all, those before a kill included.
+    def train(
+        self,
+        steps: int,
+        *,
+        seconds: float | None = None,
+        stop: Callable[[], bool] = _never,
+        verbose: Verbose = "auto",
+    ) -> History:
+        """Trains until `steps` steps have been taken in total, those before a kill included.
 
         Args:
-            steps: how many.
-            seconds: after which the training is over all the same, those before a kill included.
-            stop: asked at every synchronisation; when it returns True training stops, to go on
-                another time from there.
-            progress: whether to show a bar, on a terminal.
+            steps: the number of steps.
+            seconds: ends the training after so many seconds, those before a kill included.
+            stop: called at every synchronization; when it returns True, training stops, and
+                another call continues from there.
+            verbose: "auto" shows a progress bar on a terminal, 0 nothing, 1 always a bar, 2 one
+                line at the end.
 
         Returns:
             The `History`.
 
         Raises:
-            ValueError: the loss or a weight is no longer finite.
+            ValueError: the loss or a variable is no longer finite.
             RunTakenError: another process trains in the folder.
         """
-        self._token.take()  # an earlier `train` has let it go
-        bar = tqdm.tqdm(
-            total=steps, initial=self.step, unit="step", disable=None if progress else True
-        )
-        started, before, finished = clock.now(), self._seconds, False
-        self._stop = stop
-        try:
-            self._begin()
-            if self.step:
-                what = "was over at" if self._is_over(steps, seconds) else "goes on from"
-                after = "" if seconds is None else f", after {self._seconds:.0f} of {seconds:.0f} s"
-                self._log(f"Training {what} step {self.step} of {steps}{after}.")
-            while not self._is_over(steps, seconds):
-                record = self._synchronise()
+        limits = _Limits(steps, seconds)
+        with contextlib.ExitStack() as stack:
+            # At the end, whatever happens, in reverse order: the checkpoint, then the others.
+            stack.enter_context(self._token)
+            stack.push(functools.partial(self._close, limits))
+            stack.callback(self._save_the_end)
+            bar = stack.enter_context(progress.bar(verbose, total=steps, unit="step"))
+            bar.update(self.step)
+            started = clock.now() - self._seconds
+            self._synchronizer.begin(self.step)
+            self._log_start(limits)
+            while not self._is_over(limits):
+                pulled = self._synchronizer.pull(self.step, stop)
                 if stop():
                     break
-                self._tell_how_it_draws()
-                self._whole = False
-                record |= self._advance(min(self._sync_every, steps - self.step))
-                self._seconds = before + clock.now() - started
-                record |= {"seconds": self._seconds} | self._state_of_weights()
+                self._log_draws()
+                self._is_consistent = False
+                before = self.step
+                loss, gradient = self._advance(min(self._sync_every, steps - self.step))
+                self._seconds = clock.now() - started
+                record = self._record(pulled, loss, gradient)
                 self.history.add(record)
-                self._whole = True
+                self._is_consistent = True
                 self._on_sync(record)
-                bar.update(self.step - bar.n)
+                bar.update(self.step - before)
                 bar.set_postfix_str(_postfix(record), refresh=False)
-                self._after_steps()
+                self._synchronizer.publish(self.step)
                 if self.step - self._last_checkpoint >= self._checkpoint_every:
                     self.save()
-            finished = self._is_over(steps, seconds)
-        finally:
-            bar.close()
-            try:
-                if self._whole and self.step != self._last_checkpoint:
-                    self.save()
-            finally:
-                try:
-                    self._end(finished)
-                finally:
-                    self._token.release()
         return self.history
 
-    def _is_over(self, steps, seconds):
-        return self.step >= steps or (seconds is not None and self._seconds >= seconds)
-
-    def save(self):
-        """Writes the checkpoint: every variable, the weights, the place in the draws."""
+    def save(self) -> None:
+        """Writes the checkpoint: all variables, the gradient norms, the place in the draws."""
         if self._folder is None:
             return
         self._last_checkpoint = self.step
-        state = self.monitor.state() | {"step": self.step, "seconds": self._seconds}
+        state = self.tracker.state()
+        state |= {"step": np.asarray(self.step), "seconds": np.asarray(self._seconds)}
         checkpoint.save(self._folder / CHECKPOINT, self._variables(), state)
 
-    def _tell_how_it_draws(self):
-        """Logs when draws begin or cease to be by weights, and why they are not."""
-        uniform = self.monitor.proposal.is_uniform
-        if uniform != self._told:
-            why = self.monitor.proposal.uniform_because
-            how = f"uniform, as {why}" if uniform else "by weights, the examples' gradient norms"
-            self._log(f"From step {self.step} on draws are {how}.")
-            self._told = uniform
+    def _resumed_history(self) -> History:
+        """Restores the checkpoint of the folder, if there is one; returns the history up to it."""
+        if self._folder is not None and (self._folder / CHECKPOINT).exists():
+            state = checkpoint.restore(self._folder / CHECKPOINT, self._variables())
+            self.step = self._last_checkpoint = int(state["step"])
+            self._seconds = float(state["seconds"])
+            self.tracker.restore(state)
+        history = History(self._folder)
+        history.cut(self.step)
+        return history
 
-    def _begin(self):
-        """Before the first step."""
+    def _save_the_end(self) -> None:
+        if self._is_consistent and self.step != self._last_checkpoint:
+            self.save()
 
-    def _synchronise(self):
-        """Before some steps; returns what the record of them is to have besides."""
-        return {}
+    def _close(self, limits: _Limits, kind: type[BaseException] | None, *_: object) -> None:
+        finished = kind is None and self._is_over(limits)
+        self._synchronizer.close(self.history, finished=finished)
 
-    def _after_steps(self):
-        """After some steps, when `self.step` has grown."""
+    def _is_over(self, limits: _Limits) -> bool:
+        if self.step >= limits.steps:
+            return True
+        return limits.seconds is not None and self._seconds >= limits.seconds
 
-    def _end(self, finished):
-        """After the last step, or after an error."""
+    def _log_start(self, limits: _Limits) -> None:
+        if not self.step:
+            return
+        verb = "was over at" if self._is_over(limits) else "continues from"
+        after = ""
+        if limits.seconds is not None:
+            after = f", after {self._seconds:.0f} of {limits.seconds:.0f} s"
+        self._log(f"Training {verb} step {self.step} of {limits.steps}{after}.")
 
-    def _measured(self, rows, squared_norms):
-        """Takes in the squared norms of the examples that were trained on, if steps give them."""
+    def _log_draws(self) -> None:
+        """Logs when draws begin or cease to be uniform, and why."""
+        uniform = self.tracker.proposal.is_uniform
+        if uniform != self._logged_uniform:
+            how = "by gradient norms"
+            if uniform:
+                how = f"uniform, because {self.tracker.proposal.uniform_because}"
+            self._log(f"From step {self.step} on, draws are {how}.")
+            self._logged_uniform = uniform
 
-    def _version(self):
-        """The version of the present parameters."""
-        return self.step
-
-    def _variables(self):
+    def _variables(self) -> list[keras.Variable]:
         return [*self.model.variables, *self.model.optimizer.variables]
 
-    def _advance(self, count):
-        """Takes steps; returns a record of them."""
+    def _advance(self, count: int) -> tuple[float, float]:
+        """Takes steps; returns (mean scaled loss, squared norm of the last step's gradient)."""
         size = self._steps.batch_size
         steps = range(self.step, self.step + count)
-        draws = [self.monitor.proposal.sample(size, step=step) for step in steps]
+        draws = [self.tracker.proposal.sample(size, step=step) for step in steps]
         rows, scales = map(np.concatenate, zip(*draws, strict=True))
         losses, squares, gradient = self._steps(*self._train.take(rows), scales)
         self.step += count
@@ -211,23 +259,38 @@ class Trainer:
                 " step."
             )
         if squares is not None:
-            self._measured(rows, squares)
-        return {"step": self.step, "loss": loss, "squared_batch_gradient": gradient}
+            norms = np.sqrt(squares).astype(np.float32)
+            norms[~np.isfinite(norms)] = np.nan
+            self._synchronizer.add_norms(rows, norms, self.step)
+        return loss, gradient
 
-    def _state_of_weights(self):
-        proposal, versions = self.monitor.proposal, self.monitor.versions
-        record = {"usable": proposal.usable, "uniform": proposal.is_uniform}
+    def _record(self, pulled: Pulled, loss: float, gradient: float) -> Record:
+        proposal, versions = self.tracker.proposal, self.tracker.versions
+        staleness = None
         if versions is not None and (versions >= 0).any():
-            record["age"] = float(np.mean(self._version() - versions[versions >= 0]))
-        return record | self.monitor.record()
+            present = self._synchronizer.version(self.step)
+            staleness = float(np.mean(present - versions[versions >= 0]))
+        return Record(
+            step=self.step,
+            seconds=self._seconds,
+            loss=loss,
+            squared_batch_gradient=gradient,
+            usable=proposal.usable,
+            uniform=proposal.is_uniform,
+            staleness=staleness,
+            waited=pulled.waited,
+            exchanged_with=pulled.exchanged_with,
+            losses=pulled.losses,
+            errors=pulled.errors,
+        ).with_variances(self.tracker.pop_variances())
 
 
-def _is_finite(variable):
+def _is_finite(variable: keras.Variable) -> bool:
     if not keras.backend.is_float_dtype(variable.dtype):
         return True
     return bool(tf.reduce_all(tf.math.is_finite(tf.convert_to_tensor(variable.value))))
 
 
-def _postfix(record):
-    shown = f"loss {record['loss']:.4g}, {'uniform' if record['uniform'] else 'by weights'}"
-    return f"{shown}, {record['usable']:.0%} usable"
+def _postfix(record: Record) -> str:
+    draws = "uniform draws" if record.uniform else "draws by gradient norms"
+    return f"loss {record.loss:.4g}, {draws}, {record.usable:.0%} usable"

@@ -1,1 +1,1 @@
-"""Threads that exchange weights and parameters with a store while training goes on."""
+"""Threads that exchange gradient norms and parameters with a store while training continues."""

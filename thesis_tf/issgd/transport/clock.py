@@ -1,12 +1,12 @@
-"""The one place of the library that reads a clock: leases, ages and time-outs are measured by it.
+"""The only module of the library that reads a clock, for leases, staleness and time-outs.
 
-Only differences of its values mean anything, and only between values of one machine. What several
-machines compare is the store's clock (`Store.time`).
+Only differences between values of one machine mean anything. Several machines compare times of the
+store's clock (`Store.time`).
 """
 
 import time
 
 
-def now():
-    """Seconds since some moment in the past, the same one for all processes of a machine."""
+def now() -> float:
+    """Returns seconds since a moment in the past that all processes of a machine share."""
     return time.monotonic()

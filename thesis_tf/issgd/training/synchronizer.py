@@ -1,0 +1,97 @@
+"""How a `Trainer` exchanges with other processes between its steps: by default not at all."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import keras
+import numpy as np
+
+from thesis_tf._core.types import Array
+from thesis_tf.issgd.sampling.tracker import ProposalTracker
+from thesis_tf.issgd.training.examples import Examples
+from thesis_tf.issgd.training.history import History
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """The parts of a `Trainer` that a synchronizer works with.
+
+    Attributes:
+        model: the compiled model.
+        data: {split: `Examples`}.
+        tracker: the `ProposalTracker`, which receives gradient norms.
+        loss_name: a description of the loss.
+        token: a name that no other training has; a resumed training keeps it.
+        step: steps taken so far, when the synchronizer is connected.
+        log: called with a sentence when something happens that users may want to know.
+    """
+
+    model: keras.Model
+    data: Mapping[str, Examples]
+    tracker: ProposalTracker
+    loss_name: str
+    token: str
+    step: int
+    log: Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pulled:
+    """What a synchronization tells about the run, for the `Record` of the next steps.
+
+    Attributes:
+        losses, errors: {split: mean over its examples}, where there is a new one.
+        waited: seconds that the synchronization took, None where it can't wait.
+        exchanged_with: the peer whose parameters were averaged with the model's.
+    """
+
+    losses: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    errors: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    waited: float | None = None
+    exchanged_with: str | None = None
+
+
+class Synchronizer:
+    """Exchanges nothing: training with the proposal as it is.
+
+    A `Trainer` calls `connect` once, when it is made. A call of `train` calls `begin`, then `pull`
+    before and `publish` after every `sync_every` steps, and `close` at the end, after errors too.
+
+    Attributes:
+        needs_norms: whether the training steps compute gradient norms for `add_norms`.
+    """
+
+    needs_norms = False
+
+    def connect(self, training: Training) -> None:
+        """Prepares for a training; raises if it can't take part in its run."""
+
+    def begin(self, step: int) -> None:
+        """Starts the exchange."""
+
+    def pull(self, step: int, stop: Callable[[], bool]) -> Pulled:
+        """Applies what others have published; returns what that tells about the run.
+
+        Args:
+            step: steps taken so far.
+            stop: tells whether the training is to stop, for a synchronizer that waits.
+        """
+        return Pulled()
+
+    def add_norms(self, rows: Array, norms: np.ndarray, step: int) -> None:
+        """Receives the gradient norms (n,) of the examples of the last steps, NaN if not finite."""
+
+    def publish(self, step: int) -> None:
+        """Publishes the model's parameters, or norms, after some steps."""
+
+    def version(self, step: int) -> int:
+        """Returns the version under which the parameters after `step` steps are published."""
+        return step
+
+    def close(self, history: History, *, finished: bool) -> None:
+        """Ends the exchange.
+
+        Args:
+            history: the training's history.
+            finished: whether the training took all its steps.
+        """
