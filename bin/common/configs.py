@@ -52,6 +52,7 @@ class Data:
         " file with x_train, y_train (and x_valid, x_test, ...), or a folder of images by class."
         " Where no labels are needed (bin.dae, bin.gsn) also spiral, spiral15, manifold10d,"
         " manifold10d_25, or an .npz with x.",
+        argument="name_or_path",
     )
     data_dir: str | None = option(
         None, "Folder with mnist.npz, cifar10.npz, train_32x32.mat, ...", is_path=True

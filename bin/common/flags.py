@@ -57,6 +57,7 @@ class Option:
     choices: tuple[str, ...]
     is_path: bool
     several: bool
+    argument: str | None
     valid: Callable[[Any], object] | None = dataclasses.field(compare=False)
     message: str
 
@@ -70,6 +71,7 @@ def option(
     choices: Collection[str] = (),
     is_path: bool = False,
     several: bool = False,
+    argument: str | None = None,
     valid: Callable[[Any], object] | None = None,
     message: str = "",
 ) -> Any:
@@ -86,6 +88,8 @@ def option(
         is_path: whether a leading ~, which a shell leaves alone in --name=~/x, is expanded.
         several: whether the flag of a single value takes several, with commas in between: a field
             of type `tuple[KIND, ...]` then holds one KIND for each of them.
+        argument: the name of the library's argument that the flag feeds, so that an error can name
+            the flag; None for the flag's own name, "" if the argument of that name is another.
         valid: called with the value as absl has parsed it (the strings of a list); true if it can
             be used.
         message: what the value must be, for the error where `valid` is not true: "must be ...".
@@ -98,6 +102,7 @@ def option(
         tuple(choices),
         is_path,
         several,
+        argument,
         valid,
         message,
     )
@@ -181,6 +186,15 @@ def names(kind: type) -> tuple[str, ...]:
 def given(name: str) -> bool:
     """Whether a flag is on the command line, whatever it was set to."""
     return name in FLAGS and bool(FLAGS[name].present)
+
+
+def of_argument(argument: str) -> str | None:
+    """Returns the name of the flag that feeds an argument of the library, None if none does."""
+    for name, (made, _) in _DEFINED.items():
+        fed = name if made.argument is None else made.argument
+        if fed == argument:
+            return name
+    return None
 
 
 def expanded(path: str) -> str:
