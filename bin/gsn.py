@@ -324,7 +324,7 @@ def main(argv):
             begin = functools.partial(runs.begin, folder, config)
         else:
             folder = runs.existing(folder)
-            config, begin = trained_config(folder), lambda: None
+            config, begin = trained_config(folder), functools.partial(runs.lock, folder)
         run(config, jobs, folder, begin=begin, progress=True, verbose=runs.progress())
         print(f"All pictures and numbers are in {folder}.")
 
