@@ -1,120 +1,141 @@
 r"""Compares importance sampling with uniform draws over seeds: figures 7.2 to 7.4, Table 7.1.
 
-Every run trains the same network on this machine; norms of all training examples are measured anew
-every --refresh_every steps (7.4.1), or never, which makes draws uniform. What steps cost is not
-compared here, but how many it takes:
+Every run trains the same network on this machine. The gradient norms of all training examples are
+measured anew every --refresh_every steps (7.4.1), or never, which makes draws uniform. Compared are
+numbers of steps, not what a step costs:
 
     python -m bin.issgd_compare --steps=600 --seeds=3
     python -m bin.issgd_compare --dataset=mnist --data_dir=... --learning_rate=.1 --steps=3000
 
-As in the thesis, but for its workers (the other setting is --learning_rate=.001 --smoothing=1):
+As in the thesis, except for its workers (the other setting is --learning_rate=.001 --smoothing=1):
 
     python -m bin.issgd_compare --dataset=svhn --data_dir=... --model=issgd_mlp \
         --learning_rate=.01 --momentum=.95 --smoothing=10 --examples=65000,7000,26032
 
-The same command after a kill goes on, and one with more --seeds adds theirs; the run that was under
-way begins anew. It writes to --output_dir:
+The same command after a kill continues, and one with more --seeds adds theirs; a run that was not
+finished starts anew. It writes to --output_dir:
 
-    runs/METHOD_SEED.json       losses, errors and traces over the steps of one run
-    training.png, traces.png    medians and quartiles over seeds (7.2, 7.3), traces (7.4)
+    runs/METHOD_SEED.json       losses, errors, gradient variances over the steps of one run
+    training.png                medians and quartiles over seeds (figures 7.2, 7.3)
+    gradient_variance.png       square roots of gradient variances (figure 7.4)
     table.txt, summary.json     steps until a loss is reached; errors at the end (Table 7.1)
 """
 
 import dataclasses
 import functools
 import math
+import pathlib
+from collections.abc import Callable
 
-from absl import app, flags
+from absl import app
 
-from bin.common import configs, runs
-from bin.jobs.issgd import common
+from bin.common import configs, flags, runs
+from bin.common.flags import option
+from bin.jobs.issgd import config as issgd_configs
 
-FLAGS = flags.FLAGS
-flags.DEFINE_integer("seeds", 5, "Runs of each method.", 1)
-flags.DEFINE_integer("refresh_every", 50, "Steps between measurements of all norms.", 1)
-flags.DEFINE_integer("evaluate_every", 50, "Steps between evaluations.", 1)
-flags.DEFINE_list("targets", ["0.5", "0.2", "0.1", "0.05"], "Training losses to be reached.")
-flags.DEFINE_bool("stop_at_target", False, "End a run when it reaches the last of --targets.")
-flags.DEFINE_bool(
-    "true_gradient", False, "Take the true gradient at each measurement too: exact variances."
-)
-configs.use(
-    __name__,
-    configs.OUTPUT,
-    configs.DATA,
-    configs.MODEL,
-    ("smoothing", "batch_size", "optimizer", "learning_rate", "momentum", "steps"),
-    configs.HARDWARE,
-)
-METHODS = ("uniform", "importance")
+
+def _are_losses(values: list[str]) -> bool:
+    try:
+        return bool(values) and all(0 < float(value) < math.inf for value in values)
+    except ValueError:
+        return False
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(common.Config):
+class Config(issgd_configs.Config):
     """What is compared."""
 
-    steps: int
-    refresh_every: int
-    evaluate_every: int
-    targets: tuple
-    stop_at_target: bool
-    true_gradient: bool
-
-
-def config_from_flags():
-    """Reads FLAGS; raises runs.UsageError for what makes no sense."""
-    try:
-        targets = tuple(sorted((float(target) for target in FLAGS.targets), reverse=True))
-    except ValueError:
-        targets = ()
-    if not targets or not all(0 < target < math.inf for target in targets):
-        raise runs.UsageError(
-            f"--targets must be losses above 0, e.g. 0.5,0.1. Received: {FLAGS.targets}."
-        )
-    if FLAGS.distribution != "none":
-        raise runs.UsageError("A comparison runs on one device: --distribution=none.")
-    return Config.from_flags(
-        steps=FLAGS.steps,
-        refresh_every=FLAGS.refresh_every,
-        evaluate_every=FLAGS.evaluate_every,
-        targets=targets,
-        stop_at_target=FLAGS.stop_at_target,
-        true_gradient=FLAGS.true_gradient,
+    steps: int = issgd_configs.steps_option()
+    refresh_every: int = option(
+        50, "Steps between measurements of all gradient norms.", lower_bound=1
+    )
+    evaluate_every: int = option(50, "Steps between evaluations.", lower_bound=1)
+    targets: tuple[float, ...] = option(
+        (0.5, 0.2, 0.1, 0.05),
+        "Training losses to reach.",
+        valid=_are_losses,
+        message="must be losses above 0, e.g. 0.5,0.1",
+    )
+    stop_at_target: bool = option(False, "End a run when it reaches the lowest of --targets.")
+    true_gradient: bool = option(
+        False, "Compute the true gradient at each measurement too: exact variances."
     )
 
 
-def run(config, folder, seeds, *, begin=lambda: None, progress=False):
+@dataclasses.dataclass(frozen=True)
+class Seeds:
+    """How many runs; more can be added to a comparison."""
+
+    seeds: int = option(5, "Runs of each method.", lower_bound=1)
+
+
+flags.define(
+    __name__,
+    Config,
+    Seeds,
+    configs.Output,
+    defaults={**issgd_configs.DEFAULTS, "learning_rate": 0.1, "steps": 1000},
+    leave_out=[
+        "run_id",
+        "block_size",
+        "staleness",
+        "staleness_seconds",
+        "min_usable",
+        "sync_every",
+    ],
+)
+
+
+def config_from_flags() -> Config:
+    """Reads the flags; raises UsageError for a combination that makes no sense."""
+    config = flags.read(Config)
+    if config.hardware.distribution != "none":
+        raise flags.UsageError("A comparison runs on one device: --distribution=none.")
+    config.check()
+    return dataclasses.replace(config, targets=tuple(sorted(config.targets, reverse=True)))
+
+
+def run(
+    config: Config, folder: pathlib.Path, seeds: int, *, begin: Callable[[], None] = lambda: None
+) -> str:
     """Does all runs that are not done yet; returns a table of them."""
     import tqdm
 
     from bin.jobs.issgd import comparison
     from thesis_tf import hardware
-    from thesis_tf.persistence import files
 
     data, classes = config.run.load()
     hardware.configure(config.hardware)
     begin()
-    done = {method: [] for method in METHODS}
-    jobs = [(seed, method) for seed in range(seeds) for method in METHODS]
-    for seed, method in tqdm.tqdm(jobs, unit="run", disable=None if progress else True):
+    done: dict[str, list[comparison.issgd.History]] = {name: [] for name in comparison.METHODS}
+    jobs = [(seed, method) for seed in range(seeds) for method in comparison.METHODS]
+    for seed, method in tqdm.tqdm(jobs, unit="run", disable=None):
         path = folder / "runs" / f"{method}_{seed}.json"
         if not path.exists():
-            records = comparison.train(config, data, classes, method, seed)
-            files.write_json(path, records)
-        done[method].append(files.read_json(path))
+            sampling = comparison.Sampling(
+                batch_size=config.training.batch_size,
+                refresh_every=None if method == "uniform" else config.refresh_every,
+                smoothing=config.draws.rule(),
+                seed=seed,
+                true_gradient=config.true_gradient,
+            )
+            target = min(config.targets) if config.stop_at_target else None
+            evaluation = comparison.Evaluation(data, config.evaluate_every, config.steps, target)
+            comparison.save(comparison.train(config, data, classes, sampling, evaluation), path)
+        done[method].append(comparison.load(path))
     return comparison.report(done, config.targets, folder)
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     """Flags, config, run."""
     with runs.clean_errors(argv):
-        config = config_from_flags()
-        folder = runs.claim(FLAGS.output_dir or "runs/issgd_compare", config, FLAGS.overwrite)
+        config, output = config_from_flags(), flags.read(configs.Output)
+        default = "runs/issgd_compare"
+        folder = runs.claim(output.output_dir or default, config, output.overwrite)
         begin = functools.partial(runs.begin, folder, config)
-        table = run(config, folder, FLAGS.seeds, begin=begin, progress=True)
+        table = run(config, folder, flags.read(Seeds).seeds, begin=begin)
         print(f"{table}\nAll tables and pictures are in {folder}.")
 
 
 if __name__ == "__main__":
-    common.set_defaults(learning_rate=0.1, steps=1000)
     app.run(main)

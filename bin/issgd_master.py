@@ -1,7 +1,7 @@
 r"""Trains by importance sampling, with workers that keep the examples' gradient norms fresh.
 
-This is chapter 7 of the thesis. With no flags but --local_workers it trains the MLP on the bundled
-data with workers of its own on this machine, which meet in shared memory: a minute on two cores.
+This is chapter 7 of the thesis. With --local_workers alone it trains the MLP on the bundled data,
+with workers that it starts on this machine and meets in shared memory: a minute on two cores.
 
     python -m bin.issgd_master --local_workers=2
 
@@ -11,79 +11,107 @@ On several machines, against one Redis; workers may start first, die and join la
     python -m bin.issgd_master --run_id=r1 --dataset=cifar10 --data_dir=... --model=issgd_mlp
     python -m bin.issgd_worker --run_id=r1 --dataset=cifar10 --data_dir=... --model=issgd_mlp
 
-As in the thesis (7.4; smoothing +10 and +1 there, 5,000 examples to validate):
+As in the thesis (7.4; smoothing +10 and +1, 5,000 validation examples):
 
     python -m bin.issgd_master --local_workers=3 --dataset=cifar10 --data_dir=... \
         --examples=45000,5000,10000 --model=issgd_mlp --optimizer=sgd --learning_rate=.01 \
         --momentum=.95 --smoothing=10 --staleness_seconds=20
 
-With --mode=exact it waits, every --sync_every steps, until every norm is of the present parameters
-(figure 7.1); with --mode=uniform it draws uniformly and needs no store, as a baseline. The same
-command after a kill goes on from the last checkpoint, and one with more --steps after the end. It
-writes to --output_dir:
+With --mode=exact it waits, every --sync_every steps, until all gradient norms were measured with
+the present parameters (figure 7.1). With --mode=uniform, a baseline, it draws uniformly and needs no
+store. The same command after a kill continues from the last checkpoint, and one with more --steps
+after the end. It writes to --output_dir:
 
-    config.json, checkpoint.npz     the run, and where it goes on
+    config.json, checkpoint.npz     the run, and the state from which it continues
     history.jsonl, logs/            a record every --sync_every steps; the same for TensorBoard
-    training.png, traces.png        losses and errors over steps and time; figure 7.4
+    training.png                    losses and errors over steps and time
+    gradient_variance.png           square roots of gradient variances (figure 7.4)
     model.keras, metrics.json       at the end
     worker_N.log                    of --local_workers
 """
 
 import dataclasses
 import functools
+import pathlib
+from collections.abc import Callable
+from typing import Literal
 
-from absl import app, flags
+from absl import app
 
-from bin.common import configs, runs
-from bin.jobs.issgd import common
-
-FLAGS = flags.FLAGS
-flags.DEFINE_enum("mode", "relaxed", ["relaxed", "exact", "uniform"], "How it synchronises.")
-flags.DEFINE_integer("local_workers", 0, "Workers to run on this machine.", lower_bound=0)
-configs.use(
-    __name__,
-    *common.TRAINER,
-    configs.HARDWARE,
-)
+from bin.common import configs, flags, runs
+from bin.common.flags import option
+from bin.jobs.issgd import config as issgd_configs
+from bin.jobs.issgd import local_workers, signals, store_url, training
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(common.Config):
-    """What a master's run is."""
+class Config(issgd_configs.Config):
+    """What a master's training is."""
 
-    mode: str
-
-
-def config_from_flags():
-    """Reads FLAGS; raises runs.UsageError for a combination that makes no sense."""
-    if FLAGS.distribution not in ("none", "mirrored", "tpu"):
-        raise runs.UsageError("One master trains, on one machine: --distribution=none or mirrored.")
-    if FLAGS.mode == "uniform":
-        why = "--mode=uniform draws without workers and weights"
-        runs.refuse_given(("store", *common.DRAWS), why)
-        runs.refuse(["local_workers"] * bool(FLAGS.local_workers), why)
-    return Config.from_flags(mode=FLAGS.mode)
+    mode: Literal["relaxed", "exact", "uniform"] = option("relaxed", "How it synchronizes.")
 
 
-def run(config, call, folder, url=None, workers=0, *, begin=lambda: None):
+@dataclasses.dataclass(frozen=True)
+class Workers:
+    """The workers that the master starts."""
+
+    local_workers: int = option(0, "Workers to start on this machine.", lower_bound=0)
+
+
+flags.define(
+    __name__,
+    Config,
+    Workers,
+    issgd_configs.Limits,
+    store_url.Store,
+    configs.Output,
+    defaults=issgd_configs.DEFAULTS,
+)
+
+
+def config_from_flags() -> Config:
+    """Reads the flags; raises UsageError for a combination that makes no sense."""
+    config = flags.read(Config)
+    if config.hardware.distribution not in ("none", "mirrored", "tpu"):
+        raise flags.UsageError(
+            "One master trains, on one machine: --distribution=none or mirrored."
+        )
+    if config.mode == "uniform":
+        why = "--mode=uniform draws without workers and gradient norms"
+        runs.refuse_given(("store", *flags.names(issgd_configs.Draws)), why)
+        if flags.read(Workers).local_workers:
+            runs.refuse(["local_workers"], why)
+    config.check()
+    return config
+
+
+def run(
+    config: Config,
+    limits: issgd_configs.Limits,
+    folder: pathlib.Path,
+    *,
+    url: str | None = None,
+    workers: int = 0,
+    begin: Callable[[], None] = lambda: None,
+) -> dict[str, float]:
     """Trains and writes to a folder.
 
     Args:
-        config: a `Config`.
-        call: an `issgd_common.Call`.
+        config: what the training is.
+        limits: when it ends.
         folder: where to write.
-        url: the store; None for shared memory of the folder's own.
-        workers: how many to run on this machine.
+        url: the store; None for shared memory of the folder.
+        workers: the number of workers to start on this machine.
         begin: called once all is known to fit, before anything is written.
 
     Returns:
         The metrics on the test examples.
     """
-    own = common.place_of(folder, config.run.run_id)
-    url = url or own
     from bin.jobs.issgd import reports
     from thesis_tf import hardware, issgd
 
+    own_url = store_url.url_of_folder(folder, config.run.run_id)
+    url = url or own_url
     data, classes = config.run.load()
     strategy = hardware.configure(config.hardware)
     with strategy.scope():
@@ -92,46 +120,52 @@ def run(config, call, folder, url=None, workers=0, *, begin=lambda: None):
     proposal = config.draws.proposal(len(data["train"][1]), config.hardware.seed)
     proposal.uniform = config.mode == "uniform"
     report = reports.Reports(folder)
-    options = config.training.options(call, folder, report.write)
+    make = functools.partial(
+        training.trainer, config, limits, folder, model, data, proposal, on_sync=report.write
+    )
     begin()
-    store = None
+    store: issgd.stores.Store | None = None
     if config.mode == "uniform":
-        master = issgd.Trainer(model, data, proposal, **options)
+        trainer = make(None)
     else:
-        store = issgd.open_store(url, config.run.run_id)
-        options |= {"exact": config.mode == "exact", "block_size": config.run.block_size}
+        store = issgd.stores.open_store(url, config.run.run_id)
+        exact, block_size = config.mode == "exact", config.run.block_size
         try:
-            master = issgd.Master(model, data, store, proposal, **options)
+            trainer = make(issgd.MasterSynchronizer(store, exact=exact, block_size=block_size))
         except issgd.stores.RunMismatchError:
-            if url != own:
+            if url != own_url:
                 raise
-            # Left by a run that was killed and overwritten; nobody else meets here.
+            # A run that was killed and overwritten left it; nobody else meets here.
             store.delete()
-            master = issgd.Master(model, data, store, proposal, **options)
-    with common.stopping() as asked, common.LocalWorkers(workers, folder, url) as local:
+            trainer = make(issgd.MasterSynchronizer(store, exact=exact, block_size=block_size))
+    with (
+        signals.stopping() as is_asked,
+        local_workers.LocalWorkers(workers, folder, url) as local,
+    ):
 
-        def stop():
-            if workers and not local.look() and config.mode == "exact":
-                raise runs.UsageError("--mode=exact waits for workers, and all of them ended.")
-            return asked()
+        def stop() -> bool:
+            if workers and not local.any_left() and config.mode == "exact":
+                raise flags.UsageError("--mode=exact waits for workers, and all of them ended.")
+            return is_asked()
 
-        history = master.train(call.steps, seconds=call.max_seconds, stop=stop, progress=True)
-    if store is not None and url == own:
+        history = trainer.train(limits.steps, seconds=limits.max_seconds, stop=stop)
+    if store is not None and url == own_url:
         store.delete()
     elif store is not None:
-        common.say_what_stays(url, config.run.run_id)
+        store_url.log_what_stays(url, config.run.run_id)
     return report.finish(model, history, data["test"])
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     """Flags, config, run."""
-    with runs.clean_errors(argv), common.clean_store_errors():
-        config, workers = config_from_flags(), FLAGS.local_workers
-        url = common.store_url(own=bool(workers))
+    with runs.clean_errors(argv), store_url.clean_errors():
+        config, workers = config_from_flags(), flags.read(Workers).local_workers
+        url = store_url.given_url()
+        if url is None and not workers:
+            url = store_url.url_of_run(config.run.run_id)
         start = functools.partial(run, url=url, workers=workers)
-        common.train(config, "runs/issgd_master", start)
+        training.run_in_folder(config, "runs/issgd_master", start)
 
 
 if __name__ == "__main__":
-    common.set_defaults()
     app.run(main)

@@ -1,9 +1,9 @@
 """Measures gradient norms of blocks of examples for a master, until its run is over (chapter 7).
 
 Give it the master's flags for data and model (--dataset, --data_dir, --examples, --model and so
-on), and the same --run_id, --block_size and --seed: the store refuses what does not fit. As many as
-there are machines or cores to spare may run; they may start before the master, die at any moment,
-and join late.
+on), and the same --run_id, --block_size and --seed: the store refuses a worker that does not fit.
+Start as many as there are machines or cores to spare; they may start before the master, join late, and
+die at any moment.
 
     export ISSGD_STORE=redis://redis.example:6379/0
     python -m bin.issgd_worker --run_id=r1 --dataset=cifar10 --data_dir=... --model=issgd_mlp
@@ -11,55 +11,73 @@ and join late.
 docs/issgd has working files for Kubernetes, Slurm and Ray that start many.
 """
 
+import dataclasses
 import os
 
-from absl import app, flags
+from absl import app
 
-from bin.common import configs, runs
-from bin.jobs.issgd import common
+from bin.common import configs, flags, runs
+from bin.common.flags import option
+from bin.jobs.issgd import config as issgd_configs
+from bin.jobs.issgd import messages, store_url
 
-FLAGS = flags.FLAGS
-flags.DEFINE_string("worker_name", None, "By which the master knows it. Default: host and process.")
-flags.DEFINE_integer("worker_batch_size", 256, "Examples that are computed at once.", 1)
-flags.DEFINE_float("lease_seconds", 30.0, "Time after which an unfinished block is another's.", 0.1)
-flags.DEFINE_integer("max_blocks", None, "Blocks to measure at most. Default: no end.", 0)
-flags.DEFINE_integer("parent", None, "Process with whose end this one is to end.", 1)
-configs.use(
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What a worker measures, and how."""
+
+    run: issgd_configs.Run
+    hardware: configs.Hardware
+    worker_name: str | None = option(
+        None, "The name by which the master knows it. Default: host and process."
+    )
+    worker_batch_size: int = option(256, "Examples that are computed at once.", lower_bound=1)
+    lease_seconds: float = option(
+        30.0, "Seconds after which an unfinished block is another worker's.", lower_bound=0.1
+    )
+    max_blocks: int | None = option(
+        None, "Blocks after which the worker stops. Default: no limit.", lower_bound=0
+    )
+    parent: int | None = option(None, "Process with whose end the worker is to end.", lower_bound=1)
+
+
+flags.define(
     __name__,
-    configs.DATA,
-    configs.MODEL,
-    common.RUN,
-    ("num_virtual_devices", "precision", "seed"),
+    Config,
+    store_url.Store,
+    defaults={"model": "mlp"},
+    leave_out=["distribution", "deterministic", "tpu"],
 )
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     """Flags, worker, run."""
-    with runs.clean_errors(argv), common.clean_store_errors():
-        wanted, url = common.run_from_flags(), common.store_url()
+    with runs.clean_errors(argv), store_url.clean_errors():
+        config = flags.read(Config)
+        config.run.check()
+        url = store_url.url_of_run(config.run.run_id)
         from thesis_tf import hardware, issgd
 
-        data, classes = wanted.load()
-        hardware.configure(configs.hardware())
+        data, classes = config.run.load()
+        hardware.configure(config.hardware)
         worker = issgd.Worker(
-            wanted.build(data, classes),
-            common.loss(),
+            config.run.build(data, classes),
+            issgd_configs.loss(),
             data,
-            issgd.open_store(url, wanted.run_id),
-            name=FLAGS.worker_name,
-            batch_size=FLAGS.worker_batch_size,
-            block_size=wanted.block_size,
-            lease_seconds=FLAGS.lease_seconds,
-            log=common.log,
+            issgd.stores.open_store(url, config.run.run_id),
+            name=config.worker_name,
+            batch_size=config.worker_batch_size,
+            block_size=config.run.block_size,
+            lease_seconds=config.lease_seconds,
+            log=messages.log,
         )
-        done = worker.run(blocks=FLAGS.max_blocks, stop=_orphaned, progress=True)
+
+        def is_orphaned() -> bool:
+            return config.parent is not None and os.getppid() != config.parent
+
+        done = worker.run(blocks=config.max_blocks, stop=is_orphaned)
         print(f"{worker.name} measured {done} blocks.")
 
 
-def _orphaned():
-    return FLAGS.parent is not None and os.getppid() != FLAGS.parent
-
-
 if __name__ == "__main__":
-    FLAGS.set_default("model", "mlp")
     app.run(main)

@@ -1,51 +1,84 @@
-"""One run of `bin.issgd_compare`, and what it makes of all of them."""
+"""One run of `bin.issgd_compare`, and the tables and pictures of all of them."""
 
+import dataclasses
+import pathlib
 import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 
 from bin.jobs.issgd import reports
+from bin.jobs.issgd.config import Config
 from thesis_tf import issgd
 from thesis_tf.persistence import files
 
+METHODS = ("uniform", "importance")
 
-def train(config, data, classes, method, seed):
-    """Trains a fresh network; returns records of its evaluations."""
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """How `fit` draws examples; see `issgd.ImportanceSampling`."""
+
+    batch_size: int
+    refresh_every: int | None
+    smoothing: issgd.Smoothing
+    seed: int
+    true_gradient: bool
+
+
+def train(
+    config: Config,
+    data: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    classes: int,
+    sampling: Sampling,
+    evaluation: "Evaluation",
+) -> issgd.History:
+    """Trains a fresh network; returns the records of its evaluations."""
     keras.backend.clear_session()
-    keras.utils.set_random_seed(config.hardware.seed + seed)
-    model = config.run.build(data, classes)
+    keras.utils.set_random_seed(config.hardware.seed + sampling.seed)
+    model = config.run.build(dict(data), classes)
     config.training.compile(model)
-    target = min(config.targets) if config.stop_at_target else None
-    return fit(
-        model,
-        Evaluation(data, config.evaluate_every, config.steps, target),
-        batch_size=config.training.batch_size,
-        refresh_every=None if method == "uniform" else config.refresh_every,
-        smoothing=config.draws.rule(),
-        seed=seed,
-        true_gradient=config.true_gradient,
-    )
+    return fit(model, evaluation, sampling)
 
 
-def fit(model, evaluation, **sampling):
-    """Trains a compiled classifier; returns records of its evaluations, with traces.
+def fit(model: keras.Model, evaluation: "Evaluation", sampling: Sampling) -> issgd.History:
+    """Trains a compiled classifier; returns the records of its evaluations, with variances.
 
     Args:
-        model: from inputs to logits.
+        model: a network from inputs to logits.
         evaluation: an `Evaluation`, which has the data and the number of steps.
-        **sampling: of `issgd.ImportanceSampling`; with `refresh_every=None` draws are uniform.
+        sampling: how examples are drawn.
     """
-    sampling = issgd.ImportanceSampling(*evaluation.data["train"], **sampling)
+    callback = issgd.ImportanceSampling(
+        *evaluation.data["train"],
+        batch_size=sampling.batch_size,
+        refresh_every=sampling.refresh_every,
+        smoothing=sampling.smoothing,
+        seed=sampling.seed,
+        true_gradient=sampling.true_gradient,
+    )
     model.fit(
-        sampling.dataset.repeat(),
+        callback.dataset.repeat(),
         steps_per_epoch=evaluation.steps,
-        callbacks=[sampling, evaluation],
+        callbacks=[callback, evaluation],
         shuffle=False,
         verbose=0,
     )
-    traces = {record["step"]: record for record in sampling.history}
-    return [record | traces.get(record["step"], {}) for record in evaluation.records]
+    measured = {record.step: record for record in callback.history.records}
+    history = issgd.History()
+    for record in evaluation.records:
+        if record.step in measured:
+            found = measured[record.step]
+            record = dataclasses.replace(
+                record,
+                uniform=found.uniform,
+                gradient_variances=found.gradient_variances,
+                true_gradient_squared=found.true_gradient_squared,
+            )
+        history.add(record)
+    return history
 
 
 class Evaluation(keras.callbacks.Callback):
@@ -54,110 +87,141 @@ class Evaluation(keras.callbacks.Callback):
     Args:
         data: {split: (x, y)}.
         every: steps between evaluations.
-        steps: how many there will be.
-        target: a training loss at which training ends, or None.
+        steps: the number of steps of the training.
+        target: the training loss at which training ends, or None.
 
     Attributes:
-        records: a dict of each evaluation.
+        records: an `issgd.Record` of each evaluation.
         mistakes: which test examples were classified wrongly at each, bool (examples,).
     """
 
-    def __init__(self, data, every, steps, target=None):
+    def __init__(
+        self,
+        data: Mapping[str, tuple[np.ndarray, np.ndarray]],
+        every: int,
+        steps: int,
+        target: float | None = None,
+    ) -> None:
         super().__init__()
         self.data, self.steps = data, steps
-        self.records, self.mistakes = [], []
+        self.records: list[issgd.Record] = []
+        self.mistakes: list[np.ndarray] = []
         self._every, self._target = every, target
-        self._seconds, self._since = 0.0, None
+        self._seconds = 0.0
+        self._since: float | None = None
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Evaluates before the first step."""
         self._evaluate(0)
 
-    def on_train_batch_end(self, batch, logs=None):
-        """Evaluates when it is time."""
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Evaluates when it is due."""
         step = int(self.model.optimizer.iterations.numpy())
         if step % self._every == 0 or step == self.steps:
-            self._evaluate(step)
-            if self._target is not None and self.records[-1]["loss"] <= self._target:
+            loss = self._evaluate(step)
+            if self._target is not None and loss <= self._target:
                 self.model.stop_training = True
 
-    def _evaluate(self, step):
+    def _evaluate(self, step: int) -> float:
         if self._since is not None:
             self._seconds += time.perf_counter() - self._since
         train = reports.evaluate(self.model, *self.data["train"])
         x, y = self.data["test"]
         self.mistakes.append(reports.logits_of(self.model, x).argmax(-1) != y)
+        errors = {"train": train["error"], "test": float(np.mean(self.mistakes[-1]))}
         self.records.append(
-            {
-                "step": step,
-                "seconds": self._seconds,
-                "loss": train["loss"],
-                "train_error": train["error"],
-                "test_error": float(np.mean(self.mistakes[-1])),
-            }
+            issgd.Record(step=step, seconds=self._seconds, loss=train["loss"], errors=errors)
         )
-        # Evaluations are not part of the time.
+        # Evaluations do not count as training time.
         self._since = time.perf_counter()
+        return train["loss"]
 
 
-def report(done, targets, folder):
-    """Writes pictures and tables of {method: [records of each run]}; returns the table."""
-    histories = {method: [_history(records) for records in runs] for method, runs in done.items()}
-    for suffix in reports.SUFFIXES:
-        issgd.draw_training(histories, folder / f"training.{suffix}")
-        if any("trace_ideal" in r for records in done["importance"] for r in records):
-            issgd.draw_traces(done["importance"], folder / f"traces.{suffix}")
+def save(history: issgd.History, path: pathlib.Path) -> None:
+    """Writes the records of a run as JSON."""
+    files.write_json(path, [record.values() for record in history.records])
+
+
+def load(path: pathlib.Path) -> issgd.History:
+    """Reads the records of a run."""
+    history = issgd.History()
+    for values in files.read_json(path):
+        history.add(issgd.Record.from_values(values))
+    return history
+
+
+def report(
+    done: Mapping[str, list[issgd.History]], targets: Sequence[float], folder: pathlib.Path
+) -> str:
+    """Writes pictures and tables of {method: [history of each run]}; returns the table."""
+    reports.draw(dict(done), done["importance"], folder)
     summary = {method: _summary(runs, targets) for method, runs in done.items()}
-    variance = variance_order([r for records in done["importance"] for r in records])
+    order = variance_order(done["importance"])
     ratio, step = worst_ratio(done["uniform"], done["importance"])
-    more = {"variance": variance, "worst_ratio": {"ratio": ratio, "step": step}}
+    more = {
+        "variance": dataclasses.asdict(order),
+        "worst_ratio": {"ratio": ratio, "step": step},
+    }
     files.write_json(folder / "summary.json", summary | more)
     table = _table(summary, targets)
     table += (
         f"\nAt equal steps the median training loss by importance is at worst {ratio:.3f} times the"
         f" uniform one, at step {step}."
     )
-    if variance["evaluations"]:
-        table += "\n" + VARIANCE.format(**variance)
+    if order.evaluations:
+        table += f"\n{order.in_words()}"
     files.write_text(folder / "table.txt", table + "\n")
     return table
 
 
-VARIANCE = (
-    "Of {evaluations} evaluations with traces, ideal <= stale <= uniform in {stale_between}; ideal"
-    " <= actual (smoothed) <= uniform in {actual_between}; of the others draws became uniform in"
-    " {taken_over}."
-)
+@dataclasses.dataclass(frozen=True)
+class VarianceOrder:
+    """In how many evaluations gradient variances are ordered as the thesis found.
+
+    Attributes:
+        evaluations: evaluations with gradient variances.
+        stale_between: those with ideal <= stale <= uniform.
+        actual_between: those with ideal <= actual <= uniform.
+        taken_over: those of the others after which draws became uniform.
+    """
+
+    evaluations: int
+    stale_between: int
+    actual_between: int
+    taken_over: int
+
+    def in_words(self) -> str:
+        """Returns the counts as a sentence."""
+        return (
+            f"Of {self.evaluations} evaluations with gradient variances, ideal <= stale <= uniform"
+            f" in {self.stale_between}; ideal <= actual (smoothed) <= uniform in"
+            f" {self.actual_between}; of the others draws became uniform in {self.taken_over}."
+        )
 
 
-def variance_order(records):
-    """Counts where the traces of records (Eq 7.6-7.9) are in the order that the thesis found."""
-    traces = [
-        {name: r[f"trace_{name}"] for name in ("ideal", "stale", "uniform", "actual")}
-        | {"draws": r["uniform"]}
-        for r in records
-        if "trace_ideal" in r
-    ]
-    between = {
-        name: [t["ideal"] <= t[name] <= t["uniform"] for t in traces]
-        for name in ("stale", "actual")
-    }
-    worse = [t for t, good in zip(traces, between["actual"], strict=True) if not good]
-    return {
-        "evaluations": len(traces),
-        "stale_between": sum(between["stale"]),
-        "actual_between": sum(between["actual"]),
-        "taken_over": sum(t["draws"] for t in worse),
-    }
+def variance_order(histories: Iterable[issgd.History]) -> VarianceOrder:
+    """Counts the evaluations whose gradient variances are in order (Eq. 7.6-7.9)."""
+    records = [r for h in histories for r in h.records if r.gradient_variances]
+    stale, actual, taken_over = 0, 0, 0
+    for record in records:
+        variances = record.gradient_variances
+        stale += variances["ideal"] <= variances["stale"] <= variances["uniform"]
+        if variances["ideal"] <= variances["actual"] <= variances["uniform"]:
+            actual += 1
+        else:
+            taken_over += bool(record.uniform)
+    return VarianceOrder(len(records), stale, actual, taken_over)
 
 
-def worst_ratio(uniform, importance):
+def worst_ratio(
+    uniform: Sequence[issgd.History], importance: Sequence[issgd.History]
+) -> tuple[float, int]:
     """Returns (the largest ratio of median losses, importance to uniform; the step it is at).
 
-    Of steps that all runs evaluated.
+    Only steps that all runs evaluated count.
     """
     losses = [
-        [{record["step"]: record["loss"] for record in records} for records in runs]
+        [{record.step: record.loss for record in history.records} for history in runs]
         for runs in (uniform, importance)
     ]
     steps = set.intersection(*(set(run) for runs in losses for run in runs))
@@ -165,46 +229,45 @@ def worst_ratio(uniform, importance):
     for step in sorted(steps):
         u, i = (np.median([run[step] for run in runs]) for runs in losses)
         ratios[step] = float(i / u)
-    worst = max(ratios, key=ratios.get)
+    worst = max(ratios, key=ratios.__getitem__)
     return ratios[worst], worst
 
 
-def _history(records):
-    history = issgd.History()
-    for record in records:
-        history.add(record)
-    return history
+def steps_to(history: issgd.History, target: float) -> int | None:
+    """Returns the first step at which the training loss was at most `target`, None if never."""
+    for record in history.records:
+        if record.loss is not None and record.loss <= target:
+            return record.step
+    return None
 
 
-def steps_to(records, target):
-    """The first step at which the training loss was at most `target`, None if it never was."""
-    return next((r["step"] for r in records if r["loss"] <= target), None)
+_AT_THE_END = ("loss", "train_error", "test_error")
 
 
-def _summary(runs, targets):
-    reached = {str(t): [steps_to(records, t) for records in runs] for t in targets}
-    ends = {k: [records[-1][k] for records in runs] for k in ("loss", "train_error", "test_error")}
-    return {"steps_to": reached, "at_the_end": ends}
+def _summary(runs: Sequence[issgd.History], targets: Sequence[float]) -> dict[str, Any]:
+    reached = {str(t): [steps_to(history, t) for history in runs] for t in targets}
+    last = [history.records[-1].values() for history in runs]
+    return {"steps_to": reached, "at_the_end": {k: [v[k] for v in last] for k in _AT_THE_END}}
 
 
-def _table(summary, targets):
-    """Medians, with quartiles for what is reached at the end."""
+def _table(summary: Mapping[str, Any], targets: Sequence[float]) -> str:
+    """Returns a table of medians, with quartiles for the values at the end."""
     lines = [f"{'median (quartiles)':26}" + "".join(f"{m:>24}" for m in summary) + f"{'ratio':>8}"]
     for target in targets:
         found = {m: _median_step(s["steps_to"][str(target)]) for m, s in summary.items()}
         cells = "".join(f"{'-' if v is None else format(v, '.0f'):>24}" for v in found.values())
-        a, b = found.values()
-        ratio = f"{a / b:8.2f}" if a is not None and b else f"{'-':>8}"
+        u, i = found.values()
+        ratio = f"{u / i:8.2f}" if u is not None and i else f"{'-':>8}"
         lines.append(f"{f'steps to loss {target:g}':26}{cells}{ratio}")
-    for name in ("loss", "train_error", "test_error"):
+    for name in _AT_THE_END:
         ends = {m: np.percentile(s["at_the_end"][name], [50, 25, 75]) for m, s in summary.items()}
         cells = "".join(f"{f'{m:.4f} ({a:.4f}-{b:.4f})':>24}" for m, a, b in ends.values())
-        a, b = (values[0] for values in ends.values())
-        lines.append(f"{name.replace('_', ' ') + ' at the end':26}{cells}{a / b if b else 0:8.2f}")
+        u, i = (values[0] for values in ends.values())
+        lines.append(f"{name.replace('_', ' ') + ' at the end':26}{cells}{u / i if i else 0:8.2f}")
     return "\n".join(lines)
 
 
-def _median_step(steps):
-    """The median, where runs that never arrived count as later than all others."""
+def _median_step(steps: Sequence[int | None]) -> float | None:
+    """Returns the median; runs that never reached the loss count as later than all others."""
     values = np.median([np.inf if step is None else step for step in steps])
     return None if np.isinf(values) else float(values)

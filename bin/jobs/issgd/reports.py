@@ -1,40 +1,52 @@
 """What the importance-sampling programs write: TensorBoard, pictures, the model, its metrics."""
 
-import numpy as np
-import tensorflow as tf
+import pathlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from bin.jobs.issgd import common
+import numpy as np
+
+from bin.jobs.issgd import config
 from thesis_tf import issgd
 from thesis_tf.persistence import files
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
 
 SUFFIXES = ("png", "svg")
 
 
 class Reports:
-    """Writes a run's records as they come, and the rest at its end.
+    """Writes the records of a training as they come, and its results at its end.
 
     Args:
-        folder: where to.
+        folder: where to write.
     """
 
-    def __init__(self, folder):
-        self._folder, self._writer = folder, None
+    def __init__(self, folder: pathlib.Path) -> None:
+        self._folder = folder
+        self._writer: tf.summary.SummaryWriter | None = None
 
-    def write(self, record):
+    def write(self, record: issgd.Record) -> None:
         """Writes a record of the history to TensorBoard."""
+        import tensorflow as tf
+
         if self._writer is None:
             self._writer = tf.summary.create_file_writer(str(self._folder / "logs"))
-        with self._writer.as_default(record["step"]):
-            for name, value in record.items():
+        with self._writer.as_default(record.step):
+            for name, value in record.values().items():
                 if isinstance(value, (int, float)) and name != "step":
                     tf.summary.scalar(f"issgd/{name.replace('+', '_plus_')}", float(value))
 
-    def finish(self, model, history, test):
+    def finish(
+        self,
+        model: "keras.Model",
+        history: issgd.History,
+        test: tuple[np.ndarray, np.ndarray],
+    ) -> dict[str, float]:
         """Writes pictures, the model and its metrics on the test examples; returns these."""
-        for suffix in SUFFIXES:
-            issgd.draw_training({"training": [history]}, self._folder / f"training.{suffix}")
-            if history.column("trace_ideal"):
-                issgd.draw_traces([history], self._folder / f"traces.{suffix}")
+        draw({"training": [history]}, [history], self._folder)
         metrics = evaluate(model, *test)
         with files.atomic(self._folder / "model.keras") as partial:
             model.save(partial)
@@ -42,16 +54,29 @@ class Reports:
         return metrics
 
 
-def evaluate(model, x, y):
+def draw(
+    runs: dict[str, list[issgd.History]],
+    with_variances: Sequence[issgd.History],
+    folder: pathlib.Path,
+) -> None:
+    """Draws training curves, and gradient variances if there are any, into a folder."""
+    have = any(record.gradient_variances for h in with_variances for record in h.records)
+    for suffix in SUFFIXES:
+        issgd.draw_training(runs, folder / f"training.{suffix}")
+        if have:
+            issgd.draw_gradient_variance(with_variances, folder / f"gradient_variance.{suffix}")
+
+
+def evaluate(model: "keras.Model", x: np.ndarray, y: np.ndarray) -> dict[str, float]:
     """Returns {"loss", "error"} of a classifier on examples."""
     logits = logits_of(model, x)
     return {
-        "loss": float(common.loss()(y, logits)),
+        "loss": float(config.loss()(y, logits)),
         "error": float(np.mean(logits.argmax(-1) != y)),
     }
 
 
-def logits_of(model, x, batch_size=1000):
-    """Returns what a classifier puts out for examples, (n, classes)."""
+def logits_of(model: "keras.Model", x: np.ndarray, *, batch_size: int = 1000) -> np.ndarray:
+    """Returns the outputs of a classifier for examples, (n, classes)."""
     batches = [x[i : i + batch_size] for i in range(0, len(x), batch_size)]
     return np.concatenate([model.predict_on_batch(batch) for batch in batches])

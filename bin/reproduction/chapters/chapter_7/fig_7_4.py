@@ -5,37 +5,37 @@ import numpy as np
 from bin.reproduction.chapters.chapter_7 import common
 from bin.reproduction.engine.contract import NO_NUMBER, Claim, verdict
 
-TITLE = "Square roots of the traces of the gradient's covariance, by what draws are made by"
+TITLE = "Square roots of the gradient variance, by what examples are drawn by"
 CAPTION = (
     "Medians and quartiles over the runs of figure 7.2 by importance sampling: draws by the present"
-    " gradient norms (ideal), by norms 50 steps old as they are (stale) and with a constant added"
-    " (stale+1, stale+10), as the runs made them (actual), and uniform draws. The traces are exact:"
-    " over all training examples, less the true gradient's squared norm. The thesis' own code took"
-    " one square root too many of its stale weights, so that its curve of them can't be compared."
+    " gradient norms (ideal), by norms 50 steps old without (stale) and with a constant added"
+    " (stale+1, stale+10), as the runs made them (actual), and uniform draws. The variance is the"
+    " trace of the covariance of the gradient's estimate. It is exact: over all training examples,"
+    " minus the true gradient's squared norm. The thesis' own code took one square root too many of"
+    " its stale norms, so that its curve for them can't be compared."
 )
 AFTER = ("7.2",)
 CONFIGS = common.configs(quick=5, full=10)
 # Two that coincide with others at times.
 _STYLES = {"ideal": {"linestyle": "--"}, "actual": {"linestyle": ":", "zorder": 3}}
-_ROUNDING = 1e-9  # of equal weights, whose trace is that of uniform draws
+_ROUNDING = 1e-9  # relative; equal norms and uniform draws differ by rounding alone
 
 
 def run(config):
-    """Returns the runs of both methods at every setting, with traces."""
+    """Returns the runs of both methods at every setting, with gradient variances."""
     return common.result_of(config)
 
 
 def draw(result, path):
-    """Draws the roots of all traces, a panel a setting."""
-    from thesis_tf.issgd.plots import COLORS
+    """Draws the roots of all gradient variances, one panel for each setting."""
     from thesis_tf.plotting import style as figures
 
     sheet, panels = common.new_rows(result["settings"], 1, 2.8)
     for (axes,), setting in zip(panels, result["settings"], strict=True):
         figures.style_axes(axes, "steps", "√ Tr Σ(q)")
-        for color, (name, roots) in zip(COLORS, _roots(setting).items(), strict=True):
+        for color, (name, roots) in zip(figures.DISTINCT_COLORS, _roots(setting).items(), strict=True):
             style = {"color": color, "label": name, **_STYLES.get(name, {})}
-            common.draw_quartiles(axes, setting["traces"]["steps"], roots, **style)
+            common.draw_quartiles(axes, setting["gradient_variances"]["steps"], roots, **style)
         common.make_logarithmic(axes)
         # Beside the curves, which can be anywhere.
         figures.add_legend(axes, loc="upper left", bbox_to_anchor=(1.0, 1.0))
@@ -79,9 +79,9 @@ def claims(result):
 
 
 def _roots(setting):
-    """{proposal: square roots (runs, k)}; rounding can leave a trace just below 0."""
-    traces = setting["traces"].items()
-    return {name: np.sqrt(np.maximum(v, 0)) for name, v in traces if name != "steps"}
+    """Returns {draws: roots (runs, k)}; rounding can leave a variance just below 0."""
+    variances = setting["gradient_variances"].items()
+    return {name: np.sqrt(np.maximum(v, 0)) for name, v in variances if name != "steps"}
 
 
 def _ascending(*curves):
@@ -93,7 +93,7 @@ def _claim(sentence, settings, good, more):
     count, there = sum(map(len, good)), int(sum(map(np.sum, good)))
     measured = f"the curves at {there} of {count} steps"
     for setting, right in zip(settings, good, strict=True):
-        wrong = setting["traces"]["steps"][~right]
+        wrong = setting["gradient_variances"]["steps"][~right]
         if len(wrong):
             measured += f", not at {', '.join(map(str, wrong))} ({setting['label']})"
     return Claim(sentence, NO_NUMBER, f"{measured}; {more}", verdict(there == count))

@@ -33,7 +33,6 @@ def draw(result, path):
     """Draws means with error bars, and single runs, a panel a setting and error."""
     from matplotlib import ticker
 
-    from thesis_tf.issgd.plots import COLORS
     from thesis_tf.plotting import style
 
     settings, rows = result["settings"], iter(result["rows"])
@@ -45,7 +44,7 @@ def draw(result, path):
             axes.set_yticks([0, 1], common.METHODS.values() if axes is row[0] else ["", ""])
             axes.margins(x=0.2)
             axes.xaxis.set_major_locator(ticker.MaxNLocator(5))
-        for place, (method, color) in enumerate(zip(common.METHODS, COLORS, strict=False)):
+        for place, (method, color) in enumerate(zip(common.METHODS, style.DISTINCT_COLORS, strict=False)):
             means = next(rows)
             for axes, name in zip(row, _ERRORS, strict=True):
                 runs, (mean, error) = setting["curves"][method][name][:, -1], means[name]

@@ -1,14 +1,19 @@
-"""Runs by importance sampling and by uniform draws, of one setting: figures 7.2 to 7.4, Table 7.1.
+"""Runs by importance sampling and by uniform draws with one setting: figures 7.2-7.4, Table 7.1.
 
-As `bin.issgd_compare` makes them: both methods begin with the same network in each run, and differ
-in nothing but the draws.
+As in `bin.issgd_compare`, both methods begin with the same network in each run, and differ in
+nothing but the draws.
 """
 
 import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bin.reproduction.engine import contract, study_cache
+
+if TYPE_CHECKING:
+    from thesis_tf.issgd import History
 
 METHODS = ("uniform", "importance")
 MEASURED = ("loss", "train_error", "test_error")
@@ -38,9 +43,9 @@ class Config(contract.Settings):
         runs: of each method.
     """
 
-    datasets: tuple = ("mnist_mini",)
-    examples: tuple | None = None
-    units: tuple = (128,) * 4
+    datasets: tuple[str, ...] = ("mnist_mini",)
+    examples: tuple[int, int, int] | None = None
+    units: tuple[int, ...] = (128,) * 4
     batch_size: int = 128
     learning_rate: float = 0.01
     momentum: float = 0.95
@@ -50,32 +55,34 @@ class Config(contract.Settings):
     steps: int = 800
     runs: int = 6
 
-    def dataset(self):
-        """The name of the first data set that is there."""
+    def dataset(self) -> str:
+        """Returns the name of the first data set whose files are there."""
         there = [d for d in self.datasets if d not in contract.SOURCES or self.sources.has(d)]
         return there[0] if there else self.datasets[-1]
 
-    def label(self):
-        """The setting in a few words."""
+    def label(self) -> str:
+        """Returns the setting in a few words."""
         kind, _, number = self.smoothing.rpartition(":")
         added = f"+{number} of the mean" if kind else f"+{number}"
         return f"{NAMES[self.dataset()]}, learning rate {self.learning_rate:g}, smoothing {added}"
 
 
 @study_cache.shared
-def compared(config):
-    """Trains by both methods; returns curves (runs, evaluations) and traces of the gradients."""
+def compared(config: Config) -> dict[str, Any]:
+    """Trains by both methods; returns curves (runs, evaluations) and gradient variances."""
     import keras
     import tqdm
 
-    from bin.jobs.issgd import common, comparison
+    from bin.jobs.issgd import comparison
+    from bin.jobs.issgd.config import Draws, loss
     from models.mlp import mlp
 
     splits = config.sources.load(config.dataset(), config.examples, config.seed)
     data = {name: (getattr(splits, name).x, getattr(splits, name).y) for name in ("train", "test")}
-    rule = common.Draws(config.smoothing, None, None, 0.1).rule()
-    done, mistakes = ({method: [] for method in METHODS} for _ in range(2))
-    # Both methods of a run in turn, so that what else the machine does slows them alike.
+    rule = Draws(smoothing=config.smoothing).rule()
+    done: dict[str, list[History]] = {method: [] for method in METHODS}
+    mistakes: dict[str, list[list[np.ndarray]]] = {method: [] for method in METHODS}
+    # Both methods of a run in turn, so that other work on the machine slows them alike.
     jobs = [(run, method) for run in range(config.runs) for method in METHODS]
     for run, method in tqdm.tqdm(jobs, unit="run", disable=None):
         seed = config.seed * config.runs + run
@@ -84,51 +91,49 @@ def compared(config):
         model = mlp(splits.train.x.shape[1:], splits.num_classes, units=config.units)
         momentum = {"momentum": config.momentum, "nesterov": True} if config.momentum else {}
         optimizer = keras.optimizers.SGD(config.learning_rate, **momentum)
-        model.compile(optimizer, common.loss())
+        model.compile(optimizer, loss())
         evaluation = comparison.Evaluation(data, config.evaluate_every, config.steps)
-        records = comparison.fit(
-            model,
-            evaluation,
+        sampling = comparison.Sampling(
             batch_size=config.batch_size,
             refresh_every=config.refresh_every if method == "importance" else None,
             smoothing=rule,
             seed=seed,
             true_gradient=True,
         )
-        done[method].append(records)
+        done[method].append(comparison.fit(model, evaluation, sampling))
         mistakes[method].append(evaluation.mistakes)
     ratio, step = comparison.worst_ratio(done["uniform"], done["importance"])
     return {
         "label": config.label(),
         "dataset": config.dataset(),
         "examples": {name: len(y) for name, (_, y) in data.items()},
-        "steps": np.array([record["step"] for record in done["uniform"][0]]),
+        "steps": np.array([record.step for record in done["uniform"][0].records]),
         "curves": {
             method: {name: _stacked(runs, name) for name in ("seconds", *MEASURED)}
             for method, runs in done.items()
         },
         "errors_of_examples": _errors_of_examples(mistakes),
-        "traces": _traces(done["importance"]),
-        "order": comparison.variance_order([r for run in done["importance"] for r in run]),
+        "gradient_variances": _gradient_variances(done["importance"]),
+        "order": dataclasses.asdict(comparison.variance_order(done["importance"])),
         "worst": {"ratio": ratio, "step": step},
         # Steps of importance sampling to the loss that uniform draws end with, None for never.
         "arrived": [
-            comparison.steps_to(importance, uniform[-1]["loss"])
+            comparison.steps_to(importance, uniform.records[-1].values()["loss"])
             for uniform, importance in zip(done["uniform"], done["importance"], strict=True)
         ],
-        # Processes that measure norms beside the training, which here stops for that.
+        # Processes that measure norms during the training; here it stops for each measurement.
         "workers": 0,
     }
 
 
-def _stacked(runs, name):
-    return np.array([[record[name] for record in records] for records in runs])
+def _stacked(runs: "Sequence[History]", name: str) -> np.ndarray:
+    return np.array([[record.values()[name] for record in run.records] for run in runs])
 
 
-def _errors_of_examples(mistakes):
-    """What the number of test examples leaves uncertain of a difference of test errors.
+def _errors_of_examples(mistakes: dict[str, list[list[np.ndarray]]]) -> dict[str, float]:
+    """Returns the standard error of a difference of test errors, due to the number of examples.
 
-    All runs are tested on the same examples, so that more runs make that no smaller.
+    All runs are tested on the same examples, so that more runs don't reduce it.
     """
     uniform, importance = (np.mean(mistakes[method], axis=0) for method in METHODS)
     fewer = uniform - importance  # (evaluations, examples)
@@ -139,9 +144,10 @@ def _errors_of_examples(mistakes):
     }
 
 
-def _traces(runs):
-    """Returns {"steps": (k,), proposal: (runs, k)}, of the evaluations that have traces."""
-    runs = [[r for r in records if "trace_ideal" in r] for records in runs]
-    names = [name for name in runs[0][0] if name.startswith("trace_")]
-    steps = np.array([record["step"] for record in runs[0]])
-    return {"steps": steps} | {n.removeprefix("trace_"): _stacked(runs, n) for n in names}
+def _gradient_variances(runs: "Sequence[History]") -> dict[str, np.ndarray]:
+    """Returns {"steps": (k,), draws: (runs, k)} for the evaluations with gradient variances."""
+    measured = [[r for r in run.records if r.gradient_variances] for run in runs]
+    found = {"steps": np.array([record.step for record in measured[0]])}
+    for name in measured[0][0].gradient_variances:
+        found[name] = np.array([[r.gradient_variances[name] for r in run] for run in measured])
+    return found

@@ -1,0 +1,82 @@
+"""Where the processes of a run meet, and what its errors become in a program."""
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import zlib
+from collections.abc import Iterator
+
+from bin.common import flags
+from bin.common.flags import option
+from bin.jobs.issgd import messages
+
+SCHEMES = ("shm", "redis", "rediss", "redis+cluster", "rediss+cluster")
+
+
+@dataclasses.dataclass(frozen=True)
+class Store:
+    """Where the processes meet; no part of what a run is, since it may hold a password."""
+
+    store: str | None = option(
+        None,
+        "Where the processes meet: shm://NAME (one machine), redis://[user:password@]host:port/0,"
+        " rediss:// (TLS), redis+cluster://. Default: $ISSGD_STORE, else shm://RUN_ID, or for"
+        " bin.issgd_master --local_workers shared memory of its output folder. A password is best"
+        " left out of a command line: put the URL into $ISSGD_STORE.",
+    )
+
+
+def given_url() -> str | None:
+    """Returns the URL from the flag or the environment, None if neither has one.
+
+    Raises:
+        UsageError: it is no URL of a store; before TensorFlow is loaded.
+    """
+    url = flags.read(Store).store or os.environ.get("ISSGD_STORE")
+    if not url:
+        return None
+    scheme = url.partition("://")[0]
+    if scheme not in SCHEMES:
+        raise flags.UsageError(
+            f"--store or $ISSGD_STORE must be a URL that begins with"
+            f" {', '.join(f'{s}://' for s in SCHEMES)}. Received: {scheme[:20]}..."
+        )
+    return url
+
+
+def url_of_run(run_id: str) -> str:
+    """Returns the given URL, or else that of shared memory for this run; raises UsageError."""
+    return given_url() or f"shm://{run_id}"
+
+
+def url_of_folder(folder: pathlib.Path, run_id: str) -> str:
+    """Returns shared memory that only a master with this output folder and its workers use."""
+    return f"shm://{run_id}-{zlib.crc32(os.fsencode(folder.resolve())):08x}"
+
+
+def log_what_stays(url: str, run_id: str) -> None:
+    """Tells how to free shared memory, which other processes may still be using."""
+    if url.startswith("shm://"):
+        free = (
+            f"from thesis_tf.issgd import stores; stores.open_store('{url}', '{run_id}').delete()"
+        )
+        messages.log(
+            "The run stays in memory for others that use it. When all have ended, free it:"
+            f' python -c "{free}"'
+        )
+
+
+@contextlib.contextmanager
+def clean_errors() -> Iterator[None]:
+    """Turns an error of a store into one that ends the program with one line."""
+    try:
+        yield
+    except flags.UsageError:  # answered without TensorFlow
+        raise
+    except Exception as error:
+        from thesis_tf.issgd.stores import StoreError
+
+        if isinstance(error, StoreError):
+            raise flags.UsageError(str(error)) from error
+        raise

@@ -1,0 +1,72 @@
+"""A training in an output folder, as masters and peers run it."""
+
+import functools
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from bin.common import configs, flags, runs
+from bin.jobs.issgd import messages
+from bin.jobs.issgd.config import Config, Limits
+
+if TYPE_CHECKING:
+    import keras
+
+    from thesis_tf import issgd
+
+_C = TypeVar("_C", bound=Config, contravariant=True)
+
+
+class Run(Protocol[_C]):
+    """Trains and writes to a folder; returns the metrics on the test examples.
+
+    It calls `begin` once all is known to fit, before it writes anything.
+    """
+
+    def __call__(
+        self, config: _C, limits: Limits, folder: pathlib.Path, *, begin: Callable[[], None]
+    ) -> Mapping[str, float]: ...
+
+
+def run_in_folder(config: _C, default_folder: str, run: Run[_C]) -> None:
+    """Claims the output folder, calls `run`, and prints its metrics.
+
+    Args:
+        config: what the training is.
+        default_folder: where to write without --output_dir.
+        run: trains.
+    """
+    output = flags.read(configs.Output)
+    folder = runs.claim(output.output_dir or default_folder, config, output.overwrite)
+    begin = functools.partial(runs.begin, folder, config)
+    metrics = run(config, flags.read(Limits), folder, begin=begin)
+    shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+    print(f"Test examples: {shown}. All is in {folder}.")
+
+
+def trainer(
+    config: Config,
+    limits: Limits,
+    folder: pathlib.Path,
+    model: "keras.Model",
+    data: Mapping[str, Any],
+    proposal: "issgd.Proposal",
+    synchronizer: "issgd.Synchronizer | None",
+    *,
+    on_sync: "Callable[[issgd.Record], None]",
+) -> "issgd.Trainer":
+    """Returns the `Trainer` of a config, which keeps its state in `folder`."""
+    from thesis_tf import issgd
+
+    return issgd.Trainer(
+        model,
+        data,
+        proposal,
+        synchronizer=synchronizer,
+        batch_size=config.training.batch_size,
+        sync_every=config.training.sync_every,
+        checkpoint_every=limits.checkpoint_every,
+        folder=folder,
+        log=messages.log,
+        on_sync=on_sync,
+    )
