@@ -13,7 +13,7 @@ from thesis_tf.plotting.style import (
     VERMILION,
     add_legend,
     checked_path,
-    new_sheet,
+    new_figure,
     save,
     style_axes,
 )
@@ -65,7 +65,7 @@ def draw_scaling(factors, path, *, title=None):
         title: a heading.
     """
     path = checked_path(path)
-    page = new_sheet(4.6, 3.4)
+    page = new_figure(4.6, 3.4)
     axes = page.subplots()
     style_axes(axes, "step of walkback k", "scaling factor", title)
     axes.axhline(1, color=LINE, linewidth=0.8)
@@ -88,7 +88,7 @@ def draw_histograms(histograms, path, *, errors=None, truth=None, title=None):
         title: a heading.
     """
     path = checked_path(path)
-    page = new_sheet(5.6, 3.4)
+    page = new_figure(5.6, 3.4)
     axes = page.subplots()
     style_axes(axes, "state", "share", title)
     width = 0.8 / len(histograms)

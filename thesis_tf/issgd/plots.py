@@ -3,7 +3,7 @@
 import itertools
 
 import numpy as np
-from matplotlib import figure, ticker
+from matplotlib import ticker
 
 from thesis_tf._core import checks
 from thesis_tf.plotting.style import (
@@ -16,8 +16,10 @@ from thesis_tf.plotting.style import (
     SKY,
     VERMILION,
     add_legend,
+    add_title,
     checked_path,
     clean,
+    new_figure,
     save,
     style_axes,
 )
@@ -46,8 +48,7 @@ def draw_training(runs, path, *, columns=None, title=None):
     columns = {n: text for n, text in (columns or COLUMNS).items() if _have(everything, n)}
     if not columns:
         raise checks.invalid("`runs`", "runs with records", "none that has any")
-    sheet = figure.Figure(figsize=(4.2 * len(columns), 6.2), layout="constrained")
-    sheet.set_facecolor("white")
+    sheet = new_figure(4.2 * len(columns), 6.2)
     panels = sheet.subplots(2, len(columns), squeeze=False)
     for row, (column, text) in itertools.product(AXES, enumerate(columns.items())):
         axes, (name, label) = panels[row][column], text
@@ -57,8 +58,7 @@ def draw_training(runs, path, *, columns=None, title=None):
         _make_logarithmic(axes)
     if len(runs) > 1:
         _legend(panels[0][0], max(map(len, runs.values())))
-    if title:
-        sheet.suptitle(clean(title), fontsize=11, family=FONT, color=INK, parse_math=False)
+    add_title(sheet, title, size=11)
     save(sheet, path)
 
 
@@ -75,8 +75,7 @@ def draw_traces(histories, path, *, title=None):
     names = dict.fromkeys(k for rs in records for r in rs for k in r if k.startswith("trace_"))
     if not names:
         raise checks.invalid("`histories`", "records with traces", "none")
-    sheet = figure.Figure(figsize=(7.2, 3.8), layout="constrained")
-    sheet.set_facecolor("white")
+    sheet = new_figure(7.2, 3.8)
     axes = sheet.subplots()
     with_traces = [r for rs in records for r in rs if names.keys() & r.keys()]
     exact = all("true_gradient_squared" in r for r in with_traces)

@@ -21,12 +21,11 @@ from thesis_tf.plotting.style import (
     SOFT,
     checked_path,
     draw_text,
-    merged,
-    missing,
     save,
     shortened,
     text_width,
 )
+from thesis_tf.probes.plots.series import merged, missing
 
 _VALUE_SIZE, _NAME_SIZE, _NOTE_SIZE = 6.4, 6.0, 7.0
 _MARGIN = 16

@@ -146,7 +146,7 @@ def new_rows(settings, columns, height):
     """Returns a sheet, and axes (settings, columns) on it under a heading a setting."""
     from thesis_tf.plotting import style as figures
 
-    sheet = figures.new_sheet(7.2, height * len(settings) + 0.3)
+    sheet = figures.new_figure(7.2, height * len(settings) + 0.3)
     parts = sheet.subfigures(len(settings), squeeze=False)[:, 0]
     for part, setting in zip(parts, settings, strict=True):
         heading = figures.clean(setting["label"])

@@ -77,7 +77,7 @@ def draw(result, path):
     """Draws errors over depth, a line a moment, and where the skip connection ends."""
     from thesis_tf.plotting import style
 
-    page = style.new_sheet(7.2)
+    page = style.new_figure(7.2)
     axes = page.subplots()
     style.style_axes(axes, "layer", "test error")
     axes.axvline(SKIPPED + 0.5, color=style.LINE, linewidth=1, label="the skip connection ends")
