@@ -5,22 +5,21 @@ from matplotlib import ticker
 
 from thesis_tf._core import checks
 from thesis_tf.plotting.style import (
-    FONT,
+    DIVERGING,
     GRID,
     INK,
     LINE,
     SOFT,
     add_legend,
+    add_title,
     checked_path,
-    clean,
     draw_text,
-    new_sheet,
+    new_figure,
     save,
     style_axes,
 )
 
-# Two of Okabe and Ito's colours, which stay apart for colour-blind readers.
-UPPER, LOWER = "#d55e00", "#0072b2"
+LOWER, UPPER = DIVERGING
 
 
 def draw_eigenvalues(pairs, path, *, density=None, title=None):
@@ -33,7 +32,7 @@ def draw_eigenvalues(pairs, path, *, density=None, title=None):
         title: a heading.
     """
     path = checked_path(path)
-    sheet = new_sheet(9 if density is not None else 5.2)
+    sheet = new_figure(9 if density is not None else 5.2)
     panels = sheet.subplots(1, 2 if density is not None else 1, squeeze=False)[0]
     axes = panels[0]
     style_axes(axes, "rank from its end", "eigenvalue", title)
@@ -75,7 +74,7 @@ def draw_line_searches(searches, path, *, title=None):
     path = checked_path(path)
     if not searches:
         raise checks.invalid("`searches`", "at least one line search", "none")
-    sheet = new_sheet(3.6 * len(searches) if len(searches) > 1 else 5.2, 3.4)
+    sheet = new_figure(3.6 * len(searches) if len(searches) > 1 else 5.2, 3.4)
     panels = sheet.subplots(1, len(searches), squeeze=False)[0]
     for axes, (label, search) in zip(panels, searches.items(), strict=True):
         style_axes(axes, "step size alpha", "loss", f"{label}: lambda = {search.curvature:.4g}")
@@ -95,8 +94,7 @@ def draw_line_searches(searches, path, *, title=None):
             axes.axvline(search.optimum, color=LOWER, linestyle=":", label="1 / lambda")
         axes.axvline(0, color=LINE, linewidth=0.8)
         add_legend(axes)
-    if title:
-        sheet.suptitle(clean(title), family=FONT, fontsize=10, color=INK, parse_math=False)
+    add_title(sheet, title)
     save(sheet, path)
 
 
@@ -121,7 +119,7 @@ def draw_best_steps(values, steps, path, *, title=None, panels=("decrease", "siz
     if not panels:
         raise checks.invalid("`panels`", f"some of {', '.join(kinds)}", "none")
     chosen = [kinds[checks.one_of("`panels`", panel, kinds)] for panel in panels]
-    sheet = new_sheet(9 if len(chosen) > 1 else 5.2)
+    sheet = new_figure(9 if len(chosen) > 1 else 5.2)
     for axes, draw in zip(sheet.subplots(1, len(chosen), squeeze=False)[0], chosen, strict=True):
         draw(axes, values, steps, title if draw is chosen[0] else None)
         add_legend(axes)
@@ -173,7 +171,7 @@ def draw_history(history, path, *, title=None, marks=None):
     if not entries:
         raise checks.invalid("`history`", "at least one entry", "none")
     steps = [entry["step"] for entry in entries]
-    sheet = new_sheet(7.2, 5.4)
+    sheet = new_figure(7.2, 5.4)
     upper, lower = sheet.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (5, 2)})
     style_axes(upper, "", "eigenvalue", title)
     style_axes(lower, "training step", "loss")

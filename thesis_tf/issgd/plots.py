@@ -4,23 +4,31 @@ import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib import axes as mpl_axes
-from matplotlib import figure, ticker
+from matplotlib import ticker
+from matplotlib.axes import Axes
 
 from thesis_tf._core import checks
 from thesis_tf._core.types import Path
 from thesis_tf.issgd.training.history import History
 from thesis_tf.plotting.style import (
-    DISTINCT_COLORS,
+    BLUE,
     FONT,
+    GREEN,
     INK,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
     add_legend,
+    add_title,
     checked_path,
     clean,
+    new_figure,
     save,
     style_axes,
 )
 
+COLORS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 COLUMNS = {
     "loss": "training loss",
     "train_error": "training error",
@@ -51,22 +59,18 @@ def draw_training(
     columns = {n: text for n, text in (columns or COLUMNS).items() if _have(everything, n)}
     if not columns:
         raise checks.invalid("`runs`", "runs with records", "none that has any")
-    sheet = figure.Figure(figsize=(4.2 * len(columns), 6.2), layout="constrained")
-    sheet.set_facecolor("white")
-    panels = sheet.subplots(2, len(columns), squeeze=False)
+    figure = new_figure(4.2 * len(columns), 6.2)
+    panels = figure.subplots(2, len(columns), squeeze=False)
     for row, (column, text) in itertools.product(AXES, enumerate(columns.items())):
         axes, (name, label) = panels[row][column], text
         style_axes(axes, AXES[row], label)
-        for color, (run, several) in zip(
-            itertools.cycle(DISTINCT_COLORS), runs.items(), strict=False
-        ):
+        for color, (run, several) in zip(itertools.cycle(COLORS), runs.items(), strict=False):
             _draw_quartiles(axes, [h.column(name) for h in several], row, clean(run), color)
         _make_logarithmic(axes)
     if len(runs) > 1:
         _legend(panels[0][0], max(map(len, runs.values())))
-    if title:
-        sheet.suptitle(clean(title), fontsize=11, family=FONT, color=INK, parse_math=False)
-    save(sheet, path)
+    add_title(figure, title, size=11)
+    save(figure, path)
 
 
 def draw_gradient_variance(
@@ -84,12 +88,11 @@ def draw_gradient_variance(
     names = dict.fromkeys(name for run in runs for r in run for name in r.gradient_variances)
     if not names:
         raise checks.invalid("`histories`", "records with gradient variances", "none")
-    sheet = figure.Figure(figsize=(7.2, 3.8), layout="constrained")
-    sheet.set_facecolor("white")
-    axes = sheet.subplots()
+    figure = new_figure(7.2, 3.8)
+    axes = figure.subplots()
     exact = all(r.true_gradient_squared is not None for run in runs for r in run)
     style_axes(axes, "steps", "√ Tr Σ(q)" if exact else "√ Tr Σ(q), upper bound")
-    for color, name in zip(itertools.cycle(DISTINCT_COLORS), names, strict=False):
+    for color, name in zip(itertools.cycle(COLORS), names, strict=False):
         curves = [
             [
                 (r.step, 0.0, max(r.gradient_variances[name], 0) ** 0.5)
@@ -106,10 +109,10 @@ def draw_gradient_variance(
     _legend(axes, len(runs), loc="upper left", bbox_to_anchor=(1.0, 1.0))
     if title:
         axes.set_title(clean(title), fontsize=10, family=FONT, color=INK, parse_math=False)
-    save(sheet, path)
+    save(figure, path)
 
 
-def _make_logarithmic(axes: mpl_axes.Axes) -> None:
+def _make_logarithmic(axes: Axes) -> None:
     """Makes an axis logarithmic if its values are positive and span more than a factor of 3."""
     low, high = axes.dataLim.intervaly
     if not 0 < 3 * low < high:
@@ -127,7 +130,7 @@ def _have(histories: Sequence[History], name: str) -> bool:
 
 
 def _draw_quartiles(
-    axes: mpl_axes.Axes,
+    axes: Axes,
     points: Sequence[Sequence[tuple[int, float | None, float]]],
     x: int,
     label: str,
@@ -152,6 +155,6 @@ def _draw_quartiles(
     axes.plot(grid, middle, style, color=color, linewidth=1.5, marker=marker, label=label)
 
 
-def _legend(axes: mpl_axes.Axes, count: int, **place: object) -> None:
+def _legend(axes: Axes, count: int, **place: object) -> None:
     heading = f"medians and quartiles\nof {count} runs" if count > 1 else None
     add_legend(axes, heading, **place)

@@ -1,1 +1,5 @@
-"""Colors, axes, sheets of images and network diagrams."""
+"""Figures of images, and what figures of all areas share: colors, axes, network diagrams."""
+
+from thesis_tf.plotting.images import draw_images
+
+__all__ = ["draw_images"]

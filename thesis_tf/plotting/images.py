@@ -1,29 +1,38 @@
 """Sheets of images, row by row."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
-from thesis_tf.plotting.style import FONT, INK, checked_path, clean, new_sheet, save
+from thesis_tf._core.types import ArrayLike, Path
+from thesis_tf.plotting.style import FONT, INK, add_title, checked_path, clean, new_figure, save
 
 
-def draw_images(rows, path, *, columns=12, title=None):
+def draw_images(
+    rows: Mapping[str, ArrayLike],
+    path: Path,
+    *,
+    columns: int = 12,
+    title: str | None = None,
+) -> None:
     """Draws images in rows, each with a name: examples, noisy ones, reconstructions, samples.
 
     Args:
-        rows: {name: (n, height, width) or (n, height, width, channels) array of values in [0, 1];
-            others are clipped}.
+        rows: {name: (n, height, width) or (n, height, width, channels) array of values in [0, 1]};
+            other values are clipped.
         path: a file that ends in .png, .svg or .pdf; an older one is replaced.
-        columns: images in a row at most; more of a name begin another row.
+        columns: the number of images in a row, at most; a name with more images has several rows.
         title: a heading.
     """
     path = checked_path(path)
     lines = []
-    for name, images in rows.items():
-        images = np.clip(np.asarray(images, np.float64), 0, 1)
+    for name, given in rows.items():
+        images = np.clip(np.asarray(given, np.float64), 0, 1)
         images = images[..., np.newaxis] if images.ndim == 3 else images
         for start in range(0, len(images), columns):
             lines.append((name if start == 0 else "", images[start : start + columns]))
-    page = new_sheet(0.62 * columns + 1.3, 0.64 * len(lines) + (0.5 if title else 0.2))
-    panels = page.subplots(len(lines), 1, squeeze=False)[:, 0]
+    figure = new_figure(0.62 * columns + 1.3, 0.64 * len(lines) + (0.5 if title else 0.2))
+    panels = figure.subplots(len(lines), 1, squeeze=False)[:, 0]
     for axes, (name, images) in zip(panels, lines, strict=True):
         strip = np.ones((images.shape[1], columns * (images.shape[2] + 1) - 1, images.shape[3]))
         for index, image in enumerate(images):
@@ -36,6 +45,5 @@ def draw_images(rows, path, *, columns=12, title=None):
             -0.01, 0.5, clean(name), transform=axes.transAxes, ha="right", va="center",
             fontsize=8, family=FONT, color=INK, parse_math=False,
         )  # fmt: skip
-    if title:
-        page.suptitle(clean(title), fontsize=10, family=FONT, color=INK, parse_math=False)
-    save(page, path)
+    add_title(figure, title)
+    save(figure, path)

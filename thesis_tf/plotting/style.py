@@ -1,33 +1,52 @@
-"""What all pictures share: inks, a font, text of any content, and files that stay the same.
+"""What all figures share: colors, a font, text of any content, and reproducible files.
 
-Nothing here uses pyplot or leaves a setting changed, so pictures may be drawn in threads and
+Nothing here uses pyplot or leaves a setting changed, so figures may be drawn in threads and
 without a display, and the same numbers always give the same bytes.
 """
 
 import contextlib
-import math
 import pathlib
 import re
 import threading
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 import matplotlib
-from matplotlib import figure, textpath
+from matplotlib import textpath
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
 from thesis_tf._core import checks
+from thesis_tf._core.types import Path
 from thesis_tf.persistence import files
 
-FONT = "DejaVu Sans"  # comes with matplotlib, so a picture is the same everywhere
-INK, SOFT, LINE, GRID = "#24292f", "#57606a", "#a3abb4", "#e6e8eb"
-# Okabe and Ito's colors, which color-blind readers can tell apart.
-DISTINCT_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+FONT = "DejaVu Sans"  # comes with matplotlib, so a figure is the same everywhere
+
+# Text and curves of what is exact; notes; axes and references; grids and edges; what is missing.
+INK, SOFT, LINE, GRID, BLANK = "#24292f", "#57606a", "#a3abb4", "#e6e8eb", "#d5d7da"
+# Okabe and Ito's colors, which stay apart for color-blind readers.
+BLUE, VERMILION, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
+SKY, ORANGE, GRAY = "#56b4e9", "#e69f00", "#4d4d4d"
+# Of several series, in this order.
+CATEGORICAL = (BLUE, VERMILION, GREEN, PURPLE, SKY, ORANGE, GRAY)
+# Of two opposites: negative and positive, smallest and largest.
+DIVERGING = (BLUE, VERMILION)
+# Of a magnitude, matplotlib's name: dark is large.
+SEQUENTIAL = "viridis_r"
+# Good to bad: the hue goes from blue through green and yellow to red and never turns back.
+GOOD_TO_BAD = ("#2b62b5", "#2a9aa8", "#4fae62", "#b5c94a", "#f2b33d", "#e8743a", "#cf2f2a")
 
 _SUFFIXES = (".png", ".svg", ".pdf")
 _DPI = 150
 # What matplotlib takes from its global settings alone: text that stays text, the same ids at
 # every run, and fonts that journals accept.
-_SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "thesis_tf", "pdf.fonttype": 42}
+_SETTINGS: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "thesis_tf",
+    "pdf.fonttype": 42,
+}
 # No date, so that the same numbers give the same file.
 _METADATA = {
     ".svg": dict.fromkeys(["Date", "Creator", "Format", "Type"]),
@@ -36,8 +55,8 @@ _METADATA = {
 _LOCK = threading.Lock()
 
 
-def checked_path(path):
-    """Returns the path of a picture; raises ValueError if matplotlib should not write its kind."""
+def checked_path(path: Path) -> pathlib.Path:
+    """Returns the path of a figure; raises ValueError unless it ends in .png, .svg or .pdf."""
     path = pathlib.Path(path)
     if path.suffix.lower() not in _SUFFIXES:
         expected = f"a file that ends in {', '.join(_SUFFIXES)}"
@@ -45,36 +64,59 @@ def checked_path(path):
     return path
 
 
-def save(page, path, tooltips=None):
-    """Writes a matplotlib Figure, atomically.
+def save(figure: Figure, path: pathlib.Path, tooltips: Mapping[str, str] | None = None) -> None:
+    """Writes a figure, atomically.
 
     Args:
-        page: a `matplotlib.figure.Figure`.
+        figure: a `matplotlib.figure.Figure`.
         path: what `checked_path` returned.
         tooltips: {gid: text}, shown in an SVG where a reader points at the artist of that gid.
     """
     suffix = path.suffix.lower()
     with files.atomic(path) as partial, _settings():
-        page.savefig(partial, format=suffix[1:], dpi=_DPI, metadata=_METADATA.get(suffix))
+        figure.savefig(partial, format=suffix[1:], dpi=_DPI, metadata=_METADATA.get(suffix))
         if suffix == ".svg":
             _add_tooltips(partial, tooltips or {})
 
 
-def new_sheet(width, height=3.6):
-    """Returns a white matplotlib Figure of so many inches, whose parts find room by themselves."""
-    page = figure.Figure(figsize=(width, height), facecolor="white", layout="constrained")
-    page.get_layout_engine().set(w_pad=0.08, h_pad=0.06)
-    return page
+def new_figure(
+    width: float, height: float = 3.6, *, w_pad: float = 0.08, h_pad: float = 0.06
+) -> Figure:
+    """Returns a white figure whose axes are laid out without overlaps.
+
+    Args:
+        width, height: in inches.
+        w_pad, h_pad: space around each axes, in inches.
+    """
+    figure = Figure(figsize=(width, height), facecolor="white", layout="constrained")
+    figure.get_layout_engine().set(w_pad=w_pad, h_pad=h_pad)  # type: ignore[union-attr, call-arg] # it is a ConstrainedLayoutEngine
+    return figure
 
 
-def style_axes(axes, xlabel, ylabel, title=None):
-    """Gives axes labels, a light grid, and lines on the left and below alone."""
-    text = {"family": FONT, "fontsize": 9, "color": INK, "parse_math": False}
-    axes.set_xlabel(clean(xlabel), **text)
-    axes.set_ylabel(clean(ylabel), **text)
+def style_axes(
+    axes: Axes,
+    xlabel: str,
+    ylabel: str,
+    title: str | None = None,
+    *,
+    size: float = 9,
+    grid: Literal["both", "x", "y"] = "both",
+) -> None:
+    """Gives axes labels, a light grid, and lines on the left and below alone.
+
+    Args:
+        axes: the axes.
+        xlabel, ylabel: of the axes.
+        title: a heading of these axes.
+        size: of the labels, in points.
+        grid: along which axis lines are drawn.
+    """
+    text: dict[str, Any] = {"family": FONT, "color": INK, "parse_math": False}
+    axes.set_xlabel(clean(xlabel), fontsize=size, **text)
+    axes.set_ylabel(clean(ylabel), fontsize=size, **text)
     if title:
-        axes.set_title(clean(title), loc="left", **{**text, "fontsize": 10})
-    axes.grid(color=GRID, linewidth=0.7)
+        axes.set_title(clean(title), loc="left", fontsize=10, **text)
+    axes.grid(axis=grid, color=GRID, linewidth=0.7)
     axes.set_axisbelow(True)
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
@@ -82,67 +124,80 @@ def style_axes(axes, xlabel, ylabel, title=None):
     axes.tick_params(which="both", colors=SOFT, labelsize=8)
 
 
-def add_legend(axes, heading=None, **place):
-    """Adds a legend of what is labelled, without a frame; `place` is matplotlib's own."""
-    font = {"family": FONT, "size": 8}
-    legend = axes.legend(
+def add_title(figure: Figure, title: str | None, *, size: float = 10, **place: Any) -> None:
+    """Writes a title above all axes of a figure, if there is one; `place` is matplotlib's own."""
+    if title:
+        figure.suptitle(
+            clean(title), fontsize=size, family=FONT, color=INK, parse_math=False, **place
+        )
+
+
+def add_legend(
+    parent: Axes | Figure,
+    heading: str | None = None,
+    *,
+    names: Sequence[str] | None = None,
+    size: float = 8,
+    color: str = SOFT,
+    **place: Any,
+) -> None:
+    """Adds a legend without a frame.
+
+    Args:
+        parent: axes, or a figure.
+        heading: above its entries.
+        names: of the entries, in place of the artists' labels. matplotlib leaves out artists whose
+            label begins with an underscore, so names that may do so are given here.
+        size: of the text, in points.
+        color: of the text.
+        **place: matplotlib's own arguments.
+    """
+    font = FontProperties(family=FONT, size=size)
+    legend = parent.legend(
         frameon=False,
         prop=font,
-        labelcolor=SOFT,
+        labelcolor=color,
         title=heading,
         title_fontproperties=font,
         alignment="left",
         **place,
     )
-    legend.get_title().set_color(SOFT)
-    for text in legend.get_texts():
-        text.set_parse_math(False)
+    legend.get_title().set_color(color)
+    texts = legend.get_texts()
+    for text, name in zip(texts, names or [text.get_text() for text in texts], strict=True):
+        text.set(text=clean(name), parse_math=False)
 
 
-def draw_text(axes, x, y, text, size, color=INK, **rest):
-    """Adds text to axes, centred on (x, y) unless `rest`, matplotlib's own settings, says else."""
-    style = {"ha": "center", "va": "center", "family": FONT, "parse_math": False, "zorder": 4}
+def draw_text(
+    axes: Axes, x: float, y: float, text: str, size: float, color: str = INK, **rest: Any
+) -> None:
+    """Adds text to axes, centered on (x, y) unless `rest`, matplotlib's own settings, says else."""
+    style: dict[str, Any] = {
+        "ha": "center", "va": "center", "family": FONT, "parse_math": False, "zorder": 4,
+    }  # fmt: skip
     axes.text(x, y, clean(text), fontsize=size, color=color, **{**style, **rest})
 
 
-def text_width(text, size):
+def text_width(text: str, size: float) -> float:
     """Returns the width of a line of text in points."""
     font = FontProperties(family=FONT, size=size)
     return textpath.text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]
 
 
-def shortened(name, most=28):
-    """Returns a name in one line of at most `most` characters, its middle left out if need be."""
+def shortened(name: str, most: int = 28) -> str:
+    """Returns a name in one line of at most `most` characters; the middle of a longer one is left
+    out."""
     name = clean(" ".join(name.split()))
     return name if len(name) <= most else f"{name[: most // 2]}…{name[1 - most // 2 :]}"
 
 
-def clean(text):
+def clean(text: str) -> str:
     """Replaces what XML cannot hold: control characters and halves of surrogate pairs."""
     return re.sub("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]", "\ufffd", text)
 
 
-def merged(lists):
-    """Returns the names of all lists, each where it follows what it follows in its own list."""
-    order = []
-    for names in lists:
-        place = 0
-        for name in names:
-            if name in order:
-                place = order.index(name) + 1
-            else:
-                order.insert(place, name)
-                place += 1
-    return order
-
-
-def missing(value):
-    """Whether nothing was measured: None or NaN."""
-    return value is None or math.isnan(value)
-
-
 @contextlib.contextmanager
-def _settings():
+def _settings() -> Iterator[None]:
     # matplotlib's rc_context would also undo what other threads set in the meantime.
     with _LOCK:
         before = {key: matplotlib.rcParams[key] for key in _SETTINGS}
@@ -153,7 +208,7 @@ def _settings():
             matplotlib.rcParams.update(before)
 
 
-def _add_tooltips(path, tooltips):
+def _add_tooltips(path: pathlib.Path, tooltips: Mapping[str, str]) -> None:
     """Gives the SVG elements with these ids a <title>, which browsers show as a tooltip."""
     svg, xlink = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
     root = ElementTree.parse(path).getroot()
@@ -163,9 +218,10 @@ def _add_tooltips(path, tooltips):
         element.attrib = {
             key.replace(f"{{{xlink}}}", "xlink:"): value for key, value in element.attrib.items()
         }
-        if element.get("id") in tooltips:
+        text = tooltips.get(element.get("id", ""))
+        if text is not None:
             tooltip = ElementTree.Element("title")
-            tooltip.text = clean(tooltips[element.get("id")])
+            tooltip.text = clean(text)
             element.insert(0, tooltip)
     root.attrib = {"xmlns": svg, "xmlns:xlink": xlink, **root.attrib}
     ElementTree.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)

@@ -7,27 +7,27 @@ import math
 
 import matplotlib
 import numpy as np
-from matplotlib import figure, ticker
-from matplotlib.font_manager import FontProperties
+from matplotlib import ticker
 
 from thesis_tf._core import checks
 from thesis_tf.plotting.style import (
+    CATEGORICAL,
     FONT,
-    GRID,
     INK,
     LINE,
     SOFT,
+    add_legend,
+    add_title,
     checked_path,
-    clean,
-    merged,
-    missing,
+    new_figure,
     save,
     shortened,
+    style_axes,
     text_width,
 )
+from thesis_tf.probes.plots.series import merged, missing
 
-# Okabe and Ito's colours, which stay apart for colour-blind readers; the markers do in print.
-_SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#4d4d4d")
+# Beside the colors, for print.
 _MARKERS = "osD^vPX"
 
 
@@ -70,10 +70,11 @@ def draw_curve(
             raise checks.invalid(f"`series[{label!r}]`", "each tap once", f"{repeated[0]!r} twice")
     taps = merged(names.values())
     width = float(np.clip(1.6 + 0.42 * len(taps), 5.2, 11))
-    sheet = figure.Figure(figsize=(width, 4), facecolor="white", layout="constrained")
-    sheet.get_layout_engine().set(w_pad=0.12, h_pad=0.07)
+    sheet = new_figure(width, 4, w_pad=0.12, h_pad=0.07)
     axes = sheet.add_subplot()
-    _style_axes(axes, taps, 72 * (width - 1))
+    error = f"{ylabel}, logarithmic" if log else ylabel
+    style_axes(axes, "tap, in order of depth", error, size=8.5, grid="y")
+    _name_taps(axes, taps, 72 * (width - 1))
     errors = [error for points in series.values() for _, error, _ in points if not missing(error)]
     positive = [value for value in (*errors, reference) if value is not None and value > 0]
     floor = -math.inf
@@ -96,21 +97,16 @@ def draw_curve(
             legend.append(name)
     if min(errors, default=0) >= 0:
         axes.set_ylim(bottom=max(0, floor))
-    style = {"family": FONT, "color": INK, "parse_math": False}
-    axes.set_ylabel(clean(ylabel) + ", logarithmic" * log, fontsize=8.5, **style)
-    axes.set_xlabel("tap, in order of depth", fontsize=8.5, **style)
-    if title:
-        text = {"fontsize": 10.5, "weight": "bold", "ha": "left", "wrap": True}
-        sheet.suptitle(clean(title), x=0.015, **text, **style)
-    _add_legend(axes, legend, 72 * width - 60)
+    add_title(sheet, title, size=10.5, x=0.015, weight="bold", ha="left", wrap=True)
+    _place_legend(axes, legend, 72 * width - 60)
     save(sheet, path)
 
 
 def _draw_series(axes, number, count, points, at, floor):
     points = sorted((at[name], error, spread) for name, error, spread in points)
     x, error, spread = (np.array(column, float) for column in zip(*points, strict=True))
-    color = _SERIES[number % len(_SERIES)]
-    if count > len(_SERIES):  # more than one can tell apart: show their order instead
+    color = CATEGORICAL[number % len(CATEGORICAL)]
+    if count > len(CATEGORICAL):  # more than one can tell apart: show their order instead
         color = matplotlib.colormaps["viridis"](0.92 * number / (count - 1))
     crowded = len(at) > 40
     axes.plot(
@@ -136,8 +132,8 @@ def _draw_series(axes, number, count, points, at, floor):
         axes.errorbar(x[known], middle[known], sides[:, known], **bars)
 
 
-def _style_axes(axes, taps, length):
-    """Sets up the axes: the names of as many taps as fit on `length` points, and a light grid."""
+def _name_taps(axes, taps, length):
+    """Writes the names of as many taps as fit on an axis of `length` points."""
     names = [shortened(tap) for tap in taps]
     spacing = length / len(taps)
     step, text = 1, {"ha": "center"}
@@ -157,14 +153,9 @@ def _style_axes(axes, taps, length):
     axes.tick_params(axis="x", which="minor", length=2)
     axes.tick_params(axis="y", labelsize=7.5, labelfontfamily=FONT)
     axes.locator_params(axis="y", nbins=6)
-    axes.grid(axis="y", color=GRID, lw=0.7)
-    axes.set_axisbelow(True)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(LINE)
 
 
-def _add_legend(axes, names, room):
+def _place_legend(axes, names, room):
     """Puts the legend above the axes if it takes two lines at most there, else beside them."""
     columns = int(room // (max(text_width(name, 7.5) for name in names) + 40))
     place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1)}
@@ -172,8 +163,4 @@ def _add_legend(axes, names, room):
         rows = math.ceil(len(names) / columns)
         columns = math.ceil(len(names) / rows)
         place = {"loc": "lower left", "bbox_to_anchor": (0, 1.01), "ncols": columns}
-    font = FontProperties(family=FONT, size=7.5)
-    legend = axes.legend(prop=font, labelcolor=INK, frameon=False, borderaxespad=0, **place)
-    # Set afterwards: matplotlib leaves out what is labelled with a leading underscore.
-    for text, name in zip(legend.get_texts(), names, strict=True):
-        text.set(text=clean(name), parse_math=False)
+    add_legend(axes, names=names, size=7.5, color=INK, borderaxespad=0, **place)

@@ -227,7 +227,7 @@ def draw_sheets(sheets, path, columns=2):
     ]
     width = 7.2
     heights = [width / columns * ratio + 0.3 for ratio in ratios]
-    page = style.new_sheet(width, sum(heights))
+    page = style.new_figure(width, sum(heights))
     panels = page.subplots(
         len(ratios), columns, squeeze=False, gridspec_kw={"height_ratios": heights}
     ).ravel()

@@ -94,7 +94,7 @@ def _told_apart(samples, fresh):
     """How often neighbours tell samples from data that nothing was learned from, and its error."""
     from thesis_tf import autoencoders
 
-    found = autoencoders.nearest_neighbour_test(samples.astype(fresh.dtype), fresh)
+    found = autoencoders.nearest_neighbor_test(samples.astype(fresh.dtype), fresh)
     return [found.accuracy, found.standard_error]
 
 
@@ -103,7 +103,7 @@ def draw(result, path):
     from thesis_tf.gsn.plots import CHAIN, DATA, EXACT
     from thesis_tf.plotting import style
 
-    found, page = result["histogram"], style.new_sheet(7.2, 7.4)
+    found, page = result["histogram"], style.new_figure(7.2, 7.4)
     top, below = page.subfigures(2, 1, height_ratios=(1, 1.5))
     axes, places = top.subplots(), np.arange(_VALUES)
     style.style_axes(axes, "value", "share")

@@ -82,7 +82,7 @@ def draw(result, path):
     from thesis_tf.plotting import style
 
     rows = result["rows"]
-    page = style.new_sheet(7.2, 0.55 * len(rows) + 1.2)
+    page = style.new_figure(7.2, 0.55 * len(rows) + 1.2)
     axes = page.subplots()
     style.style_axes(axes, "test log-likelihood, nats", "")
     for key, color in (("parzen", DATA), ("conservative", CHAIN)):

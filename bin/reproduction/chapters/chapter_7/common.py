@@ -1,11 +1,18 @@
-"""What figures 7.2 to 7.4 and Table 7.1 share: their settings, and how runs are compared."""
+"""Settings that figures 7.2 to 7.4 and Table 7.1 share, and comparisons of their runs."""
 
 import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bin.reproduction.chapters.chapter_7.studies import importance_sampling
 from bin.reproduction.engine.contract import Settings
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 METHODS = {"uniform": "uniform draws", "importance": "importance sampling"}
 LABELS = {
@@ -15,7 +22,7 @@ LABELS = {
     "steps": "steps",
     "seconds": "seconds",
 }
-# Of the thesis: what is added to all norms at which learning rate.
+# The thesis' learning rates, and what it adds to all norms at each.
 _RATES = {0.01: "10", 0.001: "1"}
 
 
@@ -24,17 +31,26 @@ class Config(Settings):
     """What is compared.
 
     Attributes:
-        settings: an `importance_sampling.Config` each.
+        settings: an `importance_sampling.Config` for each setting.
     """
 
-    settings: tuple
+    settings: tuple[importance_sampling.Config, ...]
 
 
-def configs(quick, full):
+def configs(quick: float, full: float) -> dict[str, Config]:
     """Returns the configs of a figure that takes so many seconds at either budget."""
-    network = {"units": (512,) * 4, "examples": (10_000, 500, 10_000), "steps": 1500, "runs": 4}
-    needs = {"needs": ("cifar10",), "takes": ("svhn",), "datasets": ("svhn", "cifar10")}
-    # Where importance sampling was found to save the most steps (docs/issgd.md).
+    network: dict[str, Any] = {
+        "units": (512,) * 4,
+        "examples": (10_000, 500, 10_000),
+        "steps": 1500,
+        "runs": 4,
+    }
+    needs: dict[str, Any] = {
+        "needs": ("cifar10",),
+        "takes": ("svhn",),
+        "datasets": ("svhn", "cifar10"),
+    }
+    # The setting in which importance sampling saved the most steps (docs/issgd.md).
     mnist = importance_sampling.Config(
         needs=("mnist",),
         datasets=("mnist",),
@@ -58,15 +74,15 @@ def configs(quick, full):
     }
 
 
-def _at_both_rates(**rest):
+def _at_both_rates(**rest: Any) -> tuple[importance_sampling.Config, ...]:
     return tuple(
         importance_sampling.Config(learning_rate=rate, smoothing=added, **rest)
         for rate, added in _RATES.items()
     )
 
 
-def result_of(config):
-    """Returns the runs of every setting, with notes on what they are of."""
+def result_of(config: Config) -> dict[str, Any]:
+    """Returns the runs of every setting, with notes that describe them."""
     found = [importance_sampling.compared(setting) for setting in config.settings]
     notes = []
     if found[0]["dataset"] != "svhn":
@@ -82,8 +98,8 @@ def result_of(config):
     return {"settings": found, "notes": notes}
 
 
-def mean_and_error(differences):
-    """Returns the mean of one difference a run, and its standard error (infinite if there is one).
+def mean_and_error(differences: np.ndarray) -> tuple[float, float]:
+    """Returns the mean of one difference per run, and its standard error (infinite for one run).
 
     Runs of both methods begin with the same network, so that they are compared in pairs.
     """
@@ -92,11 +108,11 @@ def mean_and_error(differences):
     return float(np.mean(differences)), float(error)
 
 
-def lower(setting, name, when):
-    """How much lower errors are by importance sampling, with the standard error of that.
+def lower(setting: dict[str, Any], name: str, when: str) -> tuple[float, float]:
+    """Returns how much lower errors are by importance sampling, and its standard error.
 
     Args:
-        setting: of the result.
+        setting: one setting of the result.
         name: "train_error" or "test_error".
         when: "while_training", on average after step 0, or "at_the_end".
     """
@@ -109,25 +125,27 @@ def lower(setting, name, when):
     return mean, error
 
 
-def in_words(lower, error):
-    """Says a difference with its standard error."""
+def in_words(lower: float, error: float) -> str:
+    """Returns a difference and its standard error in words."""
     return f"{'lower' if lower >= 0 else 'higher'} by {abs(lower):.4f} ± {error:.4f}"
 
 
-def draw_curves(result, columns, path):
-    """Draws medians and quartiles over runs, a row of panels a setting.
+def draw_curves(
+    result: dict[str, Any], columns: Sequence[tuple[str, str]], path: pathlib.Path
+) -> None:
+    """Draws medians and quartiles over runs, one row of panels for each setting.
 
-    Over time, a step stands at the median of the times at which runs evaluated it.
+    Over time, a step is drawn at the median of the times at which runs evaluated it.
 
     Args:
-        result: of `result_of`.
-        columns: (what, over what), each of `LABELS`.
-        path: of the picture.
+        result: what `result_of` returned.
+        columns: (value, over what), each among `LABELS`.
+        path: the file.
     """
     from thesis_tf.issgd.plots import COLORS
     from thesis_tf.plotting import style as figures
 
-    sheet, rows = new_rows(result["settings"], len(columns), 2.5)
+    figure, rows = new_rows(result["settings"], len(columns), 2.5)
     for setting, panels in zip(result["settings"], rows, strict=True):
         for axes, (name, over) in zip(panels, columns, strict=True):
             figures.style_axes(axes, LABELS[over], LABELS[name])
@@ -138,31 +156,33 @@ def draw_curves(result, columns, path):
                 label = label if axes is rows[0][0] else None
                 draw_quartiles(axes, x, curves[name], color=color, label=label)
             make_logarithmic(axes)
-    figures.add_legend(sheet, loc="outside lower center", ncols=len(METHODS))
-    figures.save(sheet, path)
+    figures.add_legend(figure, loc="outside lower center", ncols=len(METHODS))
+    figures.save(figure, path)
 
 
-def new_rows(settings, columns, height):
-    """Returns a sheet, and axes (settings, columns) on it under a heading a setting."""
+def new_rows(
+    settings: Sequence[dict[str, Any]], columns: int, height: float
+) -> "tuple[Figure, list[list[Axes]]]":
+    """Returns a figure, and its axes (settings, columns), with a heading for each setting."""
     from thesis_tf.plotting import style as figures
 
-    sheet = figures.new_sheet(7.2, height * len(settings) + 0.3)
-    parts = sheet.subfigures(len(settings), squeeze=False)[:, 0]
+    figure = figures.new_figure(7.2, height * len(settings) + 0.3)
+    parts = figure.subfigures(len(settings), squeeze=False)[:, 0]
     for part, setting in zip(parts, settings, strict=True):
         heading = figures.clean(setting["label"])
-        style = {"family": figures.FONT, "color": figures.INK, "fontsize": 10}
+        style: dict[str, Any] = {"family": figures.FONT, "color": figures.INK, "fontsize": 10}
         part.suptitle(heading, x=0.02, ha="left", parse_math=False, **style)
-    return sheet, [part.subplots(1, columns, squeeze=False)[0] for part in parts]
+    return figure, [list(part.subplots(1, columns, squeeze=False)[0]) for part in parts]
 
 
-def draw_quartiles(axes, x, values, **style):
+def draw_quartiles(axes: "Axes", x: np.ndarray, values: np.ndarray, **style: Any) -> None:
     """Draws the median of values (runs, n) over x (n,), and a band from quartile to quartile."""
     low, middle, high = np.percentile(values, [25, 50, 75], axis=0)
     axes.fill_between(x, low, high, color=style["color"], alpha=0.2, linewidth=0)
     axes.plot(x, middle, **{"linewidth": 1.5, **style})
 
 
-def make_logarithmic(axes):
+def make_logarithmic(axes: "Axes") -> None:
     """Makes the y axis logarithmic, with numbers at 1, 2 and 5."""
     from matplotlib import ticker
 

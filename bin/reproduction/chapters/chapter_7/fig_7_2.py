@@ -1,5 +1,8 @@
 """Figure 7.2: how fast importance sampling lowers the training loss."""
 
+import pathlib
+from typing import Any
+
 import numpy as np
 
 from bin.reproduction.chapters.chapter_7 import common
@@ -10,32 +13,32 @@ CAPTION = (
     "Medians and quartiles over runs, at the thesis' learning rates, smoothing constants and"
     " momentum. Uniform SGD draws with replacement too, so that the methods differ in nothing else."
     " One process measures all gradient norms anew every 50 steps (section 7.4.1), in place of the"
-    " thesis' workers. So the methods can be compared over steps; over time there is nothing to be"
-    " gained, as training stands still while norms are measured."
+    " thesis' workers. So the methods can be compared over steps; over time nothing can be gained,"
+    " because training stops while norms are measured."
 )
 CONFIGS = common.configs(quick=72, full=900)
 
 
-def run(config):
+def run(config: common.Config) -> dict[str, Any]:
     """Returns the runs of both methods at every setting."""
     return common.result_of(config)
 
 
-def draw(result, path):
+def draw(result: dict[str, Any], path: pathlib.Path) -> None:
     """Draws loss and error over steps, and the loss over time."""
     columns = [("loss", "steps"), ("train_error", "steps"), ("loss", "seconds")]
     common.draw_curves(result, columns, path)
 
 
-def claims(result):
+def claims(result: dict[str, Any]) -> list[Claim]:
     """That the loss falls faster, over steps and over time."""
     settings = result["settings"]
     return [*(_over_steps(setting) for setting in settings), _over_time(settings)]
 
 
-def _over_steps(setting):
+def _over_steps(setting: dict[str, Any]) -> Claim:
     uniform, importance = (setting["curves"][method]["loss"] for method in common.METHODS)
-    # How many times smaller it is, as a logarithm, so that all of the training counts alike.
+    # The logarithm of the ratio of losses, so that all of the training counts equally.
     gain, error = common.mean_and_error(np.log(uniform / importance)[:, 1:].mean(axis=1))
     arrived, worst = _arrival(setting, setting["steps"]), setting["worst"]
     when = "never reached" if np.isinf(arrived) else f"reached after {arrived:.0%} of its steps"
@@ -51,7 +54,7 @@ def _over_steps(setting):
     )
 
 
-def _over_time(settings):
+def _over_time(settings: list[dict[str, Any]]) -> Claim:
     arrivals = []
     for setting in settings:
         seconds = setting["curves"]["importance"]["seconds"]
@@ -66,13 +69,13 @@ def _over_time(settings):
     )
 
 
-def _arrival(setting, places, whole=None):
-    """The median part of uniform SGD's way after which importance sampling has its last loss.
+def _arrival(setting: dict[str, Any], places: np.ndarray, whole: np.ndarray | None = None) -> float:
+    """Returns when importance sampling reaches uniform SGD's last loss, as a fraction; the median.
 
     Args:
-        setting: of the result.
-        places: of importance sampling's evaluations, (n,) or (runs, n).
-        whole: uniform SGD's way (runs,); None for the last place.
+        setting: one setting of the result.
+        places: steps or seconds of importance sampling's evaluations, (n,) or (runs, n).
+        whole: steps or seconds of uniform SGD (runs,); None for the last place.
     """
     steps = list(setting["steps"])
     places = np.broadcast_to(places, setting["curves"]["importance"]["loss"].shape)

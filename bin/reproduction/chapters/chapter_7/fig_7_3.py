@@ -1,5 +1,8 @@
 """Figure 7.3: whether importance sampling generalises as well as uniform SGD."""
 
+import pathlib
+from typing import Any
+
 from bin.reproduction.chapters.chapter_7 import common
 from bin.reproduction.engine.contract import NO_NUMBER, Claim, verdict_of_difference
 
@@ -13,17 +16,17 @@ AFTER = ("7.2",)
 CONFIGS = common.configs(quick=5, full=10)
 
 
-def run(config):
+def run(config: common.Config) -> dict[str, Any]:
     """Returns the runs of both methods at every setting."""
     return common.result_of(config)
 
 
-def draw(result, path):
+def draw(result: dict[str, Any], path: pathlib.Path) -> None:
     """Draws the test error over steps and over time."""
     common.draw_curves(result, [("test_error", "steps"), ("test_error", "seconds")], path)
 
 
-def claims(result):
+def claims(result: dict[str, Any]) -> list[Claim]:
     """That test errors fall faster, and that in the end nothing is lost."""
     found = []
     for setting in result["settings"]:

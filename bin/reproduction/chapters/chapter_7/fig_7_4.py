@@ -1,5 +1,9 @@
 """Figure 7.4: how much gradients of single draws vary under several proposals."""
 
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from bin.reproduction.chapters.chapter_7 import common
@@ -16,24 +20,28 @@ CAPTION = (
 )
 AFTER = ("7.2",)
 CONFIGS = common.configs(quick=5, full=10)
-# Two that coincide with others at times.
-_STYLES = {"ideal": {"linestyle": "--"}, "actual": {"linestyle": ":", "zorder": 3}}
+# Styles of two curves that can coincide with others.
+_STYLES: dict[str, dict[str, Any]] = {
+    "ideal": {"linestyle": "--"},
+    "actual": {"linestyle": ":", "zorder": 3},
+}
 _ROUNDING = 1e-9  # relative; equal norms and uniform draws differ by rounding alone
 
 
-def run(config):
+def run(config: common.Config) -> dict[str, Any]:
     """Returns the runs of both methods at every setting, with gradient variances."""
     return common.result_of(config)
 
 
-def draw(result, path):
+def draw(result: dict[str, Any], path: pathlib.Path) -> None:
     """Draws the roots of all gradient variances, one panel for each setting."""
+    from thesis_tf.issgd.plots import COLORS
     from thesis_tf.plotting import style as figures
 
     sheet, panels = common.new_rows(result["settings"], 1, 2.8)
     for (axes,), setting in zip(panels, result["settings"], strict=True):
         figures.style_axes(axes, "steps", "√ Tr Σ(q)")
-        for color, (name, roots) in zip(figures.DISTINCT_COLORS, _roots(setting).items(), strict=True):
+        for color, (name, roots) in zip(COLORS, _roots(setting).items(), strict=True):
             style = {"color": color, "label": name, **_STYLES.get(name, {})}
             common.draw_quartiles(axes, setting["gradient_variances"]["steps"], roots, **style)
         common.make_logarithmic(axes)
@@ -42,7 +50,7 @@ def draw(result, path):
     figures.save(sheet, path)
 
 
-def claims(result):
+def claims(result: dict[str, Any]) -> list[Claim]:
     """The order of the curves, at every step of every setting."""
     settings = result["settings"]
     counts = {n: sum(s["order"][n] for s in settings) for n in settings[0]["order"]}
@@ -60,8 +68,8 @@ def claims(result):
         )
     ]
     for name, sentence in {
-        "stale": "Draws by stale weights vary more than ideal ones and less than uniform ones.",
-        "actual": "So do those by stale weights with the constant that the runs add.",
+        "stale": "Draws by stale norms vary more than ideal ones and less than uniform ones.",
+        "actual": "So do those by stale norms with the constant that the runs add.",
     }.items():
         good = [_ascending(c["ideal"], c[name], c["uniform"]) for c in curves]
         shown = f"{counts[f'{name}_between']} of {counts['evaluations']} evaluations of single runs"
@@ -74,22 +82,26 @@ def claims(result):
         for name, far in zip(("+10", "+1", "as they are"), zip(*away, strict=True), strict=True)
     )
     good = [_ascending(*far) for far in away]
-    sentence = "Smoothing moves stale weights' curve towards that of uniform draws, +10 further."
+    sentence = (
+        "Smoothing moves the curve of stale norms towards that of uniform draws, +10 further."
+    )
     return [*found, _claim(sentence, settings, good, f"median distance from it: {shown}")]
 
 
-def _roots(setting):
+def _roots(setting: dict[str, Any]) -> dict[str, np.ndarray]:
     """Returns {draws: roots (runs, k)}; rounding can leave a variance just below 0."""
     variances = setting["gradient_variances"].items()
     return {name: np.sqrt(np.maximum(v, 0)) for name, v in variances if name != "steps"}
 
 
-def _ascending(*curves):
+def _ascending(*curves: np.ndarray) -> np.ndarray:
     return np.all(np.diff(curves, axis=0) >= -_ROUNDING * np.abs(curves[-1]), axis=0)
 
 
-def _claim(sentence, settings, good, more):
-    """A claim that should be `good` [(k,) a setting] at every step."""
+def _claim(
+    sentence: str, settings: list[dict[str, Any]], good: Sequence[np.ndarray], more: str
+) -> Claim:
+    """Returns a claim that holds if `good`, (k,) for each setting, is true at every step."""
     count, there = sum(map(len, good)), int(sum(map(np.sum, good)))
     measured = f"the curves at {there} of {count} steps"
     for setting, right in zip(settings, good, strict=True):

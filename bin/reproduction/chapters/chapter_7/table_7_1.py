@@ -1,5 +1,8 @@
 """Table 7.1: errors at the end of training."""
 
+import pathlib
+from typing import Any
+
 import numpy as np
 
 from bin.reproduction.chapters.chapter_7 import common
@@ -17,7 +20,7 @@ CONFIGS = common.configs(quick=5, full=10)
 _ERRORS = ("train_error", "test_error")
 
 
-def run(config):
+def run(config: common.Config) -> dict[str, Any]:
     """Returns the runs of both methods at every setting, and the table."""
     result = common.result_of(config)
     rows = []
@@ -29,10 +32,11 @@ def run(config):
     return result | {"rows": rows}
 
 
-def draw(result, path):
-    """Draws means with error bars, and single runs, a panel a setting and error."""
+def draw(result: dict[str, Any], path: pathlib.Path) -> None:
+    """Draws means with error bars, and single runs, one panel for each setting and error."""
     from matplotlib import ticker
 
+    from thesis_tf.issgd.plots import COLORS
     from thesis_tf.plotting import style
 
     settings, rows = result["settings"], iter(result["rows"])
@@ -44,7 +48,7 @@ def draw(result, path):
             axes.set_yticks([0, 1], common.METHODS.values() if axes is row[0] else ["", ""])
             axes.margins(x=0.2)
             axes.xaxis.set_major_locator(ticker.MaxNLocator(5))
-        for place, (method, color) in enumerate(zip(common.METHODS, style.DISTINCT_COLORS, strict=False)):
+        for place, (method, color) in enumerate(zip(common.METHODS, COLORS, strict=False)):
             means = next(rows)
             for axes, name in zip(row, _ERRORS, strict=True):
                 runs, (mean, error) = setting["curves"][method][name][:, -1], means[name]
@@ -54,12 +58,12 @@ def draw(result, path):
     style.save(sheet, path)
 
 
-def claims(result):
+def claims(result: dict[str, Any]) -> list[Claim]:
     """That importance sampling ends at errors that are not above uniform SGD's."""
     return [_claim(setting, name) for setting in result["settings"] for name in reversed(_ERRORS)]
 
 
-def _claim(setting, name):
+def _claim(setting: dict[str, Any], name: str) -> Claim:
     lower, error = common.lower(setting, name, "at_the_end")
     ends = [setting["curves"][method][name][:, -1].mean() for method in common.METHODS]
     kind = common.LABELS[name]

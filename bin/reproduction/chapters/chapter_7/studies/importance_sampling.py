@@ -30,17 +30,17 @@ class Config(contract.Settings):
     """One setting.
 
     Attributes:
-        datasets: of which the first that is there is used.
+        datasets: names; the first whose files are there is used.
         examples: (train, validation, test) to draw, or None for all.
-        units: of the network's hidden layers.
-        batch_size: examples a step.
+        units: the numbers of units of the hidden layers.
+        batch_size: examples per step.
         learning_rate: of SGD.
-        momentum: Nesterov's; 0 for none.
-        smoothing: what is added to every norm: 10, or relative:0.3 for that part of the mean.
-        refresh_every: steps between measurements of all norms.
+        momentum: Nesterov momentum; 0 for none.
+        smoothing: what is added to every norm: 10, or relative:0.3 for that fraction of the mean.
+        refresh_every: steps between measurements of all gradient norms.
         evaluate_every: steps between evaluations.
-        steps: of each run.
-        runs: of each method.
+        steps: the number of steps of each run.
+        runs: the number of runs of each method.
     """
 
     datasets: tuple[str, ...] = ("mnist_mini",)

@@ -1,0 +1,58 @@
+"""Vector fields of the plane: arrows of one length, colored by how long the vectors are."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.quiver import Quiver
+
+from thesis_tf._core.types import Array
+from thesis_tf.plotting import style
+
+
+def draw_arrows(
+    axes: Axes,
+    points: Array,
+    moves: Array,
+    spacing: float,
+    *,
+    width: float = 0.0022,
+    norm: Normalize | None = None,
+) -> Quiver:
+    """Draws the direction of each vector as an arrow, its length as the arrow's color.
+
+    Args:
+        axes: the axes.
+        points: (n, 2), where vectors begin.
+        moves: (n, 2), the vectors.
+        spacing: of the points; arrows have three quarters of it.
+        width: of the arrows, as a fraction of the width of the axes.
+        norm: maps lengths to colors; None is linear, between the smallest and the largest.
+
+    Returns:
+        The arrows, for a color bar.
+    """
+    length = np.linalg.norm(moves, axis=1)
+    unit = moves / np.maximum(length, 1e-300)[:, np.newaxis] * spacing * 0.75
+    return axes.quiver(
+        *points.T, *unit.T, length, cmap=style.SEQUENTIAL, angles="xy", scale_units="xy", scale=1,
+        width=width, norm=norm,
+    )  # fmt: skip
+
+
+def mark(axes: Axes, points: Array, *, color: str, marker: str, size: float, label: str) -> None:
+    """Marks points (n, 2) so that they can be told from a field below them, unless there are none.
+
+    Args:
+        axes: the axes.
+        points: (n, 2).
+        color: of the marks.
+        marker: matplotlib's name of their shape.
+        size: of a mark, in square points.
+        label: for the legend.
+    """
+    if len(points):
+        x, y = points.T
+        axes.scatter(
+            x, y, s=size, color=color, marker=marker, edgecolors="white", linewidths=0.8,
+            zorder=4, label=label,
+        )  # fmt: skip

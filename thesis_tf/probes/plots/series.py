@@ -1,0 +1,23 @@
+"""Taps and values of several probed models, put together for one figure."""
+
+import math
+from collections.abc import Iterable
+
+
+def merged(lists: Iterable[Iterable[str]]) -> list[str]:
+    """Returns the names of all lists, each after the one that it follows in its own list."""
+    order: list[str] = []
+    for names in lists:
+        place = 0
+        for name in names:
+            if name in order:
+                place = order.index(name) + 1
+            else:
+                order.insert(place, name)
+                place += 1
+    return order
+
+
+def missing(value: float | None) -> bool:
+    """Returns whether nothing was measured: the value is None or NaN."""
+    return value is None or math.isnan(value)
