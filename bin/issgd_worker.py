@@ -2,8 +2,8 @@
 
 Give it the master's flags for data and model (--dataset, --data_dir, --examples, --model and so
 on), and the same --run_id, --block_size and --seed: the store refuses a worker that does not fit.
-Start as many as there are machines or cores to spare; they may start before the master, join late, and
-die at any moment.
+Start as many as there are machines or cores to spare; they may start before the master, join late,
+and die at any moment.
 
     export ISSGD_STORE=redis://redis.example:6379/0
     python -m bin.issgd_worker --run_id=r1 --dataset=cifar10 --data_dir=... --model=issgd_mlp

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import ticker
@@ -155,6 +156,6 @@ def _draw_quartiles(
     axes.plot(grid, middle, style, color=color, linewidth=1.5, marker=marker, label=label)
 
 
-def _legend(axes: Axes, count: int, **place: object) -> None:
+def _legend(axes: Axes, count: int, **place: Any) -> None:
     heading = f"medians and quartiles\nof {count} runs" if count > 1 else None
     add_legend(axes, heading, **place)

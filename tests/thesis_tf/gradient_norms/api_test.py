@@ -90,7 +90,9 @@ def test_batches_of_any_size_are_cut_to_fit_the_cache(monkeypatch):
 def test_only_some_parameters():
     model = small_model(L.Conv2D(3, 3, name="conv"), L.BatchNormalization())
     x, y = data()
-    _, squares, layers = gradient_norms.per_example_gradient_norms(model, LOSS, per_layer=True)(x, y)
+    _, squares, layers = gradient_norms.per_example_gradient_norms(model, LOSS, per_layer=True)(
+        x, y
+    )
     only = gradient_norms.per_example_gradient_norms(model, LOSS, parameters="conv")
     np.testing.assert_allclose(only(x, y)[1], layers["conv"], rtol=1e-6)
     model.get_layer("conv").trainable = False
@@ -192,7 +194,9 @@ def test_several_inputs_and_structures():
     model = keras.Model({"a": a, "b": b}, L.Dense(2)(L.Concatenate()([a, L.Dense(3)(b)])))
     rng = np.random.default_rng(0)
     x = {"a": rng.normal(size=(4, 3)), "b": rng.normal(size=(4, 4))}
-    losses, squares = gradient_norms.per_example_gradient_norms(model, mse)(x, rng.normal(size=(4, 2)))
+    losses, squares = gradient_norms.per_example_gradient_norms(model, mse)(
+        x, rng.normal(size=(4, 2))
+    )
     assert squares.shape == (4,)
     assert (squares.numpy() > 0).all()
     assert np.isfinite(losses).all()

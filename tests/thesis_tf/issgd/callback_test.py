@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from thesis_tf import issgd
+from thesis_tf import gradient_norms, issgd
 from thesis_tf.issgd import Proposal
 from thesis_tf.issgd.sampling import variance
 
@@ -57,7 +57,7 @@ class Watching(keras.callbacks.Callback):
 
 def by_hand(model, steps, measured_at):
     """Takes SGD steps of importance sampling, written out; measures norms before some of them."""
-    norms, proposal = issgd.per_example_gradient_norms(model, LOSS), Proposal(N)
+    norms, proposal = gradient_norms.per_example_gradient_norms(model, LOSS), Proposal(N)
     for step in steps:
         if step in measured_at:
             proposal.update(None, np.sqrt(norms(X, Y)[1].numpy()).astype(np.float32), step)
@@ -103,7 +103,7 @@ def test_steps_are_those_taken_by_hand_with_norms_of_the_right_steps(refresh_eve
     assert_same_weights(model, other)
     # The last measurement comes after the last step.
     after = [step for step in [*measured_at, 18] if step % refresh_every == 0 and step > 0]
-    assert [entry["step"] for entry in sampling.history] == after
+    assert [entry.step for entry in sampling.history.records] == after
 
 
 def test_several_steps_in_one_call():
@@ -113,7 +113,7 @@ def test_several_steps_in_one_call():
     # Steps 4, 8, 12 and 16 end in calls that end with steps 6, 9, 12 and 18.
     by_hand(other, range(18), [0, 6, 9, 12])
     assert_same_weights(model, other)
-    assert [entry["step"] for entry in sampling.history] == [6, 9, 12, 18]
+    assert [entry.step for entry in sampling.history.records] == [6, 9, 12, 18]
 
 
 def test_a_second_fit_goes_on():
@@ -125,7 +125,7 @@ def test_a_second_fit_goes_on():
     # As it begins it measures, at step 6, and the next time is step 8 all the same.
     by_hand(other, range(6, 18), [6, 8, 12, 16])
     assert_same_weights(model, other)
-    assert [entry["step"] for entry in sampling.history] == [4, 6, 8, 12, 16]
+    assert [entry.step for entry in sampling.history.records] == [4, 6, 8, 12, 16]
 
 
 def test_a_new_optimizer_begins_again():
@@ -143,7 +143,7 @@ def test_never_measuring_draws_uniformly():
     fit(model, sampling, epochs=3)
     by_hand(other, range(18), [])
     assert_same_weights(model, other)
-    assert (sampling.history, sampling.monitor.proposal.is_uniform) == ([], True)
+    assert (sampling.history.records, sampling.tracker.proposal.is_uniform) == ([], True)
 
 
 def test_gradients_are_unbiased_and_have_the_variance_of_ideal_draws():
@@ -151,7 +151,7 @@ def test_gradients_are_unbiased_and_have_the_variance_of_ideal_draws():
     epochs, rate = 50, 1e-9
     model = network(keras.optimizers.SGD(rate))
     before = model.get_weights()
-    norms = np.sqrt(issgd.per_example_gradient_norms(model, LOSS)(X, Y)[1].numpy())
+    norms = np.sqrt(gradient_norms.per_example_gradient_norms(model, LOSS)(X, Y)[1].numpy())
     with tf.GradientTape() as tape:
         losses = keras.losses.sparse_categorical_crossentropy(Y, model(X), from_logits=True)
         loss = tf.reduce_mean(losses)
@@ -165,7 +165,7 @@ def test_gradients_are_unbiased_and_have_the_variance_of_ideal_draws():
     steps = len(estimates)
     assert steps == 6 * epochs
     # E|estimate - full|^2 = Tr Sigma / batch, the first term of which is least of all.
-    trace = variance.trace(norms, norms, np.square(full).sum())
+    trace = variance.gradient_variance(norms, norms, true_gradient_squared=np.square(full).sum())
     deviations = np.square(estimates - full).sum(axis=1)
     error = deviations.std() / np.sqrt(steps)
     assert deviations.mean() == pytest.approx(trace / BATCH, abs=4 * error)
@@ -175,26 +175,28 @@ def test_gradients_are_unbiased_and_have_the_variance_of_ideal_draws():
     assert off < 4 * trace / (BATCH * steps)
     biased = (norms[:, np.newaxis] / norms.sum() * gradients_of_examples(before)).sum(axis=0)
     assert np.square(biased - full).sum() > 16 * trace / (BATCH * steps)
-    traces = sampling.history[-1]
-    assert traces["trace_actual"] == pytest.approx(traces["trace_ideal"], rel=1e-5)
-    assert traces["trace_actual"] < 0.9 * traces["trace_uniform"]
+    variances = sampling.history.records[-1].gradient_variances
+    assert variances["actual"] == pytest.approx(variances["ideal"], rel=1e-5)
+    assert variances["actual"] < 0.9 * variances["uniform"]
 
 
-def test_traces_are_exact_with_the_true_gradient():
+def test_variances_are_exact_with_the_true_gradient():
     model = network(keras.optimizers.SGD(0.0))
     # Parts of different sizes: 26 is 3 times 7 and 5.
     sampling = make(true_gradient=True, refresh_batch_size=7)
     fit(model, sampling)
     gradients = gradients_of_examples(model.get_weights())
     true = gradients.mean(axis=0)
-    found = sampling.history[-1]
-    assert found["true_gradient_squared"] == pytest.approx(np.square(true).sum(), rel=1e-12)
+    found = sampling.history.records[-1]
+    assert found.true_gradient_squared == pytest.approx(np.square(true).sum(), rel=1e-12)
     uniform = np.square(gradients - true).sum(axis=1).mean()
-    assert found["trace_uniform"] == pytest.approx(uniform, rel=1e-5)  # norms are float32
+    assert found.gradient_variances["uniform"] == pytest.approx(
+        uniform, rel=1e-5
+    )  # norms are float32
     weights = np.linalg.norm(gradients, axis=1)
     scaled = gradients * (weights.mean() / weights)[:, np.newaxis]
     ideal = np.average(np.square(scaled - true).sum(axis=1), weights=weights)
-    assert found["trace_ideal"] == pytest.approx(ideal, rel=1e-5)
+    assert found.gradient_variances["ideal"] == pytest.approx(ideal, rel=1e-5)
 
 
 def gradients_of_examples(weights):
@@ -237,9 +239,11 @@ def test_dropout_and_one_hot_labels_and_lists():
         X.astype(np.float32).tolist(), one_hot, batch_size=BATCH, refresh_every=2
     )
     fit(model, sampling, epochs=2, validation_data=(X, one_hot))
-    exact = np.sqrt(issgd.per_example_gradient_norms(model, model.loss)(X, one_hot)[1].numpy())
-    np.testing.assert_allclose(sampling.monitor._values, exact, rtol=1e-5)
-    assert sampling.history[-1]["step"] == 12
+    exact = np.sqrt(
+        gradient_norms.per_example_gradient_norms(model, model.loss)(X, one_hot)[1].numpy()
+    )
+    np.testing.assert_allclose(sampling.tracker._norms, exact, rtol=1e-5)
+    assert sampling.history.records[-1].step == 12
 
 
 def test_norms_do_not_depend_on_how_many_are_measured_at_once():
@@ -248,7 +252,7 @@ def test_norms_do_not_depend_on_how_many_are_measured_at_once():
         models.append(network())
         samplings.append(make(4, refresh_batch_size=size))
         fit(models[-1], samplings[-1])
-    values = [sampling.monitor._values for sampling in samplings]
+    values = [sampling.tracker._norms for sampling in samplings]
     np.testing.assert_allclose(*values, rtol=1e-6)
 
 
@@ -276,7 +280,7 @@ def test_examples_that_are_no_arrays_are_taken_by_integers():
 
 def test_without_the_callback():
     with pytest.raises(
-        tf.errors.UnknownError, match="RuntimeError: Norms were never measured: pass"
+        tf.errors.UnknownError, match="RuntimeError: Gradient norms were never measured: pass"
     ):
         network().fit(make().dataset, verbose=0, shuffle=False)
     with pytest.raises(tf.errors.UnknownError, match="pass the ImportanceSampling to `fit` as a"):
@@ -288,7 +292,7 @@ def test_several_devices(two_devices):
     with tf.distribute.MirroredStrategy(two_devices, cross_device_ops=to_one).scope():
         model = network()
     with pytest.raises(
-        tf.errors.UnknownError, match=r"Under a tf\.distribute strategy `fit` wants"
+        tf.errors.UnknownError, match=r"Under a tf\.distribute strategy `fit` reads"
     ):
         fit(model, make())
 
@@ -301,7 +305,7 @@ def test_a_model_that_is_not_built_or_has_diverged():
     sampling = make()
     with pytest.warns(UserWarning, match="gradient norms of 26 of 26 examples are not finite"):
         fit(network(keras.optimizers.SGD(np.inf)), sampling, epochs=2)
-    assert (sampling.monitor.proposal.usable, sampling.history) == (0, [])
+    assert (sampling.tracker.proposal.usable, sampling.history.records) == (0, [])
 
 
 @pytest.mark.parametrize("kind", [dict, list])
@@ -316,7 +320,7 @@ def test_several_inputs(kind):
     sampling = issgd.ImportanceSampling(x, Y, batch_size=BATCH, refresh_every=2)
     before = model.evaluate(x, Y, verbose=0)
     fit(model, sampling, epochs=4)
-    assert sampling.monitor.proposal.usable == 1
+    assert sampling.tracker.proposal.usable == 1
     assert model.evaluate(x, Y, verbose=0) < before
 
 
@@ -325,8 +329,8 @@ def test_a_prefetch_draws_ahead_and_harms_nothing():
     model.fit(
         sampling.dataset.prefetch(2), epochs=5, verbose=0, shuffle=False, callbacks=[sampling]
     )
-    assert [entry["step"] for entry in sampling.history] == list(range(2, 31, 2))
-    assert sampling.monitor.proposal.usable == 1
+    assert [entry.step for entry in sampling.history.records] == list(range(2, 31, 2))
+    assert sampling.tracker.proposal.usable == 1
 
 
 @pytest.mark.parametrize("reduction", ["mean_with_sample_weight", None])
@@ -354,7 +358,7 @@ def test_the_sum_of_losses_and_the_name_of_one():
         ({"batch_size": 0}, "`batch_size` must be a positive integer"),
         ({"refresh_every": 0}, "`refresh_every` must be a positive integer"),
         ({"refresh_batch_size": 0}, "`refresh_batch_size` must be a positive integer"),
-        ({"seed": -1}, "`seed` must be at least 0"),
+        ({"seed": -1}, "`seed` must be a non-negative integer"),
     ],
 )
 def test_bad_arguments(options, message):

@@ -6,7 +6,7 @@ from matplotlib import figure
 
 from thesis_tf import issgd
 from thesis_tf.issgd import plots
-from thesis_tf.issgd.training.history import History
+from thesis_tf.issgd.training.history import History, Record
 
 
 def run(seed=0, count=5, start=32, **more):
@@ -14,18 +14,18 @@ def run(seed=0, count=5, start=32, **more):
     rng = np.random.default_rng(seed)
     for i in range(count):
         step = start + 32 * i
-        history.add({"step": step, "seconds": step / 9, "loss": rng.gamma(2.0), **more})
+        history.add(Record(step=step, seconds=step / 9, loss=rng.gamma(2.0), errors=more))
     return history
 
 
-def traced(seed=0, count=5):
-    rng = np.random.default_rng(seed)
-    names = ["trace_ideal", "trace_stale", "trace_uniform", "trace_actual", "trace_stale+10"]
-    return [
-        # The first has none, as with the oracle's first measurement.
-        {"step": 50 * i, **({name: rng.gamma(3.0) for name in names} if i else {})}
-        for i in range(count)
-    ]
+def measured(seed=0, count=5):
+    rng, history = np.random.default_rng(seed), History()
+    for i in range(count):
+        names = ("ideal", "stale", "uniform", "actual", "stale+10")
+        # The first has none, as with the first measurement of all norms.
+        variances = {name: rng.gamma(3.0) for name in names} if i else {}
+        history.add(Record(step=50 * i, gradient_variances=variances))
+    return history
 
 
 def several(*options):
@@ -33,8 +33,8 @@ def several(*options):
 
 
 RUNS = {
-    "importance": several({"test_error": 0.5, "train_error": 0.4}, {"test_error": 0.3}),
-    "$uniform$ <b>": several({"test_error": 0.6}),
+    "importance": several({"test": 0.5, "train": 0.4}, {"test": 0.3}),
+    "$uniform$ <b>": several({"test": 0.6}),
 }
 
 DRAWINGS = {
@@ -43,14 +43,16 @@ DRAWINGS = {
     "one record each": lambda path: issgd.draw_training(
         {"a": [run(count=1), run(1, count=1, start=64)]}, path
     ),
-    "traces": lambda path: issgd.draw_traces([traced(0), traced(1)], path, title="$a$ <b>"),
-    "traces of one record": lambda path: issgd.draw_traces([traced(0, 2)], path),
+    "variances": lambda path: issgd.draw_gradient_variance(
+        [measured(0), measured(1)], path, title="$a$ <b>"
+    ),
+    "variances of one record": lambda path: issgd.draw_gradient_variance([measured(0, 2)], path),
 }
 
 
 @pytest.mark.parametrize(
     ("name", "suffix"),
-    [*((name, ".png") for name in DRAWINGS), ("training", ".svg"), ("traces", ".pdf")],
+    [*((name, ".png") for name in DRAWINGS), ("training", ".svg"), ("variances", ".pdf")],
 )
 def test_the_same_numbers_give_the_same_file(tmp_path, name, suffix):
     for folder in ("a", "b"):
@@ -73,7 +75,7 @@ def test_labels_say_what_is_drawn(tmp_path, svg_texts):
     texts = svg_texts(tmp_path / "b.svg")
     assert "my loss" in texts
     assert "only" not in texts  # one curve needs no legend
-    issgd.draw_traces([traced()], tmp_path / "c.svg")
+    issgd.draw_gradient_variance([measured()], tmp_path / "c.svg")
     texts = set(svg_texts(tmp_path / "c.svg"))
     assert {"steps", "ideal", "stale", "uniform", "actual", "stale+10"} <= texts
 
@@ -123,9 +125,15 @@ def test_runs_without_a_value_are_left_out():
         (lambda: issgd.draw_training({"a": [History()]}, "a.png"), "`runs` must be runs with rec"),
         (lambda: issgd.draw_training(RUNS, "a.png", columns={"x": "x"}), "`runs` must be runs"),
         (lambda: issgd.draw_training(RUNS, "a.jpg"), "ends in .png"),
-        (lambda: issgd.draw_traces([], "a.png"), "`histories` must be records with traces"),
-        (lambda: issgd.draw_traces([run()], "a.png"), "`histories` must be records with traces"),
-        (lambda: issgd.draw_traces([traced()], "a"), "ends in .png"),
+        (
+            lambda: issgd.draw_gradient_variance([], "a.png"),
+            "`histories` must be records with gradient var",
+        ),
+        (
+            lambda: issgd.draw_gradient_variance([run()], "a.png"),
+            "`histories` must be records with gradient var",
+        ),
+        (lambda: issgd.draw_gradient_variance([measured()], "a"), "ends in .png"),
     ],
 )
 def test_bad_arguments(draw, message):

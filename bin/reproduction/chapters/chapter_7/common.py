@@ -153,8 +153,8 @@ def draw_curves(
                 curves = setting["curves"][method]
                 x = np.median(curves["seconds"], axis=0) if over == "seconds" else setting["steps"]
                 # One legend is enough.
-                label = label if axes is rows[0][0] else None
-                draw_quartiles(axes, x, curves[name], color=color, label=label)
+                shown = label if axes is rows[0][0] else None
+                draw_quartiles(axes, x, curves[name], color=color, label=shown)
             make_logarithmic(axes)
     figures.add_legend(figure, loc="outside lower center", ncols=len(METHODS))
     figures.save(figure, path)

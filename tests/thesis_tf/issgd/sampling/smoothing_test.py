@@ -35,13 +35,13 @@ def test_constants():
     assert as_smoothing(DEFAULT) is DEFAULT
 
 
-@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
-def test_a_mixture_with_uniform_is_relative_to_the_mean(share):
-    q = smoothed(UniformMixture(share))
-    mixed = (1 - share) * WEIGHTS / WEIGHTS.sum() + share / len(WEIGHTS)
+@pytest.mark.parametrize("fraction", [0.0, 0.1, 0.5, 0.99])
+def test_a_mixture_with_uniform_is_relative_to_the_mean(fraction):
+    q = smoothed(UniformMixture(fraction))
+    mixed = (1 - fraction) * WEIGHTS / WEIGHTS.sum() + fraction / len(WEIGHTS)
     np.testing.assert_allclose(q, mixed, rtol=1e-12)
-    np.testing.assert_allclose(q, smoothed(RelativeToMean(share / (1 - share))), rtol=1e-12)
-    assert (1 / (len(q) * q)).max() <= 1 / max(share, 1e-9)
+    np.testing.assert_allclose(q, smoothed(RelativeToMean(fraction / (1 - fraction))), rtol=1e-12)
+    assert (1 / (len(q) * q)).max() <= 1 / max(fraction, 1e-9)
 
 
 def test_only_the_absolute_constant_drifts_towards_uniform_as_norms_shrink():
@@ -51,12 +51,12 @@ def test_only_the_absolute_constant_drifts_towards_uniform_as_norms_shrink():
         assert np.allclose(small, large, rtol=1e-5) != drifts
 
 
-@pytest.mark.parametrize("share", [0.4, 0.5, 0.9, 0.999, 1 - 1e-9])
+@pytest.mark.parametrize("fraction", [0.4, 0.5, 0.9, 0.999, 1 - 1e-9])
 @pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
-def test_the_entropy_is_hit(share, scale):
+def test_the_entropy_is_hit(fraction, scale):
     assert perplexity(WEIGHTS / WEIGHTS.sum()) < 0.4
-    assert perplexity(smoothed(TargetEntropy(share), scale * WEIGHTS)) == pytest.approx(
-        share, abs=1e-6
+    assert perplexity(smoothed(TargetEntropy(fraction), scale * WEIGHTS)) == pytest.approx(
+        fraction, abs=1e-6
     )
 
 
@@ -71,8 +71,10 @@ def test_the_entropy_is_hit(share, scale):
     ids=["one", "zeros", "range", "ramp"],
 )
 def test_the_entropy_is_hit_from_extreme_weights(weights):
-    for share in (0.9, 0.99):
-        assert perplexity(smoothed(TargetEntropy(share), weights)) == pytest.approx(share, abs=1e-6)
+    for fraction in (0.9, 0.99):
+        assert perplexity(smoothed(TargetEntropy(fraction), weights)) == pytest.approx(
+            fraction, abs=1e-6
+        )
 
 
 def test_nothing_is_added_where_the_entropy_is_high_enough():
@@ -88,8 +90,8 @@ def test_nothing_is_added_where_the_entropy_is_high_enough():
     [
         (lambda: Additive(-1), "`amount` must be a finite number of at least 0. Received: -1"),
         (lambda: RelativeToMean(np.nan), "`factor` must be a finite number of at least 0"),
-        (lambda: UniformMixture(1), "`share` must be at least 0 and below 1.*`uniform`"),
-        (lambda: TargetEntropy(1.0), "`share` must be above 0 and below 1"),
+        (lambda: UniformMixture(1), "`fraction` must be at least 0 and below 1.*`uniform`"),
+        (lambda: TargetEntropy(1.0), "`fraction` must be above 0 and below 1"),
     ],
 )
 def test_bad_rules(make, message):

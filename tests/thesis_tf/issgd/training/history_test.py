@@ -2,11 +2,11 @@ import json
 
 import pytest
 
-from thesis_tf.issgd.training.history import FILE, History
+from thesis_tf.issgd.training.history import FILE, History, Record
 
 
 def record(step, **more):
-    return {"step": step, "seconds": step / 10, "loss": 1.0 / (step + 1), **more}
+    return Record(step=step, seconds=step / 10, loss=1.0 / (step + 1), **more)
 
 
 def written(folder, *steps):
@@ -18,10 +18,10 @@ def written(folder, *steps):
 
 def test_records_outlive_their_history(tmp_path):
     history = written(tmp_path / "new", 4, 8)
-    history.add(record(12, error=float("nan"), uniform=True))
+    history.add(record(12, errors={"test": float("nan")}, uniform=True))
     again = History(tmp_path / "new").records
     assert again[:2] == history.records[:2] == [record(4), record(8)]
-    assert again[2]["error"] != again[2]["error"]
+    assert again[2].errors["test"] != again[2].errors["test"]
     assert len((tmp_path / "new" / FILE).read_text().splitlines()) == 3
 
 
@@ -36,7 +36,7 @@ def test_without_a_folder_records_are_in_memory_alone(tmp_path, monkeypatch):
 def test_a_line_that_a_kill_cut_short_is_left_out(tmp_path, left):
     written(tmp_path, 4, 8)
     path = tmp_path / FILE
-    line = json.dumps(record(12))
+    line = json.dumps(record(12).values())
     whole = path.read_text()
     path.write_text(whole + line[:left])
     history = History(tmp_path)
@@ -71,8 +71,35 @@ def test_what_comes_after_a_step_is_cut(tmp_path):
 
 def test_a_column_is_of_the_records_that_have_a_value():
     history = written(None, 4)
-    history.add(record(8, error=0.5))
-    history.add(record(12, error=None))
-    history.add(record(16, error=0.0))
-    assert history.column("error") == [(8, 0.8, 0.5), (16, 1.6, 0.0)]
+    history.add(record(8, errors={"test": 0.5}))
+    history.add(record(12))
+    history.add(record(16, errors={"test": 0.0}))
+    assert history.column("test_error") == [(8, 0.8, 0.5), (16, 1.6, 0.0)]
     assert history.column("nothing") == []
+
+
+def test_values_are_flat_and_a_record_is_made_of_them_again():
+    full = record(
+        4,
+        uniform=False,
+        usable=0.5,
+        losses={"train": 1.0, "validation": 2.0},
+        errors={"test": 0.25},
+        gradient_variances={"ideal": 1.0, "stale+10": 3.0},
+        true_gradient_squared=0.1,
+    )
+    values = full.values()
+    assert values["validation_loss"] == 2.0
+    assert values["test_error"] == 0.25
+    assert values["gradient_variance_stale+10"] == 3.0
+    assert "staleness" not in values
+    assert Record.from_values(json.loads(json.dumps(values))) == full
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [({"loss": 1.0}, "needs a step"), ({"step": 1, "mood": 2.0}, "no value 'mood'")],
+)
+def test_values_of_no_record(values, message):
+    with pytest.raises(ValueError, match=message):
+        Record.from_values(values)

@@ -6,14 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from thesis_tf.issgd import (
-    Master,
-    Proposal,
-    Trainer,
-    Worker,
-    per_example_gradient_norms,
-)
-from thesis_tf.issgd.sampling.smoothing import Additive
+from thesis_tf.gradient_norms import per_example_gradient_norms
+from thesis_tf.issgd import Additive, MasterSynchronizer, Proposal, Trainer, Worker
 from thesis_tf.issgd.stores import (
     RunMismatchError,
     RunTakenError,
@@ -28,7 +22,9 @@ ENDLESS = 10**9  # steps
 
 def master_on(task, store, proposal=None, model=None, **options):
     options = {"batch_size": 12, "sync_every": 4, "block_size": BLOCK} | options
-    return Master(model or task.model(), task.data, store, proposal, **options)
+    how = {name: options.pop(name) for name in ("exact", "block_size") if name in options}
+    synchronizer = MasterSynchronizer(store, **how)
+    return Trainer(model or task.model(), task.data, proposal, synchronizer=synchronizer, **options)
 
 
 def worker_on(task, store, **options):
@@ -63,37 +59,39 @@ class Watched(Proposal):
 
     master = None
 
-    def sample(self, n, step=None):
+    def sample(self, n, *, step=None):
         if step % 4 == 0:
-            x, y = self.master.data["train"].take(slice(None))
+            x, y = self.data
             _, squares = self.norms(x, y)
-            self.differences.append(np.abs(self.effective_weights() - np.sqrt(squares)).max())
-            self.current.append((self.master.monitor.versions == self.master.step).all())
-        return super().sample(n, step)
+            self.differences.append(np.abs(self.smoothed_norms() - np.sqrt(squares)).max())
+            self.current.append((self.master.tracker.versions == self.master.step).all())
+        return super().sample(n, step=step)
 
 
 def test_exact_draws_are_by_present_norms(open_memory, task, in_thread):
     proposal = Watched(90, smoothing=Additive(0.0))
     proposal.differences, proposal.current = [], []
     master = proposal.master = master_on(task, open_memory(), proposal, exact=True)
+    proposal.data = task.data["train"]
     proposal.norms = per_example_gradient_norms(master.model, task.loss)
     with workers(in_thread, task, open_memory):
         history = master.train(40)
     assert proposal.current == [True] * 10
     assert max(proposal.differences) < 1e-5
     for record in history.records:
-        assert record["age"] == 4  # of steps since the synchronisation
-        assert record["usable"] == 1
-        assert record["waited"] > 0
+        assert record.staleness == 4  # steps since the synchronization
+        assert record.usable == 1
+        assert record.waited > 0
     last = history.records[-1]
-    assert last["trace_ideal"] <= last["trace_uniform"]
-    assert {"train_loss", "train_error", "validation_loss", "test_error"} <= set(last)
+    assert last.gradient_variances["ideal"] <= last.gradient_variances["uniform"]
+    names = {"train_loss", "train_error", "validation_loss", "test_error"}
+    assert names <= last.values().keys()
 
 
 def test_relaxed_draws_are_by_what_workers_measured(open_memory, task, in_thread):
     def stop(record):
         # All blocks were measured, and some a second time, the first perhaps not by then.
-        if "trace_stale" in record and record["usable"] == 1:
+        if record.gradient_variances and record.usable == 1:
             raise InterruptedError
 
     master = master_on(task, open_memory(), on_sync=stop)
@@ -101,8 +99,8 @@ def test_relaxed_draws_are_by_what_workers_measured(open_memory, task, in_thread
         with pytest.raises(InterruptedError):
             master.train(ENDLESS, seconds=60)
         first, *_, last = master.history.records
-        assert first["uniform"]
-        assert not last["uniform"]
+        assert first.uniform
+        assert not last.uniform
         master = master_on(task, open_memory(), model=master.model)
         master.train(4)
     store = open_memory()
@@ -116,10 +114,10 @@ def test_without_workers_it_trains_uniformly_and_says_so(open_memory, task):
     said = []
     master = master_on(task, open_memory(), log=said.append)
     history = master.train(20)
-    assert all(record["uniform"] for record in history.records)
+    assert all(record.uniform for record in history.records)
     first, last = said
     assert first.endswith(
-        "draws are uniform, as no example's weight is known, or none is recent enough."
+        "draws are uniform, because no gradient norm is known, or none is recent enough."
     )
     assert last.startswith(
         "All draws were uniform: workers have measured too few examples, or none."
@@ -136,7 +134,7 @@ def test_goes_on_from_its_checkpoint(open_memory, task, tmp_path, uniform):
         return Proposal(90) if uniform else proposal_on(task)
 
     def keep(record):
-        if record["step"] == 20:  # the checkpoint is of step 16, the store has at least 16
+        if record.step == 20:  # the checkpoint is of step 16, the store has at least 16
             shutil.copytree(tmp_path / "whole", tmp_path / "killed")
 
     whole = master_on(
@@ -152,12 +150,12 @@ def test_goes_on_from_its_checkpoint(open_memory, task, tmp_path, uniform):
     # The weights are those of the checkpoint, whatever proposal it begins with.
     killed = master_on(task, open_memory(), Proposal(90), folder=tmp_path / "killed")
     assert killed.step == 16
-    assert [record["step"] for record in killed.history.records] == [4, 8, 12, 16]
+    assert [record.step for record in killed.history.records] == [4, 8, 12, 16]
     assert not store.finished()
     killed.train(40)
     assert_same(killed.model, whole.model)
-    assert [r["step"] for r in killed.history.records] == list(range(4, 44, 4))
-    assert [r["loss"] for r in killed.history.records] == [r["loss"] for r in whole.history.records]
+    assert [r.step for r in killed.history.records] == list(range(4, 44, 4))
+    assert [r.loss for r in killed.history.records] == [r.loss for r in whole.history.records]
     # Versions that were given out before are of other parameters.
     assert store.head() > head
     np.testing.assert_array_equal(store.fetch().values, read_parameters(killed.model))
@@ -168,7 +166,7 @@ def test_exact_goes_on_where_the_store_is_ahead(open_memory, task, in_thread, tm
         master = master_on(task, open_memory(), exact=True, folder=tmp_path, sync_every=sync_every)
         with workers(in_thread, task, open_memory):
             history = master.train(master.step + 8)
-        assert [record["age"] for record in history.records] == ages
+        assert [record.staleness for record in history.records] == ages
 
 
 def test_trains_on(open_memory, task):
@@ -193,7 +191,7 @@ def test_of_two_masters_the_second_is_refused(open_memory, task, tmp_path):
     with pytest.raises(RunTakenError, match=r"Another process trains in .*/a"):
         master_on(task, open_memory(), folder=tmp_path / "a")
     first.train(8)
-    assert [record["step"] for record in first.history.records] == [4, 8]
+    assert [record.step for record in first.history.records] == [4, 8]
     second = master_on(task, open_memory(), folder=tmp_path / "b")
     assert second.step == 0
     second.train(4)
@@ -212,7 +210,7 @@ def test_what_differs_is_said(open_memory, task):
 
 def test_a_failure_is_no_end_of_the_run(open_memory, task, tmp_path):
     def fail(record):
-        if record["step"] == 8:
+        if record.step == 8:
             raise KeyboardInterrupt
 
     master = master_on(task, open_memory(), on_sync=fail, folder=tmp_path)
@@ -228,15 +226,15 @@ def test_goes_on_without_its_store(redis_server, task, in_thread, until):
     said, lost, back = [], [], []
 
     def come_and_go(record):
-        step = record["step"]
-        if not lost and record["usable"] == 1:
+        step = record.step
+        if not lost and record.usable == 1:
             redis_server.stop()
-            until(lambda: any("training goes on" in message for message in said))
+            until(lambda: any("training continues" in message for message in said))
             lost.append(step)
         elif lost and not back and step >= lost[0] + 40:
             redis_server.start()
             back.append(step)
-        elif back and record["usable"] == 1 and (master.monitor.versions > back[0]).all():
+        elif back and record.usable == 1 and (master.tracker.versions > back[0]).all():
             raise InterruptedError
 
     options = {"log": said.append, "on_sync": come_and_go}
@@ -246,12 +244,12 @@ def test_goes_on_without_its_store(redis_server, task, in_thread, until):
         with pytest.raises(InterruptedError):
             master.train(ENDLESS, seconds=60)
         assert any(message.startswith("The store is back") for message in said)
-        assert any("it was made again" in message for message in said)
+        assert any("it was created again" in message for message in said)
         store = open_store(redis_server.url)
         store.join()
         assert store.head() > back[0]
         store.finish()
-    steps = [record["step"] for record in master.history.records]
+    steps = [record.step for record in master.history.records]
     assert steps == list(range(4, steps[-1] + 4, 4))
 
 
@@ -296,7 +294,7 @@ def test_the_masters_gradient_is_unbiased(open_memory, task, staleness, smoothin
     model = regression(task)
 
     def stop(record):
-        if record["usable"] > 0:
+        if record.usable > 0:
             raise InterruptedError
 
     master = master_on(task, open_memory(), proposal, model, sync_every=50, on_sync=stop)
@@ -314,7 +312,7 @@ def test_the_masters_gradient_is_unbiased(open_memory, task, staleness, smoothin
     with pytest.raises(InterruptedError):
         master.train(ENDLESS, seconds=60)
 
-    usable = master.history.records[-1]["usable"]
+    usable = master.history.records[-1].usable
     assert usable == pytest.approx((36 if staleness else 48) / 90)
     assert not proposal.is_uniform
     gradients = gradients_of(model, *task.data["train"])
@@ -341,8 +339,8 @@ def test_two_devices_train_as_one(open_memory, task, two_devices):
     # Sums over a batch are made in another order.
     assert_same(two.model, one.model, atol=1e-5)
     np.testing.assert_allclose(
-        [record["loss"] for record in two.history.records],
-        [record["loss"] for record in one.history.records],
+        [record.loss for record in two.history.records],
+        [record.loss for record in one.history.records],
         rtol=1e-4,
     )
 
@@ -362,8 +360,8 @@ def test_several_inputs(open_memory, task, in_thread):
     worker = Worker(model(), task.loss, data, open_memory(), block_size=BLOCK)
     with in_thread(lambda: worker.run(poll_seconds=0.001)):
         history = master.train(8)
-    assert history.records[-1]["usable"] == 1
-    assert "validation_error" in {name for record in history.records for name in record}
+    assert history.records[-1].usable == 1
+    assert "validation_error" in {name for record in history.records for name in record.values()}
 
 
 def test_losses_are_means_over_examples(task, open_memory):
@@ -372,11 +370,12 @@ def test_losses_are_means_over_examples(task, open_memory):
     worker.join()
     worker.push("validation", 0, np.zeros(16, np.float32), 0, "w", loss=1.0, error=0.0)
     worker.push("validation", 1, np.zeros(4, np.float32), 0, "w", loss=6.0, error=1.0)
-    taken = master._take({"validation": worker.pull("validation")})
-    assert taken == {"validation_loss": 2.0, "validation_error": 0.2}
+    synchronizer = master._synchronizer
+    applied = synchronizer._apply({"validation": worker.pull("validation")})
+    assert applied == ({"validation": 2.0}, {"validation": 0.2})
     # Nothing new is nothing to record.
-    assert master._take({"validation": worker.pull("validation")}) == {}
-    master._end(finished=False)
+    assert synchronizer._apply({"validation": worker.pull("validation")}) == ({}, {})
+    synchronizer.close(master.history, finished=False)
 
 
 def test_says_how_it_draws(task, open_memory):
@@ -384,4 +383,4 @@ def test_says_how_it_draws(task, open_memory):
     proposal = proposal_on(task)
     proposal.uniform = True
     master_on(task, open_memory(), proposal, log=said.append).train(4)
-    assert said == ["From step 0 on draws are uniform, as uniform draws were asked for."]
+    assert said == ["From step 0 on, draws are uniform, because uniform draws were asked for."]

@@ -4,10 +4,11 @@ import keras
 import numpy as np
 import pytest
 
-from thesis_tf.issgd import Peer, Proposal, per_example_gradient_norms
+from thesis_tf.gradient_norms import per_example_gradient_norms
+from thesis_tf.issgd import PeerSynchronizer, Proposal, Trainer
 from thesis_tf.issgd.stores import RunMismatchError, RunTakenError, open_store
 from thesis_tf.issgd.training.model_parameters import read_parameters
-from thesis_tf.issgd.transport import peer_exchange
+from thesis_tf.issgd.transport import peer_connection
 
 NORMS = 2e-5  # float32, in another order of sums
 
@@ -22,16 +23,19 @@ def peer_on(task, store, name="a", seed=0, **options):
     # Draws by weights from the first that are known, each peer its own.
     proposal = Proposal(len(task.data["train"][1]), seed=seed, min_usable=0)
     model = options.pop("model", None) or task.model(seed)
-    return Peer(model, task.data, store, name, proposal, **options)
+    names = ("syncs_per_exchange", "mixing_fraction", "block_size")
+    how = {key: options.pop(key) for key in names if key in options}
+    synchronizer = PeerSynchronizer(store, name, **how)
+    return Trainer(model, task.data, proposal, synchronizer=synchronizer, **options)
 
 
 def test_one_alone(open_memory, task):
     peer = peer_on(task, open_memory())
     records = peer.train(200).records
-    assert records[-1]["loss"] < 0.9 * records[0]["loss"]
-    assert records[-1]["usable"] == 1
-    assert not records[-1]["uniform"]
-    assert all("exchanged_with" not in record for record in records)
+    assert records[-1].loss < 0.9 * records[0].loss
+    assert records[-1].usable == 1
+    assert not records[-1].uniform
+    assert all(record.exchanged_with is None for record in records)
     store = open_memory()
     store.join()
     assert store.head(slot="a") == 200
@@ -61,10 +65,8 @@ def test_two_share_norms_and_parameters(open_memory, task, in_thread):
     with in_thread(lambda: a.train(600)), in_thread(lambda: b.train(600)):
         pass
     for peer, other in ((a, "b"), (b, "a")):
-        assert {r["exchanged_with"] for r in peer.history.records if "exchanged_with" in r} == {
-            other
-        }
-        assert peer.history.records[-1]["loss"] < 1.05
+        assert {r.exchanged_with for r in peer.history.records} - {None} == {other}
+        assert peer.history.records[-1].loss < 1.05
     assert np.linalg.norm(a.model.get_weights()[0] - b.model.get_weights()[0]) < 0.5 * apart
 
 
@@ -73,7 +75,7 @@ def test_draws_by_what_others_measured(open_memory, task):
     a.train(40)
     b.train(4)
     # In 40 draws it has not seen more than 40 of the 90 examples itself.
-    assert b.monitor.proposal.usable > 0.9
+    assert b.tracker.proposal.usable > 0.9
 
 
 def test_a_late_joiner_begins_with_anothers_parameters(open_memory, task):
@@ -88,15 +90,15 @@ def test_a_late_joiner_begins_with_anothers_parameters(open_memory, task):
 def test_one_that_has_only_begun_counts_for_less(open_memory, task):
     peer = peer_on(task, open_memory())
     peer.train(40)
-    for version, share in ((0, 0.0), (10, 0.125), (40, 0.5), (80, 0.5)):
+    for version, fraction in ((0, 0.0), (10, 0.125), (40, 0.5), (80, 0.5)):
         before, theirs = peer.model.get_weights(), task.model(5)
-        found = "b", version, read_parameters(theirs)
-        peer._exchange.take = lambda found=found: (None, found)
-        assert peer._synchronise() == {"exchanged_with": "b"}
+        found = peer_connection.PeerParameters("b", version, read_parameters(theirs))
+        peer._synchronizer._connection.pull = lambda found=found: (None, found)
+        assert peer._synchronizer.pull(peer.step, lambda: False).exchanged_with == "b"
         for now, old, other in zip(
             peer.model.get_weights(), before, theirs.get_weights(), strict=True
         ):
-            np.testing.assert_allclose(now, old + share * (other - old), atol=1e-6)
+            np.testing.assert_allclose(now, old + fraction * (other - old), atol=1e-6)
 
 
 def test_goes_on_from_its_checkpoint(open_memory, task, tmp_path):
@@ -107,7 +109,7 @@ def test_goes_on_from_its_checkpoint(open_memory, task, tmp_path):
     store.publish(read_parameters(task.model(5)), 20, slot="a")
     peer = peer_on(task, open_memory(), folder=tmp_path)
     assert peer.step == 8
-    assert [record["step"] for record in peer.train(16).records] == [4, 8, 12, 16]
+    assert [record.step for record in peer.train(16).records] == [4, 8, 12, 16]
     assert store.head(slot="a") > 20
     np.testing.assert_array_equal(store.fetch(slot="a").values, read_parameters(peer.model))
 
@@ -116,12 +118,12 @@ def test_a_run_that_was_lost_is_made_again(open_memory, task):
     store, said = open_memory(), []
 
     def lose(record):
-        if record["step"] == 200:
+        if record.step == 200:
             open_memory().delete()
 
     peer = peer_on(task, store, log=said.append, on_sync=lose)
     peer.train(208)
-    assert of_the_store(said) == ["The run was lost from the store; it was made again."]
+    assert of_the_store(said) == ["The store had lost the run; it was created again."]
     # Also what it had measured before.
     assert not np.isnan(store.pull("train").values).any()
     assert store.head(slot="a") == 208
@@ -131,19 +133,19 @@ def test_a_server_that_is_away(redis_server, task, until):
     said = []
 
     def come_and_go(record):
-        if record["step"] == 8:
+        if record.step == 8:
             redis_server.stop()
-        elif record["step"] == 16:
-            until(lambda: any("training goes on" in message for message in said))
+        elif record.step == 16:
+            until(lambda: any("training continues" in message for message in said))
             redis_server.start()
-        elif record["step"] == 24:
+        elif record.step == 24:
             until(lambda: any("The store is back" in message for message in said))
 
     peer = peer_on(task, open_store(redis_server.url), log=said.append, on_sync=come_and_go)
     peer.train(28)
     assert [message.split(":")[0].split(" after")[0] for message in of_the_store(said)] == [
-        "The store is away, training goes on",
-        "The run was lost from the store; it was made again.",
+        "The store is away, training continues",
+        "The store had lost the run; it was created again.",
         "The store is back",
     ]
     store = open_store(redis_server.url)
@@ -162,7 +164,7 @@ def test_begins_without_its_server(redis_server, task):
 
 def test_one_name_for_two(open_memory, task):
     def publish_as_another(record):
-        if record["step"] == 8:
+        if record.step == 8:
             other = open_memory()
             other.join()
             other.publish(read_parameters(task.model(5)), 1000, slot="a")
@@ -174,11 +176,11 @@ def test_one_name_for_two(open_memory, task):
 
 def test_a_run_that_is_over_makes_way(open_memory, task, monkeypatch):
     peer_on(task, open_memory(), "a").train(40)
-    monkeypatch.setattr(peer_exchange, "ALIVE_SECONDS", 1e-9)  # long after
+    monkeypatch.setattr(peer_connection, "ALIVE_SECONDS", 1e-9)  # long after
     peer = peer_on(task, open_memory(), "b", seed=1)
     peer.train(4)
     # What was measured then is of other parameters.
-    assert peer.monitor.proposal.usable < 0.5
+    assert peer.tracker.proposal.usable < 0.5
     store = open_memory()
     store.join()
     assert store.head(slot="a") is None
@@ -190,8 +192,11 @@ def test_what_it_refuses(open_memory, task):
         peer_on(task, open_memory(), block_size=8)
     with pytest.raises(RunMismatchError, match="model: "):
         peer_on(task, open_memory(), model=task.model(hidden=5))
-    with pytest.raises(ValueError, match=r"`share` must be in \(0, 1\]"):
-        peer_on(task, open_memory(), share=0)
+    with pytest.raises(
+        ValueError,
+        match=r"`mixing_fraction` must be a positive number|`mixing_fraction` must be in \(0, 1\]",
+    ):
+        peer_on(task, open_memory(), mixing_fraction=1.5)
     model = keras.Sequential(
         [keras.Input((4,)), keras.layers.BatchNormalization(), keras.layers.Dense(3)]
     )

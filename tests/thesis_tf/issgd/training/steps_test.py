@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from thesis_tf.issgd import per_example_gradient_norms
+from thesis_tf.gradient_norms import per_example_gradient_norms
 from thesis_tf.issgd.training.steps import Steps, classification_errors
 
 BATCH = 4
@@ -83,7 +83,7 @@ def assert_same_weights(a, b, rtol=0.0, atol=0.0):
 
 KINDS = {
     "plain": {},
-    "regularised": {"regularizer": keras.regularizers.L2(0.1)},
+    "regularized": {"regularizer": keras.regularizers.L2(0.1)},
     "dropout": {"rate": 0.5},
     "batch normalisation": {"norm": True},
     "all": {"regularizer": keras.regularizers.L1(0.1), "rate": 0.5, "norm": True},
@@ -116,10 +116,13 @@ def test_steps_in_one_call_are_steps_in_several(kind):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("kind", ["plain", "regularised"])
+@pytest.mark.parametrize("kind", ["plain", "regularized"])
 def test_norms_come_from_the_same_pass_and_change_nothing(kind):
     model, other, batch = network(**KINDS[kind]), network(**KINDS[kind]), drawn(2)
-    norms, steps = per_example_gradient_norms(other, LOSS, penalty=False), Steps(other, BATCH)
+    norms, steps = (
+        per_example_gradient_norms(other, LOSS, regularization=False),
+        Steps(other, BATCH),
+    )
     expected_squares, results = [], []
     for x, y, scales in split(*batch):
         expected_squares.extend(norms(x, y)[1].numpy())
@@ -172,7 +175,7 @@ def test_mixed_precision(dtype, norms):
         np.testing.assert_allclose(squares, exact, rtol=6e-2)
 
 
-@pytest.mark.parametrize("kind", ["plain", "regularised"])
+@pytest.mark.parametrize("kind", ["plain", "regularized"])
 def test_two_devices_take_the_step_of_one(two_devices, kind):
     with mirrored_strategy(two_devices).scope():
         mirrored = network(**KINDS[kind])

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 import signal
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from thesis_tf.issgd import Proposal, Trainer, per_example_gradient_norms
+from thesis_tf.gradient_norms import per_example_gradient_norms
+from thesis_tf.issgd import Proposal, Synchronizer, Trainer
 from thesis_tf.issgd.stores import RunTakenError
 from thesis_tf.issgd.training.trainer import CHECKPOINT
 
@@ -16,7 +18,8 @@ from thesis_tf.issgd.training.trainer import CHECKPOINT
 PROBLEM = """
 import keras
 import numpy as np
-from thesis_tf.issgd import Proposal, Trainer, per_example_gradient_norms
+from thesis_tf.gradient_norms import per_example_gradient_norms
+from thesis_tf.issgd import Proposal, Pulled, Synchronizer, Trainer
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 rng = np.random.default_rng(0)
@@ -32,35 +35,37 @@ def network():
     model.compile(keras.optimizers.Adam(0.01), LOSS)
     return model
 
-class Measuring(Trainer):
-    "Measures all norms at every third synchronisation."
+class Measuring(Synchronizer):
+    "Measures all norms at every third synchronization."
 
-    def __init__(self, **options):
-        proposal = Proposal(len(X), 0.1, seed=3)
-        super().__init__(
-            network(), {"train": (X, Y)}, proposal, batch_size=8, sync_every=4, **options
-        )
-        self._norms = per_example_gradient_norms(self.model, LOSS)
+    def connect(self, training):
+        self.tracker = training.tracker
+        self.norms = per_example_gradient_norms(training.model, LOSS)
 
-    def _synchronise(self):
-        if self.step % 12:
-            return {}
-        norms = np.sqrt(self._norms(X, Y)[1].numpy())
-        self.monitor.take(np.arange(len(X)), norms, self.step)
-        return {"largest": float(norms.max())}
+    def pull(self, step, stop):
+        if step % 12:
+            return Pulled()
+        norms = np.sqrt(self.norms(X, Y)[1].numpy())
+        self.tracker.apply(np.arange(len(X)), norms, step)
+        return Pulled(losses={"largest": float(norms.max())})
+
+def measuring(**options):
+    proposal = Proposal(len(X), smoothing=0.1, seed=3)
+    options = {"batch_size": 8, "sync_every": 4, "synchronizer": Measuring(), **options}
+    return Trainer(network(), {"train": (X, Y)}, proposal, **options)
 """
 KILLED = """
 import os, signal, sys
 
 def kill(record):
-    if record["step"] == 24:
+    if record.step == 24:
         os.kill(os.getpid(), signal.SIGKILL)
 
-Measuring(folder=sys.argv[1], checkpoint_every=10, on_sync=kill).train(40)
+measuring(folder=sys.argv[1], checkpoint_every=10, on_sync=kill).train(40)
 """
 HERE = {}
 exec(PROBLEM, HERE)
-Measuring, network, LOSS, X, Y = (HERE[n] for n in ("Measuring", "network", "LOSS", "X", "Y"))
+measuring, network, LOSS, X, Y = (HERE[n] for n in ("measuring", "network", "LOSS", "X", "Y"))
 
 
 class Stopped(Exception):
@@ -69,7 +74,7 @@ class Stopped(Exception):
 
 def stop_at(step, how=Stopped):
     def on_sync(record):
-        if record["step"] == step:
+        if record.step == step:
             raise how
 
     return on_sync
@@ -88,7 +93,7 @@ def mirrored_strategy(devices):
 
 
 def without_times(history):
-    return [{k: v for k, v in r.items() if k != "seconds"} for r in history.records]
+    return [dataclasses.replace(record, seconds=None) for record in history.records]
 
 
 def assert_same_run(one, other):
@@ -97,14 +102,14 @@ def assert_same_run(one, other):
     for a, b in zip(one._variables(), other._variables(), strict=True):
         np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=a.path)
     assert without_times(one.history) == without_times(other.history)
-    np.testing.assert_array_equal(*(t.monitor.proposal.effective_weights() for t in (one, other)))
+    np.testing.assert_array_equal(*(t.tracker.proposal.smoothed_norms() for t in (one, other)))
 
 
 @pytest.fixture(scope="module")
 def unstopped():
-    trainer = Measuring()
+    trainer = measuring()
     trainer.train(40)
-    assert not trainer.monitor.proposal.is_uniform
+    assert not trainer.tracker.proposal.is_uniform
     return trainer
 
 
@@ -112,12 +117,12 @@ def unstopped():
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path, unstopped, how):
     for step in (12, 28):
         with pytest.raises(how):
-            Measuring(folder=tmp_path, on_sync=stop_at(step, how)).train(40)
-    resumed = Measuring(folder=tmp_path)
+            measuring(folder=tmp_path, on_sync=stop_at(step, how)).train(40)
+    resumed = measuring(folder=tmp_path)
     assert resumed.step == 28
     resumed.train(40)
     assert_same_run(resumed, unstopped)
-    again = Measuring(folder=tmp_path)
+    again = measuring(folder=tmp_path)
     assert_same_run(again, unstopped)
     assert again.train(40) is again.history
     assert_same_run(again, unstopped)
@@ -129,34 +134,36 @@ def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(tmp_path, start_
     assert process.returncode == -signal.SIGKILL, errors
     lines = (tmp_path / "history.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [4, 8, 12, 16, 20, 24]
-    resumed = Measuring(folder=tmp_path)
+    resumed = measuring(folder=tmp_path)
     # The second checkpoint was due after the kill, at step 24.
-    assert (resumed.step, resumed.history.records[-1]["step"]) == (12, 12)
+    assert (resumed.step, resumed.history.records[-1].step) == (12, 12)
     resumed.train(40)
     assert_same_run(resumed, unstopped)
 
 
-class Ending(Trainer):
+class Ending(Synchronizer):
     ended = None
 
-    def _end(self, finished):
+    def close(self, history, *, finished):
         self.ended = finished
 
 
 def test_the_end_comes_whatever_happens(tmp_path):
     options = {"batch_size": 8, "sync_every": 4, "folder": tmp_path / "run"}
-    trainer = Ending(network(), {"train": (X, Y)}, **options, on_sync=stop_at(8))
+    ending = Ending()
+    options |= {"synchronizer": ending, "on_sync": stop_at(8)}
+    trainer = Trainer(network(), {"train": (X, Y)}, **options)
     trainer.train(4)
-    assert trainer.ended is True
+    assert ending.ended is True
     with pytest.raises(Stopped):
         trainer.train(12)
-    assert trainer.ended is False
-    trainer.ended = None
+    assert ending.ended is False
+    ending.ended = None
     (tmp_path / "run" / "checkpoint.npz").unlink()
     (tmp_path / "run" / "checkpoint.npz").mkdir()  # which can't be written over
     with pytest.raises(IsADirectoryError):
         trainer.train(12)
-    assert trainer.ended is not None
+    assert ending.ended is not None
 
 
 def test_a_folder_is_of_one_training_at_a_time(tmp_path):
@@ -180,7 +187,7 @@ def test_how_steps_are_shared_out_among_calls_makes_no_difference():
     for a, b, c in zip(*(t._variables() for t in (whole, parts, longer)), strict=True):
         np.testing.assert_array_equal(a.numpy(), b.numpy())
         np.testing.assert_array_equal(a.numpy(), c.numpy())
-    assert [r["step"] for r in parts.history.records] == [3, 7, 9, 13, 17, 21, 22]
+    assert [r.step for r in parts.history.records] == [3, 7, 9, 13, 17, 21, 22]
 
 
 class Rows:
@@ -228,7 +235,7 @@ def test_divergence_keeps_the_last_good_checkpoint(tmp_path, sync_every):
     again = network()
     again.compile(keras.optimizers.SGD(0.1), LOSS)
     resumed = plain(tmp_path, again, **options)
-    assert (resumed.step, resumed.history.records[-1]["step"]) == (8, 8)
+    assert (resumed.step, resumed.history.records[-1].step) == (8, 8)
     assert all(np.isfinite(w).all() for w in again.get_weights())
 
 
@@ -256,13 +263,13 @@ def test_seconds_count_over_kills(tmp_path):
     records = trainer.history.records
     # Each pass after the first begins at least .2 s after the one before.
     assert 1 <= len(records) <= 4
-    assert records[-1]["seconds"] >= 0.5
-    assert all(r["seconds"] < 0.5 for r in records[:-1])
+    assert records[-1].seconds >= 0.5
+    assert all(r.seconds < 0.5 for r in records[:-1])
     resumed = plain(tmp_path)
     assert len(resumed.train(1000, seconds=0.5).records) == len(records)
     resumed.train(resumed.step + 4, seconds=60)
     assert len(resumed.history.records) == len(records) + 1
-    assert resumed.history.records[-1]["seconds"] > records[-1]["seconds"]
+    assert resumed.history.records[-1].seconds > records[-1].seconds
 
 
 def test_without_a_folder_nothing_is_kept(tmp_path, monkeypatch):
@@ -300,22 +307,24 @@ def test_records_say_what_was_done(unstopped):
     model = network()
     norms = np.sqrt(per_example_gradient_norms(model, LOSS)(X, Y)[1])
     first, *_, fourth, fifth = unstopped.history.records[:5]
-    assert [r["step"] for r in unstopped.history.records] == list(range(4, 41, 4))
-    assert first["largest"] == norms.max()
-    assert (first["usable"], first["uniform"]) == (1.0, False)
-    assert not any(name.startswith("trace") for name in first)
-    # Traces are taken when norms are measured again, and are of no later record.
-    assert {"trace_ideal", "trace_actual", "trace_stale+10"} <= fourth.keys()
-    assert not any(name.startswith("trace") for name in fifth)
-    steps = [step for step, _, _ in unstopped.history.column("largest")]
+    assert [r.step for r in unstopped.history.records] == list(range(4, 41, 4))
+    assert first.losses["largest"] == norms.max()
+    assert (first.usable, first.uniform) == (1.0, False)
+    assert first.gradient_variances == {}
+    # Variances are computed when norms are measured again, and belong to no later record.
+    assert {"ideal", "actual", "stale+10"} <= fourth.gradient_variances.keys()
+    assert fifth.gradient_variances == {}
+    steps = [step for step, _, _ in unstopped.history.column("largest_loss")]
     assert steps == [4, 16, 28, 40]
 
 
-class Keeping(Trainer):
-    """Keeps the norms that the steps give."""
+class Keeping(Synchronizer):
+    """Keeps the norms that the steps compute."""
 
-    def _measured(self, rows, squared_norms):
-        self.kept = rows, squared_norms
+    needs_norms = True
+
+    def add_norms(self, rows, norms, step):
+        self.kept = rows, norms
 
 
 def test_steps_give_the_norms_of_the_examples_that_were_drawn():
@@ -323,13 +332,14 @@ def test_steps_give_the_norms_of_the_examples_that_were_drawn():
     model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(3)])
     model.compile(keras.optimizers.SGD(0.0), LOSS)
     proposal = Proposal(len(X), seed=4)
-    trainer = Keeping(model, {"train": (X, Y)}, proposal, batch_size=8, sync_every=3, norms=True)
-    trainer.train(3)
-    rows, squares = trainer.kept
+    keeping = Keeping()
+    options = {"batch_size": 8, "sync_every": 3, "synchronizer": keeping}
+    Trainer(model, {"train": (X, Y)}, proposal, **options).train(3)
+    rows, norms = keeping.kept
     expected = [Proposal(len(X), seed=4).sample(8, step=step)[0] for step in range(3)]
     np.testing.assert_array_equal(rows, np.concatenate(expected))
     exact = per_example_gradient_norms(model, LOSS)(X, Y)[1].numpy()
-    np.testing.assert_allclose(squares, exact[rows], rtol=1e-5)
+    np.testing.assert_allclose(np.square(norms), exact[rows], rtol=1e-5)
 
 
 def test_two_devices_resume_as_one(two_devices, tmp_path):
@@ -345,7 +355,10 @@ def test_two_devices_resume_as_one(two_devices, tmp_path):
     resumed, whole = plain(tmp_path, mirrored()), plain(None, mirrored())
     for one in (resumed, whole):
         history = one.train(12)
-        assert all(math.isnan(r.pop("squared_batch_gradient")) for r in history.records)
+        assert all(math.isnan(r.squared_batch_gradient) for r in history.records)
+        # NaN is no equal of NaN.
+        records = history.records
+        records[:] = [dataclasses.replace(r, squared_batch_gradient=None) for r in records]
     assert_same_run(resumed, whole)
 
 

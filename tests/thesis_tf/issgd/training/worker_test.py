@@ -3,7 +3,8 @@ import signal
 import numpy as np
 import pytest
 
-from thesis_tf.issgd import Worker, per_example_gradient_norms
+from thesis_tf.gradient_norms import per_example_gradient_norms
+from thesis_tf.issgd import Worker
 from thesis_tf.issgd.stores import RunMismatchError, open_store
 from thesis_tf.issgd.training.examples import by_split
 from thesis_tf.issgd.training.model_parameters import read_parameters, spec_of

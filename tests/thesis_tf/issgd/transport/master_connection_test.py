@@ -11,7 +11,7 @@ from thesis_tf.issgd.stores import (
     RunTakenError,
     open_store,
 )
-from thesis_tf.issgd.transport.master_link import CLAIM_SECONDS, Link
+from thesis_tf.issgd.transport.master_connection import CLAIM_SECONDS, MasterConnection
 
 SPEC = RunSpec("model", "data", (("train", 45),), 80, block_size=10)
 OTHER = RunSpec("another model", "data", (("train", 45),), 80, block_size=10)
@@ -22,40 +22,40 @@ def parameters(number):
 
 
 @contextlib.contextmanager
-def linked(store, **options):
+def connected(store, **options):
     store.create(SPEC)
     store.claim_master("me", CLAIM_SECONDS)
-    link = Link(store, SPEC, "me", **options)
+    connection = MasterConnection(store, SPEC, "me", **{"log": print} | options)
     try:
-        yield link
+        yield connection
     finally:
-        link.close(finished=False)
+        connection.close(finished=False)
 
 
-def pulled(link, until):
+def pulled(connection, until):
     """The next blocks that come."""
-    return until(lambda: link.pull(["train"]))["train"]
+    return until(lambda: connection.pull(["train"]))["train"]
 
 
 def test_publishes_and_pulls(open_memory, until):
     other = open_memory()
-    with linked(open_memory()) as link:
+    with connected(open_memory()) as connection:
         other.join(SPEC)
         for version in range(50):
-            link.publish(version, parameters(version))
-        assert link.wait(49, 60)
-        assert link.published == other.head() == 49
+            connection.publish(version, parameters(version))
+        assert connection.wait(49, 60)
+        assert connection.published == other.head() == 49
         assert (other.fetch().values == 49).all()
         other.push("train", 1, np.ones(10), 49, "w", 0.5, 0.25)
-        until(lambda: pulled(link, until).versions[1] == 49)
-        assert link.store_time == pytest.approx(other.time(), abs=60)
-        assert not link.wait(50, 0.01)
+        until(lambda: pulled(connection, until).versions[1] == 49)
+        assert connection.store_time == pytest.approx(other.time(), abs=60)
+        assert not connection.wait(50, 0.01)
 
 
 def test_what_is_waiting_is_published_at_the_end(open_memory):
     other = open_memory()
-    with linked(open_memory()) as link:
-        link.publish(3, parameters(3))
+    with connected(open_memory()) as connection:
+        connection.publish(3, parameters(3))
     other.join(SPEC)
     assert other.head() == 3
     assert not other.finished()
@@ -65,78 +65,80 @@ def test_what_is_waiting_is_published_at_the_end(open_memory):
 def test_says_that_the_run_is_over(open_memory):
     store, other = open_memory(), open_memory()
     store.create(SPEC)
-    Link(store, SPEC, "me").close(finished=True)
+    MasterConnection(store, SPEC, "me", log=print).close(finished=True)
     other.join(SPEC)
     assert other.finished()
 
 
 def test_a_run_that_was_lost_is_made_again(open_memory, until):
     other, said = open_memory(), []
-    with linked(open_memory(), log=said.append) as link:
-        link.publish(5, parameters(5))
-        assert link.wait(5, 60)
+    with connected(open_memory(), log=said.append) as connection:
+        connection.publish(5, parameters(5))
+        assert connection.wait(5, 60)
         other.delete()
         with pytest.raises(RunNotFoundError):
             other.join()
-        blocks = pulled(link, until)
+        blocks = pulled(connection, until)
         assert (blocks.versions == -1).all()
         other.join(SPEC)
         until(lambda: other.head() == 5)
         with pytest.raises(RunTakenError):
             other.claim_master("another", 1)
-    assert said == ["The run was lost from the store; it was made again."]
+    assert said == ["The store had lost the run; it was created again."]
 
 
 def test_a_run_that_became_another_is_an_error(open_memory, until):
     other = open_memory()
-    with linked(open_memory()) as link:
+    with connected(open_memory()) as connection:
         other.delete()
         other.create(OTHER)
         with pytest.raises(RunMismatchError, match="model: another network or loss"):
-            until(lambda: link.pull(["train"]) and False)
+            until(lambda: connection.pull(["train"]) and False)
         with pytest.raises(RunMismatchError):
-            link.publish(1, parameters(1))
+            connection.publish(1, parameters(1))
         with pytest.raises(RunMismatchError):
-            link.wait(1, 60)
+            connection.wait(1, 60)
 
 
 def test_a_run_that_another_master_made_again_is_an_error(open_memory, until):
     other = open_memory()
-    with linked(open_memory()) as link:
+    with connected(open_memory()) as connection:
         other.delete()
         # The lock of this kind of store can be held, so that the two are one step.
         with other._backend._state(change=True):
             other.create(SPEC)
             other.claim_master("another", 60)
         with pytest.raises(RunTakenError, match="has had another master"):
-            until(lambda: link.pull(["train"]) and False)
+            until(lambda: connection.pull(["train"]) and False)
 
 
 @pytest.mark.parametrize("empty", [True, False], ids=["restarted", "stopped"])
 def test_a_server_that_is_away(redis_server, until, empty):
     said, other = [], open_store(redis_server.url)
-    with linked(open_store(f"{redis_server.url}?socket_timeout=0.3"), log=said.append) as link:
-        link.publish(1, parameters(1))
-        assert link.wait(1, 60)
+    with connected(
+        open_store(f"{redis_server.url}?socket_timeout=0.3"), log=said.append
+    ) as connection:
+        connection.publish(1, parameters(1))
+        assert connection.wait(1, 60)
         if empty:
             redis_server.stop()
         else:
             redis_server.process.send_signal(signal.SIGSTOP)
-        link.publish(2, parameters(2))
-        link.pull(["train"])
-        until(lambda: link.away)
-        link.publish(3, parameters(3))
-        assert not link.wait(3, 0.1)
+        connection.publish(2, parameters(2))
+        connection.pull(["train"])
+        until(lambda: connection.away)
+        connection.publish(3, parameters(3))
+        assert not connection.wait(3, 0.1)
         if empty:
             redis_server.start()
         else:
             redis_server.process.send_signal(signal.SIGCONT)
-        assert link.wait(3, 60)
-        until(lambda: not link.away)
+        assert connection.wait(3, 60)
+        until(lambda: not connection.away)
         other.join(SPEC)
         assert (other.fetch().values == 3).all()
-        assert (pulled(link, until).versions == -1).all()
-    assert "The store is away, training goes on: " in said[0]
+        assert (pulled(connection, until).versions == -1).all()
+    assert "The store can't be reached, training continues: " in said[0]
     assert said[-1].startswith("The store is back after ")
     assert len(said) == (3 if empty else 2)
 
@@ -145,9 +147,9 @@ def test_a_server_that_is_away_at_the_end(redis_server, until):
     said = []
     store = open_store(redis_server.url)
     store.create(SPEC)
-    link = Link(store, SPEC, "me", log=said.append)
+    connection = MasterConnection(store, SPEC, "me", log=said.append)
     redis_server.stop()
-    link.publish(1, parameters(1))
-    until(lambda: link.away)
-    link.close(finished=True)
+    connection.publish(1, parameters(1))
+    until(lambda: connection.away)
+    connection.close(finished=True)
     assert said[-1].startswith("The store could not be told that the run is over")
