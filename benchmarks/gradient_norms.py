@@ -1,8 +1,8 @@
-"""What gradient norms of single examples cost, in plain gradients, beside other libraries.
+"""Time that per-example gradient norms take, in plain gradients, beside other libraries.
 
 Every way has a process of its own and the same weights and examples; they take turns while the
 others sleep. The table shows the median time, the median of the ratios to the gradient in the same
-turn (TensorFlow's, of the mean loss with respect to all weights, compiled by `tf.function`), and
+turn (TensorFlow's, of the mean loss with respect to all parameters, compiled by `tf.function`), and
 the sum of squared norms, to see that all compute the same.
 
     norms           per_example_gradient_norms: losses and squared norms
@@ -10,11 +10,11 @@ the sum of squared norms, to see that all compute the same.
     torch           PyTorch's gradient
     opacus          its ghost norms, which come with the gradient
     backpack        BatchL2Grad, which comes with the gradient
-    jax, jax_norms  JAX's gradient, and the norms of vmap(grad), which forms every example's
+    jax, jax_norms  JAX's gradient, and norms of vmap(grad), which forms each example's gradient
 
 The floor is what two passes of matrix products take of a plain gradient's three: .63 for the MLP,
 .67 for the others. Peers that are not installed (benchmarks/requirements-peers.txt) are left out;
-ResNet-50's batch normalisation is beyond them, and so is vmap(grad) of the MLP, whose gradients of
+ResNet-50's batch normalization is beyond them, and so is vmap(grad) of the MLP, whose gradients of
 128 examples are 9.7 GB.
 
     python -m benchmarks.gradient_norms
@@ -90,18 +90,18 @@ def gradient(model, loss, x, y):
 
 
 def norms(model, loss, x, y):
-    from thesis_tf import issgd
+    from thesis_tf import gradient_norms
 
-    f = issgd.per_example_gradient_norms(model, loss, check=False)
+    f = gradient_norms.per_example_gradient_norms(model, loss, check=False)
     return lambda: f(x, y)[1].numpy(), lambda squares: float(squares.sum())
 
 
 def both(model, loss, x, y):
     import tensorflow as tf
 
-    from thesis_tf import issgd
+    from thesis_tf import gradient_norms
 
-    f, scales = issgd.per_example_gradient_norms(model, loss), tf.ones(len(y))
+    f, scales = gradient_norms.per_example_gradient_norms(model, loss), tf.ones(len(y))
 
     def run():
         _, squares, gradients = f.with_gradients(x, y, scales)

@@ -16,8 +16,7 @@ import time
 
 import numpy as np
 
-from thesis_tf.issgd.sampling.proposal import Proposal
-from thesis_tf.issgd.sampling.smoothing import TargetEntropy
+from thesis_tf.issgd import Proposal, TargetEntropy
 
 OWN = "proposal, all new"
 
@@ -40,7 +39,7 @@ def ways(arguments):
     rng = np.random.default_rng(1)
     proposal = Proposal(count)
     aged = Proposal(count, staleness=10, staleness_seconds=20.0)
-    entropic = Proposal(count, TargetEntropy(0.9))
+    entropic = Proposal(count, smoothing=TargetEntropy(0.9))
 
     def nothing(weights):
         pass

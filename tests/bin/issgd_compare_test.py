@@ -3,6 +3,15 @@ import json
 import pytest
 
 from bin.jobs.issgd import comparison
+from thesis_tf import issgd
+
+
+def history(*records):
+    made = issgd.History()
+    for record in records:
+        made.add(issgd.Record(**record))
+    return made
+
 
 COMPARE = "issgd_compare"
 RUN = ("--steps=8", "--evaluate_every=4", "--refresh_every=4", "--targets=9,.001")
@@ -19,7 +28,7 @@ def test_compares_and_goes_on_with_more_seeds(start_program, tmp_path):
     # One and the same network to begin with.
     assert both[0][0]["loss"] == both[1][0]["loss"]
     assert both[0][2]["loss"] != both[1][2]["loss"]
-    assert {"training.png", "traces.png", "table.txt", "summary.json"} <= {
+    assert {"training.png", "gradient_variance.png", "table.txt", "summary.json"} <= {
         path.name for path in tmp_path.iterdir()
     }
     # More seeds add theirs; what is done is not done again.
@@ -35,7 +44,10 @@ def test_compares_and_goes_on_with_more_seeds(start_program, tmp_path):
 
 def test_the_worst_that_importance_does():
     def runs(*losses):
-        return [[{"step": 5 * n, "loss": loss} for n, loss in enumerate(run)] for run in losses]
+        return [
+            history(*({"step": 5 * n, "loss": loss} for n, loss in enumerate(run)))
+            for run in losses
+        ]
 
     uniform = runs([2.0, 1.0, 0.5, 0.1], [2.0, 1.2, 0.7])
     importance = runs([2.0, 1.1, 0.3], [2.0, 1.5, 0.3, 0.2])
@@ -43,7 +55,7 @@ def test_the_worst_that_importance_does():
 
 
 def test_variances_in_order():
-    names = [f"trace_{name}" for name in ("ideal", "stale", "actual", "uniform")]
+    names = ("ideal", "stale", "actual", "uniform")
     rows = [
         (1, 2, 2, 3, False),
         (1, 4, 2, 3, False),
@@ -51,14 +63,17 @@ def test_variances_in_order():
         (1, 5, 3.01, 3, False),  # by no more than chance
     ]
     records = [{"step": 0}]
-    records += [{**dict(zip(names, row[:4], strict=True)), "uniform": row[4]} for row in rows]
-    assert comparison.variance_order(records) == {
-        "evaluations": 4, "stale_between": 1, "actual_between": 2, "taken_over": 1,
-    }  # fmt: skip
+    for step, (*values, uniform) in enumerate(rows, 1):
+        variances = dict(zip(names, values, strict=True))
+        records.append({"step": step, "uniform": uniform, "gradient_variances": variances})
+    assert comparison.variance_order([history(*records)]) == comparison.VarianceOrder(
+        evaluations=4, stale_between=1, actual_between=2, taken_over=1
+    )
 
 
 def test_steps_to_a_loss():
-    records = [{"step": step, "loss": loss} for step, loss in ((0, 2.0), (5, 0.4), (10, 0.5))]
+    losses = ((0, 2.0), (5, 0.4), (10, 0.5))
+    records = history(*({"step": step, "loss": loss} for step, loss in losses))
     assert comparison.steps_to(records, 0.5) == 5
     assert comparison.steps_to(records, 2.0) == 0
     assert comparison.steps_to(records, 0.3) is None

@@ -45,10 +45,10 @@ def test_one_command_with_workers_of_its_own(start_program, records, tmp_path):
     ).finish()  # fmt: skip
     assert "Test examples: loss" in said
     assert [record["step"] for record in records(tmp_path)] == [4, 8, 12]
-    assert [record["age"] for record in records(tmp_path)] == [4, 4, 4]
+    assert [record["staleness"] for record in records(tmp_path)] == [4, 4, 4]
     assert {
-        "config.json", "checkpoint.npz", "logs", "training.png", "traces.png", "model.keras",
-        "metrics.json", "worker_1.log",
+        "config.json", "checkpoint.npz", "logs", "training.png", "gradient_variance.png",
+        "model.keras", "metrics.json", "worker_1.log",
     } <= set(os.listdir(tmp_path))  # fmt: skip
     assert json.loads((tmp_path / "metrics.json").read_text())["error"] < 1
     assert places(name) == []  # shared memory is free again
@@ -153,19 +153,21 @@ def test_a_worker_is_killed(running):
 @pytest.mark.slow
 def test_the_server_is_killed_and_comes_back_empty(running):
     running.server.stop()
-    running.master.until(lambda: "The store is away, training goes on" in running.master.said)
+    running.master.until(
+        lambda: "The store can't be reached, training continues" in running.master.said
+    )
     running.goes_on()
     running.server.start()
-    running.master.until(lambda: "it was made again" in running.master.said)
+    running.master.until(lambda: "it was created again" in running.master.said)
     running.renews()
 
 
 @pytest.mark.slow
 def test_the_server_does_not_answer_for_a_while(running):
-    before = running.master.said.count("The store is away")
+    before = running.master.said.count("The store can't be reached")
     running.server.process.send_signal(signal.SIGSTOP)
     end = time.monotonic() + AWAY
-    running.master.until(lambda: running.master.said.count("The store is away") > before)
+    running.master.until(lambda: running.master.said.count("The store can't be reached") > before)
     running.goes_on()
     running.master.until(lambda: time.monotonic() > end)
     running.goes_on()
@@ -311,10 +313,11 @@ def test_wrong_password_and_wrong_certificate(
     ("arguments", "message"),
     [
         (["--smoothing=x"], "must be X or relative:X with X >= 0"),
+        (["--smoothing=entropy:1"], "entropy:X with X in (0, 1)"),
         (["--run_id=a b"], "1 to 64 letters"),
         (["--mode=uniform", "--local_workers=1"], "Leave out --local_workers: --mode=uniform"),
         (["--distribution=multi_worker"], "--distribution=none or mirrored"),
-        (["--optimizer=adam", "--momentum=.9"], "--momentum is that of"),
+        (["--optimizer=adam", "--momentum=.9"], "--momentum needs --optimizer=sgd"),
         (["--store=http://x"], "must be a URL that begins with shm://, redis://"),
         (["local"], "flags are written --name=value"),
     ],

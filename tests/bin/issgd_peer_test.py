@@ -39,7 +39,7 @@ def test_two_peers_on_redis(start_program, redis_server, records, tmp_path):
             program.until(functools.partial(has_exchanged, peer, step(peer)))
 
     def go_on_alone(peer):
-        peers[peer].until(lambda: "training goes on" in peers[peer].said)
+        peers[peer].until(lambda: "training continues" in peers[peer].said)
         before = step(peer)
         peers[peer].until(lambda: step(peer) > before + 32)
 
@@ -87,7 +87,7 @@ def test_one_alone_to_its_end(start_program, tmp_path):
     [
         ([], "--peer_name is needed"),
         (["--peer_name=a", "--smoothing=x"], "must be X or relative:X"),
-        (["--peer_name=a", "--share=2"], "--share"),
+        (["--peer_name=a", "--mixing_fraction=2"], "--mixing_fraction"),
         (["--peer_name=a/b"], "1 to 64 letters, digits"),
     ],
 )
@@ -101,5 +101,5 @@ def test_bad_flags_are_one_line(start_program, tmp_path, arguments, message):
 
 def test_help_answers_without_tensorflow(help_of):
     shown = help_of(PEER)
-    for flag in ("--peer_name", "--exchange_every", "--share", "--store", "--run_id"):
+    for flag in ("--peer_name", "--syncs_per_exchange", "--mixing_fraction", "--store", "--run_id"):
         assert f"  {flag}" in shown

@@ -5,8 +5,9 @@ import pytest
 from absl.testing import flagsaver
 
 from bin import issgd_worker
-from bin.jobs.issgd import common
-from thesis_tf import issgd
+from bin.common import flags
+from bin.jobs.issgd import config
+from thesis_tf import gradient_norms
 from thesis_tf._keras.objective import Objective
 from thesis_tf.issgd.stores import open_store
 from thesis_tf.issgd.training.examples import by_split
@@ -20,10 +21,10 @@ BLOCKS = {"train": 8, "validation": 2, "test": 2}
 def small():
     """(model, data, spec) of what `start_program` has programs work on."""
     with flagsaver.flagsaver(examples=["512", "128", "128"], model="mlp", block_size=64):
-        run = common.run_from_flags()
+        run = flags.read(config.Run)
     data, classes = run.load()
     model = run.build(data, classes)
-    loss_name = Objective(model, common.loss()).loss_name
+    loss_name = Objective(model, config.loss()).loss_name
     return model, data, spec_of(model, loss_name, by_split(data), run.block_size)
 
 
@@ -50,7 +51,7 @@ def test_measures_until_the_run_is_over(start_program, small, run_id):
     store.publish(read_parameters(model), 3)
     worker.until(lambda: all((store.pull(split).versions == 3).all() for split in BLOCKS))
     assert store.alive("worker", 60) == ["w1"]
-    norms = issgd.per_example_gradient_norms(model, common.loss())
+    norms = gradient_norms.per_example_gradient_norms(model, config.loss())
     _, squares = norms(*data["train"])
     np.testing.assert_allclose(store.pull("train").values, np.sqrt(squares), rtol=1e-4)
 

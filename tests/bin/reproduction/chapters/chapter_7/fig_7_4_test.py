@@ -25,7 +25,7 @@ TINY = dataclasses.replace(
 
 def test_from_config_to_claims(through, tmp_path):
     result, claims = through(fig_7_4, TINY, tmp_path)
-    assert [s["traces"]["steps"].tolist() for s in result["settings"]] == [[4, 8]] * 2
+    assert [s["gradient_variances"]["steps"].tolist() for s in result["settings"]] == [[4, 8]] * 2
     # By Jensen's inequality, whatever the training did.
     assert claims["Ideal draws vary less than uniform ones."].verdict == Verdict.HOLDS
     assert len(claims) == 4
@@ -37,8 +37,8 @@ def result_of(**changes):
     squares = {name: np.full((2, 2), root**2.0) for name, root in roots.items()}
     squares |= {name.replace("_", "+"): np.array([row] * 2) for name, row in changes.items()}
     order = {"evaluations": 4, "stale_between": 3, "actual_between": 4, "taken_over": 0}
-    traces = {"steps": np.array([50, 100]), **squares}
-    return {"settings": [{"label": "here", "traces": traces, "order": order}]}
+    variances = {"steps": np.array([50, 100]), **squares}
+    return {"settings": [{"label": "here", "gradient_variances": variances, "order": order}]}
 
 
 @pytest.mark.parametrize(
@@ -66,6 +66,6 @@ def test_what_is_claimed(changes, fails):
 
 def test_equal_weights_are_in_order_whatever_rounding_says():
     names = ("ideal", "stale", "stale_1", "stale_10", "actual")
-    traces = {name: [4 + 1e-12, 4.0] for name in names}
-    found = fig_7_4.claims(result_of(**traces, uniform=[4.0, 4.0]))
+    variances = {name: [4 + 1e-12, 4.0] for name in names}
+    found = fig_7_4.claims(result_of(**variances, uniform=[4.0, 4.0]))
     assert {claim.verdict for claim in found} == {Verdict.HOLDS}

@@ -32,15 +32,15 @@ def test_both_methods_are_followed_from_the_same_network(found):
     assert uniform["loss"][0, 0] != uniform["loss"][1, 0]
 
 
-def test_traces_are_of_every_refresh_but_the_first_and_exact(found):
-    traces = found["traces"]
-    assert traces["steps"].tolist() == [4, 8]
-    assert set(traces) == {
+def test_variances_are_of_every_refresh_but_the_first_and_exact(found):
+    variances = found["gradient_variances"]
+    assert variances["steps"].tolist() == [4, 8]
+    assert set(variances) == {
         "steps", "ideal", "stale", "uniform", "actual", "stale+10", "stale+1"
     }  # fmt: skip
-    assert traces["ideal"].shape == (2, 2)
-    assert (traces["ideal"] < traces["uniform"]).all()
-    np.testing.assert_allclose(traces["actual"], traces["stale+10"], rtol=1e-6)
+    assert variances["ideal"].shape == (2, 2)
+    assert (variances["ideal"] < variances["uniform"]).all()
+    np.testing.assert_allclose(variances["actual"], variances["stale+10"], rtol=1e-6)
     assert found["order"]["evaluations"] == 4
 
 
