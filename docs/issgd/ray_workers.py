@@ -1,11 +1,11 @@
-"""Starts workers of a run on a Ray cluster, and starts again those that die.
+"""Starts workers of a run on a Ray cluster, and restarts those that die.
 
     pip install 'ray[default]'
     export ISSGD_STORE=redis://:password@redis-host:6379/0
     python docs/issgd/ray_workers.py --workers=16 --gpus=1 -- \
         --run_id=r1 --dataset=cifar10 --data_dir=/data --model=issgd_mlp
 
-What follows `--` goes to bin.issgd_worker. The checkout, with its dependencies installed, is in the
+Arguments after `--` are passed to bin.issgd_worker. The checkout, with its dependencies installed, is in the
 same folder on every node; without a cluster, Ray starts one on this machine.
 """
 
