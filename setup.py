@@ -13,7 +13,7 @@ RAY = ["ray>=2.40"]
 # What ruff asks for changes with its versions; a new one is a commit of its own.
 TESTS = [
     *TFDS, *REDIS, *RAY, "pytest>=8", "pytest-xdist>=3.6", "ruff==0.17.*", "scikit-learn>=1.5",
-    "pillow>=10", "psutil>=5.9", "playwright>=1.45",
+    "pillow>=10", "psutil>=5.9", "playwright>=1.45", "threadpoolctl>=3.5",
 ]  # fmt: skip
 
 setuptools.setup(
