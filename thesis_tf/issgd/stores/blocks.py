@@ -56,35 +56,42 @@ class Blocks:
     now: float
 
 
-def worker_hash(name):
+def worker_hash(name: str) -> int:
     """64 bits of a hash of a worker's name, which headers hold in its place."""
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
 
 
-def check_version(version):
+def check_version(version: int) -> int:
     """Returns a version as an int; raises ValueError if it can't be one."""
     if not 0 <= version < MOST_VERSION:
         raise checks.invalid("`version`", "in [0, 2**53)", version)
     return int(version)
 
 
-def record_bytes(block_size):
+def record_bytes(block_size: int) -> int:
     """The size of a record."""
     return HEADER.itemsize + 4 * block_size
 
 
-def header(tag, version=NEVER, worker=0, loss=np.nan, error=np.nan, time=np.nan):
+def header(
+    tag: str,
+    version: int = NEVER,
+    worker: int = 0,
+    loss: float = np.nan,
+    error: float = np.nan,
+    time: float = np.nan,
+) -> bytes:
     """Returns the bytes of a header; `tag` is the run's incarnation."""
     fields = (MAGIC, int(tag, 16), version, worker, loss, error, time)
     return np.array(fields, HEADER).tobytes()
 
 
-def blank(tag, block_size, count):
+def blank(tag: str, block_size: int, count: int) -> bytes:
     """Returns `count` records of blocks that were never measured."""
     return (header(tag) + np.full(block_size, np.nan, "<f4").tobytes()) * count
 
 
-def version_of(data, tag):
+def version_of(data: bytes, tag: str) -> int | None:
     """The version in the bytes of a header, None if that block was never measured in this run."""
     (found,) = np.frombuffer(data, HEADER)
     _check_magic(found)
@@ -92,7 +99,7 @@ def version_of(data, tag):
     return None if found["run"] != int(tag, 16) or version == NEVER else version
 
 
-def decode(data, tag, values, block_size, now):
+def decode(data: np.ndarray, tag: str, values: np.ndarray, block_size: int, now: float) -> Blocks:
     """Returns `Blocks` of a split's records.
 
     Args:
@@ -119,7 +126,7 @@ def decode(data, tag, values, block_size, now):
         for block in np.flatnonzero(foreign):
             values[block * block_size : (block + 1) * block_size] = np.nan
     # Copies also where a single block is contiguous as it is: the bytes are another pull's next.
-    columns = {name: found[name].copy() for name in HEADER.names}
+    columns = {name: found[name].copy() for name in HEADER.names or ()}
     return Blocks(
         values=values,
         versions=columns["version"],
@@ -131,7 +138,7 @@ def decode(data, tag, values, block_size, now):
     )
 
 
-def _check_magic(found):
+def _check_magic(found: np.ndarray) -> None:
     magic = found["magic"]
     if not np.all((magic == MAGIC) | (magic == 0)):
         raise errors.StoreError(

@@ -8,6 +8,8 @@ import dataclasses
 import json
 import secrets
 import zlib
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +23,7 @@ _PAGE = 4096
 
 
 @dataclasses.dataclass(frozen=True)
-class Parameters:
+class PublishedParameters:
     """One published set of parameters.
 
     Attributes:
@@ -43,20 +45,20 @@ class Head:
     previous: str | None = None
 
     @classmethod
-    def of(cls, version, checksums):
+    def of(cls, version: int, checksums: Iterable[int]) -> "Head":
         """A head with a fresh stamp."""
         return cls(version, f"{version}.{secrets.token_hex(4)}", tuple(checksums))
 
-    def after(self, current):
+    def after(self, current: "Head | None") -> "Head":
         """The same head, with the one that it comes after."""
         return dataclasses.replace(self, previous=current.stamp if current else None)
 
-    def to_json(self):
+    def to_json(self) -> str:
         """The head as one line of JSON."""
         return json.dumps(dataclasses.asdict(self))
 
     @classmethod
-    def from_json(cls, text):
+    def from_json(cls, text: str | bytes) -> "Head":
         """Reads what `to_json` wrote."""
         try:
             value = json.loads(text)
@@ -65,7 +67,7 @@ class Head:
             raise errors.StoreError(f"The head of the parameters is not one ({error}).") from None
 
 
-def check_buffer(name, values, size, writable=False):
+def check_buffer(name: str, values: Any, size: int, writable: bool = False) -> np.ndarray:
     """Returns a uint8 view of a contiguous buffer of `size` bytes; raises otherwise."""
     try:
         view = memoryview(values)
@@ -85,12 +87,12 @@ def check_buffer(name, values, size, writable=False):
     return np.frombuffer(view, np.uint8)
 
 
-def split_chunks(values):
+def split_chunks(values: np.ndarray) -> list[np.ndarray]:
     """Returns views of the chunks of a uint8 array."""
     return [values[at : at + CHUNK] for at in range(0, len(values), CHUNK)]
 
 
-def checksum(chunk):
+def checksum(chunk: np.ndarray) -> int:
     """Returns 32 bits that tell a uint8 chunk from a mixed, shifted, cut or zeroed one.
 
     It is CRC-32 over the sums of the 64-bit words of each page of 4 KiB, and over the rest that
@@ -100,4 +102,4 @@ def checksum(chunk):
     """
     whole = len(chunk) // _PAGE * _PAGE
     sums = chunk[:whole].view(np.uint64).reshape(-1, _PAGE // 8).sum(axis=1, dtype=np.uint64)
-    return zlib.crc32(chunk[whole:], zlib.crc32(sums))
+    return zlib.crc32(chunk[whole:].data, zlib.crc32(sums.data))

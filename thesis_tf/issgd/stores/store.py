@@ -3,13 +3,17 @@
 import functools
 import secrets
 import threading
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from thesis_tf._core import checks
 from thesis_tf.issgd.stores import blocks, errors, parameters
-from thesis_tf.issgd.stores.backends import base as backends
+from thesis_tf.issgd.stores.backends.base import Backend, Record, Run
 from thesis_tf.issgd.stores.run_spec import RunSpec, check_name
+
+Buffer: TypeAlias = bytes | bytearray | memoryview | np.ndarray
 
 MASTER = "master"
 _ATTEMPTS = 10
@@ -27,24 +31,24 @@ class Store:
     can't be reached and `StoreRefusedError` if it refuses this client.
     """
 
-    def __init__(self, backend):
+    def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._run = None
+        self._run: tuple[str, RunSpec] | None = None
         self._buffers = threading.local()
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         """Where it is, without a password."""
         return f"Store({self._backend.where})"
 
-    def __enter__(self):
+    def __enter__(self) -> "Store":
         """Closes it at the end of a `with`."""
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         """See `close`."""
         self.close()
 
-    def create(self, spec):
+    def create(self, spec: RunSpec) -> None:
         """Makes the run, all blocks never measured, or adopts it with its weights if it is there.
 
         Clears `finish`, and what a lost run of this name left behind.
@@ -57,12 +61,12 @@ class Store:
         """
         found = self._backend.find()
         if found is None:
-            found = self._backend.create(backends.Run(secrets.token_hex(8), spec.to_json()), spec)
+            found = self._backend.create(Run(secrets.token_hex(8), spec.to_json()), spec)
         spec.check_same(RunSpec.from_json(found.spec), self._backend.where)
         self._backend.set_finished(found.tag, False)
         self._run = found.tag, spec
 
-    def join(self, spec=None):
+    def join(self, spec: RunSpec | None = None) -> RunSpec:
         """Returns the `RunSpec` of the run that is there.
 
         Args:
@@ -85,16 +89,16 @@ class Store:
         return theirs
 
     @property
-    def spec(self):
+    def spec(self) -> RunSpec:
         """The `RunSpec` of the run."""
         return self._joined()[1]
 
-    def _joined(self):
+    def _joined(self) -> tuple[str, RunSpec]:
         if self._run is None:
             raise RuntimeError("The store has no run yet: call `create` or `join` first.")
         return self._run
 
-    def claim_master(self, token, seconds):
+    def claim_master(self, token: str, seconds: float) -> None:
         """Takes the run for this master for some seconds, or renews its claim.
 
         Args:
@@ -114,11 +118,11 @@ class Store:
                 " master is dead, stop it if it is not, or choose another run id."
             )
 
-    def release_master(self, token):
+    def release_master(self, token: str) -> None:
         """Ends the claim, if this token holds it."""
         self._backend.release_master(self._joined()[0], token)
 
-    def publish(self, values, version, slot=MASTER):
+    def publish(self, values: Buffer, version: int, slot: str = MASTER) -> None:
         """Makes parameters current under a version, whole or not at all.
 
         Args:
@@ -141,7 +145,7 @@ class Store:
             if current and current.stamp == head.stamp:
                 break  # the first answer was lost with its connection
 
-    def _check_not_older(self, version, slot):
+    def _check_not_older(self, version: int, slot: str) -> parameters.Head | None:
         current = self._backend.head(self._joined()[0], check_name("`slot`", slot))
         if current and version < current.version:
             raise checks.invalid(
@@ -151,13 +155,15 @@ class Store:
             )
         return current
 
-    def head(self, slot=MASTER):
+    def head(self, slot: str = MASTER) -> int | None:
         """The version that is current in a slot, None if nothing was published."""
         head = self._backend.head(self._joined()[0], check_name("`slot`", slot))
-        return head and head.version
+        return None if head is None else head.version
 
-    def fetch(self, slot=MASTER, newer_than=-1, out=None):
-        """Returns the current `Parameters` of a slot, whole and compared with their checksums.
+    def fetch(
+        self, slot: str = MASTER, newer_than: int = -1, out: np.ndarray | None = None
+    ) -> parameters.PublishedParameters | None:
+        """Returns the current parameters of a slot, whole and compared with their checksums.
 
         Args:
             slot: whose parameters.
@@ -189,22 +195,22 @@ class Store:
                 )
             check = functools.partial(_is_right, chunks, head.checksums)
             if self._backend.read_chunks(tag, slot, head.stamp, chunks, check):
-                return parameters.Parameters(head.version, out)
+                return parameters.PublishedParameters(head.version, out)
             failed = head
         raise errors.StoreUnavailableError(
             f"{_ATTEMPTS} times in turn the parameters in slot {slot!r} were replaced twice while"
             " they were being read: publish less often."
         )
 
-    def num_blocks(self, split):
+    def num_blocks(self, split: str) -> int:
         """The number of blocks of a split."""
         return self.spec.num_blocks(split)
 
-    def block_range(self, split, block):
+    def block_range(self, split: str, block: int) -> tuple[int, int]:
         """Returns (start, stop), the examples of a block."""
         return self.spec.block_range(split, block)
 
-    def lease(self, split, worker, seconds):
+    def lease(self, split: str, worker: str, seconds: float) -> int | None:
         """Hands out a block for some seconds: whose lease has expired, or else the next in turn.
 
         Args:
@@ -220,18 +226,27 @@ class Store:
             tag, split, spec.num_blocks(split), _text("`worker`", worker), _seconds(seconds)
         )
 
-    def release(self, split, block, worker):
+    def release(self, split: str, block: int, worker: str) -> None:
         """Gives a leased block back without a result."""
         tag, spec = self._joined()
         self._backend.release(tag, split, spec.check_block(split, block), _text("`worker`", worker))
 
-    def block_version(self, split, block):
+    def block_version(self, split: str, block: int) -> int | None:
         """The version that a block was measured at, None if never; reads the header only."""
         tag, spec = self._joined()
         offset = spec.check_block(split, block) * blocks.record_bytes(spec.block_size)
         return blocks.version_of(self._backend.read_header(tag, split, offset), tag)
 
-    def push(self, split, block, values, version, worker, loss, error):
+    def push(
+        self,
+        split: str,
+        block: int,
+        values: np.ndarray,
+        version: int,
+        worker: str,
+        loss: float,
+        error: float,
+    ) -> None:
         """Stores a block's weights, unless newer ones are there, and ends the worker's lease.
 
         Args:
@@ -257,18 +272,18 @@ class Store:
         header = blocks.header(
             tag, version, blocks.worker_hash(_text("`worker`", worker)), loss, error
         )
-        record = backends.Record(
+        record = Record(
             split=split,
             block=block,
             offset=blocks.record_bytes(spec.block_size) * block,
             header=header[: -blocks.TIME_BYTES],
             version=version,
-            values=memoryview(values).cast("B"),
+            values=values.data.cast("B"),
             worker=worker,
         )
         self._backend.write_block(tag, record)
 
-    def push_examples(self, split, indices, values):
+    def push_examples(self, split: str, indices: np.ndarray, values: np.ndarray) -> None:
         """Stores weights of single examples, whatever their blocks' headers say.
 
         Args:
@@ -297,7 +312,7 @@ class Store:
         size = record * spec.num_blocks(split)
         self._backend.write_values(tag, split, size, offsets, values)
 
-    def pull(self, split, out=None):
+    def pull(self, split: str, out: np.ndarray | None = None) -> blocks.Blocks:
         """Returns the `Blocks` of a split: all its weights, and where each block has them from.
 
         Args:
@@ -318,63 +333,63 @@ class Store:
         now = self._backend.read_weights(tag, split, data)
         return blocks.decode(data, tag, out, spec.block_size, now)
 
-    def _buffer(self, size):
+    def _buffer(self, size: int) -> np.ndarray:
         """Returns a uint8 array of this thread's, which its next call may get again."""
-        buffers = self._buffers.__dict__
+        buffers: dict[Any, np.ndarray] = self._buffers.__dict__
         if size not in buffers:
             buffers[size] = np.empty(size, np.uint8)
         return buffers[size]
 
-    def heartbeat(self, role, name):
+    def heartbeat(self, role: str, name: str) -> None:
         """Says that `name` (a worker's or peer's) is alive in this role."""
         tag = self._joined()[0]
         self._backend.heartbeat(tag, check_name("`role`", role), _text("`name`", name))
 
-    def alive(self, role, within):
+    def alive(self, role: str, within: float) -> list[str]:
         """Returns the sorted names that were alive in a role in the last `within` seconds."""
         tag = self._joined()[0]
         return sorted(self._backend.alive(tag, check_name("`role`", role), _seconds(within)))
 
-    def finish(self):
+    def finish(self) -> None:
         """Says that the run is over, so that workers end; `create` takes it back."""
         self._backend.set_finished(self._joined()[0], True)
 
-    def finished(self):
+    def finished(self) -> bool:
         """Whether the run is over."""
         return self._backend.is_finished(self._joined()[0])
 
-    def time(self):
+    def time(self) -> float:
         """The store's clock in seconds: the only one that all processes of a run share."""
         return self._backend.time()
 
-    def delete(self):
+    def delete(self) -> None:
         """Removes everything that the store has of the run."""
         self._backend.delete()
         self._run = None
 
-    def close(self):
+    def close(self) -> None:
         """Gives back connections and files; the run stays where it is."""
         self._backend.close()
 
 
-def _is_right(chunks, checksums, number):
+def _is_right(chunks: Sequence[np.ndarray], checksums: Sequence[int], number: int) -> bool:
     # At once, while the chunk is in the processor's cache.
     return parameters.checksum(chunks[number]) == checksums[number]
 
 
-def _seconds(value):
+def _seconds(value: float) -> float:
     if not value > 0:
         raise checks.invalid("A number of seconds", "above 0", value)
     return float(value)
 
 
-def _text(name, value):
+def _text(name: str, value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise checks.invalid(name, "a name", repr(value), kind=TypeError)
     return value
 
 
-def _floats(values, count):
+def _floats(values: np.ndarray, count: int) -> np.ndarray:
     values = np.asarray(values)
     if values.dtype.kind != "f":
         raise checks.invalid("`values`", "floats", values.dtype, kind=TypeError)

@@ -21,7 +21,7 @@ _REDIS = {
 }
 
 
-def open_store(url, run_id=None):
+def open_store(url: str, run_id: str | None = None) -> Store:
     """Returns the `Store` of a run. Nothing is looked up or connected to before its first call.
 
     Args:
@@ -57,7 +57,12 @@ def open_store(url, run_id=None):
     # A cluster has no database but 0.
     if not re.fullmatch("/?" if cluster else r"/?\d*", parts.path):
         raise _bad(url)
-    # Imported here, as it is of use only where `redis` is installed.
+    try:
+        import redis  # noqa: F401
+    except ImportError:
+        raise ImportError(
+            "A redis:// store needs the package `redis`: pip install 'thesis_tf[redis]'"
+        ) from None
     from thesis_tf.issgd.stores.backends.redis.backend import RedisBackend
 
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
@@ -65,11 +70,11 @@ def open_store(url, run_id=None):
     return Store(RedisBackend(parts._replace(scheme=scheme).geturl(), shown, run_id, cluster))
 
 
-def _bad(url):
+def _bad(url: str) -> Exception:
     return checks.invalid("A store's URL", f"one of {FORMS}", repr(_without_password(url)))
 
 
-def _without_password(url):
+def _without_password(url: str) -> str:
     """The URL for a message; one that can't be parsed loses all that may be a password."""
     before, at, after = url.partition("?")[0].rpartition("@")
     return f"{before.partition('://')[0]}://...@{after}" if at else after

@@ -1,7 +1,19 @@
-"""What a place must do so that `Store` can be built on it."""
+"""The interface of a storage backend, which keeps the data of one run."""
 
 import abc
 import dataclasses
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from thesis_tf.issgd.stores.parameters import Head
+from thesis_tf.issgd.stores.run_spec import RunSpec
+
+Bytes: TypeAlias = npt.NDArray[np.uint8]
+Floats: TypeAlias = npt.NDArray[np.float32]
+Offsets: TypeAlias = npt.NDArray[np.int64]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,11 +68,11 @@ class Backend(abc.ABC):
     where: str
 
     @abc.abstractmethod
-    def find(self):
+    def find(self) -> Run | None:
         """Returns the `Run` that is there, None if there is none or not the whole of it."""
 
     @abc.abstractmethod
-    def create(self, run, spec):
+    def create(self, run: Run, spec: RunSpec) -> Run:
         """Makes a run unless one is there; returns the one that is there then.
 
         What a lost run left behind is removed. All blocks are blank.
@@ -71,27 +83,27 @@ class Backend(abc.ABC):
         """
 
     @abc.abstractmethod
-    def set_finished(self, tag, finished):
+    def set_finished(self, tag: str, finished: bool) -> None:
         """Says whether the run is over."""
 
     @abc.abstractmethod
-    def is_finished(self, tag):
+    def is_finished(self, tag: str) -> bool:
         """Whether the run is over."""
 
     @abc.abstractmethod
-    def claim_master(self, tag, token, seconds):
+    def claim_master(self, tag: str, token: str, seconds: float) -> Claim | None:
         """Takes or renews the claim; returns None, or the `Claim` of another token."""
 
     @abc.abstractmethod
-    def release_master(self, tag, token):
+    def release_master(self, tag: str, token: str) -> None:
         """Ends the claim, if it is this token's."""
 
     @abc.abstractmethod
-    def head(self, tag, slot):
+    def head(self, tag: str, slot: str) -> Head | None:
         """Returns the `Head` of a slot, None if nothing was published."""
 
     @abc.abstractmethod
-    def write_chunks(self, tag, slot, stamp, chunks):
+    def write_chunks(self, tag: str, slot: str, stamp: str, chunks: Sequence[Bytes]) -> None:
         """Stores chunks, which `set_head` then confirms. If it never does, they go by themselves.
 
         Args:
@@ -102,7 +114,7 @@ class Backend(abc.ABC):
         """
 
     @abc.abstractmethod
-    def set_head(self, tag, slot, head, current):
+    def set_head(self, tag: str, slot: str, head: Head, current: Head | None) -> bool:
         """Makes chunks current if `current` still is; returns whether it was.
 
         The parameters of `current` stay for those who are reading them; older ones are removed.
@@ -112,7 +124,9 @@ class Backend(abc.ABC):
         """
 
     @abc.abstractmethod
-    def read_chunks(self, tag, slot, stamp, chunks, check):
+    def read_chunks(
+        self, tag: str, slot: str, stamp: str, chunks: Sequence[Bytes], check: Callable[[int], bool]
+    ) -> bool:
         """Fills arrays with the chunks of a stamp.
 
         Args:
@@ -127,45 +141,47 @@ class Backend(abc.ABC):
         """
 
     @abc.abstractmethod
-    def lease(self, tag, split, count, worker, seconds):
+    def lease(self, tag: str, split: str, count: int, worker: str, seconds: float) -> int | None:
         """Leases one of `count` blocks: an expired one, else the next; returns it or None."""
 
     @abc.abstractmethod
-    def release(self, tag, split, block, worker):
+    def release(self, tag: str, split: str, block: int, worker: str) -> None:
         """Ends a lease, if it is this worker's."""
 
     @abc.abstractmethod
-    def read_header(self, tag, split, offset):
+    def read_header(self, tag: str, split: str, offset: int) -> bytes:
         """Returns the bytes of the header at `offset`."""
 
     @abc.abstractmethod
-    def write_block(self, tag, record):
+    def write_block(self, tag: str, record: Record) -> None:
         """Writes a `Record`, unless that there has a newer version, and ends the worker's lease."""
 
     @abc.abstractmethod
-    def write_values(self, tag, split, size, offsets, values):
+    def write_values(
+        self, tag: str, split: str, size: int, offsets: Offsets, values: Floats
+    ) -> None:
         """Writes single float32 values at byte offsets (int64) of a split of `size` bytes."""
 
     @abc.abstractmethod
-    def read_weights(self, tag, split, data):
+    def read_weights(self, tag: str, split: str, data: Bytes) -> float:
         """Fills a uint8 array with all of a split's records; returns the time."""
 
     @abc.abstractmethod
-    def heartbeat(self, tag, role, name):
+    def heartbeat(self, tag: str, role: str, name: str) -> None:
         """Notes that `name` is alive."""
 
     @abc.abstractmethod
-    def alive(self, tag, role, within):
+    def alive(self, tag: str, role: str, within: float) -> list[str]:
         """Returns the names that were alive in the last `within` seconds."""
 
     @abc.abstractmethod
-    def time(self):
+    def time(self) -> float:
         """The place's clock."""
 
     @abc.abstractmethod
-    def delete(self):
+    def delete(self) -> None:
         """Removes everything of the run, whichever incarnation."""
 
     @abc.abstractmethod
-    def close(self):
+    def close(self) -> None:
         """Gives back connections and files."""
