@@ -24,10 +24,10 @@ _PAGE = 4096
 
 @dataclasses.dataclass(frozen=True)
 class PublishedParameters:
-    """One published set of parameters.
+    """Parameters that were published.
 
     Attributes:
-        version: the step of the master that they are of.
+        version: the master's training step.
         values: uint8 (parameter_bytes,).
     """
 
@@ -37,7 +37,7 @@ class PublishedParameters:
 
 @dataclasses.dataclass(frozen=True)
 class Head:
-    """What is current in a slot: which chunks, and what their checksums are."""
+    """The record of the current parameters of a slot: their chunks and checksums."""
 
     version: int
     stamp: str
@@ -46,15 +46,15 @@ class Head:
 
     @classmethod
     def of(cls, version: int, checksums: Iterable[int]) -> "Head":
-        """A head with a fresh stamp."""
+        """Returns a head with a new stamp."""
         return cls(version, f"{version}.{secrets.token_hex(4)}", tuple(checksums))
 
     def after(self, current: "Head | None") -> "Head":
-        """The same head, with the one that it comes after."""
+        """Returns the same head with a reference to the one that it replaces."""
         return dataclasses.replace(self, previous=current.stamp if current else None)
 
     def to_json(self) -> str:
-        """The head as one line of JSON."""
+        """Returns the head as one line of JSON."""
         return json.dumps(dataclasses.asdict(self))
 
     @classmethod
@@ -64,7 +64,9 @@ class Head:
             value = json.loads(text)
             return cls(**{**value, "checksums": tuple(value["checksums"])})
         except (ValueError, TypeError, KeyError) as error:
-            raise errors.StoreError(f"The head of the parameters is not one ({error}).") from None
+            raise errors.StoreError(
+                f"The store holds an invalid head of parameters ({error})."
+            ) from None
 
 
 def check_buffer(name: str, values: Any, size: int, writable: bool = False) -> np.ndarray:

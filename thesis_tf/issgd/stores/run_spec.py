@@ -1,4 +1,4 @@
-"""What a run is of: master and workers compare it before they exchange anything."""
+"""The description of a run, which its processes compare before they exchange anything."""
 
 import dataclasses
 import json
@@ -10,7 +10,7 @@ from thesis_tf._core import checks
 from thesis_tf.issgd.stores import errors
 
 FORMAT = 1
-# Fields whose values say nothing to people, and what another value means.
+# Fields whose values people can't read, and what a different value means.
 _HASHES = {
     "model": "another network or loss",
     "data": "other examples or labels, or in another order",
@@ -36,11 +36,11 @@ class RunSpec:
         data: a fingerprint of the data.
         splits: (name, number of examples) pairs.
         parameter_bytes: the size of all parameters together.
-        block_size: examples a block; the last block of a split may have fewer.
+        block_size: examples per block; the last block of a split may have fewer.
         format: the version of what is stored and how.
 
     Raises:
-        ValueError, TypeError: a value that can't be.
+        ValueError, TypeError: a value is invalid.
     """
 
     model: str
@@ -77,7 +77,7 @@ class RunSpec:
         object.__setattr__(self, "splits", pairs)
 
     def to_json(self) -> str:
-        """The spec as one line of JSON."""
+        """Returns the spec as one line of JSON."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
     @classmethod
@@ -95,15 +95,15 @@ class RunSpec:
             if isinstance(error, errors.StoreError):
                 raise
             raise errors.StoreError(
-                f"What the store has as a run's description is not one ({error})."
+                f"The store holds an invalid description of the run ({error})."
             ) from None
 
     def examples(self, split: str) -> int:
-        """The number of examples of a split; raises ValueError if there is no such split."""
+        """Returns the number of examples of a split; raises ValueError for an unknown split."""
         return dict(self.splits)[checks.one_of("`split`", split, dict(self.splits))]
 
     def num_blocks(self, split: str) -> int:
-        """The number of blocks of a split."""
+        """Returns the number of blocks of a split."""
         return -(-self.examples(split) // self.block_size)
 
     def block_range(self, split: str, block: int) -> tuple[int, int]:
@@ -120,7 +120,7 @@ class RunSpec:
         return block
 
     def check_same(self, theirs: "RunSpec", where: str) -> None:
-        """Raises `RunMismatchError` that lists what differs from the spec of the run there."""
+        """Raises a `RunMismatchError` that lists how the existing run's spec differs."""
         fields = [field.name for field in dataclasses.fields(self)]
         different = [
             f"{name}: {_HASHES.get(name) or f'{getattr(theirs, name)!r} there, {mine!r} here'}"
@@ -129,6 +129,6 @@ class RunSpec:
         ]
         if different:
             raise errors.RunMismatchError(
-                f"{where} is of something else than this program ({'; '.join(different)}). Give"
+                f"{where} was created with other settings ({'; '.join(different)}). Give"
                 " all processes the same model, data and sizes, or choose another run id."
             )

@@ -1,4 +1,4 @@
-"""The store between master and workers: parameters one way, one number an example the other."""
+"""A store: a master publishes parameters in it, workers push one gradient norm per example."""
 
 import functools
 import secrets
@@ -20,15 +20,15 @@ _ATTEMPTS = 10
 
 
 class Store:
-    """One run in one place, made by `open_store`; the same protocol in every kind of place.
+    """One run in one backend, made by `open_store`; the protocol is the same for every backend.
 
-    `create` (the master) or `join` (the others) comes first. From then on every call sees to it
-    that the run in the store is still that one: if the server was restarted empty, or the run
-    deleted or made anew, it raises `RunNotFoundError`, and after another `create` or `join` the
-    same object works again. Connections that were lost are made anew by the next call.
+    Call `create` (the master) or `join` (the others) first. Every later call checks that the run in
+    the store is still that one. If the server was restarted empty, or the run was deleted or
+    created again, it raises `RunNotFoundError`; after another `create` or `join` the same object
+    works again. A lost connection is opened again by the next call.
 
-    A store may be used from several threads. All calls raise `StoreUnavailableError` if the store
-    can't be reached and `StoreRefusedError` if it refuses this client.
+    Several threads may use one store. Every call raises `StoreUnavailableError` if the store can't
+    be reached and `StoreRefusedError` if it refuses this client.
     """
 
     def __init__(self, backend: Backend) -> None:
@@ -37,11 +37,11 @@ class Store:
         self._buffers = threading.local()
 
     def __repr__(self) -> str:
-        """Where it is, without a password."""
+        """Returns the backend and the run, without a password."""
         return f"Store({self._backend.where})"
 
     def __enter__(self) -> "Store":
-        """Closes it at the end of a `with`."""
+        """Returns the store, which is closed at the end of the block."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -49,15 +49,15 @@ class Store:
         self.close()
 
     def create(self, spec: RunSpec) -> None:
-        """Makes the run, all blocks never measured, or adopts it with its weights if it is there.
+        """Creates the run with no block measured, or adopts an existing one with its gradient norms.
 
-        Clears `finish`, and what a lost run of this name left behind.
+        Undoes `finish`, and removes what a lost run of this name left behind.
 
         Args:
             spec: a `RunSpec`.
 
         Raises:
-            RunMismatchError: there is a run of another spec.
+            RunMismatchError: the existing run has another spec.
         """
         found = self._backend.find()
         if found is None:
@@ -67,19 +67,19 @@ class Store:
         self._run = found.tag, spec
 
     def join(self, spec: RunSpec | None = None) -> RunSpec:
-        """Returns the `RunSpec` of the run that is there.
+        """Returns the `RunSpec` of the existing run.
 
         Args:
-            spec: what it must be, if the caller knows.
+            spec: what it must equal, if the caller knows.
 
         Raises:
-            RunNotFoundError: there is none.
-            RunMismatchError: there is a run of another spec.
+            RunNotFoundError: there is no run.
+            RunMismatchError: the run has another spec.
         """
         found = self._backend.find()
         if found is None:
             raise errors.RunNotFoundError(
-                f"{self._backend.where} is not there. Wait until a master has created it, or check"
+                f"{self._backend.where} does not exist. Wait until a master has created it, or check"
                 " the URL and the run id."
             )
         theirs = RunSpec.from_json(found.spec)
@@ -99,14 +99,14 @@ class Store:
         return self._run
 
     def claim_master(self, token: str, seconds: float) -> None:
-        """Takes the run for this master for some seconds, or renews its claim.
+        """Claims the run for this master for some seconds, or renews the claim.
 
         Args:
-            token: a string that no other master has.
+            token: a string that identifies this master.
             seconds: how long the claim lasts if it is not renewed.
 
         Raises:
-            RunTakenError: another token holds it.
+            RunTakenError: a master with another token holds it.
         """
         other = self._backend.claim_master(
             self._joined()[0], _text("`token`", token), _seconds(seconds)
@@ -119,19 +119,19 @@ class Store:
             )
 
     def release_master(self, token: str) -> None:
-        """Ends the claim, if this token holds it."""
+        """Ends the claim if this token holds it."""
         self._backend.release_master(self._joined()[0], token)
 
     def publish(self, values: Buffer, version: int, slot: str = MASTER) -> None:
-        """Makes parameters current under a version, whole or not at all.
+        """Makes parameters current under a version, atomically.
 
         Args:
             values: bytes or a contiguous uint8 array, of the spec's `parameter_bytes`.
-            version: the step of the master, in [0, 2**53).
-            slot: whose parameters; peers have one each.
+            version: the master's training step, in [0, 2**53).
+            slot: the slot to publish in; each peer has its own.
 
         Raises:
-            ValueError: a newer version is there, or `values` has another size.
+            ValueError: a newer version has been published, or `values` has another size.
         """
         tag, spec = self._joined()
         values = parameters.check_buffer("`values`", values, spec.parameter_bytes)
@@ -156,25 +156,25 @@ class Store:
         return current
 
     def head(self, slot: str = MASTER) -> int | None:
-        """The version that is current in a slot, None if nothing was published."""
+        """Returns the version that is current in a slot, None if nothing was published."""
         head = self._backend.head(self._joined()[0], check_name("`slot`", slot))
         return None if head is None else head.version
 
     def fetch(
         self, slot: str = MASTER, newer_than: int = -1, out: np.ndarray | None = None
     ) -> parameters.PublishedParameters | None:
-        """Returns the current parameters of a slot, whole and compared with their checksums.
+        """Returns the current parameters of a slot, complete and verified by their checksums.
 
         Args:
-            slot: whose parameters.
-            newer_than: a version; None is returned unless there is a newer one.
-            out: a uint8 array of `parameter_bytes` to fill and return, which saves making a new
-                one. After an error, or None, what is in it is undefined.
+            slot: the slot to read.
+            newer_than: a version; without a newer one, None is returned.
+            out: a uint8 array of `parameter_bytes` to fill and return in place of a new one. After
+                an error, or where None is returned, its contents are undefined.
 
         Raises:
-            StoreError: the parameters are damaged, until some are published again.
-            StoreUnavailableError: new ones came so fast that ten times they were gone before they
-                were read.
+            StoreError: the parameters are damaged; publishing again mends it.
+            StoreUnavailableError: ten times in a row the parameters were replaced twice while they
+                were being read.
         """
         tag, spec = self._joined()
         check_name("`slot`", slot)
@@ -203,7 +203,7 @@ class Store:
         )
 
     def num_blocks(self, split: str) -> int:
-        """The number of blocks of a split."""
+        """Returns the number of blocks of a split."""
         return self.spec.num_blocks(split)
 
     def block_range(self, split: str, block: int) -> tuple[int, int]:
@@ -211,12 +211,12 @@ class Store:
         return self.spec.block_range(split, block)
 
     def lease(self, split: str, worker: str, seconds: float) -> int | None:
-        """Hands out a block for some seconds: whose lease has expired, or else the next in turn.
+        """Leases a block for some seconds: one whose lease has expired, or else the next in turn.
 
         Args:
             split: the split's name.
             worker: the worker's name.
-            seconds: after which the block is another's, unless it was pushed or released.
+            seconds: until another worker may have the block, unless it is pushed or released first.
 
         Returns:
             The block, or None if all are leased.
@@ -227,12 +227,12 @@ class Store:
         )
 
     def release(self, split: str, block: int, worker: str) -> None:
-        """Gives a leased block back without a result."""
+        """Releases a leased block without a result."""
         tag, spec = self._joined()
         self._backend.release(tag, split, spec.check_block(split, block), _text("`worker`", worker))
 
     def block_version(self, split: str, block: int) -> int | None:
-        """The version that a block was measured at, None if never; reads the header only."""
+        """Returns the version at which a block was measured, None if never; reads the header only."""
         tag, spec = self._joined()
         offset = spec.check_block(split, block) * blocks.record_bytes(spec.block_size)
         return blocks.version_of(self._backend.read_header(tag, split, offset), tag)
@@ -247,16 +247,16 @@ class Store:
         loss: float,
         error: float,
     ) -> None:
-        """Stores a block's weights, unless newer ones are there, and ends the worker's lease.
+        """Stores a block's gradient norms unless newer ones are stored, and ends the worker's lease.
 
         Args:
             split: the split's name.
             block: the block.
-            values: floats (n,), one for each of its examples; stored as float32.
-            version: of the parameters they were measured at.
+            values: floats (n,), one per example of the block; stored as float32.
+            version: of the parameters at which they were measured.
             worker: the worker's name.
-            loss: the mean loss over the block.
-            error: the mean classification error over the block.
+            loss: the block's mean loss.
+            error: the block's mean classification error.
 
         Raises:
             ValueError, TypeError: `values` are not n floats.
@@ -284,12 +284,12 @@ class Store:
         self._backend.write_block(tag, record)
 
     def push_examples(self, split: str, indices: np.ndarray, values: np.ndarray) -> None:
-        """Stores weights of single examples, whatever their blocks' headers say.
+        """Stores the gradient norms of single examples, whatever version their block has.
 
         Args:
             split: the split's name.
             indices: integers (k,), the examples.
-            values: floats (k,); stored as float32. Of an example that is there twice, the last.
+            values: floats (k,); stored as float32. Of an example that occurs twice the last value counts.
 
         Raises:
             ValueError, TypeError: an index is out of range, or the shapes don't fit.
@@ -313,15 +313,15 @@ class Store:
         self._backend.write_values(tag, split, size, offsets, values)
 
     def pull(self, split: str, out: np.ndarray | None = None) -> blocks.Blocks:
-        """Returns the `Blocks` of a split: all its weights, and where each block has them from.
+        """Returns the `Blocks` of a split: all gradient norms, and when and by whom they were measured.
 
         Args:
             split: the split's name.
-            out: a float32 array (num_examples,) to be filled and returned as the values, which
-                saves making a new one; for 570,000 values that can take longer than all else.
+            out: a float32 array (num_examples,) to fill and return as the values, in place of a new
+                one, whose allocation can take longer than all else for 570,000 values.
 
         Raises:
-            StoreError: what is there is not ours.
+            StoreError: the stored bytes are not records of this format.
         """
         tag, spec = self._joined()
         shape = (spec.examples(split),)
@@ -334,14 +334,14 @@ class Store:
         return blocks.decode(data, tag, out, spec.block_size, now)
 
     def _buffer(self, size: int) -> np.ndarray:
-        """Returns a uint8 array of this thread's, which its next call may get again."""
+        """Returns a uint8 array that belongs to this thread; its next call may return the same."""
         buffers: dict[Any, np.ndarray] = self._buffers.__dict__
         if size not in buffers:
             buffers[size] = np.empty(size, np.uint8)
         return buffers[size]
 
     def heartbeat(self, role: str, name: str) -> None:
-        """Says that `name` (a worker's or peer's) is alive in this role."""
+        """Records that the worker or peer `name` is alive in this role."""
         tag = self._joined()[0]
         self._backend.heartbeat(tag, check_name("`role`", role), _text("`name`", name))
 
@@ -351,7 +351,7 @@ class Store:
         return sorted(self._backend.alive(tag, check_name("`role`", role), _seconds(within)))
 
     def finish(self) -> None:
-        """Says that the run is over, so that workers end; `create` takes it back."""
+        """Marks the run as over, so that workers end; `create` undoes it."""
         self._backend.set_finished(self._joined()[0], True)
 
     def finished(self) -> bool:
@@ -359,21 +359,21 @@ class Store:
         return self._backend.is_finished(self._joined()[0])
 
     def time(self) -> float:
-        """The store's clock in seconds: the only one that all processes of a run share."""
+        """Returns the store's time in seconds, the only clock that all processes of a run share."""
         return self._backend.time()
 
     def delete(self) -> None:
-        """Removes everything that the store has of the run."""
+        """Removes everything that the store holds of the run."""
         self._backend.delete()
         self._run = None
 
     def close(self) -> None:
-        """Gives back connections and files; the run stays where it is."""
+        """Closes connections and files; the run stays in the store."""
         self._backend.close()
 
 
 def _is_right(chunks: Sequence[np.ndarray], checksums: Sequence[int], number: int) -> bool:
-    # At once, while the chunk is in the processor's cache.
+    # Checked at once, while the chunk is in the processor's cache.
     return parameters.checksum(chunks[number]) == checksums[number]
 
 

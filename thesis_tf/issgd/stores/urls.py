@@ -1,4 +1,4 @@
-"""From the URL of a store to the store."""
+"""Opens the store that a URL names."""
 
 import re
 import urllib.parse
@@ -22,7 +22,7 @@ _REDIS = {
 
 
 def open_store(url: str, run_id: str | None = None) -> Store:
-    """Returns the `Store` of a run. Nothing is looked up or connected to before its first call.
+    """Returns the `Store` of a run; its first call connects.
 
     Args:
         url: `memory://NAME` for threads of this process, `shm://NAME` for processes of this
@@ -30,10 +30,10 @@ def open_store(url: str, run_id: str | None = None) -> Store:
             `redis+cluster://`. TLS is set up by options as redis-py has them, such as
             `?ssl_ca_certs=ca.pem&ssl_certfile=me.pem&ssl_keyfile=me.key`; `socket_timeout` is 5
             seconds unless it is among them.
-        run_id: which run; "default" if None. Runs of different ids don't meet.
+        run_id: the run's name; "default" if None. Runs of different names share nothing.
 
     Raises:
-        ValueError: the URL or the run id is not one of those.
+        ValueError: the URL or the run's name is invalid.
         ImportError: a Redis URL, and the package `redis` is not installed.
     """
     run_id = check_name("`run_id`", "default" if run_id is None else run_id)
@@ -75,6 +75,6 @@ def _bad(url: str) -> Exception:
 
 
 def _without_password(url: str) -> str:
-    """The URL for a message; one that can't be parsed loses all that may be a password."""
+    """Returns the URL for a message, without anything that may be a password."""
     before, at, after = url.partition("?")[0].rpartition("@")
     return f"{before.partition('://')[0]}://...@{after}" if at else after

@@ -96,7 +96,7 @@ def test_another_spec_is_refused(store, open_run):
 
 
 def test_a_run_that_is_not_there(open_run):
-    with pytest.raises(RunNotFoundError, match="is not there"):
+    with pytest.raises(RunNotFoundError, match="does not exist"):
         open_run().join(SPEC)
     with pytest.raises(RuntimeError, match="call `create` or `join`"):
         open_run().pull("train")

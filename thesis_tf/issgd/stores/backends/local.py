@@ -1,4 +1,4 @@
-"""What the stores without a server have in common: one small state, changed under one lock."""
+"""Backends without a server: one small state, changed under one lock."""
 
 import abc
 import contextlib
@@ -26,44 +26,44 @@ DAY = 86_400.0
 
 
 class LocalBackend(Backend):
-    """Runs, claims, leases and heads, kept in a dict of what JSON can hold.
+    """Runs, claims, leases and heads, kept in a dict that JSON can hold.
 
-    A subclass says where the state, the weights and the parameters are, and how they are locked.
-    Nothing of it is shared but what `_state` yields, so subclasses need no lock besides that one.
+    A subclass decides where the state, the gradient norms and the parameters are, and how they are
+    locked. Processes share nothing but what `_state` yields, so that one lock is enough.
     """
 
     @abc.abstractmethod
     def _state(self, change: bool = False) -> contextlib.AbstractContextManager[State]:
-        """A context that yields the state, {} if there is no run, and holds the lock meanwhile.
+        """Returns a context that holds the lock and yields the state, {} if there is no run.
 
         Args:
-            change: whether the lock must be exclusive; what was changed is kept if no exception
-                leaves the context.
+            change: whether the lock must be exclusive; changes are kept if no exception leaves the
+                context.
         """
 
     @abc.abstractmethod
     def _make_weights(self, split: str, data: bytes) -> None:
-        """Makes the bytes of a split's weights, inside of `_state`."""
+        """Creates the records of a split; called within `_state`."""
 
     @abc.abstractmethod
     def _weights_size(self, split: str) -> int:
-        """The number of bytes of a split's weights that are there."""
+        """Returns the bytes of the records of a split, 0 without them."""
 
     @abc.abstractmethod
     def _read(self, split: str, offset: int, view: memoryview) -> None:
-        """Fills a view with a split's weights; raises `RunNotFoundError` if they aren't there."""
+        """Fills a view with records of a split; raises `RunNotFoundError` without them."""
 
     @abc.abstractmethod
     def _write(self, split: str, offset: int, data: bytes | memoryview) -> None:
-        """Overwrites a part of a split's weights; raises `RunNotFoundError` without them."""
+        """Overwrites bytes of the records of a split; raises `RunNotFoundError` without them."""
 
     @abc.abstractmethod
     def _confirm(self, slot: str, stamp: str) -> bool:
-        """Moves chunks to where readers find them; returns whether they were there."""
+        """Moves chunks to where readers find them; returns whether there were any."""
 
     @abc.abstractmethod
     def _drop(self, slot: str | None, keep: Collection[str | None]) -> None:
-        """Removes the slot's confirmed chunks but those of some stamps; of all slots if None."""
+        """Removes confirmed chunks of a slot, or of all for None, except those of some stamps."""
 
     @contextlib.contextmanager
     def _run(self, tag: str, change: bool = False) -> Iterator[State]:

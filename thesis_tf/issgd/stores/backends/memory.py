@@ -11,7 +11,7 @@ from thesis_tf.issgd.stores.backends.local import LocalBackend, State
 
 
 class _Space:
-    """What a run consists of."""
+    """The data of a run."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
