@@ -49,7 +49,7 @@ class Store:
         self.close()
 
     def create(self, spec: RunSpec) -> None:
-        """Creates the run with no block measured, or adopts an existing one with its gradient norms.
+        """Creates the run with no block measured, or adopts an existing one with what it holds.
 
         Undoes `finish`, and removes what a lost run of this name left behind.
 
@@ -79,8 +79,8 @@ class Store:
         found = self._backend.find()
         if found is None:
             raise errors.RunNotFoundError(
-                f"{self._backend.where} does not exist. Wait until a master has created it, or check"
-                " the URL and the run id."
+                f"{self._backend.where} does not exist. Wait until a master has created it, or"
+                " check the URL and the run id."
             )
         theirs = RunSpec.from_json(found.spec)
         if spec is not None:
@@ -232,7 +232,7 @@ class Store:
         self._backend.release(tag, split, spec.check_block(split, block), _text("`worker`", worker))
 
     def block_version(self, split: str, block: int) -> int | None:
-        """Returns the version at which a block was measured, None if never; reads the header only."""
+        """Returns the version that a block was measured at, None for never (reads the header)."""
         tag, spec = self._joined()
         offset = spec.check_block(split, block) * blocks.record_bytes(spec.block_size)
         return blocks.version_of(self._backend.read_header(tag, split, offset), tag)
@@ -247,7 +247,7 @@ class Store:
         loss: float,
         error: float,
     ) -> None:
-        """Stores a block's gradient norms unless newer ones are stored, and ends the worker's lease.
+        """Stores a block's gradient norms unless newer ones are there, and ends the worker's lease.
 
         Args:
             split: the split's name.
@@ -289,7 +289,8 @@ class Store:
         Args:
             split: the split's name.
             indices: integers (k,), the examples.
-            values: floats (k,); stored as float32. Of an example that occurs twice the last value counts.
+            values: floats (k,); stored as float32. Of an example that occurs twice, the last
+                value counts.
 
         Raises:
             ValueError, TypeError: an index is out of range, or the shapes don't fit.
@@ -313,7 +314,7 @@ class Store:
         self._backend.write_values(tag, split, size, offsets, values)
 
     def pull(self, split: str, out: np.ndarray | None = None) -> blocks.Blocks:
-        """Returns the `Blocks` of a split: all gradient norms, and when and by whom they were measured.
+        """Returns the `Blocks` of a split: all gradient norms, who measured them, and when.
 
         Args:
             split: the split's name.
