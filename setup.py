@@ -8,12 +8,12 @@ ROOT = pathlib.Path(__file__).parent
 
 # tensorflow-datasets imports importlib_resources and does not ask for it.
 TFDS = ["tensorflow-datasets>=4.9.7", "importlib_resources>=5"]
-REDIS = ["redis>=5"]
+REDIS = ["redis[hiredis]>=5"]
 RAY = ["ray>=2.40"]
 # What ruff asks for changes with its versions; a new one is a commit of its own.
 TESTS = [
     *TFDS, *REDIS, *RAY, "pytest>=8", "pytest-xdist>=3.6", "ruff==0.17.*", "scikit-learn>=1.5",
-    "pillow>=10", "psutil>=5.9", "playwright>=1.45",
+    "pillow>=10", "psutil>=5.9", "playwright>=1.45", "threadpoolctl>=3.5",
 ]  # fmt: skip
 
 setuptools.setup(
@@ -31,6 +31,7 @@ setuptools.setup(
     packages=setuptools.find_packages(include=["thesis_tf", "thesis_tf.*"]),
     package_data={
         "thesis_tf": ["py.typed"],
+        "thesis_tf.issgd.stores.backends.redis": ["lua/*.lua"],
         "thesis_tf.datasets": ["mnist_mini.npz", "mnist_mini.md"],
     },
     install_requires=[

@@ -163,7 +163,7 @@ class ScoreEstimator:
         """Returns how far r is from a gradient (3.3.6): |J - J'|_F / 2|J|_F with J = dr/dx, (n,).
 
         0 where J is symmetric, as it is if r(x) - x is the gradient of some log p; 1 where J is
-        antisymmetric.
+        antisymmetric. Of a J that is zero but for rounding it is anything from 0 to 1.
 
         Args:
             x: (n, ...).

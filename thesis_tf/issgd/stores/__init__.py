@@ -9,7 +9,7 @@ from thesis_tf.issgd.stores.errors import (
     StoreRefusedError,
     StoreUnavailableError,
 )
-from thesis_tf.issgd.stores.parameters import Parameters
+from thesis_tf.issgd.stores.parameters import PublishedParameters
 from thesis_tf.issgd.stores.run_spec import FORMAT, RunSpec
 from thesis_tf.issgd.stores.store import Store
 from thesis_tf.issgd.stores.urls import open_store
@@ -17,7 +17,7 @@ from thesis_tf.issgd.stores.urls import open_store
 __all__ = [
     "FORMAT",
     "Blocks",
-    "Parameters",
+    "PublishedParameters",
     "RunMismatchError",
     "RunNotFoundError",
     "RunSpec",

@@ -1,4 +1,4 @@
-"""How the weights of a split are laid out: records of one size, one a block, in one byte string.
+"""The layout of a split's gradient norms: one byte string of records, one per block.
 
 A record is a header of 48 bytes and `block_size` float32 values, all little-endian; the values
 after the split's last example are NaN. A run begins with headers that say "version -1" and NaN
@@ -35,16 +35,16 @@ MOST_VERSION = 2**53
 
 @dataclasses.dataclass(frozen=True)
 class Blocks:
-    """All weights of a split.
+    """All gradient norms of a split.
 
     Attributes:
-        values: float32 (num_examples,), NaN where never measured.
+        values: float32 (num_examples,), the gradient norms, NaN where never measured.
         versions: int64 (num_blocks,), of the parameters that each block was measured at; -1: never.
-        times: float64 (num_blocks,), when each came, by the store's clock; NaN: never.
-        losses: float32 (num_blocks,), the mean loss of each block then; NaN: never.
-        errors: float32 (num_blocks,), the mean classification error; NaN: never.
-        workers: uint64 (num_blocks,), `worker_hash` of who measured it; 0: nobody.
-        now: when this was read, by the store's clock.
+        times: float64 (num_blocks,), when each block was pushed, by the store's clock; NaN: never.
+        losses: float32 (num_blocks,), the mean loss of each block at that version; NaN for never.
+        errors: float32 (num_blocks,), the mean classification error; NaN for never.
+        workers: uint64 (num_blocks,), `worker_hash` of the worker; 0 for none.
+        now: the store's time when this was read.
     """
 
     values: np.ndarray
@@ -56,54 +56,61 @@ class Blocks:
     now: float
 
 
-def worker_hash(name):
-    """64 bits of a hash of a worker's name, which headers hold in its place."""
+def worker_hash(name: str) -> int:
+    """Returns the 64-bit hash of a worker's name that headers hold."""
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
 
 
-def check_version(version):
-    """Returns a version as an int; raises ValueError if it can't be one."""
+def check_version(version: int) -> int:
+    """Returns a version as an int; raises ValueError if it is out of range."""
     if not 0 <= version < MOST_VERSION:
         raise checks.invalid("`version`", "in [0, 2**53)", version)
     return int(version)
 
 
-def record_bytes(block_size):
-    """The size of a record."""
+def record_bytes(block_size: int) -> int:
+    """Returns the bytes of a record."""
     return HEADER.itemsize + 4 * block_size
 
 
-def header(tag, version=NEVER, worker=0, loss=np.nan, error=np.nan, time=np.nan):
-    """Returns the bytes of a header; `tag` is the run's incarnation."""
+def header(
+    tag: str,
+    version: int = NEVER,
+    worker: int = 0,
+    loss: float = np.nan,
+    error: float = np.nan,
+    time: float = np.nan,
+) -> bytes:
+    """Returns the bytes of a header; `tag` identifies the run."""
     fields = (MAGIC, int(tag, 16), version, worker, loss, error, time)
     return np.array(fields, HEADER).tobytes()
 
 
-def blank(tag, block_size, count):
-    """Returns `count` records of blocks that were never measured."""
+def blank(tag: str, block_size: int, count: int) -> bytes:
+    """Returns the bytes of `count` records that were never measured."""
     return (header(tag) + np.full(block_size, np.nan, "<f4").tobytes()) * count
 
 
-def version_of(data, tag):
-    """The version in the bytes of a header, None if that block was never measured in this run."""
+def version_of(data: bytes, tag: str) -> int | None:
+    """Returns the version in a header's bytes, None if the block was never measured in this run."""
     (found,) = np.frombuffer(data, HEADER)
     _check_magic(found)
     version = int(found["version"])
     return None if found["run"] != int(tag, 16) or version == NEVER else version
 
 
-def decode(data, tag, values, block_size, now):
+def decode(data: np.ndarray, tag: str, values: np.ndarray, block_size: int, now: float) -> Blocks:
     """Returns `Blocks` of a split's records.
 
     Args:
         data: the bytes of all records.
-        tag: the run's incarnation.
+        tag: identifies the run.
         values: float32 (num_examples,), filled and returned as the blocks' values.
-        block_size: examples a block.
+        block_size: examples per block.
         now: the store's time.
 
     Raises:
-        StoreError: a record is neither empty nor one of ours.
+        StoreError: a record is neither empty nor of this format.
     """
     records = np.frombuffer(data, np.dtype([("header", HEADER), ("values", "<f4", (block_size,))]))
     found = records["header"]
@@ -118,8 +125,8 @@ def decode(data, tag, values, block_size, now):
         found = np.where(foreign, np.frombuffer(header(tag), HEADER), found)
         for block in np.flatnonzero(foreign):
             values[block * block_size : (block + 1) * block_size] = np.nan
-    # Copies also where a single block is contiguous as it is: the bytes are another pull's next.
-    columns = {name: found[name].copy() for name in HEADER.names}
+    # Copied even where a single block is contiguous: the next pull overwrites the bytes.
+    columns = {name: found[name].copy() for name in HEADER.names or ()}
     return Blocks(
         values=values,
         versions=columns["version"],
@@ -131,7 +138,7 @@ def decode(data, tag, values, block_size, now):
     )
 
 
-def _check_magic(found):
+def _check_magic(found: np.ndarray) -> None:
     magic = found["magic"]
     if not np.all((magic == MAGIC) | (magic == 0)):
         raise errors.StoreError(

@@ -1,20 +1,20 @@
-"""What can go wrong with a store, by what the caller can do about it."""
+"""Errors of a store, by what the caller can do about them."""
 
 
 class StoreError(Exception):
-    """The store does not hold what it should; the base of all errors of this package."""
+    """The store's contents are damaged; the base of all errors of this package."""
 
 
 class StoreUnavailableError(StoreError):
-    """The store can't be reached, or not now: try again later."""
+    """The store can't be reached or can't answer now: try again later."""
 
 
 class RunNotFoundError(StoreError):
-    """The run isn't there: not created yet, deleted, replaced, or lost with a restarted server."""
+    """The run was not created yet, was deleted or replaced, or was lost with a restarted server."""
 
 
 class RunMismatchError(StoreError, ValueError):
-    """The run there is of another model, other data, other sizes or another format."""
+    """The existing run has another model, other data, other sizes or another format."""
 
 
 class RunTakenError(StoreError):
@@ -22,4 +22,4 @@ class RunTakenError(StoreError):
 
 
 class StoreRefusedError(StoreError, ValueError):
-    """The store refuses this client, or is no store at all: trying again won't help."""
+    """The store refuses this client, or is no store: trying again won't help."""

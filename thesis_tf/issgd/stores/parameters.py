@@ -8,6 +8,8 @@ import dataclasses
 import json
 import secrets
 import zlib
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -21,11 +23,11 @@ _PAGE = 4096
 
 
 @dataclasses.dataclass(frozen=True)
-class Parameters:
-    """One published set of parameters.
+class PublishedParameters:
+    """Parameters that were published.
 
     Attributes:
-        version: the step of the master that they are of.
+        version: the master's training step.
         values: uint8 (parameter_bytes,).
     """
 
@@ -35,7 +37,7 @@ class Parameters:
 
 @dataclasses.dataclass(frozen=True)
 class Head:
-    """What is current in a slot: which chunks, and what their checksums are."""
+    """The record of the current parameters of a slot: their chunks and checksums."""
 
     version: int
     stamp: str
@@ -43,29 +45,31 @@ class Head:
     previous: str | None = None
 
     @classmethod
-    def of(cls, version, checksums):
-        """A head with a fresh stamp."""
+    def of(cls, version: int, checksums: Iterable[int]) -> "Head":
+        """Returns a head with a new stamp."""
         return cls(version, f"{version}.{secrets.token_hex(4)}", tuple(checksums))
 
-    def after(self, current):
-        """The same head, with the one that it comes after."""
+    def after(self, current: "Head | None") -> "Head":
+        """Returns the same head with a reference to the one that it replaces."""
         return dataclasses.replace(self, previous=current.stamp if current else None)
 
-    def to_json(self):
-        """The head as one line of JSON."""
+    def to_json(self) -> str:
+        """Returns the head as one line of JSON."""
         return json.dumps(dataclasses.asdict(self))
 
     @classmethod
-    def from_json(cls, text):
+    def from_json(cls, text: str | bytes) -> "Head":
         """Reads what `to_json` wrote."""
         try:
             value = json.loads(text)
             return cls(**{**value, "checksums": tuple(value["checksums"])})
         except (ValueError, TypeError, KeyError) as error:
-            raise errors.StoreError(f"The head of the parameters is not one ({error}).") from None
+            raise errors.StoreError(
+                f"The store holds an invalid head of parameters ({error})."
+            ) from None
 
 
-def check_buffer(name, values, size, writable=False):
+def check_buffer(name: str, values: Any, size: int, writable: bool = False) -> np.ndarray:
     """Returns a uint8 view of a contiguous buffer of `size` bytes; raises otherwise."""
     try:
         view = memoryview(values)
@@ -85,12 +89,12 @@ def check_buffer(name, values, size, writable=False):
     return np.frombuffer(view, np.uint8)
 
 
-def split_chunks(values):
+def split_chunks(values: np.ndarray) -> list[np.ndarray]:
     """Returns views of the chunks of a uint8 array."""
     return [values[at : at + CHUNK] for at in range(0, len(values), CHUNK)]
 
 
-def checksum(chunk):
+def checksum(chunk: np.ndarray) -> int:
     """Returns 32 bits that tell a uint8 chunk from a mixed, shifted, cut or zeroed one.
 
     It is CRC-32 over the sums of the 64-bit words of each page of 4 KiB, and over the rest that
@@ -100,4 +104,4 @@ def checksum(chunk):
     """
     whole = len(chunk) // _PAGE * _PAGE
     sums = chunk[:whole].view(np.uint64).reshape(-1, _PAGE // 8).sum(axis=1, dtype=np.uint64)
-    return zlib.crc32(chunk[whole:], zlib.crc32(sums))
+    return zlib.crc32(chunk[whole:].data, zlib.crc32(sums.data))

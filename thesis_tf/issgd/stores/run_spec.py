@@ -1,15 +1,16 @@
-"""What a run is of: master and workers compare it before they exchange anything."""
+"""The description of a run, which its processes compare before they exchange anything."""
 
 import dataclasses
 import json
 import operator
 import re
+from typing import Any, SupportsIndex
 
 from thesis_tf._core import checks
 from thesis_tf.issgd.stores import errors
 
 FORMAT = 1
-# Fields whose values say nothing to people, and what another value means.
+# Fields whose values people can't read, and what a different value means.
 _HASHES = {
     "model": "another network or loss",
     "data": "other examples or labels, or in another order",
@@ -17,7 +18,7 @@ _HASHES = {
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
 
-def check_name(what, name):
+def check_name(what: str, name: Any) -> str:
     """Returns `name` if it can be part of a key and of a file's name; raises otherwise."""
     if not isinstance(name, str) or not _NAME.fullmatch(name) or set(name) == {"."}:
         raise checks.invalid(
@@ -35,11 +36,11 @@ class RunSpec:
         data: a fingerprint of the data.
         splits: (name, number of examples) pairs.
         parameter_bytes: the size of all parameters together.
-        block_size: examples a block; the last block of a split may have fewer.
+        block_size: examples per block; the last block of a split may have fewer.
         format: the version of what is stored and how.
 
     Raises:
-        ValueError, TypeError: a value that can't be.
+        ValueError, TypeError: a value is invalid.
     """
 
     model: str
@@ -49,7 +50,7 @@ class RunSpec:
     block_size: int = 2048
     format: int = FORMAT
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Checks the values."""
         for field in ("model", "data"):
             if not isinstance(getattr(self, field), str):
@@ -75,12 +76,12 @@ class RunSpec:
             raise checks.invalid("`splits`", "one or more splits of different names", pairs)
         object.__setattr__(self, "splits", pairs)
 
-    def to_json(self):
-        """The spec as one line of JSON."""
+    def to_json(self) -> str:
+        """Returns the spec as one line of JSON."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
     @classmethod
-    def from_json(cls, text):
+    def from_json(cls, text: str) -> "RunSpec":
         """Reads what `to_json` wrote; raises `RunMismatchError` for another format's."""
         try:
             value = json.loads(text)
@@ -94,32 +95,32 @@ class RunSpec:
             if isinstance(error, errors.StoreError):
                 raise
             raise errors.StoreError(
-                f"What the store has as a run's description is not one ({error})."
+                f"The store holds an invalid description of the run ({error})."
             ) from None
 
-    def examples(self, split):
-        """The number of examples of a split; raises ValueError if there is no such split."""
+    def examples(self, split: str) -> int:
+        """Returns the number of examples of a split; raises ValueError for an unknown split."""
         return dict(self.splits)[checks.one_of("`split`", split, dict(self.splits))]
 
-    def num_blocks(self, split):
-        """The number of blocks of a split."""
+    def num_blocks(self, split: str) -> int:
+        """Returns the number of blocks of a split."""
         return -(-self.examples(split) // self.block_size)
 
-    def block_range(self, split, block):
+    def block_range(self, split: str, block: int) -> tuple[int, int]:
         """Returns (start, stop), the examples of a block."""
         block = self.check_block(split, block)
         start = block * self.block_size
         return start, min(start + self.block_size, self.examples(split))
 
-    def check_block(self, split, block):
+    def check_block(self, split: str, block: SupportsIndex) -> int:
         """Returns `block` as an int if the split has it; raises ValueError otherwise."""
         block, count = operator.index(block), self.num_blocks(split)
         if not 0 <= block < count:
             raise checks.invalid("`block`", f"in [0, {count}), a block of {split!r}", block)
         return block
 
-    def check_same(self, theirs, where):
-        """Raises `RunMismatchError` that lists what differs from the spec of the run there."""
+    def check_same(self, theirs: "RunSpec", where: str) -> None:
+        """Raises a `RunMismatchError` that lists how the existing run's spec differs."""
         fields = [field.name for field in dataclasses.fields(self)]
         different = [
             f"{name}: {_HASHES.get(name) or f'{getattr(theirs, name)!r} there, {mine!r} here'}"
@@ -128,6 +129,6 @@ class RunSpec:
         ]
         if different:
             raise errors.RunMismatchError(
-                f"{where} is of something else than this program ({'; '.join(different)}). Give"
+                f"{where} was created with other settings ({'; '.join(different)}). Give"
                 " all processes the same model, data and sizes, or choose another run id."
             )

@@ -1,82 +1,86 @@
-"""The store between master and workers: parameters one way, one number an example the other."""
+"""A store: a master publishes parameters in it, workers push one gradient norm per example."""
 
 import functools
 import secrets
 import threading
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from thesis_tf._core import checks
 from thesis_tf.issgd.stores import blocks, errors, parameters
-from thesis_tf.issgd.stores.backends import base as backends
+from thesis_tf.issgd.stores.backends.base import Backend, Record, Run
 from thesis_tf.issgd.stores.run_spec import RunSpec, check_name
+
+Buffer: TypeAlias = bytes | bytearray | memoryview | np.ndarray
 
 MASTER = "master"
 _ATTEMPTS = 10
 
 
 class Store:
-    """One run in one place, made by `open_store`; the same protocol in every kind of place.
+    """One run in one backend, made by `open_store`; the protocol is the same for every backend.
 
-    `create` (the master) or `join` (the others) comes first. From then on every call sees to it
-    that the run in the store is still that one: if the server was restarted empty, or the run
-    deleted or made anew, it raises `RunNotFoundError`, and after another `create` or `join` the
-    same object works again. Connections that were lost are made anew by the next call.
+    Call `create` (the master) or `join` (the others) first. Every later call checks that the run in
+    the store is still that one. If the server was restarted empty, or the run was deleted or
+    created again, it raises `RunNotFoundError`; after another `create` or `join` the same object
+    works again. A lost connection is opened again by the next call.
 
-    A store may be used from several threads. All calls raise `StoreUnavailableError` if the store
-    can't be reached and `StoreRefusedError` if it refuses this client.
+    Several threads may use one store. Every call raises `StoreUnavailableError` if the store can't
+    be reached and `StoreRefusedError` if it refuses this client.
     """
 
-    def __init__(self, backend):
+    def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._run = None
+        self._run: tuple[str, RunSpec] | None = None
         self._buffers = threading.local()
 
-    def __repr__(self):
-        """Where it is, without a password."""
+    def __repr__(self) -> str:
+        """Returns the backend and the run, without a password."""
         return f"Store({self._backend.where})"
 
-    def __enter__(self):
-        """Closes it at the end of a `with`."""
+    def __enter__(self) -> "Store":
+        """Returns the store, which is closed at the end of the block."""
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         """See `close`."""
         self.close()
 
-    def create(self, spec):
-        """Makes the run, all blocks never measured, or adopts it with its weights if it is there.
+    def create(self, spec: RunSpec) -> None:
+        """Creates the run with no block measured, or adopts an existing one with what it holds.
 
-        Clears `finish`, and what a lost run of this name left behind.
+        Undoes `finish`, and removes what a lost run of this name left behind.
 
         Args:
             spec: a `RunSpec`.
 
         Raises:
-            RunMismatchError: there is a run of another spec.
+            RunMismatchError: the existing run has another spec.
         """
         found = self._backend.find()
         if found is None:
-            found = self._backend.create(backends.Run(secrets.token_hex(8), spec.to_json()), spec)
+            found = self._backend.create(Run(secrets.token_hex(8), spec.to_json()), spec)
         spec.check_same(RunSpec.from_json(found.spec), self._backend.where)
         self._backend.set_finished(found.tag, False)
         self._run = found.tag, spec
 
-    def join(self, spec=None):
-        """Returns the `RunSpec` of the run that is there.
+    def join(self, spec: RunSpec | None = None) -> RunSpec:
+        """Returns the `RunSpec` of the existing run.
 
         Args:
-            spec: what it must be, if the caller knows.
+            spec: what it must equal, if the caller knows.
 
         Raises:
-            RunNotFoundError: there is none.
-            RunMismatchError: there is a run of another spec.
+            RunNotFoundError: there is no run.
+            RunMismatchError: the run has another spec.
         """
         found = self._backend.find()
         if found is None:
             raise errors.RunNotFoundError(
-                f"{self._backend.where} is not there. Wait until a master has created it, or check"
-                " the URL and the run id."
+                f"{self._backend.where} does not exist. Wait until a master has created it, or"
+                " check the URL and the run id."
             )
         theirs = RunSpec.from_json(found.spec)
         if spec is not None:
@@ -85,24 +89,24 @@ class Store:
         return theirs
 
     @property
-    def spec(self):
+    def spec(self) -> RunSpec:
         """The `RunSpec` of the run."""
         return self._joined()[1]
 
-    def _joined(self):
+    def _joined(self) -> tuple[str, RunSpec]:
         if self._run is None:
             raise RuntimeError("The store has no run yet: call `create` or `join` first.")
         return self._run
 
-    def claim_master(self, token, seconds):
-        """Takes the run for this master for some seconds, or renews its claim.
+    def claim_master(self, token: str, seconds: float) -> None:
+        """Claims the run for this master for some seconds, or renews the claim.
 
         Args:
-            token: a string that no other master has.
+            token: a string that identifies this master.
             seconds: how long the claim lasts if it is not renewed.
 
         Raises:
-            RunTakenError: another token holds it.
+            RunTakenError: a master with another token holds it.
         """
         other = self._backend.claim_master(
             self._joined()[0], _text("`token`", token), _seconds(seconds)
@@ -114,20 +118,20 @@ class Store:
                 " master is dead, stop it if it is not, or choose another run id."
             )
 
-    def release_master(self, token):
-        """Ends the claim, if this token holds it."""
+    def release_master(self, token: str) -> None:
+        """Ends the claim if this token holds it."""
         self._backend.release_master(self._joined()[0], token)
 
-    def publish(self, values, version, slot=MASTER):
-        """Makes parameters current under a version, whole or not at all.
+    def publish(self, values: Buffer, version: int, slot: str = MASTER) -> None:
+        """Makes parameters current under a version, atomically.
 
         Args:
             values: bytes or a contiguous uint8 array, of the spec's `parameter_bytes`.
-            version: the step of the master, in [0, 2**53).
-            slot: whose parameters; peers have one each.
+            version: the master's training step, in [0, 2**53).
+            slot: the slot to publish in; each peer has its own.
 
         Raises:
-            ValueError: a newer version is there, or `values` has another size.
+            ValueError: a newer version has been published, or `values` has another size.
         """
         tag, spec = self._joined()
         values = parameters.check_buffer("`values`", values, spec.parameter_bytes)
@@ -141,7 +145,7 @@ class Store:
             if current and current.stamp == head.stamp:
                 break  # the first answer was lost with its connection
 
-    def _check_not_older(self, version, slot):
+    def _check_not_older(self, version: int, slot: str) -> parameters.Head | None:
         current = self._backend.head(self._joined()[0], check_name("`slot`", slot))
         if current and version < current.version:
             raise checks.invalid(
@@ -151,24 +155,26 @@ class Store:
             )
         return current
 
-    def head(self, slot=MASTER):
-        """The version that is current in a slot, None if nothing was published."""
+    def head(self, slot: str = MASTER) -> int | None:
+        """Returns the version that is current in a slot, None if nothing was published."""
         head = self._backend.head(self._joined()[0], check_name("`slot`", slot))
-        return head and head.version
+        return None if head is None else head.version
 
-    def fetch(self, slot=MASTER, newer_than=-1, out=None):
-        """Returns the current `Parameters` of a slot, whole and compared with their checksums.
+    def fetch(
+        self, slot: str = MASTER, newer_than: int = -1, out: np.ndarray | None = None
+    ) -> parameters.PublishedParameters | None:
+        """Returns the current parameters of a slot, complete and verified by their checksums.
 
         Args:
-            slot: whose parameters.
-            newer_than: a version; None is returned unless there is a newer one.
-            out: a uint8 array of `parameter_bytes` to fill and return, which saves making a new
-                one. After an error, or None, what is in it is undefined.
+            slot: the slot to read.
+            newer_than: a version; without a newer one, None is returned.
+            out: a uint8 array of `parameter_bytes` to fill and return in place of a new one. After
+                an error, or where None is returned, its contents are undefined.
 
         Raises:
-            StoreError: the parameters are damaged, until some are published again.
-            StoreUnavailableError: new ones came so fast that ten times they were gone before they
-                were read.
+            StoreError: the parameters are damaged; publishing again mends it.
+            StoreUnavailableError: ten times in a row the parameters were replaced twice while they
+                were being read.
         """
         tag, spec = self._joined()
         check_name("`slot`", slot)
@@ -189,28 +195,28 @@ class Store:
                 )
             check = functools.partial(_is_right, chunks, head.checksums)
             if self._backend.read_chunks(tag, slot, head.stamp, chunks, check):
-                return parameters.Parameters(head.version, out)
+                return parameters.PublishedParameters(head.version, out)
             failed = head
         raise errors.StoreUnavailableError(
             f"{_ATTEMPTS} times in turn the parameters in slot {slot!r} were replaced twice while"
             " they were being read: publish less often."
         )
 
-    def num_blocks(self, split):
-        """The number of blocks of a split."""
+    def num_blocks(self, split: str) -> int:
+        """Returns the number of blocks of a split."""
         return self.spec.num_blocks(split)
 
-    def block_range(self, split, block):
+    def block_range(self, split: str, block: int) -> tuple[int, int]:
         """Returns (start, stop), the examples of a block."""
         return self.spec.block_range(split, block)
 
-    def lease(self, split, worker, seconds):
-        """Hands out a block for some seconds: whose lease has expired, or else the next in turn.
+    def lease(self, split: str, worker: str, seconds: float) -> int | None:
+        """Leases a block for some seconds: one whose lease has expired, or else the next in turn.
 
         Args:
             split: the split's name.
             worker: the worker's name.
-            seconds: after which the block is another's, unless it was pushed or released.
+            seconds: until another worker may have the block, unless it is pushed or released first.
 
         Returns:
             The block, or None if all are leased.
@@ -220,28 +226,37 @@ class Store:
             tag, split, spec.num_blocks(split), _text("`worker`", worker), _seconds(seconds)
         )
 
-    def release(self, split, block, worker):
-        """Gives a leased block back without a result."""
+    def release(self, split: str, block: int, worker: str) -> None:
+        """Releases a leased block without a result."""
         tag, spec = self._joined()
         self._backend.release(tag, split, spec.check_block(split, block), _text("`worker`", worker))
 
-    def block_version(self, split, block):
-        """The version that a block was measured at, None if never; reads the header only."""
+    def block_version(self, split: str, block: int) -> int | None:
+        """Returns the version that a block was measured at, None for never (reads the header)."""
         tag, spec = self._joined()
         offset = spec.check_block(split, block) * blocks.record_bytes(spec.block_size)
         return blocks.version_of(self._backend.read_header(tag, split, offset), tag)
 
-    def push(self, split, block, values, version, worker, loss, error):
-        """Stores a block's weights, unless newer ones are there, and ends the worker's lease.
+    def push(
+        self,
+        split: str,
+        block: int,
+        values: np.ndarray,
+        version: int,
+        worker: str,
+        loss: float,
+        error: float,
+    ) -> None:
+        """Stores a block's gradient norms unless newer ones are there, and ends the worker's lease.
 
         Args:
             split: the split's name.
             block: the block.
-            values: floats (n,), one for each of its examples; stored as float32.
-            version: of the parameters they were measured at.
+            values: floats (n,), one per example of the block; stored as float32.
+            version: of the parameters at which they were measured.
             worker: the worker's name.
-            loss: the mean loss over the block.
-            error: the mean classification error over the block.
+            loss: the block's mean loss.
+            error: the block's mean classification error.
 
         Raises:
             ValueError, TypeError: `values` are not n floats.
@@ -257,24 +272,25 @@ class Store:
         header = blocks.header(
             tag, version, blocks.worker_hash(_text("`worker`", worker)), loss, error
         )
-        record = backends.Record(
+        record = Record(
             split=split,
             block=block,
             offset=blocks.record_bytes(spec.block_size) * block,
             header=header[: -blocks.TIME_BYTES],
             version=version,
-            values=memoryview(values).cast("B"),
+            values=values.data.cast("B"),
             worker=worker,
         )
         self._backend.write_block(tag, record)
 
-    def push_examples(self, split, indices, values):
-        """Stores weights of single examples, whatever their blocks' headers say.
+    def push_examples(self, split: str, indices: np.ndarray, values: np.ndarray) -> None:
+        """Stores the gradient norms of single examples, whatever version their block has.
 
         Args:
             split: the split's name.
             indices: integers (k,), the examples.
-            values: floats (k,); stored as float32. Of an example that is there twice, the last.
+            values: floats (k,); stored as float32. Of an example that occurs twice, the last
+                value counts.
 
         Raises:
             ValueError, TypeError: an index is out of range, or the shapes don't fit.
@@ -297,16 +313,16 @@ class Store:
         size = record * spec.num_blocks(split)
         self._backend.write_values(tag, split, size, offsets, values)
 
-    def pull(self, split, out=None):
-        """Returns the `Blocks` of a split: all its weights, and where each block has them from.
+    def pull(self, split: str, out: np.ndarray | None = None) -> blocks.Blocks:
+        """Returns the `Blocks` of a split: all gradient norms, who measured them, and when.
 
         Args:
             split: the split's name.
-            out: a float32 array (num_examples,) to be filled and returned as the values, which
-                saves making a new one; for 570,000 values that can take longer than all else.
+            out: a float32 array (num_examples,) to fill and return as the values, in place of a new
+                one, whose allocation can take longer than all else for 570,000 values.
 
         Raises:
-            StoreError: what is there is not ours.
+            StoreError: the stored bytes are not records of this format.
         """
         tag, spec = self._joined()
         shape = (spec.examples(split),)
@@ -318,63 +334,63 @@ class Store:
         now = self._backend.read_weights(tag, split, data)
         return blocks.decode(data, tag, out, spec.block_size, now)
 
-    def _buffer(self, size):
-        """Returns a uint8 array of this thread's, which its next call may get again."""
-        buffers = self._buffers.__dict__
+    def _buffer(self, size: int) -> np.ndarray:
+        """Returns a uint8 array that belongs to this thread; its next call may return the same."""
+        buffers: dict[Any, np.ndarray] = self._buffers.__dict__
         if size not in buffers:
             buffers[size] = np.empty(size, np.uint8)
         return buffers[size]
 
-    def heartbeat(self, role, name):
-        """Says that `name` (a worker's or peer's) is alive in this role."""
+    def heartbeat(self, role: str, name: str) -> None:
+        """Records that the worker or peer `name` is alive in this role."""
         tag = self._joined()[0]
         self._backend.heartbeat(tag, check_name("`role`", role), _text("`name`", name))
 
-    def alive(self, role, within):
+    def alive(self, role: str, within: float) -> list[str]:
         """Returns the sorted names that were alive in a role in the last `within` seconds."""
         tag = self._joined()[0]
         return sorted(self._backend.alive(tag, check_name("`role`", role), _seconds(within)))
 
-    def finish(self):
-        """Says that the run is over, so that workers end; `create` takes it back."""
+    def finish(self) -> None:
+        """Marks the run as over, so that workers end; `create` undoes it."""
         self._backend.set_finished(self._joined()[0], True)
 
-    def finished(self):
+    def finished(self) -> bool:
         """Whether the run is over."""
         return self._backend.is_finished(self._joined()[0])
 
-    def time(self):
-        """The store's clock in seconds: the only one that all processes of a run share."""
+    def time(self) -> float:
+        """Returns the store's time in seconds, the only clock that all processes of a run share."""
         return self._backend.time()
 
-    def delete(self):
-        """Removes everything that the store has of the run."""
+    def delete(self) -> None:
+        """Removes everything that the store holds of the run."""
         self._backend.delete()
         self._run = None
 
-    def close(self):
-        """Gives back connections and files; the run stays where it is."""
+    def close(self) -> None:
+        """Closes connections and files; the run stays in the store."""
         self._backend.close()
 
 
-def _is_right(chunks, checksums, number):
-    # At once, while the chunk is in the processor's cache.
+def _is_right(chunks: Sequence[np.ndarray], checksums: Sequence[int], number: int) -> bool:
+    # Checked at once, while the chunk is in the processor's cache.
     return parameters.checksum(chunks[number]) == checksums[number]
 
 
-def _seconds(value):
+def _seconds(value: float) -> float:
     if not value > 0:
         raise checks.invalid("A number of seconds", "above 0", value)
     return float(value)
 
 
-def _text(name, value):
+def _text(name: str, value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise checks.invalid(name, "a name", repr(value), kind=TypeError)
     return value
 
 
-def _floats(values, count):
+def _floats(values: np.ndarray, count: int) -> np.ndarray:
     values = np.asarray(values)
     if values.dtype.kind != "f":
         raise checks.invalid("`values`", "floats", values.dtype, kind=TypeError)

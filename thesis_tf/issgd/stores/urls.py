@@ -1,4 +1,4 @@
-"""From the URL of a store to the store."""
+"""Opens the store that a URL names."""
 
 import re
 import urllib.parse
@@ -21,8 +21,8 @@ _REDIS = {
 }
 
 
-def open_store(url, run_id=None):
-    """Returns the `Store` of a run. Nothing is looked up or connected to before its first call.
+def open_store(url: str, run_id: str | None = None) -> Store:
+    """Returns the `Store` of a run; its first call connects.
 
     Args:
         url: `memory://NAME` for threads of this process, `shm://NAME` for processes of this
@@ -30,10 +30,10 @@ def open_store(url, run_id=None):
             `redis+cluster://`. TLS is set up by options as redis-py has them, such as
             `?ssl_ca_certs=ca.pem&ssl_certfile=me.pem&ssl_keyfile=me.key`; `socket_timeout` is 5
             seconds unless it is among them.
-        run_id: which run; "default" if None. Runs of different ids don't meet.
+        run_id: the run's name; "default" if None. Runs of different names share nothing.
 
     Raises:
-        ValueError: the URL or the run id is not one of those.
+        ValueError: the URL or the run's name is invalid.
         ImportError: a Redis URL, and the package `redis` is not installed.
     """
     run_id = check_name("`run_id`", "default" if run_id is None else run_id)
@@ -57,7 +57,12 @@ def open_store(url, run_id=None):
     # A cluster has no database but 0.
     if not re.fullmatch("/?" if cluster else r"/?\d*", parts.path):
         raise _bad(url)
-    # Imported here, as it is of use only where `redis` is installed.
+    try:
+        import redis  # noqa: F401
+    except ImportError:
+        raise ImportError(
+            "A redis:// store needs the package `redis`: pip install 'thesis_tf[redis]'"
+        ) from None
     from thesis_tf.issgd.stores.backends.redis.backend import RedisBackend
 
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
@@ -65,11 +70,11 @@ def open_store(url, run_id=None):
     return Store(RedisBackend(parts._replace(scheme=scheme).geturl(), shown, run_id, cluster))
 
 
-def _bad(url):
+def _bad(url: str) -> Exception:
     return checks.invalid("A store's URL", f"one of {FORMS}", repr(_without_password(url)))
 
 
-def _without_password(url):
-    """The URL for a message; one that can't be parsed loses all that may be a password."""
+def _without_password(url: str) -> str:
+    """Returns the URL for a message, without anything that may be a password."""
     before, at, after = url.partition("?")[0].rpartition("@")
     return f"{before.partition('://')[0]}://...@{after}" if at else after

@@ -52,9 +52,12 @@ def test_blocks_make_no_difference(monkeypatch):
 
 def test_it_is_a_reconstruction_function_of_images():
     data = RNG.normal(size=(9, 4, 4, 1)).astype(np.float32)
-    estimator = ScoreEstimator(KernelDensity(data, 0.5).reconstruct, 0.5)
+    # As wide as the data, or a derivative is one minus one at points that see themselves alone.
+    estimator = ScoreEstimator(KernelDensity(data, 2.0).reconstruct, 2.0)
     assert estimator.score(data).shape == data.shape
-    assert estimator.conservativity(data).numpy().max() < 1e-3
+    # Each of 16 x 16 derivatives, which are of order 1, is off by some roundings.
+    rounding = 16 * 16 * np.finfo(np.float32).eps
+    assert estimator.conservativity(data).numpy().max() < rounding
 
 
 def test_small_noise_far_from_the_origin_keeps_its_digits():

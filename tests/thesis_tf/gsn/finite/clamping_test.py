@@ -24,15 +24,16 @@ def given(distribution, allowed):
     return distribution * allowed / distribution[allowed].sum()
 
 
-def test_the_posterior_can_be_clamped_to_any_set():
+def test_the_posterior_can_be_clamped_to_any_set(roundings):
     data, hidden = random_problem()
     hidden = hidden[:, 0]
     for allowed in subsets(5):
         check = clamped_chain(hidden, posterior(data, hidden), allowed)
         assert check.applies
-        assert check.mismatch < 1e-14
+        # Of the joint of 5 x 3 states, before and after another draw.
+        assert check.mismatch <= 2 * roundings(15, 3)
         np.testing.assert_allclose(check.expected, given(data, allowed), atol=1e-14)
-        assert check.distance < 1e-13
+        assert check.distance <= 2 * roundings(15, 3)
 
 
 def test_hidden_units_may_remember_if_proposition_2_holds():
@@ -120,11 +121,11 @@ def test_the_less_balanced_the_further():
         assert 5 < distance / nearer < 15
 
 
-def test_all_allowed_is_the_chain_itself():
+def test_all_allowed_is_the_chain_itself(roundings):
     _, hidden = random_problem(seed=6)
     back = np.random.default_rng(6).dirichlet(np.ones(5), size=3)
     check = clamped_chain(hidden, back, np.ones(5, bool))
-    assert check.distance < 1e-14
+    assert check.distance <= 2 * roundings(15, 3)
     assert not check.applies
 
 

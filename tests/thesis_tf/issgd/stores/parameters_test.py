@@ -57,5 +57,5 @@ def test_a_head_both_ways():
     assert parameters.Head.from_json(head.to_json()) == head
     assert after.previous == head.stamp
     assert after.stamp != head.stamp
-    with pytest.raises(StoreError, match="is not one"):
+    with pytest.raises(StoreError, match="invalid head"):
         parameters.Head.from_json("{}")

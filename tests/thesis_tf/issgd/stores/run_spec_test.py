@@ -54,5 +54,5 @@ def test_a_format_of_another_time():
 
 @pytest.mark.parametrize("text", ["", "[]", '{"format": 1}', '{"format": 1, "splits": 3}'])
 def test_what_describes_no_run(text):
-    with pytest.raises(StoreError, match="is not one"):
+    with pytest.raises(StoreError, match="invalid description"):
         RunSpec.from_json(text)

@@ -67,7 +67,7 @@ def test_where_a_store_is():
 def test_options_of_a_url():
     with pytest.raises(ValueError, match=r"must be one of ssl_ca_certs, .*Received: 'decode'"):
         open_store("redis://127.0.0.1/0?decode=1")
-    with pytest.raises(ValueError, match=r"`ssl_ca_certs` .* there. Received: /no/such.pem"):
+    with pytest.raises(ValueError, match=r"`ssl_ca_certs` .* file. Received: /no/such.pem"):
         open_store("rediss://127.0.0.1/0?ssl_ca_certs=/no/such.pem")
 
 

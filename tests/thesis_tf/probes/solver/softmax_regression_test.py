@@ -290,7 +290,8 @@ def test_a_gap_below_rounding_ends_and_says_so(penalty):
     assert not solution.converged
     assert solution.gap > 1e-14
     assert solution.steps < 200
-    assert abs(solution.loss - exact.loss) <= solution.gap + 1e-7
+    # Logits below 8 are right to 8 roundings, and so are losses.
+    assert abs(solution.loss - exact.loss) <= solution.gap + 8 * np.finfo(np.float32).eps
     assert solution.gap < 1e-4
 
 

@@ -1,12 +1,24 @@
-"""What a place must do so that `Store` can be built on it."""
+"""The interface of a storage backend, which keeps the data of one run."""
 
 import abc
 import dataclasses
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from thesis_tf.issgd.stores.parameters import Head
+from thesis_tf.issgd.stores.run_spec import RunSpec
+
+Bytes: TypeAlias = npt.NDArray[np.uint8]
+Floats: TypeAlias = npt.NDArray[np.float32]
+Offsets: TypeAlias = npt.NDArray[np.int64]
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run as a backend has it: 16 hexadecimal digits that no other run has, and its spec."""
+    """A run as a backend holds it: 16 hexadecimal digits that identify it, and its spec as JSON."""
 
     tag: str
     spec: str
@@ -14,7 +26,7 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """Another master's claim: how long it has been held and will last from now, in seconds."""
+    """Another master's claim: how long it has been held, and how long it will last, in seconds."""
 
     held: float
     lasts: float
@@ -22,16 +34,16 @@ class Claim:
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """What a worker pushes.
+    """The gradient norms of a block, as a worker pushes them.
 
     Attributes:
         split: the split's name.
         block: the block.
-        offset: where its record begins.
-        header: the bytes of the header up to the time, which the place appends.
+        offset: the byte at which the block's record begins.
+        header: the bytes of the header up to the time, which the backend appends.
         version: the header's version.
-        values: the bytes of the values.
-        worker: the name of the worker.
+        values: the bytes of the gradient norms.
+        worker: the worker's name.
     """
 
     split: str
@@ -44,128 +56,133 @@ class Record:
 
 
 class Backend(abc.ABC):
-    """One run in one place. Every method is atomic and may be called from several threads.
+    """Holds the data of one run. Every method is atomic and may be called from several threads.
 
-    Methods that take `tag`, the incarnation of the run, raise `RunNotFoundError` if that is not
-    the run which is there. All times are the place's own, in seconds.
+    `tag` identifies the run; methods that take it raise `RunNotFoundError` if the existing run has
+    another. All times are the backend's own, in seconds.
 
     Attributes:
-        where: the place and the run for messages, without passwords.
+        where: the backend and the run, for messages, without passwords.
     """
 
     where: str
 
     @abc.abstractmethod
-    def find(self):
-        """Returns the `Run` that is there, None if there is none or not the whole of it."""
+    def find(self) -> Run | None:
+        """Returns the existing `Run`, None if there is none or it is incomplete."""
 
     @abc.abstractmethod
-    def create(self, run, spec):
-        """Makes a run unless one is there; returns the one that is there then.
+    def create(self, run: Run, spec: RunSpec) -> Run:
+        """Creates a run unless one exists; returns the existing one.
 
-        What a lost run left behind is removed. All blocks are blank.
+        Removes what a lost run left behind. No block of a new run is measured.
 
         Args:
-            run: a `Run`.
-            spec: its `RunSpec`.
+            run: the run to create.
+            spec: its spec.
         """
 
     @abc.abstractmethod
-    def set_finished(self, tag, finished):
-        """Says whether the run is over."""
+    def set_finished(self, tag: str, finished: bool) -> None:
+        """Records whether the run is over."""
 
     @abc.abstractmethod
-    def is_finished(self, tag):
-        """Whether the run is over."""
+    def is_finished(self, tag: str) -> bool:
+        """Returns whether the run is over."""
 
     @abc.abstractmethod
-    def claim_master(self, tag, token, seconds):
-        """Takes or renews the claim; returns None, or the `Claim` of another token."""
+    def claim_master(self, tag: str, token: str, seconds: float) -> Claim | None:
+        """Takes or renews the claim and returns None, or returns the `Claim` of another token."""
 
     @abc.abstractmethod
-    def release_master(self, tag, token):
-        """Ends the claim, if it is this token's."""
+    def release_master(self, tag: str, token: str) -> None:
+        """Ends the claim if this token holds it."""
 
     @abc.abstractmethod
-    def head(self, tag, slot):
+    def head(self, tag: str, slot: str) -> Head | None:
         """Returns the `Head` of a slot, None if nothing was published."""
 
     @abc.abstractmethod
-    def write_chunks(self, tag, slot, stamp, chunks):
-        """Stores chunks, which `set_head` then confirms. If it never does, they go by themselves.
+    def write_chunks(self, tag: str, slot: str, stamp: str, chunks: Sequence[Bytes]) -> None:
+        """Stores chunks, which `set_head` then confirms. Unconfirmed chunks are removed later.
 
         Args:
-            tag: the run's.
+            tag: identifies the run.
             slot: the slot's name.
-            stamp: the head's.
-            chunks: a list of uint8 arrays.
+            stamp: of the head that will name them.
+            chunks: uint8 arrays.
         """
 
     @abc.abstractmethod
-    def set_head(self, tag, slot, head, current):
-        """Makes chunks current if `current` still is; returns whether it was.
+    def set_head(self, tag: str, slot: str, head: Head, current: Head | None) -> bool:
+        """Makes the chunks of `head` current if `current` still is; returns whether it was.
 
         The parameters of `current` stay for those who are reading them; older ones are removed.
 
         Raises:
-            StoreError: the chunks are gone.
+            StoreError: the chunks have been removed.
         """
 
     @abc.abstractmethod
-    def read_chunks(self, tag, slot, stamp, chunks, check):
+    def read_chunks(
+        self, tag: str, slot: str, stamp: str, chunks: Sequence[Bytes], check: Callable[[int], bool]
+    ) -> bool:
         """Fills arrays with the chunks of a stamp.
 
         Args:
-            tag: the run's.
+            tag: identifies the run.
             slot: the slot's name.
-            stamp: the head's.
-            chunks: a list of uint8 arrays.
-            check: called with the number of a chunk as soon as it is there, says if it is right.
+            stamp: the head's stamp.
+            chunks: uint8 arrays to fill.
+            check: called with the number of each chunk as soon as it is filled; returns whether it
+                is right.
 
         Returns:
-            Whether all chunks were there and right.
+            Whether all chunks were found and right.
         """
 
     @abc.abstractmethod
-    def lease(self, tag, split, count, worker, seconds):
-        """Leases one of `count` blocks: an expired one, else the next; returns it or None."""
+    def lease(self, tag: str, split: str, count: int, worker: str, seconds: float) -> int | None:
+        """Leases one of `count` blocks, an expired one or else the next; returns it, or None."""
 
     @abc.abstractmethod
-    def release(self, tag, split, block, worker):
-        """Ends a lease, if it is this worker's."""
+    def release(self, tag: str, split: str, block: int, worker: str) -> None:
+        """Ends a lease if this worker holds it."""
 
     @abc.abstractmethod
-    def read_header(self, tag, split, offset):
+    def read_header(self, tag: str, split: str, offset: int) -> bytes:
         """Returns the bytes of the header at `offset`."""
 
     @abc.abstractmethod
-    def write_block(self, tag, record):
-        """Writes a `Record`, unless that there has a newer version, and ends the worker's lease."""
+    def write_block(self, tag: str, record: Record) -> None:
+        """Writes a record unless the stored one is newer, and releases the worker's lease."""
 
     @abc.abstractmethod
-    def write_values(self, tag, split, size, offsets, values):
+    def write_values(
+        self, tag: str, split: str, size: int, offsets: Offsets, values: Floats
+    ) -> None:
         """Writes single float32 values at byte offsets (int64) of a split of `size` bytes."""
 
     @abc.abstractmethod
-    def read_weights(self, tag, split, data):
-        """Fills a uint8 array with all of a split's records; returns the time."""
+    def read_weights(self, tag: str, split: str, data: Bytes) -> float:
+        """Fills a uint8 array with all records of a split; returns the time."""
 
     @abc.abstractmethod
-    def heartbeat(self, tag, role, name):
-        """Notes that `name` is alive."""
+    def heartbeat(self, tag: str, role: str, name: str) -> None:
+        """Records that `name` is alive in a role."""
 
     @abc.abstractmethod
-    def alive(self, tag, role, within):
+    def alive(self, tag: str, role: str, within: float) -> list[str]:
         """Returns the names that were alive in the last `within` seconds."""
 
     @abc.abstractmethod
-    def time(self):
-        """The place's clock."""
+    def time(self) -> float:
+        """Returns the backend's time in seconds."""
 
     @abc.abstractmethod
-    def delete(self):
-        """Removes everything of the run, whichever incarnation."""
+    def delete(self) -> None:
+        """Removes everything of the run, whatever its tag."""
 
     @abc.abstractmethod
-    def close(self):
-        """Gives back connections and files."""
+    def close(self) -> None:
+        """Closes connections and files."""

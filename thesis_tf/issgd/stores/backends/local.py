@@ -1,78 +1,91 @@
-"""What the stores without a server have in common: one small state, changed under one lock."""
+"""Backends without a server: one small state, changed under one lock."""
 
 import abc
 import contextlib
 import struct
+from collections.abc import Collection, Iterator
+from typing import Any, TypeAlias
 
 from thesis_tf.issgd.stores import blocks, errors
-from thesis_tf.issgd.stores.backends.base import Backend, Claim, Run
+from thesis_tf.issgd.stores.backends.base import (
+    Backend,
+    Bytes,
+    Claim,
+    Floats,
+    Offsets,
+    Record,
+    Run,
+)
 from thesis_tf.issgd.stores.parameters import Head
+from thesis_tf.issgd.stores.run_spec import RunSpec
 from thesis_tf.issgd.transport import clock
+
+State: TypeAlias = dict[str, Any]
 
 DAY = 86_400.0
 
 
 class LocalBackend(Backend):
-    """Runs, claims, leases and heads, kept in a dict of what JSON can hold.
+    """Runs, claims, leases and heads, kept in a dict that JSON can hold.
 
-    A subclass says where the state, the weights and the parameters are, and how they are locked.
-    Nothing of it is shared but what `_state` yields, so subclasses need no lock besides that one.
+    A subclass decides where the state, the gradient norms and the parameters are, and how they are
+    locked. Processes share nothing but what `_state` yields, so that one lock is enough.
     """
 
     @abc.abstractmethod
-    def _state(self, change=False):
-        """A context that yields the state, {} if there is no run, and holds the lock meanwhile.
+    def _state(self, change: bool = False) -> contextlib.AbstractContextManager[State]:
+        """Returns a context that holds the lock and yields the state, {} if there is no run.
 
         Args:
-            change: whether the lock must be exclusive; what was changed is kept if no exception
-                leaves the context.
+            change: whether the lock must be exclusive; changes are kept if no exception leaves the
+                context.
         """
 
     @abc.abstractmethod
-    def _make_weights(self, split, data):
-        """Makes the bytes of a split's weights, inside of `_state`."""
+    def _make_weights(self, split: str, data: bytes) -> None:
+        """Creates the records of a split; called within `_state`."""
 
     @abc.abstractmethod
-    def _weights_size(self, split):
-        """The number of bytes of a split's weights that are there."""
+    def _weights_size(self, split: str) -> int:
+        """Returns the bytes of the records of a split, 0 without them."""
 
     @abc.abstractmethod
-    def _read(self, split, offset, view):
-        """Fills a view with a split's weights; raises `RunNotFoundError` if they aren't there."""
+    def _read(self, split: str, offset: int, view: memoryview) -> None:
+        """Fills a view with records of a split; raises `RunNotFoundError` without them."""
 
     @abc.abstractmethod
-    def _write(self, split, offset, data):
-        """Overwrites a part of a split's weights; raises `RunNotFoundError` without them."""
+    def _write(self, split: str, offset: int, data: bytes | memoryview) -> None:
+        """Overwrites bytes of the records of a split; raises `RunNotFoundError` without them."""
 
     @abc.abstractmethod
-    def _confirm(self, slot, stamp):
-        """Moves chunks to where readers find them; returns whether they were there."""
+    def _confirm(self, slot: str, stamp: str) -> bool:
+        """Moves chunks to where readers find them; returns whether there were any."""
 
     @abc.abstractmethod
-    def _drop(self, slot, keep):
-        """Removes the slot's confirmed chunks but those of some stamps; of all slots if None."""
+    def _drop(self, slot: str | None, keep: Collection[str | None]) -> None:
+        """Removes confirmed chunks of a slot, or of all for None, except those of some stamps."""
 
     @contextlib.contextmanager
-    def _run(self, tag, change=False):
+    def _run(self, tag: str, change: bool = False) -> Iterator[State]:
         with self._state(change) as state:
             if state.get("tag") != tag:
                 raise self._lost()
             yield state
 
-    def _lost(self):
+    def _lost(self) -> errors.RunNotFoundError:
         return errors.RunNotFoundError(
             f"{self.where} is not the run that was joined: it was deleted or made anew. Call"
             " `create` or `join` again."
         )
 
-    def find(self):
+    def find(self) -> Run | None:
         """See `Backend`."""
         with self._state() as state:
             if state and all(self._weights_size(s) == size for s, size in state["sizes"].items()):
                 return Run(state["tag"], state["spec"])
         return None
 
-    def create(self, run, spec):
+    def create(self, run: Run, spec: RunSpec) -> Run:
         """See `Backend`."""
         if found := self.find():
             return found
@@ -102,17 +115,17 @@ class LocalBackend(Backend):
             )
         return run
 
-    def set_finished(self, tag, finished):
+    def set_finished(self, tag: str, finished: bool) -> None:
         """See `Backend`."""
         with self._run(tag, change=True) as state:
             state["finished"] = finished
 
-    def is_finished(self, tag):
+    def is_finished(self, tag: str) -> bool:
         """See `Backend`."""
         with self._run(tag) as state:
             return state["finished"]
 
-    def claim_master(self, tag, token, seconds):
+    def claim_master(self, tag: str, token: str, seconds: float) -> Claim | None:
         """See `Backend`."""
         with self._run(tag, change=True) as state:
             time, since = clock.now(), None
@@ -124,19 +137,19 @@ class LocalBackend(Backend):
             state["master"] = [token, time if since is None else since, time + seconds]
         return None
 
-    def release_master(self, tag, token):
+    def release_master(self, tag: str, token: str) -> None:
         """See `Backend`."""
         with self._run(tag, change=True) as state:
             if state["master"] and state["master"][0] == token:
                 state["master"] = None
 
-    def head(self, tag, slot):
+    def head(self, tag: str, slot: str) -> Head | None:
         """See `Backend`."""
         with self._run(tag) as state:
             text = state["heads"].get(slot)
         return text and Head.from_json(text)
 
-    def set_head(self, tag, slot, head, current):
+    def set_head(self, tag: str, slot: str, head: Head, current: Head | None) -> bool:
         """See `Backend`."""
         with self._run(tag, change=True) as state:
             if state["heads"].get(slot) != (current and current.to_json()):
@@ -147,7 +160,7 @@ class LocalBackend(Backend):
             self._drop(slot, (head.stamp, head.previous))
         return True
 
-    def lease(self, tag, split, count, worker, seconds):
+    def lease(self, tag: str, split: str, count: int, worker: str, seconds: float) -> int | None:
         """See `Backend`."""
         with self._run(tag, change=True) as state:
             time, leases = clock.now(), state["leases"][split]
@@ -164,49 +177,51 @@ class LocalBackend(Backend):
             leases[str(block)] = [time + seconds, worker]
         return block
 
-    def release(self, tag, split, block, worker):
+    def release(self, tag: str, split: str, block: int, worker: str) -> None:
         """See `Backend`."""
         with self._run(tag, change=True) as state:
             self._end_lease(state, split, block, worker)
 
-    def _end_lease(self, state, split, block, worker):
+    def _end_lease(self, state: State, split: str, block: int, worker: str) -> None:
         leases = state["leases"][split]
         if str(block) in leases and leases[str(block)][1] == worker:
             del leases[str(block)]
 
-    def read_header(self, tag, split, offset):
+    def read_header(self, tag: str, split: str, offset: int) -> bytes:
         """See `Backend`."""
         header = bytearray(blocks.HEADER.itemsize)
         with self._run(tag):
             self._read(split, offset, memoryview(header))
-        return header
+        return bytes(header)
 
-    def write_block(self, tag, record):
+    def write_block(self, tag: str, record: Record) -> None:
         """See `Backend`."""
         split, offset, old = record.split, record.offset, bytearray(blocks.HEADER.itemsize)
         with self._run(tag, change=True) as state:
             self._read(split, offset, memoryview(old))
-            if (blocks.version_of(old, tag) or 0) <= record.version:
+            if (blocks.version_of(bytes(old), tag) or 0) <= record.version:
                 # Values before the header: a process killed between the two leaves values that
                 # are newer than they say, never older.
                 self._write(split, offset + blocks.HEADER.itemsize, record.values)
                 self._write(split, offset, record.header + struct.pack("<d", clock.now()))
             self._end_lease(state, split, record.block, record.worker)
 
-    def write_values(self, tag, split, size, offsets, values):
+    def write_values(
+        self, tag: str, split: str, size: int, offsets: Offsets, values: Floats
+    ) -> None:
         """See `Backend`."""
-        data = memoryview(values).cast("B")
+        data = values.data.cast("B")
         with self._run(tag, change=True):
             for number, offset in enumerate(offsets.tolist()):
                 self._write(split, offset, data[4 * number : 4 * number + 4])
 
-    def read_weights(self, tag, split, data):
+    def read_weights(self, tag: str, split: str, data: Bytes) -> float:
         """See `Backend`."""
         with self._run(tag):
-            self._read(split, 0, memoryview(data))
+            self._read(split, 0, data.data)
             return clock.now()
 
-    def heartbeat(self, tag, role, name):
+    def heartbeat(self, tag: str, role: str, name: str) -> None:
         """See `Backend`."""
         with self._run(tag, change=True) as state:
             time = clock.now()
@@ -215,12 +230,12 @@ class LocalBackend(Backend):
             for other in [other for other, seen in alive.items() if seen < time - DAY]:
                 del alive[other]
 
-    def alive(self, tag, role, within):
+    def alive(self, tag: str, role: str, within: float) -> list[str]:
         """See `Backend`."""
         with self._run(tag) as state:
             since = clock.now() - within
             return [name for name, seen in state["alive"].get(role, {}).items() if seen >= since]
 
-    def time(self):
+    def time(self) -> float:
         """See `Backend`."""
         return clock.now()

@@ -16,9 +16,13 @@ import shutil
 import stat
 import tempfile
 import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any
 
 from thesis_tf.issgd.stores import errors
-from thesis_tf.issgd.stores.backends.local import LocalBackend
+from thesis_tf.issgd.stores.backends.base import Bytes, Run
+from thesis_tf.issgd.stores.backends.local import LocalBackend, State
+from thesis_tf.issgd.stores.run_spec import RunSpec
 from thesis_tf.issgd.transport import clock
 
 MEMORY = pathlib.Path("/dev/shm")
@@ -33,20 +37,20 @@ class ShmBackend(LocalBackend):
     It lasts until it is deleted or the machine restarts.
     """
 
-    def __init__(self, name, run_id):
+    def __init__(self, name: str, run_id: str) -> None:
         root = MEMORY if os.access(MEMORY, os.W_OK) else pathlib.Path(tempfile.gettempdir())
         self.where = f"Run {run_id!r} of shm://{name}"
         self._folder = root / f"thesis_tf-{os.getuid()}-{name}" / run_id
         # Files of chunks that are being written; this process holds a lock on each.
-        self._pending = {}
+        self._pending: dict[tuple[str, str], int] = {}
 
-    def _make_folder(self):
+    def _make_folder(self) -> None:
         with contextlib.suppress(FileExistsError):
             self._folder.parent.mkdir(mode=0o700)
         self._check_folder()
         self._folder.mkdir(mode=0o700, exist_ok=True)
 
-    def _check_folder(self):
+    def _check_folder(self) -> None:
         # In a folder that everyone may write to, someone else may have been first.
         found = self._folder.parent.lstat()
         if (
@@ -59,7 +63,7 @@ class ShmBackend(LocalBackend):
                 " write. Remove it, or choose another name than the one in shm://."
             )
 
-    def _lock(self, change):
+    def _lock(self, change: bool) -> int:
         """Returns the descriptor of the locked file; raises FileNotFoundError without a run."""
         path, until, pause = self._folder / _LOCK, clock.now() + WAIT, 1e-4
         while True:
@@ -86,7 +90,7 @@ class ShmBackend(LocalBackend):
             os.close(descriptor)
 
     @contextlib.contextmanager
-    def _state(self, change=False):
+    def _state(self, change: bool = False) -> Iterator[State]:
         try:
             descriptor = self._lock(change)
         except FileNotFoundError:
@@ -107,13 +111,13 @@ class ShmBackend(LocalBackend):
         finally:
             os.close(descriptor)
 
-    def find(self):
+    def find(self) -> Run | None:
         """See `Backend`."""
         with contextlib.suppress(FileNotFoundError):
             self._check_folder()
         return super().find()
 
-    def create(self, run, spec):
+    def create(self, run: Run, spec: RunSpec) -> Run:
         """See `Backend`."""
         while True:
             try:
@@ -125,7 +129,7 @@ class ShmBackend(LocalBackend):
                 continue  # another process deleted the run in between
 
     @contextlib.contextmanager
-    def _room(self):
+    def _room(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -136,17 +140,17 @@ class ShmBackend(LocalBackend):
                 " parameters. In a container, give it more shared memory (`--shm-size`)."
             ) from None
 
-    def _make_weights(self, split, data):
+    def _make_weights(self, split: str, data: bytes) -> None:
         (self._folder / f"w@{split}").write_bytes(data)
 
-    def _weights_size(self, split):
+    def _weights_size(self, split: str) -> int:
         try:
             return (self._folder / f"w@{split}").stat().st_size
         except FileNotFoundError:
             return 0
 
     @contextlib.contextmanager
-    def _weights(self, split):
+    def _weights(self, split: str) -> Iterator[int]:
         try:
             descriptor = os.open(self._folder / f"w@{split}", os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -156,19 +160,19 @@ class ShmBackend(LocalBackend):
         finally:
             os.close(descriptor)
 
-    def _read(self, split, offset, view):
+    def _read(self, split: str, offset: int, view: memoryview) -> None:
         with self._weights(split) as descriptor:
             if not _read_whole(descriptor, view, offset):
                 raise self._lost()
 
-    def _write(self, split, offset, data):
+    def _write(self, split: str, offset: int, data: bytes | memoryview) -> None:
         with self._weights(split) as descriptor:
             _write_whole(descriptor, data, offset)
 
-    def _chunks(self, slot, stamp):
+    def _chunks(self, slot: str, stamp: str) -> pathlib.Path:
         return self._folder / f"p@{slot}@{stamp}"
 
-    def write_chunks(self, tag, slot, stamp, chunks):
+    def write_chunks(self, tag: str, slot: str, stamp: str, chunks: Sequence[Bytes]) -> None:
         """See `Backend`."""
         with self._run(tag):
             flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
@@ -186,13 +190,13 @@ class ShmBackend(LocalBackend):
             self._forget(slot, stamp)
             raise
 
-    def _confirm(self, slot, stamp):
+    def _confirm(self, slot: str, stamp: str) -> bool:
         descriptor = self._pending.pop((slot, stamp), None)
         if descriptor is not None:
             os.close(descriptor)
         return descriptor is not None and self._chunks(slot, stamp).exists()
 
-    def _drop(self, slot, keep):
+    def _drop(self, slot: str | None, keep: Collection[str | None]) -> None:
         """Removes confirmed chunks, and those of writers that were killed."""
         for path in self._folder.glob("p@*" if slot is None else f"p@{slot}@*"):
             if path.name.rpartition("@")[2] in keep:
@@ -203,7 +207,9 @@ class ShmBackend(LocalBackend):
                 path.unlink()
             os.close(descriptor)
 
-    def read_chunks(self, tag, slot, stamp, chunks, check):
+    def read_chunks(
+        self, tag: str, slot: str, stamp: str, chunks: Sequence[Bytes], check: Callable[[int], bool]
+    ) -> bool:
         """See `Backend`."""
         try:
             # Once it is open, it can be read to its end even if it is removed meanwhile.
@@ -214,14 +220,14 @@ class ShmBackend(LocalBackend):
         try:
             offset = 0
             for number, chunk in enumerate(chunks):
-                if not _read_whole(descriptor, memoryview(chunk), offset) or not check(number):
+                if not _read_whole(descriptor, chunk.data, offset) or not check(number):
                     return False
                 offset += len(chunk)
             return True
         finally:
             os.close(descriptor)
 
-    def delete(self):
+    def delete(self) -> None:
         """See `Backend`."""
         with self._state(change=True):
             for path in self._folder.glob("*"):
@@ -232,17 +238,17 @@ class ShmBackend(LocalBackend):
         with contextlib.suppress(OSError):  # other runs are in it
             self._folder.parent.rmdir()
 
-    def close(self):
+    def close(self) -> None:
         """See `Backend`."""
         for slot, stamp in list(self._pending):
             self._forget(slot, stamp)
 
-    def _forget(self, slot, stamp):
+    def _forget(self, slot: str, stamp: str) -> None:
         os.close(self._pending.pop((slot, stamp)))
         self._chunks(slot, stamp).unlink(missing_ok=True)
 
 
-def _read_whole(descriptor, view, offset):
+def _read_whole(descriptor: int, view: memoryview, offset: int) -> bool:
     while len(view):
         read = os.preadv(descriptor, [view], offset)
         if read == 0:
@@ -251,7 +257,7 @@ def _read_whole(descriptor, view, offset):
     return True
 
 
-def _write_whole(descriptor, data, offset):
+def _write_whole(descriptor: int, data: Any, offset: int) -> None:
     data = memoryview(data)
     while len(data):
         written = os.pwrite(descriptor, data, offset)

@@ -13,14 +13,26 @@ The keys of run R, with the incarnation's 16 digits T, which keep what a lost ru
 The braces put all of them on one node of a cluster, so that scripts can use several.
 """
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numpy as np
 
 from thesis_tf.issgd.stores import blocks, errors
-from thesis_tf.issgd.stores.backends.base import Backend, Claim, Run
+from thesis_tf.issgd.stores.backends.base import (
+    Backend,
+    Bytes,
+    Claim,
+    Floats,
+    Offsets,
+    Record,
+    Run,
+)
 from thesis_tf.issgd.stores.backends.local import DAY
 from thesis_tf.issgd.stores.backends.redis import scripts
-from thesis_tf.issgd.stores.backends.redis.client import LOST, Client
-from thesis_tf.issgd.stores.backends.redis.wire import ReplyError
+from thesis_tf.issgd.stores.backends.redis.bulk import BulkConnection
+from thesis_tf.issgd.stores.backends.redis.client import Client, Command
+from thesis_tf.issgd.stores.backends.redis.scripts import Script
 from thesis_tf.issgd.stores.parameters import Head
 from thesis_tf.issgd.stores.run_spec import RunSpec
 
@@ -35,40 +47,33 @@ _AHEAD = 2
 class RedisBackend(Backend):
     """A run on a Redis server or cluster; see the module for its keys."""
 
-    def __init__(self, url, shown, run_id, cluster=False):
+    def __init__(self, url: str, shown: str, run_id: str, cluster: bool = False) -> None:
         self._client = Client(url, shown, cluster)
         self.where = f"Run {run_id!r} of {shown}"
         self._root = f"{{{run_id}}}"
 
-    def _key(self, tag, *parts):
+    def _key(self, tag: str, *parts: object) -> str:
         return ":".join((self._root, tag, *map(str, parts)))
 
-    def _script(self, script, tag, keys, *arguments):
+    def _script(
+        self, script: Script, tag: str, keys: Sequence[tuple[object, ...]], *arguments: object
+    ) -> Any:
         return self._client.script(
             script, [self._root, *(self._key(tag, *key) for key in keys)], [tag, *arguments]
         )
 
-    def _read(self, tag, *commands):
+    def _read(self, tag: str, *commands: Command) -> list[Any]:
         """Returns the replies to commands that read, if the run is there when they are done."""
-
-        def work(wire):
-            wire.send(*commands, ("GETRANGE", self._root, 0, _DIGITS - 1))
-            *replies, found = [wire.reply() for _ in range(len(commands) + 1)]
-            self._check(tag, found)
-            return replies
-
-        return self._client.run(work)
-
-    @staticmethod
-    def _check(tag, found):
+        *replies, found = self._client.call(*commands, ("GETRANGE", self._root, 0, _DIGITS - 1))
         if found != tag.encode():
-            raise ReplyError(f"{LOST} no such run")
+            raise self._client.lost()
+        return replies
 
-    def find(self):
+    def find(self) -> Run | None:
         """See `Backend`."""
         return self._look()[1]
 
-    def _look(self):
+    def _look(self) -> tuple[bytes, Run | None]:
         """Returns the value of the run's key, and the `Run` if it has all its weights."""
         value = self._client.call(("GET", self._root))[0]
         if value is None:
@@ -82,7 +87,7 @@ class RedisBackend(Backend):
         return value, run if sizes == whole else None
 
     @staticmethod
-    def _parse(value):
+    def _parse(value: bytes) -> tuple[Run, RunSpec]:
         try:
             text = value.decode()
             int(text[:_DIGITS], 16)
@@ -92,7 +97,7 @@ class RedisBackend(Backend):
             ) from None
         return Run(text[:_DIGITS], text[_DIGITS:]), RunSpec.from_json(text[_DIGITS:])
 
-    def create(self, run, spec):
+    def create(self, run: Run, spec: RunSpec) -> Run:
         """See `Backend`."""
         lost, found = self._look()
         if found:
@@ -114,11 +119,11 @@ class RedisBackend(Backend):
         self._remove(lambda key: not key.startswith(self._key(there.tag, "").encode()))
         return there
 
-    def _here(self, *command):
+    def _here(self, *command: object) -> Any:
         """Returns the reply to a command without a key, from the node that has the run's keys."""
         return self._client.call(("EXISTS", self._root), command)[1]
 
-    def _remove(self, which):
+    def _remove(self, which: Callable[[bytes], bool]) -> None:
         """Removes keys of all incarnations, but not the run's own."""
         cursor = b"0"
         while True:
@@ -128,47 +133,42 @@ class RedisBackend(Backend):
             if cursor == b"0":
                 return
 
-    def set_finished(self, tag, finished):
+    def set_finished(self, tag: str, finished: bool) -> None:
         """See `Backend`."""
         self._script(scripts.SET_FINISHED, tag, [("finished",)], int(finished))
 
-    def is_finished(self, tag):
+    def is_finished(self, tag: str) -> bool:
         """See `Backend`."""
         return self._read(tag, ("EXISTS", self._key(tag, "finished"))) == [1]
 
-    def claim_master(self, tag, token, seconds):
+    def claim_master(self, tag: str, token: str, seconds: float) -> Claim | None:
         """See `Backend`."""
         other = self._script(
             scripts.CLAIM_MASTER, tag, [("claim",)], token, max(1, int(1000 * seconds))
         )
         return Claim(float(other[0]), other[1] / 1000) if other else None
 
-    def release_master(self, tag, token):
+    def release_master(self, tag: str, token: str) -> None:
         """See `Backend`."""
         self._script(scripts.RELEASE_MASTER, tag, [("claim",)], token)
 
-    def head(self, tag, slot):
+    def head(self, tag: str, slot: str) -> Head | None:
         """See `Backend`."""
         text = self._read(tag, ("GET", self._key(tag, "head", slot)))[0]
         return None if text is None else Head.from_json(text)
 
-    def _chunk_keys(self, tag, slot, stamp, count):
+    def _chunk_keys(self, tag: str, slot: str, stamp: str, count: int) -> list[str]:
         return [self._key(tag, "p", slot, stamp, number) for number in range(count)]
 
-    def write_chunks(self, tag, slot, stamp, chunks):
+    def write_chunks(self, tag: str, slot: str, stamp: str, chunks: Sequence[Bytes]) -> None:
         """See `Backend`."""
         keys = self._chunk_keys(tag, slot, stamp, len(chunks))
+        self._client.write(
+            ("SET", key, chunk.data, "EX", UNCONFIRMED)
+            for key, chunk in zip(keys, chunks, strict=True)
+        )
 
-        def work(wire):
-            # The server's answers are short enough to wait until all was sent.
-            for key, chunk in zip(keys, chunks, strict=True):
-                wire.send(("SET", key, chunk, "EX", UNCONFIRMED))
-            for _ in keys:
-                wire.reply()
-
-        self._client.run(work)
-
-    def set_head(self, tag, slot, head, current):
+    def set_head(self, tag: str, slot: str, head: Head, current: Head | None) -> bool:
         """See `Backend`."""
         count = len(head.checksums)
         keys = self._chunk_keys(tag, slot, head.stamp, count)
@@ -182,41 +182,42 @@ class RedisBackend(Backend):
             )
         )
 
-    def read_chunks(self, tag, slot, stamp, chunks, check):
+    def read_chunks(
+        self, tag: str, slot: str, stamp: str, chunks: Sequence[Bytes], check: Callable[[int], bool]
+    ) -> bool:
         """See `Backend`."""
         keys = self._chunk_keys(tag, slot, stamp, len(chunks))
 
-        def work(wire):
-            wire.send(*(("GET", key) for key in keys[:_AHEAD]))
+        def work(connection: BulkConnection) -> bool:
+            connection.ask(*keys[:_AHEAD])
             good = True
             for number, chunk in enumerate(chunks):
-                there = wire.reply_into(memoryview(chunk))
-                if number + _AHEAD < len(keys):
-                    wire.send(("GET", keys[number + _AHEAD]))
+                there = connection.receive_into(chunk.data)
+                connection.ask(*keys[number + _AHEAD : number + _AHEAD + 1])
                 good = there and check(number) and good
             return good
 
-        return self._client.run(work)
+        return self._client.bulk(work)
 
-    def lease(self, tag, split, count, worker, seconds):
+    def lease(self, tag: str, split: str, count: int, worker: str, seconds: float) -> int | None:
         """See `Backend`."""
         return self._script(
             scripts.LEASE, tag, [("lease", split), ("owner", split)], count, worker, seconds
         )
 
-    def release(self, tag, split, block, worker):
+    def release(self, tag: str, split: str, block: int, worker: str) -> None:
         """See `Backend`."""
         self._script(scripts.RELEASE, tag, [("lease", split), ("owner", split)], block, worker)
 
-    def read_header(self, tag, split, offset):
+    def read_header(self, tag: str, split: str, offset: int) -> bytes:
         """See `Backend`."""
         key, last = self._key(tag, "w", split), offset + blocks.HEADER.itemsize - 1
         header = self._read(tag, ("GETRANGE", key, offset, last))[0]
         if len(header) != blocks.HEADER.itemsize:
-            raise self._client.translate(ReplyError(f"{LOST} no such weights"))
+            raise self._client.lost()
         return header
 
-    def write_block(self, tag, record):
+    def write_block(self, tag: str, record: Record) -> None:
         """See `Backend`."""
         self._script(
             scripts.WRITE_BLOCK,
@@ -230,54 +231,53 @@ class RedisBackend(Backend):
             record.worker,
         )
 
-    def write_values(self, tag, split, size, offsets, values):
+    def write_values(
+        self, tag: str, split: str, size: int, offsets: Offsets, values: Floats
+    ) -> None:
         """See `Backend`."""
         self._script(
             scripts.WRITE_VALUES,
             tag,
             [("w", split)],
             size,
-            memoryview(values),
+            values.data,
             *offsets.tolist(),
         )
 
-    def read_weights(self, tag, split, data):
+    def read_weights(self, tag: str, split: str, data: Bytes) -> float:
         """See `Backend`."""
+        key, view = self._key(tag, "w", split), data.data
 
-        def work(wire):
-            wire.send(
-                ("GET", self._key(tag, "w", split)),
-                ("GETRANGE", self._root, 0, _DIGITS - 1),
-                ("TIME",),
-            )
-            there = wire.reply_into(memoryview(data))
-            self._check(tag, wire.reply() if there else b"")
-            return _seconds(wire.reply())
+        def work(connection: BulkConnection) -> bool:
+            connection.ask(key)
+            return connection.receive_into(view)
 
-        return self._client.run(work)
+        if not self._client.bulk(work):
+            raise self._client.lost()
+        return _seconds(self._read(tag, ("TIME",))[0])
 
-    def heartbeat(self, tag, role, name):
+    def heartbeat(self, tag: str, role: str, name: str) -> None:
         """See `Backend`."""
         self._script(scripts.HEARTBEAT, tag, [("alive", role)], name, DAY)
 
-    def alive(self, tag, role, within):
+    def alive(self, tag: str, role: str, within: float) -> list[str]:
         """See `Backend`."""
         names = self._script(scripts.ALIVE, tag, [("alive", role)], within)
         return [name.decode() for name in names]
 
-    def time(self):
+    def time(self) -> float:
         """See `Backend`."""
         return _seconds(self._here("TIME"))
 
-    def delete(self):
+    def delete(self) -> None:
         """See `Backend`."""
         self._client.call(("UNLINK", self._root))
         self._remove(lambda key: True)
 
-    def close(self):
+    def close(self) -> None:
         """See `Backend`."""
         self._client.close()
 
 
-def _seconds(time):
+def _seconds(time: Sequence[bytes]) -> float:
     return int(time[0]) + int(time[1]) / 1e6

@@ -1,15 +1,23 @@
 """Connections to a Redis server or cluster, and its errors as those of a store."""
 
-import hashlib
 import os
 import pathlib
+import re
 import ssl
 import threading
 import urllib.parse
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import redis
 
 from thesis_tf._core import checks
 from thesis_tf.issgd.stores import errors
-from thesis_tf.issgd.stores.backends.redis.wire import ProtocolError, ReplyError, Wire
+from thesis_tf.issgd.stores.backends.redis.bulk import BulkConnection
+from thesis_tf.issgd.stores.backends.redis.scripts import RUN_LOST, Script
+
+_T = TypeVar("_T")
+Command = Sequence[Any]
 
 TIMEOUT = 5.0  # seconds without a byte
 _FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
@@ -17,27 +25,58 @@ OPTIONS = (
     *_FILES,
     "ssl_cert_reqs",
     "ssl_check_hostname",
-    "ssl_keyfile_password",
+    "ssl_password",
     "socket_timeout",
     "socket_connect_timeout",
     "client_name",
 )
-# What passes: a server that is starting, failing over, resharding, or full.
+# Conditions that pass: a server that is starting, failing over, resharding, or full.
 _LATER = (
     "LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "ASK", "READONLY", "OOM",
     "MISCONF", "NOREPLICAS", "UNKILLABLE",
 )  # fmt: skip
 _NEVER = ("NOAUTH", "WRONGPASS", "NOPERM", "DENIED")
-LOST = "RUNLOST"
+# redis-py takes these words off a server's error and makes a class of each.
+_CODES = (
+    (redis.exceptions.NoScriptError, "NOSCRIPT"),
+    (redis.exceptions.OutOfMemoryError, "OOM"),
+    (redis.exceptions.ReadOnlyError, "READONLY"),
+    (redis.exceptions.NoPermissionError, "NOPERM"),
+    (redis.exceptions.BusyLoadingError, "LOADING"),
+    (redis.exceptions.MovedError, "MOVED"),
+    (redis.exceptions.AskError, "ASK"),
+    (redis.exceptions.TryAgainError, "TRYAGAIN"),
+    (redis.exceptions.MasterDownError, "MASTERDOWN"),
+    (redis.exceptions.ClusterDownError, "CLUSTERDOWN"),
+)
 _HOPS = 5
 
 
-class Script:
-    """A Lua script that the server runs atomically."""
+class _Commands:
+    """A connection of redis-py's."""
 
-    def __init__(self, text):
-        self.text = text
-        self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+    def __init__(self, connection: redis.connection.AbstractConnection) -> None:
+        self._connection = connection
+
+    def close(self) -> None:
+        self._connection.disconnect()
+
+    def call(self, commands: Iterable[Command]) -> list[Any]:
+        """Sends commands in one go; returns their replies, strings as bytes."""
+        commands = list(commands)
+        packed = self._connection.pack_commands(commands)
+        self._connection.send_packed_command(packed, check_health=False)
+        return [self._connection.read_response(disable_decoding=True) for _ in commands]
+
+    def write(self, commands: Iterable[Command]) -> None:
+        """Sends commands one by one, each with the time-out for itself, then reads the replies."""
+        commands = list(commands)
+        for command in commands:
+            packed = self._connection.pack_command(*command)
+            self._connection.send_packed_command(packed, check_health=False)
+        # The replies are short enough to wait until all was sent.
+        for _ in commands:
+            self._connection.read_response(disable_decoding=True)
 
 
 class Client:
@@ -49,25 +88,18 @@ class Client:
         cluster: whether the server may send to another node.
 
     Raises:
-        ImportError: redis-py is not installed.
         ValueError: the URL is not one.
     """
 
-    def __init__(self, url, shown, cluster=False):
-        try:
-            import redis
-        except ImportError:
-            raise ImportError(
-                "A redis:// store needs the package `redis`: pip install 'thesis_tf[redis]'"
-            ) from None
+    def __init__(self, url: str, shown: str, cluster: bool = False) -> None:
         parts = urllib.parse.urlsplit(url)
-        self._redis, self._shown, self._cluster = redis, shown, cluster
+        self._shown, self._cluster = shown, cluster
         self._tls = parts.scheme == "rediss"
         options = urllib.parse.parse_qs(parts.query, keep_blank_values=True)
         for name, values in options.items():
             checks.one_of("An option in the store's URL", name, OPTIONS)
             if name in _FILES and not pathlib.Path(values[0]).exists():
-                raise checks.invalid(f"`{name}` in the store's URL", "there", values[0])
+                raise checks.invalid(f"`{name}` in the store's URL", "an existing file", values[0])
         settings = {
             "socket_timeout": TIMEOUT,
             "socket_connect_timeout": TIMEOUT,
@@ -84,118 +116,148 @@ class Client:
             raise ValueError(f"The URL of {self._shown} is not valid: {error}.") from None
         # The node in the URL, the one to connect to, and connections to that which are not in use.
         self._seed = self._node = {"host": parts.hostname, "port": parts.port or 6379}
-        self._idle, self._process = [], os.getpid()
+        self._idle: dict[type, list[Any]] = {_Commands: [], BulkConnection: []}
+        self._process = os.getpid()
         self._lock = threading.Lock()
 
-    def call(self, *commands):
-        """Sends commands in one go; returns their replies."""
-
-        def work(wire):
-            wire.send(*commands)
-            return [wire.reply() for _ in commands]
-
-        return self.run(work)
-
-    def script(self, script, keys, arguments):
-        """Runs a `Script`; returns its reply."""
-        rest = (len(keys), *keys, *arguments)
-
-        def work(wire):
-            wire.send(("EVALSHA", script.sha, *rest))
-            try:
-                return wire.reply()
-            except ReplyError as error:
-                if error.code != "NOSCRIPT":
-                    raise
-            wire.send(("EVAL", script.text, *rest))
-            return wire.reply()
-
-        return self.run(work)
-
-    def run(self, work):
-        """Returns `work(wire)`; a second time if the first wire turns out to have died earlier.
-
-        `work` must come to the same if it is done twice, and must take all replies it asks for.
+    def call(self, *commands: Command) -> list[Any]:
+        """Sends commands in one go; returns their replies, strings as bytes.
 
         Raises:
             StoreError: of the kind that says what can be done.
         """
-        for _ in range(_HOPS):
-            wire, fresh = self._take()
+        return self._run(_Commands, lambda connection: connection.call(commands))
+
+    def script(self, script: Script, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        """Runs a `Script`; returns its reply.
+
+        Raises:
+            StoreError: as by `call`.
+        """
+        rest = (len(keys), *keys, *arguments)
+
+        def work(connection: _Commands) -> Any:
             try:
-                result = work(wire)
-            except ReplyError as error:
-                wire.close()
-                if not (self._cluster and error.code == "MOVED"):
-                    raise self.translate(error) from None
-                self._follow(str(error))
-            except (OSError, ProtocolError) as error:
-                wire.close()
-                if fresh or isinstance(error, (TimeoutError, ProtocolError)):
-                    self._forget()
+                return connection.call([("EVALSHA", script.sha, *rest)])[0]
+            except redis.exceptions.NoScriptError:
+                return connection.call([("EVAL", script.text, *rest)])[0]
+
+        return self._run(_Commands, work)
+
+    def write(self, commands: Iterable[Command]) -> None:
+        """Sends commands with large arguments one by one, then reads the replies.
+
+        Raises:
+            StoreError: as by `call`.
+        """
+        commands = list(commands)
+
+        def work(connection: _Commands) -> None:
+            connection.write(commands)
+
+        self._run(_Commands, work)
+
+    def bulk(self, work: Callable[[BulkConnection], _T]) -> _T:
+        """Returns `work(connection)` of a `BulkConnection`.
+
+        Args:
+            work: must receive all that it asks for, and come to the same if it is done twice.
+
+        Raises:
+            StoreError: as by `call`.
+        """
+        return self._run(BulkConnection, work)
+
+    def _run(self, kind: type, work: Callable[[Any], _T]) -> _T:
+        """Returns `work(connection)`; a second time if an idle connection turns out to be dead."""
+        for _ in range(_HOPS):
+            connection, fresh = self._take(kind)
+            try:
+                result = work(connection)
+            except (redis.RedisError, OSError) as error:
+                connection.close()
+                code, text = code_and_text(error)
+                if self._cluster and code == "MOVED":
+                    self._follow(text)
+                    continue
+                if _is_answer(error):
                     raise self.translate(error) from None
                 self._forget()
+                if fresh or isinstance(
+                    error, (TimeoutError, redis.TimeoutError, redis.InvalidResponse)
+                ):
+                    raise self.translate(error) from None
             except BaseException:
-                wire.close()
+                connection.close()
                 raise
             else:
-                self._give(wire)
+                with self._lock:
+                    self._idle[kind].append(connection)
                 return result
         raise errors.StoreUnavailableError(
             f"{self._shown}: the cluster moves the run from node to node. Wait until it is done."
         )
 
-    def close(self):
+    def close(self) -> None:
         """Closes the connections that are not in use."""
         self._forget()
 
-    def _take(self):
+    def _take(self, kind: type) -> tuple[Any, bool]:
+        """Returns a connection, and whether it is new."""
         with self._lock:
             if self._process != os.getpid():
                 # A forked child must not talk on its parent's connections, nor end them.
-                self._idle, self._process = [], os.getpid()
-            if self._idle:
-                return self._idle.pop(), False
+                self._idle = {kind: [] for kind in self._idle}
+                self._process = os.getpid()
+            if self._idle[kind]:
+                return self._idle[kind].pop(), False
             node = self._node
         try:
-            return self._connect(node), True
+            return self._connect(kind, node), True
         except errors.StoreUnavailableError:
             if node == self._seed:
                 raise
             self._forget()
-            return self._connect(self._seed), True
+            return self._connect(kind, self._seed), True
 
-    def _connect(self, node):
-        connection = self._pool.connection_class(**{**self._pool.connection_kwargs, **node})
+    def _connect(self, kind: type, node: dict[str, Any]) -> Any:
+        settings = {**self._pool.connection_kwargs, **node}
         try:
-            connection.connect()
-        except (self._redis.RedisError, OSError) as error:
-            connection.disconnect()
+            if kind is BulkConnection:
+                return BulkConnection(settings, self._tls)
+            connection = self._pool.connection_class(**settings)
+            try:
+                connection.connect()
+            except BaseException:
+                connection.disconnect()
+                raise
+        except (redis.RedisError, OSError) as error:
             raise self.translate(error) from None
-        return Wire(connection)
+        return _Commands(connection)
 
-    def _give(self, wire):
-        with self._lock:
-            self._idle.append(wire)
-
-    def _forget(self, node=None):
+    def _forget(self, node: dict[str, Any] | None = None) -> None:
         """Closes idle connections; the next one goes to `node`, the one in the URL by default."""
         with self._lock:
-            wires, self._idle, self._node = self._idle, [], node or self._seed
-        for wire in wires:
-            wire.close()
+            idle, self._idle = self._idle, {kind: [] for kind in self._idle}
+            self._node = node or self._seed
+        for connections in idle.values():
+            for connection in connections:
+                connection.close()
 
-    def _follow(self, moved):
+    def _follow(self, moved: str) -> None:
         host, _, port = moved.split()[2].rpartition(":")
         self._forget({"host": host or self._node["host"], "port": int(port)})
 
-    def translate(self, error):
+    def lost(self) -> errors.StoreError:
+        """Returns the error for a run that is not the one that was joined."""
+        return self.translate(redis.ResponseError(f"{RUN_LOST} no such run"))
+
+    def translate(self, error: Exception) -> errors.StoreError:
         """Returns the `StoreError` for what the connection, redis-py or the server says."""
-        names = self._redis.exceptions
-        text = str(error).rstrip(".") or type(error).__name__
-        code = error.code if isinstance(error, ReplyError) else ""
+        names = redis.exceptions
+        code, text = code_and_text(error)
         causes = [error, error.__cause__, error.__context__]
-        if code == LOST:
+        if code == RUN_LOST:
             return errors.RunNotFoundError(
                 f"The run on {self._shown} is not the one that was joined: it was deleted or made"
                 " anew, or the server was restarted empty. Call `create` or `join` again."
@@ -213,7 +275,7 @@ class Client:
                 f"{self._shown} refuses this user: {text}. Check user and password in the URL, and"
                 " that the user may read and write all keys of the run and run scripts."
             )
-        if isinstance(error, (ProtocolError, names.InvalidResponse)):
+        if isinstance(error, names.InvalidResponse):
             return errors.StoreRefusedError(
                 f"{self._shown} is not a Redis server ({text}). Check host and port."
             )
@@ -230,3 +292,21 @@ class Client:
                 f"{self._shown} can't be reached or can't answer now: {text}. {advice}"
             )
         return errors.StoreError(f"{self._shown} answered: {text}.")
+
+
+def code_and_text(error: BaseException) -> tuple[str, str]:
+    """Returns the first word of a server's error, "" if it is none of a server, and its text."""
+    text = str(error).rstrip(".") or type(error).__name__
+    for kind, code in _CODES:
+        if isinstance(error, kind):
+            return code, text if text.startswith(code) else f"{code} {text}"
+    # redis-py before 8 has no class for some errors, and a password that is wrong is no answer.
+    code = text.partition(" ")[0] if isinstance(error, redis.RedisError) else ""
+    return (code, text) if re.fullmatch("[A-Z]+", code) else ("", text)
+
+
+def _is_answer(error: BaseException) -> bool:
+    """Whether the server has answered with an error, so that the connection was alive."""
+    return isinstance(error, (redis.ResponseError, redis.AuthenticationError)) or (
+        code_and_text(error)[0] == "LOADING"
+    )
