@@ -185,7 +185,7 @@ class GradientNorms:
             tape.watch(values)
             recorder, losses, _ = self._forward(tape, values, constants, x, y)
             total = tf.reduce_mean(losses * tf.cast(scales, losses.dtype))
-            penalty = self.objective.penalty(values, constants) if self._penalty else None
+            penalty = self.objective.regularization(values, constants) if self._penalty else None
             if penalty is not None:
                 total += tf.cast(penalty, total.dtype)
         calls = self._used(recorder)
@@ -274,7 +274,7 @@ class GradientNorms:
             return [None] * len(values), None
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(values)
-            penalty = self.objective.penalty(values, constants)
+            penalty = self.objective.regularization(values, constants)
         if penalty is None:
             return [None] * len(values), None
         return tape.gradient(penalty, values), penalty

@@ -72,7 +72,7 @@ def _plain(objective, x, y, penalty):
         (loss,) = tf.unstack(
             objective.example_losses(y, objective.outputs(values, constants, x)), 1
         )
-        added = objective.penalty(values, constants) if penalty else None
+        added = objective.regularization(values, constants) if penalty else None
         if added is not None:
             loss += tf.cast(added, loss.dtype)
     gradients = tape.gradient(loss, values, unconnected_gradients="zero")

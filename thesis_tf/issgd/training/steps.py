@@ -123,7 +123,7 @@ class Steps:
         values, constants = self.objective.read()
         with tf.GradientTape() as tape:
             tape.watch(values)
-            penalty = self.objective.penalty(values, constants)
+            penalty = self.objective.regularization(values, constants)
         if penalty is not None:
             for i, added in enumerate(tape.gradient(penalty, values)):
                 if added is not None:
