@@ -1,9 +1,13 @@
 """Small problems whose dense Hessians are known."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+
+from thesis_tf.hessian.eigen.lanczos import Lanczos
 
 
 @pytest.fixture
@@ -77,3 +81,24 @@ def matrix():
         return Matrix(((vectors * eigenvalues) @ vectors.T).astype(dtype)), vectors
 
     return make
+
+
+@pytest.fixture
+def poor_restarts(monkeypatch):
+    """Turns what a search is begun anew with by 1e-5 towards another Ritz vector.
+
+    Then residuals of 1e-5 stay outside the space, as rounding else makes them, on some processors.
+    """
+    begin_anew = Lanczos.begin_anew
+
+    def turned(search, ritz):
+        count = len(search.basis)
+        _, vectors = np.linalg.eigh(search.matrix[:count, :count])
+        overlap = abs(vectors.T @ ritz.coefficients).max(axis=1)
+        other = vectors[:, [overlap.argmin()]]
+        coefficients = ritz.coefficients + 1e-5 * other
+        coefficients, triangle = np.linalg.qr(coefficients)
+        coefficients *= np.sign(np.diag(triangle))
+        begin_anew(search, dataclasses.replace(ritz, coefficients=coefficients))
+
+    monkeypatch.setattr(Lanczos, "begin_anew", turned)

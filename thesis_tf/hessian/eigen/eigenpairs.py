@@ -9,7 +9,7 @@ import tqdm
 
 from thesis_tf._core import checks
 from thesis_tf.hessian.eigen import state_files
-from thesis_tf.hessian.eigen.lanczos import Lanczos
+from thesis_tf.hessian.eigen.lanczos import Lanczos, rounding
 from thesis_tf.persistence import files
 
 SOLVERS = ("lanczos", "eigsh")
@@ -25,10 +25,12 @@ class Eigenpairs:
         values: (k,), float64.
         vectors: (d, k), of the operator's dtype, unit columns.
         residuals: (k,), |Hv - lambda v|, computed with products.
-        converged: (k,), whether the residual is at most tol times |lambda|; an eigenvalue counts
-            as no less than what is told from zero, sqrt(epsilon) times the largest |lambda|.
+        converged: (k,), whether the residual is at most tol times |lambda|, where an eigenvalue
+            counts as no less than sqrt(epsilon) times the largest |lambda|, plus what rounding
+            leaves.
         products: products that the search took.
-        checks: products that the residuals took.
+        checks: products that the residuals took: k, and k more each time that the search went on
+            because one was larger than its recurrence says.
         smallest: how many of them are from the lower end; the others are from the upper.
     """
 
@@ -146,18 +148,16 @@ def extreme_eigenpairs(
                 raise checks.invalid("`capacity`", f"at least {largest + smallest + 2}", capacity)
             search = Lanczos(operator, largest, smallest, capacity, memory, folder)
             try:
-                values, vectors = _search(
-                    search, first, tol, max_products, confirm, folder, save_every, bar
-                )
+                return _lanczos(search, first, tol, max_products, confirm, folder, save_every, bar)
             finally:
                 search.basis.close()
-            products, norm = search.products, search.norm
-    residuals = _residuals(operator, values, vectors)
+    norm = np.abs(values).max(initial=0.0)
+    residuals, _ = _residuals(operator, values, vectors)
     return Eigenpairs(
         values=values,
         vectors=vectors,
         residuals=residuals,
-        converged=residuals <= tol * np.maximum(np.abs(values), _zero(norm, operator.dtype)),
+        converged=residuals <= _bound(values, tol, norm, operator.dtype, products),
         products=products,
         checks=len(values),
         smallest=min(smallest, len(values)),
@@ -165,8 +165,22 @@ def extreme_eigenpairs(
 
 
 def _zero(norm, dtype):
-    """What rounding lets one tell from zero, of eigenvalues up to `norm`."""
+    """The eigenvalue that smaller ones count as, of eigenvalues up to `norm`.
+
+    A residual r errs an eigenvalue by r^2 / gap: where r is sqrt(eps) |H|, by eps |H|, which is
+    rounding, in a gap as wide as |H|. More of an eigenvalue can't be told from zero.
+    """
     return np.finfo(dtype).eps ** 0.5 * norm
+
+
+def _wanted(values, tol, norm, dtype):
+    """Up to where residuals must come, by the recurrence, for pairs to have converged."""
+    return tol * np.maximum(np.abs(values), _zero(norm, dtype))
+
+
+def _bound(values, tol, norm, dtype, products):
+    """The same of residuals computed with products, which rounding adds to."""
+    return _wanted(values, tol, norm, dtype) + rounding(norm, dtype, products)
 
 
 def _start(operator, start, seed):
@@ -182,18 +196,49 @@ def _start(operator, start, seed):
     return start
 
 
-def _search(search, first, tol, max_products, confirm, folder, save_every, bar):
-    """Steps until the wanted pairs have converged; returns values (k,) and vectors (d, k)."""
+def _lanczos(search, first, tol, max_products, confirm, folder, save_every, bar):
+    """Searches until the wanted pairs have converged, by products too; returns `Eigenpairs`."""
     saved = state_files.Checkpoints(folder, search) if folder is not None else None
     if saved is None or not saved.restore():
         search.start(tf.constant(first))
+    checks, before = 0, np.inf
+    while True:
+        ritz = _search(search, first.dtype, tol, max_products, confirm, saved, save_every, bar)
+        vectors = search.basis.combine(ritz.coefficients).T
+        residuals, products = _residuals(search.operator, ritz.values, vectors)
+        checks += len(residuals)
+        bound = _bound(ritz.values, tol, search.norm, first.dtype, search.products)
+        ended = search.exhausted or search.products >= max_products
+        # Without vectors kept from an earlier space, products say the same as the recurrence.
+        if ended or not len(search.found) or (residuals <= bound).all():
+            break
+        excess = np.linalg.norm(residuals / bound)
+        if excess >= before:
+            break  # an operator with more noise than rounding has no smaller ones
+        before, worst = excess, (residuals / bound).argmax()
+        search.mend(ritz, _lacking(products[worst], ritz.values[worst], vectors[:, worst]))
+        del products, vectors
+        search.step()
+    return Eigenpairs(
+        values=ritz.values,
+        vectors=vectors,
+        residuals=residuals,
+        converged=residuals <= bound,
+        products=search.products,
+        checks=checks,
+        smallest=min(search.smallest, len(residuals)),
+    )
+
+
+def _search(search, dtype, tol, max_products, confirm, saved, save_every, bar):
+    """Steps until the wanted pairs have converged by the recurrence; returns `RitzPairs`."""
     try:
         if not search.products:
             search.step()
         while True:
             ritz = search.ritz()
-            zero = _zero(search.norm, first.dtype)
-            good = ritz.residuals <= tol * np.maximum(np.abs(ritz.values), zero)
+            zero = _zero(search.norm, dtype)
+            good = ritz.residuals <= _wanted(ritz.values, tol, search.norm, dtype)
             bar.update(search.products - bar.n)
             bar.set_postfix_str(f"{good.sum()} of {search.wanted} converged")
             if search.exhausted or search.products >= max_products:
@@ -216,7 +261,7 @@ def _search(search, first, tol, max_products, confirm, folder, save_every, bar):
         # Also on Ctrl-C.
         if saved is not None and search.intact:
             saved.save()
-    return ritz.values, search.basis.combine(ritz.coefficients).T
+    return ritz
 
 
 def _to_confirm(search, values, confirm, zero):
@@ -265,14 +310,15 @@ def _eigsh(operator, largest, smallest, tol, first, max_products, bar):
 
 
 def _residuals(operator, values, vectors):
-    """|Hv - lambda v| (k,), by one pass over the data."""
+    """|Hv - lambda v| (k,), by one pass over the data, and the products."""
     if not len(values):
-        return np.zeros(0)
-    columns = [tf.constant(np.ascontiguousarray(column)) for column in vectors.T]
-    products = operator.multiply(columns)
-    return np.array(
-        [
-            np.linalg.norm(p.numpy().astype(np.float64) - value * c.numpy())
-            for p, c, value in zip(products, columns, values, strict=True)
-        ]
-    )
+        return np.zeros(0), []
+    columns = [np.ascontiguousarray(column) for column in vectors.T]
+    products = operator.multiply([tf.constant(column) for column in columns])
+    lacking = map(_lacking, products, values, columns)
+    return np.array([np.linalg.norm(vector) for vector in lacking]), products
+
+
+def _lacking(product, value, vector):
+    """What a vector lacks of being an eigenvector, Hv - lambda v, float64."""
+    return product.numpy().astype(np.float64) - value * vector

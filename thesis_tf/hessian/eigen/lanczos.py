@@ -4,6 +4,9 @@
 
 Wu, Simon: Thick-restart Lanczos method for large symmetric eigenvalue problems. SIAM J. Matrix
 Anal. Appl. 22(2), 2000.
+
+Paige: Accuracy and effectiveness of the Lanczos algorithm for the symmetric eigenproblem. Linear
+Algebra Appl. 34, 1980.
 """
 
 import dataclasses
@@ -16,6 +19,19 @@ from thesis_tf.hessian.eigen.basis import DeviceBasis, HostBasis
 
 class NotFiniteError(ValueError):
     """The loss, or a product, is not finite: training has diverged, as a rule."""
+
+
+def rounding(norm, dtype, steps=1):
+    """What rounding may leave of |Hv - lambda v| where the recurrence says zero.
+
+    Paige: H V = V T + residual e' + F. A column of F is at most 2 (7 + p) eps |H|, where p eps |H|
+    bounds a product's own error; p is 8 here, as sums are made in blocks of many partial sums. For
+    m columns and a unit vector c, |F c| is at most sqrt(m) times that.
+
+    Args:
+        norm: |H|. dtype: of the vectors. steps: m, or 1 for one column.
+    """
+    return 2 * (7 + 8) * np.sqrt(steps) * np.finfo(dtype).eps * norm
 
 
 @dataclasses.dataclass
@@ -95,8 +111,8 @@ class Lanczos:
                 "A product with the operator is not finite: its weights or data have diverged, and"
                 " there are no eigenvalues."
             )
-        rounding = 30 * _eps(product) * abs(self.matrix).max()
-        if position + 1 < self._size and self.coupling <= rounding:
+        nothing = rounding(abs(self.matrix).max(), product.dtype.as_numpy_dtype)
+        if position + 1 < self._size and self.coupling <= nothing:
             # The space is invariant: another vector, which nothing couples to it.
             self.coupling, product = 0.0, self._fresh()
         if position + 1 < self.capacity:
@@ -134,11 +150,35 @@ class Lanczos:
         one finds another.
         """
         self.intact = False
-        self._keep(ritz.values, ritz.coefficients)
-        self.restarts += 1
-        self.coupling, self.next = 0.0, tf.math.l2_normalize(self._fresh())
+        self._go_on(ritz)
         self.found, self.begun = ritz.values, self.products
         self.intact = True
+
+    def mend(self, ritz, lacking):
+        """Keeps the wanted Ritz vectors and goes on with what one of them lacks.
+
+        `begin_anew` leaves the recurrence's residual out of the space: of what the vectors kept
+        lack of being eigenvectors, the part outside it is in no coupling, and no longer in the
+        residuals of `ritz`. From here on it is in the space.
+
+        Args:
+            ritz: what `ritz` gave.
+            lacking: Hv - lambda v of one of its vectors (d,), by a product.
+        """
+        self.intact = False
+        self._go_on(ritz, lacking)
+        self.intact = True
+
+    def _go_on(self, ritz, vector=None):
+        """Keeps the wanted Ritz vectors, and a direction orthogonal to them comes next."""
+        self._keep(ritz.values, ritz.coefficients)
+        self.restarts += 1
+        if vector is None:
+            vector = self._fresh()
+        else:
+            vector = tf.constant(vector / np.linalg.norm(vector), self.next.dtype)
+            vector, _ = self.basis.orthogonalized(vector, self._size)
+        self.coupling, self.next = 0.0, tf.math.l2_normalize(vector)
 
     def _coupled(self):
         """How many of the newest vectors a product of the last one has parts of."""
@@ -177,7 +217,3 @@ def _basis(operator, capacity, memory, scratch):
     if accelerators and capacity * size * dtype.itemsize <= memory:
         return DeviceBasis(capacity, size, dtype)
     return HostBasis(capacity, size, dtype, memory, scratch)
-
-
-def _eps(tensor):
-    return np.finfo(tensor.dtype.as_numpy_dtype).eps

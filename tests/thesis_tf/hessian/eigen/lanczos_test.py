@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from thesis_tf.hessian.eigen.lanczos import Lanczos
+from thesis_tf.hessian.eigen.lanczos import Lanczos, rounding
 
 
 def run(operator, largest, smallest, capacity, steps, memory=np.inf, seed=0):
@@ -74,3 +74,34 @@ def test_on_disk_it_is_the_same(matrix):
     assert a.basis.on_disk
     assert not b.basis.on_disk
     np.testing.assert_array_equal(a.matrix, b.matrix)
+
+
+def test_mending_takes_in_what_was_left_out(matrix):
+    operator, _ = matrix(np.random.default_rng(0).normal(size=50))
+    lanczos = run(operator, 2, 1, 30, 10)
+    lanczos.begin_anew(lanczos.ritz())
+    for _ in range(6):
+        lanczos.step()
+
+    def lacking(ritz):
+        pairs = lanczos.basis.combine(ritz.coefficients).T
+        return operator.matrix @ pairs - pairs * ritz.values
+
+    ritz = lanczos.ritz()
+    before = lacking(ritz)
+    sizes = np.linalg.norm(before, axis=0)
+    worst = (sizes - ritz.residuals).argmax()
+    assert sizes[worst] > 1.5 * ritz.residuals[worst]
+    lanczos.mend(ritz, before[:, worst])
+    lanczos.step()
+    vectors = lanczos.basis.combine(np.eye(4)).T
+    scale = rounding(3, "float64", 17)  # of values up to 3
+    np.testing.assert_allclose(
+        vectors.T @ operator.matrix @ vectors, lanczos.matrix[:4, :4], atol=scale
+    )
+    np.testing.assert_allclose(
+        vectors @ (vectors.T @ before[:, worst]), before[:, worst], atol=scale
+    )
+    for _ in range(10):
+        lanczos.step()
+    assert np.linalg.norm(lacking(lanczos.ritz()), axis=0).max() < sizes.max() / 2

@@ -123,3 +123,17 @@ def test_goes_on_in_the_middle_of_confirming(matrix, tmp_path):
     np.testing.assert_array_equal(again.values, through.values)
     np.testing.assert_array_equal(again.vectors, through.vectors)
     np.testing.assert_allclose(again.values, [-2, -2, 5, 5, 5], atol=1e-10)
+
+
+def test_goes_on_in_the_middle_of_mending(matrix, poor_restarts, tmp_path):
+    spectrum = [*[-2.0] * 2, *np.linspace(-0.1, 0.1, 60), *[5.0] * 3]
+    options = {"largest": 3, "smallest": 2, "tol": 1e-8, "confirm": 8}
+    through = extreme_eigenpairs(matrix(spectrum)[0], **options)
+    for stop in (*range(5, through.products), 1000):
+        again = extreme_eigenpairs(
+            matrix(spectrum)[0], **options, folder=tmp_path, max_products=stop, save_every=3
+        )
+    assert through.checks > 5
+    assert again.products == through.products
+    np.testing.assert_array_equal(again.values, through.values)
+    np.testing.assert_array_equal(again.vectors, through.vectors)
