@@ -6,10 +6,16 @@ import numpy as np
 from matplotlib import ticker
 
 from thesis_tf.plotting.style import (
+    BLUE,
+    CATEGORICAL,
     FONT,
+    GREEN,
     GRID,
     INK,
     LINE,
+    PURPLE,
+    SEQUENTIAL,
+    VERMILION,
     add_legend,
     checked_path,
     clean,
@@ -18,8 +24,6 @@ from thesis_tf.plotting.style import (
     style_axes,
 )
 
-# Okabe and Ito's colours, which stay apart for colour-blind readers.
-DATA, MODEL, ACCENT, OTHER = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
 _MOST_POINTS = 3000
 
 
@@ -47,7 +51,7 @@ def draw_exact_1d(grid, energy, truth, estimates, path, *, title=None):
     for axes, (sigma, scores) in zip(panels[1:], estimates.items(), strict=False):
         style_axes(axes, "x", "score", f"sigma = {sigma:g}")
         axes.plot(grid, truth, color=INK, linewidth=1.0, label="d log p / dx")
-        for color, (name, score) in zip((DATA, MODEL, ACCENT), scores.items(), strict=False):
+        for color, (name, score) in zip(CATEGORICAL, scores.items(), strict=False):
             axes.plot(grid, score, color=color, linewidth=1.4, linestyle="--", label=name)
         axes.set_ylim(-reach, reach)
     add_legend(panels[1])
@@ -96,13 +100,13 @@ def draw_score_field(
     axes = page.subplots()
     names = ("x1", "x2") if plane.whole else ("first principal component", "second")
     style_axes(axes, *names, title)
-    axes.scatter(*shown.T, s=2, color=DATA, linewidths=0, label="data")
+    axes.scatter(*shown.T, s=2, color=BLUE, linewidths=0, label="data")
     length = np.linalg.norm(moves, axis=1)
     # Arrows as long as there is room: the direction is what is looked at, the length is the color.
     spacing = min((high - low) / counts)
     unit = moves / np.maximum(length, 1e-300)[:, np.newaxis] * spacing * 0.75
     arrows = axes.quiver(
-        *grid.T, *unit.T, length, cmap="viridis_r", angles="xy", scale_units="xy", scale=1,
+        *grid.T, *unit.T, length, cmap=SEQUENTIAL, angles="xy", scale_units="xy", scale=1,
         width=0.0022,
     )  # fmt: skip
     bar = page.colorbar(arrows, ax=axes, shrink=0.7)
@@ -111,8 +115,8 @@ def draw_score_field(
     if attractors is not None and len(attractors.points):
         where = plane.project(attractors.points)
         for mask, color, marker, label in (
-            (~attractors.spurious, ACCENT, "o", "attractors at the data"),
-            (attractors.spurious, MODEL, "X", "spurious attractors"),
+            (~attractors.spurious, GREEN, "o", "attractors at the data"),
+            (attractors.spurious, VERMILION, "X", "spurious attractors"),
         ):
             if mask.any():
                 axes.scatter(
@@ -135,15 +139,15 @@ def _draw_score_curve(estimator, data, path, margin, attractors, title):
     axes = page.subplots()
     style_axes(axes, "x", "r(x) − x", title)
     axes.axhline(0, color=LINE, linewidth=0.8)
-    axes.plot(points.ravel(), (ends - points).ravel(), color=MODEL, linewidth=1.5)
+    axes.plot(points.ravel(), (ends - points).ravel(), color=VERMILION, linewidth=1.5)
     shown = data[:: -(-len(data) // _MOST_POINTS)].ravel()
     floor = np.full(len(shown), axes.get_ylim()[0])
     axes.scatter(
-        shown, floor, s=60, marker="|", color=DATA, alpha=0.3, linewidths=0.6, label="data"
+        shown, floor, s=60, marker="|", color=BLUE, alpha=0.3, linewidths=0.6, label="data"
     )
     if attractors is not None and len(attractors.points):
         where = attractors.points.ravel()
-        axes.scatter(where, 0 * where, s=40, color=ACCENT, zorder=4, label="attractors")
+        axes.scatter(where, 0 * where, s=40, color=GREEN, zorder=4, label="attractors")
     add_legend(axes)
     save(page, path)
     return {"points": points, "reconstruction": ends}
@@ -172,7 +176,7 @@ def draw_points(samples, path, *, most_pairs=4, title=None):
     panels = page.subplots(*shape, squeeze=False).reshape(len(flat), len(pairs))
     together = np.concatenate(list(flat.values()))
     ends = np.percentile(together, [0.1, 99.9], axis=0)
-    colors = itertools.cycle((DATA, ACCENT, MODEL, OTHER))
+    colors = itertools.cycle((BLUE, GREEN, VERMILION, PURPLE))
     for row, color, (name, x) in zip(panels, colors, flat.items(), strict=False):
         for axes, (i, j) in zip(row, pairs, strict=True):
             style_axes(axes, f"x{i + 1}", f"x{j + 1}", name if axes is row[0] else None)
@@ -193,7 +197,7 @@ def _draw_histograms(samples, path, title):
     style_axes(axes, "x", "density", title)
     together = np.concatenate(list(samples.values()))
     bins = np.linspace(*np.percentile(together, [0.1, 99.9]), 61)
-    for color, (name, x) in zip(itertools.cycle((DATA, ACCENT, MODEL)), samples.items()):
+    for color, (name, x) in zip(itertools.cycle((BLUE, GREEN, VERMILION)), samples.items()):
         axes.hist(x.ravel(), bins, density=True, histtype="step", color=color, label=name)
     add_legend(axes)
     save(page, path)
@@ -214,15 +218,15 @@ def draw_spectrum(tangents, conservativity, path, *, title=None):
     style_axes(left, "rank", "eigenvalue of dr/dx", title)
     rank = np.arange(1, tangents.eigenvalues.shape[1] + 1)
     low, middle, high = np.percentile(tangents.eigenvalues, [25, 50, 75], axis=0)
-    left.fill_between(rank, low, high, color=DATA, alpha=0.25, linewidth=0)
-    left.plot(rank, middle, color=DATA, marker="o" if len(rank) < 40 else None, markersize=4)
+    left.fill_between(rank, low, high, color=BLUE, alpha=0.25, linewidth=0)
+    left.plot(rank, middle, color=BLUE, marker="o" if len(rank) < 40 else None, markersize=4)
     left.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     for level in (0, 1):
         left.axhline(level, color=LINE, linewidth=0.8)
     style_axes(right, "|J − J'| / 2|J|", "points")
     left.set_xlim(0.5, len(rank) + 0.5)
     bins = np.linspace(0, max(1e-3, conservativity.max()), 41)
-    right.hist(conservativity, bins, color=DATA, edgecolor=GRID, linewidth=0.3)
+    right.hist(conservativity, bins, color=BLUE, edgecolor=GRID, linewidth=0.3)
     save(page, path)
 
 
@@ -240,8 +244,8 @@ def draw_attractors(attractors, path, *, title=None):
     style_axes(axes, "distance from the data / sigma", "largest |eigenvalue| of dr/dx", title)
     share = attractors.starts / max(1, len(attractors.end))
     for mask, color, label in (
-        (~attractors.spurious, ACCENT, "at the data"),
-        (attractors.spurious, MODEL, "spurious"),
+        (~attractors.spurious, GREEN, "at the data"),
+        (attractors.spurious, VERMILION, "spurious"),
     ):
         if mask.any():
             axes.scatter(

@@ -6,8 +6,11 @@ from matplotlib import ticker
 from thesis_tf._core import checks
 from thesis_tf.plotting.images import draw_images
 from thesis_tf.plotting.style import (
+    BLUE,
+    CATEGORICAL,
     INK,
     LINE,
+    VERMILION,
     add_legend,
     checked_path,
     new_sheet,
@@ -15,7 +18,7 @@ from thesis_tf.plotting.style import (
     style_axes,
 )
 
-DATA, CHAIN, EXACT = "#0072b2", "#d55e00", "#24292f"
+DATA, CHAIN, EXACT = BLUE, VERMILION, INK
 
 
 def draw_chains(images, path, *, chains=10, columns=20, title=None):
@@ -66,9 +69,7 @@ def draw_scaling(factors, path, *, title=None):
     axes = page.subplots()
     style_axes(axes, "step of walkback k", "scaling factor", title)
     axes.axhline(1, color=LINE, linewidth=0.8)
-    for color, (name, alphas) in zip(
-        (DATA, CHAIN, "#009e73", "#cc79a7"), factors.items(), strict=False
-    ):
+    for color, (name, alphas) in zip(CATEGORICAL, factors.items(), strict=False):
         steps = np.arange(1, len(alphas) + 1)
         axes.plot(steps, alphas, color=color, marker="o", markersize=4, label=name)
     axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))

@@ -5,6 +5,7 @@ from matplotlib import ticker
 
 from thesis_tf._core import checks
 from thesis_tf.plotting.style import (
+    DIVERGING,
     FONT,
     GRID,
     INK,
@@ -19,8 +20,7 @@ from thesis_tf.plotting.style import (
     style_axes,
 )
 
-# Two of Okabe and Ito's colours, which stay apart for colour-blind readers.
-UPPER, LOWER = "#d55e00", "#0072b2"
+LOWER, UPPER = DIVERGING
 
 
 def draw_eigenvalues(pairs, path, *, density=None, title=None):

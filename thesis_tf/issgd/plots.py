@@ -6,10 +6,23 @@ import numpy as np
 from matplotlib import figure, ticker
 
 from thesis_tf._core import checks
-from thesis_tf.plotting.style import FONT, INK, add_legend, checked_path, clean, save, style_axes
+from thesis_tf.plotting.style import (
+    BLUE,
+    FONT,
+    GREEN,
+    INK,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    add_legend,
+    checked_path,
+    clean,
+    save,
+    style_axes,
+)
 
-# Okabe and Ito's colours, which stay apart for colour-blind readers.
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+COLORS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 COLUMNS = {
     "loss": "training loss",
     "train_error": "training error",

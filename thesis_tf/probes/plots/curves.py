@@ -12,6 +12,7 @@ from matplotlib.font_manager import FontProperties
 
 from thesis_tf._core import checks
 from thesis_tf.plotting.style import (
+    CATEGORICAL,
     FONT,
     GRID,
     INK,
@@ -26,8 +27,7 @@ from thesis_tf.plotting.style import (
     text_width,
 )
 
-# Okabe and Ito's colours, which stay apart for colour-blind readers; the markers do in print.
-_SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#4d4d4d")
+# Beside the colors, for print.
 _MARKERS = "osD^vPX"
 
 
@@ -109,8 +109,8 @@ def draw_curve(
 def _draw_series(axes, number, count, points, at, floor):
     points = sorted((at[name], error, spread) for name, error, spread in points)
     x, error, spread = (np.array(column, float) for column in zip(*points, strict=True))
-    color = _SERIES[number % len(_SERIES)]
-    if count > len(_SERIES):  # more than one can tell apart: show their order instead
+    color = CATEGORICAL[number % len(CATEGORICAL)]
+    if count > len(CATEGORICAL):  # more than one can tell apart: show their order instead
         color = matplotlib.colormaps["viridis"](0.92 * number / (count - 1))
     crowded = len(at) > 40
     axes.plot(

@@ -14,6 +14,8 @@ from thesis_tf._core import checks
 from thesis_tf.plotting.network.layout import arrange
 from thesis_tf.plotting.network.placement import NAME_HEIGHT, PROBE, Page
 from thesis_tf.plotting.style import (
+    BLANK,
+    GOOD_TO_BAD,
     INK,
     LINE,
     SOFT,
@@ -29,11 +31,7 @@ from thesis_tf.plotting.style import (
 _VALUE_SIZE, _NAME_SIZE, _NOTE_SIZE = 6.4, 6.0, 7.0
 _MARGIN = 16
 
-# Good to bad: the hue goes from blue through green and yellow to red and never turns back.
-_SCALE = colors.LinearSegmentedColormap.from_list(
-    "probe_error", ["#2b62b5", "#2a9aa8", "#4fae62", "#b5c94a", "#f2b33d", "#e8743a", "#cf2f2a"]
-)
-_UNMEASURED = "#d5d7da"
+_SCALE = colors.LinearSegmentedColormap.from_list("probe_error", GOOD_TO_BAD)
 
 
 class Mark(NamedTuple):
@@ -57,7 +55,7 @@ def error_color(value, value_range, log=False):
         log: whether equal ratios, and not equal differences, look equally far apart.
     """
     if missing(value):
-        return _UNMEASURED
+        return BLANK
     ends = np.asarray(value_range, float)
     value = np.clip(value, *sorted(ends))
     good, bad, value = np.log([*ends, value]) if log else (*ends, value)
@@ -155,7 +153,7 @@ def _draw_header(axes, width, title, value_label, value_range, gaps):
     draw_text(axes, _MARGIN + 12, y, note, _NOTE_SIZE, SOFT, ha="left")
     if gaps:
         x = _MARGIN + 28 + text_width(note, _NOTE_SIZE)
-        axes.add_patch(_box(x, y, 4, _UNMEASURED))
+        axes.add_patch(_box(x, y, 4, BLANK))
         draw_text(axes, x + 8, y, "not measured", _NOTE_SIZE, SOFT, ha="left")
     # From right to left: the bad end's value, the bar, the good end's, and what they are.
     x, length = width - _MARGIN, 110
@@ -206,7 +204,7 @@ def _box(x, y, half, color):
         2 * half,
         boxstyle=f"round,pad=0,rounding_size={0.4 * half}",
         fc=color,
-        ec=INK if color != _UNMEASURED else LINE,
+        ec=INK if color != BLANK else LINE,
         lw=0.5,
         zorder=3,
     )

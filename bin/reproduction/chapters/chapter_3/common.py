@@ -2,8 +2,6 @@
 
 import numpy as np
 
-_DATA, _GOOD, _BAD = "#0072b2", "#009e73", "#d55e00"
-
 
 def field(estimator, center, reach, points_a_side=21):
     """Returns r(x) - x on a grid over a square.
@@ -81,7 +79,7 @@ def draw_fields(data, rows, path):
     for axes, panel in zip(grid.ravel(), [panel for row in rows for panel in row], strict=True):
         style.style_axes(axes, "x1", "x2", panel["title"])
         shown = _inside(data, panel)
-        axes.scatter(*data[shown].T, s=3, color=_DATA, linewidths=0, label="data")
+        axes.scatter(*data[shown].T, s=3, color=style.BLUE, linewidths=0, label="data")
         arrows = _draw_arrows(axes, panel, norm)
         _mark(axes, panel)
         axes.set_aspect("equal")
@@ -105,20 +103,24 @@ def _inside(points, panel):
 
 
 def _draw_arrows(axes, panel, norm):
+    from thesis_tf.plotting import style
+
     points, moves = panel["points"], panel["moves"]
     length = np.linalg.norm(moves, axis=1)
     spacing = 2 * panel["reach"] / (len(points) ** 0.5 - 1)
     unit = moves / np.maximum(length, 1e-300)[:, np.newaxis] * spacing * 0.75
     return axes.quiver(
-        *points.T, *unit.T, length, cmap="viridis_r", angles="xy", scale_units="xy", scale=1,
+        *points.T, *unit.T, length, cmap=style.SEQUENTIAL, angles="xy", scale_units="xy", scale=1,
         width=0.003, norm=norm,
     )  # fmt: skip
 
 
 def _mark(axes, panel):
+    from thesis_tf.plotting import style
+
     for spurious, color, marker, label in (
-        (False, _GOOD, "o", "attractors at the data"),
-        (True, _BAD, "X", "spurious attractors"),
+        (False, style.GREEN, "o", "attractors at the data"),
+        (True, style.VERMILION, "X", "spurious attractors"),
     ):
         points = panel.get("attractors", np.zeros((0, 2)))
         chosen = _inside(points, panel) & (panel.get("spurious", np.zeros(0)) == spurious)

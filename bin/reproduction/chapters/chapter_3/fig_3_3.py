@@ -13,7 +13,6 @@ CAPTION = (
     " least beside them, a shoulder."
 )
 _DRAWN = 1000  # points of the pictures, whatever the grid is
-_MARKS = (("modes", "o", "#d55e00"), ("shoulders", "X", "#0072b2"))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,7 +79,10 @@ def draw(result, path):
     left.set_ylim(0, 6)  # above that p is next to nothing
     style.style_axes(right, "x", "p(x)")
     right.plot(grid, result["density"], color=style.INK, linewidth=1.5)
-    for name, marker, color in _MARKS:
+    for name, marker, color in (
+        ("modes", "o", style.VERMILION),
+        ("shoulders", "X", style.BLUE),
+    ):
         x, energy = result[name]["x"], result[name]["energy"]
         for axes, y in ((left, energy), (right, np.exp(-energy) / mass)):
             axes.scatter(x, y, s=36, marker=marker, color=color, zorder=4, label=name)

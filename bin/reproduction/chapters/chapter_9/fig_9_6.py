@@ -20,7 +20,6 @@ CAPTION = (
     " rate of .0001. Bars are standard errors."
 )
 SKIPPED = 64
-_COLORS = ("#0072b2", "#d55e00", "#009e73")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,7 +81,7 @@ def draw(result, path):
     axes = page.subplots()
     style.style_axes(axes, "layer", "test error")
     axes.axvline(SKIPPED + 0.5, color=style.LINE, linewidth=1, label="the skip connection ends")
-    for color, moment in zip(_COLORS, result["moments"], strict=True):
+    for color, moment in zip(style.CATEGORICAL, result["moments"], strict=False):
         found = common.errors(moment["report"])
         values, spreads = zip(*found.values(), strict=True)
         bars = {"elinewidth": 0.8, "markersize": 2.5, "linewidth": 1.2}
