@@ -101,7 +101,7 @@ def _as_array(leaf: Any) -> np.ndarray:
 
 
 def inputs_only(data: Any) -> Any:
-    """Returns a `tf.data.Dataset` of tuples (inputs, ...) as one of inputs; other data unchanged."""
+    """Returns a `tf.data.Dataset` of tuples (inputs, ...) as one of inputs; others unchanged."""
     if isinstance(data, tf.data.Dataset) and isinstance(data.element_spec, tuple):
         return data.map(lambda *parts: parts[0])
     return data

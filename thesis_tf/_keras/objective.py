@@ -64,9 +64,7 @@ class Objective:
             return f"{type(self._loss).__name__} {self._loss.get_config()}"
         return str(getattr(self._loss, "__qualname__", type(self._loss).__name__))
 
-    def read(
-        self, dtype: "tf.DType | None" = None
-    ) -> tuple[list["tf.Tensor"], list["tf.Tensor"]]:
+    def read(self, dtype: "tf.DType | None" = None) -> tuple[list["tf.Tensor"], list["tf.Tensor"]]:
         """Returns the present values of the model's variables: (parameters, constants).
 
         Args:
@@ -91,8 +89,8 @@ class Objective:
         """Returns the model's outputs for a batch x.
 
         Args:
-            training: whether layers run as in training; the constants that this changes, such as the
-                states of dropout layers, are then changed in `scope` alone.
+            training: whether layers run as in training; the constants that this changes, such as
+                the states of dropout layers, are then changed in `scope` alone.
             scope: a fresh `keras.StatelessScope` that collects losses, to run the model in.
         """
         model, variables = self.model, [*self.variables, *self.constants]

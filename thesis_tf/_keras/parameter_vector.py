@@ -11,9 +11,7 @@ import tensorflow as tf
 from thesis_tf._core import checks
 
 
-def select(
-    model: keras.Model, parameters: Any = None
-) -> list["keras.Variable"]:
+def select(model: keras.Model, parameters: Any = None) -> list["keras.Variable"]:
     """Returns the trainable variables that `parameters` names, in the model's order, each once.
 
     Args:
@@ -69,9 +67,7 @@ def _matching(model: keras.Model, wanted: Any) -> list["keras.Variable"]:
     )
 
 
-def _owned(
-    model: keras.Model, layers: Iterable[keras.layers.Layer]
-) -> list["keras.Variable"]:
+def _owned(model: keras.Model, layers: Iterable[keras.layers.Layer]) -> list["keras.Variable"]:
     own = {id(v) for layer in layers for v in layer.trainable_variables}
     return [v for v in model.trainable_variables if id(v) in own]
 

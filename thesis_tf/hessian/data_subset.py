@@ -12,7 +12,7 @@ from thesis_tf._core import checks, tables
 from thesis_tf._core.results import TabularResult
 from thesis_tf._core.seeds import checked_seed
 from thesis_tf._core.types import Verbose
-from thesis_tf.hessian.eigen.eigenpairs import Eigenpairs, SearchOptions
+from thesis_tf.hessian.eigen.eigenpairs import DEFAULT_SEARCH, Eigenpairs, SearchOptions
 from thesis_tf.hessian.eigen.lanczos import SymmetricOperator
 from thesis_tf.hessian.eigen.solvers import extreme_eigenpairs
 from thesis_tf.hessian.results import Result
@@ -138,7 +138,7 @@ def compare_subset(
     smallest: int = 10,
     *,
     tol: float = 1e-3,
-    search: SearchOptions = SearchOptions(),
+    search: SearchOptions = DEFAULT_SEARCH,
     seed: int = 0,
     verbose: Verbose = "auto",
 ) -> SubsetComparison:

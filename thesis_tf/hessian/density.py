@@ -133,9 +133,7 @@ def spectral_density(
     _check_at_least_two(num_vectors)
     nodes, weights = np.zeros((2, num_vectors, steps))
     rng = np.random.default_rng(checked_seed(seed))
-    with progress.bar(
-        verbose, total=steps * num_vectors, description="density", unit=""
-    ) as bar:
+    with progress.bar(verbose, total=steps * num_vectors, description="density", unit="") as bar:
         for number in range(num_vectors):
             basis = make_basis(operator.shape[0], operator.dtype, capacity=steps)
             v0 = tf.constant(rng.normal(size=operator.shape[0]), operator.dtype)

@@ -146,7 +146,7 @@ def best_step(
         gradient: g (d,), if it is known; None computes it.
         curvature: v'Hv, if it is known; None computes it by one product.
         displacements: the smallest and the largest |alpha (g'v)| of the first round.
-        rounds: the number of rounds; the optimum is found to half a power of ten over 3^(rounds - 1).
+        rounds: how many; the optimum is found to half a power of ten over 3^(rounds - 1).
 
     Returns:
         `BestStep`; a displacement of 0 if no step lowers the loss.

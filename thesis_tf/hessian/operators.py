@@ -1,5 +1,6 @@
 """The Hessian of a loss over a data set, and its Gauss-Newton matrix, as linear operators."""
 
+import dataclasses
 from typing import Any, ClassVar, TypeVar
 
 import keras
@@ -259,3 +260,29 @@ class GaussNewtonOperator(_Operator):
     """
 
     _kind = modes.GAUSS_NEWTON
+
+
+@dataclasses.dataclass(frozen=True)
+class OperatorOptions:
+    """How an operator computes products, where another object makes the operator.
+
+    Attributes:
+        mode, parameters, batch_size, check, memory_limit: as for `HessianOperator`.
+    """
+
+    mode: str = "forward_over_reverse"
+    parameters: Any = None
+    batch_size: int = 1000
+    check: bool = True
+    memory_limit: float = DEFAULT_MEMORY_LIMIT
+
+    def hessian(self, model: keras.Model, loss: Loss, data: Data) -> HessianOperator:
+        """Returns a `HessianOperator`."""
+        return HessianOperator(model, loss, data, **vars(self))
+
+    def gauss_newton(self, model: keras.Model, loss: Loss, data: Data) -> GaussNewtonOperator:
+        """Returns a `GaussNewtonOperator`."""
+        return GaussNewtonOperator(model, loss, data, **vars(self))
+
+
+DEFAULT_OPTIONS = OperatorOptions()

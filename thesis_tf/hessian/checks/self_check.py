@@ -202,9 +202,9 @@ def relative_error(
         parameters, constants, batch: float64 tensors.
 
     Returns:
-        The smallest, over several steps h, of |Hv - D_h| / |Hv|, less an estimate of rounding errors,
-        with the central difference D_h = (8 (g(h) - g(-h)) - g(2h) + g(-2h)) / 12h and g(h) the
-        gradient at theta + hv, |v| = |theta|.
+        The smallest, over several steps h, of |Hv - D_h| / |Hv|, less an estimate of rounding
+        errors, with the central difference D_h = (8 (g(h) - g(-h)) - g(2h) + g(-2h)) / 12h and
+        g(h) the gradient at theta + hv, |v| = |theta|.
     """
     layout = mode.objective.layout
 

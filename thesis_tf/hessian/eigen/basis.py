@@ -231,9 +231,7 @@ class DeviceBasis:
 
 
 @tf.function(autograph=False, reduce_retracing=True)
-def _orthogonalized(
-    rows: "tf.Variable", vector: "tf.Tensor"
-) -> tuple["tf.Tensor", "tf.Tensor"]:
+def _orthogonalized(rows: "tf.Variable", vector: "tf.Tensor") -> tuple["tf.Tensor", "tf.Tensor"]:
     total = 0.0
     for _ in range(2):
         products = tf.linalg.matvec(rows, vector)

@@ -55,6 +55,9 @@ class SearchOptions:
         checks.positive_integer("`save_every`", self.save_every)
 
 
+DEFAULT_SEARCH = SearchOptions()
+
+
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
 class Eigenpairs(Result):
     """Eigenpairs of both ends, the smallest eigenvalue first.

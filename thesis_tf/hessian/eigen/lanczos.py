@@ -229,9 +229,7 @@ def restart(state: LanczosState) -> LanczosState:
     matrix = _diagonal(values[kept], state.ncv)
     arrow = state.coupling * vectors[-1, kept]
     matrix[len(kept), : len(kept)] = matrix[: len(kept), len(kept)] = arrow
-    return dataclasses.replace(
-        state, count=len(kept), matrix=matrix, restarts=state.restarts + 1
-    )
+    return dataclasses.replace(state, count=len(kept), matrix=matrix, restarts=state.restarts + 1)
 
 
 def begin_anew(state: LanczosState, pairs: RitzPairs) -> LanczosState:

@@ -12,8 +12,8 @@ from thesis_tf._core import checks, progress
 from thesis_tf._core.seeds import checked_seed
 from thesis_tf._core.types import Path, TensorLike, Verbose
 from thesis_tf.hessian.eigen import lanczos
-from thesis_tf.hessian.eigen.basis import Basis, make_basis
-from thesis_tf.hessian.eigen.eigenpairs import Eigenpairs, SearchOptions
+from thesis_tf.hessian.eigen.basis import make_basis
+from thesis_tf.hessian.eigen.eigenpairs import DEFAULT_SEARCH, Eigenpairs, SearchOptions
 from thesis_tf.hessian.eigen.lanczos import (
     LanczosState,
     NotFiniteError,
@@ -32,7 +32,7 @@ def extreme_eigenpairs(
     *,
     tol: float = 1e-3,
     v0: TensorLike | None = None,
-    search: SearchOptions = SearchOptions(),
+    search: SearchOptions = DEFAULT_SEARCH,
     folder: Path | None = None,
     seed: int = 0,
     verbose: Verbose = "auto",
@@ -314,7 +314,9 @@ def _residuals(
     if not len(values):
         return np.zeros(0), vectors
     products = operator @ np.ascontiguousarray(vectors)
-    rests = (_residual(p, value, v) for p, value, v in zip(products.T, values, vectors.T, strict=True))
+    rests = (
+        _residual(p, value, v) for p, value, v in zip(products.T, values, vectors.T, strict=True)
+    )
     return np.array([np.linalg.norm(rest) for rest in rests]), products
 
 
@@ -322,5 +324,3 @@ def _residual(product: np.ndarray, value: float, vector: np.ndarray) -> np.ndarr
     """Returns Hv - lambda v in float64."""
     rest: np.ndarray = product.astype(np.float64) - value * vector
     return rest
-
-

@@ -106,7 +106,7 @@ class Averages:
     def _summed(
         self, function: Callable[..., Any], vector: "tf.Tensor | None"
     ) -> tuple["tf.Tensor", int]:
-        """Returns the sum over the data of (vector, constants, batch) -> value, and their number."""
+        """Returns a function's sum over the data, and the number of examples."""
         if vector is None:
             vector = self.objective.layout.pack(self.parameters)
         total, examples = None, 0
@@ -139,6 +139,4 @@ class Averages:
 
         vector, _, constants, batch = self._specs()
         compiled = tf.function(on_vector, autograph=False)
-        return self.data.replicas.on_each(
-            compiled.get_concrete_function(vector, constants, *batch)
-        )
+        return self.data.replicas.on_each(compiled.get_concrete_function(vector, constants, *batch))

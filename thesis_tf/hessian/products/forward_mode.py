@@ -7,8 +7,9 @@ is zero costs nothing, and an operation that is linear carries tangents as it ca
 operation without a rule is differentiated by two passes of reverse mode.
 
 What is differentiated is the function that the operations compute. If they compute a gradient, it
-changes with the value that `tf.stop_gradient` passes on, so tangents go through it. TensorFlow's layer and group normalization stop the gradient of the mean in the variance, which
-is right for first derivatives: reverse mode over reverse mode, which stops again, is 40 % wrong.
+changes with the value that `tf.stop_gradient` passes on, so tangents go through it. TensorFlow's
+layer and group normalization stop the gradient of the mean in the variance, which is right for
+first derivatives: reverse mode over reverse mode, which stops it again, is 40 % wrong.
 
 `tf.autodiff.ForwardAccumulator` computes values and tangents together, each time anew, fills in
 zeros, and uses two reverse passes throughout: on a LeNet it takes 1.3 times as long as this with

@@ -319,7 +319,7 @@ class ForwardAccumulator(_Recomputed):
 
 
 class ReverseOverReverse(_Recomputed):
-    """The gradient of gradient'v: for models that forward mode can't do, such as those with loops."""
+    """The gradient of gradient'v, for models that forward mode can't do, such as with loops."""
 
     name: ClassVar[str] = "reverse_over_reverse"
 
