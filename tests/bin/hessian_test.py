@@ -32,7 +32,7 @@ def config(**changes):
         "tol": 1e-2,
         "solver": "lanczos",
         "gauss_newton": False,
-        "product_mode": "forward_over_back",
+        "product_mode": "forward_over_reverse",
         "parameters": ("fc2", "logits"),
         "hessian_batch_size": 40,
         "max_memory": 1 << 20,
@@ -127,7 +127,7 @@ def test_gauss_newton_and_the_subset(tmp_path):
         train_steps=0,
         density=False,
         line_search=False,
-        product_mode="back_over_back",
+        product_mode="reverse_over_reverse",
     )
     assert hessian.run(both, tmp_path / "a").values[0] > -1e-3
     data = Data("mnist_mini", None, (60, 20, 20), 0)

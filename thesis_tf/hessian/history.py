@@ -43,7 +43,11 @@ class SpectrumEntry:
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Self:
         """Returns the entry that `to_json` wrote."""
-        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()})
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in fields.items()
+        }
+        return cls(**values)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

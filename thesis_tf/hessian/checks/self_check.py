@@ -213,7 +213,7 @@ def relative_error(
 
     theta = layout.pack(parameters)
     direction = np.random.default_rng(0).normal(size=layout.size)
-    direction *= max(np.linalg.norm(theta), 1e-3) / np.linalg.norm(direction)
+    direction *= max(float(np.linalg.norm(theta)), 1e-3) / np.linalg.norm(direction)
     direction = tf.constant(direction, tf.float64)
     keep, product = modes.traced(mode, specs((direction, parameters, constants, batch)))
     result = product(direction, parameters, constants, keep(parameters, constants, *batch)).numpy()

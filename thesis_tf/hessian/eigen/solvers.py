@@ -141,13 +141,13 @@ def _first_vector(operator: SymmetricOperator, v0: TensorLike | None, seed: int)
     size, dtype = operator.shape[0], operator.dtype
     if v0 is None:
         return np.random.default_rng(seed).normal(size=size).astype(dtype)
-    v0 = np.asarray(v0, dtype)
-    if v0.ndim not in (1, 2) or len(v0) != size:
-        raise checks.invalid("`v0`", f"of shape ({size},) or ({size}, n)", v0.shape)
-    v0 = v0.reshape(size, -1).sum(axis=1)
-    if not np.isfinite(v0).all() or not v0.any():
+    vectors = np.asarray(v0, dtype)
+    if vectors.ndim not in (1, 2) or len(vectors) != size:
+        raise checks.invalid("`v0`", f"of shape ({size},) or ({size}, n)", vectors.shape)
+    first: np.ndarray = vectors.reshape(size, -1).sum(axis=1)
+    if not np.isfinite(first).all() or not first.any():
         raise checks.invalid("`v0`", "finite and not zero", "vectors whose sum is not")
-    return v0
+    return first
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,7 +169,7 @@ class _Search:
     def run(self, state: LanczosState) -> Eigenpairs:
         """Searches until the wanted pairs have converged, by products too."""
         dtype = self.operator.dtype
-        checked, before = 0, np.inf
+        checked, before = 0, float("inf")
         while True:
             state, pairs = self._converge(state)
             vectors = state.basis.combine(pairs.coefficients).T
@@ -179,7 +179,7 @@ class _Search:
             # Without vectors kept from an earlier space, products say the same as the recurrence.
             if self._has_ended(state) or not len(state.found) or (residuals <= bound).all():
                 break
-            excess = np.linalg.norm(residuals / bound)
+            excess = float(np.linalg.norm(residuals / bound))
             if excess >= before:
                 break  # an operator with more noise than rounding has no smaller ones
             before, worst = excess, (residuals / bound).argmax()

@@ -51,7 +51,9 @@ class Averages:
         )
         self._keep, self._product = data.replicas.on_each(keep), data.replicas.on_each(product)
         self._gradient = self._traced(lambda p, c, *batch: modes.gradient(objective, p, c, batch))
-        self._loss = self._traced(lambda *args: objective.total(*args, dtype=tf.float64))
+        self._loss = self._traced(
+            lambda p, c, x, y, w: objective.total(p, c, x, y, w, dtype=tf.float64)
+        )
 
     def refresh(self) -> None:
         """Takes the parameters that the model has now."""
