@@ -156,7 +156,8 @@ def draw_history(result, path):
     """Draws eigenvalues and loss over training."""
     from thesis_tf import hessian
 
-    hessian.draw_history(result["entries"], path, marks={"one epoch": result["epoch"]})
+    history = hessian.SpectrumHistory.from_json(result["entries"])
+    hessian.draw_history(history, path, marks={"one epoch": result["epoch"]})
 
 
 def judge_history(result, *, told=True):

@@ -32,7 +32,7 @@ def draw(result, path):
 def claims(result):
     """That a step there lowers the loss, and that the loss is not quadratic."""
     search, best = result["search"], result["best"]
-    start, curvature = search["start"], search["curvature"]
+    initial, curvature = search["initial_loss"], search["curvature"]
     negative = curvature < -result["residual"]
     expected = best["slope"] ** 2 * (best["alpha"] - best["alpha"] ** 2 * curvature / 2)
     # The search ends at twice the best step.
@@ -47,9 +47,9 @@ def claims(result):
         Claim(
             "A step along the direction of most negative curvature lowers the loss.",
             NO_NUMBER,
-            f"from {start:.4g} to {best['loss']:.4g}, by {best['decrease'] / start:.0%}; lambda is"
+            f"from {initial:.4g} to {best['loss']:.4g}, by {best['decrease'] / initial:.0%}; lambda is"
             f" {curvature:.3g} ± {result['residual']:.1g}",
-            verdict(best["decrease"] > common.ROUNDING * start, told=negative),
+            verdict(best["decrease"] > common.ROUNDING * initial, told=negative),
         ),
         Claim(
             "The quadratic model has no minimum there, and the loss leaves it.",

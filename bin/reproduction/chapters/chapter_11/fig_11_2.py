@@ -33,16 +33,16 @@ def draw(result, path):
 def claims(result):
     """That the loss is quadratic as far as its optimum, and the step to it the best."""
     search, best = result["search"], result["best"]
-    start, curvature = search["start"], search["curvature"]
+    initial, curvature = search["initial_loss"], search["curvature"]
     expected = search["slope"] ** 2 / (2 * curvature)
-    fell = start - result["at_optimum"]
-    told = curvature > result["residual"] and max(expected, fell) > common.ROUNDING * start
+    fell = initial - result["at_optimum"]
+    told = curvature > result["residual"] and max(expected, fell) > common.ROUNDING * initial
     return [
         Claim(
             "At its optimum, alpha = 1 / lambda, the quadratic model holds.",
             NO_NUMBER,
-            f"there it says that the loss falls by {expected:.3g}, {expected / start:.2%} of"
-            f" {start:.3g}; it falls by {fell:.3g}, {fell / expected:.0%} of that",
+            f"there it says that the loss falls by {expected:.3g}, {expected / initial:.2%} of"
+            f" {initial:.3g}; it falls by {fell:.3g}, {fell / expected:.0%} of that",
             verdict(abs(fell / expected - 1) < common.TENTH, told=told),
         ),
         Claim(

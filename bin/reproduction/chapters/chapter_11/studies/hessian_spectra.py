@@ -49,7 +49,7 @@ def best_steps(config):
     splits, model, operator = _begun(config)
     _train(model, splits, config, 0, config.moments[-1])
     operator.refresh()
-    pairs = hessian.extreme_eigenpairs(operator, config.largest, config.smallest, config.tol)
+    pairs = hessian.extreme_eigenpairs(operator, config.largest, config.smallest, tol=config.tol)
     steps, searches = hessian_job.along_eigenvectors(operator, pairs)
     value, vector = pairs.values[-1], pairs.vectors[:, -1]
     at_optimum = hessian.line_search(operator, vector, [1 / value], curvature=value)
@@ -59,7 +59,7 @@ def best_steps(config):
     return {
         "values": pairs.values,
         "residuals": pairs.residuals,
-        "steps": [dataclasses.asdict(step) for step in steps],
+        "steps": [step.summary() for step in steps],
         "searches": {name: dataclasses.asdict(search) for name, search in searches.items()},
         "at_optimum": float(at_optimum.loss[0]),
         "step": config.moments[-1],
@@ -77,15 +77,15 @@ def over_training(config):
     from thesis_tf import hessian
 
     splits, model, operator = _begun(config)
-    history = hessian.SpectrumHistory(
+    tracker = hessian.SpectrumTracker(
         operator, largest=config.largest, smallest=config.smallest, tol=config.tol
     )
     done = 0
     for moment in config.moments:
         _train(model, splits, config, done, moment)
-        history.add(moment)
+        tracker.add(moment)
         done = moment
-    return {"entries": history.entries, **_said(config, splits, operator)}
+    return {"entries": tracker.history.to_json(), **_said(config, splits, operator)}
 
 
 def _begun(config):
@@ -101,8 +101,8 @@ def _begun(config):
     model = models.build(config.model, splits.train.x.shape[1:], splits.num_classes)
     training.compile_for(model, configs.Training(1, config.batch_size, "rmsprop"))
     x, y = splits.train.x, splits.train.y
-    few = hessian.fixed_subset(x, y, config.examples / len(y), seed=config.seed)
-    return splits, model, hessian.HessianOperator(model, model.loss, few)
+    subset = hessian.fixed_subset(x, y, fraction=config.examples / len(y), seed=config.seed)
+    return splits, model, hessian.HessianOperator(model, model.loss, subset)
 
 
 def _train(model, splits, config, done, until):
