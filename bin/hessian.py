@@ -1,5 +1,4 @@
-r"""Computes eigenvalues of a loss' Hessian, of both signs, and the best steps along its eigenvectors
-(thesis, chapter 11).
+r"""Computes eigenvalues of a loss' Hessian, of both signs, and the best steps along eigenvectors.
 
 With no flags it trains the LeNet of the chapter (3,274,634 parameters) for 50 steps on the bundled
 data, finds the 20 largest and the 3 smallest eigenvalues on 2,000 of its examples, and searches for
@@ -43,73 +42,23 @@ are checked in float64. After a kill the same command continues; with several ma
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
 
-from absl import app, flags
+from absl import app
 
-from bin.common import configs, runs
+from bin.common import configs, flags, runs
+from bin.common.flags import option
 
 if TYPE_CHECKING:
     from thesis_tf.hessian import Eigenpairs, SpectrumHistory
 
-FLAGS = flags.FLAGS
-flags.DEFINE_list("checkpoints", [], "Weights files of one network at several steps of training.")
-flags.DEFINE_integer(
-    "train_steps", None, "Steps to train first. Default: 50, or 0 if weights are given.", 0
-)
-flags.DEFINE_list("at_steps", [], "Steps of the training at which to find eigenvalues.")
-flags.DEFINE_float(
-    "subset", 2000, "Training examples whose loss is taken; up to 1, a fraction of all.", 1e-6
-)
-flags.DEFINE_integer("largest", 20, "How many eigenvalues at the upper end.", lower_bound=0)
-flags.DEFINE_integer("smallest", 3, "How many eigenvalues at the lower end.", lower_bound=0)
-flags.DEFINE_float(
-    "tol",
-    1e-3,
-    "Largest residual of an eigenpair, relative to its eigenvalue, or to the smallest one that can"
-    " be told from 0 if that is larger.",
-    1e-9,
-)
-flags.DEFINE_enum("solver", "lanczos", ["lanczos", "eigsh"], "How eigenpairs are found.")
-flags.DEFINE_bool("gauss_newton", False, "The Gauss-Newton matrix in place of the Hessian.")
-flags.DEFINE_enum(
-    "product_mode",
-    "forward_over_reverse",
-    ["forward_over_reverse", "forward_accumulator", "reverse_over_reverse"],
-    "How products are computed.",
-)
-flags.DEFINE_list(
-    "parameters", [], "Only these layers or variables, by name or glob. Default: all."
-)
-flags.DEFINE_integer(
-    "hessian_batch_size", 1000, "Examples that are computed at once.", lower_bound=1
-)
-flags.DEFINE_integer(
-    "memory_limit", 4096, "MiB for values kept between products, and as many for vectors.", 1
-)
-flags.DEFINE_bool("line_search", True, "Search for the best step along each eigenvector.")
-flags.DEFINE_bool("density", False, "Estimate the density of the whole spectrum.")
-flags.DEFINE_integer("density_steps", 60, "Lanczos steps for each of its random vectors.", 1)
-flags.DEFINE_integer("density_vectors", 4, "Random vectors of the density.", lower_bound=2)
-flags.DEFINE_bool(
-    "compare_subset",
-    False,
-    "Compare the subset with all examples (11.D): the 10 eigenvalues at each end, or as many as"
-    " --largest and --smallest say.",
-)
-flags.DEFINE_bool("check", True, "Check the derivatives before long work.")
-configs.use(
-    __name__,
-    configs.OUTPUT,
-    configs.DATA,
-    configs.MODEL,
-    [name for name in configs.TRAINING if name != "epochs"],
-    configs.HARDWARE,
-)
 DEFAULTS = {"model": "lenet", "optimizer": "rmsprop", "batch_size": 32}
 COMPARED = 10  # eigenvalues at each end (section 11.D)
-flags.register_validator("at_steps", lambda steps: all(s.isdigit() for s in steps), "must be steps")
+
+
+def _are_steps(values: list[str]) -> bool:
+    return all(value.isdigit() for value in values)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,41 +69,85 @@ class Config:
     model: configs.Model
     hardware: configs.Hardware
     training: configs.Training
-    checkpoints: tuple[str, ...]
-    train_steps: int
-    at_steps: tuple[int, ...]
-    subset: float
-    largest: int
-    smallest: int
-    tol: float
-    solver: str
-    gauss_newton: bool
-    product_mode: str
-    parameters: tuple[str, ...]
-    hessian_batch_size: int
-    memory_limit: int
-    line_search: bool
-    density: bool
-    density_steps: int
-    density_vectors: int
-    compare_subset: tuple[int, ...]
-    check: bool
+    checkpoints: tuple[str, ...] = option(
+        (), "Weights files of one network at several steps of training.", is_path=True
+    )
+    train_steps: int | None = option(
+        None, "Steps to train first. Default: 50, or 0 if weights are given.", lower_bound=0
+    )
+    at_steps: tuple[int, ...] = option(
+        (),
+        "Steps of the training at which to find eigenvalues.",
+        valid=_are_steps,
+        message="must be steps, e.g. 0,10,100",
+    )
+    subset: float = option(
+        2000.0,
+        "Training examples whose loss is taken; up to 1, a fraction of all.",
+        lower_bound=1e-6,
+    )
+    largest: int = option(20, "How many eigenvalues at the upper end.", lower_bound=0)
+    smallest: int = option(3, "How many eigenvalues at the lower end.", lower_bound=0)
+    tol: float = option(
+        1e-3,
+        "Largest residual of an eigenpair, relative to its eigenvalue, or to the smallest one that"
+        " can be told from 0 if that is larger.",
+        lower_bound=1e-9,
+    )
+    solver: Literal["lanczos", "eigsh"] = option("lanczos", "How eigenpairs are found.")
+    gauss_newton: bool = option(False, "The Gauss-Newton matrix in place of the Hessian.")
+    product_mode: Literal["forward_over_reverse", "forward_accumulator", "reverse_over_reverse"] = (
+        option("forward_over_reverse", "How products are computed.")
+    )
+    parameters: tuple[str, ...] = option(
+        (), "Only these layers or variables, by name or glob. Default: all."
+    )
+    hessian_batch_size: int = option(1000, "Examples that are computed at once.", lower_bound=1)
+    memory_limit: int = option(
+        4096, "MiB for values kept between products, and as many for vectors.", lower_bound=1
+    )
+    line_search: bool = option(True, "Search for the best step along each eigenvector.")
+    density: bool = option(False, "Estimate the density of the whole spectrum.")
+    density_steps: int = option(60, "Lanczos steps for each of its random vectors.", lower_bound=1)
+    density_vectors: int = option(4, "Random vectors of the density.", lower_bound=2)
+    compare_subset: bool = option(
+        False,
+        "Compare the subset with all examples (11.D): the 10 eigenvalues at each end, or as many as"
+        " --largest and --smallest say.",
+    )
+    check: bool = option(True, "Check the derivatives before long work.")
+    compared: tuple[int, int] = (COMPARED, COMPARED)  # eigenvalues at the upper and the lower end
+
+
+flags.define(
+    __name__, Config, configs.Output, defaults={**DEFAULTS, "epochs": 0}, leave_out=["epochs"]
+)
 
 
 def config_from_flags() -> Config:
-    """Reads FLAGS; raises runs.UsageError for a combination that makes no sense."""
-    (model, *more), training = configs.models(), configs.training(0)
-    for name, value in DEFAULTS.items():
-        if not FLAGS[name].present:
-            where = {"model": model}.get(name, training)
-            where = dataclasses.replace(where, **{name: value})
-            model, training = (where, training) if name == "model" else (model, where)
-    if more:
-        raise runs.UsageError("--weights takes one value here; --checkpoints takes several.")
-    given = model.weights != "none" or FLAGS.checkpoints or model.model.endswith(".keras")
-    steps = FLAGS.train_steps if FLAGS.train_steps is not None else 0 if given else 50
-    at_steps = tuple(sorted({int(step) for step in FLAGS.at_steps}))
-    if FLAGS.checkpoints and (steps or at_steps or model.weights != "none"):
+    """Reads the flags; raises UsageError for a combination that makes no sense."""
+    config = flags.read(Config)
+    model, steps = config.model, config.train_steps
+    if steps is None:
+        given = model.weights != "none" or config.checkpoints or model.model.endswith(".keras")
+        steps = 0 if given else 50
+    largest, smallest = (
+        value if flags.given(name) else COMPARED
+        for name, value in (("largest", config.largest), ("smallest", config.smallest))
+    )
+    config = dataclasses.replace(
+        config,
+        train_steps=steps,
+        at_steps=tuple(sorted(set(config.at_steps))),
+        compared=(largest, smallest),
+    )
+    _check(config, steps)
+    return config
+
+
+def _check(config: Config, steps: int) -> None:
+    model, at_steps = config.model, config.at_steps
+    if config.checkpoints and (steps or at_steps or model.weights != "none"):
         raise runs.UsageError(
             "--checkpoints belong to a training that is over: leave out --train_steps, --at_steps"
             " and --weights."
@@ -163,59 +156,34 @@ def config_from_flags() -> Config:
         raise runs.UsageError(
             f"--at_steps={at_steps[-1]} is after the last of {steps} --train_steps."
         )
-    if (FLAGS.checkpoints or at_steps) and (FLAGS.gauss_newton or FLAGS.solver == "eigsh"):
+    if (config.checkpoints or at_steps) and (config.gauss_newton or config.solver == "eigsh"):
         raise runs.UsageError("--checkpoints and --at_steps take the Hessian and --solver=lanczos.")
-    if FLAGS.checkpoints:
+    if config.checkpoints:
+        chosen = {"density": config.density, "compare_subset": config.compare_subset}
         runs.refuse(
-            [name for name in ("density", "compare_subset") if FLAGS[name].value],
+            [name for name, value in chosen.items() if value],
             "for --checkpoints only eigenvalues are found; pass one of them as --weights for more",
         )
-    if FLAGS.gauss_newton and FLAGS.product_mode == "forward_accumulator":
+    if config.gauss_newton and config.product_mode == "forward_accumulator":
         raise runs.UsageError("--gauss_newton has no --product_mode=forward_accumulator.")
     if model.auxiliary_head:
         raise runs.UsageError(
             "The Hessian is that of a loss with one output: leave out --auxiliary_head."
         )
-    if not FLAGS.density:
+    if not config.density:
         runs.refuse_given(("density_steps", "density_vectors"), "without --density there is none")
     if not steps:
         unused = ("optimizer", "learning_rate", "batch_size")
         runs.refuse_given(unused, "no --train_steps are taken")
-    if not FLAGS.largest + FLAGS.smallest:
+    if not config.largest + config.smallest:
         raise runs.UsageError("--largest and --smallest are both 0.")
-    ends = [FLAGS[n].value if FLAGS[n].present else COMPARED for n in ("largest", "smallest")]
-    return Config(
-        data=configs.data(),
-        model=model,
-        hardware=configs.hardware(),
-        training=training,
-        checkpoints=tuple(map(configs.expanded, FLAGS.checkpoints)),
-        train_steps=steps,
-        at_steps=at_steps,
-        subset=FLAGS.subset,
-        largest=FLAGS.largest,
-        smallest=FLAGS.smallest,
-        tol=FLAGS.tol,
-        solver=FLAGS.solver,
-        gauss_newton=FLAGS.gauss_newton,
-        product_mode=FLAGS.product_mode,
-        parameters=tuple(FLAGS.parameters),
-        hessian_batch_size=FLAGS.hessian_batch_size,
-        memory_limit=FLAGS.memory_limit << 20,
-        line_search=FLAGS.line_search,
-        density=FLAGS.density,
-        density_steps=FLAGS.density_steps,
-        density_vectors=FLAGS.density_vectors,
-        compare_subset=tuple(ends) if FLAGS.compare_subset else (),
-        check=FLAGS.check,
-    )
 
 
 def run(
     config: Config,
     folder: pathlib.Path,
     *,
-    begin: Callable[[], object] = lambda: None,
+    begin: Callable[[], None] = lambda: None,
     verbose: int = 0,
 ) -> "Eigenpairs | SpectrumHistory":
     """Does what `config` says, writes to `folder`, and returns the eigenvalues.
@@ -247,14 +215,15 @@ def run(
         parameters=list(config.parameters) or None,
         batch_size=config.hessian_batch_size,
         check=config.check,
-        memory_limit=config.memory_limit,
+        memory_limit=config.memory_limit << 20,
     )
     make = options.gauss_newton if config.gauss_newton else options.hessian
     checkpoints = hessian_job.by_step(config.checkpoints, model)
     with strategy.scope():
         operator = make(model, model.loss, subset)
         full = make(model, model.loss, (x, y)) if config.compare_subset else None
-    wanted = max(config.largest + config.smallest, sum(config.compare_subset))
+    compared = config.compared if config.compare_subset else (0, 0)
+    wanted = max(config.largest + config.smallest, sum(compared))
     if wanted >= operator.shape[0]:
         raise runs.UsageError(
             f"{wanted} eigenvalues are wanted of a matrix of {operator.shape[0]} parameters."
@@ -263,7 +232,7 @@ def run(
         begin()
     hardware.wait_for_all(strategy)
     ends = {"largest": config.largest, "smallest": config.smallest, "tol": config.tol}
-    search = hessian.SearchOptions(memory_limit=config.memory_limit)
+    search = hessian.SearchOptions(memory_limit=config.memory_limit << 20)
     logs, history_folder = folder / "logs", folder / "history"
     if checkpoints:
         history = hessian.history_of_checkpoints(
@@ -310,11 +279,11 @@ def run(
     return hessian_job.Stages(config, folder, operator, full, chief, resumes).run()
 
 
-def main(argv: Sequence[str]) -> None:
+def main(argv: list[str]) -> None:
     """Runs the program."""
     with runs.clean_errors(argv):
-        config = config_from_flags()
-        folder = runs.claim(FLAGS.output_dir or "runs/hessian", config, FLAGS.overwrite)
+        config, output = config_from_flags(), flags.read(configs.Output)
+        folder = runs.claim(output.output_dir or "runs/hessian", config, output.overwrite)
         found = run(
             config,
             folder,
@@ -325,6 +294,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    for name, value in DEFAULTS.items():
-        FLAGS.set_default(name, value)  # so that --help shows them
     app.run(main)

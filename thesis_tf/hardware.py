@@ -1,7 +1,7 @@
 """Where and how to compute: devices, precision and seeds, set once at the start of a program."""
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from thesis_tf._core import checks
 
@@ -10,8 +10,6 @@ if TYPE_CHECKING:
 
 DISTRIBUTIONS = ("none", "mirrored", "multi_worker", "tpu")
 PRECISIONS = ("float32", "mixed_bfloat16")
-Distribution = Literal["none", "mirrored", "multi_worker", "tpu"]
-Precision = Literal["float32", "mixed_bfloat16"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,9 +28,9 @@ class Hardware:
         tpu: the TPU's name or address, for `distribution="tpu"`.
     """
 
-    distribution: Distribution = "none"
+    distribution: str = "none"
     num_virtual_devices: int = 0
-    precision: Precision = "float32"
+    precision: str = "float32"
     seed: int = 0
     deterministic: bool = False
     tpu: str = ""

@@ -80,7 +80,9 @@ class Stages:
             config.largest,
             config.smallest,
             tol=config.tol,
-            search=hessian.SearchOptions(solver=config.solver, memory_limit=config.memory_limit),
+            search=hessian.SearchOptions(
+                solver=config.solver, memory_limit=config.memory_limit << 20
+            ),
             folder=self.folder / "search" if self.resumes else None,
         )
         if self.chief:
@@ -130,14 +132,14 @@ class Stages:
 
     def compare(self, full: Operator) -> hessian.SubsetComparison:
         """Compares all training examples with the subset (section 11.D)."""
-        largest, smallest = self.config.compare_subset
+        largest, smallest = self.config.compared
         found = hessian.compare_subset(
             full,
             self.operator,
             largest,
             smallest,
             tol=self.config.tol,
-            search=hessian.SearchOptions(memory_limit=self.config.memory_limit),
+            search=hessian.SearchOptions(memory_limit=self.config.memory_limit << 20),
         )
         if self.chief:
             ends = {"largest": found.largest, "smallest": found.smallest}

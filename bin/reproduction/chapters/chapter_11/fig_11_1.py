@@ -47,8 +47,8 @@ def claims(result):
         Claim(
             "A step along the direction of most negative curvature lowers the loss.",
             NO_NUMBER,
-            f"from {initial:.4g} to {best['loss']:.4g}, by {best['decrease'] / initial:.0%}; lambda is"
-            f" {curvature:.3g} ± {result['residual']:.1g}",
+            f"from {initial:.4g} to {best['loss']:.4g}, by {best['decrease'] / initial:.0%}; lambda"
+            f" is {curvature:.3g} ± {result['residual']:.1g}",
             verdict(best["decrease"] > common.ROUNDING * initial, told=negative),
         ),
         Claim(
