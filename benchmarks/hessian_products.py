@@ -7,9 +7,9 @@ median time, the median of the ratios to the gradient in the same turn (TensorFl
 `tf.function`), and v'Hv (of gradients, v'g), to see that all compute the same.
 
     kept            HessianOperator: of a fixed data set the gradient's values stay in memory
-    memory=0        the same, with everything computed anew in each product
+    memory_limit=0  the same, with everything computed anew in each product
     accumulator     HessianOperator(mode="forward_accumulator")
-    two tapes       HessianOperator(mode="back_over_back")
+    two tapes       HessianOperator(mode="reverse_over_reverse")
     Gauss-Newton    GaussNewtonOperator; another matrix, so its v'Hv is another
     torch           PyTorch's gradient
     curvlinops      its HessianLinearOperator, reverse over reverse mode
@@ -99,7 +99,7 @@ def gradient(weights, x, y, vector):
 
 
 def operator(kind="HessianOperator", **settings):
-    """A way by an operator of ours."""
+    """Returns a maker of products with an operator of this library."""
 
     def make(weights, x, y, vector):
         from thesis_tf import hessian
@@ -248,11 +248,11 @@ def jax_gradient(loss, weights, vector):
 
 WAYS = {
     "gradient": (gradient, None),
-    "kept": (operator(memory=1 << 40), None),
-    "memory=0": (operator(memory=0), None),
+    "kept": (operator(memory_limit=1 << 40), None),
+    "memory_limit=0": (operator(memory_limit=0), None),
     "accumulator": (operator(mode="forward_accumulator"), None),
-    "two tapes": (operator(mode="back_over_back"), None),
-    "Gauss-Newton": (operator("GaussNewtonOperator", memory=1 << 40), None),
+    "two tapes": (operator(mode="reverse_over_reverse"), None),
+    "Gauss-Newton": (operator("GaussNewtonOperator", memory_limit=1 << 40), None),
     "torch": (torch_gradient, "torch"),
     "curvlinops": (curvlinops_product, "curvlinops"),
     "pyhessian": (pyhessian_product(one_batch=False), "pyhessian"),
