@@ -231,12 +231,18 @@ def run(
     if chief:
         begin()
     hardware.wait_for_all(strategy)
-    ends = {"largest": config.largest, "smallest": config.smallest, "tol": config.tol}
     search = hessian.SearchOptions(memory_limit=config.memory_limit << 20)
     logs, history_folder = folder / "logs", folder / "history"
     if checkpoints:
         history = hessian.history_of_checkpoints(
-            operator, checkpoints, history_folder, search=search, log_dir=logs, **ends
+            operator,
+            checkpoints,
+            history_folder,
+            largest=config.largest,
+            smallest=config.smallest,
+            tol=config.tol,
+            search=search,
+            log_dir=logs,
         )
         hessian_job.draw_history(history, folder)
         return history
@@ -247,9 +253,11 @@ def run(
             history_folder,
             at_steps=config.at_steps,
             operator=dataclasses.replace(options, check=False),  # it has passed
+            largest=config.largest,
+            smallest=config.smallest,
+            tol=config.tol,
             search=search,
             log_dir=logs,
-            **ends,
         )
         callbacks.append(monitor)
     training.train(
@@ -272,7 +280,14 @@ def run(
             " diverged. Choose a lower --learning_rate."
         )
     if config.at_steps:
-        tracker = hessian.SpectrumTracker(operator, history_folder, search=search, **ends)
+        tracker = hessian.SpectrumTracker(
+            operator,
+            history_folder,
+            largest=config.largest,
+            smallest=config.smallest,
+            tol=config.tol,
+            search=search,
+        )
         hessian_job.draw_history(tracker.history, folder)
         print(tracker.history.table(), end="\n\n", flush=True)
     resumes = config.hardware.distribution != "multi_worker"

@@ -1,6 +1,5 @@
 """Parameters of a model, all or some of them, as one flat vector (thesis, section 11.2.1)."""
 
-import fnmatch
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from thesis_tf._core import checks
+from thesis_tf._keras import names
 
 
 def select(model: keras.Model, parameters: Any = None) -> list["keras.Variable"]:
@@ -16,9 +16,9 @@ def select(model: keras.Model, parameters: Any = None) -> list["keras.Variable"]
 
     Args:
         model: a built Keras model.
-        parameters: None for all; or one or a list of: a layer, a variable, the name of a layer
-            (its variables and those of layers in it), a variable's path, or a glob of paths
-            ("conv*/kernel"), with the model's own name before them or without.
+        parameters: None for all; or one or a list of: a layer, a variable, or a name, as
+            `names.variables` takes it: of a layer or a tap ("encoder/dense", or "dense" if no
+            other layer is called so), of a variable ("dense/kernel"), or a glob ("conv*/kernel").
 
     Raises:
         ValueError: the model is not built or has no trainable parameters, or a name matches none.
@@ -48,33 +48,22 @@ def _matching(model: keras.Model, wanted: Any) -> list["keras.Variable"]:
     elif isinstance(wanted, keras.layers.Layer):
         found = _owned(model, [wanted])
     else:
-        found = _owned(model, [x for x in model._flatten_layers() if x.name == wanted])
-        found += [
-            v
-            for v in model.trainable_variables
-            if any(fnmatch.fnmatchcase(p, wanted) for p in (v.path, _short(v, model)))
-        ]
+        return names.variables("`parameters`", model, wanted)
     if found:
         return found
-    name = getattr(wanted, "name", wanted)
-    options = [layer.name for layer in model._flatten_layers() if layer.trainable_variables]
-    options += [_short(v, model) for v in model.trainable_variables]
+    name = wanted.name
+    options = [path for path, x in names.layers(model).items() if x.trainable_variables]
     raise checks.invalid(
         "`parameters`",
         f"layers or trainable variables of {model.name}",
         repr(name),
-        checks.nearest(str(name), options),
+        checks.nearest(name, options),
     )
 
 
 def _owned(model: keras.Model, layers: Iterable[keras.layers.Layer]) -> list["keras.Variable"]:
     own = {id(v) for layer in layers for v in layer.trainable_variables}
     return [v for v in model.trainable_variables if id(v) in own]
-
-
-def _short(variable: "keras.Variable", model: keras.Model) -> str:
-    path: str = variable.path
-    return path.removeprefix(f"{model.name}/")
 
 
 class Layout:

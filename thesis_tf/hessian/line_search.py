@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thesis_tf._core import checks, tables
-from thesis_tf.hessian.operators import GaussNewtonOperator, HessianOperator
+from thesis_tf.hessian.operators import Operator
 from thesis_tf.hessian.results import Result
 
 
@@ -89,7 +89,7 @@ class BestStep(Result):
 
 
 def line_search(
-    operator: HessianOperator | GaussNewtonOperator,
+    operator: Operator,
     direction: npt.ArrayLike,
     alphas: npt.ArrayLike,
     *,
@@ -126,7 +126,7 @@ def line_search(
 
 
 def best_step(
-    operator: HessianOperator | GaussNewtonOperator,
+    operator: Operator,
     direction: npt.ArrayLike,
     *,
     gradient: npt.ArrayLike | None = None,
@@ -193,7 +193,7 @@ class _Line:
 
     def __init__(
         self,
-        operator: HessianOperator | GaussNewtonOperator,
+        operator: Operator,
         direction: npt.ArrayLike,
         gradient: npt.ArrayLike | None,
         curvature: float | None,

@@ -1,7 +1,7 @@
 """The Hessian of a loss over a data set, and its Gauss-Newton matrix, as linear operators."""
 
 import dataclasses
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import keras
 import numpy as np
@@ -260,6 +260,9 @@ class GaussNewtonOperator(_Operator):
     """
 
     _kind = modes.GAUSS_NEWTON
+
+
+Operator: TypeAlias = HessianOperator | GaussNewtonOperator
 
 
 @dataclasses.dataclass(frozen=True)

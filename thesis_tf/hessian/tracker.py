@@ -17,7 +17,7 @@ from thesis_tf.hessian.eigen.eigenpairs import DEFAULT_SEARCH, Eigenpairs, Searc
 from thesis_tf.hessian.eigen.lanczos import NotFiniteError
 from thesis_tf.hessian.eigen.solvers import extreme_eigenpairs
 from thesis_tf.hessian.history import SpectrumEntry, SpectrumHistory
-from thesis_tf.hessian.operators import HessianOperator
+from thesis_tf.hessian.operators import Operator
 from thesis_tf.persistence import files
 
 HISTORY = "history.json"
@@ -31,7 +31,7 @@ class SpectrumTracker:
     goes on.
 
     Args:
-        operator: a `HessianOperator`, which is refreshed at every checkpoint.
+        operator: a `HessianOperator` or `GaussNewtonOperator`, refreshed at every checkpoint.
         folder: for `history.json`, the eigenpairs of the latest checkpoint and the search under
             way; None saves nothing.
         largest, smallest, tol, search, seed, verbose: of `extreme_eigenpairs`.
@@ -47,7 +47,7 @@ class SpectrumTracker:
 
     def __init__(
         self,
-        operator: HessianOperator,
+        operator: Operator,
         folder: Path | None = None,
         *,
         largest: int = 20,
@@ -195,7 +195,7 @@ class SpectrumTracker:
 
 
 def history_of_checkpoints(
-    operator: HessianOperator,
+    operator: Operator,
     checkpoints: Mapping[int, Path],
     folder: Path | None = None,
     *,
@@ -210,7 +210,7 @@ def history_of_checkpoints(
     """Computes the eigenvalues at checkpoints that a training saved.
 
     Args:
-        operator: a `HessianOperator`; its model's weights are restored at the end.
+        operator: as for `SpectrumTracker`; its model's weights are restored at the end.
         checkpoints: {step: weights file}, taken in the order of the steps.
         folder, largest, smallest, tol, search, seed, log_dir, verbose: of `SpectrumTracker`.
 

@@ -225,17 +225,17 @@ def relative_error(
     def at(displacement: float) -> np.ndarray:
         return slope(theta + displacement * direction).numpy()
 
-    gradient = np.linalg.norm(at(0.0))
+    gradient = float(np.linalg.norm(at(0.0)))
     precision = np.float32 if _leaves_float64(keep.graph) else np.float64
-    noise = np.finfo(precision).eps * gradient
-    scale = max(np.linalg.norm(result), 1e-6 * gradient, 1e-300)
+    noise = float(np.finfo(precision).eps) * gradient
+    scale = max(float(np.linalg.norm(result)), 1e-6 * gradient, 1e-300)
     best = float("inf")
     for step in STEPS:
         rounding = 10 * noise / step
         if rounding > 1e-2 * scale and best < np.inf:
             break
         differences = 8 * (at(step) - at(-step)) - (at(2 * step) - at(-2 * step))
-        error = np.linalg.norm(result - differences / (12 * step))
+        error = float(np.linalg.norm(result - differences / (12 * step)))
         best = min(best, float(max(0.0, error - rounding) / scale))
         if best <= ENOUGH:
             break

@@ -109,7 +109,7 @@ def frozen_gradient(
 
 def traced(
     mode: Mode, specs: tuple[Any, Any, Any, Any]
-) -> tuple[Callable[..., Tensors], Callable[..., "tf.Tensor"]]:
+) -> tuple["tf.types.experimental.ConcreteFunction", "tf.types.experimental.ConcreteFunction"]:
     """Traces both functions of a mode.
 
     Args:

@@ -1,0 +1,118 @@
+"""Names of a model's layers, places and parameters: the same in every area.
+
+A layer's name is its path from the model inwards, such as "encoder/dense"; `probes.taps` prints
+these paths, with "#2" after a layer's second call and ":1" after the second of several tensors.
+Wherever a name is taken, the end of it will do ("dense") if it fits one path alone.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from thesis_tf._core import checks
+
+if TYPE_CHECKING:
+    import keras
+
+_CALL = re.compile(r"(#\d+)?(:\d+)?$")
+
+
+def resolve(argument: str, name: str, options: Iterable[str]) -> list[str]:
+    """Returns the options that a name stands for, in their order; [] if there are none.
+
+    These are the option of this very name, else the several tensors of it ("lstm" stands for
+    "lstm:0" and "lstm:1"), else the same for the one option that ends in "/NAME".
+
+    Args:
+        argument: the caller's argument that the name came in, such as "`taps`"; for the error.
+        name: the name.
+        options: full names.
+
+    Raises:
+        ValueError: several options end in "/NAME".
+    """
+    options = list(dict.fromkeys(options))
+    if name in options:
+        return [name]
+    calls: dict[str, list[str]] = {}
+    for option in options:
+        calls.setdefault(option.partition(":")[0], []).append(option)
+    if name in calls:
+        return calls[name]
+    ends = {
+        call: [option for option in found if option.endswith(f"/{name}")] or found
+        for call, found in calls.items()
+        if call.endswith(f"/{name}") or any(option.endswith(f"/{name}") for option in found)
+    }
+    if len(ends) > 1:
+        raise checks.invalid(
+            argument, "a name that fits one place", repr(name), f"It fits {', '.join(ends)}."
+        )
+    return next(iter(ends.values()), [])
+
+
+def layers(model: keras.Layer) -> dict[str, keras.Layer]:
+    """Returns {path: layer} of all layers in a model, a shared one under each of its paths.
+
+    Of layers that have one path the first is kept.
+    """
+    found: dict[str, keras.Layer] = {}
+    for path, layer in _walk(model, "", ()):
+        found.setdefault(path, layer)
+    return found
+
+
+def _walk(
+    layer: keras.Layer, prefix: str, above: tuple[keras.Layer, ...]
+) -> Iterator[tuple[str, keras.Layer]]:
+    above = (*above, layer)
+    for inner in layer._flatten_layers(include_self=False, recursive=False):
+        if not any(inner is outer for outer in above):  # a layer may hold the one that holds it
+            path = prefix + inner.name
+            yield path, inner
+            yield from _walk(inner, f"{path}/", above)
+
+
+def variables(argument: str, model: keras.Layer, name: str) -> list[keras.Variable]:
+    """Returns the trainable variables that a name stands for, in the model's order.
+
+    Args:
+        argument: the caller's argument that the name came in, such as "`parameters`".
+        model: a built Keras model.
+        name: a layer's or a tap's name, for all variables in that layer; a variable's, such as
+            "dense/kernel"; or a glob of either, such as "conv*/kernel" or "conv*". With the
+            model's name before it or without.
+
+    Raises:
+        ValueError: it stands for none (lists the nearest), or for several layers.
+    """
+    owned, named = {}, {}
+    for path, layer in layers(model).items():
+        owned[path] = layer.trainable_variables
+        for variable in layer.trainable_variables:
+            if any(variable is own for own in layer._trainable_variables):
+                named[f"{path}/{variable.name}"] = [variable]
+    options = {**owned, **named}
+    # Keras' own path lacks the outer layers' names where the variable was made before them.
+    theirs = {v.path.removeprefix(f"{model.name}/"): [v] for v in model.trainable_variables}
+    # The prefix is the model's name, unless a layer in it has the same.
+    wanted = name if name in options else name.removeprefix(f"{model.name}/")
+    everything = {**theirs, **options, model.name: model.trainable_variables}
+    if wanted in everything:
+        found = [wanted]
+    elif set(wanted) & set("*?["):
+        found = fnmatch.filter({**theirs, **options}, wanted)
+    else:
+        found = resolve(argument, _CALL.sub("", wanted), options)
+    chosen = {id(variable) for option in found for variable in everything[option]}
+    if chosen:
+        return [variable for variable in model.trainable_variables if id(variable) in chosen]
+    advice = checks.nearest(wanted, [path for path, inside in options.items() if inside])
+    if found:
+        advice = f"It has no trainable parameters. {advice}"
+    raise checks.invalid(
+        argument, f"layers or trainable variables of {model.name}", repr(name), advice
+    )
