@@ -1,8 +1,8 @@
 """What a Hessian-vector product costs, in gradients, beside other libraries.
 
 The network is the LeNet of chapter 11 (3,274,634 parameters) after an epoch of 32 steps, the data
-`--examples` digits in one batch. Every way has a process of its own and the same weights, digits
-and vector; they take turns, one product a turn, while the others sleep. The table shows the
+`--examples` digits in one batch. Every contestant has a process, and the same weights, digits
+and vector; they take turns, one product per turn, while the others sleep. The table shows the
 median time, the median of the ratios to the gradient in the same turn (TensorFlow's, compiled by
 `tf.function`), and v'Hv (of gradients, v'g), to see that all compute the same.
 
@@ -113,7 +113,7 @@ def operator(kind="HessianOperator", **settings):
 
 
 def with_torch(weights):
-    """The same network in PyTorch, and what turns Keras' arrays into its own."""
+    """Returns the same network in PyTorch, and a function that converts Keras' arrays."""
     import torch
     from torch import nn
 

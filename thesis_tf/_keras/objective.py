@@ -109,7 +109,7 @@ class Objective:
                 )
         if added > sum(v.regularizer is not None for v in model.trainable_variables):
             raise ValueError(
-                f"{model.name} adds losses of its own (`add_loss` or an activity regularizer),"
+                f"{model.name} adds losses (`add_loss` or an activity regularizer),"
                 " which are not averages over examples. Put them into the function `loss` instead."
             )
         return outputs
@@ -147,7 +147,7 @@ class Objective:
     def regularization(
         self, parameters: Sequence["tf.Tensor"], constants: Sequence["tf.Tensor"]
     ) -> "tf.Tensor | None":
-        """Returns the sum of what the variables' regularizers add; None if there are none."""
+        """Returns the sum of the variables' regularizers; None if there are none."""
         terms = [
             variable.regularizer(value)
             for variable, value in zip(

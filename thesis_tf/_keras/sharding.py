@@ -93,7 +93,7 @@ class ShardedData:
     """Batches (x, y, weights) of one static shape, of which each replica has its rows.
 
     It is made under a strategy's scope, or outside of every scope for a single device. With
-    `MultiWorkerMirroredStrategy` every process passes the same data and takes its own rows.
+    `MultiWorkerMirroredStrategy` every process passes the same data and takes only its rows.
 
     Args:
         data: (x, y), arrays or structures of arrays, or a finite `tf.data.Dataset` of such pairs.

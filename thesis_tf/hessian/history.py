@@ -16,7 +16,7 @@ class SpectrumEntry:
 
     Attributes:
         step: the step.
-        loss: the loss of the data that the Hessian is of.
+        loss: the loss, whose Hessian has these eigenvalues.
         largest, smallest: the eigenvalues of both ends, the outermost first.
         converged: whether all eigenpairs have converged.
         products: products that the search took.

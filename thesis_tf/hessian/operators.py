@@ -24,7 +24,7 @@ _Vectors = TypeVar("_Vectors")
 
 
 class _Operator:
-    """What both operators share; a subclass says which matrix it is."""
+    """The base of both operators; a subclass chooses the matrix."""
 
     _kind: ClassVar[modes.MatrixKind]
 
@@ -102,8 +102,8 @@ class _Operator:
             of `vectors`.
 
         Raises:
-            ValueError: the vectors are of another length.
-            TypeError: they are of no floating dtype.
+            ValueError: the vectors have another length.
+            TypeError: their dtype is not a floating one.
         """
         is_tensor = isinstance(vectors, (tf.Tensor, tf.Variable, keras.Variable))
         given = tf.convert_to_tensor(vectors if is_tensor else np.asarray(vectors))

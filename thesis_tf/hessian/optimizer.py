@@ -163,7 +163,7 @@ class NegativeCurvature(keras.optimizers.Optimizer):
 
         Raises:
             RuntimeError: `attach` was not called before.
-            ValueError: it is of another length, zero, or not finite.
+            ValueError: it has another length, is zero, or is not finite.
         """
         if self._objective is None:
             raise RuntimeError("Call optimizer.attach(model) before warm_start.")

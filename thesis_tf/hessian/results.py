@@ -1,4 +1,4 @@
-"""What the results of this area have in common."""
+"""The common protocol of results: a short `repr`, tables, and files."""
 
 import dataclasses
 from typing import Any, Self
@@ -35,6 +35,7 @@ class Result(TabularResult):
         names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]  # a mixin of dataclasses
         missing = [name for name in names if name not in found]
         if missing:
-            raise ValueError(f"{path} must hold a {cls.__name__}; it has no {', '.join(missing)}.")
+            lacks = ", ".join(missing)
+            raise ValueError(f"{path} must hold the fields of {cls.__name__}; it lacks {lacks}.")
         values: dict[str, Any] = {name: found[name] for name in names}
         return cls(**{name: v if v.ndim else v.item() for name, v in values.items()})

@@ -79,7 +79,7 @@ class SpectrumTracker:
 
         Raises:
             NotFiniteError: the loss or its products are not finite.
-            ValueError: the folder's entry of this step is of other weights.
+            ValueError: the folder's entry of this step was computed for other weights.
         """
         self._operator.refresh()
         fingerprint = self._operator.fingerprint()

@@ -143,5 +143,5 @@ def test_results_are_kept(tmp_path):
     best.save(tmp_path / "best.npz")
     assert hessian.BestStep.load(tmp_path / "best.npz") == best
     assert repr(best).startswith("BestStep(alpha=0.25")
-    with pytest.raises(ValueError, match="must hold a LineSearch; it has no alphas"):
+    with pytest.raises(ValueError, match="the fields of LineSearch; it lacks alphas"):
         hessian.LineSearch.load(tmp_path / "best.npz")

@@ -39,5 +39,5 @@ def test_saved_with_the_types_of_the_fields(tmp_path):
 
 def test_a_file_of_another_result(tmp_path):
     np.savez(tmp_path / "b.npz", values=np.zeros(2), mean=1.0)
-    with pytest.raises(ValueError, match="must hold a Measured; it has no count, done"):
+    with pytest.raises(ValueError, match="must hold the fields of Measured; it lacks count, done"):
         Measured.load(tmp_path / "b.npz")

@@ -33,7 +33,7 @@ class NotFiniteError(ValueError):
 
 
 class SymmetricOperator(Protocol):
-    """What a search needs of an operator; `HessianOperator` and `GaussNewtonOperator` have it."""
+    """The methods of an operator that a search uses, such as those of `HessianOperator`."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -51,7 +51,7 @@ class SymmetricOperator(Protocol):
         """Returns products with a vector (d,) or with columns (d, k)."""
 
     def fingerprint(self, *, weights: bool = True) -> str:
-        """Returns a hash of what the operator is made of."""
+        """Returns a hash that tells the operator from others."""
 
     def to_scipy(self) -> Any:
         """Returns the operator as a `scipy.sparse.linalg.LinearOperator`."""

@@ -62,8 +62,8 @@ def extreme_eigenpairs(
         `Eigenpairs`.
 
     Raises:
-        ValueError: more eigenvalues than the matrix has are wanted, `v0` is of another length,
-            or `folder` holds the search of another operator.
+        ValueError: more eigenvalues are wanted than the matrix has, `v0` has another length, or
+            `folder` holds the search of another operator.
         NotFiniteError: products are not finite.
     """
     size, seed = operator.shape[0], checked_seed(seed)

@@ -17,8 +17,8 @@ from bin.reproduction.engine.contract import (
     verdict_of_difference,
 )
 
-# What "settles", "well below" and "follows" mean here: from one step of training to the next,
-# eigenvalues change by as much (docs/hessian.md).
+# The factor that "settles", "well below" and "follows" mean here: eigenvalues change by as much
+# from one step of training to the next (docs/hessian.md).
 FACTOR = 2.0
 FAR = 10.0  # what "far" means: an order of magnitude
 TENTH = 0.1  # of a decrease of the loss: what "close" and "holds" mean
@@ -169,7 +169,7 @@ def judge_history(result: dict[str, Any], *, told: bool = True) -> list[Claim]:
 
     Args:
         result: of `history_of`.
-        told: whether it is of the data that the claims are about.
+        told: whether it was computed with the data that the claims are about.
     """
     entries, epoch = result["entries"], result["epoch"]
     steps = np.array([entry["step"] for entry in entries])

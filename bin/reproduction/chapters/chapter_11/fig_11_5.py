@@ -9,8 +9,8 @@ from bin.reproduction.engine.contract import Claim
 
 TITLE = "The largest and the smallest eigenvalues over training, on MNIST"
 CAPTION = (
-    "Eigenvalues at both ends of the Hessian's spectrum, and the loss of the examples that it is"
-    " of, over training. The axis of eigenvalues is linear around zero and logarithmic beyond."
+    "Eigenvalues at both ends of the Hessian's spectrum, and the loss that it belongs to, over"
+    " training. The axis of eigenvalues is linear around zero and logarithmic beyond."
 )
 CONFIGS = common.configs(
     {
