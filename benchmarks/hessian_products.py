@@ -1,15 +1,15 @@
 """What a Hessian-vector product costs, in gradients, beside other libraries.
 
 The network is the LeNet of chapter 11 (3,274,634 parameters) after an epoch of 32 steps, the data
-`--examples` digits in one batch. Every way has a process of its own and the same weights, digits
-and vector; they take turns, one product a turn, while the others sleep. The table shows the
+`--examples` digits in one batch. Every contestant has a process, and the same weights, digits
+and vector; they take turns, one product per turn, while the others sleep. The table shows the
 median time, the median of the ratios to the gradient in the same turn (TensorFlow's, compiled by
 `tf.function`), and v'Hv (of gradients, v'g), to see that all compute the same.
 
     kept            HessianOperator: of a fixed data set the gradient's values stay in memory
-    memory=0        the same, with everything computed anew in each product
+    memory_limit=0  the same, with everything computed anew in each product
     accumulator     HessianOperator(mode="forward_accumulator")
-    two tapes       HessianOperator(mode="back_over_back")
+    two tapes       HessianOperator(mode="reverse_over_reverse")
     Gauss-Newton    GaussNewtonOperator; another matrix, so its v'Hv is another
     torch           PyTorch's gradient
     curvlinops      its HessianLinearOperator, reverse over reverse mode
@@ -99,7 +99,7 @@ def gradient(weights, x, y, vector):
 
 
 def operator(kind="HessianOperator", **settings):
-    """A way by an operator of ours."""
+    """Returns a maker of products with an operator of this library."""
 
     def make(weights, x, y, vector):
         from thesis_tf import hessian
@@ -113,7 +113,7 @@ def operator(kind="HessianOperator", **settings):
 
 
 def with_torch(weights):
-    """The same network in PyTorch, and what turns Keras' arrays into its own."""
+    """Returns the same network in PyTorch, and a function that converts Keras' arrays."""
     import torch
     from torch import nn
 
@@ -248,11 +248,11 @@ def jax_gradient(loss, weights, vector):
 
 WAYS = {
     "gradient": (gradient, None),
-    "kept": (operator(memory=1 << 40), None),
-    "memory=0": (operator(memory=0), None),
+    "kept": (operator(memory_limit=1 << 40), None),
+    "memory_limit=0": (operator(memory_limit=0), None),
     "accumulator": (operator(mode="forward_accumulator"), None),
-    "two tapes": (operator(mode="back_over_back"), None),
-    "Gauss-Newton": (operator("GaussNewtonOperator", memory=1 << 40), None),
+    "two tapes": (operator(mode="reverse_over_reverse"), None),
+    "Gauss-Newton": (operator("GaussNewtonOperator", memory_limit=1 << 40), None),
     "torch": (torch_gradient, "torch"),
     "curvlinops": (curvlinops_product, "curvlinops"),
     "pyhessian": (pyhessian_product(one_batch=False), "pyhessian"),

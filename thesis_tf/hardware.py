@@ -1,8 +1,12 @@
 """Where and how to compute: devices, precision and seeds, set once at the start of a program."""
 
 import dataclasses
+from typing import TYPE_CHECKING, Any
 
 from thesis_tf._core import checks
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 DISTRIBUTIONS = ("none", "mirrored", "multi_worker", "tpu")
 PRECISIONS = ("float32", "mixed_bfloat16")
@@ -10,7 +14,7 @@ PRECISIONS = ("float32", "mixed_bfloat16")
 
 @dataclasses.dataclass(frozen=True)
 class Hardware:
-    """What to run on.
+    """The devices, the precision and the seed of a program.
 
     Attributes:
         distribution: "none" (one device), "mirrored" (all devices of this machine),
@@ -31,23 +35,23 @@ class Hardware:
     deterministic: bool = False
     tpu: str = ""
 
-    def __post_init__(self):
-        """Checks the fields, so that a typing error costs nothing."""
+    def __post_init__(self) -> None:
+        """Checks the fields before anything is set up."""
         checks.one_of("`distribution`", self.distribution, DISTRIBUTIONS)
         checks.one_of("`precision`", self.precision, PRECISIONS)
         if self.num_virtual_devices < 0:
             raise checks.invalid("`num_virtual_devices`", "at least 0", self.num_virtual_devices)
 
 
-def configure(hardware):
-    """Sets up TensorFlow and Keras for `hardware`; call it before anything is computed.
+def configure(hardware: Hardware) -> "tf.distribute.Strategy":
+    """Sets up TensorFlow and Keras; to be called before anything is computed.
 
     Args:
-        hardware: a `Hardware`.
+        hardware: the devices, the precision and the seed.
 
     Returns:
-        The `tf.distribute.Strategy` under whose `scope()` models are to be built. For "none" it
-        is TensorFlow's default strategy, whose scope changes nothing.
+        The `tf.distribute.Strategy` under whose `scope()` models are to be built. For "none" it is
+        TensorFlow's default strategy, whose scope changes nothing.
 
     Raises:
         ValueError: `TF_CONFIG` does not name two workers at least.
@@ -84,29 +88,32 @@ def configure(hardware):
     return tf.distribute.get_strategy()
 
 
-def is_chief(strategy):
-    """Whether this process is the one that writes files."""
+def is_chief(strategy: "tf.distribute.Strategy") -> bool:
+    """Returns whether this process is the one that writes files."""
     resolver = strategy.cluster_resolver
     if resolver is None or not resolver.task_type:
         return True
-    return resolver.task_type == "chief" or (
-        resolver.task_type == "worker"
-        and resolver.task_id == 0
-        and "chief" not in resolver.cluster_spec().jobs
+    return bool(
+        resolver.task_type == "chief"
+        or (
+            resolver.task_type == "worker"
+            and resolver.task_id == 0
+            and "chief" not in resolver.cluster_spec().jobs
+        )
     )
 
 
-def wait_for_all(strategy):
-    """Returns when every process of a multi-worker strategy has come this far."""
+def wait_for_all(strategy: "tf.distribute.Strategy") -> None:
+    """Returns when every process of a multi-worker strategy has called it."""
     import tensorflow as tf
 
     if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         strategy.reduce("SUM", strategy.run(lambda: tf.ones(())), axis=None)
 
 
-def _check_cluster(tf):
+def _check_cluster(tf: Any) -> None:
     example = (
-        "For two machines set it on each, with its own index:"
+        "For two machines, set it on each with that machine's index:"
         ' TF_CONFIG=\'{"cluster": {"worker": ["host0:12345", "host1:12345"]},'
         ' "task": {"type": "worker", "index": 0}}\''
     )
@@ -121,7 +128,7 @@ def _check_cluster(tf):
         )
 
 
-def _split_cpu(tf, count):
+def _split_cpu(tf: Any, count: int) -> None:
     cpu = tf.config.list_physical_devices("CPU")[0]
     configured = tf.config.get_logical_device_configuration(cpu)
     if configured is not None and len(configured) == count:

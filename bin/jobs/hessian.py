@@ -1,39 +1,47 @@
-"""What `bin.hessian` computes at one set of weights, stage by stage; each is done but once."""
+"""The stages of `bin.hessian` at one set of weights; each is done only once."""
 
 import dataclasses
 import pathlib
 import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from thesis_tf import hessian
 from thesis_tf.persistence import files
 
+if TYPE_CHECKING:
+    import keras
+
+    from bin.hessian import Config
+
 SUFFIXES = ("png", "svg")
+Operator: TypeAlias = hessian.HessianOperator | hessian.GaussNewtonOperator
 
 
 @dataclasses.dataclass(frozen=True)
 class Stages:
-    """What the stages share.
+    """The stages, and the arguments that they share.
 
     Attributes:
-        config: a `bin.hessian.Config`.
+        config: the settings of the run.
         folder: where results go.
-        operator: the `HessianOperator` or `GaussNewtonOperator` of the subset.
+        operator: the operator of the subset.
         full: that of all examples, or None.
         chief: whether this process writes files.
         resumes: whether searches are saved; several processes would save one search apart.
     """
 
-    config: object
+    config: "Config"
     folder: pathlib.Path
-    operator: object
-    full: object
+    operator: Operator
+    full: Operator | None
     chief: bool
     resumes: bool
 
-    def run(self):
-        """Does what the config asks for; returns the `Eigenpairs`."""
+    def run(self) -> hessian.Eigenpairs:
+        """Runs the stages that the config asks for; returns the eigenpairs."""
         config = self.config
         pairs = self.eigenpairs()
         density = self.density() if config.density else None
@@ -47,12 +55,12 @@ class Stages:
             steps = self.line_searches(pairs)
             print(best_steps_table(pairs.values, steps), flush=True)
         if self.full is not None:
-            print(self.compare().table(), end="\n\n", flush=True)
+            print(self.compare(self.full).table(), end="\n\n", flush=True)
         print("Eigenvalues lambda with their residuals |Hv - lambda v|:")
         return pairs
 
-    def why_not(self, pairs):
-        """A sentence on eigenpairs that have not converged."""
+    def why_not(self, pairs: hessian.Eigenpairs) -> str:
+        """Returns a sentence on eigenpairs that have not converged."""
         why = (
             f"{np.sum(~pairs.converged)} eigenpairs have not converged to --tol={self.config.tol}: "
         )
@@ -62,8 +70,8 @@ class Stages:
             )
         return why + "rounding, or an end of the spectrum that is too dense. Raise --tol."
 
-    def eigenpairs(self):
-        """The extreme eigenpairs; written with a picture."""
+    def eigenpairs(self) -> hessian.Eigenpairs:
+        """Finds and writes the extreme eigenpairs."""
         path, config = self.folder / "eigenpairs.npz", self.config
         if path.exists():
             return hessian.Eigenpairs.load(path)
@@ -71,9 +79,10 @@ class Stages:
             self.operator,
             config.largest,
             config.smallest,
-            config.tol,
-            config.solver,
-            memory=config.max_memory,
+            tol=config.tol,
+            search=hessian.SearchOptions(
+                solver=config.solver, memory_limit=config.memory_limit << 20
+            ),
             folder=self.folder / "search" if self.resumes else None,
         )
         if self.chief:
@@ -90,27 +99,29 @@ class Stages:
             files.write_json(self.folder / "eigenvalues.json", values)
         return pairs
 
-    def density(self):
-        """The density of the whole spectrum, and the trace."""
+    def density(self) -> hessian.SpectralDensity:
+        """Estimates and writes the density of the whole spectrum, and the trace."""
         config = self.config
         density = hessian.spectral_density(
-            self.operator, config.density_steps, config.density_probes, seed=config.hardware.seed
+            self.operator,
+            num_steps=config.density_steps,
+            num_vectors=config.density_vectors,
+            seed=config.hardware.seed,
         )
         mean, size = density.mean_of(lambda x: x), self.operator.shape[0]
         if self.chief:
-            with files.atomic(self.folder / "density.npz") as partial:
-                np.savez(partial, **dataclasses.asdict(density))
+            density.save(self.folder / "density.npz")
             trace = {"trace": mean.value * size, "standard_error": mean.standard_error * size}
             files.write_json(self.folder / "trace.json", trace)
         print(f"trace {mean.value * size:.5g} +- {mean.standard_error * size:.2g}", flush=True)
         return density
 
-    def line_searches(self, pairs):
-        """The best step along every eigenvector, and the loss along the outermost two."""
+    def line_searches(self, pairs: hessian.Eigenpairs) -> list[hessian.BestStep]:
+        """Searches along all eigenvectors, and writes the loss along the outermost two."""
         steps, searches = along_eigenvectors(self.operator, pairs)
         if self.chief:
             rows = [
-                {"eigenvalue": value, **dataclasses.asdict(step)}
+                {"eigenvalue": value, **step.summary()}
                 for value, step in zip(pairs.values.tolist(), steps, strict=True)
             ]
             files.write_json(self.folder / "best_steps.json", rows)
@@ -119,14 +130,16 @@ class Stages:
                 hessian.draw_best_steps(pairs.values, steps, self.folder / f"best_steps.{suffix}")
         return steps
 
-    def compare(self):
+    def compare(self, full: Operator) -> hessian.SubsetComparison:
         """Compares all training examples with the subset (section 11.D)."""
+        largest, smallest = self.config.compared
         found = hessian.compare_subset(
-            self.full,
+            full,
             self.operator,
-            *self.config.compare_subset,
-            self.config.tol,
-            memory=self.config.max_memory,
+            largest,
+            smallest,
+            tol=self.config.tol,
+            search=hessian.SearchOptions(memory_limit=self.config.memory_limit << 20),
         )
         if self.chief:
             ends = {"largest": found.largest, "smallest": found.smallest}
@@ -138,7 +151,7 @@ class Stages:
             files.write_text(self.folder / "subset.txt", found.table() + "\n")
         return found
 
-    def draw(self, pairs, density):
+    def draw(self, pairs: hessian.Eigenpairs, density: hessian.SpectralDensity | None) -> None:
         """Draws the spectrum."""
         if self.chief:
             for suffix in SUFFIXES:
@@ -146,16 +159,18 @@ class Stages:
                 hessian.draw_eigenvalues(pairs, path, density=density)
 
 
-def along_eigenvectors(operator, pairs):
+def along_eigenvectors(
+    operator: Operator, pairs: hessian.Eigenpairs
+) -> tuple[list[hessian.BestStep], dict[str, hessian.LineSearch]]:
     """Finds the best step along every eigenvector, and the loss along the outermost two.
 
     Args:
-        operator: what they are eigenvectors of.
-        pairs: `Eigenpairs`.
+        operator: the operator of the eigenpairs.
+        pairs: its eigenpairs.
 
     Returns:
-        ([`BestStep`, ...], in the order of the eigenvalues; {"smallest": `LineSearch`, "largest":
-        another}, to twice the best step, and back past zero).
+        (the best steps in the order of the eigenvalues; the line searches "smallest" and "largest",
+        from below zero to twice the best step).
     """
     gradient = operator.gradient()
     steps = [
@@ -175,8 +190,8 @@ def along_eigenvectors(operator, pairs):
     return steps, searches
 
 
-def best_steps_table(values, steps):
-    """A table for people, the largest eigenvalue first."""
+def best_steps_table(values: np.ndarray, steps: Sequence[hessian.BestStep]) -> str:
+    """Returns a text table, the largest eigenvalue first."""
     lines = [
         "The best step -alpha* (g'v) v along each eigenvector, and how much it lowers the loss"
         " (alpha* < 0 goes up the gradient):",
@@ -188,9 +203,9 @@ def best_steps_table(values, steps):
     return "\n".join(lines) + "\n"
 
 
-def by_step(paths, model):
-    """{step: path} of weights files, which must fit the model; the step is in a file's name."""
-    found = {}
+def by_step(paths: Iterable[str], model: "keras.Model") -> dict[int, str]:
+    """Returns {step: path} of weights files that must fit the model; their names give the steps."""
+    found: dict[int, str] = {}
     for path in paths:
         numbers = re.findall(r"\d+", pathlib.Path(path).name.split(".")[0])
         if not pathlib.Path(path).is_file():
@@ -206,8 +221,8 @@ def by_step(paths, model):
     return found
 
 
-def draw_history(history, folder):
-    """Draws and writes what `SpectrumHistory` holds."""
+def draw_history(history: hessian.SpectrumHistory, folder: pathlib.Path) -> None:
+    """Draws and writes the eigenvalues over training."""
     files.write_text(folder / "history.txt", history.table() + "\n")
     for suffix in SUFFIXES:
         hessian.draw_history(history, folder / f"history.{suffix}")

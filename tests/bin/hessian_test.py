@@ -25,22 +25,22 @@ def config(**changes):
         "training": Training(epochs=0, batch_size=50, optimizer="rmsprop"),
         "checkpoints": (),
         "train_steps": 8,
-        "follow": (),
+        "at_steps": (),
         "subset": 60,
         "largest": 2,
         "smallest": 1,
         "tol": 1e-2,
         "solver": "lanczos",
         "gauss_newton": False,
-        "product_mode": "forward_over_back",
+        "product_mode": "forward_over_reverse",
         "parameters": ("fc2", "logits"),
         "hessian_batch_size": 40,
-        "max_memory": 1 << 20,
+        "memory_limit": 1,
         "line_search": True,
         "density": True,
         "density_steps": 4,
-        "density_probes": 2,
-        "compare_subset": (),
+        "density_vectors": 2,
+        "compare_subset": False,
         "check": True,
     }
     return hessian.Config(**{**fields, **changes})
@@ -52,7 +52,7 @@ def finished(tmp_path_factory):
     return folder, hessian.run(config(), folder)
 
 
-def test_tables_and_pictures(finished):
+def test_tables_and_figures(finished):
     folder, pairs = finished
     assert pairs.values[0] < 0 < pairs.values[-1]
     found = json.loads((folder / "eigenvalues.json").read_text())
@@ -77,7 +77,7 @@ def test_same_run_again_searches_nothing(finished):
 
 
 def test_following_training(tmp_path, capsys):
-    follow = config(follow=(0, 3, 8), density=False, line_search=False)
+    follow = config(at_steps=(0, 3, 8), density=False, line_search=False)
     hessian.run(follow, tmp_path)
     assert "turned" in capsys.readouterr().out
     history = json.loads((tmp_path / "history/history.json").read_text())["entries"]
@@ -127,11 +127,11 @@ def test_gauss_newton_and_the_subset(tmp_path):
         train_steps=0,
         density=False,
         line_search=False,
-        product_mode="back_over_back",
+        product_mode="reverse_over_reverse",
     )
     assert hessian.run(both, tmp_path / "a").values[0] > -1e-3
     data = Data("mnist_mini", None, (60, 20, 20), 0)
-    other = config(data=data, subset=0.5, compare_subset=(10, 10), density=False, line_search=False)
+    other = config(data=data, subset=0.5, compare_subset=True, density=False, line_search=False)
     hessian.run(dataclasses.replace(other, parameters=("logits",)), tmp_path / "b")
     found = json.loads((tmp_path / "b/subset.json").read_text())
     assert len(found["largest"]["relative"]) == len(found["smallest"]["angles"]) == 10
@@ -140,7 +140,7 @@ def test_gauss_newton_and_the_subset(tmp_path):
 def test_what_does_not_fit_begins_nothing(tmp_path):
     for bad, message in (
         ({"largest": 10**6}, "1000001 eigenvalues are wanted of a matrix of"),
-        ({"subset": 300, "compare_subset": (1, 1)}, "--subset is all of the 300 examples"),
+        ({"subset": 300, "compare_subset": True}, "--subset is all of the 300 examples"),
     ):
         with pytest.raises(runs.UsageError, match=message):
             hessian.run(config(**bad), tmp_path / "out", begin=pytest.fail)
@@ -176,12 +176,12 @@ def test_defaults_are_those_of_the_chapter():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"weights": ["a", "b"]}, "--checkpoints takes several"),
+        ({"weights": ["a", "b"]}, "--weights takes one value"),
         ({"checkpoints": ["a"], "train_steps": 5}, "a training that is over"),
         ({"checkpoints": ["a"], "compare_subset": True}, "Leave out --compare_subset: of --check"),
         ({"checkpoints": ["a"], "density": True}, "Leave out --density: of --checkpoints"),
-        ({"follow": ["60"]}, "--follow=60 is after the last of 50 --train_steps"),
-        ({"follow": ["1"], "gauss_newton": True}, "are of the Hessian"),
+        ({"at_steps": ["60"]}, "--at_steps=60 is after the last of 50 --train_steps"),
+        ({"at_steps": ["1"], "gauss_newton": True}, "take the Hessian"),
         ({"gauss_newton": True, "product_mode": "forward_accumulator"}, "has no --product_mode"),
         ({"auxiliary_head": True}, "one output"),
         ({"largest": 0, "smallest": 0}, "are both 0"),
@@ -221,7 +221,7 @@ def test_from_the_command_line(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ, check=False)
     assert done.returncode == 0, done.stderr
     assert "1 / alpha*" in done.stdout
-    assert "All tables and pictures are in" in done.stdout
+    assert "All tables and figures are in" in done.stdout
     assert "Traceback" not in done.stderr
     events = list((tmp_path / "run/logs").iterdir())
     assert events

@@ -1,4 +1,7 @@
-"""A data set in fixed chunks: whole batches of one shape, the last one padded and counted."""
+"""A data set in batches of one shape, the last one padded."""
+
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,17 +17,20 @@ class Stream:
     Args:
         data: an array, a structure of arrays with the same first axis, or a finite batched
             `tf.data.Dataset`.
-        batch_size: examples a batch; a data set that was batched otherwise is batched again.
+        batch_size: examples per batch; a `tf.data.Dataset` of other batches is batched again.
 
     Attributes:
         in_memory: whether the data are arrays.
-        examples: the number of examples, or None if the data set does not know.
+        examples: the number of examples; None for a `tf.data.Dataset`.
         spec: the `tf.TensorSpec`s of a batch of any number of examples.
     """
 
-    def __init__(self, data, batch_size):
+    examples: int | None
+
+    def __init__(self, data: Any, batch_size: int) -> None:
         self.batch_size = checks.positive_integer("`batch_size`", batch_size)
-        self._dataset = self._arrays = None
+        self._dataset: Any = None
+        self._arrays: Any = None
         self.in_memory = not isinstance(data, tf.data.Dataset)
         if not self.in_memory:
             self._dataset, self.examples = data.rebatch(self.batch_size), None
@@ -42,7 +48,7 @@ class Stream:
             if len(lengths) != 1:
                 raise checks.invalid("The data", "arrays of one length", sorted(lengths))
             self.examples = lengths.pop()
-            if self.examples == 0:
+            if not self.examples:
                 raise checks.invalid("The data", "at least one example", "none")
             spec = self._arrays
         self.spec = keras.tree.map_structure(
@@ -50,8 +56,8 @@ class Stream:
             spec,
         )
 
-    def fingerprint(self):
-        """A hash of the data; of a `tf.data.Dataset`, of its spec and first batch."""
+    def fingerprint(self) -> str:
+        """Returns a hash of the data; of a `tf.data.Dataset`, of its spec and first batch."""
         if self.in_memory:
             return fingerprint.of_arrays(keras.tree.flatten(self._arrays))
         first = next(iter(self._dataset.take(1).as_numpy_iterator()), None)
@@ -59,8 +65,8 @@ class Stream:
             raise checks.invalid("The data", "at least one example", "an empty data set")
         return fingerprint.of_arrays(keras.tree.flatten(first))
 
-    def batches(self, start=0, stop=None):
-        """Yields (batch, count): arrays of the static shape, `count` of whose rows are examples.
+    def batches(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[Any, int]]:
+        """Yields (batch, count): arrays of the static shape, whose first `count` rows are examples.
 
         Args:
             start: the first example.
@@ -68,6 +74,7 @@ class Stream:
         """
         if self.in_memory:
             stop = self.examples if stop is None else stop
+            assert stop is not None  # of arrays it is known
             for first in range(start, stop, self.batch_size):
                 count = min(self.batch_size, stop - first)
                 rows = slice(first, first + count)
@@ -79,22 +86,22 @@ class Stream:
         for batch in dataset.as_numpy_iterator():
             yield self._padded(batch, len(keras.tree.flatten(batch)[0]))
 
-    def _padded(self, batch, count):
+    def _padded(self, batch: Any, count: int) -> tuple[Any, int]:
         missing = self.batch_size - count
         if missing:
-            # Copies of the last example: whatever the model does to them is as for a real one.
+            # Copies of the last example, which the model can process like any other.
             batch = keras.tree.map_structure(
                 lambda a: np.concatenate([a, np.repeat(a[-1:], missing, axis=0)]), batch
             )
         return batch, count
 
 
-def _as_array(leaf):
+def _as_array(leaf: Any) -> np.ndarray:
     return leaf if isinstance(leaf, np.ndarray) else np.asarray(leaf)
 
 
-def inputs_only(data):
-    """Leaves the inputs of a `tf.data.Dataset` of tuples (inputs, ...); all else as it is."""
+def inputs_only(data: Any) -> Any:
+    """Returns a `tf.data.Dataset` of tuples (inputs, ...) as one of inputs; others unchanged."""
     if isinstance(data, tf.data.Dataset) and isinstance(data.element_spec, tuple):
         return data.map(lambda *parts: parts[0])
     return data

@@ -1,53 +1,56 @@
 """A model and its loss as a function of tensors alone, with no variable read or written."""
 
 import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from thesis_tf._core import checks
+from thesis_tf._core.types import Loss
 from thesis_tf._keras import parameter_vector
 
 
 class Objective:
-    """The training loss of a model, at inference, as a function of some of its parameters.
+    """The loss of a model as a function of some of its parameters.
 
-    Every layer runs as at inference: no dropout, batch normalisation with its moving averages.
-    The weights' regularisers belong to the loss, as they do in `model.fit`.
+    Every layer runs as at inference: no dropout, batch normalization with its moving averages.
+    Regularization belongs to the loss, as it does in `model.fit`.
 
     Args:
         model: a built Keras model.
         loss: a `keras.losses.Loss`, the name of one, or a function from (labels, outputs) to one
-            value an example, shape (n,) or (n, ...); further axes are averaged over. An average
-            over examples is taken whatever the `reduction` of a Keras loss says.
-        parameters: which parameters it is a function of, as `_parameters.select` takes them; the
+            value per example, shape (n,) or (n, ...); further axes are averaged over. The
+            `reduction` of a Keras loss is ignored: losses are averaged over examples.
+        parameters: which parameters it is a function of, as for `parameter_vector.select`; the
             others are constants.
 
     Attributes:
         model: the model.
         variables: the Keras variables that are its parameters.
         constants: all other variables of the model.
-        layout: the `_parameters.Layout` of the parameters.
+        layout: the `parameter_vector.Layout` of the parameters.
 
     Raises:
         TypeError: `loss` is no loss.
-        ValueError: what `_parameters.select` raises.
+        ValueError: the model is not built, or `parameters` does not fit it.
     """
 
-    def __init__(self, model, loss, parameters=None):
+    def __init__(self, model: keras.Model, loss: Loss, parameters: Any = None) -> None:
         if not isinstance(model, keras.Model):
             received = type(model).__name__
             raise checks.invalid("`model`", "a keras.Model", received, kind=TypeError)
         self.model = model
         self.variables = parameter_vector.select(model, parameters)
         self.layout = parameter_vector.Layout(self.variables)
-        self._loss = keras.losses.get(loss) if isinstance(loss, str) else loss
+        self._loss: Any = keras.losses.get(loss) if isinstance(loss, str) else loss
         if not callable(self._loss):
             raise checks.invalid(
                 "`loss`",
                 "a Keras loss, its name, or a function of (labels, outputs)",
                 repr(loss),
-                "Of a model with several outputs pass a function that adds up their losses.",
+                "For a model with several outputs, pass a function that adds up their losses.",
                 kind=TypeError,
             )
         chosen = {id(variable) for variable in self.variables}
@@ -55,31 +58,39 @@ class Objective:
         self.constants = [v for v in everything if id(v) not in chosen]
 
     @property
-    def loss_name(self):
-        """A description of the loss, by which one is told from another."""
+    def loss_name(self) -> str:
+        """A description that tells this loss from others."""
         if isinstance(self._loss, keras.losses.Loss):
             return f"{type(self._loss).__name__} {self._loss.get_config()}"
-        return getattr(self._loss, "__qualname__", type(self._loss).__name__)
+        return str(getattr(self._loss, "__qualname__", type(self._loss).__name__))
 
-    def read(self, dtype=None):
-        """Returns what the model's variables hold now: (parameters, constants), lists of tensors.
+    def read(self, dtype: "tf.DType | None" = None) -> tuple[list["tf.Tensor"], list["tf.Tensor"]]:
+        """Returns the present values of the model's variables: (parameters, constants).
 
         Args:
             dtype: converts those of a floating dtype; None leaves each as it is.
         """
 
-        def value(variable):
+        def value(variable: "keras.Variable") -> "tf.Tensor":
             tensor = tf.convert_to_tensor(variable.value)
             return tf.cast(tensor, dtype) if dtype and tensor.dtype.is_floating else tensor
 
         return [value(v) for v in self.variables], [value(v) for v in self.constants]
 
-    def outputs(self, parameters, constants, x, *, training=False, scope=None):
+    def outputs(
+        self,
+        parameters: Sequence["tf.Tensor"],
+        constants: Sequence["tf.Tensor"],
+        x: Any,
+        *,
+        training: bool = False,
+        scope: "keras.StatelessScope | None" = None,
+    ) -> Any:
         """Returns the model's outputs for a batch x.
 
         Args:
-            training: whether layers run as in training; the constants that this changes, as the
-                states of dropout layers, are then changed in `scope` alone.
+            training: whether layers run as in training; the constants that this changes, such as
+                the states of dropout layers, are then changed in `scope` alone.
             scope: a fresh `keras.StatelessScope` that collects losses, to run the model in.
         """
         model, variables = self.model, [*self.variables, *self.constants]
@@ -98,13 +109,13 @@ class Objective:
                 )
         if added > sum(v.regularizer is not None for v in model.trainable_variables):
             raise ValueError(
-                f"{model.name} adds losses of its own (`add_loss` or an activity regulariser),"
+                f"{model.name} adds losses (`add_loss` or an activity regularizer),"
                 " which are not averages over examples. Put them into the function `loss` instead."
             )
         return outputs
 
-    def example_losses(self, y, outputs):
-        """Returns the losses (n,) of a batch's examples, without regularisers."""
+    def example_losses(self, y: Any, outputs: Any) -> "tf.Tensor":
+        """Returns the losses (n,) of a batch's examples, without regularization."""
         if any(getattr(o, "_keras_mask", None) is not None for o in keras.tree.flatten(outputs)):
             raise ValueError(
                 f"The outputs of {self.model.name} carry a mask, by which Keras would weight the"
@@ -127,14 +138,16 @@ class Objective:
         if values.shape.rank == 0:
             raise checks.invalid(
                 "`loss`",
-                "a function that returns one value an example, shape (n,)",
+                "a function that returns one value per example, shape (n,)",
                 "one that returns a scalar",
-                "Leave out its reduction: the average is taken here.",
+                "Leave out its reduction: losses are averaged here.",
             )
         return tf.reduce_mean(values, axis=list(range(1, values.shape.rank)))
 
-    def penalty(self, parameters, constants):
-        """Returns the sum of the weights' regularisers, or None if there are none."""
+    def regularization(
+        self, parameters: Sequence["tf.Tensor"], constants: Sequence["tf.Tensor"]
+    ) -> "tf.Tensor | None":
+        """Returns the sum of the variables' regularizers; None if there are none."""
         terms = [
             variable.regularizer(value)
             for variable, value in zip(
@@ -144,8 +157,16 @@ class Objective:
         ]
         return tf.add_n(terms) if terms else None
 
-    def total(self, parameters, constants, x, y, weights, dtype=None):
-        """Returns the sum of weights (n,) times each example's loss, regularisers included.
+    def total(
+        self,
+        parameters: Sequence["tf.Tensor"],
+        constants: Sequence["tf.Tensor"],
+        x: Any,
+        y: Any,
+        weights: "tf.Tensor",
+        dtype: "tf.DType | None" = None,
+    ) -> "tf.Tensor":
+        """Returns the sum of weights (n,) times each example's loss with regularization.
 
         Args:
             dtype: in which to add up the examples' losses; None for their own.
@@ -153,18 +174,18 @@ class Objective:
         losses = self.example_losses(y, self.outputs(parameters, constants, x))
         losses = tf.cast(losses, dtype or losses.dtype)
         total = tf.reduce_sum(losses * tf.cast(weights, losses.dtype))
-        penalty = self.penalty(parameters, constants)
-        if penalty is not None:
-            total += tf.cast(penalty, total.dtype) * tf.cast(tf.reduce_sum(weights), total.dtype)
+        added = self.regularization(parameters, constants)
+        if added is not None:
+            total += tf.cast(added, total.dtype) * tf.cast(tf.reduce_sum(weights), total.dtype)
         return total
 
-    def in_float64(self):
+    def in_float64(self) -> contextlib.AbstractContextManager[None]:
         """Lets every layer compute in float64 while the block traces or runs it."""
         return in_float64(self.model)
 
 
 @contextlib.contextmanager
-def in_float64(model):
+def in_float64(model: keras.Model) -> Iterator[None]:
     """Lets every layer of a model compute in float64 while the block traces or runs it."""
     layers = list(model._flatten_layers())
     policies = [layer.dtype_policy for layer in layers]

@@ -1,5 +1,8 @@
 """Parameters of a model, all or some of them, as one flat vector (thesis, section 11.2.1)."""
 
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -8,7 +11,7 @@ from thesis_tf._core import checks
 from thesis_tf._keras import names
 
 
-def select(model, parameters=None):
+def select(model: keras.Model, parameters: Any = None) -> list["keras.Variable"]:
     """Returns the trainable variables that `parameters` names, in the model's order, each once.
 
     Args:
@@ -39,7 +42,7 @@ def select(model, parameters=None):
     return [variable for variable in trainable if id(variable) in wanted]
 
 
-def _matching(model, wanted):
+def _matching(model: keras.Model, wanted: Any) -> list["keras.Variable"]:
     if isinstance(wanted, keras.Variable):
         found = [v for v in model.trainable_variables if v is wanted]
     elif isinstance(wanted, keras.layers.Layer):
@@ -58,7 +61,7 @@ def _matching(model, wanted):
     )
 
 
-def _owned(model, layers):
+def _owned(model: keras.Model, layers: Iterable[keras.layers.Layer]) -> list["keras.Variable"]:
     own = {id(v) for layer in layers for v in layer.trainable_variables}
     return [v for v in model.trainable_variables if id(v) in own]
 
@@ -76,7 +79,7 @@ class Layout:
         dtype: the `tf.DType` of all of them.
     """
 
-    def __init__(self, tensors):
+    def __init__(self, tensors: Sequence[Any]) -> None:
         self.names = [getattr(tensor, "path", str(i)) for i, tensor in enumerate(tensors)]
         self.shapes = [tuple(tensor.shape) for tensor in tensors]
         self._sizes = [int(np.prod(shape)) for shape in self.shapes]
@@ -86,16 +89,16 @@ class Layout:
             raise checks.invalid("The parameters", "of one dtype", ", ".join(sorted(dtypes)))
         self.dtype = tf.as_dtype(dtypes.pop())
 
-    def unpack(self, vector):
+    def unpack(self, vector: "tf.Tensor") -> list["tf.Tensor"]:
         """Cuts a flat vector (size,) into a list of tensors of the variables' shapes."""
         parts = tf.split(vector, self._sizes)
         return [tf.reshape(part, shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
-    def pack(self, tensors):
+    def pack(self, tensors: Sequence["tf.Tensor"]) -> "tf.Tensor":
         """Joins tensors of the variables' shapes into one flat vector (size,)."""
         return tf.concat([tf.reshape(tensor, [-1]) for tensor in tensors], axis=0)
 
-    def slices(self):
+    def slices(self) -> dict[str, slice]:
         """Returns {name: slice} of the flat vector."""
         ends = np.cumsum(self._sizes).tolist()
         starts = [0, *ends[:-1]]

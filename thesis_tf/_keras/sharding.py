@@ -1,31 +1,115 @@
-"""A data set in batches that are divided among the replicas of a `tf.distribute` strategy."""
+"""Batches that are divided among the replicas of a `tf.distribute` strategy."""
 
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
 import numpy as np
 import tensorflow as tf
 
 from thesis_tf._core import checks
+from thesis_tf._core.types import Data
 from thesis_tf._keras.batches import Stream
 
 
-class ShardedData:
-    """Batches (x, y, weights) of one static shape, a part of each on every replica.
+class Replicas:
+    """The replicas of a strategy, each of which takes an equal part of every batch.
 
-    It is made under a strategy's scope, or outside of one for a single device. With
-    `MultiWorkerMirroredStrategy` every process passes the same data and takes its own part.
+    Args:
+        strategy: a `tf.distribute.Strategy`; None takes the one whose scope is open, which outside
+            of every scope is that of a single device.
+
+    Attributes:
+        count: the number of replicas, over all processes.
+    """
+
+    def __init__(self, strategy: "tf.distribute.Strategy | None" = None) -> None:
+        self._strategy = strategy or tf.distribute.get_strategy()
+        self.count: int = self._strategy.num_replicas_in_sync
+
+    def round_up(self, batch_size: int) -> int:
+        """Returns the smallest multiple of the number of replicas that is no less."""
+        return -(-batch_size // self.count) * self.count
+
+    def divide(self, arrays: Any) -> Any:
+        """Gives each replica its rows of a structure of arrays (count * n, ...).
+
+        Returns:
+            The structure of per-replica tensors (n, ...); of plain tensors on one device.
+        """
+        if self.count == 1:
+            return keras.tree.map_structure(tf.convert_to_tensor, arrays)
+
+        def divided(array: np.ndarray) -> Any:
+            size = len(array) // self.count
+
+            def rows(context: "tf.distribute.ValueContext") -> "tf.Tensor":
+                first = context.replica_id_in_sync_group * size
+                return tf.convert_to_tensor(array[first : first + size])
+
+            return self._strategy.experimental_distribute_values_from_function(rows)
+
+        return keras.tree.map_structure(divided, arrays)
+
+    def own_rows(self, tensors: Any) -> Any:
+        """Returns the rows (n, ...) of a structure of tensors (count * n, ...) of this replica.
+
+        To be called in a function that `on_each` runs, whose arguments are whole batches.
+        """
+        if self.count == 1:
+            return tensors
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+
+        def rows(tensor: "tf.Tensor") -> "tf.Tensor":
+            size = tensor.shape[0] // self.count
+            return tensor[replica * size : (replica + 1) * size]
+
+        return keras.tree.map_structure(rows, tensors)
+
+    def on_each(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Makes a function of tensors run on every replica, on that replica's values."""
+        if self.count == 1:
+            return function
+        return tf.function(lambda *args: self._strategy.run(function, args), autograph=False)
+
+    def local(self, value: Any) -> tuple["tf.Tensor", ...]:
+        """Returns a per-replica value's tensors on the replicas of this process."""
+        tensors: tuple[tf.Tensor, ...] = self._strategy.experimental_local_results(value)
+        return tensors
+
+    def size_of(self, values: Any) -> int:
+        """Returns the bytes of a structure of per-replica tensors, on this process' replicas."""
+        tensors = (tensor for value in tf.nest.flatten(values) for tensor in self.local(value))
+        return sum(tensor.shape.num_elements() * tensor.dtype.size for tensor in tensors)
+
+    def total(self, values: Any) -> Any:
+        """Returns the sum of a per-replica value over the replicas of all processes."""
+        if self.count == 1:
+            return values
+        return self._strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None)
+
+
+class ShardedData:
+    """Batches (x, y, weights) of one static shape, of which each replica has its rows.
+
+    It is made under a strategy's scope, or outside of every scope for a single device. With
+    `MultiWorkerMirroredStrategy` every process passes the same data and takes only its rows.
 
     Args:
         data: (x, y), arrays or structures of arrays, or a finite `tf.data.Dataset` of such pairs.
-        batch_size: examples a batch over all replicas; made a multiple of their number, and no
-            larger than the data need.
+        batch_size: examples per batch over all replicas; rounded up to a multiple of their number,
+            and no larger than the data need.
 
     Attributes:
+        replicas: the `Replicas`.
         stream: the whole batches.
 
     Raises:
         ValueError: the data are not pairs, not finite, or empty.
     """
 
-    def __init__(self, data, batch_size):
+    def __init__(self, data: Data, batch_size: int) -> None:
+        received: str
         if isinstance(data, tf.data.Dataset):
             parts = data.element_spec
             received = f"a tf.data.Dataset of {parts}"
@@ -34,8 +118,10 @@ class ShardedData:
             received = type(data).__name__
             if isinstance(data, (tuple, list)):
                 received += f" of {len(data)}"
-        advice = "Sample weights are not taken: put them into the loss." if _three(parts) else None
         if not isinstance(parts, (tuple, list)) or len(parts) != 2:
+            advice = None
+            if isinstance(parts, (tuple, list)) and len(parts) == 3:
+                advice = "Sample weights are not taken: put them into the loss."
             raise checks.invalid(
                 "`data`", "a pair (x, y) of arrays or a tf.data.Dataset of pairs", received, advice
             )
@@ -43,25 +129,26 @@ class ShardedData:
             spec.shape.rank == 0 for spec in tf.nest.flatten(parts)
         ):
             raise checks.invalid("`data`", "a batched tf.data.Dataset", parts, "Use batch().")
-        self._strategy = tf.distribute.get_strategy()
-        replicas = self._strategy.num_replicas_in_sync
+        self.replicas = Replicas()
         batch_size = checks.positive_integer("`batch_size`", batch_size)
         if not isinstance(data, tf.data.Dataset):
             data = tuple(data)
-            batch_size = min(batch_size, Stream(data, 1).examples)
-        self._local = -(-batch_size // replicas)
-        self.stream = Stream(data, self._local * replicas)
+            examples = Stream(data, 1).examples
+            assert examples is not None  # of arrays it is known
+            batch_size = min(batch_size, examples)
+        self.stream = Stream(data, self.replicas.round_up(batch_size))
+        self._local = self.stream.batch_size // self.replicas.count
 
-    def spec(self):
-        """The `tf.TensorSpec`s (x, y, weights) of one replica's part of a batch."""
+    def spec(self) -> tuple[Any, Any, "tf.TensorSpec"]:
+        """Returns the `tf.TensorSpec`s (x, y, weights) of one replica's rows of a batch."""
 
-        def local(spec):
+        def local(spec: "tf.TensorSpec") -> "tf.TensorSpec":
             return tf.TensorSpec((self._local, *spec.shape[1:]), spec.dtype)
 
         x, y = tf.nest.map_structure(local, self.stream.spec)
         return x, y, tf.TensorSpec((self._local,), tf.float32)
 
-    def batches(self, start=0):
+    def batches(self, start: int = 0) -> Iterator[tuple[tuple[Any, Any, Any], int]]:
         """Yields ((x, y, weights), count): weights are 1 for examples and 0 for padding.
 
         Args:
@@ -69,44 +156,4 @@ class ShardedData:
         """
         for (x, y), count in self.stream.batches(start):
             weights = (np.arange(self.stream.batch_size) < count).astype(np.float32)
-            yield self._shared_out((x, y, weights)), count
-
-    def _shared_out(self, arrays):
-        if self._strategy.num_replicas_in_sync == 1:
-            return tf.nest.map_structure(tf.convert_to_tensor, arrays)
-
-        leaves = []
-        for leaf in tf.nest.flatten(arrays):
-
-            def part(context, leaf=leaf):
-                first = context.replica_id_in_sync_group * self._local
-                return tf.convert_to_tensor(leaf[first : first + self._local])
-
-            leaves.append(self._strategy.experimental_distribute_values_from_function(part))
-        return tf.nest.pack_sequence_as(arrays, leaves)
-
-    def on_replicas(self, function):
-        """Makes a concrete function run on every replica, on that replica's values."""
-        strategy = self._strategy
-        if strategy.num_replicas_in_sync == 1:
-            return function
-        return tf.function(lambda *args: strategy.run(function, args), autograph=False)
-
-    def size_of(self, values):
-        """The bytes that the tensors of a structure take on this process' replicas."""
-        tensors = (
-            tensor
-            for value in tf.nest.flatten(values)
-            for tensor in self._strategy.experimental_local_results(value)
-        )
-        return sum(tensor.shape.num_elements() * tensor.dtype.size for tensor in tensors)
-
-    def total(self, values):
-        """Sums a value over the replicas, of all processes."""
-        if self._strategy.num_replicas_in_sync == 1:
-            return values
-        return self._strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None)
-
-
-def _three(parts):
-    return isinstance(parts, (tuple, list)) and len(parts) == 3
+            yield self.replicas.divide((x, y, weights)), count

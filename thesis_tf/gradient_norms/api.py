@@ -241,7 +241,7 @@ class GradientNorms:
             total = tf.reduce_mean(losses * tf.cast(scales, losses.dtype))
             added = None
             if self._regularization:
-                added = self.objective.penalty(values, constants)
+                added = self.objective.regularization(values, constants)
             if added is not None:
                 total += tf.cast(added, total.dtype)
         calls = self._used(recorder)
@@ -352,7 +352,7 @@ class GradientNorms:
             return [None] * len(values), None
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(values)
-            added = self.objective.penalty(values, constants)
+            added = self.objective.regularization(values, constants)
         if added is None:
             return [None] * len(values), None
         return tape.gradient(added, values), added

@@ -28,7 +28,7 @@ def plain_squares(
             tape.watch(values)
             outputs = objective.outputs(values, constants, x)
             (loss,) = tf.unstack(objective.example_losses(y, outputs), 1)
-            added = objective.penalty(values, constants) if regularization else None
+            added = objective.regularization(values, constants) if regularization else None
             if added is not None:
                 loss += tf.cast(added, loss.dtype)
         gradients = tape.gradient(loss, values, unconnected_gradients="zero")

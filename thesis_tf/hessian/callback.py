@@ -2,74 +2,118 @@
 
 import pathlib
 import warnings
+from collections.abc import Iterable
+from typing import Any
 
 import keras
-import numpy as np
 
 from thesis_tf._core import checks
+from thesis_tf._core.types import Data, Loss, Path, Verbose
+from thesis_tf.hessian.eigen.eigenpairs import DEFAULT_SEARCH, SearchOptions
 from thesis_tf.hessian.eigen.lanczos import NotFiniteError
-from thesis_tf.hessian.history import SpectrumHistory, load_weights
-from thesis_tf.hessian.operators import HessianOperator
+from thesis_tf.hessian.history import SpectrumHistory
+from thesis_tf.hessian.operators import DEFAULT_OPTIONS, OperatorOptions
+from thesis_tf.hessian.tracker import SpectrumTracker, load_weights
 from thesis_tf.persistence import files
 
 
 class HessianMonitor(keras.callbacks.Callback):
     """A Keras callback that follows the extreme eigenvalues while `model.fit` runs.
 
-        monitor = HessianMonitor(data, steps=[0, 1, 10, 100, 1000], folder="hessian")
+        monitor = HessianMonitor(data, folder="hessian", at_steps=[0, 1, 10, 100, 1000])
         model.fit(x, y, callbacks=[monitor])
         print(monitor.history.table())
 
-    Training is left as it is: products read the weights and change nothing. When the loss is no
-    longer finite, a warning says so and training goes on without eigenvalues.
+    Training is not affected: products read the weights and change nothing. When the loss is no
+    longer finite, a warning says so and training continues without eigenvalues.
 
     Args:
-        data: (x, y) or a `tf.data.Dataset`, of `HessianOperator`: a fixed set, not the batches.
-        steps: the steps at which to look, or a number: every so many steps, 0 among them. They are
-            counted by the optimizer, on from those of an earlier `fit`. With
-            `steps_per_execution` only its multiples come by.
+        data: (x, y) or a `tf.data.Dataset`, as for `HessianOperator`: a fixed set, not the batches.
         folder: where weights, eigenvalues and the search under way are saved.
-        loss: of `HessianOperator`; None takes the one that the model was compiled with.
+        at_steps: the steps at which to compute eigenvalues. The optimizer counts them, on from
+            those of an earlier `fit`. With `steps_per_execution` only its multiples are seen.
+        every: in place of `at_steps`: compute them every so many steps, and at step 0.
+        loss: as for `HessianOperator`; None takes the one that the model was compiled with.
         live: whether to compute eigenvalues at each of the steps; otherwise only the weights are
-            kept, and eigenvalues are computed when training has ended.
-        operator: a dict of options of `HessianOperator`.
-        **options: of `SpectrumHistory`: largest, smallest, tol, log_dir, ...
+            saved, and eigenvalues are computed when training has ended.
+        operator: how products are computed.
+        largest, smallest, tol, search, seed, log_dir, verbose: of `SpectrumTracker`.
 
-    Attributes:
-        history: the `SpectrumHistory`, once it is begun.
+    Raises:
+        ValueError: steps are negative, or not exactly one of `at_steps` and `every` is given.
     """
 
-    def __init__(self, data, steps, folder, *, loss=None, live=True, operator=None, **options):
+    def __init__(
+        self,
+        data: Data,
+        folder: Path,
+        *,
+        at_steps: Iterable[int] | None = None,
+        every: int | None = None,
+        loss: Loss | None = None,
+        live: bool = True,
+        operator: OperatorOptions = DEFAULT_OPTIONS,
+        largest: int = 20,
+        smallest: int = 3,
+        tol: float = 1e-3,
+        search: SearchOptions = DEFAULT_SEARCH,
+        seed: int = 0,
+        log_dir: Path | None = None,
+        verbose: Verbose = "auto",
+    ) -> None:
         super().__init__()
-        self._every = checks.positive_integer("`steps`", steps) if np.isscalar(steps) else None
-        self._steps = set() if self._every else {int(step) for step in steps}
+        if (at_steps is None) == (every is None):
+            raise checks.invalid(
+                "`at_steps`", "given, or `every`", "both" if every is not None else "neither"
+            )
+        self._every = None if every is None else checks.positive_integer("`every`", every)
+        self._steps = {int(step) for step in at_steps or ()}
         if any(step < 0 for step in self._steps):
-            raise checks.invalid("`steps`", "0 or above", sorted(self._steps)[0])
+            raise checks.invalid("`at_steps`", "0 or above", min(self._steps))
         self._data, self._loss, self._live = data, loss, live
         self._folder = pathlib.Path(folder)
-        self._operator, self._options = operator or {}, options
-        self.history, self._looked = None, set()
+        self._operator, self._search = operator, search
+        self._largest, self._smallest, self._tol, self._seed = largest, smallest, tol, seed
+        self._log_dir, self._verbose = log_dir, verbose
+        self._tracker: SpectrumTracker | None = None
+        self._seen: set[int] = set()
 
-    def on_train_begin(self, logs=None):
-        """Makes and checks the operator, and looks at the weights before the first step."""
+    @property
+    def history(self) -> SpectrumHistory:
+        """The eigenvalues so far."""
+        return SpectrumHistory(()) if self._tracker is None else self._tracker.history
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Makes and checks the operator, and computes eigenvalues before the first step."""
         loss = self.model.loss if self._loss is None else self._loss
         if loss is None:
             raise checks.invalid("`loss`", "given, or that of a compiled model", "none")
-        operator = HessianOperator(self.model, loss, self._data, **self._operator)
-        self.history = SpectrumHistory(operator, self._folder, **self._options)
-        self._first, self._looked = self._step(), set()
-        self._look()
+        self._tracker = SpectrumTracker(
+            self._operator.hessian(self.model, loss, self._data),
+            self._folder,
+            largest=self._largest,
+            smallest=self._smallest,
+            tol=self._tol,
+            search=self._search,
+            seed=self._seed,
+            log_dir=self._log_dir,
+            verbose=self._verbose,
+        )
+        self._first, self._seen = self._step(), set()
+        self._look(self._tracker)
 
-    def on_train_batch_end(self, batch, logs=None):
-        """Looks at the weights if this is one of the steps."""
-        self._look()
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Computes eigenvalues, or saves the weights, if this is one of the steps."""
+        assert self._tracker is not None  # made in `on_train_begin`
+        self._look(self._tracker)
 
-    def on_train_end(self, logs=None):
-        """Computes what was only kept, and says which of the steps were left out."""
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Computes eigenvalues of saved weights, and warns of steps that were not seen."""
+        assert self._tracker is not None
         if not self._live:
-            self._compute()
+            self._compute(self._tracker)
         last = self._step()
-        missed = [s for s in sorted(self._steps - self._looked) if self._first <= s <= last]
+        missed = [s for s in sorted(self._steps - self._seen) if self._first <= s <= last]
         if missed:
             warnings.warn(
                 f"No eigenvalues at steps {missed}: training did not stop there, as with"
@@ -77,37 +121,39 @@ class HessianMonitor(keras.callbacks.Callback):
                 stacklevel=2,
             )
 
-    def _compute(self):
+    def _compute(self, tracker: SpectrumTracker) -> None:
         before = self.model.get_weights()
-        # Of an earlier part of this training, as before a kill, but not of another training.
-        kept = {
+        # Weights of an earlier part of this training, before a kill, but of no other training.
+        saved = {
             int(path.name.split(".")[0].removeprefix("step_")): path
             for path in self._folder.glob("step_*.weights.h5")
         }
-        kept = {s: path for s, path in kept.items() if s < self._first or s in self._looked}
+        saved = {s: path for s, path in saved.items() if s < self._first or s in self._seen}
         try:
-            for step in sorted(kept):
-                load_weights(self.model, kept[step])
-                self._add(step)
+            for step in sorted(saved):
+                load_weights(self.model, saved[step])
+                self._add(tracker, step)
         finally:
             self.model.set_weights(before)
 
-    def _step(self):
+    def _step(self) -> int:
         return int(self.model.optimizer.iterations.numpy())
 
-    def _look(self):
+    def _look(self, tracker: SpectrumTracker) -> None:
         step = self._step()
-        if step % self._every if self._every else step not in self._steps:
+        due = step in self._steps if self._every is None else step % self._every == 0
+        if not due:
             return
-        self._looked.add(step)
+        self._seen.add(step)
         if self._live:
-            self._add(step)
+            self._add(tracker, step)
             return
         with files.atomic(self._folder / f"step_{step:07d}.weights.h5") as partial:
             self.model.save_weights(partial)
 
-    def _add(self, step):
+    @staticmethod
+    def _add(tracker: SpectrumTracker, step: int) -> None:
         try:
-            self.history.add(step)
+            tracker.add(step)
         except NotFiniteError as error:
             warnings.warn(f"No eigenvalues at step {step}. {error}", stacklevel=2)

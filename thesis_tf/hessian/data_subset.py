@@ -1,38 +1,48 @@
-"""A fixed part of the data in place of all of it (thesis, section 11.D: 5 %)."""
+"""A fixed subset in place of all the data (thesis, section 11.D: 5 %)."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import scipy.linalg
 
-from thesis_tf._core import checks
-from thesis_tf.hessian.eigen.eigenpairs import extreme_eigenpairs
+from thesis_tf._core import checks, tables
+from thesis_tf._core.results import TabularResult
+from thesis_tf._core.seeds import checked_seed
+from thesis_tf._core.types import Verbose
+from thesis_tf.hessian.eigen.eigenpairs import DEFAULT_SEARCH, Eigenpairs, SearchOptions
+from thesis_tf.hessian.eigen.lanczos import SymmetricOperator
+from thesis_tf.hessian.eigen.solvers import extreme_eigenpairs
+from thesis_tf.hessian.results import Result
 
 
-def fixed_subset(x, y, part=0.05, *, seed=0):
-    """Draws the same examples each time, as many of each class as in the whole set.
+def fixed_subset(
+    x: npt.ArrayLike, y: npt.ArrayLike, *, fraction: float = 0.05, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draws the same examples at every call, from each class the same fraction.
 
     Args:
-        x, y: arrays with the same first axis; integer labels (n,) are drawn from class by class.
-        part: how many, as a part of all.
+        x, y: arrays with the same first axis; integer labels (n,) are drawn class by class.
+        fraction: of all examples, in (0, 1].
         seed: of the draw.
 
     Returns:
-        (x, y) of the examples, in their order.
+        (x, y) of the examples, in the order that they have in the whole set.
 
     Raises:
-        ValueError: `part` is not in (0, 1], or the lengths differ.
+        ValueError: `fraction` is not in (0, 1], or the lengths differ.
     """
     x, y = np.asarray(x), np.asarray(y)
     if len(x) != len(y):
         raise checks.invalid("`x` and `y`", "of one length", f"{len(x)} and {len(y)}")
-    if not 0 < part <= 1:
-        raise checks.invalid("`part`", "above 0 and at most 1", part)
-    rng = np.random.default_rng(seed)
-    count = max(1, round(part * len(x)))
+    fraction = checks.probability("`fraction`", fraction)
+    rng = np.random.default_rng(checked_seed(seed))
+    count = max(1, round(fraction * len(x)))
     order = rng.permutation(len(x))
     if y.ndim == 1 and np.issubdtype(y.dtype, np.integer):
-        # By rank within the class as a part of the class: any prefix has the classes' proportions.
+        # By rank within the class, as a fraction: every prefix has the classes' proportions.
         ranks = np.empty(len(x))
         for label in np.unique(y):
             rows = order[y[order] == label]
@@ -42,80 +52,124 @@ def fixed_subset(x, y, part=0.05, *, seed=0):
     return x[rows], y[rows]
 
 
-@dataclasses.dataclass(frozen=True)
-class SubsetComparison:
-    """How far the eigenpairs of a subset's Hessian are from the full set's.
-
-    Attributes:
-        largest, smallest: `Difference`s of the upper and the lower end.
-        full, part: the `Eigenpairs` of both.
-    """
-
-    largest: object
-    smallest: object
-    full: object
-    part: object
-
-    def table(self):
-        """A table for people."""
-        lines = [f"{'end':8} {'full':>11} {'subset':>11} {'difference':>11} {'angle':>7}"]
-        spaces = []
-        for name, end in (("largest", self.largest), ("smallest", self.smallest)):
-            if len(end.subspace_angles):
-                middle = np.median(end.subspace_angles)
-                spaces.append(f"{name}: median {middle:.1f}°, most {end.subspace_angles[-1]:.1f}°")
-            for row in zip(end.full, end.part, end.relative, end.angles, strict=True):
-                lines.append(
-                    f"{name:8} {row[0]:11.5g} {row[1]:11.5g} {row[2]:11.1%} {row[3]:6.1f}°"
-                )
-        # Eigenvectors of close eigenvalues turn into one another; the space they span doesn't.
-        return "\n".join([*lines, f"Principal angles of the spaces. {'; '.join(spaces)}"])
-
-
-@dataclasses.dataclass(frozen=True)
-class Difference:
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
+class SpectrumDifference(Result):
     """One end of two spectra, the outermost eigenvalue first.
 
     Attributes:
-        full, part: (k,) eigenvalues.
-        relative: (k,), (part - full) / |full|.
+        full, subset: (k,) eigenvalues.
+        relative: (k,), (subset - full) / |full|.
         angles: (k,), degrees between eigenvectors of the same rank, from 0 to 90.
         subspace_angles: (k,), principal angles in degrees between the spaces that the k span,
-            which don't mind eigenvalues that change places.
+            which stay small where eigenvalues change places.
     """
 
     full: np.ndarray
-    part: np.ndarray
+    subset: np.ndarray
     relative: np.ndarray
     angles: np.ndarray
     subspace_angles: np.ndarray
 
+    def rows(self, end: str) -> list[list[tables.Cell]]:
+        """Returns a row for each eigenvalue: its name, both values, the difference, the angle."""
+        columns = zip(self.full, self.subset, self.relative, self.angles, strict=True)
+        return [
+            [f"{end} {rank}", f"{a:.5g}", f"{b:.5g}", f"{apart:.1%}", f"{angle:.1f}°"]
+            for rank, (a, b, apart, angle) in enumerate(columns, 1)
+        ]
 
-def compare_subset(full, part, largest=10, smallest=10, tol=1e-3, **options):
-    """Compares the eigenpairs of two operators, on all the data and on a part (section 11.D).
+    def _table(self) -> tuple[Sequence[str], Sequence[Sequence[tables.Cell]]]:
+        return _HEADINGS, self.rows("rank")
+
+    def summary(self) -> dict[str, Any]:
+        """Returns the largest differences, as a plain dict."""
+        return {
+            "eigenvalues": len(self.full),
+            "max_relative": float(abs(self.relative).max(initial=0.0)),
+            "max_angle": float(self.angles.max(initial=0.0)),
+            "max_subspace_angle": float(self.subspace_angles.max(initial=0.0)),
+        }
+
+
+_HEADINGS = ("end", "full", "subset", "difference", "angle")
+
+
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
+class SubsetComparison(TabularResult):
+    """How far the eigenpairs of a subset's Hessian are from those of all the data.
+
+    Attributes:
+        largest, smallest: the differences at the upper and the lower end.
+        full, subset: the `Eigenpairs` of both.
+    """
+
+    largest: SpectrumDifference
+    smallest: SpectrumDifference
+    full: Eigenpairs
+    subset: Eigenpairs
+
+    def __repr__(self) -> str:
+        """Returns the differences at both ends."""
+        return f"{type(self).__name__}(largest={self.largest}, smallest={self.smallest})"
+
+    def _table(self) -> tuple[Sequence[str], Sequence[Sequence[tables.Cell]]]:
+        return _HEADINGS, [*self.largest.rows("largest"), *self.smallest.rows("smallest")]
+
+    def table(self) -> str:
+        """Returns a text table, with the principal angles of both ends below."""
+        # Eigenvectors of close eigenvalues turn into one another; the space they span doesn't.
+        spaces = [
+            f"{name}: median {np.median(end.subspace_angles):.1f}°, most"
+            f" {end.subspace_angles[-1]:.1f}°"
+            for name, end in (("largest", self.largest), ("smallest", self.smallest))
+            if len(end.subspace_angles)
+        ]
+        return f"{super().table()}\nPrincipal angles of the spaces. {'; '.join(spaces)}"
+
+    def summary(self) -> dict[str, Any]:
+        """Returns the largest differences of both ends, as a plain dict."""
+        return {"largest": self.largest.summary(), "smallest": self.smallest.summary()}
+
+
+def compare_subset(
+    full: SymmetricOperator,
+    subset: SymmetricOperator,
+    largest: int = 10,
+    smallest: int = 10,
+    *,
+    tol: float = 1e-3,
+    search: SearchOptions = DEFAULT_SEARCH,
+    seed: int = 0,
+    verbose: Verbose = "auto",
+) -> SubsetComparison:
+    """Compares the eigenpairs of two operators, on all the data and on a subset (section 11.D).
 
     Args:
-        full, part: `HessianOperator`s of one model.
+        full, subset: `HessianOperator`s of one model.
         largest, smallest: eigenpairs at each end.
-        tol, **options: of `extreme_eigenpairs`.
+        tol, search, seed, verbose: of `extreme_eigenpairs`.
 
     Returns:
         `SubsetComparison`.
     """
-    if full.shape != part.shape:
-        raise checks.invalid("The operators", "of one shape", f"{full.shape} and {part.shape}")
-    a = extreme_eigenpairs(full, largest, smallest, tol, **options)
-    b = extreme_eigenpairs(part, largest, smallest, tol, **options)
+    if full.shape != subset.shape:
+        raise checks.invalid("The operators", "of one shape", f"{full.shape} and {subset.shape}")
+    a, b = (
+        extreme_eigenpairs(
+            operator, largest, smallest, tol=tol, search=search, seed=seed, verbose=verbose
+        )
+        for operator in (full, subset)
+    )
     lower = slice(0, smallest)
     upper = slice(-1, -largest - 1, -1) if largest else slice(0, 0)
     return SubsetComparison(_difference(a, b, upper), _difference(a, b, lower), a, b)
 
 
-def _difference(a, b, end):
+def _difference(a: Eigenpairs, b: Eigenpairs, end: slice) -> SpectrumDifference:
     u, v = a.vectors[:, end].astype(np.float64), b.vectors[:, end].astype(np.float64)
-    return Difference(
+    return SpectrumDifference(
         full=a.values[end],
-        part=b.values[end],
+        subset=b.values[end],
         relative=(b.values[end] - a.values[end]) / abs(a.values[end]),
         angles=angles(u, v),
         subspace_angles=np.degrees(np.sort(scipy.linalg.subspace_angles(u, v)))
@@ -124,6 +178,7 @@ def _difference(a, b, end):
     )
 
 
-def angles(u, v):
-    """Degrees between unit columns of two matrices (d, k), from 0 to 90, whatever their signs."""
-    return np.degrees(np.arccos(np.clip(abs((u * v).sum(axis=0)), 0.0, 1.0)))
+def angles(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Returns degrees between unit columns of two matrices (d, k), from 0 to 90."""
+    degrees: np.ndarray = np.degrees(np.arccos(np.clip(abs((u * v).sum(axis=0)), 0.0, 1.0)))
+    return degrees

@@ -1,19 +1,27 @@
-"""What random vectors tell of a whole spectrum: its density, its trace, and the diagonal."""
+"""Estimates of a whole spectrum from random vectors: its density, the trace, and the diagonal."""
 
 import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
-import tqdm
 
-from thesis_tf._core import checks
-from thesis_tf.hessian.eigen.lanczos import Lanczos
+from thesis_tf._core import checks, progress, tables
+from thesis_tf._core.seeds import checked_seed
+from thesis_tf._core.types import Verbose
+from thesis_tf.hessian.eigen import lanczos
+from thesis_tf.hessian.eigen.basis import make_basis
+from thesis_tf.hessian.eigen.lanczos import SymmetricOperator
+from thesis_tf.hessian.results import Result
 
 TOGETHER = 8  # vectors that go through the data set in one pass
+_QUANTILES = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 
 
-@dataclasses.dataclass(frozen=True)
-class Estimate:
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
+class Estimate(Result):
     """A mean over random vectors.
 
     Attributes:
@@ -22,22 +30,35 @@ class Estimate:
         products: how many products it took.
     """
 
-    value: object
-    standard_error: object
+    value: Any
+    standard_error: Any
     products: int
 
+    def _table(self) -> tuple[Sequence[str], Sequence[Sequence[tables.Cell]]]:
+        values, errors = np.atleast_1d(self.value), np.atleast_1d(self.standard_error)
+        rows = zip(range(len(values)), values.tolist(), errors.tolist(), strict=True)
+        return ("entry", "value", "standard error"), [list(row) for row in rows]
 
-@dataclasses.dataclass(frozen=True)
-class SpectralDensity:
+    def summary(self) -> dict[str, Any]:
+        """Returns the value and its standard error, of an array their means, as a plain dict."""
+        return {
+            "value": float(np.mean(self.value)),
+            "standard_error": float(np.mean(self.standard_error)),
+            "products": self.products,
+        }
+
+
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
+class SpectralDensity(Result):
     """The density of eigenvalues, smoothed by a Gaussian.
 
     Attributes:
         grid: (n,) eigenvalues.
-        density: (n,), eigenvalues a unit of the grid as a part of all; it integrates to 1.
+        density: (n,), the fraction of all eigenvalues per unit of the grid; it integrates to 1.
         standard_error: (n,), of the density, from the differences between random vectors.
         width: the Gaussian's standard deviation.
-        nodes, weights: (probes, steps), the quadrature: the mean over eigenvalues of any f is
-            about (weights * f(nodes)).sum(axis=1).mean().
+        nodes, weights: (num_vectors, num_steps), the quadrature: the mean of f over eigenvalues is
+            about (weights * f(nodes)).sum(axis=1).mean(), for any f.
         products: how many products it took.
     """
 
@@ -49,26 +70,55 @@ class SpectralDensity:
     weights: np.ndarray
     products: int
 
-    def mean_of(self, function):
-        """The mean of a function over all eigenvalues: an `Estimate`; times d, their sum."""
+    def mean_of(self, function: Callable[[np.ndarray], np.ndarray]) -> Estimate:
+        """Returns the mean of a function over all eigenvalues; times d it is their sum."""
         samples = (self.weights * function(self.nodes)).sum(axis=1)
         return Estimate(*_mean(samples), self.products)
 
+    def _table(self) -> tuple[Sequence[str], Sequence[Sequence[tables.Cell]]]:
+        order = np.argsort(self.nodes, axis=None)
+        below = np.cumsum(self.weights.ravel()[order])
+        places = np.searchsorted(below, np.array(_QUANTILES) * below[-1])
+        values = self.nodes.ravel()[order][np.minimum(places, order.size - 1)]
+        rows = zip(_QUANTILES, values.tolist(), strict=True)
+        return ("fraction", "eigenvalues up to"), [list(row) for row in rows]
 
-def spectral_density(operator, steps=60, probes=4, *, width=None, grid=None, seed=0, progress=True):
+    def summary(self) -> dict[str, Any]:
+        """Returns the mean eigenvalue, its error and the range of the nodes, as a plain dict."""
+        mean = self.mean_of(lambda x: x)
+        return {
+            "mean": float(mean.value),
+            "standard_error": float(mean.standard_error),
+            "smallest": float(self.nodes.min()),
+            "largest": float(self.nodes.max()),
+            "width": float(self.width),
+            "products": self.products,
+        }
+
+
+def spectral_density(
+    operator: SymmetricOperator,
+    *,
+    num_steps: int = 60,
+    num_vectors: int = 4,
+    width: float | None = None,
+    grid: npt.ArrayLike | None = None,
+    seed: int = 0,
+    verbose: Verbose = "auto",
+) -> SpectralDensity:
     """Estimates the density of the spectrum by stochastic Lanczos quadrature.
 
-    Each random vector costs `steps` products and gives a Gauss quadrature of the density as that
-    vector sees it, exact for polynomials of degree 2 steps - 1.
+    Each random vector costs `num_steps` products and gives a Gauss quadrature of the density that
+    this vector sees, exact for polynomials of degree 2 num_steps - 1.
 
     Args:
         operator: a `HessianOperator` or `GaussNewtonOperator`.
-        steps: Lanczos steps a vector.
-        probes: random vectors, two at least.
+        num_steps: Lanczos steps per vector.
+        num_vectors: random vectors, two at least.
         width: standard deviation of the Gaussian that smooths; None for a hundredth of the range.
-        grid: (n,) where to take the density; None for 1,000 points over the range.
+        grid: (n,), where to take the density; None for 1,000 points over the range.
         seed: of the random vectors.
-        progress: whether to show a bar on a terminal.
+        verbose: "auto", 0, 1 or 2: whether to show a bar.
 
     Returns:
         `SpectralDensity`.
@@ -79,73 +129,108 @@ def spectral_density(operator, steps=60, probes=4, *, width=None, grid=None, see
     Ubaru, Chen, Saad: Fast estimation of tr(f(A)) via stochastic Lanczos quadrature. SIAM J. Matrix
     Anal. Appl. 38(4), 2017.
     """
-    steps = min(checks.positive_integer("`steps`", steps), operator.shape[0])
-    _at_least_two(probes)
-    nodes, weights = np.zeros((2, probes, steps))
-    rng = np.random.default_rng(seed)
-    with tqdm.tqdm(
-        total=steps * probes, desc="density", unit="", disable=None if progress else True
-    ) as bar:
-        for probe in range(probes):
-            lanczos = Lanczos(operator, 0, 0, steps, np.inf)
-            lanczos.start(tf.constant(rng.normal(size=operator.shape[0]), operator.dtype))
+    steps = min(checks.positive_integer("`num_steps`", num_steps), operator.shape[0])
+    _check_at_least_two(num_vectors)
+    nodes, weights = np.zeros((2, num_vectors, steps))
+    rng = np.random.default_rng(checked_seed(seed))
+    with progress.bar(verbose, total=steps * num_vectors, description="density", unit="") as bar:
+        for number in range(num_vectors):
+            basis = make_basis(operator.shape[0], operator.dtype, capacity=steps)
+            v0 = tf.constant(rng.normal(size=operator.shape[0]), operator.dtype)
+            state = lanczos.init(v0, basis, largest=0, smallest=0)
             for _ in range(steps):
-                lanczos.step()
+                state = lanczos.step(operator, state)
                 bar.update()
-            nodes[probe], vectors = np.linalg.eigh(lanczos.matrix)
-            weights[probe] = vectors[0] ** 2
-            lanczos.basis.close()
+            nodes[number], vectors = np.linalg.eigh(state.matrix)
+            weights[number] = vectors[0] ** 2
+            basis.close()
     spread = np.ptp(nodes) or max(abs(nodes).max(), 1.0)
     width = 0.01 * spread if width is None else width
     if grid is None:
         grid = np.linspace(nodes.min() - 5 * width, nodes.max() + 5 * width, 1000)
-    distances = (np.asarray(grid)[:, None, None] - nodes) / width
+    grid = np.asarray(grid)
+    distances = (grid[:, None, None] - nodes) / width
     bells = np.exp(-0.5 * distances**2) / (width * np.sqrt(2 * np.pi))
     density, error = _mean((bells * weights).sum(axis=-1).T)
-    return SpectralDensity(np.asarray(grid), density, error, width, nodes, weights, steps * probes)
+    return SpectralDensity(
+        grid=grid,
+        density=density,
+        standard_error=error,
+        width=float(width),
+        nodes=nodes,
+        weights=weights,
+        products=steps * num_vectors,
+    )
 
 
-def trace(operator, probes=32, *, seed=0):
+def trace(
+    operator: SymmetricOperator,
+    *,
+    num_vectors: int = 32,
+    seed: int = 0,
+    verbose: Verbose = "auto",
+) -> Estimate:
     """Estimates the trace by Hutchinson's method with random signs.
 
+    Args:
+        operator: a `HessianOperator` or `GaussNewtonOperator`.
+        num_vectors: random vectors, two at least; each costs a product.
+        seed: of the random vectors.
+        verbose: "auto", 0, 1 or 2: whether to show a bar.
+
     Returns:
-        An `Estimate` of floats. Its variance is 2 (|H|_F^2 - sum of H_ii^2) / probes.
+        An `Estimate` of a float. Its variance is 2 (|H|_F^2 - sum of H_ii^2) / num_vectors.
     """
-    samples = [z @ hz for z, hz in _random_signs(operator, probes, seed)]
-    return Estimate(*_mean(np.array(samples)), probes)
+    samples = [z @ hz for z, hz in _random_signs(operator, num_vectors, seed, verbose)]
+    value, error = _mean(np.array(samples))
+    return Estimate(float(value), float(error), num_vectors)
 
 
-def diagonal(operator, probes=32, *, seed=0):
+def diagonal(
+    operator: SymmetricOperator,
+    *,
+    num_vectors: int = 32,
+    seed: int = 0,
+    verbose: Verbose = "auto",
+) -> Estimate:
     """Estimates the diagonal by Hutchinson's method with random signs.
 
+    Args:
+        operator, num_vectors, seed, verbose: as for `trace`.
+
     Returns:
-        An `Estimate` of arrays (d,). The variance of entry i is (|H_i|^2 - H_ii^2) / probes.
+        An `Estimate` of an array (d,). Entry i has the variance (|H_i|^2 - H_ii^2) / num_vectors.
     """
-    count, total, squares = 0, 0.0, 0.0
-    for z, hz in _random_signs(operator, probes, seed):
+    count, total, squares = 0, np.zeros(()), np.zeros(())
+    for z, hz in _random_signs(operator, num_vectors, seed, verbose):
         sample = z * hz
         count, total, squares = count + 1, total + sample, squares + sample**2
     mean = total / count
     variance = np.maximum(squares / count - mean**2, 0.0) / (count - 1)
-    return Estimate(mean, np.sqrt(variance), probes)
+    return Estimate(mean, np.sqrt(variance), num_vectors)
 
 
-def _random_signs(operator, probes, seed):
-    _at_least_two(probes)
-    rng = np.random.default_rng(seed)
-    for first in range(0, probes, TOGETHER):
-        count = min(TOGETHER, probes - first)
-        signs = rng.choice([-1.0, 1.0], size=(count, operator.shape[0])).astype(operator.dtype)
-        results = operator.multiply([tf.constant(z) for z in signs])
-        for z, result in zip(signs, results, strict=True):
-            yield z.astype(np.float64), result.numpy().astype(np.float64)
+def _random_signs(
+    operator: SymmetricOperator, num_vectors: int, seed: int, verbose: Verbose
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields random signs z (d,) and their products Hz, in float64."""
+    _check_at_least_two(num_vectors)
+    rng = np.random.default_rng(checked_seed(seed))
+    with progress.bar(verbose, total=num_vectors, description="products", unit="") as bar:
+        for first in range(0, num_vectors, TOGETHER):
+            count = min(TOGETHER, num_vectors - first)
+            signs = rng.choice([-1.0, 1.0], size=(count, operator.shape[0])).astype(operator.dtype)
+            products = operator @ np.ascontiguousarray(signs.T)
+            bar.update(count)
+            for z, hz in zip(signs, products.T, strict=True):
+                yield z.astype(np.float64), np.ascontiguousarray(hz, np.float64)
 
 
-def _at_least_two(probes):
-    if checks.positive_integer("`probes`", probes) < 2:
-        raise checks.invalid("`probes`", "at least 2, for a standard error", probes)
+def _check_at_least_two(num_vectors: int) -> None:
+    if checks.positive_integer("`num_vectors`", num_vectors) < 2:
+        raise checks.invalid("`num_vectors`", "at least 2, for a standard error", num_vectors)
 
 
-def _mean(samples):
-    """The mean over the first axis, and its standard error."""
+def _mean(samples: np.ndarray) -> tuple[Any, Any]:
+    """Returns the mean over the first axis, and its standard error."""
     return samples.mean(axis=0), samples.std(axis=0, ddof=1) / np.sqrt(len(samples))

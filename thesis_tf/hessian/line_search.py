@@ -7,21 +7,26 @@ alpha = 1 / v'Hv (Eq 11.2): for a negative curvature no minimum but a maximum.
 """
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from thesis_tf._core import checks
+from thesis_tf._core import checks, tables
+from thesis_tf.hessian.operators import Operator
+from thesis_tf.hessian.results import Result
 
 
-@dataclasses.dataclass(frozen=True)
-class LineSearch:
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
+class LineSearch(Result):
     """The loss along a direction.
 
     Attributes:
         alphas: (n,) step sizes, in units of a learning rate.
         loss: (n,), L(theta - alpha (g'v) v).
-        quadratic: (n,), what the quadratic model says it is.
-        start: the loss at alpha = 0.
+        quadratic: (n,), the loss by the quadratic model.
+        initial_loss: the loss at alpha = 0.
         slope: g'v.
         curvature: v'Hv.
         optimum: 1 / v'Hv, the quadratic model's stationary point.
@@ -30,20 +35,37 @@ class LineSearch:
     alphas: np.ndarray
     loss: np.ndarray
     quadratic: np.ndarray
-    start: float
+    initial_loss: float
     slope: float
     curvature: float
     optimum: float
 
+    def _table(self) -> tuple[Sequence[str], Sequence[Sequence[tables.Cell]]]:
+        columns = (self.alphas.tolist(), self.loss.tolist(), self.quadratic.tolist())
+        rows = [list(row) for row in zip(*columns, strict=True)]
+        return ("alpha", "loss", "quadratic model"), rows
 
-@dataclasses.dataclass(frozen=True)
-class BestStep:
+    def summary(self) -> dict[str, Any]:
+        """Returns the loss at the origin, the lowest one, and the derivatives, as a plain dict."""
+        finite = self.loss[np.isfinite(self.loss)]
+        return {
+            "initial_loss": self.initial_loss,
+            "lowest_loss": float(finite.min()) if len(finite) else None,
+            "slope": self.slope,
+            "curvature": self.curvature,
+            "optimum": self.optimum,
+        }
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class BestStep(Result):
     """The step along a direction that lowers the loss most.
 
     Attributes:
-        alpha: its size, in units of a learning rate; negative if it goes up the gradient.
+        alpha: the step size, in units of a learning rate; negative if the step goes up the
+            gradient.
         loss: the loss after it.
-        decrease: how much lower that is than the loss before; at least 0.
+        decrease: by how much the step lowers the loss; at least 0.
         displacement: alpha (g'v), how far the parameters move along -v.
         slope: g'v.
         curvature: v'Hv.
@@ -58,16 +80,30 @@ class BestStep:
     curvature: float
     evaluations: int
 
+    def _table(self) -> tuple[Sequence[str], Sequence[Sequence[tables.Cell]]]:
+        return tuple(self.summary()), [list(self.summary().values())]
 
-def line_search(operator, direction, alphas, *, gradient=None, curvature=None):
+    def summary(self) -> dict[str, Any]:
+        """Returns the fields as a plain dict."""
+        return dataclasses.asdict(self)
+
+
+def line_search(
+    operator: Operator,
+    direction: npt.ArrayLike,
+    alphas: npt.ArrayLike,
+    *,
+    gradient: npt.ArrayLike | None = None,
+    curvature: float | None = None,
+) -> LineSearch:
     """Computes the loss at theta - alpha (g'v) v for every alpha (figures 11.1 and 11.2).
 
     Args:
         operator: a `HessianOperator`.
         direction: v (d,), made a unit vector.
         alphas: (n,) step sizes.
-        gradient: g (d,), where it is known; None computes it.
-        curvature: v'Hv, where it is known; None computes it by one product.
+        gradient: g (d,), if it is known; None computes it.
+        curvature: v'Hv, if it is known; None computes it by one product.
 
     Returns:
         `LineSearch`.
@@ -77,12 +113,12 @@ def line_search(operator, direction, alphas, *, gradient=None, curvature=None):
     """
     line = _Line(operator, direction, gradient, curvature)
     alphas = np.atleast_1d(np.asarray(alphas, np.float64))
-    start = operator.loss()
+    initial_loss = operator.loss()
     return LineSearch(
         alphas=alphas,
         loss=np.array([line.loss(alpha * line.slope) for alpha in alphas]),
-        quadratic=start + line.slope**2 * (alphas**2 * line.curvature / 2 - alphas),
-        start=start,
+        quadratic=initial_loss + line.slope**2 * (alphas**2 * line.curvature / 2 - alphas),
+        initial_loss=initial_loss,
         slope=line.slope,
         curvature=line.curvature,
         optimum=_ratio(1.0, line.curvature),
@@ -90,27 +126,27 @@ def line_search(operator, direction, alphas, *, gradient=None, curvature=None):
 
 
 def best_step(
-    operator,
-    direction,
+    operator: Operator,
+    direction: npt.ArrayLike,
     *,
-    gradient=None,
-    curvature=None,
-    displacements=(1e-4, 1e2),
-    rounds=4,
-):
+    gradient: npt.ArrayLike | None = None,
+    curvature: float | None = None,
+    displacements: tuple[float, float] = (1e-4, 1e2),
+    rounds: int = 4,
+) -> BestStep:
     """Finds the step that lowers the loss most, over orders of magnitude in both signs.
 
-    The first round tries displacements of the parameters half a power of ten apart in both signs,
-    each further one two on each side of the best so far, three times as close to it. So it finds
-    the lowest of several minima if they are half a power of ten apart (figures 11.3 and 11.4).
+    The first round tries displacements of the parameters half a power of ten apart in both signs.
+    Each further round tries two on each side of the best so far, three times as close to it. So the
+    lowest of several minima is found if they are half a power of ten apart (figures 11.3 and 11.4).
 
     Args:
         operator: a `HessianOperator`.
         direction: v (d,), made a unit vector.
-        gradient: g (d,), where it is known; None computes it.
-        curvature: v'Hv, where it is known; None computes it by one product.
+        gradient: g (d,), if it is known; None computes it.
+        curvature: v'Hv, if it is known; None computes it by one product.
         displacements: the smallest and the largest |alpha (g'v)| of the first round.
-        rounds: rounds in all; the optimum is found to half a power of ten over 3^(rounds - 1).
+        rounds: how many; the optimum is found to half a power of ten over 3^(rounds - 1).
 
     Returns:
         `BestStep`; a displacement of 0 if no step lowers the loss.
@@ -123,24 +159,24 @@ def best_step(
         raise checks.invalid("`displacements`", "two positive numbers that grow", displacements)
     line = _Line(operator, direction, gradient, curvature)
     low, high = np.log10(displacements)
-    tried = {0.0: operator.loss()}
+    tried: dict[float, float] = {0.0: operator.loss()}
 
-    def evaluate(displacement):
+    def evaluate(displacement: float) -> None:
         if displacement not in tried:
             loss = line.loss(displacement)
-            tried[displacement] = loss if np.isfinite(loss) else np.inf
+            tried[displacement] = loss if np.isfinite(loss) else float("inf")
 
     apart = 0.5
     for exponent in np.arange(low, high + apart / 2, apart):
         for sign in (1.0, -1.0):
-            evaluate(sign * 10.0**exponent)
-    best = min(tried, key=tried.get)
+            evaluate(float(sign * 10.0**exponent))
+    best = min(tried, key=tried.__getitem__)
     for _ in range(rounds - 1):
         apart /= 3
         if best:
             for factor in (-2, -1, 1, 2):
                 evaluate(best * 10.0 ** (factor * apart))
-            best = min(tried, key=tried.get)
+            best = min(tried, key=tried.__getitem__)
     return BestStep(
         alpha=_ratio(best, line.slope),
         loss=tried[best],
@@ -155,7 +191,13 @@ def best_step(
 class _Line:
     """The loss on the line through the operator's parameters along -v."""
 
-    def __init__(self, operator, direction, gradient, curvature):
+    def __init__(
+        self,
+        operator: Operator,
+        direction: npt.ArrayLike,
+        gradient: npt.ArrayLike | None,
+        curvature: float | None,
+    ) -> None:
         direction = np.asarray(direction, operator.dtype).reshape(-1)
         if len(direction) != operator.shape[0]:
             raise checks.invalid("`direction`", f"of shape ({operator.shape[0]},)", direction.shape)
@@ -170,13 +212,13 @@ class _Line:
         if curvature is None:
             curvature = wide @ (operator @ self._direction).astype(np.float64)
         self.curvature = float(curvature)
-        self._start = operator.parameters.numpy()
+        self._origin = operator.parameters.numpy()
 
-    def loss(self, displacement):
-        """The loss at theta - displacement v."""
+    def loss(self, displacement: float) -> float:
+        """Returns the loss at theta - displacement v."""
         step = self._operator.dtype.type(displacement)
-        return self._operator.loss(self._start - step * self._direction)
+        return self._operator.loss(self._origin - step * self._direction)
 
 
-def _ratio(a, b):
-    return a / b if b else np.inf
+def _ratio(a: float, b: float) -> float:
+    return a / b if b else float("inf")

@@ -1,23 +1,25 @@
 """An optimizer that also steps along directions of negative curvature (thesis, section 11.E)."""
 
-import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from thesis_tf._core import checks
+from thesis_tf._core.seeds import checked_seed
+from thesis_tf._core.types import TensorLike
 from thesis_tf._keras.objective import Objective
-from thesis_tf.hessian.operators import FallbackWarning
-from thesis_tf.hessian.products.forward_mode import UnsupportedError
-from thesis_tf.hessian.products.modes import HESSIAN, trace
+from thesis_tf.hessian.products import modes
+from thesis_tf.hessian.products.fallback import traced_with_fallback
 
-LARGEST_EVERY = 10  # updates of v to one of the largest eigenvalue, which changes less
+LARGEST_EVERY = 10  # updates of v for one of the largest eigenvalue, which changes less
 
 
 @keras.saving.register_keras_serializable("thesis_tf")
 class NegativeCurvature(keras.optimizers.Optimizer):
-    """Wraps an optimizer; now and then it steps along the direction of most negative curvature.
+    """Wraps an optimizer and adds steps along the direction of most negative curvature.
 
         optimizer = NegativeCurvature("rmsprop")
         model.compile(optimizer, loss)
@@ -25,25 +27,26 @@ class NegativeCurvature(keras.optimizers.Optimizer):
         model.fit(x, y)
 
     It keeps a unit vector v and lowers v'Hv on minibatches, by descent with momentum at a rate that
-    is scaled by a running estimate of the largest eigenvalue, which a power iteration keeps beside
-    it. Where the running average of v'Hv is negative, the parameters move by -alpha [g'v] v, with
+    is scaled by a running estimate of the largest eigenvalue, which comes from a power iteration.
+    Where the running average of v'Hv is negative, the parameters move by -alpha [g'v] v, with
     the alpha of several that lowers the minibatch's loss most, and not at all if none does. The
     thesis describes such a method and leaves it untried; docs/hessian.md says more.
 
-    `attach` is needed because an optimizer is given gradients, and this one needs the loss; after
-    `keras.models.load_model`, too. What it computes goes through the model as at inference; sample
-    and class weights count.
+    `attach` replaces `model.train_step`: Keras gives an optimizer only gradients, and this one
+    needs the loss and the batch. So `compile` alone restores neither this nor the plain step: call
+    `attach` after each `compile` with such an optimizer and after `keras.models.load_model`, and
+    `del model.train_step` before another optimizer. For products the model runs as at inference;
+    sample and class weights count.
 
     Args:
         base_optimizer: a `keras.optimizers.Optimizer` or its name, which takes every step.
         every: steps between two updates of v; one costs about two gradients.
-        rate: of the descent, as a part of 1 / largest eigenvalue; up to 2 is stable, and less
-            averages more minibatches.
+        rate: of the descent, in units of 1 / largest eigenvalue; up to 2 is stable, and a lower
+            one averages more minibatches.
         momentum: of the descent.
-        average: how much of the running averages of eigenvalues is kept at an update.
+        average: the factor by which an update multiplies the running averages of eigenvalues.
         step_sizes: candidates for alpha, in units of 1 / |v'Hv|; () only follows the curvature.
-        mode: how products are computed, of `HessianOperator`; what can't be done so is done by
-            back_over_back, with a warning.
+        mode: how products are computed, as for `HessianOperator`.
         seed: of the first v.
         name: of the optimizer.
 
@@ -51,7 +54,7 @@ class NegativeCurvature(keras.optimizers.Optimizer):
         direction: v, a variable (d,).
         curvature: the running average of v'Hv, a variable; in the logs of `fit`.
         largest: the running estimate of the largest eigenvalue, a variable.
-        taken: how many of its own steps were taken, a variable.
+        taken: how many steps along v were taken, a variable.
 
     Raises:
         ValueError: a bad setting; or, in `attach`, a model that is not compiled with it, or is on
@@ -60,16 +63,17 @@ class NegativeCurvature(keras.optimizers.Optimizer):
 
     def __init__(
         self,
-        base_optimizer="rmsprop",
-        every=1,
-        rate=0.1,
-        momentum=0.9,
-        average=0.9,
-        step_sizes=(1.0, 10.0, 100.0, 1000.0),
-        mode="forward_over_back",
-        seed=0,
-        name="negative_curvature",
-    ):
+        base_optimizer: Any = "rmsprop",
+        *,
+        every: int = 1,
+        rate: float = 0.1,
+        momentum: float = 0.9,
+        average: float = 0.9,
+        step_sizes: Sequence[float] = (1.0, 10.0, 100.0, 1000.0),
+        mode: str = "forward_over_reverse",
+        seed: int = 0,
+        name: str = "negative_curvature",
+    ) -> None:
         super().__init__(learning_rate=0.0, name=name)
         self.base_optimizer = keras.optimizers.get(base_optimizer)
         self.every = checks.positive_integer("`every`", every)
@@ -84,10 +88,11 @@ class NegativeCurvature(keras.optimizers.Optimizer):
             raise checks.invalid("`step_sizes`", "positive and finite", step_sizes)
         if isinstance(self.base_optimizer, NegativeCurvature):
             raise checks.invalid("`base_optimizer`", "another optimizer", "a NegativeCurvature")
-        self.mode, self.seed = checks.one_of("`mode`", mode, HESSIAN), int(seed)
-        self._objective = None
+        self.mode = checks.one_of("`mode`", mode, modes.HESSIAN.modes)
+        self.seed = checked_seed(seed)
+        self._objective: Objective | None = None
 
-    def attach(self, model):
+    def attach(self, model: keras.Model) -> keras.Model:
         """Lets `model.fit` update v and step along it; returns the model.
 
         Args:
@@ -104,10 +109,10 @@ class NegativeCurvature(keras.optimizers.Optimizer):
         if not self.built:
             self.build(model.trainable_variables)
         plain = model.train_step
-        # A graph of its own, as products need one also where `fit` runs eagerly.
+        # Products need a graph, also where `fit` runs eagerly.
         follow = tf.function(self._follow, autograph=False)
 
-        def train_step(data):
+        def train_step(data: Any) -> dict[str, Any]:
             logs = plain(data)
             x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
             due = tf.equal((self.iterations.value - 1) % self.every, 0)
@@ -119,7 +124,7 @@ class NegativeCurvature(keras.optimizers.Optimizer):
         model.train_function = None
         return model
 
-    def build(self, variables):
+    def build(self, variables: Sequence["keras.Variable"]) -> None:
         """Makes the variables, those of the base optimizer among them."""
         if self.built:
             return
@@ -127,10 +132,10 @@ class NegativeCurvature(keras.optimizers.Optimizer):
         super().build(variables)
         size = sum(int(tf.size(v)) for v in variables)
 
-        def add(name, shape=(), initial="zeros"):
+        def add(name: str, shape: tuple[int, ...] = (), initial: Any = "zeros") -> "keras.Variable":
             return self.add_variable(shape, initial, name=name, dtype=variables[0].dtype)
 
-        def random(seed):
+        def random(seed: int) -> "keras.Initializer":
             return keras.initializers.RandomNormal(0.0, size**-0.5, seed=seed)
 
         self.direction = add("direction", (size,), random(2 * self.seed))
@@ -139,26 +144,26 @@ class NegativeCurvature(keras.optimizers.Optimizer):
         self.curvature, self.largest, self.taken = add("curvature"), add("largest"), add("taken")
 
     @property
-    def variables(self):
+    def variables(self) -> list["keras.Variable"]:
         """All variables, those of the base optimizer among them."""
         return [*self._variables, *self.base_optimizer.variables]
 
     @property
-    def learning_rate(self):
-        """The base optimizer's."""
+    def learning_rate(self) -> Any:
+        """The base optimizer's learning rate."""
         return self.base_optimizer.learning_rate
 
     @learning_rate.setter
-    def learning_rate(self, value):
+    def learning_rate(self, value: Any) -> None:
         if hasattr(self, "base_optimizer"):
             self.base_optimizer.learning_rate = value
 
-    def warm_start(self, direction):
-        """Sets v (d,), to an eigenvector of Lanczos for instance; it is made a unit vector.
+    def warm_start(self, direction: TensorLike) -> None:
+        """Sets v (d,), to an eigenvector of Lanczos for instance; its norm doesn't matter.
 
         Raises:
             RuntimeError: `attach` was not called before.
-            ValueError: it is of another length, zero, or not finite.
+            ValueError: it has another length, is zero, or is not finite.
         """
         if self._objective is None:
             raise RuntimeError("Call optimizer.attach(model) before warm_start.")
@@ -172,7 +177,11 @@ class NegativeCurvature(keras.optimizers.Optimizer):
         self.direction.assign(direction / norm)
         self.velocity.assign(tf.zeros_like(direction))
 
-    def apply(self, grads, trainable_variables=None):
+    def apply(
+        self,
+        grads: Sequence["tf.Tensor"],
+        trainable_variables: Sequence["keras.Variable"] | None = None,
+    ) -> None:
         """Takes the base optimizer's step."""
         if self._objective is None:
             raise RuntimeError(
@@ -182,19 +191,26 @@ class NegativeCurvature(keras.optimizers.Optimizer):
         self.base_optimizer.apply(grads, trainable_variables)
         self._iterations.assign_add(1)
 
-    def _follow(self, x, y, sample_weights):
-        """One update of v on a minibatch, and a step along it; whether a step was taken."""
+    def _follow(self, x: Any, y: Any, sample_weights: "tf.Tensor | None") -> "tf.Tensor":
+        """Updates v on a minibatch and steps along it; returns whether a step was taken."""
         objective = self._objective
+        assert objective is not None  # set by `attach`
         parameters, constants = objective.read()
         examples = tf.shape(tf.nest.flatten(x)[0])[0]
         weights = tf.fill([examples], 1.0 / tf.cast(examples, tf.float32))
         if sample_weights is not None:
             weights *= tf.cast(tf.reshape(sample_weights, [-1]), weights.dtype)
         batch = (x, y, weights)
-        keep, product = self._products(parameters, constants, batch)
+        specs = tf.nest.map_structure(
+            lambda t: tf.TensorSpec(t.shape, t.dtype),
+            (self.direction.value, parameters, constants, batch),
+        )
+        _, keep, product = traced_with_fallback(
+            modes.HESSIAN, self.mode, objective, specs, stacklevel=2
+        )
         kept = keep(parameters, constants, *batch)
 
-        def times(w):
+        def times(w: "tf.Tensor") -> "tf.Tensor":
             return product(w, parameters, constants, kept)
 
         update = (self.iterations.value - 1) // self.every
@@ -219,30 +235,14 @@ class NegativeCurvature(keras.optimizers.Optimizer):
             return tf.constant(False)
         return tf.cond(
             self.curvature.value < 0,
-            lambda: self._step(parameters, constants, batch),
+            lambda: self._step(objective, parameters, constants, batch),
             lambda: tf.constant(False),
         )
 
-    def _products(self, parameters, constants, batch):
-        """Traces the products, by two tapes if the mode can't do this model."""
-        specs = tf.nest.map_structure(
-            lambda t: tf.TensorSpec(t.shape, t.dtype),
-            (self.direction.value, parameters, constants, batch),
-        )
-        try:
-            return trace(HESSIAN[self.mode](self._objective), specs)
-        except (UnsupportedError, LookupError, NotImplementedError) as error:
-            if self.mode == "back_over_back":
-                raise
-            warnings.warn(
-                f"Curvature is computed by back_over_back, as {self.mode} can't: {error}",
-                FallbackWarning,
-                stacklevel=2,
-            )
-            return trace(HESSIAN["back_over_back"](self._objective), specs)
-
-    def _power_iteration(self, times, early):
-        """One update of the largest eigenvalue and its direction; True."""
+    def _power_iteration(
+        self, times: Callable[["tf.Tensor"], "tf.Tensor"], early: "tf.Tensor"
+    ) -> "tf.Tensor":
+        """Updates the largest eigenvalue and its direction; returns True."""
         u = tf.math.l2_normalize(self.top.value)
         hu = times(u)
         self._average(self.largest, tf.norm(hu), early)
@@ -250,26 +250,32 @@ class NegativeCurvature(keras.optimizers.Optimizer):
         self.top.assign(tf.math.l2_normalize(hu + self.largest.value * u))
         return tf.constant(True)
 
-    def _average(self, variable, value, first):
+    def _average(self, variable: "keras.Variable", value: "tf.Tensor", first: "tf.Tensor") -> None:
         kept = self.average * variable.value + (1 - self.average) * value
         variable.assign(tf.where(first, value, kept))
 
-    def _step(self, parameters, constants, batch):
-        """The best of several steps along v by the minibatch's loss, 0 among them."""
-        objective, layout = self._objective, self._objective.layout
+    def _step(
+        self,
+        objective: Objective,
+        parameters: modes.Tensors,
+        constants: modes.Tensors,
+        batch: modes.Batch,
+    ) -> "tf.Tensor":
+        """Takes the best of several steps along v by the minibatch's loss, 0 among them."""
+        layout = objective.layout
         v = tf.identity(self.direction.value)
         # Copies: a variable's own tensor would be read again where it is watched.
         parameters = [tf.identity(p) for p in parameters]
         with tf.GradientTape() as tape:
             tape.watch(parameters)
-            start = objective.total(parameters, constants, *batch)
+            initial = objective.total(parameters, constants, *batch)
         gradient = [
             tf.zeros_like(p) if g is None else tf.convert_to_tensor(g)
-            for g, p in zip(tape.gradient(start, parameters), parameters, strict=True)
+            for g, p in zip(tape.gradient(initial, parameters), parameters, strict=True)
         ]
         slope = tf.tensordot(layout.pack(gradient), v, 1)
         scale = slope / tf.maximum(-self.curvature.value, 1e-12)
-        theta, losses = layout.pack(parameters), [start]
+        theta, losses = layout.pack(parameters), [initial]
         for size in self.step_sizes:
             moved = layout.unpack(theta - size * scale * v)
             losses.append(objective.total(moved, constants, *batch))
@@ -285,8 +291,8 @@ class NegativeCurvature(keras.optimizers.Optimizer):
         self.taken.assign_add(tf.cast(took, self.taken.dtype))
         return took
 
-    def get_config(self):
-        """Everything but the model that it is attached to."""
+    def get_config(self) -> dict[str, Any]:
+        """Returns all settings; not the model that it is attached to."""
         return {
             "base_optimizer": keras.optimizers.serialize(self.base_optimizer),
             "every": self.every,
@@ -300,7 +306,9 @@ class NegativeCurvature(keras.optimizers.Optimizer):
         }
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
-        """Makes it again from `get_config`."""
+    def from_config(
+        cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None
+    ) -> Self:
+        """Returns the optimizer that `get_config` describes."""
         base = keras.optimizers.deserialize(config["base_optimizer"], custom_objects)
         return cls(**{**config, "base_optimizer": base})

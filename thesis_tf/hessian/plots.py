@@ -1,9 +1,19 @@
 """The figures of chapter 11, from the results of this area to files."""
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 from matplotlib import ticker
+from matplotlib.axes import Axes
 
 from thesis_tf._core import checks
+from thesis_tf._core.types import Path
+from thesis_tf.hessian.density import SpectralDensity
+from thesis_tf.hessian.eigen.eigenpairs import Eigenpairs
+from thesis_tf.hessian.history import SpectrumEntry, SpectrumHistory
+from thesis_tf.hessian.line_search import BestStep, LineSearch
 from thesis_tf.plotting.style import (
     DIVERGING,
     GRID,
@@ -22,13 +32,19 @@ from thesis_tf.plotting.style import (
 LOWER, UPPER = DIVERGING
 
 
-def draw_eigenvalues(pairs, path, *, density=None, title=None):
-    """Draws the eigenvalues at both ends by rank, and the density of all if it is known.
+def draw_eigenvalues(
+    pairs: Eigenpairs,
+    path: Path,
+    *,
+    density: SpectralDensity | None = None,
+    title: str | None = None,
+) -> None:
+    """Draws the eigenvalues at both ends by rank, and the density of all if it is given.
 
     Args:
-        pairs: `Eigenpairs`; those that have not converged are drawn hollow.
+        pairs: those that have not converged are drawn hollow.
         path: a file that ends in .png, .svg or .pdf; an older one is replaced.
-        density: a `SpectralDensity`, drawn beside with a band of two standard errors.
+        density: drawn beside them, with a band of two standard errors.
         title: a heading.
     """
     path = checked_path(path)
@@ -63,7 +79,9 @@ def draw_eigenvalues(pairs, path, *, density=None, title=None):
     save(sheet, path)
 
 
-def draw_line_searches(searches, path, *, title=None):
+def draw_line_searches(
+    searches: Mapping[str, LineSearch], path: Path, *, title: str | None = None
+) -> None:
     """Draws the loss along directions beside its quadratic model (figures 11.1 and 11.2).
 
     Args:
@@ -79,14 +97,14 @@ def draw_line_searches(searches, path, *, title=None):
     for axes, (label, search) in zip(panels, searches.items(), strict=True):
         style_axes(axes, "step size alpha", "loss", f"{label}: lambda = {search.curvature:.4g}")
         axes.xaxis.set_major_locator(ticker.MaxNLocator(6))
-        shown = [search.start, *search.loss[np.isfinite(search.loss)]]
+        shown = [search.initial_loss, *search.loss[np.isfinite(search.loss)]]
         inside = min(search.alphas) <= search.optimum <= max(search.alphas)
         if inside and search.curvature > 0:
-            shown.append(search.start - search.slope**2 / (2 * search.curvature))
+            shown.append(search.initial_loss - search.slope**2 / (2 * search.curvature))
         room = 0.15 * max(np.ptp(shown), 1e-12)
         axes.plot(search.alphas, search.loss, color=INK, linewidth=1.6, label="loss")
         fine = np.linspace(min(search.alphas), max(search.alphas), 200)
-        quadratic = search.start + search.slope**2 * (fine**2 * search.curvature / 2 - fine)
+        quadratic = search.initial_loss + search.slope**2 * (fine**2 * search.curvature / 2 - fine)
         axes.plot(fine, quadratic, color=UPPER, linestyle="--", label="quadratic")
         # The quadratic model may leave the picture; the loss, and a minimum of the model, may not.
         axes.set_ylim(min(shown) - room, max(shown) + room)
@@ -98,15 +116,22 @@ def draw_line_searches(searches, path, *, title=None):
     save(sheet, path)
 
 
-def draw_best_steps(values, steps, path, *, title=None, panels=("decrease", "size")):
-    """Draws what the best step along each eigenvector brings (figures 11.3 and 11.4).
+def draw_best_steps(
+    values: npt.ArrayLike,
+    steps: Sequence[BestStep],
+    path: Path,
+    *,
+    title: str | None = None,
+    panels: Sequence[str] = ("decrease", "size"),
+) -> None:
+    """Draws the best step along each eigenvector (figures 11.3 and 11.4).
 
     Args:
         values: (k,) eigenvalues.
         steps: k `BestStep`s along their eigenvectors.
         path: a file that ends in .png, .svg or .pdf; an older one is replaced.
         title: a heading.
-        panels: which, from the left: "decrease", that of the loss against the eigenvalue; "size",
+        panels: from the left: "decrease", the decrease of the loss against the eigenvalue; "size",
             1 / |alpha*| against |lambda|, with the line on which the quadratic model's optimum lies
             (Eq 11.2).
     """
@@ -115,7 +140,7 @@ def draw_best_steps(values, steps, path, *, title=None, panels=("decrease", "siz
     if not len(values) or len(values) != len(steps):
         received = f"{len(values)} and {len(steps)}"
         raise checks.invalid("`values` and `steps`", "of one length, not 0", received)
-    kinds = {"decrease": _draw_decreases, "size": _draw_sizes}
+    kinds: dict[str, Callable[..., None]] = {"decrease": _draw_decreases, "size": _draw_sizes}
     if not panels:
         raise checks.invalid("`panels`", f"some of {', '.join(kinds)}", "none")
     chosen = [kinds[checks.one_of("`panels`", panel, kinds)] for panel in panels]
@@ -126,7 +151,9 @@ def draw_best_steps(values, steps, path, *, title=None, panels=("decrease", "siz
     save(sheet, path)
 
 
-def _draw_decreases(axes, values, steps, title):
+def _draw_decreases(
+    axes: Axes, values: np.ndarray, steps: Sequence[BestStep], title: str | None
+) -> None:
     style_axes(axes, "eigenvalue", "decrease of the loss by the best step", title)
     decreases = np.array([step.decrease for step in steps])
     for chosen, style in _by_sign(values):
@@ -135,7 +162,9 @@ def _draw_decreases(axes, values, steps, title):
     axes.set_ylim(bottom=0)
 
 
-def _draw_sizes(axes, values, steps, title):
+def _draw_sizes(
+    axes: Axes, values: np.ndarray, steps: Sequence[BestStep], title: str | None
+) -> None:
     style_axes(axes, "|eigenvalue|", "1 / |alpha*|", title)
     alphas = np.array([abs(step.alpha) for step in steps])
     moved = np.isfinite(alphas) & (alphas > 0)
@@ -148,35 +177,41 @@ def _draw_sizes(axes, values, steps, title):
     axes.plot(ends, ends, color=SOFT, linestyle="--", label="1 / alpha = lambda (Eq 11.2)")
 
 
-def _by_sign(values):
-    """Yields (which (k,), a scatter's style) of positive eigenvalues and of the others."""
+def _by_sign(values: np.ndarray) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+    """Yields a mask (k,) and the style of its points, for positive eigenvalues and the others."""
     yield values > 0, {"s": 26, "color": UPPER, "label": "positive curvature"}
     yield values <= 0, {"s": 26, "color": LOWER, "label": "negative curvature"}
 
 
-def draw_history(history, path, *, title=None, marks=None):
+def draw_history(
+    history: SpectrumHistory,
+    path: Path,
+    *,
+    title: str | None = None,
+    marks: Mapping[str, int] | None = None,
+) -> None:
     """Draws eigenvalues and loss over training steps (figures 11.5 and 11.6).
 
     Both ends stand over one axis, which is linear around zero and logarithmic beyond, so that they
     can be compared. The outermost eigenvalue of an end is thick, the others pale with their rank.
 
     Args:
-        history: a `SpectrumHistory`, or its entries.
+        history: of a `SpectrumTracker` or a `HessianMonitor`.
         path: a file that ends in .png, .svg or .pdf; an older one is replaced.
         title: a heading.
-        marks: {label: step} of what is marked by a line, such as {"one epoch": 1875}.
+        marks: {label: step}, for lines at these steps, such as {"one epoch": 1875}.
     """
     path = checked_path(path)
-    entries = getattr(history, "entries", history)
+    entries = history.entries
     if not entries:
         raise checks.invalid("`history`", "at least one entry", "none")
-    steps = [entry["step"] for entry in entries]
+    steps = history.steps
     sheet = new_figure(7.2, 5.4)
     upper, lower = sheet.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (5, 2)})
     style_axes(upper, "", "eigenvalue", title)
     style_axes(lower, "training step", "loss")
     _draw_fans(upper, steps, entries)
-    losses = [entry["loss"] for entry in entries]
+    losses = [entry.loss for entry in entries]
     lower.plot(steps, losses, color=INK, linewidth=1.8, marker="o", markersize=3.5)
     if min(losses) > 0 and max(losses) > 10 * min(losses):
         lower.set_yscale("log")
@@ -186,7 +221,7 @@ def draw_history(history, path, *, title=None, marks=None):
     else:
         lower.set_ylim(bottom=min(0, *losses))
     if len(steps) > 2 and max(steps) >= 10 * max(1, sorted(steps)[1]):
-        # Checkpoints crowd at the start: even room for each decade, and for step 0.
+        # Checkpoints crowd at the start: each decade gets equal room, and so does step 0.
         linear = max(1, sorted(steps)[1])
         lower.set_xscale("symlog", linthresh=linear)
         lower.set_xlim(min(steps) - 0.1 * linear, 1.2 * max(steps))
@@ -194,16 +229,20 @@ def draw_history(history, path, *, title=None, marks=None):
     for label, step in (marks or {}).items():
         for axes in (upper, lower):
             axes.axvline(step, color=SOFT, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
-        across = upper.get_xaxis_transform()  # data across, a part of the axes upwards
+        across = upper.get_xaxis_transform()  # x in data, y as a fraction of the axes
         draw_text(upper, step, 1.01, label, 8, SOFT, va="bottom", transform=across)
     save(sheet, path)
 
 
-def _draw_fans(axes, steps, entries):
+def _draw_fans(axes: Axes, steps: Sequence[int], entries: Sequence[SpectrumEntry]) -> None:
     """Draws the eigenvalues of both ends, each rank a line, over one axis."""
-    outermost = []
-    for end, color in (("largest", UPPER), ("smallest", LOWER)):
-        values = np.array([entry[end] for entry in entries])  # (steps, ranks)
+    outermost: list[np.ndarray] = []
+    ends = {
+        "largest": ([entry.largest for entry in entries], UPPER),
+        "smallest": ([entry.smallest for entry in entries], LOWER),
+    }
+    for end, (rows, color) in ends.items():
+        values = np.array(rows)  # (steps, ranks)
         if not values.size:
             continue
         outermost.append(abs(values[:, 0]))

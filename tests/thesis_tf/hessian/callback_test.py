@@ -17,7 +17,7 @@ def trained(problem, callbacks, epochs=3):
 @pytest.mark.parametrize("live", [True, False])
 def test_training_is_left_as_it_is(problem, tmp_path, live):
     _, _, data = problem()
-    monitor = hessian.HessianMonitor(data, [0, 3, 11], tmp_path, live=live, **OPTIONS)
+    monitor = hessian.HessianMonitor(data, tmp_path, at_steps=[0, 3, 11], live=live, **OPTIONS)
     watched, plain = trained(problem, [monitor]), trained(problem, [])
     assert monitor.history.steps == [0, 3, 11]
     for a, b in zip(watched.get_weights(), plain.get_weights(), strict=True):
@@ -29,12 +29,12 @@ def test_live_and_afterwards_are_the_same(problem, tmp_path):
     _, _, data = problem()
     found = []
     for live in (True, False):
-        monitor = hessian.HessianMonitor(data, 5, tmp_path / str(live), live=live, **OPTIONS)
+        monitor = hessian.HessianMonitor(data, tmp_path / str(live), every=5, live=live, **OPTIONS)
         trained(problem, [monitor])
         found.append(monitor.history.entries)
-    assert [e["step"] for e in found[0]] == [0, 5, 10, 15]
+    assert [e.step for e in found[0]] == [0, 5, 10, 15]
     for a, b in zip(*found, strict=True):
-        np.testing.assert_allclose(a["largest"], b["largest"], rtol=1e-10)
+        np.testing.assert_allclose(a.largest, b.largest, rtol=1e-10)
 
 
 @pytest.mark.parametrize("live", [True, False])
@@ -44,7 +44,7 @@ def test_another_training_in_the_same_folder(problem, tmp_path, live):
         model, loss, (x, y) = problem(examples=40)
         model.set_weights([w + 0.1 * seed for w in model.get_weights()])
         model.compile("rmsprop", loss)
-        monitor = hessian.HessianMonitor(data, [2, 4], tmp_path, live=live, **OPTIONS)
+        monitor = hessian.HessianMonitor(data, tmp_path, at_steps=[2, 4], live=live, **OPTIONS)
         if seed:
             with pytest.raises(ValueError, match="step 2 of another training"):
                 model.fit(x, y, batch_size=8, verbose=0, callbacks=[monitor])
@@ -56,7 +56,7 @@ def test_another_training_in_the_same_folder(problem, tmp_path, live):
 def test_training_that_diverges_goes_on(problem, tmp_path, live):
     model, loss, (x, y) = problem(examples=40)
     model.compile(keras.optimizers.SGD(1e200), loss)
-    monitor = hessian.HessianMonitor((x, y), [0, 4], tmp_path, live=live, **OPTIONS)
+    monitor = hessian.HessianMonitor((x, y), tmp_path, at_steps=[0, 4], live=live, **OPTIONS)
     with pytest.warns(UserWarning, match="No eigenvalues at step 4.*diverged"):
         model.fit(x, y, batch_size=8, verbose=0, callbacks=[monitor])
     assert monitor.history.steps == [0]
@@ -66,7 +66,7 @@ def test_training_that_diverges_goes_on(problem, tmp_path, live):
 def test_steps_that_are_not_seen(problem, tmp_path):
     model, loss, (x, y) = problem(examples=40)
     model.compile("rmsprop", loss, steps_per_execution=4)
-    monitor = hessian.HessianMonitor((x, y), [0, 1, 4, 100], tmp_path, **OPTIONS)
+    monitor = hessian.HessianMonitor((x, y), tmp_path, at_steps=[0, 1, 4, 100], **OPTIONS)
     with pytest.warns(UserWarning, match=r"No eigenvalues at steps \[1\].*steps_per_execution"):
         model.fit(x, y, batch_size=8, verbose=0, callbacks=[monitor])
     assert monitor.history.steps == [0, 4]
@@ -74,11 +74,14 @@ def test_steps_that_are_not_seen(problem, tmp_path):
 
 def test_bad_arguments(problem, tmp_path):
     model, _, data = problem()
-    with pytest.raises(ValueError, match="`steps` must be a positive integer"):
-        hessian.HessianMonitor(data, 0, tmp_path)
-    with pytest.raises(ValueError, match="`steps` must be 0 or above"):
-        hessian.HessianMonitor(data, [3, -1], tmp_path)
-    monitor = hessian.HessianMonitor(data, 5, tmp_path, loss=None)
+    with pytest.raises(ValueError, match="`every` must be a positive integer"):
+        hessian.HessianMonitor(data, tmp_path, every=0)
+    for steps in ({}, {"every": 2, "at_steps": [1]}):
+        with pytest.raises(ValueError, match="`at_steps` must be given, or `every`"):
+            hessian.HessianMonitor(data, tmp_path, **steps)
+    with pytest.raises(ValueError, match="`at_steps` must be 0 or above"):
+        hessian.HessianMonitor(data, tmp_path, at_steps=[3, -1])
+    monitor = hessian.HessianMonitor(data, tmp_path, every=5, loss=None)
     monitor.set_model(model)
     model.compile("sgd")
     with pytest.raises(ValueError, match="`loss` must be given"):

@@ -5,9 +5,10 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
+import scipy.sparse.linalg
 import tensorflow as tf
 
-from thesis_tf.hessian.eigen.lanczos import Lanczos
+from thesis_tf.hessian.eigen import lanczos
 
 
 @pytest.fixture
@@ -58,16 +59,19 @@ class Matrix:
         self.matrix = np.asarray(matrix)
         self.shape, self.dtype, self.products = self.matrix.shape, self.matrix.dtype, 0
 
-    def identity(self):
+    def fingerprint(self, *, weights=True):
         return str(abs(self.matrix).sum())
 
-    def multiply(self, vectors):
-        self.products += len(vectors)
-        return [tf.constant(self.matrix @ v.numpy()) for v in vectors]
-
     def __matmul__(self, vectors):
-        self.products += 1 if vectors.ndim == 1 else vectors.shape[1]
+        self.products += 1 if len(vectors.shape) == 1 else vectors.shape[1]
+        if isinstance(vectors, tf.Tensor):
+            return tf.constant(self.matrix @ vectors.numpy())
         return self.matrix @ vectors
+
+    def to_scipy(self):
+        return scipy.sparse.linalg.LinearOperator(
+            self.shape, matvec=lambda v: self @ v.reshape(-1), dtype=self.dtype
+        )
 
 
 @pytest.fixture
@@ -85,20 +89,18 @@ def matrix():
 
 @pytest.fixture
 def poor_restarts(monkeypatch):
-    """Turns what a search is begun anew with by 1e-5 towards another Ritz vector.
+    """Turns the vectors that a search keeps when it begins anew by 1e-5 towards another one.
 
-    Then residuals of 1e-5 stay outside the space, as rounding else makes them, on some processors.
+    Then residuals of 1e-5 stay outside the space, as rounding makes them on some processors.
     """
-    begin_anew = Lanczos.begin_anew
+    begin_anew = lanczos.begin_anew
 
-    def turned(search, ritz):
-        count = len(search.basis)
-        _, vectors = np.linalg.eigh(search.matrix[:count, :count])
-        overlap = abs(vectors.T @ ritz.coefficients).max(axis=1)
+    def turned(state, pairs):
+        _, vectors = np.linalg.eigh(state.matrix[: state.count, : state.count])
+        overlap = abs(vectors.T @ pairs.coefficients).max(axis=1)
         other = vectors[:, [overlap.argmin()]]
-        coefficients = ritz.coefficients + 1e-5 * other
-        coefficients, triangle = np.linalg.qr(coefficients)
+        coefficients, triangle = np.linalg.qr(pairs.coefficients + 1e-5 * other)
         coefficients *= np.sign(np.diag(triangle))
-        begin_anew(search, dataclasses.replace(ritz, coefficients=coefficients))
+        return begin_anew(state, dataclasses.replace(pairs, coefficients=coefficients))
 
-    monkeypatch.setattr(Lanczos, "begin_anew", turned)
+    monkeypatch.setattr(lanczos, "begin_anew", turned)

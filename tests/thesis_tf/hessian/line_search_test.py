@@ -32,7 +32,7 @@ def test_a_quadratic_is_its_own_model():
         expected = EIGENVALUES @ START**2 / 2 + EIGENVALUES[i] * (moved**2 - START[i] ** 2) / 2
         np.testing.assert_allclose(found.loss, expected, atol=1e-14)
         np.testing.assert_allclose(found.quadratic, expected, atol=1e-14)
-        assert found.start == pytest.approx(EIGENVALUES @ START**2 / 2)
+        assert found.initial_loss == pytest.approx(EIGENVALUES @ START**2 / 2)
         assert found.slope == pytest.approx(EIGENVALUES[i] * START[i])
         assert found.curvature == pytest.approx(EIGENVALUES[i])
         assert found.optimum == pytest.approx(1 / EIGENVALUES[i])
@@ -57,6 +57,7 @@ def test_the_best_step_of_a_quadratic(sign):
         assert best.decrease == pytest.approx(EIGENVALUES[i] * START[i] ** 2 / 2, rel=1e-3)
         assert best.displacement == pytest.approx(sign * START[i], rel=0.05)
         assert best.loss == operator.loss(START - best.displacement * sign * np.eye(3)[i])
+        assert type(best.alpha) is type(best.displacement) is float
     down = hessian.best_step(operator, np.eye(3)[2])  # down for ever: the largest that is tried
     assert abs(down.displacement) >= 100
     assert down.alpha < 0 or down.decrease > 9000
@@ -127,3 +128,20 @@ def test_bad_ranges(options, message):
 def test_a_single_alpha():
     search = hessian.line_search(quadratic(EIGENVALUES, START), np.ones(3), 0.1)
     assert search.loss.shape == search.quadratic.shape == (1,)
+
+
+def test_results_are_kept(tmp_path):
+    operator = quadratic(EIGENVALUES, START)
+    search = hessian.line_search(operator, np.eye(3)[0], [0.0, 0.1, 0.3])
+    search.save(tmp_path / "search.npz")
+    again = hessian.LineSearch.load(tmp_path / "search.npz")
+    np.testing.assert_array_equal(again.loss, search.loss)
+    assert (type(again.slope), again.summary()) == (float, search.summary())
+    assert search.table().splitlines()[0].split() == ["alpha", "loss", "quadratic", "model"]
+    assert len(search.table().splitlines()) == 4
+    best = hessian.best_step(operator, np.eye(3)[0])
+    best.save(tmp_path / "best.npz")
+    assert hessian.BestStep.load(tmp_path / "best.npz") == best
+    assert repr(best).startswith("BestStep(alpha=0.25")
+    with pytest.raises(ValueError, match="the fields of LineSearch; it lacks alphas"):
+        hessian.LineSearch.load(tmp_path / "best.npz")

@@ -8,9 +8,9 @@ import scipy.sparse.linalg
 import tensorflow as tf
 
 from thesis_tf import hessian
-from thesis_tf.hessian import GaussNewtonOperator, HessianOperator
+from thesis_tf.hessian import GaussNewtonOperator, HessianOperator, OperatorOptions
 
-MODES = ("forward_over_back", "forward_accumulator", "back_over_back")
+MODES = ("forward_over_reverse", "forward_accumulator", "reverse_over_reverse")
 
 
 def dense(operator):
@@ -18,17 +18,19 @@ def dense(operator):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize(("batch_size", "memory"), [(20, 1 << 20), (7, 1 << 20), (7, 0)])
-def test_the_columns_are_the_hessian(problem, dense_hessian, mode, batch_size, memory):
+@pytest.mark.parametrize(("batch_size", "memory_limit"), [(20, 1 << 20), (7, 1 << 20), (7, 0)])
+def test_the_columns_are_the_hessian(problem, dense_hessian, mode, batch_size, memory_limit):
     model, loss, data = problem(kernel_regularizer=keras.regularizers.L2(0.125))
-    operator = HessianOperator(model, loss, data, mode=mode, batch_size=batch_size, memory=memory)
+    operator = HessianOperator(
+        model, loss, data, mode=mode, batch_size=batch_size, memory_limit=memory_limit
+    )
 
     assert operator.mode == mode
     np.testing.assert_allclose(dense(operator), dense_hessian(model, data), rtol=0, atol=1e-14)
     assert operator.products == operator.shape[0] == 43
 
 
-@pytest.mark.parametrize("mode", ["forward_over_back", "back_over_back"])
+@pytest.mark.parametrize("mode", ["forward_over_reverse", "reverse_over_reverse"])
 def test_gauss_newton(problem, mode):
     model, loss, (x, y) = problem(kernel_regularizer=keras.regularizers.L2(0.125))
     operator = GaussNewtonOperator(model, loss, (x, y), mode=mode, batch_size=8)
@@ -41,7 +43,7 @@ def test_gauss_newton(problem, mode):
     p = tf.nn.softmax(logits).numpy()
     curvature = np.einsum("ni,ij->nij", p, np.eye(3)) - np.einsum("ni,nj->nij", p, p)
     expected = np.einsum("nia,nij,njb->ab", jacobian, curvature, jacobian) / len(x)
-    expected[np.arange(20), np.arange(20)] += 0.25  # of the penalised kernel
+    expected[np.arange(20), np.arange(20)] += 0.25  # of the regularized kernel
     np.testing.assert_allclose(dense(operator), expected, rtol=0, atol=1e-14)
 
 
@@ -100,11 +102,11 @@ def test_data_sets_are_as_arrays(problem):
     for batch in (3, 20):
         dataset = tf.data.Dataset.from_tensor_slices((x, y)).batch(batch)
         for memory in (0, 1 << 20):
-            operator = HessianOperator(model, loss, dataset, batch_size=8, memory=memory)
+            operator = HessianOperator(model, loss, dataset, batch_size=8, memory_limit=memory)
             np.testing.assert_allclose(dense(operator), whole, atol=1e-14)
 
 
-def test_structures_of_inputs_and_a_loss_of_ones_own():
+def test_structures_of_inputs_and_a_loss_function():
     first, second = keras.Input((3,), name="a"), keras.Input((3,), name="b")
     product = keras.layers.Multiply()([keras.layers.Dense(3)(first), keras.layers.Dense(3)(second)])
     model = keras.Model({"a": first, "b": second}, [product, keras.layers.Dense(1)(product)])
@@ -168,8 +170,44 @@ def test_vectors(problem):
     for bad in (v[:-1], vectors[:-1], np.zeros((43, 1, 1)), np.float64(1.0)):
         with pytest.raises(ValueError, match=r"The vector must be of shape \(43,\) or \(43, k\)"):
             operator @ bad
-    with pytest.raises(TypeError, match=r"of dtype float64.*Received: float32.*astype"):
-        operator @ v.astype("f")
+    for bad in (np.arange(43), np.zeros(43, bool)):
+        with pytest.raises(TypeError, match=r"of a floating dtype. Received: (int|bool).*astype"):
+            operator @ bad
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_vectors_of_another_floating_dtype_are_cast(dtype):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "tanh")])
+    x, y = np.random.default_rng(0).normal(size=(2, 10, 4)).astype("f")
+    operator = HessianOperator(model, "mse", (x, y[:, :3]))
+    vectors = np.random.default_rng(1).normal(size=(operator.shape[0], 2)).astype(dtype)
+    expected = operator @ vectors.astype("float32")
+    for found in (operator @ vectors, (operator @ tf.constant(vectors)).numpy()):
+        assert found.dtype == dtype
+        np.testing.assert_array_equal(found, expected.astype(dtype))
+    np.testing.assert_array_equal(operator @ vectors[:, 0], expected[:, 0].astype(dtype))
+    assert (operator @ vectors[:, 0].tolist()).dtype == "float64"
+
+
+def test_the_public_surface(problem):
+    operator = HessianOperator(*problem())
+    names = {name for name in dir(operator) if not name.startswith("_")}
+    assert names == {
+        "dtype", "fingerprint", "gradient", "loss", "matmat", "matvec", "mode", "model",
+        "parameters", "products", "refresh", "shape", "to_scipy",
+    }  # fmt: skip
+
+
+def test_options_make_either_operator(problem):
+    options = OperatorOptions(mode="reverse_over_reverse", parameters="last", check=False)
+    for kind, make in (
+        (HessianOperator, options.hessian),
+        (GaussNewtonOperator, options.gauss_newton),
+    ):
+        operator = make(*problem())
+        assert type(operator) is kind
+        assert (operator.mode, operator.shape) == ("reverse_over_reverse", (18, 18))
 
 
 def test_one_example_and_one_parameter():
@@ -196,8 +234,7 @@ def test_two_devices(problem, two_devices, kind):
     alone = kind(model, loss, data, batch_size=8)
     with tf.distribute.MirroredStrategy(two_devices).scope():
         for memory in (0, 1 << 20):
-            shared = kind(model, loss, data, batch_size=7, memory=memory)
-            assert shared.data.stream.batch_size == 8
+            shared = kind(model, loss, data, batch_size=7, memory_limit=memory)
             np.testing.assert_allclose(dense(shared), dense(alone), atol=1e-14)
             np.testing.assert_allclose(shared.gradient(), alone.gradient(), atol=1e-15)
             assert shared.loss() == pytest.approx(alone.loss(), rel=1e-14)
@@ -248,11 +285,11 @@ def test_two_processes(start_python):
 @pytest.mark.parametrize(
     ("arguments", "kind", "message"),
     [
-        ({"mode": "jit"}, ValueError, "`mode` must be one of forward_over_back, .*'jit'"),
+        ({"mode": "jit"}, ValueError, "`mode` must be one of forward_over_reverse, .*'jit'"),
         ({"parameters": "frist"}, ValueError, "layers or trainable variables.*'frist'.*first"),
         ({"parameters": []}, ValueError, "at least one trainable parameter"),
         ({"loss": 3}, TypeError, "`loss` must be a Keras loss.*outputs"),
-        ({"loss": lambda y, p: tf.reduce_mean(p)}, ValueError, r"one value an example.*scalar"),
+        ({"loss": lambda y, p: tf.reduce_mean(p)}, ValueError, r"one value per example.*scalar"),
         ({"batch_size": 0}, ValueError, "`batch_size` must be a positive integer"),
         ({"data": np.zeros((3, 4))}, ValueError, r"`data` must be a pair \(x, y\).*ndarray"),
         ({"data": (np.zeros((3, 4)), np.zeros(2))}, ValueError, "arrays of one length"),
@@ -334,8 +371,8 @@ def test_a_layer_left_in_training_mode(problem, inner):
 def test_falls_back_and_says_so():
     model = keras.Sequential([keras.Input((5, 2)), keras.layers.GRU(3)])
     x, y = np.random.default_rng(0).normal(size=(2, 6, 5, 3)).astype("f")
-    with pytest.warns(hessian.FallbackWarning, match=r"by back_over_back, as .* loops do"):
+    with pytest.warns(hessian.FallbackWarning, match=r"by reverse_over_reverse, as .* loops do"):
         operator = HessianOperator(model, "mse", (x[..., :2], y[:, 0]))
-    assert operator.mode == "back_over_back"
+    assert operator.mode == "reverse_over_reverse"
     matrix = dense(operator)
     np.testing.assert_allclose(matrix, matrix.T, atol=1e-6)

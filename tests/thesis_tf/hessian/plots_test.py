@@ -27,18 +27,17 @@ def best_steps(**options):
     hessian.draw_best_steps([1.0], [step(0.5, 0.1)], "a.png", **options)
 
 
-def entry(number, angles):
-    return {
-        "step": number, "loss": 1.0, "largest": [3.0, 2.0], "smallest": [-1.0], "converged": True,
-        "products": 9, "angles": angles,
-    }  # fmt: skip
+def history(steps, smallest=(-1.0,)):
+    return hessian.SpectrumHistory(
+        tuple(hessian.SpectrumEntry(step, 1.0, (3.0, 2.0), smallest, True, 9) for step in steps)
+    )
 
 
-HISTORY = [entry(0, None), entry(10, {"largest": [1.0, 2.0], "smallest": [3.0]}), entry(99, None)]
+HISTORY = history([0, 10, 99])
 
 
 def density(matrix):
-    return hessian.spectral_density(matrix(np.arange(20.0) - 3)[0], 8, 3)
+    return hessian.spectral_density(matrix(np.arange(20.0) - 3)[0], num_steps=8, num_vectors=3)
 
 
 DRAWINGS = {
@@ -56,9 +55,9 @@ DRAWINGS = {
     "history": lambda path: hessian.draw_history(HISTORY, path),
     "history with an epoch": lambda path: hessian.draw_history(HISTORY, path, marks={"epoch": 50}),
     "history of one end": lambda path: hessian.draw_history(
-        [entry | {"smallest": []} for entry in HISTORY], path
+        history([0, 10, 99], smallest=()), path
     ),
-    "history of one": lambda path: hessian.draw_history(HISTORY[:1], path),
+    "history of one": lambda path: hessian.draw_history(history([0]), path),
 }
 
 
@@ -89,7 +88,10 @@ def test_labels_say_what_is_drawn(tmp_path, svg_texts, matrix):
 @pytest.mark.parametrize(
     ("draw", "message"),
     [
-        (lambda: hessian.draw_history([], "a.png"), "`history` must be at least one entry"),
+        (
+            lambda: hessian.draw_history(history([]), "a.png"),
+            "`history` must be at least one entry",
+        ),
         (lambda: hessian.draw_line_searches({}, "a.png"), "at least one line search"),
         (lambda: hessian.draw_best_steps([1.0], [], "a.png"), "of one length, not 0.*1 and 0"),
         (lambda: best_steps(panels=["a"]), "`panels` must be one of decrease, size. Rec.*'a'"),

@@ -1,17 +1,24 @@
 """Tests an operator's derivatives on a few examples before any long work.
 
-TensorFlow's second derivatives are wrong, without a word, for some operations and undefined for
-others. Products are therefore compared with central differences of the gradient, all in float64:
-in float32 a network with kinks shows errors of 3e-4 to 2.8, for steps of 1e-4 to 1e-2, where
-nothing is wrong.
+Some of TensorFlow's second derivatives are silently wrong, and others are undefined. Products are
+therefore compared with central differences of the gradient, all in float64: in float32 a network
+with kinks shows errors of 3e-4 to 2.8, for steps of 1e-4 to 1e-2, where nothing is wrong.
 """
 
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
 import numpy as np
 import tensorflow as tf
 
+from thesis_tf._keras.batches import Stream
+from thesis_tf._keras.objective import Objective
 from thesis_tf._keras.recording import watch
-from thesis_tf.hessian.checks.single_call import OneCall
+from thesis_tf.hessian.checks.single_call import SingleCall
 from thesis_tf.hessian.products import modes
+from thesis_tf.hessian.products.averages import Averages
 from thesis_tf.persistence import fingerprint
 
 EXAMPLES = 4
@@ -22,15 +29,15 @@ ENOUGH = 1e-8  # no smaller step is tried
 
 
 class SelfCheckError(ValueError):
-    """The operator would give wrong products."""
+    """The operator would give wrong products, or none."""
 
 
-def inputs(operator):
+def check_data(stream: Stream) -> None:
     """Raises SelfCheckError if the data change from pass to pass."""
-    stream = operator.data.stream
     if stream.in_memory:
         return
-    for number, (first, second) in enumerate(zip(_digests(stream), _digests(stream), strict=True)):
+    passes = zip(_fingerprints(stream), _fingerprints(stream), strict=True)
+    for number, (first, second) in enumerate(passes):
         if first != second:
             raise SelfCheckError(
                 f"The data set changes from pass to pass, first in batch {number}: it is shuffled"
@@ -39,53 +46,70 @@ def inputs(operator):
             )
 
 
-def _digests(stream):
+def _fingerprints(stream: Stream) -> Iterator[str]:
     for batch, _ in stream.batches():
         yield fingerprint.of_arrays(tf.nest.flatten(batch))
 
 
-def derivatives(operator):
+def check_derivatives(averages: Averages) -> None:
     """Raises SelfCheckError unless the loss is finite and products are right."""
-    loss = operator.loss()
-    if not np.isfinite(loss) or not np.isfinite(operator.gradient()).all():
+    objective = averages.objective
+    with _refusals(f"TensorFlow can't compute the loss of {objective.model.name} or its gradient"):
+        loss, gradient = averages.loss(), averages.gradient().numpy()
+    if not np.isfinite(loss) or not np.isfinite(gradient).all():
         raise SelfCheckError(
             f"The loss and its gradient must be finite. Received: a loss of {loss}"
             + (", and a gradient that is not finite. " if np.isfinite(loss) else ". ")
             + "The weights, the inputs or the labels hold values that are not, or the loss doesn't"
             " suit the outputs (logits or probabilities?)."
         )
-    _repeatable(operator)
-    (x, y), _ = next(operator.data.stream.batches())
+    refused = f"TensorFlow can't compute products with {objective.model.name} by {averages.mode}"
+    with _refusals(refused, _ADVICE):
+        _check_repeatable(averages)
+    (x, y), _ = next(averages.data.stream.batches())
     few = tf.nest.map_structure(lambda a: tf.convert_to_tensor(a[:EXAMPLES]), (x, y))
-    objective = operator.objective
     with objective.in_float64():
         parameters, constants = objective.read(tf.float64)
         parameters = _beside(parameters)
         batch = (*_in_float64(few), tf.ones(len(tf.nest.flatten(few)[0])))
-        try:
-            error = difference(
-                operator.way(), operator.differentiated, parameters, constants, batch
+        with _refusals(
+            f"{objective.model.name} can't be computed in float64, in which products are checked",
+            "check=False leaves the check out.",
+        ):
+            error = relative_error(
+                averages.kind.modes[averages.mode](objective),
+                lambda *args: averages.kind.differentiated(objective, *args),
+                parameters,
+                constants,
+                batch,
             )
-        except (tf.errors.OpError, TypeError) as problem:
-            raise SelfCheckError(
-                f"{objective.model.name} can't be computed in float64, in which products are"
-                f" checked: {problem}\ncheck=False leaves the check out."
-            ) from problem
-        _one_by_one(objective, parameters, constants, batch)
+            _check_one_by_one(objective, parameters, constants, batch)
         if error > TOLERANCE:
-            culprit = _wrong_layer(operator, parameters, constants, batch[0])
+            culprit = _wrong_layer(averages, parameters, constants, batch[0])
             raise SelfCheckError(
-                f"Products by {operator.mode} differ from central differences of the gradient by a"
-                f" part of {error:.1e} (float64, {len(batch[-1])} examples). {culprit}"
+                f"Products by {averages.mode} differ from central differences of the gradient by"
+                f" {error:.1e} of their norm (float64, {len(batch[-1])} examples). {culprit}"
             )
-    _symmetric(operator)
+    with _refusals(refused, _ADVICE):
+        _check_symmetric(averages)
 
 
-def _one_by_one(objective, parameters, constants, batch):
+@contextlib.contextmanager
+def _refusals(message: str, advice: str = "") -> Iterator[None]:
+    """Makes errors that TensorFlow raises in the block SelfCheckErrors."""
+    try:
+        yield
+    except (tf.errors.OpError, TypeError) as error:
+        raise SelfCheckError(f"{message}: {error}\n{advice}".rstrip()) from error
+
+
+def _check_one_by_one(
+    objective: Objective, parameters: modes.Tensors, constants: modes.Tensors, batch: modes.Batch
+) -> None:
     """Raises SelfCheckError if an example's loss depends on the others in its batch."""
     x, y, weights = batch
 
-    def losses(rows):
+    def losses(rows: slice) -> "tf.Tensor":
         x_rows, y_rows = tf.nest.map_structure(lambda a: a[rows], (x, y))
         return objective.example_losses(y_rows, objective.outputs(parameters, constants, x_rows))
 
@@ -96,115 +120,123 @@ def _one_by_one(objective, parameters, constants, batch):
     if not apart <= 1e-4 * max(1.0, float(np.abs(alone).max())):
         shapes = [tuple(t.shape) for t in tf.nest.flatten(y)]
         raise SelfCheckError(
-            "An example's loss depends on which others are in its batch: by itself it is"
+            "An example's loss depends on the others in its batch: alone it is"
             f" {float(alone[0]):.6g}, among {len(weights)} {float(together[0]):.6g}. Labels of"
             f" shape {shapes} may have been broadcast against the outputs, or a layer mixes them."
         )
 
 
-def _random_vector(operator):
-    return tf.constant(np.random.default_rng(0).normal(size=operator.shape[0]), operator.dtype)
+def _random_vector(averages: Averages) -> "tf.Tensor":
+    layout = averages.objective.layout
+    return tf.constant(np.random.default_rng(0).normal(size=layout.size), layout.dtype)
 
 
-def _rounding(operator):
-    """What sums over examples in another order, as GPUs do them, may differ by."""
-    return 3e-2 if _computes_in_16_bits(operator.objective.model) else 1e-3
+def _rounding(averages: Averages) -> float:
+    """Returns by how much sums over examples in another order, as on GPUs, may differ."""
+    return 3e-2 if _computes_in_16_bits(averages.objective.model) else 1e-3
 
 
-def _repeatable(operator):
-    """Compares a product with itself, on one batch in the own precision."""
-    batch, _ = next(operator.data.batches())
-    v = _random_vector(operator)
-    product, again = (operator.on_batch(v, batch).numpy().astype(np.float64) for _ in range(2))
+def _check_repeatable(averages: Averages) -> None:
+    """Compares a product with itself, on one batch in the model's precision."""
+    batch, _ = next(averages.data.batches())
+    v = _random_vector(averages)
+    product, again = (averages.on_batch(v, batch).numpy().astype(np.float64) for _ in range(2))
     size, apart = np.linalg.norm(product), np.linalg.norm(product - again)
-    if apart > _rounding(operator) * size:
+    if apart > _rounding(averages) * size:
         raise SelfCheckError(
-            f"The same product came out differently the second time, by a part of"
-            f" {apart / size:.1e}: the model draws random numbers at inference, or keeps state."
+            f"The same product came out differently the second time, by {apart / size:.1e} of its"
+            " norm: the model draws random numbers at inference, or keeps state."
         )
 
 
-def _symmetric(operator):
-    """Compares u'Hv with v'Hu, on one batch in the own precision."""
-    batch, _ = next(operator.data.batches())
-    v = _random_vector(operator)
-    product = operator.on_batch(v, batch)
-    # With u = Hv, of which a random vector would have but a part of 1 / sqrt(d).
+def _check_symmetric(averages: Averages) -> None:
+    """Compares u'Hv with v'Hu, on one batch in the model's precision."""
+    batch, _ = next(averages.data.batches())
+    v = _random_vector(averages)
+    product = averages.on_batch(v, batch)
+    # With u = Hv: a random u would have only 1 / sqrt(d) of its norm along Hv.
     u = product / tf.maximum(tf.norm(product), 1e-30)
-    back = operator.on_batch(u, batch)
+    back = averages.on_batch(u, batch)
     v, u, product, back = (t.numpy().astype(np.float64) for t in (v, u, product, back))
-    if abs(u @ product - v @ back) > _rounding(operator) * np.linalg.norm(product):
+    if abs(u @ product - v @ back) > _rounding(averages) * np.linalg.norm(product):
         raise SelfCheckError(
             f"u'Hv = {u @ product:.6g} and v'Hu = {v @ back:.6g} must be equal: the model stops"
-            " gradients, or has gradients of its own, so that what it descends is no gradient."
+            " gradients, or defines gradients by itself, so that its training follows the gradient"
+            " of no function."
         )
 
 
-def _computes_in_16_bits(model):
+def _computes_in_16_bits(model: keras.Model) -> bool:
     return any("16" in str(layer.compute_dtype) for layer in model._flatten_layers())
 
 
-def _in_float64(tensors):
+def _in_float64(tensors: Any) -> Any:
     return tf.nest.map_structure(
         lambda t: tf.cast(t, tf.float64) if t.dtype.is_floating else t, tensors
     )
 
 
-def _beside(parameters):
-    """A point near the parameters, off the kinks on which they may lie.
+def _beside(parameters: modes.Tensors) -> list["tf.Tensor"]:
+    """Returns parameters nearby, off the kinks on which the given ones may lie.
 
-    Where an image is black and biases are still zero, a ReLU sits on its kink exactly.
+    Where an image is black and biases are still zero, a ReLU is exactly at its kink.
     """
     rng = np.random.default_rng(0)
     sizes = [float(tf.math.reduce_std(p)) or 1.0 for p in parameters]
     return [p + 0.01 * s * rng.normal(size=p.shape) for p, s in zip(parameters, sizes, strict=True)]
 
 
-def difference(way, differentiated, parameters, constants, batch):
-    """The relative error of a product along one random direction, in float64.
+def relative_error(
+    mode: modes.Mode,
+    differentiated: Callable[..., "tf.Tensor"],
+    parameters: modes.Tensors,
+    constants: modes.Tensors,
+    batch: modes.Batch,
+) -> float:
+    """Returns the relative error of a product along one random direction, in float64.
 
     Args:
-        way: as in `products`.
+        mode: a new object of a mode.
         differentiated: the function (parameters, frozen, constants, batch) whose derivative with
-            respect to the first, where both are equal, the product is.
+            respect to the first, where both are equal, is the product.
         parameters, constants, batch: float64 tensors.
 
     Returns:
-        The smallest, over several steps h, of |Hv - D_h| / |Hv|, less what rounding can explain,
-        with the central difference D_h = (8 (g(h) - g(-h)) - g(2h) + g(-2h)) / 12h and g(h) the
-        gradient at theta + hv, |v| = |theta|.
+        The smallest, over several steps h, of |Hv - D_h| / |Hv|, less an estimate of rounding
+        errors, with the central difference D_h = (8 (g(h) - g(-h)) - g(2h) + g(-2h)) / 12h and
+        g(h) the gradient at theta + hv, |v| = |theta|.
     """
-    layout = way.objective.layout
+    layout = mode.objective.layout
 
-    def specs(tensors):
+    def specs(tensors: Any) -> Any:
         return tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), tensors)
 
     theta = layout.pack(parameters)
     direction = np.random.default_rng(0).normal(size=layout.size)
-    direction *= max(np.linalg.norm(theta), 1e-3) / np.linalg.norm(direction)
+    direction *= max(float(np.linalg.norm(theta)), 1e-3) / np.linalg.norm(direction)
     direction = tf.constant(direction, tf.float64)
-    keep, product = modes.trace(way, specs((direction, parameters, constants, batch)))
+    keep, product = modes.traced(mode, specs((direction, parameters, constants, batch)))
     result = product(direction, parameters, constants, keep(parameters, constants, *batch)).numpy()
     slope = tf.function(
         lambda vector: differentiated(layout.unpack(vector), parameters, constants, batch),
         autograph=False,
     ).get_concrete_function(tf.TensorSpec(theta.shape, theta.dtype))
 
-    def at(displacement):
+    def at(displacement: float) -> np.ndarray:
         return slope(theta + displacement * direction).numpy()
 
-    gradient = np.linalg.norm(at(0.0))
+    gradient = float(np.linalg.norm(at(0.0)))
     precision = np.float32 if _leaves_float64(keep.graph) else np.float64
-    noise = np.finfo(precision).eps * gradient
-    scale = max(np.linalg.norm(result), 1e-6 * gradient, 1e-300)
-    best = np.inf
+    noise = float(np.finfo(precision).eps) * gradient
+    scale = max(float(np.linalg.norm(result)), 1e-6 * gradient, 1e-300)
+    best = float("inf")
     for step in STEPS:
         rounding = 10 * noise / step
         if rounding > 1e-2 * scale and best < np.inf:
             break
         differences = 8 * (at(step) - at(-step)) - (at(2 * step) - at(-2 * step))
-        error = np.linalg.norm(result - differences / (12 * step))
-        best = min(best, max(0.0, error - rounding) / scale)
+        error = float(np.linalg.norm(result - differences / (12 * step)))
+        best = min(best, float(max(0.0, error - rounding) / scale))
         if best <= ENOUGH:
             break
     return best
@@ -216,8 +248,8 @@ _ADVICE = (
 )
 
 
-def _leaves_float64(graph):
-    """Whether an operation computes in float32 whatever it is given, as bilinear resizing does."""
+def _leaves_float64(graph: "tf.Graph") -> bool:
+    """Returns whether an operation always computes in float32, as bilinear resizing does."""
     return any(
         operation.type != "Cast"
         and any(t.dtype == tf.float64 for t in operation.inputs)
@@ -226,24 +258,23 @@ def _leaves_float64(graph):
     )
 
 
-def _wrong_layer(operator, parameters, constants, x):
-    """A sentence that names the first call whose own second derivatives are wrong."""
-    objective = operator.objective
+def _wrong_layer(
+    averages: Averages, parameters: modes.Tensors, constants: modes.Tensors, x: Any
+) -> str:
+    """Returns a sentence that names the first layer whose second derivatives are wrong."""
+    objective = averages.objective
     with watch(objective.model) as recorder:
         objective.outputs(parameters, constants, x)
     variables = [*objective.variables, *objective.constants]
     values = {id(v): t for v, t in zip(variables, [*parameters, *constants], strict=True)}
-    nothing = (tf.zeros(()),) * 3
     for place in recorder.places:
         if place.arguments is None or place.operation is objective.model:
             continue
-        call = OneCall(place, values)
+        call = SingleCall(place, values)
         if not call.parameters:
             continue
-        way = modes.HESSIAN[operator.mode](call)
-        gradient = lambda p, _, constants, batch: modes.gradient(call, p, constants, batch)  # noqa: B023, E731
         try:
-            error = difference(way, gradient, call.parameters, [], nothing)
+            error = _error_of_call(call, averages.mode)
         except Exception as problem:  # what explains an error must not hide it by another
             return f"{place.name} can't be differentiated by itself ({problem}). {_ADVICE}"
         if error > TOLERANCE:
@@ -252,3 +283,15 @@ def _wrong_layer(operator, parameters, constants, x):
                 f" wrong by {error:.1e}. {_ADVICE}"
             )
     return f"No layer by itself is wrong: it may be the loss. {_ADVICE}"
+
+
+def _error_of_call(call: SingleCall, mode: str) -> float:
+    def gradient(
+        parameters: modes.Tensors, _: Any, constants: modes.Tensors, batch: modes.Batch
+    ) -> "tf.Tensor":
+        return modes.gradient(call, parameters, constants, batch)
+
+    nothing: Sequence[Any] = (tf.zeros(()),) * 3
+    return relative_error(
+        modes.HESSIAN.modes[mode](call), gradient, call.parameters, [], tuple(nothing)
+    )

@@ -1,17 +1,21 @@
 """One call of a layer, by itself, as a function whose derivatives can be tested."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
 
 from thesis_tf._keras.parameter_vector import Layout
+from thesis_tf._keras.recording import Place
 
 
-class OneCall:
-    """A scalar of what a call puts out, as a function of its inputs and its layer's weights.
+class SingleCall:
+    """A scalar function of one call of a layer, with the call's inputs and weights as parameters.
 
-    It takes the place of an `Objective` where products are traced: sum(c * output + output^2 / 2)
-    with random c, which has curvature even where the call itself is linear.
+    Where products are traced it takes the place of an `Objective`. The scalar is
+    sum(c * output + output^2 / 2) with random c, which has curvature even where the call is linear.
 
     Args:
         place: a `Place` of `thesis_tf._keras.recording`.
@@ -19,10 +23,12 @@ class OneCall:
 
     Attributes:
         parameters: the call's floating inputs and its layer's weights, a list of tensors.
-        layout: their `Layout`; None if there are none.
+        layout: their `Layout`; not set if there are none.
     """
 
-    def __init__(self, place, values):
+    layout: Layout
+
+    def __init__(self, place: Place, values: Mapping[int, "tf.Tensor"]) -> None:
         self._operation, self._arguments = place.operation, place.arguments
         leaves = keras.tree.flatten(place.arguments)
         self._inputs = [i for i, leaf in enumerate(leaves) if _is_floating(leaf)]
@@ -30,10 +36,13 @@ class OneCall:
         self._held = [(v, values[id(v)]) for v in owned if id(v) in values]
         self._moving = [(v, t) for v, t in self._held if v.trainable and _is_floating(t)]
         self.parameters = [leaves[i] for i in self._inputs] + [t for _, t in self._moving]
-        self.layout = Layout(self.parameters) if self.parameters else None
+        if self.parameters:
+            self.layout = Layout(self.parameters)
 
-    def total(self, parameters, constants, x, y, weights):
-        """The scalar; only `parameters` counts."""
+    def total(
+        self, parameters: Any, constants: Any, x: Any, y: Any, weights: "tf.Tensor"
+    ) -> "tf.Tensor":
+        """Returns the scalar; arguments but `parameters` are ignored."""
         leaves = keras.tree.flatten(self._arguments)
         for i, value in zip(self._inputs, parameters, strict=False):
             leaves[i] = value
@@ -54,5 +63,5 @@ class OneCall:
         return total
 
 
-def _is_floating(leaf):
-    return isinstance(leaf, tf.Tensor) and leaf.dtype.is_floating
+def _is_floating(leaf: Any) -> bool:
+    return isinstance(leaf, tf.Tensor) and bool(leaf.dtype.is_floating)

@@ -2,165 +2,236 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
+
+from thesis_tf._core.types import Path
 
 # Elements summed at once in the vectors' own precision; sums of sums are in float64. Summed in
 # one go, 3 million float32 products lose four digits, and the vectors their orthogonality.
 CHUNK = 1 << 15
 
 
-class HostBasis:
-    """Vectors (d,) as rows of one array in memory, or of a memory-mapped file.
+class Basis(Protocol):
+    """Room for `capacity` vectors (d,), of which a user of it knows how many it has put there.
+
+    Attributes:
+        capacity: the largest number of vectors.
+        replacements: how many times `replace` was begun. It is how a `LanczosState` tells whether
+            its vectors are still here.
+    """
+
+    capacity: int
+    replacements: int
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Returns the vector of this number, (d,)."""
+
+    def put(self, index: int, vector: "tf.Tensor") -> None:
+        """Writes a vector (d,)."""
+
+    def orthogonalized(
+        self, vector: "tf.Tensor", count: int, recent: int
+    ) -> tuple["tf.Tensor", np.ndarray]:
+        """Removes from a vector its components along the first `count` vectors, in two passes.
+
+        The first pass leaves rounding errors, which the second removes.
+
+        Args:
+            vector: (d,).
+            count: how many vectors there are.
+            recent: to how many of the newest ones the vector is not orthogonal but for rounding.
+
+        Returns:
+            The rest (d,), and the inner products (count,) with the vectors, float64.
+        """
+
+    def combine(self, coefficients: np.ndarray) -> np.ndarray:
+        """Returns (k, d), sums of the first m vectors times coefficients (m, k)."""
+
+    def replace(self, coefficients: np.ndarray) -> None:
+        """Writes the sums of the first m vectors times coefficients (m, k) over the first k."""
+
+    def close(self) -> None:
+        """Frees the memory, and deletes the file."""
+
+
+def make_basis(
+    size: int,
+    dtype: npt.DTypeLike,
+    *,
+    capacity: int,
+    memory_limit: float = np.inf,
+    scratch: Path | None = None,
+) -> Basis:
+    """Returns a basis on an accelerator if there is one with room, otherwise on the host.
 
     Args:
-        capacity: the most vectors.
         size: d.
         dtype: a floating NumPy dtype.
-        memory: bytes that it may take in memory; a larger one is a file.
+        capacity: the largest number of vectors.
+        memory_limit: bytes; a larger basis is a file on disk.
+        scratch: the folder for that file; None for the system's.
+    """
+    accelerators = [d for d in tf.config.list_logical_devices() if d.device_type in ("GPU", "TPU")]
+    if accelerators and capacity * size * np.dtype(dtype).itemsize <= memory_limit:
+        return DeviceBasis(capacity, size, dtype)
+    return HostBasis(capacity, size, dtype, memory_limit, scratch)
+
+
+class HostBasis:
+    """A `Basis` whose vectors are rows of one array in memory, or of a memory-mapped file.
+
+    Args:
+        capacity: the largest number of vectors.
+        size: d.
+        dtype: a floating NumPy dtype.
+        memory_limit: bytes that it may take in memory; a larger one is a file.
         scratch: the folder for that file, which is deleted with the basis; None for the system's.
     """
 
-    def __init__(self, capacity, size, dtype, memory, scratch=None):
-        shape, self._file = (capacity, size), None
-        if capacity * size * np.dtype(dtype).itemsize <= memory:
+    def __init__(
+        self,
+        capacity: int,
+        size: int,
+        dtype: npt.DTypeLike,
+        memory_limit: float,
+        scratch: Path | None = None,
+    ) -> None:
+        self.capacity, self.replacements = capacity, 0
+        self._file: Any = None
+        self._rows: np.ndarray
+        shape = (capacity, size)
+        if capacity * size * np.dtype(dtype).itemsize <= memory_limit:
             self._rows = np.empty(shape, dtype)
         else:
             if scratch is not None:
                 os.makedirs(scratch, exist_ok=True)
             self._file = tempfile.NamedTemporaryFile(prefix=".krylov_", dir=scratch)  # noqa: SIM115
             self._rows = np.memmap(self._file, dtype, "w+", shape=shape)
-        self._count = 0
 
     @property
-    def on_disk(self):
+    def on_disk(self) -> bool:
         """Whether the vectors are in a file."""
         return self._file is not None
 
-    def __len__(self):
-        """The number of vectors."""
-        return self._count
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Returns the vector of this number, (d,)."""
+        vector: np.ndarray = self._rows[index]
+        return vector
 
-    def __getitem__(self, index):
-        """The vector of this number, a NumPy array (d,)."""
-        return self._rows[range(self._count)[index]]
+    def put(self, index: int, vector: "tf.Tensor") -> None:
+        """Writes a vector (d,)."""
+        self._rows[index] = vector.numpy()
 
-    def append(self, vector):
-        """Adds a `tf.Tensor` (d,)."""
-        self._rows[self._count] = vector.numpy()
-        self._count += 1
-
-    def orthogonalized(self, vector, recent):
-        """Takes out of a vector what lies along those of the basis, in two passes.
-
-        The first takes out what is there but for rounding, the second that.
-
-        Args:
-            vector: a `tf.Tensor` (d,).
-            recent: of how many of the newest vectors it has more than rounding errors.
-
-        Returns:
-            The rest (d,), and the products (len,) with the vectors, float64.
-        """
-        rest, total = vector.numpy().copy(), np.zeros(self._count)
-        for first in (max(0, self._count - recent), 0):
-            products = self._dot(rest, first)
-            self._subtract(products, rest, first)
+    def orthogonalized(
+        self, vector: "tf.Tensor", count: int, recent: int
+    ) -> tuple["tf.Tensor", np.ndarray]:
+        """Returns the rest (d,) of a vector, and the inner products (count,)."""
+        rest, total = vector.numpy().copy(), np.zeros(count)
+        for first in (max(0, count - recent), 0):
+            products = self._dot(rest, first, count)
+            self._subtract(products, rest, first, count)
             total[first:] += products
         return tf.convert_to_tensor(rest), total
 
-    def close(self):
-        """Frees the memory, or deletes the file."""
-        self._rows, self._count = None, 0
-        if self._file is not None:
-            self._file.close()
-
-    def combine(self, coefficients):
-        """The sums of the vectors times coefficients (len, k): a NumPy array (k, d)."""
+    def combine(self, coefficients: np.ndarray) -> np.ndarray:
+        """Returns (k, d), sums of the first m vectors times coefficients (m, k)."""
         weights = np.ascontiguousarray(coefficients.T, self._rows.dtype)
         result = np.empty((len(weights), self._rows.shape[1]), self._rows.dtype)
-        for columns, rows in self._chunks():
+        for columns, rows in self._chunks(0, len(coefficients)):
             result[:, columns] = weights @ rows
         return result
 
-    def replace(self, coefficients):
-        """Puts the sums of the vectors times coefficients (len, k) in the vectors' place."""
+    def replace(self, coefficients: np.ndarray) -> None:
+        """Writes the sums of the first m vectors times coefficients (m, k) over the first k."""
+        self.replacements += 1
         weights = np.ascontiguousarray(coefficients.T, self._rows.dtype)
-        for columns, rows in self._chunks():
+        for columns, rows in self._chunks(0, len(coefficients)):
             self._rows[: len(weights), columns] = weights @ rows
-        self._count = len(weights)
 
-    def _chunks(self, first=0):
+    def close(self) -> None:
+        """Frees the memory, or deletes the file."""
+        self._rows = np.empty((0, 0))
+        if self._file is not None:
+            self._file.close()
+
+    def _chunks(self, first: int, stop: int) -> Iterator[tuple[slice, np.ndarray]]:
         for start in range(0, self._rows.shape[1], CHUNK):
             columns = slice(start, start + CHUNK)
-            yield columns, self._rows[first : self._count, columns]
+            yield columns, self._rows[first:stop, columns]
 
-    def _dot(self, vector, first):
-        total = np.zeros(self._count - first)
-        for columns, rows in self._chunks(first):
+    def _dot(self, vector: np.ndarray, first: int, stop: int) -> np.ndarray:
+        total = np.zeros(stop - first)
+        for columns, rows in self._chunks(first, stop):
             total += rows @ vector[columns]
         return total
 
-    def _subtract(self, coefficients, vector, first):
+    def _subtract(
+        self, coefficients: np.ndarray, vector: np.ndarray, first: int, stop: int
+    ) -> None:
         weights = coefficients.astype(vector.dtype)
-        for columns, rows in self._chunks(first):
+        for columns, rows in self._chunks(first, stop):
             vector[columns] -= weights @ rows
 
 
 class DeviceBasis:
-    """Vectors (d,) as rows of a variable on an accelerator; as `HostBasis` otherwise.
+    """A `Basis` whose vectors are rows of a variable on an accelerator.
 
     Sums over d are in the vectors' precision: accelerators add up in trees.
     """
 
     on_disk = False
 
-    def __init__(self, capacity, size, dtype):
-        self._rows = tf.Variable(tf.zeros((capacity, size), dtype), trainable=False)
-        self._count = 0
+    def __init__(self, capacity: int, size: int, dtype: npt.DTypeLike) -> None:
+        self.capacity, self.replacements = capacity, 0
+        self._rows: Any = tf.Variable(tf.zeros((capacity, size), dtype), trainable=False)
 
-    def __len__(self):
-        """The number of vectors."""
-        return self._count
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Returns the vector of this number, (d,)."""
+        vector: np.ndarray = self._rows[index].numpy()
+        return vector
 
-    def __getitem__(self, index):
-        """The vector of this number, a NumPy array (d,)."""
-        return self._rows[range(self._count)[index]].numpy()
+    def put(self, index: int, vector: "tf.Tensor") -> None:
+        """Writes a vector (d,)."""
+        self._rows[index].assign(vector)
 
-    def append(self, vector):
-        """Adds a `tf.Tensor` (d,)."""
-        self._rows[self._count].assign(vector)
-        self._count += 1
-
-    def orthogonalized(self, vector, recent):
-        """The rest (d,) of a `tf.Tensor` (d,), and the products (len,) with the vectors."""
-        # Rows that hold no vector yet are zero: always all of them, so that shapes are static.
+    def orthogonalized(
+        self, vector: "tf.Tensor", count: int, recent: int
+    ) -> tuple["tf.Tensor", np.ndarray]:
+        """Returns the rest (d,) of a vector, and the inner products (count,)."""
+        # Rows without a vector are zero: with all of them, shapes are static.
         rest, total = _orthogonalized(self._rows, vector)
-        return rest, total.numpy()[: self._count].astype(np.float64)
+        return rest, total.numpy()[:count].astype(np.float64)
 
-    def close(self):
-        """Frees the memory."""
-        self._rows, self._count = None, 0
+    def combine(self, coefficients: np.ndarray) -> np.ndarray:
+        """Returns (k, d), sums of the first m vectors times coefficients (m, k)."""
+        sums: np.ndarray = tf.matmul(self._padded(coefficients), self._rows).numpy()
+        return sums
 
-    def combine(self, coefficients):
-        """The sums of the vectors times coefficients (len, k): a NumPy array (k, d)."""
-        return tf.matmul(self._padded(coefficients), self._rows).numpy()
-
-    def replace(self, coefficients):
-        """Puts the sums of the vectors times coefficients (len, k) in the vectors' place."""
-        self._count = coefficients.shape[1]
+    def replace(self, coefficients: np.ndarray) -> None:
+        """Writes the sums of the first m vectors times coefficients (m, k) over the first k."""
+        self.replacements += 1
         sums = tf.matmul(self._padded(coefficients), self._rows)
-        self._rows.assign(tf.pad(sums, [[0, self._rows.shape[0] - self._count], [0, 0]]))
+        free = self.capacity - coefficients.shape[1]
+        self._rows.assign(tf.pad(sums, [[0, free], [0, 0]]))
 
-    def _padded(self, coefficients):
-        weights = np.zeros((coefficients.shape[1], self._rows.shape[0]))
+    def close(self) -> None:
+        """Frees the memory."""
+        self._rows = None
+
+    def _padded(self, coefficients: np.ndarray) -> "tf.Tensor":
+        weights = np.zeros((coefficients.shape[1], self.capacity))
         weights[:, : len(coefficients)] = coefficients.T
         return tf.constant(weights, self._rows.dtype)
 
 
 @tf.function(autograph=False, reduce_retracing=True)
-def _orthogonalized(rows, vector):
+def _orthogonalized(rows: "tf.Variable", vector: "tf.Tensor") -> tuple["tf.Tensor", "tf.Tensor"]:
     total = 0.0
     for _ in range(2):
         products = tf.linalg.matvec(rows, vector)

@@ -1,5 +1,14 @@
 """Both ends of the spectrum from one Krylov space: Lanczos with thick restarts.
 
+A search is a `LanczosState`, and functions that return the next one: `init`, `step`, `restart`
+where the space is full, and `ritz`, which reads the eigenpairs. With V the m vectors of the basis,
+
+    H V = V T + residual e',
+
+where the residual is orthogonal to V and e' picks the newest vector. T is tridiagonal, but for the
+vectors kept at a restart: it has their values on its diagonal, and their couplings to the vector
+after them.
+
 #### References
 
 Wu, Simon: Thick-restart Lanczos method for large symmetric eigenvalue problems. SIAM J. Matrix
@@ -10,210 +19,281 @@ Algebra Appl. 34, 1980.
 """
 
 import dataclasses
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
-from thesis_tf.hessian.eigen.basis import DeviceBasis, HostBasis
+from thesis_tf.hessian.eigen.basis import Basis
 
 
 class NotFiniteError(ValueError):
-    """The loss, or a product, is not finite: training has diverged, as a rule."""
+    """The loss or a product is not finite, as a rule because training has diverged."""
 
 
-def rounding(norm, dtype, steps=1):
-    """What rounding may leave of |Hv - lambda v| where the recurrence says zero.
+class SymmetricOperator(Protocol):
+    """The methods of an operator that a search uses, such as those of `HessianOperator`."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(d, d)."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of vectors."""
+
+    @property
+    def products(self) -> int:
+        """The number of products so far."""
+
+    def __matmul__(self, vectors: Any) -> Any:
+        """Returns products with a vector (d,) or with columns (d, k)."""
+
+    def fingerprint(self, *, weights: bool = True) -> str:
+        """Returns a hash that tells the operator from others."""
+
+    def to_scipy(self) -> Any:
+        """Returns the operator as a `scipy.sparse.linalg.LinearOperator`."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LanczosState:
+    """A search after one of its steps.
+
+    Nothing here changes, except that the vectors are in a `Basis` that all states of a search share
+    by reference, as they may be too large to copy. A step puts a vector after those of the state,
+    so that older states stay valid; a restart overwrites them, and states before it with them.
+
+    Attributes:
+        basis: V, rows of which the first `count` belong to this state.
+        count: m, the number of vectors.
+        matrix: T (ncv, ncv), in its upper left (m, m).
+        next: (d,), the direction of the residual, which is the next vector.
+        coupling: the norm of the residual.
+        largest, smallest: how many eigenvalues at each end are wanted.
+        products, restarts: how many there were.
+        norm: the largest |Ritz value| so far.
+        found: (k,), the wanted eigenvalues when the search last began anew; empty before.
+        begun: the number of products at that time.
+    """
+
+    basis: Basis
+    count: int
+    matrix: np.ndarray
+    next: "tf.Tensor"
+    coupling: float
+    largest: int
+    smallest: int
+    products: int = 0
+    restarts: int = 0
+    norm: float = 0.0
+    found: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
+    begun: int = 0
+
+    @property
+    def ncv(self) -> int:
+        """The number of vectors at which the space is full."""
+        return len(self.matrix)
+
+    @property
+    def wanted(self) -> int:
+        """How many eigenvalues are wanted."""
+        return self.largest + self.smallest
+
+    @property
+    def is_full(self) -> bool:
+        """Whether `restart` must come before another step."""
+        return self.count == self.ncv
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the space is all of R^d."""
+        return self.count == self.next.shape[0]
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether the basis still holds this state's vectors: no restart has overwritten them."""
+        return self.basis.replacements == self.restarts
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RitzPairs:
+    """Approximations of the wanted eigenpairs from a Krylov space.
+
+    Attributes:
+        values: (k,), the smallest first.
+        coefficients: (m, k), of their vectors in the basis.
+        residuals: (k,), |Hv - lambda v| by the recurrence.
+        norm: the largest |Ritz value| of this space and of those before.
+    """
+
+    values: np.ndarray
+    coefficients: np.ndarray
+    residuals: np.ndarray
+    norm: float
+
+
+def rounding(norm: float, dtype: npt.DTypeLike, steps: int = 1) -> float:
+    """Returns a bound of |Hv - lambda v| from rounding alone, where the recurrence says zero.
 
     Paige: H V = V T + residual e' + F. A column of F is at most 2 (7 + p) eps |H|, where p eps |H|
     bounds a product's own error; p is 8 here, as sums are made in blocks of many partial sums. For
     m columns and a unit vector c, |F c| is at most sqrt(m) times that.
 
     Args:
-        norm: |H|. dtype: of the vectors. steps: m, or 1 for one column.
+        norm: |H|.
+        dtype: of the vectors.
+        steps: m, or 1 for one column.
     """
-    return 2 * (7 + 8) * np.sqrt(steps) * np.finfo(dtype).eps * norm
+    return float(2 * (7 + 8) * np.sqrt(steps) * np.finfo(dtype).eps * norm)
 
 
-@dataclasses.dataclass
-class RitzPairs:
-    """What the Krylov space says of the wanted eigenvalues.
-
-    Attributes:
-        values: (k,), the smallest first.
-        coefficients: (m, k), of their vectors in the basis.
-        residuals: (k,), |Hv - lambda v| by the recurrence.
-    """
-
-    values: np.ndarray
-    coefficients: np.ndarray
-    residuals: np.ndarray
-
-
-class Lanczos:
-    """A thick-restarted Lanczos recurrence with full reorthogonalisation.
-
-    With V the m vectors of the basis, H V = V T + residual e', where `residual` is orthogonal to V
-    and e' picks the newest vector. T is tridiagonal, but for the vectors kept at a restart, of
-    which it holds the values on its diagonal and the couplings to the vector after them.
+def init(v0: "tf.Tensor", basis: Basis, *, largest: int, smallest: int) -> LanczosState:
+    """Returns a state with no vectors yet.
 
     Args:
-        operator: a `HessianOperator` or `GaussNewtonOperator`.
-        largest, smallest: how many eigenvalues at each end are wanted.
-        capacity: vectors at which it restarts.
-        memory: bytes for vectors in memory; the rest is on disk.
-        scratch: the folder for those; None for the system's own.
-
-    Attributes:
-        basis: V. matrix: T, in its upper left. next, coupling: the residual's direction and norm.
-        products, restarts: how many there were.
-        norm: the largest |Ritz value| so far.
-        found: (k,) the wanted eigenvalues when the search was last begun anew; or empty.
-        begun: the products before that.
-        intact: False while a step changes all this, and after one that was interrupted there.
+        v0: (d,), the first vector; not zero.
+        basis: empty, of as many vectors as the space may have (ncv), at most d.
+        largest, smallest: how many eigenvalues are wanted at each end.
     """
-
-    # With the vectors, what a search is made of.
-    STATE = ("matrix", "coupling", "products", "restarts", "norm", "found", "begun")
-
-    def __init__(self, operator, largest, smallest, capacity, memory, scratch=None):
-        self.operator, self.largest, self.smallest = operator, largest, smallest
-        self._size = operator.shape[0]
-        self.capacity = min(capacity, self._size)
-        self.basis = _basis(operator, self.capacity, memory, scratch)
-        self.matrix = np.zeros((self.capacity, self.capacity))
-        self.next, self.coupling = None, 0.0
-        self.products = self.restarts = self.begun = 0
-        self.found, self.norm = np.zeros(0), 0.0
-        self.intact = True
-
-    def start(self, vector):
-        """Begins with a vector (d,) that is not zero."""
-        self.next = vector / tf.norm(vector)
-
-    def step(self):
-        """Adds one vector to the space, at the cost of one product; restarts when it is full."""
-        if len(self.basis) == self.capacity:
-            self.intact = False
-            self._restart()
-            self.intact = True
-        vector, position = self.next, len(self.basis)
-        (product,) = self.operator.multiply([vector])
-        self.intact = False
-        self.basis.append(vector)
-        product, along = self.basis.orthogonalized(product, self._coupled())
-        if len(self.found):
-            # What the vectors found lack of being eigenvectors couples new ones to them.
-            self.matrix[position, : position + 1] = self.matrix[: position + 1, position] = along
-        self.matrix[position, position] = along[position]
-        self.coupling = float(tf.norm(product))
-        if not np.isfinite(self.coupling):
-            raise NotFiniteError(
-                "A product with the operator is not finite: its weights or data have diverged, and"
-                " there are no eigenvalues."
-            )
-        nothing = rounding(abs(self.matrix).max(), product.dtype.as_numpy_dtype)
-        if position + 1 < self._size and self.coupling <= nothing:
-            # The space is invariant: another vector, which nothing couples to it.
-            self.coupling, product = 0.0, self._fresh()
-        if position + 1 < self.capacity:
-            self.matrix[position + 1, position] = self.matrix[position, position + 1] = (
-                self.coupling
-            )
-        self.next = product / tf.maximum(tf.norm(product), 1e-37)
-        self.products += 1
-        self.intact = True
-
-    @property
-    def wanted(self):
-        """How many eigenvalues are wanted."""
-        return self.largest + self.smallest
-
-    @property
-    def exhausted(self):
-        """Whether the space is the whole of R^d."""
-        return len(self.basis) == self._size
-
-    def ritz(self):
-        """The `RitzPairs` of the wanted ends, fewer as long as the space is smaller."""
-        count = len(self.basis)
-        values, vectors = np.linalg.eigh(self.matrix[:count, :count])
-        low = min(self.smallest, max(0, count - self.largest))
-        chosen = sorted({*range(low), *range(max(low, count - self.largest), count)})
-        residuals = abs(self.coupling * vectors[-1]) * (not self.exhausted)
-        self.norm = max(self.norm, float(abs(values).max()))
-        return RitzPairs(values[chosen], vectors[:, chosen], residuals[chosen])
-
-    def begin_anew(self, ritz):
-        """Keeps the wanted Ritz vectors and goes on with a random vector orthogonal to them.
-
-        One start vector has a part along one vector only of those that share an eigenvalue; a new
-        one finds another.
-        """
-        self.intact = False
-        self._go_on(ritz)
-        self.found, self.begun = ritz.values, self.products
-        self.intact = True
-
-    def mend(self, ritz, lacking):
-        """Keeps the wanted Ritz vectors and goes on with what one of them lacks.
-
-        `begin_anew` leaves the recurrence's residual out of the space: of what the vectors kept
-        lack of being eigenvectors, the part outside it is in no coupling, and no longer in the
-        residuals of `ritz`. From here on it is in the space.
-
-        Args:
-            ritz: what `ritz` gave.
-            lacking: Hv - lambda v of one of its vectors (d,), by a product.
-        """
-        self.intact = False
-        self._go_on(ritz, lacking)
-        self.intact = True
-
-    def _go_on(self, ritz, vector=None):
-        """Keeps the wanted Ritz vectors, and a direction orthogonal to them comes next."""
-        self._keep(ritz.values, ritz.coefficients)
-        self.restarts += 1
-        if vector is None:
-            vector = self._fresh()
-        else:
-            vector = tf.constant(vector / np.linalg.norm(vector), self.next.dtype)
-            vector, _ = self.basis.orthogonalized(vector, self._size)
-        self.coupling, self.next = 0.0, tf.math.l2_normalize(vector)
-
-    def _coupled(self):
-        """How many of the newest vectors a product of the last one has parts of."""
-        first = np.flatnonzero(self.matrix[len(self.basis) - 1])
-        return len(self.basis) - min([*first, len(self.basis) - 1])
-
-    def _fresh(self):
-        # Another one each time, the same after a kill, and none that a search starts with.
-        rng = np.random.default_rng([self.products, 1])
-        vector = tf.constant(rng.normal(size=self._size), self.next.dtype)
-        vector, _ = self.basis.orthogonalized(vector / tf.norm(vector), self._size)
-        return vector
-
-    def _restart(self):
-        """Keeps the Ritz vectors of both ends, wanted ones and as many again beside them."""
-        count = len(self.basis)
-        values, vectors = np.linalg.eigh(self.matrix[:count, :count])
-        spare = (count - self.largest - self.smallest) // 2
-        low = self.smallest + (spare // 2 if self.smallest else 0)
-        high = self.largest + (spare // 2 if self.largest else 0)
-        kept = np.r_[:low, count - high : count]
-        self._keep(values[kept], vectors[:, kept])
-        arrow = self.coupling * vectors[-1, kept]
-        self.matrix[len(kept), : len(kept)] = self.matrix[: len(kept), len(kept)] = arrow
-        self.restarts += 1
-
-    def _keep(self, values, coefficients):
-        self.basis.replace(coefficients)
-        self.matrix[:] = 0.0
-        np.fill_diagonal(self.matrix[: len(values), : len(values)], values)
+    matrix = np.zeros((basis.capacity, basis.capacity))
+    return LanczosState(basis, 0, matrix, v0 / tf.norm(v0), 0.0, largest, smallest)
 
 
-def _basis(operator, capacity, memory, scratch):
-    size, dtype = operator.shape[0], operator.dtype
-    accelerators = [d for d in tf.config.list_logical_devices() if d.device_type in ("GPU", "TPU")]
-    if accelerators and capacity * size * dtype.itemsize <= memory:
-        return DeviceBasis(capacity, size, dtype)
-    return HostBasis(capacity, size, dtype, memory, scratch)
+def step(operator: SymmetricOperator, state: LanczosState) -> LanczosState:
+    """Adds one vector to the space, at the cost of one product.
+
+    Args:
+        operator: the matrix H.
+        state: one that is not full.
+
+    Raises:
+        NotFiniteError: the product is not finite.
+    """
+    vector, position, basis = state.next, state.count, state.basis
+    product = operator @ vector
+    basis.put(position, vector)
+    product, along = basis.orthogonalized(product, position + 1, _coupled(state.matrix, position))
+    matrix = state.matrix.copy()
+    if len(state.found):
+        # Vectors that were found are eigenvectors only up to `tol`, and couple to new ones.
+        matrix[position, : position + 1] = matrix[: position + 1, position] = along
+    matrix[position, position] = along[position]
+    coupling = float(tf.norm(product))
+    if not np.isfinite(coupling):
+        raise NotFiniteError(
+            "A product with the operator is not finite: its weights or data have diverged, and"
+            " there are no eigenvalues."
+        )
+    nothing = rounding(abs(matrix).max(), product.dtype.as_numpy_dtype)
+    if position + 1 < product.shape[0] and coupling <= nothing:
+        # The space is invariant: it goes on with another vector, which nothing couples to it.
+        coupling, product = 0.0, _fresh(state, position + 1)
+    if position + 1 < state.ncv:
+        matrix[position + 1, position] = matrix[position, position + 1] = coupling
+    return dataclasses.replace(
+        state,
+        count=position + 1,
+        matrix=matrix,
+        next=product / tf.maximum(tf.norm(product), 1e-37),
+        coupling=coupling,
+        products=state.products + 1,
+    )
+
+
+def ritz(state: LanczosState) -> RitzPairs:
+    """Returns the wanted pairs; fewer as long as the space is smaller."""
+    count = state.count
+    values, vectors = np.linalg.eigh(state.matrix[:count, :count])
+    low = min(state.smallest, max(0, count - state.largest))
+    chosen = sorted({*range(low), *range(max(low, count - state.largest), count)})
+    residuals = abs(state.coupling * vectors[-1]) * (not state.is_whole)
+    return RitzPairs(
+        values=values[chosen],
+        coefficients=vectors[:, chosen],
+        residuals=residuals[chosen],
+        norm=max(state.norm, float(abs(values).max())),
+    )
+
+
+def restart(state: LanczosState) -> LanczosState:
+    """Keeps the Ritz vectors of both ends: the wanted ones, and half of the room for more."""
+    count = state.count
+    values, vectors = np.linalg.eigh(state.matrix[:count, :count])
+    spare = (count - state.wanted) // 2
+    low = state.smallest + (spare // 2 if state.smallest else 0)
+    high = state.largest + (spare // 2 if state.largest else 0)
+    kept = np.r_[:low, count - high : count]
+    state.basis.replace(vectors[:, kept])
+    matrix = _diagonal(values[kept], state.ncv)
+    arrow = state.coupling * vectors[-1, kept]
+    matrix[len(kept), : len(kept)] = matrix[: len(kept), len(kept)] = arrow
+    return dataclasses.replace(state, count=len(kept), matrix=matrix, restarts=state.restarts + 1)
+
+
+def begin_anew(state: LanczosState, pairs: RitzPairs) -> LanczosState:
+    """Keeps the wanted Ritz vectors and goes on with a random vector orthogonal to them.
+
+    A first vector has a component along only one of the vectors that share an eigenvalue; a new one
+    finds another.
+    """
+    state = _kept(state, pairs)
+    return dataclasses.replace(
+        state,
+        next=tf.math.l2_normalize(_fresh(state, state.count)),
+        found=pairs.values,
+        begun=state.products,
+    )
+
+
+def extend(state: LanczosState, pairs: RitzPairs, residual: np.ndarray) -> LanczosState:
+    """Keeps the wanted Ritz vectors and goes on with the residual of one of them.
+
+    `begin_anew` leaves the recurrence's residual out of the space: the part of Hv - lambda v that
+    lies outside is in no coupling, and no longer in the residuals of `ritz`. Here it enters the
+    space.
+
+    Args:
+        state: the search.
+        pairs: its `ritz`.
+        residual: Hv - lambda v of one of its vectors (d,), by a product.
+    """
+    state = _kept(state, pairs)
+    vector = tf.constant(residual / np.linalg.norm(residual), state.next.dtype)
+    vector, _ = state.basis.orthogonalized(vector, state.count, vector.shape[0])
+    return dataclasses.replace(state, next=tf.math.l2_normalize(vector))
+
+
+def _kept(state: LanczosState, pairs: RitzPairs) -> LanczosState:
+    """Keeps the wanted Ritz vectors, with no coupling to the vector that comes next."""
+    state.basis.replace(pairs.coefficients)
+    return dataclasses.replace(
+        state,
+        count=len(pairs.values),
+        matrix=_diagonal(pairs.values, state.ncv),
+        coupling=0.0,
+        restarts=state.restarts + 1,
+    )
+
+
+def _diagonal(values: np.ndarray, size: int) -> np.ndarray:
+    matrix = np.zeros((size, size))
+    np.fill_diagonal(matrix[: len(values), : len(values)], values)
+    return matrix
+
+
+def _coupled(matrix: np.ndarray, position: int) -> int:
+    """Returns to how many of the newest vectors the product of the last one is coupled."""
+    first = np.flatnonzero(matrix[position])
+    return int(position + 1 - min([*first, position]))
+
+
+def _fresh(state: LanczosState, count: int) -> "tf.Tensor":
+    """Returns a random vector orthogonal to the first `count` vectors."""
+    size = state.next.shape[0]
+    # Another one each time, the same after a kill, and none that a search starts with.
+    rng = np.random.default_rng([state.products, 1])
+    vector = tf.constant(rng.normal(size=size), state.next.dtype)
+    vector, _ = state.basis.orthogonalized(vector / tf.norm(vector), count, size)
+    return vector

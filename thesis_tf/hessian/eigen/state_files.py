@@ -1,4 +1,4 @@
-"""A Lanczos search on disk, as it was after one of its steps."""
+"""A Lanczos search in a folder, from which it goes on after a kill."""
 
 import pathlib
 import shutil
@@ -6,77 +6,94 @@ import shutil
 import numpy as np
 import tensorflow as tf
 
-from thesis_tf.persistence import files
+from thesis_tf._core.types import Path
+from thesis_tf.hessian.eigen.basis import Basis
+from thesis_tf.hessian.eigen.lanczos import LanczosState
+from thesis_tf.persistence import arrays, files
 
 STATE = "state.npz"
+_NUMBERS = ("coupling", "products", "restarts", "norm", "begun")
 
 
-class Checkpoints:
-    """Saves a search to a folder and restores it.
+class StateFolder:
+    """Saves the states of a search and loads the last one.
 
-    Vectors never change but at a restart of the recurrence, so each is written once, to a file of
-    its own, and those of another restart to another folder. Then comes the file of the state, which
-    says how many of them count: a kill at any moment leaves the last state whole.
+    Vectors never change but at a restart, so each is written once, to a file, and those of another
+    restart to another folder. The file of the state comes last and says how many of them count: a
+    kill at any moment leaves the last state whole.
 
     Args:
         folder: where to.
-        search: a `Lanczos`.
-
-    Raises:
-        ValueError: the folder holds the search of another operator.
+        fingerprint: of the operator that is searched.
     """
 
-    def __init__(self, folder, search):
-        self._folder, self._search = pathlib.Path(folder), search
-        self._written = 0, 0  # restarts, vectors
-        self._identity = search.operator.identity()
+    def __init__(self, folder: Path, fingerprint: str) -> None:
+        self._folder, self._fingerprint = pathlib.Path(folder), fingerprint
+        self._restarts = self._written = 0
 
-    def save(self):
-        """Writes what is new since the last save."""
-        search = self._search
-        restarts, written = self._written
-        if restarts != search.restarts:
-            written = 0
-        for number in range(written, len(search.basis)):
-            with files.atomic(self._vectors(search.restarts) / f"{number:05d}.npy") as partial:
-                np.save(partial, search.basis[number])
-        with files.atomic(self._folder / STATE) as partial:
-            np.savez(
-                partial,
-                identity=self._identity,
-                next=search.next.numpy(),
-                count=len(search.basis),
-                **{name: getattr(search, name) for name in search.STATE},
-            )
-        if restarts != search.restarts:
-            shutil.rmtree(self._vectors(restarts), ignore_errors=True)
-        self._written = search.restarts, len(search.basis)
+    def save(self, state: LanczosState) -> None:
+        """Writes a state; of its vectors, those that no save has written."""
+        written = self._written if self._restarts == state.restarts else 0
+        for number in range(written, state.count):
+            with files.atomic(self._vectors(state.restarts) / f"{number:05d}.npy") as partial:
+                np.save(partial, state.basis[number])
+        arrays.save(
+            self._folder / STATE,
+            {
+                "fingerprint": np.array(self._fingerprint),
+                "next": state.next.numpy(),
+                "count": np.array(state.count),
+                "matrix": state.matrix,
+                "found": state.found,
+                **{name: np.array(getattr(state, name)) for name in _NUMBERS},
+            },
+        )
+        if self._restarts != state.restarts:
+            shutil.rmtree(self._vectors(self._restarts), ignore_errors=True)
+        self._restarts, self._written = state.restarts, state.count
 
-    def restore(self):
-        """Reads the state into the search; returns whether there was one."""
-        path, search = self._folder / STATE, self._search
+    def load(self, basis: Basis, *, largest: int, smallest: int) -> LanczosState | None:
+        """Reads the last state, and its vectors into an empty basis; None if nothing is saved.
+
+        Args:
+            basis: of as many vectors as that of the search.
+            largest, smallest: how many eigenvalues are wanted at each end; may be others than
+                before.
+
+        Raises:
+            ValueError: the folder holds the search of another operator, or one with another `ncv`.
+        """
+        path = self._folder / STATE
         if not path.exists():
-            return False
-        with np.load(path, allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in arrays.files}
-        if str(found["identity"]) != self._identity:
+            return None
+        found = arrays.load(path)
+        if str(found.get("fingerprint")) != self._fingerprint:
             raise ValueError(
                 f"{self._folder} holds the search of another operator: other weights, data, loss or"
                 " parameters. Choose another folder, or delete it."
             )
-        if len(found["matrix"]) != search.capacity:
+        ncv = len(found["matrix"])
+        if ncv != basis.capacity:
             raise ValueError(
-                f"{self._folder} holds a search of capacity {len(found['matrix'])}, and this one"
-                f" has {search.capacity}. Pass capacity={len(found['matrix'])}."
+                f"{self._folder} holds a search with ncv={ncv}, and this one has"
+                f" {basis.capacity}. Pass ncv={ncv}."
             )
-        for name in search.STATE:
-            setattr(search, name, found[name] if found[name].ndim else found[name].item())
-        search.next = tf.constant(found["next"])
-        for number in range(int(found["count"])):
-            path = self._vectors(search.restarts) / f"{number:05d}.npy"
-            search.basis.append(tf.constant(np.load(path, allow_pickle=False)))
-        self._written = search.restarts, len(search.basis)
-        return True
+        count, restarts = found["count"].item(), found["restarts"].item()
+        for number in range(count):
+            path = self._vectors(restarts) / f"{number:05d}.npy"
+            basis.put(number, tf.constant(np.load(path, allow_pickle=False)))
+        basis.replacements = restarts
+        self._restarts, self._written = restarts, count
+        return LanczosState(
+            basis=basis,
+            count=count,
+            matrix=found["matrix"],
+            next=tf.constant(found["next"]),
+            largest=largest,
+            smallest=smallest,
+            found=found["found"],
+            **{name: found[name].item() for name in _NUMBERS},
+        )
 
-    def _vectors(self, restarts):
+    def _vectors(self, restarts: int) -> pathlib.Path:
         return self._folder / f"vectors_{restarts:03d}"

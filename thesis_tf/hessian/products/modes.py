@@ -1,16 +1,67 @@
-"""How a product with the Hessian, or with the Gauss-Newton matrix, of one batch is computed.
+"""The modes in which a batch's products with the Hessian or the Gauss-Newton matrix are computed.
 
-Each way has two functions of tensors: `keep` computes what every product of a batch needs, and
-`product` computes one from that.
+Each mode has two functions of tensors: `keep` computes what all products with a batch need, and
+`product` computes one product from that.
 """
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 import tensorflow as tf
 
+from thesis_tf._keras.parameter_vector import Layout
 from thesis_tf.hessian.products import forward_mode
 
+Tensors: TypeAlias = Sequence["tf.Tensor"]
+# (x, y, weights): structures of tensors, and (n,).
+Batch: TypeAlias = tuple[Any, Any, "tf.Tensor"]
 
-def _gradient(objective, parameters, constants, x, y, weights):
-    """The gradient, a list of tensors, and the graph's operations that computed it."""
+
+class Function(Protocol):
+    """A function of parameters whose second derivatives are taken, such as an `Objective`.
+
+    Attributes:
+        layout: of its parameters in one vector.
+    """
+
+    layout: Layout
+
+    def total(
+        self, parameters: Tensors, constants: Tensors, x: Any, y: Any, weights: "tf.Tensor"
+    ) -> "tf.Tensor":
+        """Returns the scalar whose Hessian is wanted."""
+
+
+class Mode(Protocol):
+    """How products with one batch are computed.
+
+    Attributes:
+        objective: the function that is differentiated.
+    """
+
+    objective: Any
+
+    def keep(
+        self, parameters: Tensors, constants: Tensors, x: Any, y: Any, weights: "tf.Tensor"
+    ) -> Tensors:
+        """Returns what all products with this batch need."""
+
+    def product(
+        self, vector: "tf.Tensor", parameters: Tensors, constants: Tensors, kept: Tensors
+    ) -> "tf.Tensor":
+        """Returns one product (d,) from what `keep` returned; to be traced after `keep`."""
+
+
+def _gradient(
+    objective: Function,
+    parameters: Tensors,
+    constants: Tensors,
+    x: Any,
+    y: Any,
+    weights: "tf.Tensor",
+) -> tuple[Tensors, list["tf.Operation"]]:
+    """Returns the gradient, a list of tensors, and the graph's operations that computed it."""
     graph = tf.compat.v1.get_default_graph()
     before = len(graph.get_operations())
     with tf.GradientTape() as tape:
@@ -20,8 +71,10 @@ def _gradient(objective, parameters, constants, x, y, weights):
     return gradient, graph.get_operations()[before:]
 
 
-def gradient(objective, parameters, constants, batch):
-    """The sum of the gradients of a batch's losses, a vector (d,).
+def gradient(
+    objective: Function, parameters: Tensors, constants: Tensors, batch: Batch
+) -> "tf.Tensor":
+    """Returns the sum of the gradients of a batch's losses, a vector (d,).
 
     Its derivative with respect to the parameters, along v, is the product Hv.
     """
@@ -29,8 +82,10 @@ def gradient(objective, parameters, constants, batch):
     return objective.layout.pack(tensors)
 
 
-def frozen_gradient(objective, parameters, frozen, constants, batch):
-    """The gradient as it would be with the Jacobian of the outputs frozen at other parameters.
+def frozen_gradient(
+    objective: Any, parameters: Tensors, frozen: Tensors, constants: Tensors, batch: Batch
+) -> "tf.Tensor":
+    """Returns the gradient with the Jacobian of the outputs frozen at other parameters.
 
     Its derivative with respect to `parameters` at `frozen`, along v, is the Gauss-Newton product.
     """
@@ -46,17 +101,19 @@ def frozen_gradient(objective, parameters, frozen, constants, batch):
         tape.watch(frozen)
         outputs = tf.nest.flatten(objective.outputs(frozen, constants, x))
     result = _dense(tape.gradient(outputs, frozen, output_gradients=slopes), frozen)
-    penalty = _penalty_gradient(objective, parameters, constants, weights)
-    if penalty is not None:
-        result = [a + b for a, b in zip(result, penalty, strict=True)]
+    added = _regularization_gradient(objective, parameters, constants, weights)
+    if added is not None:
+        result = [a + b for a, b in zip(result, added, strict=True)]
     return objective.layout.pack(result)
 
 
-def trace(way, specs):
-    """Traces both functions of a way of computing products.
+def traced(
+    mode: Mode, specs: tuple[Any, Any, Any, Any]
+) -> tuple["tf.types.experimental.ConcreteFunction", "tf.types.experimental.ConcreteFunction"]:
+    """Traces both functions of a mode.
 
     Args:
-        way: an object with `keep` and `product`.
+        mode: a new object of one of the modes.
         specs: `tf.TensorSpec`s (vector, parameters, constants, (x, y, weights)).
 
     Returns:
@@ -64,83 +121,103 @@ def trace(way, specs):
         constants, kept) -> (d,).
     """
     vector, parameters, constants, batch = specs
-    keep = tf.function(way.keep, autograph=False).get_concrete_function(
+    keep = tf.function(mode.keep, autograph=False).get_concrete_function(
         parameters, constants, *batch
     )
     kept = [tf.TensorSpec(t.shape, t.dtype) for t in keep.structured_outputs]
-    product = tf.function(way.product, autograph=False).get_concrete_function(
+    product = tf.function(mode.product, autograph=False).get_concrete_function(
         vector, parameters, constants, kept
     )
     return keep, product
 
 
-def _dense(gradients, parameters):
-    """Gradients as tensors: zeros for none, and no `tf.IndexedSlices`."""
+def _dense(gradients: Sequence[Any], parameters: Tensors) -> list["tf.Tensor"]:
+    """Returns gradients as tensors: zeros for None, dense for `tf.IndexedSlices`."""
     return [
         tf.zeros_like(p) if g is None else tf.convert_to_tensor(g)
         for g, p in zip(gradients, parameters, strict=True)
     ]
 
 
-def _penalty_gradient(objective, parameters, constants, weights):
-    """The gradient of the regularisers, counted once an example, or None if there are none."""
+def _regularization_gradient(
+    objective: Any, parameters: Tensors, constants: Tensors, weights: "tf.Tensor"
+) -> list["tf.Tensor"] | None:
+    """Returns the gradient of the regularizers, counted once per example; None without any."""
     with tf.GradientTape() as tape:
         tape.watch(parameters)
-        penalty = objective.penalty(parameters, constants)
-        if penalty is None:
+        added = objective.regularization(parameters, constants)
+        if added is None:
             return None
-        penalty *= tf.cast(tf.reduce_sum(weights), penalty.dtype)
-    return _dense(tape.gradient(penalty, parameters), parameters)
+        added *= tf.cast(tf.reduce_sum(weights), added.dtype)
+    return _dense(tape.gradient(added, parameters), parameters)
 
 
 class _Linearized:
     """Products by forward mode along operations whose values are kept."""
 
-    def __init__(self, objective):
+    def __init__(self, objective: Any) -> None:
         self.objective = objective
 
-    def keep(self, parameters, constants, x, y, weights):
-        """Returns what the tangents need of one batch's values."""
+    def _record(
+        self, parameters: Tensors, constants: Tensors, x: Any, y: Any, weights: "tf.Tensor"
+    ) -> None:
+        """Builds the operations along which tangents are carried."""
+        raise NotImplementedError
+
+    def _tangents(self, vectors: Tensors, lookup: forward_mode.Lookup) -> Tensors:
+        """Returns the product with a direction, both as tensors of the parameters' shapes."""
+        raise NotImplementedError
+
+    def keep(
+        self, parameters: Tensors, constants: Tensors, x: Any, y: Any, weights: "tf.Tensor"
+    ) -> Tensors:
+        """Returns those values of one batch's computation that tangents need."""
         self._recording = forward_mode.Recording()
         self._inputs = [*parameters, *constants]
-        self._trace(parameters, constants, x, y, weights)
-        # A trial run, whose operations nothing fetches, notes which values the tangents need.
+        self._record(parameters, constants, x, y, weights)
+        # A trial run, whose outputs are never fetched, notes which values the tangents need.
         self._tangents(parameters, self._recording)
         given = {tensor.ref() for tensor in self._inputs}
         self._kept = [t for t in self._recording.tensors if t.ref() not in given]
         return self._kept
 
-    def product(self, vector, parameters, constants, kept):
-        """Returns the product (d,) of one batch, to be called after `keep` was traced."""
+    def product(
+        self, vector: "tf.Tensor", parameters: Tensors, constants: Tensors, kept: Tensors
+    ) -> "tf.Tensor":
+        """Returns the product (d,) with one batch; to be traced after `keep`."""
         pairs = zip([*self._inputs, *self._kept], [*parameters, *constants, *kept], strict=True)
         lookup = forward_mode.Supplied(self._recording, pairs)
         layout = self.objective.layout
         return layout.pack(self._tangents(layout.unpack(vector), lookup))
 
 
-class ForwardOverBack(_Linearized):
+class ForwardOverReverse(_Linearized):
     """The derivative of the gradient along v: forward mode over the tape's reverse mode."""
 
-    name = "forward_over_back"
+    name: ClassVar[str] = "forward_over_reverse"
 
-    def _trace(self, parameters, constants, x, y, weights):
+    def _record(
+        self, parameters: Tensors, constants: Tensors, x: Any, y: Any, weights: "tf.Tensor"
+    ) -> None:
         self._parameters = parameters
         self._gradient, self._operations = _gradient(
             self.objective, parameters, constants, x, y, weights
         )
 
-    def _tangents(self, vectors, lookup):
+    def _tangents(self, vectors: Tensors, lookup: forward_mode.Lookup) -> Tensors:
         tangents = _seeded(self._parameters, vectors)
         forward_mode.push(self._operations, tangents, lookup)
-        return _of(self._gradient, tangents)
+        return _collected(self._gradient, tangents)
 
 
 class GaussNewton(_Linearized):
     """J' (the loss' Hessian with respect to the outputs) J v: forward, across, and back."""
 
-    name = "forward_over_back"
+    name: ClassVar[str] = "forward_over_reverse"
 
-    def _trace(self, parameters, constants, x, y, weights):
+    def _record(
+        self, parameters: Tensors, constants: Tensors, x: Any, y: Any, weights: "tf.Tensor"
+    ) -> None:
         graph, objective = tf.compat.v1.get_default_graph(), self.objective
         marks = [len(graph.get_operations())]
         with tf.GradientTape() as tape:
@@ -165,32 +242,34 @@ class GaussNewton(_Linearized):
         self._back = operations[back_from:]
         self._parameters, self._outputs, self._slopes = parameters, flat, slopes
         self._cotangents, self._result = cotangents, _dense(back, parameters)
-        start = len(graph.get_operations())
-        pull = _penalty_gradient(objective, parameters, constants, weights)
-        self._penalty = pull and (pull, graph.get_operations()[start:])
+        first = len(graph.get_operations())
+        self._pull = _regularization_gradient(objective, parameters, constants, weights)
+        self._regularization = graph.get_operations()[first:]
 
-    def _tangents(self, vectors, lookup):
+    def _tangents(self, vectors: Tensors, lookup: forward_mode.Lookup) -> Tensors:
         forward = _seeded(self._parameters, vectors)
         forward_mode.push(self._forward, forward, lookup)
-        across = _seeded(self._outputs, _of(self._outputs, forward))
+        across = _seeded(self._outputs, _collected(self._outputs, forward))
         forward_mode.push(self._across, across, lookup)
-        back = _seeded(self._cotangents, _of(self._slopes, across))
+        back = _seeded(self._cotangents, _collected(self._slopes, across))
         forward_mode.push(self._back, back, lookup)
-        result = _of(self._result, back)
-        if self._penalty:
-            # The regularisers' own Hessian: they are no function of the outputs.
-            pull, operations = self._penalty
+        result = _collected(self._result, back)
+        if self._pull is not None:
+            # The Hessian of the regularizers, which do not depend on the outputs.
             tangents = _seeded(self._parameters, vectors)
-            forward_mode.push(operations, tangents, lookup)
-            result = [a + b for a, b in zip(result, _of(pull, tangents), strict=True)]
+            forward_mode.push(self._regularization, tangents, lookup)
+            added = _collected(self._pull, tangents)
+            result = [a + b for a, b in zip(result, added, strict=True)]
         return result
 
 
-def _seeded(tensors, tangents):
+def _seeded(tensors: Tensors, tangents: Tensors) -> dict[Any, "tf.Tensor"]:
+    """Returns {tensor.ref(): tangent} for `forward_mode.push`."""
     return {t.ref(): v for t, v in zip(tensors, tangents, strict=True)}
 
 
-def _of(tensors, tangents):
+def _collected(tensors: Tensors, tangents: dict[Any, "tf.Tensor"]) -> list["tf.Tensor"]:
+    """Returns the tangents of tensors, zeros where `forward_mode.push` found none."""
     found = [tangents.get(tensor.ref()) for tensor in tensors]
     return [
         tf.zeros(t.shape, t.dtype) if f is None else f for t, f in zip(tensors, found, strict=True)
@@ -198,18 +277,28 @@ def _of(tensors, tangents):
 
 
 class _Recomputed:
-    """Products that go through the model anew; what is kept is the batch itself."""
+    """Products that run the model again each time; only the batch itself is kept."""
 
-    def __init__(self, objective):
+    def __init__(self, objective: Any) -> None:
         self.objective = objective
 
-    def keep(self, parameters, constants, x, y, weights):
+    def _product(
+        self, vectors: Tensors, parameters: Tensors, constants: Tensors, batch: Batch
+    ) -> Tensors:
+        """Returns the product as tensors of the parameters' shapes."""
+        raise NotImplementedError
+
+    def keep(
+        self, parameters: Tensors, constants: Tensors, x: Any, y: Any, weights: "tf.Tensor"
+    ) -> Tensors:
         """Returns the batch."""
         self._structure = (x, y, weights)
         return tf.nest.flatten(self._structure)
 
-    def product(self, vector, parameters, constants, kept):
-        """Returns the product (d,) of one batch."""
+    def product(
+        self, vector: "tf.Tensor", parameters: Tensors, constants: Tensors, kept: Tensors
+    ) -> "tf.Tensor":
+        """Returns the product (d,) with one batch."""
         batch = tf.nest.pack_sequence_as(self._structure, kept)
         layout = self.objective.layout
         vectors = layout.unpack(vector)
@@ -219,20 +308,24 @@ class _Recomputed:
 class ForwardAccumulator(_Recomputed):
     """The derivative of the gradient along v, by `tf.autodiff.ForwardAccumulator`."""
 
-    name = "forward_accumulator"
+    name: ClassVar[str] = "forward_accumulator"
 
-    def _product(self, vectors, parameters, constants, batch):
+    def _product(
+        self, vectors: Tensors, parameters: Tensors, constants: Tensors, batch: Batch
+    ) -> Tensors:
         with tf.autodiff.ForwardAccumulator(parameters, vectors) as accumulator:
             gradient, _ = _gradient(self.objective, parameters, constants, *batch)
         return accumulator.jvp(gradient, unconnected_gradients="zero")
 
 
-class BackOverBack(_Recomputed):
-    """The gradient of (gradient' v), for what forward mode can't do, as loops."""
+class ReverseOverReverse(_Recomputed):
+    """The gradient of gradient'v, for models that forward mode can't do, such as with loops."""
 
-    name = "back_over_back"
+    name: ClassVar[str] = "reverse_over_reverse"
 
-    def _product(self, vectors, parameters, constants, batch):
+    def _product(
+        self, vectors: Tensors, parameters: Tensors, constants: Tensors, batch: Batch
+    ) -> Tensors:
         with tf.GradientTape() as tape:
             tape.watch(parameters)
             gradient, _ = _gradient(self.objective, parameters, constants, *batch)
@@ -240,23 +333,26 @@ class BackOverBack(_Recomputed):
         return _dense(product, parameters)
 
 
-class GaussNewtonBackOverBack(_Recomputed):
+class GaussNewtonReverseOverReverse(_Recomputed):
     """The Gauss-Newton product by reverse mode alone."""
 
-    name = "back_over_back"
+    name: ClassVar[str] = "reverse_over_reverse"
 
-    def _product(self, vectors, parameters, constants, batch):
+    def _product(
+        self, vectors: Tensors, parameters: Tensors, constants: Tensors, batch: Batch
+    ) -> Tensors:
         x, y, weights = batch
         objective = self.objective
         with tf.GradientTape(persistent=True) as tape:
             tape.watch(parameters)
             structure = objective.outputs(parameters, constants, x)
             outputs = [tf.identity(o) for o in tf.nest.flatten(structure)]
-            probes = [tf.zeros_like(o) for o in outputs]
-            tape.watch(probes)
+            cotangents = [tf.zeros_like(o) for o in outputs]
+            tape.watch(cotangents)
             # J'c is linear in c: the derivative with respect to c of (J'c)'v is J v.
-            back = _dense(tape.gradient(outputs, parameters, output_gradients=probes), parameters)
-        moved = tape.gradient(back, probes, output_gradients=vectors)
+            back = tape.gradient(outputs, parameters, output_gradients=cotangents)
+            back = _dense(back, parameters)
+        moved = tape.gradient(back, cotangents, output_gradients=vectors)
         moved = _dense(moved, outputs)
         with tf.GradientTape() as second:
             second.watch(outputs)
@@ -269,12 +365,37 @@ class GaussNewtonBackOverBack(_Recomputed):
         result = _dense(tape.gradient(outputs, parameters, output_gradients=across), parameters)
         with tf.GradientTape() as second:
             second.watch(parameters)
-            pull = _penalty_gradient(objective, parameters, constants, weights)
+            pull = _regularization_gradient(objective, parameters, constants, weights)
         if pull is None:
             return result
         extra = second.gradient(pull, parameters, output_gradients=vectors)
         return [a + b for a, b in zip(result, _dense(extra, parameters), strict=True)]
 
 
-HESSIAN = {way.name: way for way in (ForwardOverBack, ForwardAccumulator, BackOverBack)}
-GAUSS_NEWTON = {way.name: way for way in (GaussNewton, GaussNewtonBackOverBack)}
+def _gradient_of_hessian(
+    objective: Any, parameters: Tensors, frozen: Tensors, constants: Tensors, batch: Batch
+) -> "tf.Tensor":
+    return gradient(objective, parameters, constants, batch)
+
+
+@dataclasses.dataclass(frozen=True)
+class MatrixKind:
+    """A matrix of second derivatives.
+
+    Attributes:
+        modes: {name: class} of the modes in which its products can be computed.
+        differentiated: (objective, parameters, frozen, constants, batch) -> (d,), the function
+            whose derivative with respect to `parameters`, where they equal `frozen`, the matrix is.
+    """
+
+    modes: Mapping[str, Callable[[Any], Mode]]
+    differentiated: Callable[..., "tf.Tensor"]
+
+
+HESSIAN = MatrixKind(
+    {mode.name: mode for mode in (ForwardOverReverse, ForwardAccumulator, ReverseOverReverse)},
+    _gradient_of_hessian,
+)
+GAUSS_NEWTON = MatrixKind(
+    {mode.name: mode for mode in (GaussNewton, GaussNewtonReverseOverReverse)}, frozen_gradient
+)

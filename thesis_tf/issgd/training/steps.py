@@ -137,7 +137,7 @@ class Steps:
         values, constants = self.objective.read()
         with tf.GradientTape() as tape:
             tape.watch(values)
-            added = self.objective.penalty(values, constants)
+            added = self.objective.regularization(values, constants)
         if added is not None:
             for i, gradient in enumerate(tape.gradient(added, values)):
                 if gradient is not None:

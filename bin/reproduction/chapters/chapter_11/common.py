@@ -1,6 +1,9 @@
 """What figures 11.1 to 11.8 share: their settings, and how eigenvalues and steps are judged."""
 
 import dataclasses
+import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -9,12 +12,13 @@ from bin.reproduction.engine.contract import (
     NO_NUMBER,
     Claim,
     Settings,
+    Verdict,
     verdict,
     verdict_of_difference,
 )
 
-# What "settles", "well below" and "follows" mean here: from one step of training to the next,
-# eigenvalues change by as much (docs/hessian.md).
+# The factor that "settles", "well below" and "follows" mean here: eigenvalues change by as much
+# from one step of training to the next (docs/hessian.md).
 FACTOR = 2.0
 FAR = 10.0  # what "far" means: an order of magnitude
 TENTH = 0.1  # of a decrease of the loss: what "close" and "holds" mean
@@ -32,19 +36,19 @@ class Config(Settings):
     study: hessian_spectra.Config
 
 
-_MNIST = {"dataset": "mnist", "needs": ("mnist",)}
-_ENDS = {"examples": 1000, "largest": 10, "smallest": 10}
-EARLY = {
-    "quick": hessian_spectra.Config(),
-    "full": hessian_spectra.Config(**_MNIST, **_ENDS),
-}
+_ON_MNIST = hessian_spectra.Config(
+    dataset="mnist", needs=("mnist",), examples=1000, largest=10, smallest=10
+)
+EARLY = {"quick": hessian_spectra.Config(), "full": _ON_MNIST}
 LATE = {
     "quick": hessian_spectra.Config(moments=(253,)),
-    "full": hessian_spectra.Config(moments=(1687,), **_MNIST, **_ENDS),
+    "full": dataclasses.replace(_ON_MNIST, moments=(1687,)),
 }
 
 
-def configs(study, quick, full):
+def configs(
+    study: Mapping[str, hessian_spectra.Config], quick: float, full: float
+) -> dict[str, Config]:
     """Returns a figure's configs.
 
     Args:
@@ -57,29 +61,29 @@ def configs(study, quick, full):
     }
 
 
-def steps_of(config):
-    """Returns what figures of best steps show, of the study."""
+def steps_of(config: Config) -> dict[str, Any]:
+    """Returns the eigenvalues and best steps that a study found."""
     found = hessian_spectra.best_steps(config.study)
     notes = [*found["notes"], f"After {found['step']:,} steps of training."]
     return {name: found[name] for name in ("values", "steps")} | {"notes": notes}
 
 
-def draw_steps(result, path, panel):
-    """Draws one panel of the library's picture of best steps."""
+def draw_steps(result: dict[str, Any], path: pathlib.Path, panel: str) -> None:
+    """Draws one panel of the library's figure of best steps."""
     from thesis_tf import hessian
 
     steps = [hessian.BestStep(**step) for step in result["steps"]]
     hessian.draw_best_steps(result["values"], steps, path, panels=[panel])
 
 
-def draw_search(search, path, label):
-    """Draws the loss along a direction, of a dict of a `LineSearch`."""
+def draw_search(search: dict[str, Any], path: pathlib.Path, label: str) -> None:
+    """Draws the loss along a direction, from the fields of a `LineSearch`."""
     from thesis_tf import hessian
 
     hessian.draw_line_searches({label: hessian.LineSearch(**search)}, path)
 
 
-def judge_decreases(result):
+def judge_decreases(result: dict[str, Any]) -> list[Claim]:
     """Claims of figures 11.3 and 11.7: which directions lower the loss more."""
     values = result["values"]
     decreases = np.array([step["decrease"] for step in result["steps"]])
@@ -107,7 +111,7 @@ _DECREASES = (
 )
 
 
-def judge_sizes(result):
+def judge_sizes(result: dict[str, Any]) -> list[Claim]:
     """Claims of figures 11.4 and 11.8: how long the best steps are."""
     values = result["values"]
     alphas = np.array([step["alpha"] for step in result["steps"]])
@@ -135,36 +139,37 @@ def judge_sizes(result):
     ]
 
 
-def _range(ratios):
+def _range(ratios: np.ndarray) -> str:
     if not len(ratios):
         return "(no eigenvector)"
     return f"{ratios.min():.2g} to {ratios.max():.2g} (median {np.median(ratios):.2g})"
 
 
-def _of_most(true):
+def _of_most(true: np.ndarray) -> Verdict:
     """The verdict on what should be true of eigenvectors: of more than chance would have it."""
     count = max(1, len(true))
     return verdict_of_difference(np.sum(true) / count - 0.5, 0.5 / count**0.5)
 
 
-def history_of(config):
-    """Returns what figures of eigenvalues over training show, of the study."""
+def history_of(config: Config) -> dict[str, Any]:
+    """Returns the eigenvalues over training that a study found."""
     return hessian_spectra.over_training(config.study)
 
 
-def draw_history(result, path):
+def draw_history(result: dict[str, Any], path: pathlib.Path) -> None:
     """Draws eigenvalues and loss over training."""
     from thesis_tf import hessian
 
-    hessian.draw_history(result["entries"], path, marks={"one epoch": result["epoch"]})
+    history = hessian.SpectrumHistory.from_json(result["entries"])
+    hessian.draw_history(history, path, marks={"one epoch": result["epoch"]})
 
 
-def judge_history(result, *, told=True):
+def judge_history(result: dict[str, Any], *, told: bool = True) -> list[Claim]:
     """Claims of figures 11.5 and 11.6.
 
     Args:
         result: of `history_of`.
-        told: whether it is of the data that the claims are about.
+        told: whether it was computed with the data that the claims are about.
     """
     entries, epoch = result["entries"], result["epoch"]
     steps = np.array([entry["step"] for entry in entries])
@@ -206,21 +211,28 @@ def judge_history(result, *, told=True):
     ]
 
 
-def settled_from(values):
+def settled_from(values: np.ndarray) -> int:
     """The first place from which on all values are within `FACTOR` of the last, and of its sign."""
     ratios = np.asarray(values) / values[-1]
     outside = np.flatnonzero((ratios < 1 / FACTOR) | (ratios > FACTOR))
     return int(outside[-1]) + 1 if len(outside) else 0
 
 
-def _settling(name, values, steps, loss, epoch, told):
+def _settling(
+    name: str,
+    values: np.ndarray,
+    steps: np.ndarray,
+    loss: np.ndarray,
+    epoch: int,
+    told: bool,
+) -> Claim:
     """The claim that eigenvalues settle before the loss does."""
     first = settled_from(values)
     # By less than it rises in between, the loss may fall by chance.
     changes = np.diff(np.log(loss[first:]))
     falls = -changes.sum() > changes.max(initial=0.0)
     # What has settled after an epoch is known from what comes after.
-    told = told and steps[-1] >= 2 * epoch and np.sum(steps > epoch) > 1
+    told = told and bool(steps[-1] >= 2 * epoch and np.sum(steps > epoch) > 1)
     return Claim(
         f"The {name} eigenvalue settles within about an epoch, while the loss still falls.",
         NO_NUMBER,

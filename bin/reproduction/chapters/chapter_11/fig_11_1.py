@@ -1,5 +1,8 @@
 """Figure 11.1: the loss along the eigenvector of the most negative eigenvalue."""
 
+import pathlib
+from typing import Any
+
 from bin.reproduction.chapters.chapter_11 import common
 from bin.reproduction.chapters.chapter_11.studies import hessian_spectra
 from bin.reproduction.engine.contract import NO_NUMBER, Claim, verdict
@@ -13,7 +16,7 @@ CAPTION = (
 CONFIGS = common.configs(common.EARLY, quick=40, full=150)
 
 
-def run(config):
+def run(config: common.Config) -> dict[str, Any]:
     """Returns the loss along the eigenvector, and the best step there."""
     found = hessian_spectra.best_steps(config.study)
     return {
@@ -24,15 +27,15 @@ def run(config):
     }
 
 
-def draw(result, path):
+def draw(result: dict[str, Any], path: pathlib.Path) -> None:
     """Draws the loss and its quadratic model."""
     common.draw_search(result["search"], path, "smallest")
 
 
-def claims(result):
+def claims(result: dict[str, Any]) -> list[Claim]:
     """That a step there lowers the loss, and that the loss is not quadratic."""
     search, best = result["search"], result["best"]
-    start, curvature = search["start"], search["curvature"]
+    initial, curvature = search["initial_loss"], search["curvature"]
     negative = curvature < -result["residual"]
     expected = best["slope"] ** 2 * (best["alpha"] - best["alpha"] ** 2 * curvature / 2)
     # The search ends at twice the best step.
@@ -47,9 +50,9 @@ def claims(result):
         Claim(
             "A step along the direction of most negative curvature lowers the loss.",
             NO_NUMBER,
-            f"from {start:.4g} to {best['loss']:.4g}, by {best['decrease'] / start:.0%}; lambda is"
-            f" {curvature:.3g} ± {result['residual']:.1g}",
-            verdict(best["decrease"] > common.ROUNDING * start, told=negative),
+            f"from {initial:.4g} to {best['loss']:.4g}, by {best['decrease'] / initial:.0%}; lambda"
+            f" is {curvature:.3g} ± {result['residual']:.1g}",
+            verdict(best["decrease"] > common.ROUNDING * initial, told=negative),
         ),
         Claim(
             "The quadratic model has no minimum there, and the loss leaves it.",

@@ -1,5 +1,8 @@
 """Figure 11.2: the loss along the eigenvector of the largest eigenvalue."""
 
+import pathlib
+from typing import Any
+
 from bin.reproduction.chapters.chapter_11 import common
 from bin.reproduction.chapters.chapter_11.studies import hessian_spectra
 from bin.reproduction.engine.contract import NO_NUMBER, Claim, verdict
@@ -13,7 +16,7 @@ AFTER = ("11.1",)
 CONFIGS = common.configs(common.EARLY, quick=2, full=2)
 
 
-def run(config):
+def run(config: common.Config) -> dict[str, Any]:
     """Returns the loss along the eigenvector and at 1 / lambda, and the best step there."""
     found = hessian_spectra.best_steps(config.study)
     return {
@@ -25,24 +28,24 @@ def run(config):
     }
 
 
-def draw(result, path):
+def draw(result: dict[str, Any], path: pathlib.Path) -> None:
     """Draws the loss and its quadratic model."""
     common.draw_search(result["search"], path, "largest")
 
 
-def claims(result):
+def claims(result: dict[str, Any]) -> list[Claim]:
     """That the loss is quadratic as far as its optimum, and the step to it the best."""
     search, best = result["search"], result["best"]
-    start, curvature = search["start"], search["curvature"]
+    initial, curvature = search["initial_loss"], search["curvature"]
     expected = search["slope"] ** 2 / (2 * curvature)
-    fell = start - result["at_optimum"]
-    told = curvature > result["residual"] and max(expected, fell) > common.ROUNDING * start
+    fell = initial - result["at_optimum"]
+    told = curvature > result["residual"] and max(expected, fell) > common.ROUNDING * initial
     return [
         Claim(
             "At its optimum, alpha = 1 / lambda, the quadratic model holds.",
             NO_NUMBER,
-            f"there it says that the loss falls by {expected:.3g}, {expected / start:.2%} of"
-            f" {start:.3g}; it falls by {fell:.3g}, {fell / expected:.0%} of that",
+            f"there it says that the loss falls by {expected:.3g}, {expected / initial:.2%} of"
+            f" {initial:.3g}; it falls by {fell:.3g}, {fell / expected:.0%} of that",
             verdict(abs(fell / expected - 1) < common.TENTH, told=told),
         ),
         Claim(

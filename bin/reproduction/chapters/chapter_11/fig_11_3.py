@@ -1,6 +1,10 @@
 """Figure 11.3: how much steps along eigenvectors lower the loss."""
 
+import pathlib
+from typing import Any
+
 from bin.reproduction.chapters.chapter_11 import common
+from bin.reproduction.engine.contract import Claim
 
 TITLE = "The best decrease of the loss along every eigenvector"
 CAPTION = (
@@ -12,16 +16,16 @@ AFTER = ("11.1",)
 CONFIGS = common.configs(common.EARLY, quick=2, full=2)
 
 
-def run(config):
+def run(config: common.Config) -> dict[str, Any]:
     """Returns the best step along every eigenvector."""
     return common.steps_of(config)
 
 
-def draw(result, path):
+def draw(result: dict[str, Any], path: pathlib.Path) -> None:
     """Draws decreases against eigenvalues."""
     common.draw_steps(result, path, "decrease")
 
 
-def claims(result):
+def claims(result: dict[str, Any]) -> list[Claim]:
     """That directions of negative curvature bring more."""
     return common.judge_decreases(result)

@@ -1,12 +1,16 @@
 """Figure 11.5: the extreme eigenvalues while a LeNet trains on MNIST."""
 
+import pathlib
+from typing import Any
+
 from bin.reproduction.chapters.chapter_11 import common
 from bin.reproduction.chapters.chapter_11.studies import hessian_spectra
+from bin.reproduction.engine.contract import Claim
 
 TITLE = "The largest and the smallest eigenvalues over training, on MNIST"
 CAPTION = (
-    "Eigenvalues at both ends of the Hessian's spectrum, and the loss of the examples that it is"
-    " of, over training. The axis of eigenvalues is linear around zero and logarithmic beyond."
+    "Eigenvalues at both ends of the Hessian's spectrum, and the loss that it belongs to, over"
+    " training. The axis of eigenvalues is linear around zero and logarithmic beyond."
 )
 CONFIGS = common.configs(
     {
@@ -31,16 +35,16 @@ CONFIGS = common.configs(
 )
 
 
-def run(config):
+def run(config: common.Config) -> dict[str, Any]:
     """Follows the eigenvalues over training."""
     return common.history_of(config)
 
 
-def draw(result, path):
+def draw(result: dict[str, Any], path: pathlib.Path) -> None:
     """Draws eigenvalues and loss over steps."""
     common.draw_history(result, path)
 
 
-def claims(result):
+def claims(result: dict[str, Any]) -> list[Claim]:
     """That there are negative eigenvalues, smaller ones, and that they settle early."""
     return common.judge_history(result)

@@ -1,7 +1,11 @@
 """Figure 11.6: the extreme eigenvalues while a LeNet trains on CIFAR-10."""
 
+import pathlib
+from typing import Any
+
 from bin.reproduction.chapters.chapter_11 import common
 from bin.reproduction.chapters.chapter_11.studies import hessian_spectra
+from bin.reproduction.engine.contract import Claim
 
 TITLE = "The largest and the smallest eigenvalues over training, on CIFAR-10"
 CAPTION = "As figure 11.5, on CIFAR-10."
@@ -29,7 +33,7 @@ CONFIGS = common.configs(
 )
 
 
-def run(config):
+def run(config: common.Config) -> dict[str, Any]:
     """Follows the eigenvalues over training."""
     result = common.history_of(config)
     if result["data"] != "cifar10":
@@ -38,11 +42,11 @@ def run(config):
     return result
 
 
-def draw(result, path):
+def draw(result: dict[str, Any], path: pathlib.Path) -> None:
     """Draws eigenvalues and loss over steps."""
     common.draw_history(result, path)
 
 
-def claims(result):
+def claims(result: dict[str, Any]) -> list[Claim]:
     """As of figure 11.5; a stand-in can't tell."""
     return common.judge_history(result, told=result["data"] == "cifar10")

@@ -28,21 +28,21 @@ def test_sums_and_rests(tmp_path, monkeypatch, kind, chunk):
     rows = orthonormal(4, 30)
     basis = bases(6, 30, "float64", tmp_path)[kind]
     assert basis.on_disk == (kind == "disk")
-    for row in rows:
-        basis.append(tf.constant(row))
-    assert len(basis) == 4
+    for number, row in enumerate(rows):
+        basis.put(number, tf.constant(row))
     np.testing.assert_array_equal(basis[2], rows[2])
     rng = np.random.default_rng(1)
     vector, weights = rng.normal(size=30), rng.normal(size=(4, 3))
 
-    rest, along = basis.orthogonalized(tf.constant(vector), 30)
+    rest, along = basis.orthogonalized(tf.constant(vector), 4, 30)
     np.testing.assert_allclose(along, rows @ vector, atol=1e-14)
     np.testing.assert_allclose(rest, vector - rows.T @ (rows @ vector), atol=1e-14)
     np.testing.assert_allclose(basis.combine(weights), weights.T @ rows, atol=1e-14)
+    assert basis.replacements == 0
     basis.replace(weights)
-    assert len(basis) == 3
+    assert basis.replacements == 1
     np.testing.assert_allclose(basis.combine(np.eye(3)), weights.T @ rows, atol=1e-14)
-    basis.append(tf.constant(vector))
+    basis.put(3, tf.constant(vector))
     np.testing.assert_array_equal(basis[3], vector)
     basis.close()
     assert not any(files for _, _, files in os.walk(tmp_path))
@@ -51,10 +51,10 @@ def test_sums_and_rests(tmp_path, monkeypatch, kind, chunk):
 def test_only_the_newest_have_more_than_rounding_errors():
     *rows, other = orthonormal(6, 30)
     basis = HostBasis(5, 30, "float64", np.inf)
-    for row in rows:
-        basis.append(tf.constant(row))
+    for number, row in enumerate(rows):
+        basis.put(number, tf.constant(row))
     vector = 3 * rows[4] - 2 * rows[3] + 1e-9 * rows[0] + other
-    rest, along = basis.orthogonalized(tf.constant(vector), 2)
+    rest, along = basis.orthogonalized(tf.constant(vector), 5, 2)
     np.testing.assert_allclose(along, [1e-9, 0, 0, -2, 3], atol=1e-15)
     np.testing.assert_allclose(np.stack(rows) @ rest.numpy(), 0, atol=1e-15)
 
@@ -67,8 +67,18 @@ def test_a_long_vector_in_float32_stays_orthogonal():
     row[:5] = 1.0
     row /= np.linalg.norm(row)
     basis = HostBasis(1, size, "float32", np.inf)
-    basis.append(tf.constant(row, tf.float32))
+    basis.put(0, tf.constant(row, tf.float32))
     vector = tf.constant(1e-3 * rng.normal(size=size) + row, tf.float32)
-    rest, _ = basis.orthogonalized(vector, 1)
+    rest, _ = basis.orthogonalized(vector, 1, 1)
     norm = np.linalg.norm(rest)
     assert abs(basis[0].astype(float) @ rest.numpy().astype(float)) < 1e-7 * norm
+
+
+@pytest.mark.parametrize(("memory_limit", "on_disk"), [(np.inf, False), (0, True)])
+def test_the_basis_of_a_machine_without_accelerators(tmp_path, memory_limit, on_disk):
+    basis = module.make_basis(
+        30, "float32", capacity=4, memory_limit=memory_limit, scratch=tmp_path
+    )
+    assert isinstance(basis, HostBasis)
+    assert (basis.capacity, basis.on_disk) == (4, on_disk)
+    basis.close()

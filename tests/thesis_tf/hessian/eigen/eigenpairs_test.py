@@ -1,195 +1,69 @@
 import numpy as np
 import pytest
 
-from thesis_tf.hessian import Eigenpairs, HessianOperator, NotFiniteError, extreme_eigenpairs
-
-SPECTRUM = np.concatenate([[-2.0, -1.5, -1.2], np.linspace(-0.1, 0.1, 190), [1, 2, 3, 4, 5, 9, 20]])
+from thesis_tf.hessian import Eigenpairs, SearchOptions
 
 
-@pytest.mark.parametrize("solver", ["lanczos", "eigsh"])
-@pytest.mark.parametrize(("largest", "smallest"), [(5, 3), (3, 3), (7, 0), (0, 3)])
-def test_both_ends(matrix, solver, largest, smallest):
-    operator, vectors = matrix(SPECTRUM)
-    pairs = extreme_eigenpairs(operator, largest, smallest, 1e-8, solver)
-    chosen = [*range(smallest), *range(200 - largest, 200)]
-    np.testing.assert_allclose(pairs.values, SPECTRUM[chosen], atol=1e-12)
-    overlap = abs((pairs.vectors * vectors[:, chosen]).sum(axis=0))
-    np.testing.assert_allclose(overlap, 1, atol=1e-12)
-    true = operator.matrix @ pairs.vectors - pairs.vectors * pairs.values
-    np.testing.assert_allclose(pairs.residuals, np.linalg.norm(true, axis=0), atol=1e-14)
-    assert pairs.converged.all()
-    assert pairs.products + pairs.checks == operator.products
-    assert (pairs.checks, pairs.smallest) == (largest + smallest, smallest)
+def eigenpairs():
+    return Eigenpairs(
+        values=np.array([-2.0, 3.0, 20.0]),
+        vectors=np.eye(5, 3, dtype="float32"),
+        residuals=np.array([1e-3, 2e-2, 1.3e-4]),
+        converged=np.array([True, False, True]),
+        products=17,
+        checks=3,
+        smallest=1,
+    )
 
 
-def test_one_space_takes_fewer_products_than_two(matrix):
-    counts = [
-        extreme_eigenpairs(matrix(SPECTRUM)[0], 7, 3, 1e-3, solver).products
-        for solver in ("lanczos", "eigsh")
-    ]
-    assert counts[0] <= 0.65 * counts[1]
-
-
-def test_a_network_against_dense_eigenvalues(problem, dense_hessian):
-    model, loss, data = problem()
-    expected = np.linalg.eigvalsh(dense_hessian(model, data))
-    operator = HessianOperator(model, loss, data)
-    for solver in ("lanczos", "eigsh"):
-        pairs = extreme_eigenpairs(operator, 4, 3, 1e-10, solver)
-        np.testing.assert_allclose(pairs.values, expected[[0, 1, 2, -4, -3, -2, -1]], atol=1e-12)
-
-
-def test_small_capacity_restarts(matrix):
-    pairs = extreme_eigenpairs(matrix(SPECTRUM)[0], 5, 3, 1e-10, capacity=20)
-    np.testing.assert_allclose(pairs.values, SPECTRUM[[0, 1, 2, *range(195, 200)]], atol=1e-12)
-
-
-def test_a_warm_start_takes_fewer_products(matrix):
-    operator, vectors = matrix(SPECTRUM)
-    cold = extreme_eigenpairs(operator, 5, 3, 1e-6)
-    nearby = vectors + 1e-3 * np.random.default_rng(0).normal(size=vectors.shape) / np.sqrt(200)
-    start = nearby[:, [0, 1, 2, *range(195, 200)]]
-    warm = extreme_eigenpairs(operator, 5, 3, 1e-6, start=start)
-    np.testing.assert_allclose(warm.values, cold.values, atol=1e-8)
-    assert warm.products < cold.products
-
-
-def test_what_has_not_converged_says_so(matrix):
-    for solver in ("lanczos", "eigsh"):
-        most = {"lanczos": 14, "eigsh": 1}[solver]
-        operator, _ = matrix(np.linspace(0, 1, 200))
-        pairs = extreme_eigenpairs(operator, 5, 3, 1e-12, solver, max_products=most)
-        assert len(pairs.values) < 8 or not pairs.converged.all()
-        assert len(pairs.values) == len(pairs.residuals) == pairs.vectors.shape[1]
-        if solver == "lanczos":
-            assert pairs.products == 14
-            assert "NO" in pairs.table()
-
-
-def test_zeros_converge(matrix):
-    # A Gauss-Newton matrix has more parameters than rank; float32 has no digits for tol |0|.
-    operator, _ = matrix([0.0] * 50 + [1.0, 2.0, 3.0], "float32")
-    pairs = extreme_eigenpairs(operator, 2, 2, 1e-3)
-    assert pairs.converged.all()
-    np.testing.assert_allclose(pairs.values, [0, 0, 2, 3], atol=1e-6)
-
-
-@pytest.mark.parametrize("capacity", [None, 14])
-def test_confirming_finds_all_vectors_of_a_repeated_eigenvalue(matrix, capacity):
-    spectrum = [*[-2.0] * 2, *np.linspace(-0.1, 0.1, 190), *[5.0] * 2, *[9.0] * 3]
-    options = {"confirm": 20, "capacity": capacity}
-    pairs = extreme_eigenpairs(matrix(spectrum)[0], 5, 2, 1e-8, **options)
-    np.testing.assert_allclose(pairs.values, [-2, -2, 5, 5, 9, 9, 9], atol=1e-10)
-    assert pairs.converged.all()
-    np.testing.assert_allclose(pairs.vectors.T @ pairs.vectors, np.eye(7), atol=1e-10)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize(("largest", "smallest"), [(0, 3), (5, 3), (0, 20), (20, 0)])
-@pytest.mark.parametrize("rank", [0, 1, 5, 40])
-def test_low_rank(matrix, dtype, largest, smallest, rank):
-    spectrum = np.sort([0.0] * (100 - rank) + [*np.linspace(1, 3, rank)])
-    pairs = extreme_eigenpairs(matrix(spectrum, dtype)[0], largest, smallest)
-    chosen = [*range(smallest), *range(100 - largest, 100)]
-    assert pairs.converged.all()
-    # Lanczos' recurrence says the first, and rounding adds the second: Paige's 2 (7 + p) eps |H| in
-    # a product, with p = 8 for a sum in blocks, times the root of their number.
-    eps = np.finfo(dtype).eps
-    rounding = 2 * (7 + 8) * np.sqrt(pairs.products) * eps * 3
-    assert (pairs.residuals <= 1e-3 * np.maximum(abs(pairs.values), eps**0.5 * 3) + rounding).all()
-    # A residual errs a value by its square over the gap, which is a little less than that of the
-    # true ones; the matrix itself is rounded to the dtype.
-    gaps = np.diff(np.unique(spectrum))
-    errors = pairs.residuals**2 / (0.9 * gaps.min() if len(gaps) else np.inf) + rounding
-    assert (abs(pairs.values - spectrum[chosen]) <= errors).all()
-
-
-def test_what_was_left_out_at_a_restart_is_mended(matrix, poor_restarts):
-    # The recurrence knows nothing of residuals of 1e-5, which products then show.
-    spectrum = [*[-2.0] * 2, *np.linspace(-0.1, 0.1, 60), *[5.0] * 3]
-    operator, _ = matrix(spectrum)
-    pairs = extreme_eigenpairs(operator, 3, 2, 1e-8, confirm=8)
-    assert pairs.converged.all()
-    assert pairs.checks > 5
-    assert pairs.checks % 5 == 0
-    assert pairs.products + pairs.checks == operator.products
-    np.testing.assert_allclose(pairs.values, [-2, -2, 5, 5, 5], atol=1e-12)
-
-
-@pytest.mark.parametrize(("largest", "smallest"), [(19, 0), (0, 19), (10, 9), (10, 5)])
-def test_nearly_all(matrix, largest, smallest):
-    for spectrum in (np.linspace(-1, 1, 20), np.ones(20)):
-        pairs = extreme_eigenpairs(matrix(spectrum)[0], largest, smallest, 1e-8)
-        chosen = [*range(smallest), *range(20 - largest, 20)]
-        np.testing.assert_allclose(pairs.values, spectrum[chosen], atol=1e-12)
-
-
-def test_an_operator_that_is_not_finite(matrix):
-    operator, _ = matrix(SPECTRUM)
-    operator.matrix[3, 3] = np.nan
-    with pytest.raises(NotFiniteError, match=r"not finite.*diverged"):
-        extreme_eigenpairs(operator, 2, 2)
-
-
-def test_arpack_says_what_to_do(matrix):
-    with pytest.raises(ValueError, match="Try solver='lanczos'"):
-        extreme_eigenpairs(matrix(np.zeros(50))[0], 2, 1, solver="eigsh")
-
-
-def test_saving(matrix, tmp_path):
-    pairs = extreme_eigenpairs(matrix(SPECTRUM)[0], 2, 1)
+def test_saving(tmp_path):
+    pairs = eigenpairs()
     pairs.save(tmp_path / "pairs")
     again = Eigenpairs.load(tmp_path / "pairs")
-    np.testing.assert_array_equal(again.vectors, pairs.vectors)
-    assert (again.products, again.smallest) == (pairs.products, 1)
-    assert again.converged.dtype == bool
-    assert pairs.table().splitlines()[1].split() == ["20", f"{pairs.residuals[-1]:.1e}", "yes"]
+    for name in ("values", "vectors", "residuals", "converged"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(pairs, name))
+    assert (again.products, again.checks, again.smallest) == (17, 3, 1)
+    assert (again.vectors.dtype, again.converged.dtype) == ("float32", "bool")
+
+
+def test_a_file_of_something_else(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        Eigenpairs.load(tmp_path / "none.npz")
+    np.savez(tmp_path / "other.npz", values=np.zeros(2))
+    with pytest.raises(ValueError, match="the fields of Eigenpairs; it lacks vectors, residuals"):
+        Eigenpairs.load(tmp_path / "other.npz")
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "other.npz").read_bytes()[:60])
+    with pytest.raises(ValueError, match=r"whole \.npz file"):
+        Eigenpairs.load(tmp_path / "cut.npz")
+
+
+def test_shown():
+    pairs = eigenpairs()
+    rows = [row.split() for row in pairs.table().splitlines()]
+    assert rows[1] == ["largest", "1", "20", "1.3e-04", "yes"]
+    assert rows[2:] == [
+        ["largest", "2", "3", "2.0e-02", "NO"],
+        ["smallest", "1", "-2", "1.0e-03", "yes"],
+    ]
+    assert "<td" in pairs._repr_html_()
+    assert pairs.summary() == {
+        "largest": 20.0, "smallest": -2.0, "eigenvalues": 3, "converged": 2,
+        "max_residual": 0.02, "products": 17,
+    }  # fmt: skip
+    assert repr(pairs).startswith("Eigenpairs(largest=20, smallest=-2, eigenvalues=3")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("options", "message"),
     [
-        ({"largest": 200}, "`largest` .* from 1 to 199, .*: 200 \\+ 3.*eigvalsh"),
-        ({"largest": 0, "smallest": 0}, "from 1 to 199"),
-        ({"largest": -1}, "from 1 to 199"),
-        ({"tol": 0}, "`tol` must be positive"),
         ({"solver": "lobpcg"}, "`solver` must be one of lanczos, eigsh"),
-        ({"start": np.ones(3)}, r"`start` must be of shape \(200,\) or \(200, n\)"),
-        ({"start": np.zeros(200)}, "`start` must be finite and not zero"),
-        ({"capacity": 2}, "`capacity` must be at least 25"),
+        ({"ncv": 0}, "`ncv` must be a positive integer"),
+        ({"memory_limit": -1}, "`memory_limit` must be a number of bytes"),
+        ({"max_products": 0}, "`max_products` must be a positive integer"),
+        ({"confirm": -1}, "`confirm` must be None, or a number of products"),
+        ({"save_every": 0}, "`save_every` must be a positive integer"),
     ],
 )
-def test_bad_arguments(matrix, arguments, message):
+def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
-        extreme_eigenpairs(matrix(SPECTRUM)[0], **arguments)
-
-
-def test_counts_are_integers(matrix):
-    with pytest.raises(TypeError, match=r"`largest` must be an integer\. Received: 2\.5"):
-        extreme_eigenpairs(matrix(SPECTRUM)[0], 2.5)
-
-
-def test_a_bar_counts_products(matrix, monkeypatch):
-    bars = []
-
-    class Bar:
-        n = 0
-
-        def __init__(self, **_):
-            bars.append(self)
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            self.closed = True
-
-        def update(self, n=1):
-            self.n += n
-
-        def set_postfix_str(self, text):
-            self.text = text
-
-    monkeypatch.setattr("thesis_tf.hessian.eigen.eigenpairs.tqdm.tqdm", Bar)
-    pairs = extreme_eigenpairs(matrix(SPECTRUM)[0], 2, 1)
-    assert (bars[0].n, bars[0].text, bars[0].closed) == (pairs.products, "3 of 3 converged", True)
+        SearchOptions(**options)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from thesis_tf import hessian
-from thesis_tf.hessian import extreme_eigenpairs
+from thesis_tf.hessian import SearchOptions, extreme_eigenpairs
 
 
 class Stopped(Exception):
@@ -13,14 +13,14 @@ class Stopped(Exception):
 
 def interrupted(operator, after, monkeypatch):
     """Lets the operator raise after so many products."""
-    multiply = operator.multiply
+    multiply = type(operator).__matmul__
 
-    def until(vectors):
-        if operator.products >= after:
+    def until(self, vectors):
+        if self is operator and self.products >= after:
             raise Stopped
-        return multiply(vectors)
+        return multiply(self, vectors)
 
-    monkeypatch.setattr(operator, "multiply", until)
+    monkeypatch.setattr(type(operator), "__matmul__", until)
 
 
 @pytest.fixture
@@ -30,7 +30,9 @@ def network(problem):
 
 @pytest.mark.parametrize("after", [1, 9, 10, 19, 26, 37])
 def test_goes_on_to_the_same_eigenvalues(network, tmp_path, monkeypatch, after):
-    options = {"largest": 4, "smallest": 3, "tol": 1e-10, "capacity": 20, "save_every": 4}
+    options = {
+        "largest": 4, "smallest": 3, "tol": 1e-10, "search": SearchOptions(ncv=20, save_every=4)
+    }  # fmt: skip
     through = extreme_eigenpairs(hessian.HessianOperator(*network), **options)
     operator = hessian.HessianOperator(*network)
     interrupted(operator, after, monkeypatch)
@@ -52,7 +54,7 @@ def test_a_finished_search_is_not_made_again(network, tmp_path):
     np.testing.assert_array_equal(again.vectors, first.vectors)
     assert operator.products == again.checks
     # A closer tolerance goes on from there.
-    closer = extreme_eigenpairs(operator, 4, 3, 1e-9, folder=tmp_path)
+    closer = extreme_eigenpairs(operator, 4, 3, tol=1e-9, folder=tmp_path)
     assert closer.converged.all()
     assert closer.products > first.products
 
@@ -69,8 +71,10 @@ def test_another_operator_is_refused(network, problem, tmp_path):
     for other in others:
         with pytest.raises(ValueError, match=r"holds the search of another operator.*Choose"):
             extreme_eigenpairs(other, 4, 3, folder=tmp_path)
-    with pytest.raises(ValueError, match=r"capacity 43, and this one has 30. Pass capacity=43"):
-        extreme_eigenpairs(hessian.HessianOperator(*network), 4, 3, folder=tmp_path, capacity=30)
+    with pytest.raises(ValueError, match=r"ncv=43, and this one has 30. Pass ncv=43"):
+        extreme_eigenpairs(
+            hessian.HessianOperator(*network), 4, 3, folder=tmp_path, search=SearchOptions(ncv=30)
+        )
     assert extreme_eigenpairs(hessian.HessianOperator(*network), 4, 3, folder=tmp_path)
 
 
@@ -85,7 +89,8 @@ data = rng.normal(size=(4000, 20)).astype("f"), rng.integers(0, 3, 4000)
 loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 H = hessian.HessianOperator(model, loss, data, check=False)
 folder = sys.argv[1] if len(sys.argv) > 1 else None
-pairs = hessian.extreme_eigenpairs(H, 10, 3, 1e-4, capacity=40, folder=folder, save_every=3)
+search = hessian.SearchOptions(ncv=40, save_every=3)
+pairs = hessian.extreme_eigenpairs(H, 10, 3, tol=1e-4, search=search, folder=folder)
 print(*pairs.values.tolist(), pairs.products, H.products)
 """
 
@@ -113,11 +118,14 @@ def test_kill_9(start_python, tmp_path):
 
 def test_goes_on_in_the_middle_of_confirming(matrix, tmp_path):
     spectrum = [*[-2.0] * 2, *np.linspace(-0.1, 0.1, 60), *[5.0] * 3]
-    options = {"largest": 3, "smallest": 2, "tol": 1e-8, "confirm": 8}
-    through = extreme_eigenpairs(matrix(spectrum)[0], **options)
+    options = {"largest": 3, "smallest": 2, "tol": 1e-8}
+    through = extreme_eigenpairs(matrix(spectrum)[0], **options, search=SearchOptions(confirm=8))
     for stop in (*range(5, through.products, 7), 1000):
         again = extreme_eigenpairs(
-            matrix(spectrum)[0], **options, folder=tmp_path, max_products=stop, save_every=3
+            matrix(spectrum)[0],
+            **options,
+            folder=tmp_path,
+            search=SearchOptions(confirm=8, max_products=stop, save_every=3),
         )
     assert again.products == through.products
     np.testing.assert_array_equal(again.values, through.values)
@@ -125,13 +133,16 @@ def test_goes_on_in_the_middle_of_confirming(matrix, tmp_path):
     np.testing.assert_allclose(again.values, [-2, -2, 5, 5, 5], atol=1e-10)
 
 
-def test_goes_on_in_the_middle_of_mending(matrix, poor_restarts, tmp_path):
+def test_goes_on_in_the_middle_of_an_extension(matrix, poor_restarts, tmp_path):
     spectrum = [*[-2.0] * 2, *np.linspace(-0.1, 0.1, 60), *[5.0] * 3]
-    options = {"largest": 3, "smallest": 2, "tol": 1e-8, "confirm": 8}
-    through = extreme_eigenpairs(matrix(spectrum)[0], **options)
+    options = {"largest": 3, "smallest": 2, "tol": 1e-8}
+    through = extreme_eigenpairs(matrix(spectrum)[0], **options, search=SearchOptions(confirm=8))
     for stop in (*range(5, through.products), 1000):
         again = extreme_eigenpairs(
-            matrix(spectrum)[0], **options, folder=tmp_path, max_products=stop, save_every=3
+            matrix(spectrum)[0],
+            **options,
+            folder=tmp_path,
+            search=SearchOptions(confirm=8, max_products=stop, save_every=3),
         )
     assert through.checks > 5
     assert again.products == through.products

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from thesis_tf import hessian
+from thesis_tf.hessian.products import modes
 
 HERE = pathlib.Path(__file__).parent
 DOCS = HERE.parents[3] / "docs/hessian_layers.md"
@@ -45,7 +46,7 @@ def test_the_table_has_every_layer_and_no_other():
     ["Conv2D, same, strided", "MaxPooling2D", "LayerNormalization", "MultiHeadAttention", "LSTM"],
 )
 def test_gauss_newton_products(name):
-    error, _ = layer_cases.error(name, kind=hessian.GaussNewtonOperator)
+    error, _ = layer_cases.error(name, kind=modes.GAUSS_NEWTON)
     assert error <= layer_cases.TOLERANCE
 
 

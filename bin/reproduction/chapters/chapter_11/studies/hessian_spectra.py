@@ -1,9 +1,16 @@
 """Chapter 11's studies: eigenpairs of a network's Hessian at moments of its training."""
 
 import dataclasses
+from typing import TYPE_CHECKING, Any
 
 from bin.reproduction.engine import study_cache
 from bin.reproduction.engine.contract import Settings
+
+if TYPE_CHECKING:
+    import keras
+
+    from thesis_tf.datasets import Splits
+    from thesis_tf.hessian import HessianOperator
 
 _NETWORKS = {"lenet": "The LeNet", "mlp": "A multi-layer perceptron"}
 _DATA = {"mnist_mini": "MNIST digits", "mnist": "digits of MNIST", "cifar10": "images of CIFAR-10"}
@@ -11,22 +18,22 @@ _DATA = {"mnist_mini": "MNIST digits", "mnist": "digits of MNIST", "cifar10": "i
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(Settings):
-    """What is trained, by RMSProp as in the thesis, and what is found of its Hessian.
+    """The network that is trained, by RMSProp as in the thesis, and the eigenpairs of its Hessian.
 
     Attributes:
         dataset: what the network is trained on.
         model: a name of `models.NAMES`.
-        batch_size: examples a step.
-        moments: the steps of training at which to look; `best_steps` looks at the last alone.
-        examples: of the training set, whose mean loss the Hessian is of.
+        batch_size: examples per step.
+        moments: the steps of training at which to search; `best_steps` takes the last alone.
+        examples: how many training examples' mean loss the Hessian is that of.
         largest, smallest: eigenpairs at the upper and the lower end.
-        tol: residual of an eigenpair, as a part of its eigenvalue.
+        tol: residual of an eigenpair, relative to its eigenvalue.
     """
 
     dataset: str = "mnist_mini"
     model: str = "lenet"
     batch_size: int = 32
-    moments: tuple = (50,)
+    moments: tuple[int, ...] = (50,)
     examples: int = 200
     largest: int = 8
     smallest: int = 8
@@ -34,8 +41,8 @@ class Config(Settings):
 
 
 @study_cache.shared
-def best_steps(config):
-    """Finds eigenpairs at one moment, and what steps along the eigenvectors bring.
+def best_steps(config: Config) -> dict[str, Any]:
+    """Finds eigenpairs at one moment, and the best steps along the eigenvectors.
 
     Returns:
         A dict: "values", "residuals" (k,), the smallest first; "steps", k dicts of a `BestStep`;
@@ -49,7 +56,7 @@ def best_steps(config):
     splits, model, operator = _begun(config)
     _train(model, splits, config, 0, config.moments[-1])
     operator.refresh()
-    pairs = hessian.extreme_eigenpairs(operator, config.largest, config.smallest, config.tol)
+    pairs = hessian.extreme_eigenpairs(operator, config.largest, config.smallest, tol=config.tol)
     steps, searches = hessian_job.along_eigenvectors(operator, pairs)
     value, vector = pairs.values[-1], pairs.vectors[:, -1]
     at_optimum = hessian.line_search(operator, vector, [1 / value], curvature=value)
@@ -59,7 +66,7 @@ def best_steps(config):
     return {
         "values": pairs.values,
         "residuals": pairs.residuals,
-        "steps": [dataclasses.asdict(step) for step in steps],
+        "steps": [step.summary() for step in steps],
         "searches": {name: dataclasses.asdict(search) for name, search in searches.items()},
         "at_optimum": float(at_optimum.loss[0]),
         "step": config.moments[-1],
@@ -68,27 +75,27 @@ def best_steps(config):
 
 
 @study_cache.shared
-def over_training(config):
+def over_training(config: Config) -> dict[str, Any]:
     """Follows the extreme eigenvalues over training.
 
     Returns:
-        A dict: "entries", those of a `SpectrumHistory`; "data", "epoch" (its steps) and "notes".
+        A dict: "entries", of `SpectrumHistory.to_json`; "data", "epoch" (its steps) and "notes".
     """
     from thesis_tf import hessian
 
     splits, model, operator = _begun(config)
-    history = hessian.SpectrumHistory(
+    tracker = hessian.SpectrumTracker(
         operator, largest=config.largest, smallest=config.smallest, tol=config.tol
     )
     done = 0
     for moment in config.moments:
         _train(model, splits, config, done, moment)
-        history.add(moment)
+        tracker.add(moment)
         done = moment
-    return {"entries": history.entries, **_said(config, splits, operator)}
+    return {"entries": tracker.history.to_json(), **_said(config, splits, operator)}
 
 
-def _begun(config):
+def _begun(config: Config) -> tuple["Splits", "keras.Model", "HessianOperator"]:
     """Returns data, a compiled network, and the Hessian of its loss on a part of the data."""
     import keras
 
@@ -101,11 +108,11 @@ def _begun(config):
     model = models.build(config.model, splits.train.x.shape[1:], splits.num_classes)
     training.compile_for(model, configs.Training(1, config.batch_size, "rmsprop"))
     x, y = splits.train.x, splits.train.y
-    few = hessian.fixed_subset(x, y, config.examples / len(y), seed=config.seed)
-    return splits, model, hessian.HessianOperator(model, model.loss, few)
+    subset = hessian.fixed_subset(x, y, fraction=config.examples / len(y), seed=config.seed)
+    return splits, model, hessian.HessianOperator(model, model.loss, subset)
 
 
-def _train(model, splits, config, done, until):
+def _train(model: "keras.Model", splits: "Splits", config: Config, done: int, until: int) -> None:
     from bin.common import training
 
     if until > done:
@@ -113,8 +120,8 @@ def _train(model, splits, config, done, until):
         model.fit(batches, steps_per_epoch=until - done, shuffle=False, verbose=0)
 
 
-def _said(config, splits, operator):
-    """What a reader must know of the numbers."""
+def _said(config: Config, splits: "Splits", operator: "HessianOperator") -> dict[str, Any]:
+    """Returns the data, the steps per epoch, and notes on how the numbers came about."""
     network, data = _NETWORKS[config.model], _DATA[config.dataset]
     epoch = len(splits.train) // config.batch_size
     return {

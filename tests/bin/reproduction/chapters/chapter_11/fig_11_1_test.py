@@ -34,7 +34,7 @@ def result(curvature=-1.0, quartic=0.1, alpha=4.0, decrease=0.5):
             "alphas": alphas,
             "loss": quadratic + quartic * alphas**4,
             "quadratic": quadratic,
-            "start": 2.0,
+            "initial_loss": 2.0,
             "slope": 1.0,
             "curvature": curvature,
             "optimum": 1 / curvature,

@@ -36,7 +36,7 @@ def test_from_config_to_claims(through, tmp_path):
 )
 def test_what_is_claimed(fell, most, residual, verdicts):
     result = {
-        "search": {"start": 2.0, "slope": 1.0, "curvature": 4.0},
+        "search": {"initial_loss": 2.0, "slope": 1.0, "curvature": 4.0},
         "best": {"alpha": 0.2, "decrease": most},
         "residual": residual,
         "at_optimum": 2 - fell,
@@ -49,7 +49,7 @@ def test_what_is_claimed(fell, most, residual, verdicts):
 
 def test_a_gradient_with_no_part_along_it_tells_nothing():
     result = {
-        "search": {"start": 2.0, "slope": 1e-4, "curvature": 4.0},
+        "search": {"initial_loss": 2.0, "slope": 1e-4, "curvature": 4.0},
         "best": {"alpha": 0.2, "decrease": 1e-9},
         "residual": 0.01,
         "at_optimum": 2.0,

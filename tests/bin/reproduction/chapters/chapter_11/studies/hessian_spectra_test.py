@@ -46,8 +46,8 @@ def test_line_searches_are_along_the_outermost_two(steps):
         search, best = steps["searches"][name], steps["steps"][i]
         assert search["curvature"] == steps["values"][i]
         assert search["alphas"][-1] == pytest.approx(2 * best["alpha"])
-        assert search["loss"].min() >= best["loss"] - 1e-3 * search["start"]
-    fell = steps["searches"]["largest"]["start"] - steps["at_optimum"]
+        assert search["loss"].min() >= best["loss"] - 1e-3 * search["initial_loss"]
+    fell = steps["searches"]["largest"]["initial_loss"] - steps["at_optimum"]
     assert fell <= steps["steps"][-1]["decrease"] * 1.01
 
 
