@@ -19,8 +19,8 @@ As in the thesis (7.4; smoothing +10 and +1, 5,000 validation examples):
 
 With --mode=exact it waits, every --sync_every steps, until all gradient norms were measured with
 the present parameters (figure 7.1). With --mode=uniform, a baseline, it draws uniformly and needs
-no store. The same command after a kill continues from the last checkpoint, and one with more --steps
-after the end. It writes to --output_dir:
+no store. The same command after a kill continues from the last checkpoint, and one with more
+--steps after the end. It writes to --output_dir:
 
     config.json, checkpoint.npz     the run, and the state from which it continues
     history.jsonl, logs/            a record every --sync_every steps; the same for TensorBoard

@@ -19,7 +19,7 @@ from thesis_tf.plotting.style import (
     add_legend,
     checked_path,
     clean,
-    new_figure,
+    new_sheet,
     save,
     style_axes,
 )
@@ -41,7 +41,7 @@ def draw_exact_1d(grid, energy, truth, estimates, path, *, title=None):
     path = checked_path(path)
     columns = min(3, len(estimates) + 1)
     rows = -(-(len(estimates) + 1) // columns)
-    page = new_figure(3.7 * columns, 2.9 * rows)
+    page = new_sheet(3.7 * columns, 2.9 * rows)
     panels = page.subplots(rows, columns, squeeze=False).ravel()
     style_axes(panels[0], "x", "E(x)", title)
     panels[0].plot(grid, energy - energy.min(), color=INK, linewidth=1.4)
@@ -96,7 +96,7 @@ def draw_score_field(
     points = plane.lift(grid).astype(data.dtype)
     ends = np.asarray(estimator.reconstruct(points))
     moves = plane.project(ends) - grid
-    page = new_figure(6.4, 6.2)
+    page = new_sheet(6.4, 6.2)
     axes = page.subplots()
     names = ("x1", "x2") if plane.whole else ("first principal component", "second")
     style_axes(axes, *names, title)
@@ -135,7 +135,7 @@ def _draw_score_curve(estimator, data, path, margin, attractors, title):
     points = np.linspace(low - reach, high + reach, 400, dtype=data.dtype)
     points = points.reshape(-1, *data.shape[1:])
     ends = np.asarray(estimator.reconstruct(points))
-    page = new_figure(6.4, 4.2)
+    page = new_sheet(6.4, 4.2)
     axes = page.subplots()
     style_axes(axes, "x", "r(x) − x", title)
     axes.axhline(0, color=LINE, linewidth=0.8)
@@ -172,7 +172,7 @@ def draw_points(samples, path, *, most_pairs=4, title=None):
         return _draw_histograms(flat, path, title)
     pairs = [(i, i + 1) for i in range(0, size - 1, 2)][:most_pairs]
     shape = (len(flat), len(pairs)) if len(pairs) > 1 else (1, len(flat))
-    page = new_figure(2.7 * shape[1] + 0.4, 2.7 * shape[0] + 0.3)
+    page = new_sheet(2.7 * shape[1] + 0.4, 2.7 * shape[0] + 0.3)
     panels = page.subplots(*shape, squeeze=False).reshape(len(flat), len(pairs))
     together = np.concatenate(list(flat.values()))
     ends = np.percentile(together, [0.1, 99.9], axis=0)
@@ -192,7 +192,7 @@ def draw_points(samples, path, *, most_pairs=4, title=None):
 
 
 def _draw_histograms(samples, path, title):
-    page = new_figure(5.2, 3.4)
+    page = new_sheet(5.2, 3.4)
     axes = page.subplots()
     style_axes(axes, "x", "density", title)
     together = np.concatenate(list(samples.values()))
@@ -213,7 +213,7 @@ def draw_spectrum(tangents, conservativity, path, *, title=None):
         title: a heading.
     """
     path = checked_path(path)
-    page = new_figure(8.6, 3.4)
+    page = new_sheet(8.6, 3.4)
     left, right = page.subplots(1, 2)
     style_axes(left, "rank", "eigenvalue of dr/dx", title)
     rank = np.arange(1, tangents.eigenvalues.shape[1] + 1)
@@ -239,7 +239,7 @@ def draw_attractors(attractors, path, *, title=None):
         title: a heading.
     """
     path = checked_path(path)
-    page = new_figure(5.2, 3.6)
+    page = new_sheet(5.2, 3.6)
     axes = page.subplots()
     style_axes(axes, "distance from the data / sigma", "largest |eigenvalue| of dr/dx", title)
     share = attractors.starts / max(1, len(attractors.end))

@@ -70,7 +70,7 @@ def draw_fields(data, rows, path):
     from thesis_tf.plotting import style
 
     columns = len(rows[0])
-    page = style.new_figure(3.1 * columns, 2.7 * len(rows) + 0.4)
+    page = style.new_sheet(3.1 * columns, 2.7 * len(rows) + 0.4)
     moves = np.concatenate([panel["moves"] for row in rows for panel in row])
     lengths = np.linalg.norm(moves, axis=1)
     # From a hundredth of them up, so that what is next to 0 doesn't take most of the colours.

@@ -71,7 +71,7 @@ def draw(result, path):
     """Draws the energy, and the density beside it."""
     from thesis_tf.plotting import style
 
-    page = style.new_figure(7.2, 3.2)
+    page = style.new_sheet(7.2, 3.2)
     left, right = page.subplots(1, 2)
     grid, mass = result["grid"], result["mass"]
     style.style_axes(left, "x", "E(x)")
