@@ -2,17 +2,6 @@ import json
 
 import pytest
 
-from bin.jobs.issgd import comparison
-from thesis_tf import issgd
-
-
-def history(*records):
-    made = issgd.History()
-    for record in records:
-        made.add(issgd.Record(**record))
-    return made
-
-
 COMPARE = "issgd_compare"
 RUN = ("--steps=8", "--evaluate_every=4", "--refresh_every=4", "--targets=9,.001")
 
@@ -40,43 +29,6 @@ def test_compares_and_goes_on_with_more_seeds(start_program, tmp_path):
     assert summary["uniform"]["steps_to"] == {"9.0": [0, 0], "0.001": [None, None]}
     message = start_program(COMPARE, "--steps=9", f"--output_dir={tmp_path}").refuse()
     assert "steps is 8 there and 9 here" in message
-
-
-def test_the_worst_that_importance_does():
-    def runs(*losses):
-        return [
-            history(*({"step": 5 * n, "loss": loss} for n, loss in enumerate(run)))
-            for run in losses
-        ]
-
-    uniform = runs([2.0, 1.0, 0.5, 0.1], [2.0, 1.2, 0.7])
-    importance = runs([2.0, 1.1, 0.3], [2.0, 1.5, 0.3, 0.2])
-    assert comparison.worst_ratio(uniform, importance) == (pytest.approx(1.3 / 1.1), 5)
-
-
-def test_variances_in_order():
-    names = ("ideal", "stale", "actual", "uniform")
-    rows = [
-        (1, 2, 2, 3, False),
-        (1, 4, 2, 3, False),
-        (1, 5, 4, 3, True),
-        (1, 5, 3.01, 3, False),  # by no more than chance
-    ]
-    records = [{"step": 0}]
-    for step, (*values, uniform) in enumerate(rows, 1):
-        variances = dict(zip(names, values, strict=True))
-        records.append({"step": step, "uniform": uniform, "gradient_variances": variances})
-    assert comparison.variance_order([history(*records)]) == comparison.VarianceOrder(
-        evaluations=4, stale_between=1, actual_between=2, taken_over=1
-    )
-
-
-def test_steps_to_a_loss():
-    losses = ((0, 2.0), (5, 0.4), (10, 0.5))
-    records = history(*({"step": step, "loss": loss} for step, loss in losses))
-    assert comparison.steps_to(records, 0.5) == 5
-    assert comparison.steps_to(records, 2.0) == 0
-    assert comparison.steps_to(records, 0.3) is None
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,7 @@ def test_training_mode_measures_what_dropout_left():
     assert not np.array_equal(f(x, y)[1], squares), "the same units were dropped out again"
 
 
-def test_batch_normalisation_in_training_mode_is_refused():
+def test_batch_normalization_in_training_mode_is_refused():
     model = small_model(L.Conv2D(3, 3), L.BatchNormalization(name="norm"))
     f = gradient_norms.per_example_gradient_norms(model, LOSS, training=True)
     with pytest.raises(ValueError, match="norm is a batch normalization in training mode"):
@@ -219,14 +219,14 @@ def test_a_subclassed_model_that_reads_a_weight_itself():
 
 
 def test_examples_that_depend_on_one_another_are_found():
-    class Centred(L.Layer):
+    class Centered(L.Layer):
         def build(self, shape):
             self.w = self.add_weight(shape=(shape[-1],), initializer="ones")
 
         def call(self, x):
             return (x - keras.ops.mean(x, axis=0, keepdims=True)) * self.w
 
-    model = small_model(Centred(), L.Conv2D(2, 3))
+    model = small_model(Centered(), L.Conv2D(2, 3))
     with pytest.raises(ValueError, match="depends on other examples of its batch"):
         gradient_norms.per_example_gradient_norms(model, LOSS)(*data())
     gradient_norms.per_example_gradient_norms(model, LOSS, check=False)(*data())

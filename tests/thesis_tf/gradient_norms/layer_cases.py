@@ -113,7 +113,7 @@ CASES = {
     "Dense, called twice": (SERIES, twice(L.Dense, 4, "tanh")),
     "Dense, on two lengths": (SERIES, at_two_lengths(L.Dense, 4, "tanh")),
     "Dense, one frozen": (VECTOR, of(L.Dense, 4, trainable=False)),
-    "Dense, regularised": (
+    "Dense, regularized": (
         SERIES,
         of(L.Dense, 4, "tanh", kernel_regularizer="l1l2", bias_regularizer="l2"),
     ),
@@ -133,7 +133,7 @@ CASES = {
         of(L.EinsumDense, "abc,cd->abd", (6, 3), bias_axes="b"),
     ),
     "EinsumDense, ellipsis": (IMAGE, of(L.EinsumDense, "...x,xy->...y", 3, bias_axes="y")),
-    "EinsumDense, regularised": (
+    "EinsumDense, regularized": (
         SERIES,
         of(L.EinsumDense, "abc,bdc->abd", (6, 3), bias_axes="bd", kernel_regularizer="l2"),
     ),
@@ -156,21 +156,21 @@ CASES = {
     "Conv2D, grouped": (IMAGE, of(L.Conv2D, 4, 3, groups=2)),
     "Conv2D, grouped, strided": (IMAGE, of(L.Conv2D, 4, 3, groups=2, strides=2, padding="same")),
     "Conv2D, called twice": (IMAGE, twice(L.Conv2D, 4, 3, padding="same")),
-    "Conv2D, regularised": (IMAGE, of(L.Conv2D, 3, 3, strides=2, kernel_regularizer="l2")),
-    "Conv2D, grouped, regularised": (IMAGE, of(L.Conv2D, 4, 3, groups=2, kernel_regularizer="l2")),
-    "Conv2D, one pixel, regularised": (IMAGE, of(L.Conv2D, 3, 1, kernel_regularizer="l2")),
+    "Conv2D, regularized": (IMAGE, of(L.Conv2D, 3, 3, strides=2, kernel_regularizer="l2")),
+    "Conv2D, grouped, regularized": (IMAGE, of(L.Conv2D, 4, 3, groups=2, kernel_regularizer="l2")),
+    "Conv2D, one pixel, regularized": (IMAGE, of(L.Conv2D, 3, 1, kernel_regularizer="l2")),
     "Conv3D": (VOLUME, of(L.Conv3D, 2, 2)),
     "Conv3D, strided": (VOLUME, of(L.Conv3D, 2, 2, strides=2, padding="same")),
     "Conv3D, Gram": ((2, 2, 3, 20), of(L.Conv3D, 40, 2, padding="same")),
     "DepthwiseConv1D": (SERIES, of(L.DepthwiseConv1D, 3)),
-    "DepthwiseConv1D, regularised": (SERIES, of(L.DepthwiseConv1D, 3, depthwise_regularizer="l2")),
+    "DepthwiseConv1D, regularized": (SERIES, of(L.DepthwiseConv1D, 3, depthwise_regularizer="l2")),
     "DepthwiseConv2D": (IMAGE, of(L.DepthwiseConv2D, 3, depth_multiplier=2)),
     "DepthwiseConv2D, strided": (IMAGE, of(L.DepthwiseConv2D, 3, strides=2, padding="same")),
     "DepthwiseConv2D, dilated": (IMAGE, of(L.DepthwiseConv2D, 2, dilation_rate=2)),
     "SeparableConv1D": (SERIES, of(L.SeparableConv1D, 3, 3, activation="tanh")),
     "SeparableConv2D": (IMAGE, of(L.SeparableConv2D, 3, 3, depth_multiplier=2)),
     "SeparableConv2D, strided": (IMAGE, of(L.SeparableConv2D, 3, 3, strides=2, padding="same")),
-    "SeparableConv2D, regularised": (
+    "SeparableConv2D, regularized": (
         IMAGE,
         of(L.SeparableConv2D, 3, 3, pointwise_regularizer="l2", depthwise_regularizer="l2"),
     ),
@@ -181,7 +181,7 @@ CASES = {
         IMAGE,
         of(L.Conv2DTranspose, 3, 3, strides=2, padding="valid", output_padding=1),
     ),
-    "Conv2DTranspose, regularised": (
+    "Conv2DTranspose, regularized": (
         IMAGE,
         of(L.Conv2DTranspose, 3, 3, strides=2, padding="same", kernel_regularizer="l2"),
     ),
@@ -189,7 +189,7 @@ CASES = {
     "Embedding": (SERIES, lambda x: L.Embedding(7, 4)(ids(x))),
     "Embedding, of one id": (VECTOR, lambda x: L.Embedding(7, 4)(ids(x))),
     "Embedding, called twice": (SERIES, twice_embedded),
-    "Embedding, regularised": (
+    "Embedding, regularized": (
         SERIES,
         lambda x: L.Embedding(7, 4, embeddings_regularizer="l2")(ids(x)),
     ),
@@ -218,7 +218,7 @@ CASES = {
     "LSTM, implementation 1": (SERIES, lambda x: L.RNN(L.LSTMCell(3, implementation=1))(x)),
     "LSTM, no bias": (SERIES, of(L.LSTM, 3, use_bias=False)),
     "LSTM, masked": (SERIES, masked(L.LSTM, 3)),
-    "LSTM, regularised": (SERIES, of(L.LSTM, 3, kernel_regularizer="l2", bias_regularizer="l2")),
+    "LSTM, regularized": (SERIES, of(L.LSTM, 3, kernel_regularizer="l2", bias_regularizer="l2")),
     "LSTM, stacked cells": (SERIES, lambda x: L.RNN([L.LSTMCell(3), L.GRUCell(2)])(x)),
     "Bidirectional LSTM": (SERIES, lambda x: L.Bidirectional(L.LSTM(2))(x)),
     "Bidirectional LSTM, masked and pooled": (

@@ -17,8 +17,8 @@ def covariance_trace(weights):
     """From the covariance matrix of scaled gradients, over the exact distribution."""
     q = weights / weights.sum()
     scaled = GRADIENTS / (N * q)[:, None]
-    centred = scaled - q @ scaled
-    return np.trace((centred * q[:, None]).T @ centred)
+    centered = scaled - q @ scaled
+    return np.trace((centered * q[:, None]).T @ centered)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -85,7 +85,7 @@ KINDS = {
     "plain": {},
     "regularized": {"regularizer": keras.regularizers.L2(0.1)},
     "dropout": {"rate": 0.5},
-    "batch normalisation": {"norm": True},
+    "batch normalization": {"norm": True},
     "all": {"regularizer": keras.regularizers.L1(0.1), "rate": 0.5, "norm": True},
 }
 
@@ -148,7 +148,7 @@ def test_norms_are_those_of_the_units_that_dropout_leaves():
     assert int(model.layers[1].seed_generator.state[1]) == 1  # the next mask is another
 
 
-def test_batch_normalisation_has_no_norms_in_training():
+def test_batch_normalization_has_no_norms_in_training():
     with pytest.raises(ValueError, match="batch_normalization"):
         Steps(network(norm=True), BATCH, norms=True)(*drawn())
 

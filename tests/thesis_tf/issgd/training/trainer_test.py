@@ -26,7 +26,7 @@ rng = np.random.default_rng(0)
 X, Y = rng.normal(size=(60, 5)).astype("float32"), rng.integers(0, 3, 60)
 
 def network():
-    # Dropout, batch normalisation and momenta: all that changes in training.
+    # Dropout, batch normalization and momenta: all that changes in training.
     keras.utils.set_random_seed(0)
     model = keras.Sequential([
         keras.Input((5,)), keras.layers.Dense(8), keras.layers.BatchNormalization(),
@@ -69,7 +69,7 @@ measuring, network, LOSS, X, Y = (HERE[n] for n in ("measuring", "network", "LOS
 
 
 class Stopped(Exception):
-    """Stands for a kill at a synchronisation."""
+    """Stands for a kill at a synchronization."""
 
 
 def stop_at(step, how=Stopped):
