@@ -56,8 +56,9 @@ def per_example_gradient_norms(
         model: a built Keras model. Every batch must have its examples on the first axis, and the
             outputs for one example must not depend on another.
         loss: a `keras.losses.Loss`, the name of one, or a function (labels, outputs) -> (batch,).
-        parameters: whose gradients count: a layer, a variable, a layer's name, a glob of variable
-            paths, or a list of these; None for all that are trainable.
+        parameters: whose gradients count: a layer, a layer's name as `probes.taps` prints it, a
+            variable, a variable's path or a glob of paths, or a list of these; None for all that
+            are trainable.
         per_layer: whether to return the squared norms layer by layer as well.
         regularization: whether each example's loss includes the model's regularizers. A training
             step that adds them to the mean of scaled losses, unscaled, needs norms without them.

@@ -12,10 +12,12 @@ them or, when too old, above both. Minibatches of m have a variance m times smal
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from thesis_tf._core import checks
+from thesis_tf._core import checks, tables
+from thesis_tf._core.results import TabularResult
 from thesis_tf._core.types import Array, ArrayLike
 from thesis_tf.issgd.sampling.smoothing import Smoothing, as_smoothing
 
@@ -46,7 +48,7 @@ DRAWS = ("ideal", "stale", "uniform", "actual")
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class GradientVariances:
+class GradientVariances(TabularResult):
     """Gradient variances of several proposals on the same gradients.
 
     Attributes:
@@ -80,6 +82,22 @@ class GradientVariances:
         """Returns {draws: variance}, with "stale+10" and the like for smoothed norms."""
         named = {name: getattr(self, name) for name in DRAWS}
         return named | {f"stale{rule}": value for rule, value in self.smoothed.items()}
+
+    def summary(self) -> dict[str, Any]:
+        """Returns the variances, their excess and the true gradient as a plain dict."""
+        return {
+            **self.by_draws(),
+            "excess": self.excess,
+            "true_gradient_squared": self.true_gradient_squared,
+        }
+
+    def _table(self) -> tuple[Sequence[str], Sequence[Sequence[tables.Cell]]]:
+        errors = {
+            name if isinstance(name, str) else f"stale{name}": error
+            for name, error in self.standard_errors.items()
+        }
+        rows = [[name, value, errors[name]] for name, value in self.by_draws().items()]
+        return ("draws", "gradient variance", "standard error"), rows
 
     def sqrt(self) -> dict[str, float]:
         """Returns the square roots of `by_draws`, which figure 7.4 shows.

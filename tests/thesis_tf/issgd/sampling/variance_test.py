@@ -75,6 +75,10 @@ def test_traces_of_all_examples():
     }
     assert variances.excess == variances.actual - variances.uniform
     assert set(variances.standard_errors.values()) == {0.0}
+    heading, *rows = variances.table().splitlines()
+    assert heading.split() == ["draws", "gradient", "variance", "standard", "error"]
+    assert [row.split()[0] for row in rows[:5]] == [*variance.DRAWS, "stale+10"]
+    assert variances.summary()["excess"] == variances.excess
     roots = variances.sqrt()
     assert list(roots) == [
         *("ideal", "stale", "uniform", "actual"),
