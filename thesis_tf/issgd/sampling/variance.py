@@ -96,7 +96,9 @@ class GradientVariances(TabularResult):
             name if isinstance(name, str) else f"stale{name}": error
             for name, error in self.standard_errors.items()
         }
-        rows = [[name, value, errors[name]] for name, value in self.by_draws().items()]
+        rows: list[list[tables.Cell]] = [
+            [name, value, errors[name]] for name, value in self.by_draws().items()
+        ]
         return ("draws", "gradient variance", "standard error"), rows
 
     def sqrt(self) -> dict[str, float]:
