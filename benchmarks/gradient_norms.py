@@ -1,7 +1,7 @@
 """Time that per-example gradient norms take, in plain gradients, beside other libraries.
 
-Every way has a process of its own and the same weights and examples; they take turns while the
-others sleep. The table shows the median time, the median of the ratios to the gradient in the same
+Every method runs in a separate process, with the same parameters and examples; one runs at a time
+while the others sleep. The table shows the median time, the median of the ratios to the gradient in the same
 turn (TensorFlow's, of the mean loss with respect to all parameters, compiled by `tf.function`), and
 the sum of squared norms, to see that all compute the same.
 
@@ -182,7 +182,7 @@ def backpack_norms(model, x, y):
         model.zero_grad()
         with backpack(BatchL2Grad()):
             loss(model(x), y).backward()
-        # Those of the mean loss, which is what it is given.
+        # BackPACK gets the mean loss, and returns norms of its terms.
         squares = sum(parameter.batch_l2 for parameter in model.parameters())
         return squares.numpy() * len(y) ** 2
 

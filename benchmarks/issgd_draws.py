@@ -1,11 +1,11 @@
-"""Microseconds to draw 128 of 600,000 examples in proportion to weights that have just changed.
+"""Microseconds to draw 128 of 600,000 examples in proportion to norms that have just changed.
 
-Every round each way gets the same new weights, one way after the other in one process, twice in a
-row: at first after the others have filled the caches, then again with other new weights. What is
-shown are medians over the rounds: of microseconds, and of how many times the proposal's own draw
-fits in, within a round. "All new" is `update` of all weights and `sample`; "sample alone" leaves
-out the update, which a master can make when the weights come in. The others are given the float32
-weights as they are, and neither check nor keep them.
+In each round every method gets the same new gradient norms, one method after the other in one
+process, twice in a row: first after the others have filled the caches, then with other new norms.
+The table shows medians over the rounds: of microseconds, and of the ratio to the time of `Proposal`
+in the same round. "All new" is `update` of all norms and `sample`; "sample alone" leaves out the
+update, which a master can make when the norms arrive. The other methods get the float32 norms, and
+neither check nor keep them.
 
     python -m benchmarks.issgd_draws
     python -m benchmarks.issgd_draws --tensorflow
@@ -27,14 +27,14 @@ def parse_arguments():
     )
     parser.add_argument("--examples", type=int, default=600_000)
     parser.add_argument("--draws", type=int, default=128)
-    parser.add_argument("--block", type=int, default=2048, help="weights that a worker pushes")
+    parser.add_argument("--block", type=int, default=2048, help="norms that a worker pushes")
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--tensorflow", action="store_true", help="tf.random.categorical as well")
     return parser.parse_args()
 
 
-def ways(arguments):
-    """Returns {name: (what isn't timed, what is)}, functions of new float32 weights."""
+def methods(arguments):
+    """Returns {name: (preparation, timed function)}, functions of new float32 norms."""
     count, draws, block = arguments.examples, arguments.draws, arguments.block
     rng = np.random.default_rng(1)
     proposal = Proposal(count)
@@ -97,7 +97,7 @@ def ways(arguments):
 def main():
     arguments = parse_arguments()
     rng = np.random.default_rng(0)
-    found = ways(arguments)
+    found = methods(arguments)
     seconds = {name: [] for name in found}
     for _ in range(arguments.rounds + 1):
         both = rng.lognormal(size=(2, arguments.examples)).astype(np.float32)

@@ -43,7 +43,7 @@ def _are_losses(values: list[str]) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Config(issgd_configs.Config):
-    """What is compared."""
+    """A comparison."""
 
     steps: int = issgd_configs.steps_option()
     refresh_every: int = option(

@@ -46,7 +46,7 @@ from bin.jobs.issgd import local_workers, signals, store_url, training
 
 @dataclasses.dataclass(frozen=True)
 class Config(issgd_configs.Config):
-    """What a master's training is."""
+    """A master's training."""
 
     mode: Literal["relaxed", "exact", "uniform"] = option("relaxed", "How it synchronizes.")
 

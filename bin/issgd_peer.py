@@ -28,7 +28,7 @@ from bin.jobs.issgd import signals, store_url, training
 
 @dataclasses.dataclass(frozen=True)
 class Config(issgd_configs.Config):
-    """What a peer's training is."""
+    """A peer's training."""
 
     peer_name: str | None = option(
         None,

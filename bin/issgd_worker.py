@@ -24,7 +24,7 @@ from bin.jobs.issgd import messages, store_url
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What a worker measures, and how."""
+    """A worker."""
 
     run: issgd_configs.Run
     hardware: configs.Hardware

@@ -179,7 +179,7 @@ class Training:
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What may change from one call to the next of a run."""
+    """When a call ends; another call of the same run may have other limits."""
 
     steps: int = steps_option()
     max_seconds: float | None = option(
@@ -190,7 +190,7 @@ class Limits:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What a training is; a folder with an equal config holds the same training."""
+    """A training; a folder with an equal config holds the same training."""
 
     run: Run
     draws: Draws

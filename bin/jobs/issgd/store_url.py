@@ -1,4 +1,4 @@
-"""Where the processes of a run meet, and what its errors become in a program."""
+"""The URL of the store where the processes of a run meet, and errors of stores."""
 
 import contextlib
 import dataclasses
@@ -16,7 +16,7 @@ SCHEMES = ("shm", "redis", "rediss", "redis+cluster", "rediss+cluster")
 
 @dataclasses.dataclass(frozen=True)
 class Store:
-    """Where the processes meet; no part of what a run is, since it may hold a password."""
+    """Where the processes meet. Not part of a run's config, since it may hold a password."""
 
     store: str | None = option(
         None,

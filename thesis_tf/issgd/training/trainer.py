@@ -255,7 +255,7 @@ class Trainer:
             what = f"{broken[0]} is no longer finite" if broken else f"The loss is {loss}"
             raise ValueError(
                 f"{what} at step {self.step}: training has diverged, or an example is not finite."
-                " Choose a lower learning rate, or more smoothing; the checkpoint is of an earlier"
+                " Choose a lower learning rate, or more smoothing. The checkpoint holds an earlier"
                 " step."
             )
         if squares is not None:
