@@ -1,9 +1,9 @@
 """Time that per-example gradient norms take, in plain gradients, beside other libraries.
 
 Every method runs in a separate process, with the same parameters and examples; one runs at a time
-while the others sleep. The table shows the median time, the median of the ratios to the gradient in the same
-turn (TensorFlow's, of the mean loss with respect to all parameters, compiled by `tf.function`), and
-the sum of squared norms, to see that all compute the same.
+while the others sleep. The table shows the median time, the median of the ratios to the gradient in
+the same turn (TensorFlow's, of the mean loss with respect to all parameters, compiled by
+`tf.function`), and the sum of squared norms, to see that all compute the same.
 
     norms           per_example_gradient_norms: losses and squared norms
     both            GradientNorms.with_gradients: these and the scaled gradient, as a peer needs
