@@ -51,7 +51,7 @@ def test_a_wrong_rule_is_found(forget):
         d = gradient_norms.with_places(call.gradient)
         yield call.layer.w, gradient_norms.Outer(gradient_norms.with_places(call.inputs), d)
 
-    with pytest.raises(ValueError, match=r"doubling.*/w should be .* the layer's rule is wrong"):
+    with pytest.raises(ValueError, match=r"doubling.*/w for example .* the layer's rule is wrong"):
         gradient_norms.per_example_gradient_norms(model, "mse")(x, y)
 
 
