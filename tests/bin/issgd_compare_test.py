@@ -34,8 +34,8 @@ def test_compares_and_goes_on_with_more_seeds(start_program, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--targets=low"], "--targets must be losses"),
-        (["--targets=-1,0"], "--targets must be losses above 0"),
+        (["--targets=low"], "must be losses above 0"),
+        (["--targets=-1,0"], "must be losses above 0"),
         (["--distribution=mirrored"], "--distribution=none"),
         (["--seeds=0"], "--seeds"),
     ],

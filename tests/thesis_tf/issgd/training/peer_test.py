@@ -144,7 +144,7 @@ def test_a_server_that_is_away(redis_server, task, until):
     peer = peer_on(task, open_store(redis_server.url), log=said.append, on_sync=come_and_go)
     peer.train(28)
     assert [message.split(":")[0].split(" after")[0] for message in of_the_store(said)] == [
-        "The store is away, training continues",
+        "The store can't be reached, training continues",
         "The store had lost the run; it was created again.",
         "The store is back",
     ]
@@ -159,7 +159,7 @@ def test_begins_without_its_server(redis_server, task):
     redis_server.stop()
     peer.train(8)
     assert peer.step == 8
-    assert "The store is away, training begins alone" in said[0]
+    assert "The store can't be reached, training begins alone" in said[0]
 
 
 def test_one_name_for_two(open_memory, task):
