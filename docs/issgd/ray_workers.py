@@ -5,8 +5,8 @@
     python docs/issgd/ray_workers.py --workers=16 --gpus=1 -- \
         --run_id=r1 --dataset=cifar10 --data_dir=/data --model=issgd_mlp
 
-Arguments after `--` are passed to bin.issgd_worker. The checkout, with its dependencies installed, is in the
-same folder on every node; without a cluster, Ray starts one on this machine.
+Arguments after `--` are passed to bin.issgd_worker. The checkout, with its dependencies installed,
+is in the same folder on every node; without a cluster, Ray starts one on this machine.
 """
 
 import argparse
