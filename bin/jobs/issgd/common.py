@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import functools
 import os
-import pathlib
 import re
 import signal
 import subprocess
@@ -17,10 +16,9 @@ import zlib
 
 from absl import flags
 
-from bin.common import configs, runs
+from bin.common import configs, roots, runs
 
 FLAGS = flags.FLAGS
-ROOT = pathlib.Path(__file__).parents[3]
 PATIENCE = 10.0  # seconds that local workers have to end
 SCHEMES = ("shm", "redis", "rediss", "redis+cluster", "rediss+cluster")
 
@@ -299,7 +297,9 @@ class LocalWorkers:
             command = [sys.executable, "-m", "bin.issgd_worker", *given, *own]
             with log_file.open("a") as file:
                 self._workers.append(
-                    subprocess.Popen(command, env=environment, stdout=file, stderr=file, cwd=ROOT)
+                    subprocess.Popen(
+                        command, env=environment, stdout=file, stderr=file, cwd=roots.programs()
+                    )
                 )
         return self
 
