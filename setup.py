@@ -1,19 +1,45 @@
-"""Installs the library `thesis_tf`; `models` and `bin` are run from the checkout."""
+"""Installs the library `thesis_tf`, and a console script for each program of `bin`.
+
+`bin` and `models` are no top-level packages of a wheel, where their names would collide with
+others: copies of them lie in `thesis_tf/_programs`, whose `__init__.py` starts the programs.
+"""
 
 import pathlib
+import shutil
 
 import setuptools
+from setuptools.command.build_py import build_py
 
 ROOT = pathlib.Path(__file__).parent
+PROGRAMS = sorted(path.stem for path in ROOT.glob("bin/[a-z]*.py"))
+
+
+class BuildWithPrograms(build_py):
+    """Copies `bin` and `models` into a wheel; an editable install uses those of the checkout."""
+
+    def run(self) -> None:
+        """Builds what setuptools builds, and the copies."""
+        super().run()
+        if self.editable_mode:
+            return
+        for package in ("bin", "models"):
+            target = pathlib.Path(self.build_lib, "thesis_tf", "_programs", package)
+            shutil.rmtree(target, ignore_errors=True)
+            shutil.copytree(ROOT / package, target, ignore=shutil.ignore_patterns("__pycache__"))
+
 
 # tensorflow-datasets imports importlib_resources and does not ask for it.
 TFDS = ["tensorflow-datasets>=4.9.7", "importlib_resources>=5"]
 REDIS = ["redis[hiredis]>=5"]
 RAY = ["ray>=2.40"]
-# What ruff asks for changes with its versions; a new one is a commit of its own.
+REPRODUCE = ["jinja2>=3.1"]
+# What ruff and mypy ask for changes with their versions; a new one is a commit of its own.
 TESTS = [
-    *TFDS, *REDIS, *RAY, "pytest>=8", "pytest-xdist>=3.6", "ruff==0.17.*", "scikit-learn>=1.5",
-    "pillow>=10", "psutil>=5.9", "playwright>=1.45", "threadpoolctl>=3.5",
+    *TFDS, *REDIS, *RAY, *REPRODUCE, "pytest>=8", "pytest-xdist>=3.6", "ruff==0.17.*",
+    "mypy==2.4.*", "scikit-learn>=1.5", "pillow>=10", "psutil>=5.9", "playwright>=1.45",
+    "threadpoolctl>=3.5",
+    # tests/wheel_test.py builds a wheel without a network.
+    "setuptools>=77", "wheel",
 ]  # fmt: skip
 
 setuptools.setup(
@@ -34,6 +60,12 @@ setuptools.setup(
         "thesis_tf.issgd.stores.backends.redis": ["lua/*.lua"],
         "thesis_tf.datasets": ["mnist_mini.npz", "mnist_mini.md"],
     },
+    cmdclass={"build_py": BuildWithPrograms},
+    entry_points={
+        "console_scripts": [
+            f"thesis-{name.replace('_', '-')} = thesis_tf._programs:{name}" for name in PROGRAMS
+        ]
+    },
     install_requires=[
         "absl-py>=2.1",
         "keras>=3.12",
@@ -51,6 +83,7 @@ setuptools.setup(
         "cuda": ["tensorflow[and-cuda]>=2.21"],
         "ray": RAY,
         "redis": REDIS,
+        "reproduce": REPRODUCE,
         "tfds": TFDS,
         "test": TESTS,
     },

@@ -39,34 +39,15 @@ import os
 import pathlib
 import shlex
 import sys
+from collections.abc import Sequence
+from typing import Literal
 
-from absl import app, flags
+from absl import app
 
-from bin.common import configs, runs
-from bin.reproduction.engine import catalogue, contract, plan, pools, report
+from bin.common import configs, flags, runs
+from bin.common.flags import option
+from bin.reproduction.engine import catalogue, contract, plan, pools, report, schedule, verdicts
 
-FLAGS = flags.FLAGS
-flags.DEFINE_list(
-    "figures",
-    "all",
-    "Names or globs, e.g. 3.4,table_5.1,11.*; see --list. The report is of these, whatever else has"
-    " been computed before.",
-)
-flags.DEFINE_bool("list", False, "List the figures, how long they take, and what they need.")
-flags.DEFINE_enum("budget", "quick", contract.BUDGETS, "How much to compute, and of which data.")
-flags.DEFINE_string("resnet50_weights", None, "Weights of a ResNet-50, trained on ImageNet.")
-flags.DEFINE_string("inception_weights", None, "Weights of an Inception v3 without its top.")
-flags.DEFINE_string("faces", None, "An .npz file of images in place of the Toronto Face Database.")
-flags.DEFINE_integer(
-    "jobs",
-    None,
-    "Figures at a time, each in a process with its share of the cores. Default: one a core, as far"
-    " as there are 4 GiB of memory for each.",
-    lower_bound=1,
-)
-flags.DEFINE_string("cache_dir", None, "What was computed. Default: OUTPUT_DIR/cache.")
-flags.DEFINE_string("ray_address", None, "A Ray cluster to compute on: auto, HOST:PORT, ray://...")
-configs.use(__name__, configs.OUTPUT, ("data_dir", "seed"))
 _GIB_A_JOB = 4
 _CORES_A_RAY_TASK = 2
 
@@ -75,34 +56,80 @@ _CORES_A_RAY_TASK = 2
 class Config:
     """What the folder of a report holds results of."""
 
-    budget: str
-    seed: int
+    budget: Literal["quick", "full"] = option("quick", "How much to compute, and from which data.")
+    seed: int = configs.seed()
 
 
-def config_from_flags():
-    """Reads FLAGS; raises runs.UsageError for what makes no sense."""
-    if FLAGS.budget == "quick":
-        given = [n for n in ("resnet50_weights", "inception_weights", "data_dir") if FLAGS[n].value]
-        runs.refuse(given, "--budget=quick uses bundled data; --budget=full uses these")
-    return Config(FLAGS.budget, FLAGS.seed)
+@dataclasses.dataclass(frozen=True)
+class Sources:
+    """Where data and weights are that are not bundled."""
+
+    data_dir: str | None = configs.data_dir()
+    resnet50_weights: str | None = option(
+        None, "Weights of a ResNet-50, trained on ImageNet.", is_path=True
+    )
+    inception_weights: str | None = option(
+        None, "Weights of an Inception v3 without its top.", is_path=True
+    )
+    faces: str | None = option(
+        None, "An .npz file of images in place of the Toronto Face Database.", is_path=True
+    )
 
 
-def sources_from_flags():
-    """Where data and weights are; raises runs.UsageError for a file that isn't there."""
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """What may be another from call to call."""
+
+    figures: tuple[str, ...] = option(
+        ("all",),
+        "Names or globs, e.g. 3.4,table_5.1,11.*; see --list. The report is of these, whatever else"
+        " has been computed before.",
+    )
+    list: bool = option(False, "List the figures, how long they take, and what they need.")
+    jobs: int | None = option(
+        None,
+        "Figures at a time, each in a process with its share of the cores. Default: one per core,"
+        " as far as there are 4 GiB of memory for each.",
+        lower_bound=1,
+    )
+    cache_dir: str | None = option(None, "What was computed. Default: OUTPUT_DIR/cache.")
+    ray_address: str | None = option(
+        None, "A Ray cluster to compute on: auto, HOST:PORT, ray://..."
+    )
+
+
+flags.define(__name__, Config, Sources, Call, configs.Output)
+
+
+def config_from_flags() -> Config:
+    """Reads the flags; raises UsageError for what makes no sense."""
+    config = flags.read(Config)
+    if config.budget == "quick":
+        given = dataclasses.asdict(flags.read(Sources))
+        needless = [name for name, path in given.items() if path and name != "faces"]
+        runs.refuse(needless, "--budget=quick uses bundled data; --budget=full uses these")
+    return config
+
+
+def sources_from_flags() -> contract.Sources:
+    """Where data and weights are; raises UsageError for a file that isn't there."""
     paths = {}
-    for name in ("data_dir", "resnet50_weights", "inception_weights", "faces"):
-        if FLAGS[name].value:
-            path = pathlib.Path(FLAGS[name].value).expanduser().absolute()
+    for name, given in dataclasses.asdict(flags.read(Sources)).items():
+        if given:
+            path = pathlib.Path(given).absolute()
             if not (path.is_dir() if name == "data_dir" else path.is_file()):
                 kind = "folder" if name == "data_dir" else "file"
-                raise runs.UsageError(f"--{name}={FLAGS[name].value} must be an existing {kind}.")
+                raise runs.UsageError(f"--{name}={given} must be an existing {kind}.")
             paths[name] = str(path)
     return contract.Sources(**paths)
 
 
-def jobs_and_threads(jobs, ray_address):
+def jobs_and_threads(jobs: int | None, ray_address: str | None) -> tuple[int, int]:
     """Returns how many figures at a time, and how many threads each has."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
     if ray_address:
         return jobs or 1_000_000, _CORES_A_RAY_TASK
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
@@ -110,7 +137,9 @@ def jobs_and_threads(jobs, ray_address):
     return jobs, max(1, cores // jobs)
 
 
-def run(folder, made, pool, jobs, command):
+def run(
+    folder: pathlib.Path, made: plan.Plan, pool: schedule.Pool, jobs: int, command: str
+) -> list[verdicts.Entry]:
     """Computes what a `plan.Plan` lacks and writes the report; returns its entries."""
     for line in made.problems():
         print(line, flush=True)
@@ -126,7 +155,7 @@ def run(folder, made, pool, jobs, command):
         ) from error
 
 
-def table(figures):
+def table(figures: Sequence[catalogue.Figure]) -> str:
     """What `--list` prints."""
     head = "what it is (what full needs, [and uses if it is there])"
     lines = [f"{'--figures':<11}{'quick':>8}{'full':>8}  {head}"]
@@ -145,31 +174,37 @@ def table(figures):
     return "\n".join(lines)
 
 
-def _duration(seconds):
+def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     """Flags, config, run."""
     with runs.clean_errors(argv):
-        figures = catalogue.select(FLAGS.figures)
-        if FLAGS.list:
+        call, output = flags.read(Call), flags.read(configs.Output)
+        figures = catalogue.select(call.figures)
+        if call.list:
             print(table(figures))
             return
         config, sources = config_from_flags(), sources_from_flags()
-        jobs, threads = jobs_and_threads(FLAGS.jobs, FLAGS.ray_address)
-        folder = runs.claim(FLAGS.output_dir or "runs/reproduce", config, FLAGS.overwrite)
+        jobs, threads = jobs_and_threads(call.jobs, call.ray_address)
+        folder = runs.claim(output.output_dir or "runs/reproduce", config, output.overwrite)
         # Processes of a cluster run in a folder of their own.
         cache_dir = (folder / "cache").absolute()
-        if FLAGS.cache_dir:
-            cache_dir = runs.writable("cache_dir", FLAGS.cache_dir).absolute()
+        if call.cache_dir:
+            cache_dir = runs.writable("cache_dir", call.cache_dir).absolute()
         made = plan.Plan(figures, config.budget, sources, config.seed, cache_dir, threads)
-        pool = pools.RayPool(FLAGS.ray_address) if FLAGS.ray_address else pools.LocalPool()
+        pool: schedule.Pool
+        if call.ray_address:
+            pool = pools.RayPool(call.ray_address)
+        else:
+            pool = pools.LocalPool()
+        report.template()  # raises now rather than after the computations
         runs.begin(folder, config)
         command = shlex.join(["python", "-m", "bin.reproduce", *sys.argv[1:]])
         entries = run(folder, made, pool, jobs, command)
-        print(f"{report.summary(entries)}\nThe report is {folder / report.PAGE}.")
-        if any(item["status"] != report.DONE for item in entries):
+        print(f"{verdicts.summary(entries)}\nThe report is {folder / report.PAGE}.")
+        if any(entry.status != verdicts.Status.DONE for entry in entries):
             sys.exit(1)
 
 

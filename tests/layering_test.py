@@ -7,6 +7,7 @@ runs on the whole tree, and on a few lines that break it, which it must find.
 import ast
 import collections
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -21,7 +22,7 @@ SOURCES = {
 }
 # Rooms of the library that any area may use; areas don't import one another.
 SHARED = {"_core", "_keras", "datasets", "gradient_norms", "mcmc", "persistence", "plotting"}
-ROOMS = {path.parent.name for path in (ROOT / "thesis_tf").glob("*/__init__.py")}
+ROOMS = {path.parent.name for path in (ROOT / "thesis_tf").glob("*/__init__.py")} - {"_programs"}
 AREAS = ROOMS - SHARED
 MOST_LINES = 420
 MOST_FILES = 12
@@ -53,6 +54,46 @@ OUTSIDE_WORLD = (
 )
 # Leases, ages and time-outs of chapter 7 are made of time; one module reads it for all of them.
 CLOCK_READERS = {"thesis_tf/issgd/transport/clock.py": {"time.monotonic"}}
+# What one module does for all, and who that is.
+OWNERS = {
+    "tqdm": {"thesis_tf/_core/progress.py", "bin/reproduction/engine/schedule.py"},
+    "fcntl": {"thesis_tf/persistence/locks.py"},
+    "tensorflow.summary": {"thesis_tf/_core/summaries.py", "bin/common/training.py"},
+    "numpy.load": {"thesis_tf/persistence/arrays.py"},
+}
+STYLE = "thesis_tf/plotting/style.py"
+# Modules that don't keep to the two rules above yet; the list only shrinks.
+NOT_YET = {
+    "tqdm": {
+        "thesis_tf/issgd/training/worker.py", "thesis_tf/issgd/training/trainer.py",
+        "thesis_tf/probes/fit.py", "thesis_tf/probes/features/extract.py",
+        "thesis_tf/mcmc/pieces.py", "thesis_tf/hessian/density.py",
+        "thesis_tf/hessian/eigen/eigenpairs.py", "thesis_tf/hessian/operators.py",
+        "thesis_tf/gsn/likelihood/log_mean.py", "bin/jobs/issgd/common.py", "bin/jobs/dae.py",
+        "bin/issgd_compare.py",
+        "bin/reproduction/chapters/chapter_7/studies/importance_sampling.py",
+    },
+    "fcntl": {
+        "thesis_tf/issgd/stores/backends/shm.py", "thesis_tf/issgd/training/folder_token.py",
+    },
+    "tensorflow.summary": {
+        "thesis_tf/probes/callback.py", "thesis_tf/hessian/history.py", "bin/jobs/issgd/reports.py",
+        "bin/jobs/gsn/training.py",
+    },
+    "numpy.load": {
+        "thesis_tf/probes/report.py", "thesis_tf/probes/features/store.py",
+        "thesis_tf/mcmc/pieces.py", "thesis_tf/hessian/eigen/eigenpairs.py",
+        "thesis_tf/hessian/eigen/state_files.py", "thesis_tf/datasets/archives.py",
+    },
+    "colors": {
+        "thesis_tf/issgd/plots.py", "thesis_tf/autoencoders/plots.py",
+        "thesis_tf/probes/plots/network.py", "thesis_tf/probes/plots/curves.py",
+        "thesis_tf/hessian/plots.py", "thesis_tf/gsn/plots.py",
+        "bin/reproduction/chapters/chapter_3/common.py",
+        "bin/reproduction/chapters/chapter_3/fig_3_3.py",
+        "bin/reproduction/chapters/chapter_9/fig_9_6.py",
+    },
+}  # fmt: skip
 UNPICKLERS = ("pickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve")
 
 
@@ -159,6 +200,29 @@ def unpickles(sources):
     return found
 
 
+def does_what_another_owns(sources):
+    """Progress bars, locks, TensorBoard and .npz files each have one module that all others use."""
+    found = []
+    for name, owners in OWNERS.items():
+        for path in sources:
+            if path not in owners | NOT_YET[name]:
+                for package in PACKAGES:
+                    found += uses({path: sources[path]}, package, [name])
+    return found
+
+
+def has_colors(sources):
+    """Colors stand in one module, so that all figures have the same."""
+    found = []
+    for path, text in sources.items():
+        if path.startswith(PACKAGES) and path != STYLE and path not in NOT_YET["colors"]:
+            for node in ast.walk(ast.parse(text, path)):
+                value = node.value if isinstance(node, ast.Constant) else None
+                if isinstance(value, str) and re.fullmatch(r"#([0-9a-fA-F]{3}){1,2}", value):
+                    found.append(f"{path}:{node.lineno} has the color {value}")
+    return found
+
+
 def too_long(sources):
     lengths = {path: len(text.splitlines()) for path, text in sources.items()}
     return [
@@ -231,6 +295,17 @@ RULES = {
         ("benchmarks/a.py", "f(allow_pickle=flag)"),
         ("bin/a.py", "import keras\nkeras.models.load_model('a', safe_mode=False)"),
     ],
+    does_what_another_owns: [
+        ("thesis_tf/probes/a.py", "import tqdm"),
+        ("thesis_tf/a.py", "from tqdm import auto"),
+        ("bin/a.py", "import fcntl"),
+        ("thesis_tf/a.py", "import tensorflow as tf\ntf.summary.scalar('a', 1)"),
+        ("models/a.py", "import numpy as np\nnp.load('a.npz')"),
+    ],
+    has_colors: [
+        ("thesis_tf/probes/plots/a.py", "INK = '#24292f'"),
+        ("bin/a.py", "f(color='#fff')"),
+    ],
     too_long: [("bin/a.py", "pass\n" * (MOST_LINES + 1))],
     too_full: [],
     mirrors_no_module: [("tests/thesis_tf/probes/a_test.py", "")],
@@ -238,6 +313,8 @@ RULES = {
 ALLOWED = {
     "thesis_tf/probes/a.py": "import time\nimport os\nfrom thesis_tf.probes import b\n"
     "from thesis_tf._core import checks\nfrom . import c\ntime.sleep(1)\nos.replace('a', 'b')\n",
+    "thesis_tf/_core/progress.py": "import tqdm\n",
+    STYLE: "INK = '#24292f'\n",
     "thesis_tf/issgd/transport/clock.py": "import time\ntime.monotonic()\n",
     "bin/a.py": "from absl import flags\nimport models\nfrom thesis_tf import datasets, probes\n",
     "tests/thesis_tf/probes/a_test.py": "import pickle\nf(allow_pickle=False, safe_mode=True)\n",

@@ -1,6 +1,7 @@
 """The configs that programs share; their fields are flags (see `bin.common.flags`)."""
 
 import dataclasses
+import sys
 from typing import TYPE_CHECKING, Literal
 
 from absl import flags as absl_flags
@@ -17,15 +18,23 @@ if TYPE_CHECKING:
 FLAGS = absl_flags.FLAGS
 
 
-def _seed() -> int:
-    """The option `seed` of several configs."""
-    seed: int = option(
+def seed() -> int:
+    """The option `seed`, which several configs have."""
+    made: int = option(
         0,
         "Seeds initial weights, data order, dropout and random features.",
         lower_bound=0,
         upper_bound=2**32 - 1,
     )
-    return seed
+    return made
+
+
+def data_dir() -> str | None:
+    """The option `data_dir`, which several configs have."""
+    made: str | None = option(
+        None, "Folder with mnist.npz, cifar10.npz, train_32x32.mat, ...", is_path=True
+    )
+    return made
 
 
 def _are_sizes(values: list[str] | None) -> bool:
@@ -54,9 +63,7 @@ class Data:
         " manifold10d_25, or an .npz with x.",
         argument="name_or_path",
     )
-    data_dir: str | None = option(
-        None, "Folder with mnist.npz, cifar10.npz, train_32x32.mat, ...", is_path=True
-    )
+    data_dir: str | None = data_dir()
     examples: tuple[int, ...] | None = option(
         None,
         "How many training, validation and test examples to draw, e.g. 5000,1000,1000. Default:"
@@ -64,7 +71,7 @@ class Data:
         valid=_are_sizes,
         message="must be three positive numbers, e.g. 5000,1000,1000",
     )
-    seed: int = _seed()
+    seed: int = seed()
 
     def load(self) -> "Splits":
         """Returns the `Splits`; raises before anything long if they can't be had."""
@@ -142,7 +149,7 @@ class Hardware(devices.Hardware):
     precision: str = option(
         "float32", "Of computation; weights stay float32.", choices=devices.PRECISIONS
     )
-    seed: int = _seed()
+    seed: int = seed()
     deterministic: bool = option(False, "Deterministic TensorFlow kernels; slower on GPUs.")
     tpu: str = option(
         "",
@@ -209,8 +216,10 @@ def use(module: str, *groups: tuple[str, ...]) -> None:
     """Defines groups of the flags above, and shows them in `--help` of a program."""
     wanted = {name for group in groups for name in group}
     for kind in (Data, Model, Hardware, Training, Output, Chains):
-        left_out = set(flags.names(kind)) - wanted
-        flags.define(module, kind, leave_out=left_out)
+        flags.define(module, kind, leave_out=set(flags.names(kind)) - wanted)
+    program = sys.argv[0] if module == "__main__" else module
+    for name in wanted:
+        FLAGS.register_key_flag_for_module(program, FLAGS[name])
 
 
 def data() -> Data:

@@ -11,8 +11,6 @@ import re
 import shutil
 import sys
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -22,7 +20,7 @@ from absl import logging
 from bin.common import flags
 from bin.common.flags import UsageError
 from thesis_tf.errors import ArgumentError
-from thesis_tf.persistence import files, locks
+from thesis_tf.persistence import arrays, files, locks
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,20 +49,15 @@ def read_arrays(
     Raises:
         ValueError: there is no file, or it is none that `wanted` says; Python objects are not read.
     """
-    import numpy as np
-
     if not pathlib.Path(path).is_file():
         raise ValueError(f"--{flag}={path} must be an existing .npz file.")
-    arrays: dict[str, np.ndarray] = {}
     try:
-        if zipfile.is_zipfile(path):
-            with np.load(path, allow_pickle=False) as file:
-                arrays = dict(file)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
-        arrays = {}
-    if not arrays or (needed and needed not in arrays):
+        found = arrays.load(path)
+    except ValueError:
+        found = {}
+    if not found or (needed and needed not in found):
         raise ValueError(f"--{flag}={path} must be a whole .npz file {wanted}.")
-    return arrays
+    return found
 
 
 @contextlib.contextmanager

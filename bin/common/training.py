@@ -6,6 +6,8 @@ ends with the same weights as one that was not.
 """
 
 import pathlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 import tensorflow as tf
@@ -13,10 +15,14 @@ import tensorflow as tf
 from thesis_tf.errors import invalid
 from thesis_tf.persistence import checkpoint, files
 
+if TYPE_CHECKING:
+    from bin.common.configs import Training
+    from thesis_tf.datasets import Split, Splits
+
 CHECKPOINT = "checkpoint.npz"
 
 
-def compile_for(model, training):
+def compile_for(model: keras.Model, training: "Training") -> None:
     """Compiles `model` for classification from logits; an auxiliary head counts .4."""
     optimizer = optimizer_for(training)
     heads = len(model.outputs)
@@ -29,14 +35,18 @@ def compile_for(model, training):
         model.compile(optimizer, loss, loss_weights=[1.0] + [0.4] * (heads - 1), metrics=metrics)
 
 
-def optimizer_for(training, learning_rate=None):
-    """The Keras optimizer that a `flags_common.Training` asks for, perhaps with another rate."""
+def optimizer_for(
+    training: "Training", learning_rate: float | None = None
+) -> keras.optimizers.Optimizer:
+    """The Keras optimizer that a `configs.Training` asks for, perhaps with another rate."""
     optimizer = keras.optimizers.get(training.optimizer)
     optimizer.learning_rate = learning_rate or training.learning_rate
     return optimizer
 
 
-def batches(split, batch_size, seed, first_step, heads=1):
+def batches(
+    split: "Split", batch_size: int, seed: int, first_step: int, heads: int = 1
+) -> tf.data.Dataset:
     """An endless `tf.data.Dataset` of batches that starts at any step at no cost.
 
     Epoch e goes through the permutation of the examples that `seed` and e give, which
@@ -46,7 +56,7 @@ def batches(split, batch_size, seed, first_step, heads=1):
     examples = len(split.y)
     steps = examples // batch_size
 
-    def batch(step):
+    def batch(step: tf.Tensor) -> tuple[tf.Tensor, Any]:
         epoch = step // steps
         places = (step % steps) * batch_size + tf.range(batch_size, dtype=tf.int64)
         rows = tf.random.experimental.index_shuffle(
@@ -60,20 +70,29 @@ def batches(split, batch_size, seed, first_step, heads=1):
 
 
 def train(
-    model, splits, training, folder, *, total=None, seed=0, chief=True, callbacks=(), verbose=0
-):
+    model: keras.Model,
+    splits: "Splits",
+    training: "Training",
+    folder: str | pathlib.Path,
+    *,
+    total: int | None = None,
+    seed: int = 0,
+    chief: bool = True,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    verbose: int = 0,
+) -> dict[str, float]:
     """Trains a compiled `model`, or goes on training it from the checkpoint in `folder`.
 
     Args:
         model: compiled by `compile_for`.
         splits: `Splits`; the validation examples are evaluated after each epoch.
-        training: a `flags_common.Training`.
+        training: a `configs.Training`.
         folder: for the checkpoint, snapshots and TensorBoard summaries.
         total: steps to end with, in place of whole epochs.
-        seed: of the order of examples.
+        seed: seed of the order of examples.
         chief: whether this process writes files; of several workers one does.
         callbacks: more `keras.callbacks.Callback`s.
-        verbose: of `model.fit`.
+        verbose: as for `model.fit`.
 
     Returns:
         The logs of the last epoch, {} if nothing was left to do.
@@ -94,7 +113,7 @@ def train(
     keeper.set_model(model)
     keeper.keep_snapshot(done)
     validation = _in_order(splits.validation, training.batch_size, heads)
-    logs = {}
+    logs: dict[str, float] = {}
     while done < total:
         # After a kill in the middle of an epoch, the rest of that epoch is a fit of its own; so is
         # an epoch that is not to be finished.
@@ -116,7 +135,7 @@ def train(
     return logs
 
 
-def steps_an_epoch(splits, training):
+def steps_an_epoch(splits: "Splits", training: "Training") -> int:
     """The number of whole batches of the training examples; raises ValueError if there is none."""
     examples = len(splits.train)
     if training.batch_size > examples:
@@ -126,7 +145,7 @@ def steps_an_epoch(splits, training):
     return examples // training.batch_size
 
 
-def _build(model, split, heads):
+def _build(model: keras.Model, split: "Split", heads: int) -> None:
     """Makes the variables of the optimizer and the metrics, which a checkpoint may hold."""
     x, y = split.x[:1], split.y[:1]
     with model.distribute_strategy.scope():
@@ -136,7 +155,7 @@ def _build(model, split, heads):
         _mend_multi_worker(model)
 
 
-def _mend_multi_worker(model):
+def _mend_multi_worker(model: keras.Model) -> None:
     """Lets `fit` run under MultiWorkerMirroredStrategy, which Keras 3.15 does not by itself."""
     # It builds the model from a batch of its own, and reduces that pair as if it were one value.
     model._maybe_symbolic_build = lambda **_: None
@@ -144,37 +163,38 @@ def _mend_multi_worker(model):
     for name in ("train_step", "test_step"):
         step = getattr(model, name)
 
-        def with_axis(data, step=step):
+        def with_axis(data: Any, step: Any = step) -> dict[str, tf.Tensor]:
             return {key: value[tf.newaxis] for key, value in step(data).items()}
 
         setattr(model, name, with_axis)
 
 
-def evaluate(model, split, batch_size):
+def evaluate(model: keras.Model, split: "Split", batch_size: int) -> dict[str, float]:
     """Returns the loss and metrics of a compiled model on a split, by name."""
     dataset = _in_order(split, batch_size, _heads(model))
-    return model.evaluate(dataset, verbose=0, return_dict=True)
+    found: dict[str, float] = model.evaluate(dataset, verbose=0, return_dict=True)
+    return found
 
 
-def _heads(model):
+def _heads(model: keras.Model) -> int:
     """The number of outputs that labels are for; a model that wraps another knows none."""
     return len(getattr(model, "outputs", None) or [None])
 
 
-def _in_order(split, batch_size, heads):
+def _in_order(split: "Split", batch_size: int, heads: int) -> tf.data.Dataset:
     y = split.y if heads == 1 else (split.y,) * heads
     dataset = tf.data.Dataset.from_tensor_slices((split.x, y)).batch(batch_size)
     return dataset.with_options(_sharded_by_example())
 
 
-def _sharded_by_example():
+def _sharded_by_example() -> tf.data.Options:
     """Workers share out the examples; there are no files to share out."""
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return options
 
 
-def save(model, path):
+def save(model: keras.Model, path: pathlib.Path) -> None:
     """Writes every variable of a compiled model to an .npz file, atomically.
 
     A `.weights.h5` file would leave out the states of random layers (Keras 3.15).
@@ -182,33 +202,33 @@ def save(model, path):
     checkpoint.save(path, _variables(model))
 
 
-def restore(model, path):
+def restore(model: keras.Model, path: pathlib.Path) -> None:
     """Reads what `save` wrote into a model that was built and compiled in the same way."""
     checkpoint.restore(path, _variables(model))
 
 
-def _variables(model):
+def _variables(model: keras.Model) -> list[Any]:
     return [*model.variables, *model.optimizer.variables]
 
 
 class Keeper(keras.callbacks.Callback):
     """Writes the checkpoint, and the snapshots that were asked for, each atomically."""
 
-    def __init__(self, folder, training, chief):
+    def __init__(self, folder: pathlib.Path, training: "Training", chief: bool) -> None:
         super().__init__()
         self._folder, self._training, self._chief = folder, training, chief
 
-    def _step(self):
+    def _step(self) -> int:
         return int(self.model.optimizer.iterations.numpy())
 
-    def keep_snapshot(self, step):
+    def keep_snapshot(self, step: int) -> None:
         """Keeps the weights of this step if it is one of those that were asked for."""
         path = self._folder / snapshot_name(step)
         if self._chief and step in self._training.snapshots and not path.exists():
             with files.atomic(path) as partial:
                 self.model.save_weights(partial)
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Checkpoints every `checkpoint_every` steps."""
         if not self._chief:
             return
@@ -217,13 +237,13 @@ class Keeper(keras.callbacks.Callback):
         if step % self._training.checkpoint_every == 0:
             save(self.model, self._folder / CHECKPOINT)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Checkpoints after validation."""
         if self._chief:
             save(self.model, self._folder / CHECKPOINT)
 
 
-def snapshot_name(step):
+def snapshot_name(step: int) -> str:
     """The file that keeps the weights of a step."""
     return f"step_{step:07d}.weights.h5"
 
@@ -233,27 +253,30 @@ class Summaries(keras.callbacks.Callback):
 
     EVERY = 20  # steps
 
-    def __init__(self, folder, chief):
+    def __init__(self, folder: pathlib.Path, chief: bool) -> None:
         super().__init__()
-        self._chief = chief
+        # Workers other than the chief write nothing.
         self._writer = tf.summary.create_file_writer(str(folder / "logs")) if chief else None
 
-    def _write(self, logs, prefix):
+    def _write(self, logs: Mapping[str, Any] | None, prefix: str) -> None:
+        assert self._writer is not None
         step = int(self.model.optimizer.iterations.numpy())
         with self._writer.as_default(step):
             for name, value in (logs or {}).items():
                 tf.summary.scalar(prefix + name, value)
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Writes the running training metrics."""
-        if self._chief and batch % self.EVERY == 0:
+        if self._writer is not None and batch % self.EVERY == 0:
             self._write(logs, "train/")
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Writes the validation metrics."""
-        if self._chief:
+        if self._writer is not None:
             validation = {
-                k.removeprefix("val_"): v for k, v in logs.items() if k.startswith("val_")
+                name.removeprefix("val_"): value
+                for name, value in (logs or {}).items()
+                if name.startswith("val_")
             }
             self._write(validation, "validation/")
             self._writer.flush()

@@ -8,12 +8,11 @@ from typing import IO, Self
 
 from absl import flags as absl_flags
 
-from bin.common import flags
+from bin.common import flags, roots
 from bin.jobs.issgd import messages
 from bin.jobs.issgd.config import Run
 
 FLAGS = absl_flags.FLAGS
-ROOT = pathlib.Path(__file__).parents[3]
 PATIENCE = 10.0  # seconds that workers have to end
 
 
@@ -75,5 +74,5 @@ class LocalWorkers:
             env={**os.environ, "ISSGD_STORE": self._url},
             stdout=file,
             stderr=file,
-            cwd=ROOT,
+            cwd=roots.programs(),
         )

@@ -1,4 +1,4 @@
-"""A module a figure or table of the thesis that comes from a computation.
+"""One module per figure or table of the thesis that comes from a computation.
 
 Each has
 
@@ -11,5 +11,6 @@ Each has
     claims      result -> [`contract.Claim`, ...]: what the thesis says of it, and what was found
 
 `run` calls the library and holds no algorithm of its own; what several figures compute is a study
-in `studies`, computed once for all of them. A module imports no TensorFlow until it runs.
+in `studies` of its chapter, under `@study_cache.shared`, computed once for all of them. A module
+imports no TensorFlow until it runs.
 """

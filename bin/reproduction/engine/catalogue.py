@@ -6,6 +6,8 @@ import fnmatch
 import importlib
 import pathlib
 import re
+from collections.abc import Sequence
+from typing import Any
 
 from bin.reproduction.engine import contract
 
@@ -26,26 +28,28 @@ class Figure:
     kind: str
 
     @property
-    def name(self):
+    def name(self) -> str:
         """As `--figures` has it: 3.4, table_5.1."""
-        return "table_" * (self.kind == "table") + f"{self.chapter}.{self.number}"
+        number = f"{self.chapter}.{self.number}"
+        return f"table_{number}" if self.kind == "table" else number
 
     @property
-    def label(self):
+    def label(self) -> str:
         """As a reader has it: Figure 3.4, Table 5.1."""
         return f"{self.kind.capitalize()} {self.chapter}.{self.number}"
 
     @property
-    def slug(self):
+    def slug(self) -> str:
         """As files have it: fig_3_4, table_5_1."""
-        return f"{self.kind.replace('ure', '')}_{self.chapter}_{self.number}"
+        kind = "table" if self.kind == "table" else "fig"
+        return f"{kind}_{self.chapter}_{self.number}"
 
     @property
-    def module(self):
+    def module(self) -> str:
         """The dotted name of its module."""
         return f"bin.reproduction.chapters.chapter_{self.chapter}.{self.slug}"
 
-    def load(self):
+    def load(self) -> Any:
         """Imports its module.
 
         Raises:
@@ -68,7 +72,7 @@ class Figure:
         return module
 
 
-def figures():
+def figures() -> list[Figure]:
     """All of them, in the order of the thesis."""
     found = []
     for path in _CHAPTERS.glob("chapter_*/*.py"):
@@ -79,7 +83,7 @@ def figures():
     return sorted(found)
 
 
-def select(patterns):
+def select(patterns: Sequence[str]) -> list[Figure]:
     """Returns the figures that names or globs choose, in the order of the thesis.
 
     Args:
@@ -91,7 +95,7 @@ def select(patterns):
     if not any(patterns):
         raise ValueError("--figures must name some, or be left out for all. --list shows them.")
     there = {figure.name: figure for figure in figures()}
-    chosen = set()
+    chosen: set[Figure] = set()
     for pattern in filter(None, patterns):
         names = list(there) if pattern == "all" else fnmatch.filter(there, pattern.lower())
         names += [name for name, figure in there.items() if figure.slug == pattern]
@@ -105,7 +109,7 @@ def select(patterns):
     return sorted(chosen)
 
 
-def _likeness(name, pattern):
+def _likeness(name: str, pattern: str) -> tuple[bool, float]:
     # One of the same chapter is nearer than one of another, and a table of the number that was
     # asked for nearer than a figure of another number.
     number = name.removeprefix("table_")

@@ -5,6 +5,10 @@ import enum
 import functools
 import hashlib
 import pathlib
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from thesis_tf.datasets import Splits
 
 BUDGETS = ("quick", "full")
 
@@ -38,14 +42,14 @@ class Claim:
     verdict: Verdict
 
 
-def verdict(holds, *, told=True):
+def verdict(holds: Any, *, told: Any = True) -> Verdict:
     """Returns the `Verdict` of a condition; `told` is whether this budget's numbers can tell."""
     if not told:
         return Verdict.CANNOT_TELL
     return Verdict.HOLDS if holds else Verdict.DOES_NOT_HOLD
 
 
-def verdict_of_difference(difference, standard_error):
+def verdict_of_difference(difference: float, standard_error: float) -> Verdict:
     """Whether a difference that should be positive is, beyond two standard errors."""
     told = abs(difference) > 2 * standard_error
     return verdict(difference > 0, told=told)
@@ -67,7 +71,7 @@ class Sources:
     inception_weights: str | None = None
     faces: str | None = None
 
-    def paths(self, name):
+    def paths(self, name: str) -> list[pathlib.Path]:
         """The files that `name` stands for; empty if no flag says where they are."""
         if name in _FILES:
             if not self.data_dir:
@@ -76,12 +80,12 @@ class Sources:
         path = getattr(self, name)
         return [pathlib.Path(path)] if path else []
 
-    def has(self, name):
+    def has(self, name: str) -> bool:
         """Whether all files of `name` are there."""
         paths = self.paths(name)
         return bool(paths) and all(path.is_file() for path in paths)
 
-    def missing(self, name):
+    def missing(self, name: str) -> str:
         """Says which file is not there, and which flag would name it."""
         paths = [str(path) for path in self.paths(name) if not path.is_file()]
         if paths:
@@ -90,7 +94,9 @@ class Sources:
             return f"{' and '.join(_FILES[name])} (--data_dir)"
         return f"--{name}"
 
-    def load(self, name, examples=None, seed=0):
+    def load(
+        self, name: str, examples: tuple[int, int, int] | None = None, seed: int = 0
+    ) -> "Splits":
         """Returns the `Splits` of a data set: those bundled need no files.
 
         Args:
@@ -107,7 +113,7 @@ class Sources:
         return splits
 
 
-_FILES = {
+_FILES: dict[str, tuple[str, ...]] = {
     "mnist": ("mnist.npz",),
     "cifar10": ("cifar10.npz",),
     "svhn": ("train_32x32.mat", "test_32x32.mat"),
@@ -129,13 +135,15 @@ class Settings:
     """
 
     seed: int = 0
-    needs: tuple = ()
-    takes: tuple = ()
-    needs_one_of: tuple = ()
+    needs: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ()
+    needs_one_of: tuple[str, ...] = ()
     sources: Sources = Sources()
     expected_seconds: float = 10.0
 
-    def __init_subclass__(cls, **kwargs):
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        # Free functions would need no guard, but a figure reads better with `config.settled(...)`,
+        # and a study hands its own config on in the same way.
         super().__init_subclass__(**kwargs)
         for method in ("settled", "lacking", "plain"):
             if method in cls.__annotations__:
@@ -144,9 +152,9 @@ class Settings:
                     f"Settings.{method}(); give it another name."
                 )
 
-    def settled(self, sources, seed):
+    def settled(self, sources: Sources, seed: int) -> Self:
         """Returns this config, and those in it, with other sources and another seed."""
-        changes = {"sources": sources, "seed": seed}
+        changes: dict[str, Any] = {"sources": sources, "seed": seed}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, Settings):
@@ -155,7 +163,7 @@ class Settings:
                 changes[field.name] = tuple(v.settled(sources, seed) for v in value)
         return dataclasses.replace(self, **changes)
 
-    def lacking(self):
+    def lacking(self) -> list[str]:
         """Says which files it needs that are not there: a list, empty if it can be computed."""
         sources = self.sources
         lacking = [sources.missing(name) for name in self.needs if not sources.has(name)]
@@ -163,7 +171,7 @@ class Settings:
             lacking.append(" or ".join(map(sources.missing, self.needs_one_of)))
         return lacking
 
-    def plain(self):
+    def plain(self) -> dict[str, Any]:
         """Returns what this config is as JSON holds it: contents of files, and not their paths."""
         plain = {
             field.name: _plain(getattr(self, field.name))
@@ -179,22 +187,22 @@ class Settings:
 _NOT_WHAT_IT_IS = ("sources", "expected_seconds", "needs", "takes", "needs_one_of")
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     if isinstance(value, Settings):
         return value.plain()
-    if dataclasses.is_dataclass(value):
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, dict):
         return {str(key): _plain(part) for key, part in value.items()}
     return [_plain(part) for part in value] if isinstance(value, (tuple, list)) else value
 
 
-def _digest(path):
+def _digest(path: pathlib.Path) -> str:
     status = path.stat()
     return _digest_of(str(path), status.st_size, status.st_mtime_ns)
 
 
 @functools.cache
-def _digest_of(path, size, modified):
+def _digest_of(path: str, size: int, modified: int) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]

@@ -1,15 +1,17 @@
 """What is to be computed, what can't be, and the report of it."""
 
 import datetime
+import pathlib
+from collections.abc import Sequence
 
-from bin.reproduction.engine import cache, report, schedule
+from bin.reproduction.engine import cache, contract, report, schedule, verdicts
 from bin.reproduction.engine import task as tasks
+from bin.reproduction.engine.catalogue import Figure
+from bin.reproduction.engine.task import Failure
+from bin.reproduction.engine.verdicts import Entry
 
 # Its process has read the new code, and kept what it made under that.
-_CHANGED = {
-    "error": "Its code or its data changed while it was computed. The same command shows it.",
-    "traceback": "",
-}
+_CHANGED = Failure("Its code or its data changed while it was computed. The same command shows it.")
 
 _START = 6  # seconds until a process has loaded TensorFlow
 
@@ -26,21 +28,32 @@ class Plan:
         threads: how many each figure may compute with.
 
     Attributes:
-        tasks: {figure: `worker.Task`} of those that can be computed, or are there.
-        failures: {figure: {"error", "traceback"}}.
+        tasks: {figure: its task} of those that can be computed, or are there.
+        failures: {figure: why it failed}.
         missing: {figure: the files that it lacks}.
     """
 
-    def __init__(self, figures, budget, sources, seed, cache_dir, threads):
-        self._figures, self._about = figures, {"budget": budget, "seed": seed}
-        self._cache, self._configs = cache.Cache(cache_dir), {}
-        self.tasks, self.failures, self.missing = {}, {}, {}
+    def __init__(
+        self,
+        figures: Sequence[Figure],
+        budget: str,
+        sources: contract.Sources,
+        seed: int,
+        cache_dir: pathlib.Path,
+        threads: int,
+    ) -> None:
+        self._figures, self._budget, self._seed = figures, budget, seed
+        self._cache = cache.Cache(cache_dir)
+        self._configs: dict[Figure, contract.Settings] = {}
+        self.tasks: dict[Figure, tasks.Task] = {}
+        self.failures: dict[Figure, Failure] = {}
+        self.missing: dict[Figure, str] = {}
         for figure in figures:
             task = tasks.Task(figure, budget, sources, seed, cache_dir, threads)
             try:
                 config = task.config()
             except Exception as error:  # whatever a figure's own module raises
-                self.failures[figure] = {"error": tasks.in_a_line(error), "traceback": ""}
+                self.failures[figure] = Failure(tasks.in_a_line(error))
                 continue
             if lacking := config.lacking():
                 self.missing[figure] = " and ".join(lacking)
@@ -48,24 +61,24 @@ class Plan:
                 self.tasks[figure], self._configs[figure] = task, config
 
     @property
-    def logs(self):
+    def logs(self) -> pathlib.Path:
         """The folder of what figures print."""
         return self._cache.logs
 
-    def problems(self):
+    def problems(self) -> list[str]:
         """Lines on what can't be computed: what is missing, and which figures go without."""
-        lacking = {}
+        lacking: dict[str, list[str]] = {}
         for figure, missing in self.missing.items():
             lacking.setdefault(missing, []).append(figure.label)
         return [
-            *(f"{figure.label} failed: {what['error']}" for figure, what in self.failures.items()),
+            *(f"{figure.label} failed: {what.error}" for figure, what in self.failures.items()),
             *(
                 f"{', '.join(labels)}: not computed, for want of {missing}."
                 for missing, labels in lacking.items()
             ),
         ]
 
-    def left(self):
+    def left(self) -> list[Figure]:
         """The figures that are not in the cache."""
         return [
             figure
@@ -73,7 +86,7 @@ class Plan:
             if not self._cache.read(figure, config)
         ]
 
-    def compute(self, pool, jobs):
+    def compute(self, pool: schedule.Pool, jobs: int) -> None:
         """Computes what is left, `jobs` figures at a time, and shows how it goes."""
         left = self.left()
         expected = {f: _START + self._configs[f].expected_seconds for f in left}
@@ -86,30 +99,28 @@ class Plan:
             pool.stop()
         self.failures.update({figure: what for figure, what in done.items() if what})
 
-    def write(self, folder, command):
+    def write(self, folder: pathlib.Path, command: str) -> list[Entry]:
         """Writes the report to a folder; returns its entries."""
         entries = [self._entry(figure) for figure in self._figures]
-        about = self._about | {
-            "command": command,
-            "date": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}",
-        }
+        today = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}"
+        about = report.About(self._budget, self._seed, command, today)
         pictures = {f.slug: self._cache.shown(f, config) for f, config in self._configs.items()}
         report.write(folder, entries, about, pictures)
         return entries
 
-    def _entry(self, figure):
+    def _entry(self, figure: Figure) -> Entry:
         if figure in self.failures:
-            return report.entry(figure, failure=self.failures[figure])
+            return Entry(figure, failure=self.failures[figure])
         if figure in self.missing:
-            about = {"title": figure.load().TITLE, "missing": self.missing[figure]}
-            return report.entry(figure, missing=about)
+            return Entry(figure, missing=self.missing[figure], title=figure.load().TITLE)
         shown = self._cache.read(figure, self._configs[figure])
-        return report.entry(figure, shown=shown, failure=None if shown else _CHANGED)
+        if shown is None:
+            return Entry(figure, failure=_CHANGED)
+        return Entry(figure, shown=shown)
 
-    def _verdicts(self, figure):
-        """How many of a figure's claims have which verdict."""
+    def _verdicts(self, figure: Figure) -> str:
+        """Returns how many of a figure's claims have which verdict."""
         shown = self._cache.read(figure, self._configs[figure])
-        if not shown:
-            return _CHANGED["error"]
-        counted = report.counts([{"claims": shown["claims"], "status": report.DONE}])["claims"]
-        return report.verdicts(counted)
+        if shown is None:
+            return _CHANGED.error
+        return verdicts.in_words(verdicts.counts_of_claims(shown.claims))

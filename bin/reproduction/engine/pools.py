@@ -5,6 +5,7 @@ leaves in TensorFlow or Keras reaches the next.
 """
 
 import contextlib
+import logging
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -12,20 +13,24 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from bin.reproduction.engine import code_hash
+from bin.common import roots
 from bin.reproduction.engine import task as tasks
+from bin.reproduction.engine.catalogue import Figure
+from bin.reproduction.engine.task import Failure, Task
 
 
 class LocalPool:
     """Processes of this machine."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._context = multiprocessing.get_context("spawn")
-        self._running = {}
+        self._running: dict[Figure, tuple[Any, Any]] = {}
 
-    def start(self, task):
-        """Starts a `worker.Task`."""
+    def start(self, task: Task) -> None:
+        """Starts a task."""
         receiver, sender = self._context.Pipe(duplex=False)
         process = self._context.Process(
             target=_send_work, args=(task, sender), name=task.figure.slug, daemon=True
@@ -35,10 +40,10 @@ class LocalPool:
         sender.close()
         self._running[task.figure] = process, receiver
 
-    def finished(self, timeout):
+    def finished(self, timeout: float) -> dict[Figure, Failure | None]:
         """Waits for something to end; returns {figure: None or what went wrong}, perhaps empty."""
         handles = {p.sentinel: figure for figure, (p, _) in self._running.items()}
-        done = {}
+        done: dict[Figure, Failure | None] = {}
         for sentinel in multiprocessing.connection.wait(list(handles), timeout):
             figure = handles[sentinel]
             process, receiver = self._running.pop(figure)
@@ -46,7 +51,7 @@ class LocalPool:
             done[figure] = _outcome(process, receiver)
         return done
 
-    def stop(self):
+    def stop(self) -> None:
         """Ends what still runs."""
         for process, _ in self._running.values():
             process.kill()
@@ -54,20 +59,21 @@ class LocalPool:
         self._running.clear()
 
 
-def _outcome(process, receiver):
+def _outcome(process: Any, receiver: Any) -> Failure | None:
     with receiver:
         try:
-            return receiver.recv()
+            outcome: Failure | None = receiver.recv()
+            return outcome
         except EOFError:
             status = process.exitcode
     if status >= 0:
-        return {"error": f"The process ended with exit status {status}.", "traceback": ""}
+        return Failure(f"The process ended with exit status {status}.")
     name = signal.Signals(-status).name
     why = " It may have had too little memory." if name == "SIGKILL" else ""
-    return {"error": f"The process was ended by {name}.{why}", "traceback": ""}
+    return Failure(f"The process was ended by {name}.{why}")
 
 
-def _send_work(task, sender):
+def _send_work(task: Task, sender: Any) -> None:
     # Ctrl-C is the parent's to answer; a parent that was killed answers nothing any more.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
@@ -75,13 +81,15 @@ def _send_work(task, sender):
     sys.stdout.flush()
 
 
-def _end_with_the_parent():
-    multiprocessing.parent_process().join()
+def _end_with_the_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
     os._exit(1)
 
 
 @contextlib.contextmanager
-def _environment(variables):
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
     """What a process that is started meanwhile finds in its environment."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
@@ -106,7 +114,7 @@ class RayPool:
         ConnectionError: no cluster answers there.
     """
 
-    def __init__(self, address):
+    def __init__(self, address: str) -> None:
         try:
             import ray
         except ImportError:
@@ -114,17 +122,18 @@ class RayPool:
                 "--ray_address needs Ray: pip install 'thesis_tf[ray]' or pip install ray."
             ) from None
         _see_that_it_answers(address)
-        self._ray, self._running = ray, {}
+        self._ray = ray
+        self._running: dict[Any, Figure] = {}
         try:
             # The machines get this checkout's code; they must have the packages that it needs.
             ray.init(
                 address,
                 log_to_driver=False,
-                logging_level="ERROR",
-                runtime_env={"working_dir": str(code_hash.ROOT), "excludes": _NOT_CODE},
+                logging_level=logging.ERROR,
+                runtime_env={"working_dir": str(roots.programs()), "excludes": _NOT_CODE},
             )
         except (ConnectionError, ValueError) as error:
-            why = error
+            why: object = error
             if address == "auto":
                 why = "no cluster runs on this machine"
             elif address != "local" and ":" not in address:
@@ -132,8 +141,8 @@ class RayPool:
             raise _no_cluster(address, why) from None
         self._work = ray.remote(max_calls=1, max_retries=0)(tasks.work)
 
-    def start(self, task):
-        """Starts a `worker.Task`."""
+    def start(self, task: Task) -> None:
+        """Starts a task."""
         remote = self._work.options(
             num_cpus=task.threads,
             name=task.figure.slug,
@@ -141,20 +150,20 @@ class RayPool:
         )
         self._running[remote.remote(task)] = task.figure
 
-    def finished(self, timeout):
+    def finished(self, timeout: float) -> dict[Figure, Failure | None]:
         """Waits for something to end; returns {figure: None or what went wrong}, perhaps empty."""
         ended, _ = self._ray.wait(list(self._running), timeout=timeout)
-        done = {}
+        done: dict[Figure, Failure | None] = {}
         for reference in ended:
             figure = self._running.pop(reference)
             try:
                 done[figure] = self._ray.get(reference)
             except self._ray.exceptions.RayError as error:
                 said = str(error).strip().splitlines()
-                done[figure] = {"error": f"Ray: {said[0]}", "traceback": "\n".join(said[-12:])}
+                done[figure] = Failure(f"Ray: {said[0]}", "\n".join(said[-12:]))
         return done
 
-    def stop(self):
+    def stop(self) -> None:
         """Ends what still runs, and leaves the cluster."""
         for reference in self._running:
             self._ray.cancel(reference, force=True)
@@ -162,7 +171,7 @@ class RayPool:
         self._ray.shutdown()
 
 
-def _see_that_it_answers(address):
+def _see_that_it_answers(address: str) -> None:
     """Raises ConnectionError if nothing listens at HOST:PORT; Ray itself tries for many minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not port.isdigit():
@@ -173,7 +182,7 @@ def _see_that_it_answers(address):
         raise _no_cluster(address, f"nothing answers there ({error})") from None
 
 
-def _no_cluster(address, why):
+def _no_cluster(address: str, why: object) -> ConnectionError:
     return ConnectionError(
         f"--ray_address={address}: {why}. Start a cluster with `ray start --head`, or leave the"
         " flag out."

@@ -1,141 +1,245 @@
 """The report: one page of HTML that needs nothing else, the same as Markdown, and as JSON."""
 
-import collections
+import base64
+import dataclasses
+import json
+import pathlib
 import shutil
+import struct
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+from bin.common.flags import UsageError
 from bin.reproduction.engine import cache as caches
-from bin.reproduction.engine import page
+from bin.reproduction.engine import verdicts
 from bin.reproduction.engine.contract import Verdict
+from bin.reproduction.engine.verdicts import Entry, Status
 from thesis_tf.persistence import files
 
-DONE, FAILED, WITHOUT = "done", "failed", "without"
+if TYPE_CHECKING:
+    import jinja2
+
 PAGE, MARKDOWN, JSON = "index.html", "README.md", "report.json"
+TITLE = "The figures and tables of the thesis, computed again"
+_HERE = pathlib.Path(__file__).parent
+# What is said of a figure, by its status, where claims have a verdict.
+_NO_VERDICT = {Status.FAILED: "failed", Status.WITHOUT: "not computed"}
+_NAMES = {
+    Status.DONE: "figures and tables",
+    Status.FAILED: "failed",
+    Status.WITHOUT: "lack data or weights",
+}
+_MARKS = {Verdict.HOLDS: "✓", Verdict.DOES_NOT_HOLD: "✗", Verdict.CANNOT_TELL: "?"}
+_CLASSES = {Verdict.HOLDS: "holds", Verdict.DOES_NOT_HOLD: "fails", Verdict.CANNOT_TELL: "open"}
 
 
-def entry(figure, *, shown=None, failure=None, missing=None):
-    """What the report says of one figure.
+@dataclasses.dataclass(frozen=True)
+class About:
+    """Of which call a report is.
 
-    Args:
-        figure: a `catalogue.Figure`.
-        shown: what the cache holds of it, or None.
-        failure: {"error", "traceback"}, or None.
-        missing: {"missing": the files that it needs and has not, "title"}, or None.
+    Attributes:
+        budget: "quick" or "full".
+        seed: of all that is random.
+        command: the command line that makes it again.
+        date: the day, in UTC.
     """
-    status = DONE if shown else FAILED if failure else WITHOUT
-    about = shown or failure or missing
-    return {"name": figure.name, "label": figure.label, "slug": figure.slug, "status": status} | (
-        about
+
+    budget: str
+    seed: int
+    command: str
+    date: str
+
+
+@dataclasses.dataclass(frozen=True)
+class _Picture:
+    width: int
+    height: int
+    data: str
+
+    @property
+    def wide(self) -> bool:
+        """Whether it is scrolled, and not shrunk, where the window is narrow."""
+        return self.width > 2 * self.height
+
+
+def template() -> "jinja2.Template":
+    """Returns the template of the page; raises UsageError where Jinja is not installed."""
+    try:
+        import jinja2
+    except ImportError:
+        raise UsageError(
+            "The report's page needs Jinja: pip install 'thesis_tf[reproduce]' or pip install"
+            " jinja2."
+        ) from None
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE), autoescape=True, undefined=jinja2.StrictUndefined
     )
+    return environment.get_template("page.html.j2")
 
 
-def write(folder, entries, about, cache_entries):
+def write(
+    folder: pathlib.Path,
+    entries: Sequence[Entry],
+    about: About,
+    cache_entries: Mapping[str, pathlib.Path],
+) -> None:
     """Writes the report to a folder.
 
     Args:
         folder: where to.
-        entries: what `entry` returned, in order.
-        about: {"command", "budget", "seed", "date"}.
+        entries: of the figures, in order.
+        about: the call.
         cache_entries: {slug: folder in the cache that holds its picture}.
     """
-    pictures = folder / "figures"
-    for item in entries:
-        target = pictures / f"{item['slug']}.png"
-        if item["status"] == DONE:
+    pictures: dict[str, bytes] = {}
+    for entry in entries:
+        slug = entry.figure.slug
+        target = folder / "figures" / f"{slug}.png"
+        if entry.status == Status.DONE:
             with files.atomic(target) as partial:
-                shutil.copyfile(cache_entries[item["slug"]] / caches.PICTURE, partial)
+                shutil.copyfile(cache_entries[slug] / caches.PICTURE, partial)
+            pictures[slug] = target.read_bytes()
         else:
             target.unlink(missing_ok=True)
-    whole = about | {"counts": counts(entries), "figures": entries}
+    whole = {
+        **dataclasses.asdict(about),
+        "counts": verdicts.counts(entries).to_json(),
+        "figures": [entry.to_json() for entry in entries],
+    }
     files.write_json(folder / JSON, whole)
-    files.write_text(folder / MARKDOWN, markdown(whole))
-    data = {
-        item["slug"]: (pictures / f"{item['slug']}.png").read_bytes()
-        for item in entries
-        if item["status"] == DONE
-    }
-    files.write_text(folder / PAGE, page.html(whole, data))
+    files.write_text(folder / MARKDOWN, markdown(entries, about))
+    files.write_text(folder / PAGE, html(entries, about, pictures))
 
 
-def counts(entries):
-    """How many claims have each verdict, and how many figures each status."""
-    verdicts = collections.Counter(
-        claim["verdict"] for item in entries for claim in item.get("claims", [])
-    )
-    statuses = collections.Counter(item["status"] for item in entries)
-    return {
-        "claims": {verdict.value: verdicts[verdict.value] for verdict in Verdict},
-        "figures": {status: statuses[status] for status in (DONE, FAILED, WITHOUT)},
-    }
-
-
-def summary(entries):
-    """How it went, in a sentence."""
-    found = counts(entries)
-    figures = found["figures"]
-    line = f"{figures[DONE]} of {len(entries)} figures and tables."
-    if claims := sum(found["claims"].values()):
-        line += f" Of {claims} claims {verdicts(found['claims'])}."
-    if figures[FAILED]:
-        line += f" {figures[FAILED]} failed."
-    if figures[WITHOUT]:
-        line += f" Without data or weights: {figures[WITHOUT]}."
-    return line
-
-
-def verdicts(counted):
-    """How many claims have which verdict, in words; `counted` is the "claims" of `counts`."""
-    return ", ".join(
-        f"{number} {page.of_claims(verdict, number)}"
-        for verdict, number in counted.items()
-        if number
+def introduction(about: About) -> str:
+    """Returns two sentences on what this is."""
+    return (
+        "Guillaume Alain, Auto-Encoders, Distributed Training and Information Representation in"
+        " Deep Neural Networks (PhD thesis, Université de Montréal, 2018): what it claims of each"
+        " figure and table that comes from a computation, and what was found when thesis_tf"
+        f" computed it again, with budget {about.budget} and seed {about.seed}"
+        f" ({about.date}). The claims are paraphrases from memory and no quotations; none is"
+        " left out because it fails."
     )
 
 
-def markdown(whole):
-    """The report as Markdown, with links to the pictures beside it."""
+def facts(shown: caches.Shown) -> list[tuple[str, str]]:
+    """Returns [(name, value)] of how a figure was made."""
+    made, machine = shown.made, shown.made.machine
+    time = _seconds(made.seconds)
+    if made.studies:
+        shared = ", ".join(f"{name} {_seconds(taken)}" for name, taken in made.studies.items())
+        time += f", with what figures share where it was not there yet (in full: {shared})"
+    hardware = f"{machine.processor}, {made.threads} of {machine.cores} cores"
+    hardware += f", {machine.memory_gib} GiB"
+    for name in machine.accelerators or ("no accelerator",):
+        hardware += f", {name}"
+    return [
+        ("run time", time),
+        ("seed", str(shown.settings["seed"])),
+        ("settings", _settings(shown.settings)),
+        ("versions", ", ".join(f"{name} {version}" for name, version in made.versions.items())),
+        ("machine", f"{hardware}; {machine.system}"),
+        ("date", made.date),
+    ]
+
+
+def html(entries: Sequence[Entry], about: About, pictures: Mapping[str, bytes]) -> str:
+    """Returns the page.
+
+    Args:
+        entries: of the figures, in order.
+        about: the call.
+        pictures: {slug: bytes of a PNG}.
+    """
+    from markupsafe import Markup
+
+    return template().render(
+        title=TITLE,
+        introduction=introduction(about),
+        command=about.command,
+        # Text of our own, which has no place for what others wrote.
+        style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
+        counts=verdicts.counts(entries),
+        entries=entries,
+        pictures={slug: _picture(png) for slug, png in pictures.items()},
+        of_claims=verdicts.of_claims,
+        facts=facts,
+        classes=_CLASSES,
+        marks=_MARKS,
+        names=_NAMES,
+        no_verdict=_NO_VERDICT,
+    )
+
+
+def markdown(entries: Sequence[Entry], about: About) -> str:
+    """Returns the report as Markdown, with links to the pictures beside it."""
     lines = [
-        f"# {page.TITLE}",
+        f"# {TITLE}",
         "",
-        page.introduction(whole),
+        introduction(about),
         "",
-        f"```sh\n{whole['command']}\n```",
+        f"```sh\n{about.command}\n```",
         "",
-        summary(whole["figures"]),
+        verdicts.summary(entries),
         "",
         "| figure | the thesis says | its number | measured | |",
         "|---|---|---|---|---|",
     ]
-    for item in whole["figures"]:
-        link = f"[{item['label']}](#{_anchor(item)})"
-        for claim in item.get("claims", []):
-            cells = (claim["sentence"], claim["thesis"], claim["measured"], claim["verdict"])
+    for entry in entries:
+        link = f"[{entry.figure.label}](#{_anchor(entry.heading)})"
+        for claim in entry.claims:
+            cells = (claim.sentence, claim.thesis, claim.measured, claim.verdict)
             lines.append(f"| {link} | {' | '.join(map(_cell, cells))} |")
-        if item["status"] != DONE:
-            why, status = _cell(page.what_is_missing(item)), page.NO_VERDICT[item["status"]]
+        if entry.status != Status.DONE:
+            why, status = _cell(entry.why_not()), _NO_VERDICT[entry.status]
             lines.append(f"| {link} | {why} | | | {status} |")
-    for item in whole["figures"]:
-        lines += ["", f"## {_heading(item)}", ""]
-        if item["status"] != DONE:
-            lines.append(page.what_is_missing(item))
-            if item.get("traceback"):
-                lines += ["", f"```\n{item['traceback']}\n```"]
+    for entry in entries:
+        lines += ["", f"## {entry.heading}", ""]
+        if entry.shown is None:
+            lines.append(entry.why_not())
+            if entry.failure is not None and entry.failure.traceback:
+                lines += ["", f"```\n{entry.failure.traceback}\n```"]
             continue
-        lines += [f"![{item['title']}](figures/{item['slug']}.png)", "", item["caption"]]
-        lines += [line for note in item["notes"] for line in ("", f"*{note}*")]
+        shown = entry.shown
+        lines += [f"![{shown.title}](figures/{entry.figure.slug}.png)", "", shown.caption]
+        lines += [line for note in shown.notes for line in ("", f"*{note}*")]
         lines += ["", "| | |", "|---|---|"]
-        lines += [f"| {name} | {_cell(value)} |" for name, value in page.facts(item)]
+        lines += [f"| {name} | {_cell(value)} |" for name, value in facts(shown)]
     return "\n".join(lines) + "\n"
 
 
-def _heading(item):
-    return f"{item['label']}: {item['title']}" if "title" in item else item["label"]
-
-
-def _anchor(item):
+def _anchor(heading: str) -> str:
     # As GitHub makes one of a heading: words in small letters with hyphens, no punctuation.
-    kept = (c for c in _heading(item).lower() if c.isalnum() or c in " -_")
+    kept = (letter for letter in heading.lower() if letter.isalnum() or letter in " -_")
     return "".join(kept).replace(" ", "-")
 
 
-def _cell(text):
+def _cell(text: str) -> str:
     return str(text).replace("|", "\\|").replace("\n", " ")
+
+
+def _picture(png: bytes) -> _Picture:
+    width, height = struct.unpack(">II", png[16:24])  # where a PNG has them
+    return _Picture(width, height, base64.b64encode(png).decode())
+
+
+def _settings(settings: Mapping[str, Any]) -> str:
+    """Returns settings in a line; those of a study are in brackets."""
+    said = []
+    for name, value in settings.items():
+        if name == "files":
+            continue
+        if isinstance(value, dict):
+            said.append(f"{name} ({_settings(value)})")
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            said.append(f"{name} [{'; '.join(map(_settings, value))}]")
+        else:
+            said.append(f"{name} {value if isinstance(value, str) else json.dumps(value)}")
+    return ", ".join(said)
+
+
+def _seconds(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min"

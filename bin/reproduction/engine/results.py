@@ -1,51 +1,53 @@
 """Results on disk: nested dicts and lists of numbers and strings as JSON, arrays beside them."""
 
 import json
-import zipfile
+import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
+from thesis_tf.persistence import arrays as arrays_on_disk
 from thesis_tf.persistence import files
 
 _ARRAY = "array in arrays.npz"
 
 
-def save(folder, result):
+def save(folder: pathlib.Path, result: Any) -> None:
     """Writes a result to a folder, as a whole or not at all.
 
     Raises:
         TypeError: something in it is neither a dict with names as keys, a list, a number, a string,
             a truth value, None, nor a NumPy array of numbers.
     """
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     values = _without_arrays(result, arrays, "result")
     with files.atomic(folder) as partial:
         partial.mkdir()
         files.write_json(partial / "result.json", values)
-        np.savez_compressed(partial / "arrays.npz", **arrays)
+        np.savez_compressed(partial / "arrays.npz", allow_pickle=False, **arrays)
 
 
-def load(folder):
+def load(folder: pathlib.Path) -> Any:
     """Reads what `save` wrote; tuples are lists now, and NumPy's numbers Python's."""
     values = files.read_json(folder / "result.json")
-    with np.load(folder / "arrays.npz", allow_pickle=False) as arrays:
-        return _with_arrays(values, arrays)
+    return _with_arrays(values, arrays_on_disk.load(folder / "arrays.npz"))
 
 
-def read(folder):
+def read(folder: pathlib.Path) -> Any:
     """What `load` returns, or None if it isn't there or was cut short by a disk or a hand."""
     try:
         return load(folder)
-    except (ValueError, KeyError, FileNotFoundError, EOFError, zipfile.BadZipFile):
+    except (ValueError, KeyError, FileNotFoundError):
         return None
 
 
-def to_json(result):
+def to_json(result: Any) -> Any:
     """The result as JSON, for people: arrays as lists."""
     return json.loads(json.dumps(result, default=lambda value: value.tolist()))
 
 
-def _without_arrays(value, arrays, place):
+def _without_arrays(value: Any, arrays: dict[str, np.ndarray], place: str) -> Any:
     if isinstance(value, dict):
         for key in value:
             if not isinstance(key, str):
@@ -67,7 +69,7 @@ def _without_arrays(value, arrays, place):
     )
 
 
-def _with_arrays(value, arrays):
+def _with_arrays(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
     if isinstance(value, dict):
         if set(value) == {_ARRAY}:
             return arrays[value[_ARRAY]]

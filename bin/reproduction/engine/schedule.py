@@ -2,27 +2,48 @@
 
 import sys
 import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
 
 import tqdm
+
+from bin.reproduction.engine.catalogue import Figure
+from bin.reproduction.engine.task import Failure, Task
 
 _TICK = 0.5  # seconds between looks at what runs
 
 
-def run(tasks, pool, jobs, show):
+class Pool(Protocol):
+    """What computes tasks: `pools.LocalPool` or `pools.RayPool`."""
+
+    def start(self, task: Task) -> None:
+        """Starts a task."""
+
+    def finished(self, timeout: float) -> dict[Figure, Failure | None]:
+        """Waits for something to end; returns {figure: None or what went wrong}."""
+
+    def stop(self) -> None:
+        """Ends what still runs."""
+
+
+def run(
+    tasks: Mapping[Figure, Task], pool: Pool, jobs: int, show: "Progress"
+) -> dict[Figure, Failure | None]:
     """Runs tasks, `jobs` at a time; the longest chain of those that wait for one another first.
 
     Args:
-        tasks: {`catalogue.Figure`: `worker.Task`}.
-        pool: a `pools.LocalPool` or `pools.RayPool`.
+        tasks: {figure: its task}.
+        pool: where they are computed.
         jobs: how many run at a time.
         show: a `Progress`.
 
     Returns:
-        {figure: None, or {"error", "traceback"} of one that failed}.
+        {figure: None, or why it failed}.
     """
     waits = {figure: _waits_for(figure, tasks) for figure in tasks}
     left = sorted(tasks, key=lambda figure: -_urgency(figure, waits, show.expected))
-    running, done = set(), {}
+    running: set[Figure] = set()
+    done: dict[Figure, Failure | None] = {}
     while left or running:
         for figure in list(left):
             if len(running) < jobs and not waits[figure] - done.keys():
@@ -38,13 +59,15 @@ def run(tasks, pool, jobs, show):
     return done
 
 
-def _waits_for(figure, tasks):
+def _waits_for(figure: Figure, tasks: Iterable[Figure]) -> set[Figure]:
     """Those of `tasks` whose studies a figure shares, by the order of the thesis if at all."""
     names = getattr(figure.load(), "AFTER", ())
     return {other for other in tasks if other.name in names and other != figure}
 
 
-def _urgency(figure, waits, expected):
+def _urgency(
+    figure: Figure, waits: Mapping[Figure, set[Figure]], expected: Mapping[Figure, float]
+) -> float:
     behind = [other for other, before in waits.items() if figure in before]
     return expected[figure] + max((_urgency(o, waits, expected) for o in behind), default=0)
 
@@ -58,16 +81,19 @@ class Progress:
         say: a function from a figure to what is said of it when it has ended well.
     """
 
-    def __init__(self, expected, jobs, say):
+    def __init__(
+        self, expected: Mapping[Figure, float], jobs: int, say: Callable[[Figure], str]
+    ) -> None:
         self.expected = expected
         self._jobs, self._say = jobs, say
-        self._bars, self._since = {}, {}
+        self._bars: dict[Figure, tqdm.tqdm] = {}
+        self._since: dict[Figure, float] = {}
         self._took, self._count = 0.0, len(expected)
         self._done, self._of_done = 0, 0.0
         self._terminal = sys.stdout.isatty()
         self._total = self._bar(f"{self._count} to do", sum(expected.values()))
 
-    def _bar(self, name, seconds):
+    def _bar(self, name: str, seconds: float) -> tqdm.tqdm:
         return tqdm.tqdm(
             total=max(1.0, seconds),
             desc=f"{name:<12}",
@@ -79,12 +105,12 @@ class Progress:
             disable=not self._terminal,
         )
 
-    def started(self, figure):
+    def started(self, figure: Figure) -> None:
         """A figure begins."""
         self._since[figure] = time.monotonic()
         self._bars[figure] = self._bar(figure.label, self.expected[figure])
 
-    def tick(self, left):
+    def tick(self, left: Iterable[Figure]) -> None:
         """Time passes; `left` are those that have not begun."""
         if not self._terminal:
             return
@@ -102,24 +128,24 @@ class Progress:
         self._total.unit = f"about {_time(slowness * remaining / self._jobs)} left"
         self._total.refresh()
 
-    def finished(self, figure, outcome):
+    def finished(self, figure: Figure, outcome: Failure | None) -> None:
         """A figure ended, well or not."""
         took = time.monotonic() - self._since.pop(figure)
         self._bars.pop(figure).close()
         self._done += 1
         self._took += took
         self._of_done += self.expected[figure]
-        said = f"FAILED: {outcome['error']}" if outcome else self._say(figure)
+        said = f"FAILED: {outcome.error}" if outcome else self._say(figure)
         tqdm.tqdm.write(f"{figure.label:<12} {_time(took):>8}  {said}", file=sys.stdout)
         sys.stdout.flush()
 
-    def close(self):
+    def close(self) -> None:
         """Takes the bars away."""
         for bar in (*self._bars.values(), self._total):
             bar.close()
 
 
-def _time(seconds):
+def _time(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -1,6 +1,6 @@
 """Computations that several figures share: done once, kept on disk, waited for by the others.
 
-    @studies.shared
+    @study_cache.shared
     def spectra(config): ...
 
 `spectra(config)` computes. Within `kept_in(folder)` it looks there first, and keeps what it found
@@ -9,21 +9,25 @@ there; another process that wants the same waits for it and reads it then.
 
 import contextlib
 import contextvars
-import fcntl
 import functools
+import pathlib
 import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 from bin.reproduction.engine import code_hash, results
-from thesis_tf.persistence import fingerprint
+from bin.reproduction.engine.contract import Settings
+from thesis_tf.persistence import fingerprint, locks
 
-_FOLDER = contextvars.ContextVar("folder", default=None)
-_USED = contextvars.ContextVar("used", default=None)
+_Config = TypeVar("_Config", bound=Settings)
+_FOLDER = contextvars.ContextVar[pathlib.Path | None]("folder", default=None)
+_USED = contextvars.ContextVar[dict[str, float] | None]("used", default=None)
 
 
 @contextlib.contextmanager
-def kept_in(folder):
+def kept_in(folder: pathlib.Path) -> Iterator[dict[str, float]]:
     """Keeps studies in a folder; yields {name: seconds}, of those that are used meanwhile."""
-    used = {}
+    used: dict[str, float] = {}
     tokens = _FOLDER.set(folder), _USED.set(used)
     try:
         yield used
@@ -32,18 +36,18 @@ def kept_in(folder):
         _USED.reset(tokens[1])
 
 
-def shared(study):
+def shared(study: Callable[[_Config], dict[str, Any]]) -> Callable[[_Config], dict[str, Any]]:
     """Makes a function of a `contract.Settings` one that is computed once (see the module)."""
 
     @functools.wraps(study)
-    def found(config):
-        folder = _FOLDER.get()
-        if folder is None:
+    def found(config: _Config) -> dict[str, Any]:
+        folder, used = _FOLDER.get(), _USED.get()
+        if folder is None or used is None:
             return study(config)
         name = f"{study.__module__.rpartition('.')[2]}.{study.__name__}"
         key = {"config": config.plain(), "code": code_hash.of_module(study.__module__), "of": name}
         path = folder / f"{name}-{fingerprint.of_json(key)[:16]}"
-        with _locked(path.with_suffix(".lock")):
+        with locks.locked(path.with_suffix(".lock"), wait=True):
             kept = results.read(path)
             if kept is None:
                 start = time.perf_counter()
@@ -51,16 +55,9 @@ def shared(study):
                 seconds = time.perf_counter() - start
                 results.save(path, {"result": result, "seconds": seconds})
                 kept = results.load(path)
-        _USED.get()[f"{name} {path.name[-4:]}"] = kept["seconds"]
-        return kept["result"]
+        used[f"{name} {path.name[-4:]}"] = kept["seconds"]
+        result = kept["result"]
+        assert isinstance(result, dict)
+        return result
 
     return found
-
-
-@contextlib.contextmanager
-def _locked(path):
-    # The lock is given back by the system when its process dies.
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -10,6 +10,8 @@ import platform
 import textwrap
 import time
 import traceback
+from collections.abc import Iterator
+from typing import Any
 
 from bin.reproduction.engine import cache as caches
 from bin.reproduction.engine import catalogue, contract, results, study_cache
@@ -21,8 +23,21 @@ _LONGEST_LINE = 400  # letters of an error
 
 
 @dataclasses.dataclass(frozen=True)
+class Failure:
+    """Why a figure could not be computed.
+
+    Attributes:
+        error: the error in a line.
+        traceback: its last lines, "" if there is none.
+    """
+
+    error: str
+    traceback: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class Task:
-    """What a worker is told.
+    """What the process that computes a figure is told.
 
     Attributes:
         figure: which.
@@ -40,11 +55,12 @@ class Task:
     cache: pathlib.Path
     threads: int
 
-    def config(self):
+    def config(self) -> contract.Settings:
         """The figure's config, which names the data."""
-        return self.figure.load().CONFIGS[self.budget].settled(self.sources, self.seed)
+        config: contract.Settings = self.figure.load().CONFIGS[self.budget]
+        return config.settled(self.sources, self.seed)
 
-    def environment(self):
+    def environment(self) -> dict[str, str]:
         """The variables that keep it to its share of the cores; read as libraries are loaded."""
         threads = str(self.threads)
         return {
@@ -59,11 +75,11 @@ class Task:
         }
 
 
-def work(task):
+def work(task: Task) -> Failure | None:
     """Does what is not done yet of a task; prints go to its log.
 
     Returns:
-        None, or what went wrong: {"error": a line, "traceback": the last lines}.
+        None, or what went wrong.
     """
     log = caches.Cache(task.cache).log(task.figure)
     try:
@@ -76,16 +92,16 @@ def work(task):
                 raise
     except Exception as error:
         lines = "".join(traceback.format_exception(error)).splitlines()
-        return {"error": in_a_line(error), "traceback": "\n".join(lines[-_LAST_LINES:])}
+        return Failure(in_a_line(error), "\n".join(lines[-_LAST_LINES:]))
     return None
 
 
-def in_a_line(error):
+def in_a_line(error: BaseException) -> str:
     """An error's type and message, cut where it is long."""
     return textwrap.shorten(f"{type(error).__name__}: {error}", _LONGEST_LINE, placeholder=" ...")
 
 
-def show(task):
+def show(task: Task) -> None:
     """Writes a figure's picture, claims and texts to the cache, and its result before them."""
     cache, config = caches.Cache(task.cache), task.config()
     found, path = _result(task, cache, config), cache.shown(task.figure, config)
@@ -97,19 +113,19 @@ def show(task):
         module.draw(result, partial / caches.PICTURE)
         if not (partial / caches.PICTURE).is_file():
             raise FileNotFoundError(f"{task.figure.module}.draw wrote no picture to its path.")
-        claims = [dataclasses.asdict(claim) for claim in module.claims(result)]
-        shown = {
-            "title": module.TITLE,
-            "caption": module.CAPTION,
-            "claims": claims,
-            "notes": result.get("notes", []),
-            "settings": config.plain(),
-            **found["made"],
-        }
-        files.write_json(partial / caches.SHOWN, shown)
+        shown = caches.Shown(
+            module.TITLE,
+            module.CAPTION,
+            tuple(module.claims(result)),
+            tuple(result.get("notes", [])),
+            config.plain(),
+            caches.Made.from_json(found["made"]),
+        )
+        files.write_json(partial / caches.SHOWN, shown.to_json())
 
 
-def _result(task, cache, config):
+def _result(task: Task, cache: caches.Cache, config: contract.Settings) -> Any:
+    """Returns {"result", "made"} of a figure, from the cache or computed."""
     path = cache.result(task.figure, config)
     found = results.read(path)
     if found is None:
@@ -118,21 +134,21 @@ def _result(task, cache, config):
         start = time.perf_counter()
         with study_cache.kept_in(cache.studies) as used:
             result = task.figure.load().run(config)
-        made = {
-            "seconds": time.perf_counter() - start,
-            "studies": used,
-            "threads": task.threads,
-            "date": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
-            "versions": versions(),
-            "machine": machine(),
-        }
-        results.save(path, {"result": result, "made": made})
+        made = caches.Made(
+            time.perf_counter() - start,
+            used,
+            task.threads,
+            f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
+            versions(),
+            machine(),
+        )
+        results.save(path, {"result": result, "made": made.to_json()})
         # What is drawn is what will be read again.
         found = results.load(path)
     return found
 
 
-def versions():
+def versions() -> dict[str, str]:
     """The versions of Python and of what computes."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
@@ -141,7 +157,7 @@ def versions():
     return found
 
 
-def machine():
+def machine() -> caches.Machine:
     """What this computes on: processor, cores, memory, accelerators."""
     import tensorflow as tf
 
@@ -155,17 +171,17 @@ def machine():
         for device in tf.config.list_physical_devices()
         if device.device_type != "CPU"
     ]
-    return {
-        "processor": name,
-        "cores": os.cpu_count(),
-        "memory_gib": round(memory),
-        "accelerators": devices,
-        "system": f"{platform.system()} {platform.machine()}",
-    }
+    return caches.Machine(
+        name,
+        os.cpu_count(),
+        round(memory),
+        tuple(devices),
+        f"{platform.system()} {platform.machine()}",
+    )
 
 
 @contextlib.contextmanager
-def _printing_to(path):
+def _printing_to(path: pathlib.Path) -> Iterator[None]:
     """Sends all that this process prints, C++ included, to a file."""
     before = [os.dup(number) for number in (1, 2)]
     with path.open("a", encoding="utf-8", buffering=1) as file:

@@ -48,5 +48,5 @@ def test_a_module_that_lacks_a_part_is_refused(monkeypatch):
     module = figure.load()
     monkeypatch.delattr(module, "claims")
     monkeypatch.setattr(module, "CONFIGS", {"quick": module.CONFIGS["quick"]})
-    with pytest.raises(TypeError, match=r"bin\.figures\.fig_3_4 lacks claims, CONFIGS\['full'\]"):
+    with pytest.raises(TypeError, match=r"chapter_3\.fig_3_4 lacks claims, CONFIGS\['full'\]"):
         figure.load()

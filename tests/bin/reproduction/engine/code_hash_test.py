@@ -48,7 +48,7 @@ def hashes(tmp_path, monkeypatch):
                 text = text.replace(old, new)
             (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / path).write_text(text)
-        monkeypatch.setattr(code_hash, "ROOT", tmp_path)
+        monkeypatch.setattr(code_hash.roots, "of_package", lambda package: tmp_path)
         code_hash._parsed.cache_clear()
         module = "bin.reproduction.chapters.a"
         return code_hash.of_module(module), code_hash.of_module(module, showing=False)

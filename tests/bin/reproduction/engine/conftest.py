@@ -9,9 +9,11 @@ from PIL import Image
 
 from bin.reproduction.engine import cache, report
 from bin.reproduction.engine.catalogue import Figure
+from bin.reproduction.engine.task import Failure
+from bin.reproduction.engine.verdicts import Entry
 
 NASTY = 'a <b> & "c" | d'
-ABOUT = {"command": "python -m bin.reproduce", "budget": "quick", "seed": 0, "date": "2026-01-01"}
+ABOUT = report.About("quick", 0, "python -m bin.reproduce", "2026-01-01")
 SHOWN = {
     "title": NASTY,
     "caption": "How to read it, <i>.",
@@ -31,7 +33,7 @@ SHOWN = {
     },
 }  # fmt: skip
 # Part of it has no space where a line may end.
-FAILURE = {"error": f"ValueError: <no> {'function/' * 30}", "traceback": "line <1>"}
+FAILURE = Failure(f"ValueError: <no> {'function/' * 30}", "line <1>")
 DONE, BROKEN, BARE = Figure(1, 1, "figure"), Figure(1, 2, "figure"), Figure(1, 3, "table")
 
 
@@ -48,9 +50,9 @@ def written(tmp_path):
     kept.mkdir()
     Image.fromarray(np.zeros((300, 900), np.uint8)).save(kept / cache.PICTURE)
     entries = [
-        report.entry(DONE, shown=SHOWN),
-        report.entry(BROKEN, failure=FAILURE),
-        report.entry(BARE, missing={"missing": "mnist.npz (--data_dir)", "title": "Errors"}),
+        Entry(DONE, shown=cache.Shown.from_json(SHOWN)),
+        Entry(BROKEN, failure=FAILURE),
+        Entry(BARE, missing="mnist.npz (--data_dir)", title="Errors"),
     ]
     folder = tmp_path / "report"
     (folder / "figures").mkdir(parents=True)

@@ -63,7 +63,7 @@ def test_what_works_is_done_and_the_rest_is_said(planned, tmp_path, capsys):
     assert "2 hold, 1 does not hold" in capsys.readouterr().out
     assert made.left() == []
     entries = made.write(tmp_path / "report", "python")
-    assert [entry["status"] for entry in entries] == ["done", "failed", "without"]
+    assert [entry.status for entry in entries] == ["done", "failed", "without"]
     whole = json.loads((tmp_path / "report" / "report.json").read_text())
     assert (whole["budget"], whole["seed"], whole["command"]) == ("quick", 0, "python")
     # Another call knows what this one did.
@@ -79,7 +79,7 @@ def test_one_that_fails_while_it_runs_is_in_the_report(planned, tmp_path, monkey
     monkeypatch.setattr(WELL.load(), "run", fails)
     made.compute(Inline(), 1)
     entry = made.write(tmp_path / "report", "python")[0]
-    assert (entry["status"], entry["error"]) == ("failed", "MemoryError: no room")
+    assert (entry.status, entry.failure.error) == ("failed", "MemoryError: no room")
     assert planned().left() == [WELL]
 
 
@@ -90,8 +90,8 @@ def test_code_that_changes_meanwhile_is_said(planned, tmp_path, monkeypatch, cap
     made.compute(Inline(), 1)
     assert "changed while it was computed" in capsys.readouterr().out
     entry = made.write(tmp_path / "report", "python")[0]
-    assert entry["status"] == "failed"
-    assert "changed while it was computed" in entry["error"]
+    assert entry.status == "failed"
+    assert "changed while it was computed" in entry.failure.error
 
 
 def test_the_pool_is_stopped_whatever_happens(planned):

@@ -35,7 +35,7 @@ def test_one_that_dies_says_how(task):
     pool.start(task)
     (process, _) = pool._running[FIGURE]
     os.kill(process.pid, signal.SIGSEGV)
-    assert wait(pool)[FIGURE]["error"] == "The process was ended by SIGSEGV."
+    assert wait(pool)[FIGURE].error == "The process was ended by SIGSEGV."
 
 
 def test_stop_ends_what_runs(task):
@@ -71,7 +71,7 @@ def test_two_machines_of_a_ray_cluster(task, tmp_path):
             blocked = tmp_path / "file"
             blocked.write_text("")
             pool.start(tasks.Task(FIGURE, "quick", contract.Sources(), 0, blocked, 1))
-            assert "NotADirectoryError" in wait(pool)[FIGURE]["error"]
+            assert "NotADirectoryError" in wait(pool)[FIGURE].error
         finally:
             pool.stop()
         assert not ray.is_initialized()

@@ -4,6 +4,7 @@ import pytest
 
 from bin.reproduction.engine import catalogue, schedule
 from bin.reproduction.engine.catalogue import Figure
+from bin.reproduction.engine.task import Failure
 
 
 class Module:
@@ -73,7 +74,7 @@ def test_one_waits_for_another_and_that_one_is_urgent(scheduled):
 
 
 def test_one_that_fails_stops_nobody(scheduled):
-    failure = {"error": "ValueError: no luck", "traceback": "..."}
+    failure = Failure("ValueError: no luck", "...")
     _, said, done = scheduled({"1.1": 1, "1.2": 2}, {"1.2": ("1.1",)}, outcomes={"1.1": failure})
     assert done == {"1.1": failure, "1.2": None}
     assert "FAILED: ValueError: no luck" in said

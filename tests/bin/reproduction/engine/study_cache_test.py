@@ -70,7 +70,7 @@ def test_one_that_fails_leaves_nothing(tmp_path):
 def test_two_processes_compute_once(tmp_path):
     script = textwrap.dedent("""
         import pathlib, sys, time
-        from bin.reproduction import studies
+        from bin.reproduction.engine import study_cache
         from bin.reproduction.engine.contract import Settings
         folder = pathlib.Path(sys.argv[1])
         def slow(config):
@@ -79,8 +79,8 @@ def test_two_processes_compute_once(tmp_path):
             time.sleep(1)
             return {"seed": config.seed}
         slow.__module__ = "bin.reproduction.chapters.studies"
-        with studies.kept_in(folder / "studies"):
-            assert studies.shared(slow)(Settings(seed=3)) == {"seed": 3}
+        with study_cache.kept_in(folder / "studies"):
+            assert study_cache.shared(slow)(Settings(seed=3)) == {"seed": 3}
     """)
     command = [sys.executable, "-c", script, str(tmp_path)]
     processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]

@@ -20,13 +20,13 @@ def test_a_figure_is_computed_judged_and_drawn(task, tmp_path):
     assert tasks.work(task) is None
     kept = cache.Cache(tmp_path)
     shown = kept.read(FIGURE, task.config())
-    assert shown["title"] == MODULE.TITLE
-    assert {claim["verdict"] for claim in shown["claims"]} <= set(contract.Verdict)
-    assert shown["settings"]["points"] == MODULE.CONFIGS["quick"].points
-    assert shown["seconds"] > 0
-    assert shown["versions"]["tensorflow"]
-    assert shown["machine"]["cores"] == os.cpu_count()
-    assert shown["threads"] == 1
+    assert shown.title == MODULE.TITLE
+    assert {claim.verdict for claim in shown.claims} <= set(contract.Verdict)
+    assert shown.settings["points"] == MODULE.CONFIGS["quick"].points
+    assert shown.made.seconds > 0
+    assert shown.made.versions["tensorflow"]
+    assert shown.made.machine.cores == os.cpu_count()
+    assert shown.made.threads == 1
     picture = kept.shown(FIGURE, task.config()) / cache.PICTURE
     assert picture.read_bytes().startswith(b"\x89PNG")
 
@@ -45,7 +45,7 @@ def test_what_is_there_is_not_computed_again(task, monkeypatch):
     (kept.shown(FIGURE, task.config()) / "shown.json").unlink()
     kept.shown(FIGURE, task.config()).rmdir()
     assert tasks.work(task) is None
-    assert kept.read(FIGURE, task.config())["title"] == MODULE.TITLE
+    assert kept.read(FIGURE, task.config()).title == MODULE.TITLE
 
 
 DAMAGES = {
@@ -75,13 +75,13 @@ def test_what_is_damaged_is_made_again(task, damage):
         (kept.shown(FIGURE, config) / cache.PICTURE).unlink()
     assert kept.read(FIGURE, config) is None
     assert tasks.work(task) is None
-    assert kept.read(FIGURE, config)["claims"] == before["claims"]
+    assert kept.read(FIGURE, config).claims == before.claims
     assert results.read(kept.result(FIGURE, config)) is not None
 
 
 def test_a_drawing_that_writes_nothing_fails(task, monkeypatch):
     monkeypatch.setattr(MODULE, "draw", lambda result, path: None)
-    assert "fig_3_4.draw wrote no picture" in tasks.work(task)["error"]
+    assert "fig_3_4.draw wrote no picture" in tasks.work(task).error
     assert cache.Cache(task.cache).read(FIGURE, task.config()) is None
 
 
@@ -98,8 +98,8 @@ def test_one_that_raises_leaves_its_error_and_its_log(task, monkeypatch, capfd):
 
     monkeypatch.setattr(MODULE, "run", fails)
     outcome = tasks.work(task)
-    assert outcome["error"] == "ValueError: no luck and more"
-    assert "raise ValueError" in outcome["traceback"]
+    assert outcome.error == "ValueError: no luck and more"
+    assert "raise ValueError" in outcome.traceback
     log = cache.Cache(task.cache).log(FIGURE).read_text()
     for said in ("as far as here", "and what C++ says", "ValueError: no luck"):
         assert said in log
@@ -113,7 +113,7 @@ def test_a_failing_drawing_keeps_what_was_computed(task, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(MODULE, "draw", fails)
-    assert "No space left" in tasks.work(task)["error"]
+    assert "No space left" in tasks.work(task).error
     kept = cache.Cache(task.cache)
     assert not kept.shown(FIGURE, task.config()).exists()
     assert not list((task.cache / "shown").iterdir())
@@ -123,7 +123,7 @@ def test_a_failing_drawing_keeps_what_was_computed(task, monkeypatch):
 def test_a_cache_that_cannot_be_written_is_an_outcome(task, tmp_path):
     (tmp_path / "file").write_text("")
     blocked = dataclasses.replace(task, cache=tmp_path / "file")
-    assert "NotADirectoryError" in tasks.work(blocked)["error"]
+    assert "NotADirectoryError" in tasks.work(blocked).error
 
 
 def test_the_environment_has_its_share_of_the_cores(task):

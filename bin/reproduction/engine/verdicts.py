@@ -1,0 +1,138 @@
+"""What became of each figure, and how many of its claims hold, in numbers and in words."""
+
+import collections
+import dataclasses
+import enum
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from bin.reproduction.engine.cache import Shown
+from bin.reproduction.engine.catalogue import Figure
+from bin.reproduction.engine.contract import Claim, Verdict
+from bin.reproduction.engine.task import Failure
+
+_OF_SEVERAL = {
+    Verdict.HOLDS: "hold",
+    Verdict.DOES_NOT_HOLD: "do not hold",
+    Verdict.CANNOT_TELL: "cannot be told at this budget",
+}
+
+
+class Status(enum.StrEnum):
+    """What became of a figure."""
+
+    DONE = "done"
+    FAILED = "failed"
+    WITHOUT = "without"
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """What the report says of one figure; one of `shown`, `failure` and `missing` is there.
+
+    Attributes:
+        figure: which.
+        shown: what the cache holds of it.
+        failure: why it could not be computed.
+        missing: the files that it needs and that are not there, in words.
+        title: what it shows, where files are missing.
+    """
+
+    figure: Figure
+    shown: Shown | None = None
+    failure: Failure | None = None
+    missing: str = ""
+    title: str = ""
+
+    @property
+    def status(self) -> Status:
+        """What became of it."""
+        if self.shown is not None:
+            return Status.DONE
+        return Status.FAILED if self.failure is not None else Status.WITHOUT
+
+    @property
+    def claims(self) -> tuple[Claim, ...]:
+        """What the thesis says of it, with verdicts; empty if it was not computed."""
+        return self.shown.claims if self.shown is not None else ()
+
+    @property
+    def heading(self) -> str:
+        """Its label, and its title where that is known."""
+        title = self.shown.title if self.shown is not None else self.title
+        return f"{self.figure.label}: {title}" if title else self.figure.label
+
+    def why_not(self) -> str:
+        """Returns why there is no picture of it."""
+        if self.failure is not None:
+            return f"Failed. {self.failure.error}"
+        return f"Not computed: it needs {self.missing}."
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the entry as the report's JSON holds it."""
+        about: dict[str, Any]
+        if self.shown is not None:
+            about = self.shown.to_json()
+        elif self.failure is not None:
+            about = dataclasses.asdict(self.failure)
+        else:
+            about = {"title": self.title, "missing": self.missing}
+        figure = self.figure
+        named = {"name": figure.name, "label": figure.label, "slug": figure.slug}
+        return {**named, "status": self.status.value, **about}
+
+
+@dataclasses.dataclass(frozen=True)
+class Counts:
+    """How many claims have each verdict, and how many figures each status."""
+
+    claims: Mapping[Verdict, int]
+    figures: Mapping[Status, int]
+
+    def to_json(self) -> dict[str, dict[str, int]]:
+        """Returns the counts as the report's JSON holds them."""
+        return {
+            "claims": {verdict.value: number for verdict, number in self.claims.items()},
+            "figures": {status.value: number for status, number in self.figures.items()},
+        }
+
+
+def counts(entries: Sequence[Entry]) -> Counts:
+    """Counts verdicts and statuses."""
+    statuses = collections.Counter(entry.status for entry in entries)
+    return Counts(
+        counts_of_claims(claim for entry in entries for claim in entry.claims),
+        {status: statuses[status] for status in Status},
+    )
+
+
+def counts_of_claims(claims: Iterable[Claim]) -> dict[Verdict, int]:
+    """Counts how many claims have each verdict."""
+    found = collections.Counter(claim.verdict for claim in claims)
+    return {verdict: found[verdict] for verdict in Verdict}
+
+
+def of_claims(verdict: Verdict, number: int) -> str:
+    """Returns the verdict on a number of claims: "holds" on one, "hold" on others."""
+    return verdict.value if number == 1 else _OF_SEVERAL[verdict]
+
+
+def in_words(counted: Mapping[Verdict, int]) -> str:
+    """Returns how many claims have which verdict, in words."""
+    return ", ".join(
+        f"{number} {of_claims(verdict, number)}" for verdict, number in counted.items() if number
+    )
+
+
+def summary(entries: Sequence[Entry]) -> str:
+    """Returns how it went, in a sentence or two."""
+    found = counts(entries)
+    line = f"{found.figures[Status.DONE]} of {len(entries)} figures and tables."
+    number = sum(found.claims.values())
+    if number:
+        line += f" Of {number} claims {in_words(found.claims)}."
+    if found.figures[Status.FAILED]:
+        line += f" {found.figures[Status.FAILED]} failed."
+    if found.figures[Status.WITHOUT]:
+        line += f" Without data or weights: {found.figures[Status.WITHOUT]}."
+    return line
