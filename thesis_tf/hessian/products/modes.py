@@ -378,7 +378,7 @@ def _gradient_of_hessian(
     return gradient(objective, parameters, constants, batch)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class MatrixKind:
     """A matrix of second derivatives.
 

@@ -155,9 +155,8 @@ def error(name, mode="forward_over_reverse", kind=modes.HESSIAN):
     model, (x, y) = build(name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", hessian.FallbackWarning)
-        make = {
-            modes.HESSIAN: hessian.HessianOperator, modes.GAUSS_NEWTON: hessian.GaussNewtonOperator
-        }[kind]  # fmt: skip
+        gauss_newton = kind is modes.GAUSS_NEWTON
+        make = hessian.GaussNewtonOperator if gauss_newton else hessian.HessianOperator
         operator = make(model, "mse", (x.astype("f"), y.astype("f")), mode=mode, check=False)
     objective = Objective(model, "mse")
     with objective.in_float64():
