@@ -1,7 +1,7 @@
 """Seconds to solve probes' softmax regressions, beside scikit-learn's LogisticRegression.
 
 Both get the same features, labels and penalty. Ours runs until its certificate is below `--gap`,
-from the features as they are; scikit-learn, from features that were standardised for it, at the
+from the features as they are; scikit-learn, from features that were standardized for it, at the
 loosest of a row of tolerances with which its loss is within the gap of the minimum (which is
 taken from a solution of a hundredth of the gap). The two run in turn in one process, and what is
 shown are medians over the rounds: of seconds, and of the ratio within a round.
@@ -27,7 +27,7 @@ from sklearn.linear_model import LogisticRegression
 from thesis_tf import datasets
 from thesis_tf.probes import FeatureStore
 from thesis_tf.probes.solver.softmax_regression import SoftmaxRegression
-from thesis_tf.probes.solver.standardized import Standardised
+from thesis_tf.probes.solver.standardized import Standardized
 
 SIZES = (64, 256, 512, 1024, 2048)
 PAUSE = 0.2  # seconds, in which the other's threads stop spinning for work and let the cores go
@@ -83,7 +83,7 @@ def stored(arguments):
 
 
 def ours(x, labels, penalty, gap):
-    features = Standardised(lambda: iter([(0, x)]))
+    features = Standardized(lambda: iter([(0, x)]))
     return SoftmaxRegression(features, labels, int(labels.max()) + 1).solve(penalty, gap)
 
 
@@ -98,7 +98,7 @@ def theirs(z, labels, penalty, solver, tolerance):
 
 
 def loss(model, z, labels, penalty):
-    """What both minimise, in float64."""
+    """What both minimize, in float64."""
     logits = z.astype(np.float64) @ model.coef_.T + model.intercept_
     square = (model.coef_**2).sum()
     if logits.shape[1] == 1:
@@ -111,9 +111,9 @@ def loss(model, z, labels, penalty):
 def loosest(z, labels, arguments, solver, least):
     """Returns the loosest tolerance with which scikit-learn is within the gap, and its true gap."""
     for tolerance in TOLERANCES:
-        model = theirs(z, labels, arguments.penalty, solver, tolerance)
-        gap = loss(model, z, labels, arguments.penalty) - least
-        if gap <= arguments.gap:
+        model = theirs(z, labels, arguments.l2, solver, tolerance)
+        gap = loss(model, z, labels, arguments.l2) - least
+        if gap <= arguments.suboptimality:
             break
     return tolerance, gap
 
@@ -133,28 +133,28 @@ def main():
     else:
         problems = stored(arguments) if arguments.store else random_layers(arguments.examples)
         solver = arguments.peer or "lbfgs"
-    print(f"penalty {arguments.penalty:g}, gap {arguments.gap:g}, {arguments.rounds} rounds")
+    print(f"penalty {arguments.l2:g}, gap {arguments.suboptimality:g}, {arguments.rounds} rounds")
     print(
         f"{'':18}{'examples':>9}{'features':>9} |{'steps':>6}{'s':>8}{'certified':>10} |"
         f"{'iterations':>11}{'s':>8}{'true gap':>10}  {solver} | {'ratio':>6}"
     )
     total = [0.0, 0.0]
     for name, x, labels in problems:
-        ours(x, labels, arguments.penalty, arguments.gap)  # what is compiled is compiled once
+        ours(x, labels, arguments.l2, arguments.suboptimality)  # what is compiled is compiled once
         if solver != "none":
             z = ((x - x.mean(0)) / np.maximum(x.std(0), 1e-12)).astype(np.float32)
-            best = ours(x, labels, arguments.penalty, arguments.gap / 100)
+            best = ours(x, labels, arguments.l2, arguments.suboptimality / 100)
             tolerance, gap = loosest(z, labels, arguments, solver, best.loss)
         seconds, peers = [], []
         for _ in range(arguments.rounds):
-            solution, took = timed(ours, x, labels, arguments.penalty, arguments.gap)
+            solution, took = timed(ours, x, labels, arguments.l2, arguments.suboptimality)
             seconds.append(took)
             if solver != "none":
-                model, took = timed(theirs, z, labels, arguments.penalty, solver, tolerance)
+                model, took = timed(theirs, z, labels, arguments.l2, solver, tolerance)
                 peers.append(took)
         total[0] += statistics.median(seconds)
         row = f"{name:18}{len(x):9}{x.shape[1]:9} |{solution.steps:6}"
-        row += f"{statistics.median(seconds):8.3f}{solution.gap:10.1e} |"
+        row += f"{statistics.median(seconds):8.3f}{solution.suboptimality:10.1e} |"
         if peers:
             total[1] += statistics.median(peers)
             ratio = statistics.median(p / s for p, s in zip(peers, seconds, strict=True))

@@ -110,7 +110,7 @@ def features(run, images, batch_size):
 
 
 def show_errors(exact, rough):
-    print(f"{'relative error of':24}{'means':>10}{'centred':>10}")
+    print(f"{'relative error of':24}{'means':>10}{'centered':>10}")
     rows = []
     for name, truth in exact.items():
         off = np.linalg.norm(rough[name] - truth)

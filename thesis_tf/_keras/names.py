@@ -89,7 +89,8 @@ def variables(argument: str, model: keras.Layer, name: str) -> list[keras.Variab
     Raises:
         ValueError: it stands for none (lists the nearest), or for several layers.
     """
-    owned, named = {}, {}
+    owned: dict[str, list[keras.Variable]] = {}
+    named: dict[str, list[keras.Variable]] = {}
     for path, layer in layers(model).items():
         owned[path] = layer.trainable_variables
         for variable in layer.trainable_variables:
@@ -100,7 +101,8 @@ def variables(argument: str, model: keras.Layer, name: str) -> list[keras.Variab
     theirs = {v.path.removeprefix(f"{model.name}/"): [v] for v in model.trainable_variables}
     # The prefix is the model's name, unless a layer in it has the same.
     wanted = name if name in options else name.removeprefix(f"{model.name}/")
-    everything = {**theirs, **options, model.name: model.trainable_variables}
+    everything: dict[str, list[keras.Variable]] = {**theirs, **options}
+    everything.setdefault(model.name, model.trainable_variables)
     if wanted in everything:
         found = [wanted]
     elif set(wanted) & set("*?["):

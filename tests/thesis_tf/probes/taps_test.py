@@ -12,7 +12,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:`build..` was called on layer 'r
 
 
 def names(model, select="*", inputs=None):
-    return [tap.name for tap in taps(model, select, inputs)]
+    return [tap.name for tap in taps(model, select, inputs=inputs)]
 
 
 def shapes(model, **kwargs):

@@ -3,8 +3,6 @@
 import dataclasses
 import itertools
 import math
-import pathlib
-import tempfile
 from typing import NamedTuple
 
 from bin.reproduction.chapters.chapter_9.studies import probed_network
@@ -82,16 +80,16 @@ class Estimate(NamedTuple):
 
 def errors(report):
     """Returns {tap: the test error of its probe}, in order of depth."""
-    return {probe["tap"]["name"]: _test_error(probe["measures"]) for probe in report["probes"]}
+    return {probe["tap"]["name"]: _test_error(probe["metrics"]) for probe in report["probes"]}
 
 
-def own_errors(report):
-    """Returns the network's own test errors, one a head; none if it has other classes."""
-    return [_test_error(measures) for measures in report["own"]["class"].values()]
+def model_errors(report):
+    """Returns the network's test errors, one per head; none if it has other classes."""
+    return [_test_error(metrics) for metrics in report["model_error"]["class"].values()]
 
 
-def _test_error(measures):
-    return Estimate(measures["test"]["error"], measures["test"]["standard_error"])
+def _test_error(metrics):
+    return Estimate(metrics["test"]["error"], metrics["test"]["standard_error"])
 
 
 class Descent(NamedTuple):
@@ -152,18 +150,18 @@ def descent(path):
 def tells(report, rises):
     """Whether a network is one that can be asked if errors fall with its depth.
 
-    One that was trained here for the probes' classes has learnt what its layers know: its own
-    error is as low as any probe's. One that was trained for other classes shows that they fall; a
-    rise may come from that its last blocks forget what tells these classes apart.
+    One that was trained here for the probes' classes has learnt enough if its error is as low as
+    any probe's. One that was trained for other classes can show that errors fall; a rise may mean
+    that its last blocks discard what distinguishes these classes.
 
     Args:
         report: of its probes.
         rises: whether they rise.
     """
-    own = own_errors(report)
-    if not own:
+    found = model_errors(report)
+    if not found:
         return not rises
-    off = own[0].above(min(errors(report).values()))
+    off = found[0].above(min(errors(report).values()))
     return off.value <= 0 or not off.told
 
 
@@ -198,31 +196,21 @@ def training_note(config, found):
     if config.momentum is not None:
         steps = 1 / (1 - config.momentum)
         note += (
-            f" Its batch normalisation averages over about {steps:.0f} steps and not over a"
+            f" Its batch normalization averages over about {steps:.0f} steps and not over a"
             " hundred, as the training is so short."
         )
     return note
 
 
 def report_of(moment):
-    """Makes a `ProbeReport` of what a result holds; its probes have no weights."""
-    import numpy as np
-
+    """Returns the `ProbeReport` that a result holds as JSON; its probes have no weights."""
     from thesis_tf import probes
-    from thesis_tf.persistence import files
 
-    count = len(moment["report"]["probes"])
-    # A picture shows errors alone.
-    none = {f"{kind}_{i}": np.zeros((0, 0)) for kind in ("weights", "bias") for i in range(count)}
-    with tempfile.TemporaryDirectory() as folder:
-        folder = pathlib.Path(folder)
-        files.write_json(folder / "report.json", moment["report"])
-        np.savez(folder / "probes.npz", **none)
-        return probes.ProbeReport.load(folder)
+    return probes.ProbeReport.from_json(moment["report"])
 
 
 def draw_networks(moments, path):
-    """Draws Inception v3's at {panel title: moment}, coloured by the probes' errors."""
+    """Draws Inception v3's at {panel title: moment}, colored by the probes' errors."""
     from thesis_tf import probes
 
     several = len(moments) > 1

@@ -60,7 +60,7 @@ def draw(result, path):
     from thesis_tf import probes
 
     start, end = (common.report_of(moment) for moment in result["moments"])
-    probes.draw_curves({"at initialisation": start, "after training": end}, path)
+    probes.draw_curves({"at initialization": start, "after training": end}, path)
 
 
 def claims(result):
@@ -74,7 +74,7 @@ def _random_features(start):
     first, *others = start.values()
     gain = first.above(min(others))
     return Claim(
-        "At initialisation random features make the classes easier to tell.",
+        "At initialization random features make the classes easier to tell.",
         NO_NUMBER,
         f"the error falls by {gain}, from {first} at the input",
         verdict(gain.value > 0, told=gain.told),
@@ -88,7 +88,7 @@ def _fall(start, enough):
         for tap, thesis in (("input", THESIS_START), (best, THESIS_END))
     )
     return Claim(
-        "At initialisation the error falls from about 8 % at the input to about 2 %.",
+        "At initialization the error falls from about 8 % at the input to about 2 %.",
         "8 %, 2 %",
         f"{start['input']} at the input, {start[best]} at {best}",
         verdict(near, told=enough),
@@ -99,7 +99,7 @@ def _drop(start):
     drops = {tap: start[before].above(start[tap]) for before, tap in itertools.pairwise(start)}
     first, second = sorted(drops, key=lambda tap: -drops[tap].value)[:2]
     return Claim(
-        "At initialisation the error falls most at the first ReLU.",
+        "At initialization the error falls most at the first ReLU.",
         NO_NUMBER,
         f"by {drops[first]} at {first}, by {drops[second]} at {second}",
         verdict(first == "conv1_relu", told=drops[first].above(drops[second]).told),

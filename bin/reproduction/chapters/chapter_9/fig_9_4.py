@@ -69,8 +69,10 @@ def run(config):
 
 
 def draw(result, path):
-    """Draws the curve; the network's own error is a line in it where it has the same classes."""
-    common.report_of(result["moments"][-1]).draw(path)
+    """Draws the curve, with the network's error as a line where it has the same classes."""
+    from thesis_tf import probes
+
+    probes.draw_curves(common.report_of(result["moments"][-1]), path)
 
 
 def claims(result):

@@ -1,4 +1,4 @@
-"""Figure 9.5: Inception v3, each place in the colour of its probe's error."""
+"""Figure 9.5: Inception v3, each place in the color of its probe's error."""
 
 import dataclasses
 
@@ -6,7 +6,7 @@ from bin.reproduction.chapters.chapter_9 import common
 from bin.reproduction.chapters.chapter_9.studies import probed_network
 from bin.reproduction.engine.contract import NO_NUMBER, Claim, Settings
 
-TITLE = "Inception v3 in the colours of its probes' errors"
+TITLE = "Inception v3 in the colors of its probes' errors"
 CAPTION = (
     "Red is bad, green and blue are good. Probes on the mean over space after each block. The"
     " thesis probes ImageNet's 1,000 classes, which are not public, in a network that was trained"
@@ -71,7 +71,7 @@ def _notes(network, found):
     pixels = {"tf": "[-1, 1]", "unit": "[0, 1]"}[found["preprocessing"]]
     return [
         f"Pretrained: the images are enlarged to {network.image_size} pixels and scaled to"
-        f" {pixels}, which fits what the first batch normalisation has seen in training. How far"
+        f" {pixels}, which fits what the first batch normalization has seen in training. How far"
         " errors fall depends on what the weights were trained for: the last blocks of a network"
         " for quite other classes forget what tells these apart.",
         examples,

@@ -144,6 +144,6 @@ def claims(result):
 
 
 def _training_loss(report):
-    """That of the network on the training examples of the probes."""
-    (measures,) = report["own"]["class"].values()
-    return measures["train"]["cross_entropy"]
+    """Returns the network's loss on the training examples of the probes."""
+    (metrics,) = report["model_error"]["class"].values()
+    return metrics["train"]["cross_entropy"]

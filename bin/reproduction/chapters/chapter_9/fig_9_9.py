@@ -6,7 +6,7 @@ from bin.reproduction.chapters.chapter_9 import common
 from bin.reproduction.chapters.chapter_9.studies import probed_network
 from bin.reproduction.engine.contract import NO_NUMBER, Claim, Settings, Verdict
 
-TITLE = "Inception v3 with an auxiliary head, in the colours of its probes' errors, as it learns"
+TITLE = "Inception v3 with an auxiliary head, in the colors of its probes' errors, as it learns"
 CAPTION = (
     "Red is bad, green and blue are good; the auxiliary head leaves the main path at mixed7."
     " Moments under one another. The thesis shows minibatches 1,515, 50,389, 100,876 and 308,230"
@@ -101,15 +101,15 @@ def _late(moment):
 
 
 def _leads(moment):
-    """How far the auxiliary head is ahead: its own error, and that of a probe on its logits.
+    """How far the auxiliary head is ahead, by its error and by that of a probe on its logits.
 
-    The own error hangs on averages of batch normalisation that lag behind, the probe's doesn't;
-    what they don't agree on is not told.
+    The head's error depends on moving averages of batch normalization that lag behind, the probe's
+    does not; where the two disagree the claim can't be judged.
     """
-    own = common.own_errors(moment["report"])
+    heads = common.model_errors(moment["report"])
     probes = [common.errors(moment["report"])[head] for head in common.HEADS]
-    leads = [main.above(auxiliary) for main, auxiliary in (own, probes)]
+    leads = [main.above(auxiliary) for main, auxiliary in (heads, probes)]
     return leads, (
-        f"at step {moment['step']:,} the auxiliary head's own error is {own[1]}, the main head's"
-        f" {own[0]}; probes on their logits {probes[1]} and {probes[0]}"
+        f"at step {moment['step']:,} the auxiliary head's error is {heads[1]}, the main head's"
+        f" {heads[0]}; probes on their logits {probes[1]} and {probes[0]}"
     )

@@ -24,10 +24,10 @@ class Config(Settings):
         examples: (train, validation, test) that it is trained with; None stands for all.
         moments: the steps at which it is probed, in order; it is trained up to the last.
         batch_size, learning_rate: of the training, by Adam.
-        momentum: of the moving averages of batch normalisation. None leaves Keras' .99, with which
+        momentum: of the moving averages of batch normalization. None leaves Keras' .99, with which
             they lag behind by some hundred steps.
         taps: where to probe, as `probes.extract` takes it.
-        reduction: from activations to features.
+        reduction: from outputs to features.
         probed: (train, validation, test) examples of the probes; None stands for all.
     """
 
@@ -118,7 +118,7 @@ def _built(config, splits):
 
 
 def _misfit(model, images):
-    """How far images are off what the first batch normalisation has seen, in its own units."""
+    """Distance of images from the moments of the first batch normalization, in variances."""
     import keras
     import numpy as np
 
@@ -134,7 +134,12 @@ def _report(config, model, splits):
     examples, labels, parts = splits.stacked()
     with tempfile.TemporaryDirectory() as folder:
         store = probes.extract(
-            model, examples, folder, list(config.taps), config.reduction, seed=config.seed
+            model,
+            examples,
+            folder,
+            taps=list(config.taps),
+            reduction=config.reduction,
+            seed=config.seed,
         )
         report = probes.fit_probes(
             store, labels, parts, class_names=splits.class_names, seed=config.seed
