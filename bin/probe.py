@@ -106,13 +106,14 @@ def config_from_flags() -> Config:
             raise runs.UsageError("--mode=live trains the network: give --epochs.")
         if FLAGS.labels or FLAGS.control or FLAGS.shard != "1/1":
             raise runs.UsageError("--labels, --control and --shard belong to --mode=frozen.")
-        unused = ("tol", "extract_batch_size")
-        runs.refuse_given(unused, "probes of --mode=live are trained, and no features are kept")
+        runs.refuse_given(
+            ("tol", "extract_batch_size"),
+            "probes of --mode=live are trained, and no features are kept",
+        )
     else:
         runs.refuse_given(["log_every"], "it is of --mode=live")
     if not epochs:
-        unused = set(configs.TRAINING) - {"epochs"}
-        runs.refuse_given(unused, "the network is not trained")
+        runs.refuse_given(set(configs.TRAINING) - {"epochs"}, "the network is not trained")
     if FLAGS.distribution == "multi_worker":
         raise runs.UsageError(
             "Several machines share the extraction by --shard=i/n; train with bin.train."
@@ -171,6 +172,7 @@ def run(
     # Those that are wrong stop the program before it writes anything.
     networks = [session.build(spec) for spec in config.models]
     begin()
+    reports: dict[str, ProbeReport] | None
     if config.mode == "live":
         reports = probe.live(session, networks[0])
     elif config.training.epochs:

@@ -98,7 +98,9 @@ def variables(argument: str, model: keras.Layer, name: str) -> list[keras.Variab
                 named[f"{path}/{variable.name}"] = [variable]
     options = {**owned, **named}
     # Keras' own path lacks the outer layers' names where the variable was made before them.
-    theirs = {v.path.removeprefix(f"{model.name}/"): [v] for v in model.trainable_variables}
+    theirs: dict[str, list[keras.Variable]] = {
+        v.path.removeprefix(f"{model.name}/"): [v] for v in model.trainable_variables
+    }
     # The prefix is the model's name, unless a layer in it has the same.
     wanted = name if name in options else name.removeprefix(f"{model.name}/")
     everything: dict[str, list[keras.Variable]] = {**theirs, **options}

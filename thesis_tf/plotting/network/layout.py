@@ -118,15 +118,16 @@ def fold(layout: Layout, widths: Any, room: float) -> list[range]:
     ends = np.concatenate([[0], np.cumsum(widths)])
     best = {0: (0, 0.0, 0)}
     for stop in range(1, layout.depth + 1):
-        choices = []
+        choices: list[tuple[int, float, int]] = []
         for start in reversed(range(stop)):
             left = 1 - (ends[stop] - ends[start]) / room
             if left < 0 and choices:
                 break
-            strips, cost, _ = best[start]
-            choices.append((strips + 1, cost + left**2 + 0.05 * passing[start], start))
+            count, cost, _ = best[start]
+            choices.append((count + 1, cost + left**2 + 0.05 * passing[start], start))
         best[stop] = min(choices)
-    strips, stop = [], layout.depth
+    strips: list[range] = []
+    stop = layout.depth
     while stop:
         start = best[stop][2]
         strips.append(range(start, stop))
@@ -180,7 +181,7 @@ def _arrange_connected(
 
     A point is a tap's name or, where a long edge passes a layer, a tuple (lane, layer).
     """
-    depths: dict[Point, int] = dict(_depths(taps, parents, children))
+    depths: dict[Point, int] = {**_depths(taps, parents, children)}
     routes: dict[Edge, list[Point]] = {}
     skips: set[Link] = set()
     below = _descendants(taps, parents, children)

@@ -76,7 +76,8 @@ class Page:
                     if layer == strip[0] and number:
                         turn = self._turn(number, start, ends, i)
                         found.append(turn)
-                        begin = tuple(turn.vertices[-1])
+                        x, y = np.asarray(turn.vertices)[-1]
+                        begin = x, y
                     found += [self._bend(begin, self._at(*end)) for end in ends]
         return found
 
@@ -222,5 +223,5 @@ def _rounded(corners: Sequence[XY], radius: float) -> Path:
 def _sampled(path: Path) -> Iterator[Any]:
     """Yields places along a path that are at most 3 points apart."""
     for line in path.to_polygons(closed_only=False):
-        for start, end in itertools.pairwise(line):
+        for start, end in itertools.pairwise(np.asarray(line)):
             yield from np.linspace(start, end, math.ceil(math.dist(start, end) / 3) + 1)

@@ -172,7 +172,7 @@ class ShardWriter:
         """Appends features: a list of (n, D) arrays, one per column."""
         for column, values in zip(self._columns, rows, strict=True):
             assert values.shape == (len(rows[0]), column.features), (column.name, values.shape)
-            data = memoryview(np.ascontiguousarray(values, column.dtype)).cast("B")
+            data = np.ascontiguousarray(values, column.dtype).reshape(-1).view(np.uint8).data
             self._files[column.file].write(data)
             self._checksums[column.file] = zlib.crc32(data, self._checksums[column.file])
         self.done += len(rows[0])

@@ -206,7 +206,7 @@ class FeatureStore:
                 raise IndexError(
                     f"Examples {start} to {stop} were asked for; there are {self.examples}."
                 )
-            view, size = memoryview(values).cast("B"), column.row_bytes
+            view, size = values.reshape(-1).view(np.uint8).data, column.row_bytes
             first = start
             while first < stop:
                 shard = bisect.bisect_right(self._rows, first) - 1

@@ -184,7 +184,7 @@ def _add_legend(axes: Axes, names: Sequence[str], room: float) -> None:
     if len(names) <= 2 * columns:
         rows = math.ceil(len(names) / columns)
         columns = math.ceil(len(names) / rows)
-        place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1.01), "ncols": columns}
+        place = {"loc": "lower left", "bbox_to_anchor": (0, 1.01), "ncols": columns}
     font = FontProperties(family=FONT, size=7.5)
     legend = axes.legend(prop=font, labelcolor=INK, frameon=False, borderaxespad=0, **place)
     # Set afterwards: matplotlib leaves out what is labelled with a leading underscore.

@@ -123,7 +123,7 @@ def draw_network(
     axes.set_axis_off()
     marks = {name: {tap: panels[name].get(tap, Mark(None)) for tap in taps} for name in panels}
     unmeasured = any(missing(mark.value) for panel in marks.values() for mark in panel.values())
-    _draw_header(axes, width, title, scale_label, ends, unmeasured)
+    _draw_header(axes, width, title, scale_label, value_range, unmeasured)
     tooltips = {}
     for number, (name, panel) in enumerate(marks.items()):
         top = head + (number + 1) * step - page.height
@@ -131,7 +131,7 @@ def draw_network(
         _draw_edges(axes, page, top)
         for index, (tap, mark) in enumerate(panel.items()):
             gid = f"tap-{number}-{index}"
-            _draw_tap(axes, page, top, tap, mark, error_color(mark.value, ends, log), gid)
+            _draw_tap(axes, page, top, tap, mark, error_color(mark.value, value_range, log), gid)
             shown = "not measured"
             if mark.value is not None and not missing(mark.value):
                 shown = f"{value_label} {mark.value:.4g}"
