@@ -109,7 +109,7 @@ def loss(model, z, labels, l2):
 
 
 def loosest(z, labels, arguments, solver, least):
-    """Returns the loosest tolerance with which scikit-learn is within --tol, and its suboptimality."""
+    """Returns the loosest tolerance by which scikit-learn is within --tol, and its error."""
     for tolerance in TOLERANCES:
         model = theirs(z, labels, arguments.l2, solver, tolerance)
         gap = loss(model, z, labels, arguments.l2) - least

@@ -96,19 +96,19 @@ def variables(argument: str, model: keras.Layer, name: str) -> list[keras.Variab
         for variable in layer.trainable_variables:
             if any(variable is own for own in layer._trainable_variables):
                 named[f"{path}/{variable.name}"] = [variable]
-    options = {**owned, **named}
+    options = owned | named
     # Keras' own path lacks the outer layers' names where the variable was made before them.
     theirs: dict[str, list[keras.Variable]] = {
         v.path.removeprefix(f"{model.name}/"): [v] for v in model.trainable_variables
     }
     # The prefix is the model's name, unless a layer in it has the same.
     wanted = name if name in options else name.removeprefix(f"{model.name}/")
-    everything: dict[str, list[keras.Variable]] = {**theirs, **options}
+    everything = theirs | options
     everything.setdefault(model.name, model.trainable_variables)
     if wanted in everything:
         found = [wanted]
     elif set(wanted) & set("*?["):
-        found = fnmatch.filter({**theirs, **options}, wanted)
+        found = fnmatch.filter(theirs | options, wanted)
     else:
         found = resolve(argument, _CALL.sub("", wanted), options)
     chosen = {id(variable) for option in found for variable in everything[option]}

@@ -181,7 +181,8 @@ def _arrange_connected(
 
     A point is a tap's name or, where a long edge passes a layer, a tuple (lane, layer).
     """
-    depths: dict[Point, int] = {**_depths(taps, parents, children)}
+    depths: dict[Point, int] = {}
+    depths.update(_depths(taps, parents, children))
     routes: dict[Edge, list[Point]] = {}
     skips: set[Link] = set()
     below = _descendants(taps, parents, children)

@@ -1,12 +1,22 @@
-"""What the figures of chapter 9 share: what they read off probes' reports, and Inception v3."""
+"""Shared by the figures of chapter 9: errors in probes' reports, and Inception v3."""
+
+from __future__ import annotations
 
 import dataclasses
 import itertools
 import math
-from typing import NamedTuple
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from bin.reproduction.chapters.chapter_9.studies import probed_network
-from bin.reproduction.engine.contract import verdict
+from bin.reproduction.engine.contract import Verdict, verdict
+
+if TYPE_CHECKING:
+    from thesis_tf.probes import Probe, ProbeReport
+
+# Plain values that JSON can hold; a report is what `ProbeReport.to_json` returns.
+Result: TypeAlias = dict[str, Any]
 
 DATASETS = {
     "mnist_mini": "the 10,000 bundled MNIST digits",
@@ -60,12 +70,12 @@ class Estimate(NamedTuple):
     value: float
     error: float
 
-    def __str__(self):
-        """As a percentage."""
+    def __str__(self) -> str:
+        """Returns it as a percentage."""
         return f"{100 * self.value:.1f} ± {100 * self.error:.1f} %"
 
-    def above(self, other):
-        """How much larger this is than another.
+    def above(self, other: Estimate) -> Estimate:
+        """Returns how much larger this is than another.
 
         Both are of the same test examples, so that the standard error is rather too large: what is
         hard for one probe is hard for another.
@@ -73,22 +83,25 @@ class Estimate(NamedTuple):
         return Estimate(self.value - other.value, math.hypot(self.error, other.error))
 
     @property
-    def told(self):
+    def told(self) -> bool:
         """Whether it is off 0 by more than two standard errors."""
         return abs(self.value) > 2 * self.error
 
 
-def errors(report):
+Errors: TypeAlias = dict[str, Estimate]
+
+
+def errors(report: Result) -> Errors:
     """Returns {tap: the test error of its probe}, in order of depth."""
     return {probe["tap"]["name"]: _test_error(probe["metrics"]) for probe in report["probes"]}
 
 
-def model_errors(report):
+def model_errors(report: Result) -> list[Estimate]:
     """Returns the network's test errors, one per head; none if it has other classes."""
     return [_test_error(metrics) for metrics in report["model_error"]["class"].values()]
 
 
-def _test_error(metrics):
+def _test_error(metrics: Result) -> Estimate:
     return Estimate(metrics["test"]["error"], metrics["test"]["standard_error"])
 
 
@@ -108,8 +121,8 @@ class Descent(NamedTuple):
     largest_step: float
     rise: Estimate
 
-    def __str__(self):
-        """For a claim's measured side."""
+    def __str__(self) -> str:
+        """Returns a sentence for a claim's measured side."""
         rise = "no error is above an earlier one"
         if self.rise.value > 0:
             rise = f"an error is above an earlier one by {self.rise}"
@@ -119,11 +132,11 @@ class Descent(NamedTuple):
         )
 
     @property
-    def rises(self):
+    def rises(self) -> bool:
         """Whether an error is above one before it by more than chance."""
         return self.rise.value > 0 and self.rise.told
 
-    def verdict(self, told):
+    def verdict(self, told: bool) -> Verdict:
         """Whether errors go down nearly monotonically: they do, and rise by chance at most.
 
         Args:
@@ -134,7 +147,7 @@ class Descent(NamedTuple):
         return verdict(self.fall.value > 0 and not self.rises, told=told and (seen or self.rises))
 
 
-def descent(path):
+def descent(path: Sequence[Estimate]) -> Descent:
     """Returns the `Descent` of a list of `Estimate`s."""
     pairs = list(itertools.pairwise(path))
     rises = [late.above(early) for at, late in enumerate(path) for early in path[:at]]
@@ -147,7 +160,7 @@ def descent(path):
     )
 
 
-def tells(report, rises):
+def tells(report: Result, rises: bool) -> bool:
     """Whether a network is one that can be asked if errors fall with its depth.
 
     One that was trained here for the probes' classes has learnt enough if its error is as low as
@@ -165,10 +178,10 @@ def tells(report, rises):
     return off.value <= 0 or not off.told
 
 
-def main_path(report):
+def main_path(report: Result) -> Result:
     """Returns the report of an Inception v3 from its input to mixed10, without heads."""
 
-    def on_it(tap):
+    def on_it(tap: str) -> bool:
         return tap not in HEADS and not tap.startswith("aux_")
 
     return {
@@ -178,8 +191,8 @@ def main_path(report):
     }
 
 
-def examples_note(config, found):
-    """Says how many examples the probes had."""
+def examples_note(config: probed_network.Config, found: Result) -> str:
+    """Returns a note on the probes' examples."""
     count = found["examples"]
     return (
         f"Probes of {DATASETS[config.dataset]}: {count['train']:,} training,"
@@ -187,8 +200,8 @@ def examples_note(config, found):
     )
 
 
-def training_note(config, found):
-    """Says how the network was trained."""
+def training_note(config: probed_network.Config, found: Result) -> str:
+    """Returns a note on the training of the network."""
     note = (
         f"The network was trained here on {found['trained_on']:,} examples for"
         f" {config.moments[-1]:,} steps of {config.batch_size}."
@@ -202,14 +215,14 @@ def training_note(config, found):
     return note
 
 
-def report_of(moment):
+def report_of(moment: Result) -> ProbeReport:
     """Returns the `ProbeReport` that a result holds as JSON; its probes have no weights."""
     from thesis_tf import probes
 
     return probes.ProbeReport.from_json(moment["report"])
 
 
-def draw_networks(moments, path):
+def draw_networks(moments: Mapping[str, Result], path: pathlib.Path) -> None:
     """Draws Inception v3's at {panel title: moment}, colored by the probes' errors."""
     from thesis_tf import probes
 
@@ -218,15 +231,17 @@ def draw_networks(moments, path):
     probes.draw_networks(panels, path)
 
 
-def _narrow(report):
-    """Gives taps shorter names, as the longest of them says how wide a picture is."""
+def _narrow(report: ProbeReport) -> ProbeReport:
+    """Gives taps shorter names, since the longest determines the width of a figure."""
 
-    def renamed(probe):
+    def renamed(probe: Probe) -> Probe:
         name = _SHORT.get(probe.tap.name, probe.tap.name)
         return dataclasses.replace(probe, tap=dataclasses.replace(probe.tap, name=name))
 
     return dataclasses.replace(
         report,
         probes=tuple(renamed(probe) for probe in report.probes),
-        edges=tuple(tuple(_SHORT.get(tap, tap) for tap in edge) for edge in report.edges),
+        edges=tuple(
+            (_SHORT.get(start, start), _SHORT.get(end, end)) for start, end in report.edges
+        ),
     )

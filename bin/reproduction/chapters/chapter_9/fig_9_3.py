@@ -1,9 +1,13 @@
 """Figure 9.3: probes on every layer of the MNIST convnet, before and after training."""
 
+from __future__ import annotations
+
 import dataclasses
 import itertools
+import pathlib
 
 from bin.reproduction.chapters.chapter_9 import common
+from bin.reproduction.chapters.chapter_9.common import Errors, Result
 from bin.reproduction.chapters.chapter_9.studies import probed_network
 from bin.reproduction.engine.contract import NO_NUMBER, Claim, Settings, Verdict, verdict
 
@@ -45,7 +49,7 @@ CONFIGS = {
 }
 
 
-def run(config):
+def run(config: Config) -> Result:
     """Probes the network, trains it for three epochs, and probes it again."""
     found = probed_network.reports(config.network)
     notes = [
@@ -55,7 +59,7 @@ def run(config):
     return {**found, "notes": notes}
 
 
-def draw(result, path):
+def draw(result: Result, path: pathlib.Path) -> None:
     """Draws both curves."""
     from thesis_tf import probes
 
@@ -63,14 +67,14 @@ def draw(result, path):
     probes.draw_curves({"at initialization": start, "after training": end}, path)
 
 
-def claims(result):
+def claims(result: Result) -> list[Claim]:
     """What random features do, where they do it, and what training adds."""
     start, end = (common.errors(moment["report"]) for moment in result["moments"])
     enough = result["examples"]["train"] >= THESIS_EXAMPLES
     return [_random_features(start), _fall(start, enough), _drop(start), _kink(end)]
 
 
-def _random_features(start):
+def _random_features(start: Errors) -> Claim:
     first, *others = start.values()
     gain = first.above(min(others))
     return Claim(
@@ -81,7 +85,7 @@ def _random_features(start):
     )
 
 
-def _fall(start, enough):
+def _fall(start: Errors, enough: bool) -> Claim:
     best = min(start, key=start.get)
     near = all(
         abs(start[tap].value - thesis) <= ROUNDING + 2 * start[tap].error
@@ -95,7 +99,7 @@ def _fall(start, enough):
     )
 
 
-def _drop(start):
+def _drop(start: Errors) -> Claim:
     drops = {tap: start[before].above(start[tap]) for before, tap in itertools.pairwise(start)}
     first, second = sorted(drops, key=lambda tap: -drops[tap].value)[:2]
     return Claim(
@@ -106,7 +110,7 @@ def _drop(start):
     )
 
 
-def _kink(end):
+def _kink(end: Errors) -> Claim:
     steps = {tap: end[tap].above(end[before]) for before, tap in itertools.pairwise(end)}
     kinks = {tap: step for tap, step in steps.items() if step.value >= 0}
     beyond_chance = [tap for tap, step in kinks.items() if step.told]

@@ -1,8 +1,12 @@
 """Figure 9.5: Inception v3, each place in the color of its probe's error."""
 
+from __future__ import annotations
+
 import dataclasses
+import pathlib
 
 from bin.reproduction.chapters.chapter_9 import common
+from bin.reproduction.chapters.chapter_9.common import Result
 from bin.reproduction.chapters.chapter_9.studies import probed_network
 from bin.reproduction.engine.contract import NO_NUMBER, Claim, Settings
 
@@ -22,7 +26,7 @@ class Config(Settings):
         networks: a `probed_network.Config` each, of which the last moment is shown.
     """
 
-    networks: tuple
+    networks: tuple[probed_network.Config, ...]
 
 
 _FILES = ("cifar10", "inception_weights")
@@ -47,9 +51,10 @@ CONFIGS = {
 }
 
 
-def run(config):
+def run(config: Config) -> Result:
     """Probes the networks, of which one is trained first."""
-    networks, notes = [], []
+    networks: list[Result] = []
+    notes: list[str] = []
     for network in config.networks:
         found = probed_network.reports(network)
         report = common.main_path(found["moments"][-1]["report"])
@@ -59,7 +64,7 @@ def run(config):
     return {"networks": networks, "notes": notes}
 
 
-def _notes(network, found):
+def _notes(network: probed_network.Config, found: Result) -> list[str]:
     examples = common.examples_note(network, found)
     if not network.weights:
         return [
@@ -78,17 +83,17 @@ def _notes(network, found):
     ]
 
 
-def draw(result, path):
+def draw(result: Result, path: pathlib.Path) -> None:
     """Draws the networks."""
     common.draw_networks({n["name"]: n for n in result["networks"]}, path)
 
 
-def claims(result):
+def claims(result: Result) -> list[Claim]:
     """That errors fall along the main path."""
     return [_gradient(network) for network in result["networks"]]
 
 
-def _gradient(network):
+def _gradient(network: Result) -> Claim:
     path = list(common.errors(network["report"]).values())
     down = common.descent(path)
     return Claim(

@@ -1,8 +1,12 @@
 """Figure 9.9: Inception v3 with an auxiliary head, at moments of its training."""
 
+from __future__ import annotations
+
 import dataclasses
+import pathlib
 
 from bin.reproduction.chapters.chapter_9 import common
+from bin.reproduction.chapters.chapter_9.common import Estimate, Result
 from bin.reproduction.chapters.chapter_9.studies import probed_network
 from bin.reproduction.engine.contract import NO_NUMBER, Claim, Settings, Verdict
 
@@ -34,7 +38,7 @@ CONFIGS = {
 }
 
 
-def run(config):
+def run(config: Config) -> Result:
     """Trains the network and probes it at each moment."""
     network = config.network
     found = probed_network.reports(network)
@@ -46,18 +50,18 @@ def run(config):
     return {**found, "notes": notes}
 
 
-def draw(result, path):
+def draw(result: Result, path: pathlib.Path) -> None:
     """Draws the network at each moment."""
     common.draw_networks({f"step {m['step']:,}": m for m in result["moments"]}, path)
 
 
-def claims(result):
+def claims(result: Result) -> list[Claim]:
     """That all places get better, and when the auxiliary head is ahead."""
     moments = result["moments"]
     return [_everywhere(moments), _early(moments[0]), _late(moments[-1])]
 
 
-def _everywhere(moments):
+def _everywhere(moments: list[Result]) -> Claim:
     early, late = (common.errors(moments[at]["report"]) for at in (0, -1))
     falls = {tap: early[tap].above(late[tap]) for tap in early if tap != "input"}
     rising = [tap for tap, fall in falls.items() if fall.value <= 0]
@@ -76,7 +80,7 @@ def _everywhere(moments):
     )
 
 
-def _early(moment):
+def _early(moment: Result) -> Claim:
     leads, shown = _leads(moment)
     found = Verdict.CANNOT_TELL
     if all(lead.told for lead in leads) and leads[0].value * leads[1].value > 0:
@@ -89,7 +93,7 @@ def _early(moment):
     )
 
 
-def _late(moment):
+def _late(moment: Result) -> Claim:
     leads, shown = _leads(moment)
     ahead = [lead.told and lead.value > 0 for lead in leads]
     found = Verdict.CANNOT_TELL
@@ -100,7 +104,7 @@ def _late(moment):
     return Claim("Later the auxiliary head has no advantage.", NO_NUMBER, shown, found)
 
 
-def _leads(moment):
+def _leads(moment: Result) -> tuple[list[Estimate], str]:
     """How far the auxiliary head is ahead, by its error and by that of a probe on its logits.
 
     The head's error depends on moving averages of batch normalization that lag behind, the probe's

@@ -1,10 +1,19 @@
 """A network with a linear probe on each of its layers, at moments of its training (chapter 9)."""
 
+from __future__ import annotations
+
 import dataclasses
 import tempfile
+from typing import TYPE_CHECKING, Any
 
 from bin.reproduction.engine import study_cache
 from bin.reproduction.engine.contract import Settings
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+
+    from thesis_tf.datasets import Splits
 
 FITTING = "fitting"
 _IMAGES = 64  # are enough to see which scale of pixels fits
@@ -37,18 +46,18 @@ class Config(Settings):
     auxiliary_head: bool = False
     weights: str | None = None
     dataset: str = "mnist_mini"
-    examples: tuple = (None, None, None)
-    moments: tuple = (0,)
+    examples: tuple[int | None, int | None, int | None] = (None, None, None)
+    moments: tuple[int, ...] = (0,)
     batch_size: int = 128
     learning_rate: float = 1e-3
     momentum: float | None = None
-    taps: tuple = ("*",)
+    taps: tuple[str, ...] = ("*",)
     reduction: str = "mean"
-    probed: tuple = (None, None, None)
+    probed: tuple[int | None, int | None, int | None] = (None, None, None)
 
 
 @study_cache.shared
-def reports(config):
+def reports(config: Config) -> dict[str, Any]:
     """Trains the network and probes it at each moment.
 
     Returns:
@@ -87,13 +96,13 @@ def reports(config):
     }
 
 
-def _built(config, splits):
+def _built(config: Config, splits: Splits) -> tuple[keras.Model, str]:
     """Returns the network, and how it scales pixels."""
     import keras
 
     import models
 
-    def build(preprocessing):
+    def build(preprocessing: str | None) -> keras.Model:
         return models.build(
             config.model,
             splits.train.x.shape[1:],
@@ -117,7 +126,7 @@ def _built(config, splits):
     return model, preprocessing or "default"
 
 
-def _misfit(model, images):
+def _misfit(model: keras.Model, images: np.ndarray) -> float:
     """Distance of images from the moments of the first batch normalization, in variances."""
     import keras
     import numpy as np
@@ -128,7 +137,7 @@ def _misfit(model, images):
     return float(np.mean(off**2 / np.asarray(first.moving_variance)))
 
 
-def _report(config, model, splits):
+def _report(config: Config, model: keras.Model, splits: Splits) -> dict[str, Any]:
     from thesis_tf import probes
 
     examples, labels, parts = splits.stacked()
@@ -141,6 +150,7 @@ def _report(config, model, splits):
             reduction=config.reduction,
             seed=config.seed,
         )
+        assert store is not None  # it has one shard
         report = probes.fit_probes(
             store, labels, parts, class_names=splits.class_names, seed=config.seed
         )
