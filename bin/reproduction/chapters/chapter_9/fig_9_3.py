@@ -86,7 +86,7 @@ def _random_features(start: Errors) -> Claim:
 
 
 def _fall(start: Errors, enough: bool) -> Claim:
-    best = min(start, key=start.get)
+    best = min(start, key=lambda tap: start[tap])
     near = all(
         abs(start[tap].value - thesis) <= ROUNDING + 2 * start[tap].error
         for tap, thesis in (("input", THESIS_START), (best, THESIS_END))
