@@ -180,8 +180,8 @@ class Trace:
             )
         if text.rpartition("/")[2] in {layer.name for layer in self._model._flatten_layers()}:
             return (
-                f"{message} The model has such a layer, but at inference it is not called, or"
-                " the layer around it calls it in a loop, as TimeDistributed does: tap that."
+                f"{message} The model has such a layer, but at inference it is not called, or the"
+                " layer around it calls it in a graph apart, as TimeDistributed does: tap that."
             )
         kinds = [tap.kind for tap in self.taps.values()]
         if text.startswith("class:") or inspect.isclass(rule):

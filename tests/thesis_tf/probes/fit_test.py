@@ -93,18 +93,18 @@ def test_probes_are_those_of_scikit_learn(store, labels):
         assert probe.metrics["test"].examples == 200
 
 
-def test_the_penalty_is_the_one_of_least_validation_cross_entropy(store, labels):
-    penalties = [1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001]
-    report = fitted(store, labels, l2=penalties, tol=1e-5)
+def test_l2_is_the_one_of_least_validation_cross_entropy(store, labels):
+    values = [1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001]
+    report = fitted(store, labels, l2=values, tol=1e-5)
     for index, probe in enumerate(report.probes):
         x = store.read(probe.tap.name)[300:400]
         each = {
-            penalty: cross_entropy(
-                fitted(store, labels, l2=[penalty], tol=1e-5).probes[index],
+            l2: cross_entropy(
+                fitted(store, labels, l2=[l2], tol=1e-5).probes[index],
                 x,
                 labels[300:400],
             )
-            for penalty in penalties
+            for l2 in values
         }
         assert probe.solution.l2 == min(each, key=each.get)
         least = pytest.approx(min(each.values()), abs=1e-3)
@@ -112,7 +112,7 @@ def test_the_penalty_is_the_one_of_least_validation_cross_entropy(store, labels)
         assert probe.solution.suboptimality <= 1e-5
 
 
-def test_a_unit_that_hardly_fires_in_training_does_not_choose_the_penalty(labels, tmp_path):
+def test_a_unit_that_hardly_fires_in_training_does_not_choose_l2(labels, tmp_path):
     rng = np.random.default_rng(2)
     x = separable(rng, labels)
     odd = np.zeros((600, 1), "float32")
@@ -123,11 +123,11 @@ def test_a_unit_that_hardly_fires_in_training_does_not_choose_the_penalty(labels
     assert found.solution.l2 == wanted.solution.l2
     for split in ("validation", "test"):
         difference = found.metrics[split].cross_entropy - wanted.metrics[split].cross_entropy
-        # What three examples of one unit may change, and a gap of .001 in each loss.
+        # What three examples of one unit may change, and a suboptimality of .001 in each loss.
         assert abs(difference) < 0.02
 
 
-def test_labels_that_hardly_show_are_not_given_up_at_strong_penalties(tmp_path):
+def test_labels_that_hardly_show_are_not_given_up_at_large_l2(tmp_path):
     rng = np.random.default_rng(3)
     y = rng.integers(0, 2, 4000)
     # Centres a quarter of a deviation apart: about .008 nats to be had.
@@ -135,7 +135,7 @@ def test_labels_that_hardly_show_are_not_given_up_at_strong_penalties(tmp_path):
     store = write(tmp_path, {"x": x})
     splits = (2000, 1000, 1000)
     (found,) = fitted(store, y, splits, l2=fit.L2, tol=1e-4).probes
-    each = [fitted(store, y, splits, l2=[penalty], tol=1e-4).probes[0] for penalty in fit.L2]
+    each = [fitted(store, y, splits, l2=[l2], tol=1e-4).probes[0] for l2 in fit.L2]
     least = min(probe.metrics["validation"].cross_entropy for probe in each)
     assert least < each[0].metrics["validation"].cross_entropy - 1e-3
     assert found.metrics["validation"].cross_entropy < least + 1e-4
@@ -147,7 +147,7 @@ def test_features_whose_squares_overflow_are_an_error(labels, tmp_path):
         fitted(write(tmp_path, {"x": x}), labels)
 
 
-def test_penalties_may_come_in_any_order(store, labels):
+def test_l2_may_come_in_any_order(store, labels):
     assert same(
         fitted(store, labels, l2=[0.1, 0.001, 0.01]),
         fitted(store, labels, l2=(0.01, 0.1, 0.001, 0.1)),
@@ -217,7 +217,7 @@ def test_bad_splits(store, labels, splits, error, message):
         fitted(store, labels, splits)
 
 
-def test_several_penalties_need_validation(store, labels):
+def test_several_l2_need_validation(store, labels):
     with pytest.raises(ValueError, match="chosen on the validation examples"):
         fitted(store, labels, {"train": slice(300)}, l2=[0.1, 0.01])
 
@@ -242,13 +242,13 @@ def test_bad_labels(store, labels, change, error, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"penalties": []}, "`penalties`"),
-        ({"penalties": [0.1, 0.0]}, "`penalties`"),
-        ({"penalties": [-1.0]}, "`penalties`"),
-        ({"penalties": [float("nan")]}, "`penalties`"),
-        ({"penalties": [float("inf")]}, "`penalties`"),
-        ({"gap": 0}, "`gap`"),
-        ({"gap": float("nan")}, "`gap`"),
+        ({"l2": []}, "`l2`"),
+        ({"l2": [0.1, 0.0]}, "`l2`"),
+        ({"l2": [-1.0]}, "`l2`"),
+        ({"l2": [float("nan")]}, "`l2`"),
+        ({"l2": [float("inf")]}, "`l2`"),
+        ({"tol": 0}, "`tol`"),
+        ({"tol": float("nan")}, "`tol`"),
     ],
 )
 def test_bad_options(store, labels, options, message):
