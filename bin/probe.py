@@ -111,7 +111,7 @@ def config_from_flags() -> Config:
             "probes of --mode=live are trained, and no features are kept",
         )
     else:
-        runs.refuse_given(["log_every"], "it is of --mode=live")
+        runs.refuse_given(["log_every"], "it belongs to --mode=live")
     if not epochs:
         runs.refuse_given(set(configs.TRAINING) - {"epochs"}, "the network is not trained")
     if FLAGS.distribution == "multi_worker":

@@ -1,4 +1,4 @@
-"""Sees the output of every layer call and `keras.ops` node while a function is being traced.
+"""Records the output of every layer call and `keras.ops` node while a function is being traced.
 
 A sub-model over `layer.output` fails on nested models and gives only the first call of a shared
 layer, and an instance's `__call__` cannot be patched. What every Keras 3 layer and operation goes
@@ -81,7 +81,7 @@ class Recorder:
         finally:
             self._stack.pop()
         tensors = [leaf for leaf in keras.tree.flatten(outputs) if isinstance(leaf, tf.Tensor)]
-        # Of another graph are those of a loop's body, a branch or a function of its own.
+        # Tensors in a loop's body, a branch or a nested function belong to another graph.
         here = [t for t in tensors if getattr(t, "graph", None) is self._graph and not in_loop]
         if tensors and not here:
             self.out_of_reach[path] = operation

@@ -98,7 +98,7 @@ def load(
         FileNotFoundError: if a path, `data_dir`, or a file that is needed isn't there.
         OSError: if a download fails; the message says which file to put where.
         ImportError: if `tfds:NAME` is asked for without tensorflow_datasets.
-        TypeError: if an argument is of another type.
+        TypeError: if an argument has the wrong type.
         ValueError: if the name is unknown, or the data isn't what it must be: images that can't be
             decoded, pickled or damaged archives, examples that aren't finite numbers of one shape,
             labels out of range, one class only, or too few examples to split.

@@ -49,7 +49,7 @@ class Split:
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Splits:
-    """A data set: its three splits, the names of its classes and its own name.
+    """A data set: its three splits, the names of its classes and its name.
 
     Label i belongs to `class_names[i]`. The three splits share the shape and dtype of an example.
     """

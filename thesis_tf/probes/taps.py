@@ -24,7 +24,7 @@ class Tap:
     Attributes:
         name: the path of layer names from the model inwards, e.g. "encoder/dense". The second
             call of a shared layer is "dense#2", the second tensor of a layer that returns
-            several is "lstm:1". The model's own inputs and outputs are "input" and "output".
+            several is "lstm:1". The model's inputs and outputs are "input" and "output".
         shape: the static shape with the batch axis, e.g. (None, 28, 28, 32).
         dtype: the name of the dtype, e.g. "bfloat16".
         kind: the name of the layer's or operation's class, e.g. "Conv2D"; "Model" for the inputs

@@ -79,7 +79,7 @@ def test_probes_are_those_of_scikit_learn(store, labels):
         z = (x - mean) / scale
         model = LogisticRegression(C=1 / (0.01 * 300), tol=1e-10, max_iter=10000)
         model.fit(z[:300], labels[:300])
-        # f is 0.01-strongly convex: the weights are within sqrt(2 gap / 0.01) of the best.
+        # f is 0.01-strongly convex: the weights are within sqrt(2 tol / 0.01) of the best.
         weights = probe.solution.weights * scale[:, None]
         assert np.linalg.norm(weights - model.coef_.T) < np.sqrt(2e-7 / 0.01)
         for split, part in {"train": slice(300), "validation": slice(300, 400)}.items():

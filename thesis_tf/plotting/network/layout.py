@@ -109,7 +109,7 @@ def fold(layout: Layout, widths: Any, room: float) -> list[range]:
     Args:
         layout: a Layout.
         widths: the width of each layer's column.
-        room: the greatest width of a strip; a column that is wider gets a strip of its own.
+        room: the greatest width of a strip; a wider column fills a strip alone.
 
     Returns:
         A list of ranges of layers.

@@ -19,11 +19,11 @@ Form: TypeAlias = tuple[Sequence[str], float]
 
 # In points: the symbol of a probe over a tap of full size, half a tap, a value, a line of a name.
 PROBE, _HALF, VALUE_HEIGHT, NAME_HEIGHT = 12.5, 4.5, 8, 7
-_ROOM, _HEIGHT = 900, 1000  # of a page
+_ROOM, _HEIGHT = 900, 1000  # of a figure
 _LANE = 5  # between lines on their way from one strip to the next
 
 
-class Page:
+class Placement:
     """Positions of all parts of a panel, in points from its upper left corner, y downwards.
 
     Columns are narrowed, and labels so thinned out, when the panels would get too high together.
@@ -42,12 +42,12 @@ class Page:
     """
 
     def __init__(self, layout: Layout, labels: Mapping[str, Sequence[Form]], panels: int) -> None:
-        """Plans a page.
+        """Plans a panel.
 
         Args:
             layout: a Layout.
             labels: {tap: [(lines, width), ...]}, the forms of each name, the widest first.
-            panels: the number of panels that are to share the page.
+            panels: the number of panels that share a figure.
         """
         self._layout, self._labels = layout, labels
         self._passing = layout.passing()

@@ -11,8 +11,9 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib import figure, ticker
+from matplotlib import ticker
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
 from thesis_tf._core import checks
@@ -77,9 +78,9 @@ def draw_curve(
             raise checks.invalid(f"`series[{label!r}]`", "each tap once", f"{repeated[0]!r} twice")
     taps = merged(names.values())
     width = float(np.clip(1.6 + 0.42 * len(taps), 5.2, 11))
-    page = figure.Figure(figsize=(width, 4), facecolor="white", layout="constrained")
-    page.get_layout_engine().set(w_pad=0.12, h_pad=0.07)  # type: ignore[union-attr, call-arg]  # it is a ConstrainedLayoutEngine
-    axes = page.add_subplot()
+    figure = Figure(figsize=(width, 4), facecolor="white", layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.07)  # type: ignore[union-attr, call-arg]  # it is a ConstrainedLayoutEngine
+    axes = figure.add_subplot()
     _style_axes(axes, taps, 72 * (width - 1))
     every = [error for points in series.values() for _, error, _ in points]
     errors = [error for error in every if error is not None and not missing(error)]
@@ -111,9 +112,9 @@ def draw_curve(
     axes.set_xlabel("tap, in order of depth", fontsize=8.5, **style)
     if title:
         text: dict[str, Any] = {"fontsize": 10.5, "weight": "bold", "ha": "left", "wrap": True}
-        page.suptitle(clean(title), x=0.015, **text, **style)
+        figure.suptitle(clean(title), x=0.015, **text, **style)
     _add_legend(axes, legend, 72 * width - 60)
-    save(page, path)
+    save(figure, path)
 
 
 def _draw_series(

@@ -10,14 +10,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib import colors, figure, patches
+from matplotlib import colors, patches
 from matplotlib import path as paths
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from thesis_tf._core import checks
 from thesis_tf._core.types import Path
 from thesis_tf.plotting.network.layout import arrange
-from thesis_tf.plotting.network.placement import NAME_HEIGHT, PROBE, XY, Form, Page
+from thesis_tf.plotting.network.placement import NAME_HEIGHT, PROBE, XY, Form, Placement
 from thesis_tf.plotting.style import (
     BLANK,
     GOOD_TO_BAD,
@@ -110,36 +111,38 @@ def draw_network(
     taps = merged(panels.values())
     if not taps:
         raise checks.invalid("`panels`", "marks of at least one tap", repr(panels))
-    page = Page(arrange(taps, edges), _labels(taps), len(panels))
+    placement = Placement(arrange(taps, edges), _labels(taps), len(panels))
 
     head = 40 if title else 22
-    step = page.height + (28 if any(panels) else 14)
+    step = placement.height + (28 if any(panels) else 14)
     scale_label = f"{value_label}, logarithmic" if log else value_label
-    # The header's two sides and the title stay apart on a narrow page too.
+    # The header's two sides and the title stay apart on a narrow placement too.
     least = 425 + text_width(scale_label, _NOTE_SIZE), 1.2 * text_width(title or "", 10.5) + 32
-    width, height = max(page.width + 2 * _MARGIN, *least), head + step * len(panels) + 10
-    sheet = figure.Figure(figsize=(width / 72, height / 72), facecolor="white")
-    axes = sheet.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
+    width, height = max(placement.width + 2 * _MARGIN, *least), head + step * len(panels) + 10
+    figure = Figure(figsize=(width / 72, height / 72), facecolor="white")
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
     axes.set_axis_off()
     marks = {name: {tap: panels[name].get(tap, Mark(None)) for tap in taps} for name in panels}
     unmeasured = any(missing(mark.value) for panel in marks.values() for mark in panel.values())
     _draw_header(axes, width, title, scale_label, value_range, unmeasured)
     tooltips = {}
     for number, (name, panel) in enumerate(marks.items()):
-        top = head + (number + 1) * step - page.height
+        top = head + (number + 1) * step - placement.height
         draw_text(axes, _MARGIN, top - 12, name, 8.5, ha="left", weight="bold")
-        _draw_edges(axes, page, top)
+        _draw_edges(axes, placement, top)
         for index, (tap, mark) in enumerate(panel.items()):
             gid = f"tap-{number}-{index}"
-            _draw_tap(axes, page, top, tap, mark, error_color(mark.value, value_range, log), gid)
+            _draw_tap(
+                axes, placement, top, tap, mark, error_color(mark.value, value_range, log), gid
+            )
             shown = "not measured"
             if mark.value is not None and not missing(mark.value):
                 shown = f"{value_label} {mark.value:.4g}"
             tooltips[gid] = "\n".join(filter(None, [tap, shown, mark.tooltip]))
-        measured = [page.places[tap] for tap in taps if not missing(panel[tap].value)]
-        feet = [(x + _MARGIN, y + top - page.half) for x, y in measured]
-        axes.add_patch(_probes(feet, page.scale))
-    save(sheet, path, tooltips)
+        measured = [placement.places[tap] for tap in taps if not missing(panel[tap].value)]
+        feet = [(x + _MARGIN, y + top - placement.half) for x, y in measured]
+        axes.add_patch(_probes(feet, placement.scale))
+    save(figure, path, tooltips)
 
 
 def _labels(taps: Iterable[str]) -> dict[str, list[Form]]:
@@ -192,9 +195,10 @@ def _draw_header(
     draw_text(axes, x, y, value_label, _NOTE_SIZE, ha="right")
 
 
-def _draw_edges(axes: Axes, page: Page, top: float) -> None:
+def _draw_edges(axes: Axes, placement: Placement, top: float) -> None:
     parts = [
-        paths.Path(np.add(path.vertices, (_MARGIN, top)), path.codes) for path in page.strokes()
+        paths.Path(np.add(path.vertices, (_MARGIN, top)), path.codes)
+        for path in placement.strokes()
     ]
     if parts:
         path = paths.Path.make_compound_path(*parts)
@@ -202,20 +206,20 @@ def _draw_edges(axes: Axes, page: Page, top: float) -> None:
 
 
 def _draw_tap(
-    axes: Axes, page: Page, top: float, tap: str, mark: Mark, color: str, gid: str
+    axes: Axes, placement: Placement, top: float, tap: str, mark: Mark, color: str, gid: str
 ) -> None:
-    x, y = np.add(page.places[tap], (_MARGIN, top))
-    box = _box(x, y, page.half, color)
+    x, y = np.add(placement.places[tap], (_MARGIN, top))
+    box = _box(x, y, placement.half, color)
     box.set_gid(gid)
     axes.add_patch(box)
-    if tap in page.valued and mark.value is not None and not missing(mark.value):
-        turn = 90 if page.valued[tap] else 0
-        base = y - page.above + 7
+    if tap in placement.valued and mark.value is not None and not missing(mark.value):
+        turn = 90 if placement.valued[tap] else 0
+        base = y - placement.above + 7
         draw_text(axes, x, base, _short_number(mark.value), _VALUE_SIZE, va="bottom", rotation=turn)
-    if tap not in page.named:
+    if tap not in placement.named:
         return
-    lines, turned = page.named[tap]
-    foot = y + page.half + 2.5
+    lines, turned = placement.named[tap]
+    foot = y + placement.half + 2.5
     if turned:
         draw_text(axes, x, foot, lines[0], _NAME_SIZE, SOFT, va="top", rotation=90)
         return

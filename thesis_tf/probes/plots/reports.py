@@ -21,7 +21,7 @@ def draw_curves(
     ylabel: str | None = None,
     title: str | None = None,
 ) -> None:
-    """Draws probes' errors against depth, with the model's own error as a line (figure 9.4b).
+    """Draws probes' errors against depth, with the model's error as a line (figure 9.4b).
 
     Args:
         reports: a `ProbeReport`; or several, e.g. of several checkpoints, as a dict from the

@@ -220,7 +220,7 @@ def _eliminate_bias(
 ) -> tuple[tf.Tensor, ...]:
     """Solves for the bias by Newton's method at fixed logits W'x_n (K, N).
 
-    Exponentials are taken once: a change of the bias multiplies them by one factor a class.
+    Exponentials are taken once: a change of the bias multiplies them by one factor per class.
 
     Returns:
         The mean cross-entropy (float64), the residual (P - Y)'/N (K, N), the bias (K,), and the

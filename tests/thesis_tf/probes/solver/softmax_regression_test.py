@@ -88,7 +88,7 @@ def objective(x, labels, solution):
 
 
 @functools.cache
-def minimum(name, penalty):
+def minimum(name, l2):
     """min f by scikit-learn's Newton method with a dense Hessian."""
     x, labels, classes = problem(name)
     z = (x - x.mean(0)) / x.std(0)
@@ -96,7 +96,7 @@ def minimum(name, penalty):
     # has w/2 and -w/2, whose squares add up to half as much.
     scale = 2 if classes == 2 else 1
     model = LogisticRegression(
-        C=scale / (penalty * len(x)), solver="newton-cholesky", tol=1e-12, max_iter=1000
+        C=scale / (l2 * len(x)), solver="newton-cholesky", tol=1e-12, max_iter=1000
     ).fit(z, labels)
     logits = z @ model.coef_.T + model.intercept_
     squares = (model.coef_**2).sum() / scale
@@ -104,28 +104,28 @@ def minimum(name, penalty):
         logits = np.hstack([-logits, logits]) / 2
     top = logits.max(1)
     losses = np.log(np.exp(logits - top[:, None]).sum(1)) + top - logits[range(len(x)), labels]
-    return losses.mean() + penalty / 2 * squares
+    return losses.mean() + l2 / 2 * squares
 
 
-@pytest.mark.parametrize("penalty", L2)
+@pytest.mark.parametrize("l2", L2)
 @pytest.mark.parametrize("name", NAMES)
-def test_reaches_the_minimum(name, penalty):
+def test_reaches_the_minimum(name, l2):
     x, labels, classes = problem(name)
-    solution = regression(x, labels, classes).solve(penalty, tol=1e-10)
+    solution = regression(x, labels, classes).solve(l2, tol=1e-10)
     assert solution.converged
     assert solution.suboptimality <= 1e-10
     # scikit-learn stops within 1e-13 of its minimum; losses are of order 1.
-    assert -1e-12 <= solution.loss - minimum(name, penalty) <= 1e-10 + 1e-12
+    assert -1e-12 <= solution.loss - minimum(name, l2) <= 1e-10 + 1e-12
     assert objective(x, labels, solution) == pytest.approx(solution.loss, abs=1e-11)
 
 
-@pytest.mark.parametrize("penalty", L2)
+@pytest.mark.parametrize("l2", L2)
 @pytest.mark.parametrize("name", NAMES)
-def test_the_gap_bounds_the_distance_to_the_minimum_after_any_number_of_steps(name, penalty):
+def test_suboptimality_bounds_the_distance_to_the_minimum_after_any_number_of_steps(name, l2):
     solver = regression(*problem(name))
-    least = minimum(name, penalty)
+    least = minimum(name, l2)
     for most in range(1, 25):
-        solution = solver.solve(penalty, tol=1e-11, max_evaluations=most)
+        solution = solver.solve(l2, tol=1e-11, max_evaluations=most)
         assert solution.evaluations <= most
         assert solution.converged == (solution.suboptimality <= 1e-11)
         assert -1e-12 <= solution.loss - least <= solution.suboptimality + 1e-12
@@ -280,13 +280,13 @@ def test_preconditioners_agree_on_the_minimum(kind, monkeypatch):
         assert solution.evaluations > 3 * regression(x, labels, 4).solve(1e-3, tol=1e-9).evaluations
 
 
-@pytest.mark.parametrize("penalty", [1e-2, 1e-5])
-def test_a_gap_below_rounding_ends_and_says_so(penalty):
+@pytest.mark.parametrize("l2", [1e-2, 1e-5])
+def test_a_tol_below_rounding_ends_and_says_so(l2):
     rng = np.random.default_rng(0)
     x = correlated(rng, 500, 30).astype("float32")
     labels = rng.integers(0, 3, 500)
-    exact = regression(x.astype("float64"), labels, 3).solve(penalty, tol=1e-12)
-    solution = regression(x, labels, 3).solve(penalty, tol=1e-14)
+    exact = regression(x.astype("float64"), labels, 3).solve(l2, tol=1e-12)
+    solution = regression(x, labels, 3).solve(l2, tol=1e-14)
     assert not solution.converged
     assert solution.suboptimality > 1e-14
     assert solution.evaluations < 200
