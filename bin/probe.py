@@ -1,7 +1,7 @@
 r"""Shows how linearly separable the classes are at every layer of a network (thesis, chapter 9).
 
 With no flags it trains the MNIST convnet of figure 9.2 on the bundled data and fits a linear probe
-to every layer before and after (figure 9.3): tables, pictures and a SavedModel in a few minutes.
+to every layer before and after (figure 9.3): tables, figures and a SavedModel in a few minutes.
 
     python -m bin.probe
 
@@ -203,7 +203,7 @@ def main(argv: list[str]) -> None:
             verbose=runs.progress(),
         )
         if reports:
-            print(f"All tables and pictures are in {folder}.")
+            print(f"All tables and figures are in {folder}.")
         else:
             print(f"Shard {FLAGS.shard} is done; the last of them to finish fits the probes.")
 

@@ -182,7 +182,7 @@ def test_flags_that_make_no_sense_together(flags, message):
     ("flags", "message"),
     [
         ({"mode": "live", "epochs": "1", "tol": "1e-4"}, "Leave out --tol"),
-        ({"log_every": "7"}, "Leave out --log_every: it is of --mode=live"),
+        ({"log_every": "7"}, "Leave out --log_every: it belongs to --mode=live"),
         ({"epochs": "0", "batch_size": "3"}, "Leave out --batch_size: the network is not trained"),
     ],
 )

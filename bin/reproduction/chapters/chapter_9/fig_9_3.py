@@ -15,7 +15,7 @@ TITLE = "Test errors of linear probes in a convolutional network, before and aft
 CAPTION = (
     "The network of figure 9.2. Probes see 1,000 random features of a layer (section 9.3.4) and"
     " are optimal to a thousandth of a nat: none is better for having been trained longer. The"
-    " thesis draws bars, here both curves are in one picture. Bars are standard errors."
+    " thesis draws bars, here both curves are in one figure. Bars are standard errors."
 )
 # In the thesis the probes have 50,000 training examples, and 10,000 choose when to stop.
 THESIS_EXAMPLES = 50_000
