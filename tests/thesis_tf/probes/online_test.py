@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from thesis_tf.probes.online import LiveProbes
 from thesis_tf.probes.reductions import Reduction
@@ -25,9 +26,9 @@ def probes(model, **options):
 def test_metrics_are_those_of_the_reported_probes(model):
     found = probes(model)
     for _ in range(5):
-        found.train(X, Y)
-    found.measure(X[:12], Y[:12])
-    found.measure(X[12:], Y[12:])
+        found.train(tf.constant(X), tf.constant(Y))
+    for rows in (slice(12), slice(12, None)):
+        found.measure(tf.constant(X[rows]), tf.constant(Y[rows]))
     assert found.steps == 5
     report = found.report({"validation": found.sums("validation")})
     features = {"input": X, "relu": np.maximum(X, 0)}
@@ -48,7 +49,7 @@ def test_metrics_are_those_of_the_reported_probes(model):
 
 def test_clear(model):
     found = probes(model)
-    found.measure(X, Y)
+    found.measure(tf.constant(X), tf.constant(Y))
     found.clear("validation")
     assert not found.sums("validation").any()
 
@@ -61,7 +62,7 @@ def test_targets_may_be_one_hot_or_derived(model):
         ({"labels": lambda y: y - 5}, Y + 5),
     ):
         found = probes(model, **options)
-        found.measure(X, targets)
+        found.measure(tf.constant(X), tf.constant(targets))
         sums.append(found.sums("validation"))
     np.testing.assert_array_equal(sums[0], sums[1])
     np.testing.assert_array_equal(sums[0], sums[2])
