@@ -48,7 +48,7 @@ def issgd_mlp(
     """The permutation-invariant network of chapter 7: four layers of 2,048 rectifiers.
 
     Initial weights are drawn from N(0, .01^2), as in the original code. With 32 x 32 x 3 inputs it
-    has 18,904,074 parameters, 76 MB.
+    has 18,903,050 parameters, 76 MB.
 
     Args:
         input_shape: the shape of one example, with values in [0, 255].
