@@ -290,7 +290,7 @@ def test_bad_fields():
         Reduction("median")
     with pytest.raises(TypeError, match="size must be a positive integer"):
         Reduction("subset", 2.5)
-    with pytest.raises(ValueError, match="seed must be"):
+    with pytest.raises(ValueError, match="`seed` must be"):
         Reduction("subset", 5, -1)
 
 
