@@ -53,7 +53,7 @@ class TimedOperator(hessian.HessianOperator):
 def main():
     arguments = parse_arguments()
     keras.utils.set_random_seed(arguments.seed)
-    train = datasets.load(arguments.dataset, arguments.data_dir).train
+    train = datasets.load(arguments.dataset, data_dir=arguments.data_dir).train
     model = models.build("lenet", train.x.shape[1:], 10)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile("rmsprop", loss)

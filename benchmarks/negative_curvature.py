@@ -136,7 +136,7 @@ def at_steps(run, steps):
 
 def main():
     arguments = parse_arguments()
-    splits = datasets.load(arguments.dataset, arguments.data_dir)
+    splits = datasets.load(arguments.dataset, data_dir=arguments.data_dir)
     half = max(CHUNK, arguments.steps // 2 // CHUNK * CHUNK)
     for base in arguments.bases:
         runs = {}

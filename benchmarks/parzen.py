@@ -41,7 +41,7 @@ def load(arguments):
     """Returns samples, test and validation points; real images are the samples."""
     from thesis_tf import datasets
 
-    splits = datasets.load_inputs(arguments.dataset, arguments.data_dir)
+    splits = datasets.load_inputs(arguments.dataset, data_dir=arguments.data_dir)
     rng = np.random.default_rng(0)
 
     def take(x):

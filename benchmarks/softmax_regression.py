@@ -1,12 +1,12 @@
 """Seconds to solve probes' softmax regressions, beside scikit-learn's LogisticRegression.
 
-Both get the same features, labels and penalty. Ours runs until its certificate is below `--gap`,
-from the features as they are; scikit-learn, from features that were standardised for it, at the
-loosest of a row of tolerances with which its loss is within the gap of the minimum (which is
-taken from a solution of a hundredth of the gap). The two run in turn in one process, and what is
+Both get the same features, labels and l2. Ours runs until its suboptimality is at most `--tol`,
+from the features as they are; scikit-learn, from features that were standardized for it, at the
+loosest of a row of tolerances with which its loss is within `--tol` of the minimum (which is
+taken from a solution of a hundredth of it). The two run in turn in one process, and what is
 shown are medians over the rounds: of seconds, and of the ratio within a round.
 
-Without `--store` the features are what a layer of random weights and ReLUs makes of the bundled
+Without `--store` the features are the outputs of a layer of random weights and ReLUs on the bundled
 MNIST digits. `--classes 1000` is random features of as many classes, 4 examples each, in which
 scikit-learn is left out unless `--peer` asks for it: it takes minutes.
 
@@ -27,7 +27,7 @@ from sklearn.linear_model import LogisticRegression
 from thesis_tf import datasets
 from thesis_tf.probes import FeatureStore
 from thesis_tf.probes.solver.softmax_regression import SoftmaxRegression
-from thesis_tf.probes.solver.standardized import Standardised
+from thesis_tf.probes.solver.standardized import Standardized
 
 SIZES = (64, 256, 512, 1024, 2048)
 PAUSE = 0.2  # seconds, in which the other's threads stop spinning for work and let the cores go
@@ -42,8 +42,8 @@ def parse_arguments():
     parser.add_argument("--labels", help="a .npy file of labels, in the order of the store")
     parser.add_argument("--taps", nargs="*", help="taps of the store; all by default")
     parser.add_argument("--examples", type=int, default=5000, help="the first so many are used")
-    parser.add_argument("--penalty", type=float, default=1e-2)
-    parser.add_argument("--gap", type=float, default=1e-3, help="nats")
+    parser.add_argument("--l2", type=float, default=1e-2)
+    parser.add_argument("--tol", type=float, default=1e-3, help="suboptimality in nats")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--classes", type=int, help="random features of so many classes instead")
     parser.add_argument(
@@ -82,38 +82,38 @@ def stored(arguments):
             yield tap.name, store.read(tap.name, slice(0, arguments.examples)), labels
 
 
-def ours(x, labels, penalty, gap):
-    features = Standardised(lambda: iter([(0, x)]))
-    return SoftmaxRegression(features, labels, int(labels.max()) + 1).solve(penalty, gap)
+def ours(x, labels, l2, tol):
+    features = Standardized(lambda: iter([(0, x)]))
+    return SoftmaxRegression(features, labels, int(labels.max()) + 1).solve(l2, tol=tol)
 
 
-def theirs(z, labels, penalty, solver, tolerance):
+def theirs(z, labels, l2, solver, tolerance):
     # Its loss is a sum over examples; for two classes it has one row of weights for a softmax's
     # two, which have half its square.
     scale = 2 if labels.max() == 1 else 1
     model = LogisticRegression(
-        C=scale / (penalty * len(z)), solver=solver, tol=tolerance, max_iter=10_000
+        C=scale / (l2 * len(z)), solver=solver, tol=tolerance, max_iter=10_000
     )
     return model.fit(z, labels)
 
 
-def loss(model, z, labels, penalty):
-    """What both minimise, in float64."""
+def loss(model, z, labels, l2):
+    """What both minimize, in float64."""
     logits = z.astype(np.float64) @ model.coef_.T + model.intercept_
     square = (model.coef_**2).sum()
     if logits.shape[1] == 1:
         logits, square = np.hstack([-logits, logits]) / 2, square / 2
     top = logits.max(1)
     losses = np.log(np.exp(logits - top[:, None]).sum(1)) + top - logits[range(len(z)), labels]
-    return losses.mean() + penalty / 2 * square
+    return losses.mean() + l2 / 2 * square
 
 
 def loosest(z, labels, arguments, solver, least):
-    """Returns the loosest tolerance with which scikit-learn is within the gap, and its true gap."""
+    """Returns the loosest tolerance by which scikit-learn is within --tol, and its error."""
     for tolerance in TOLERANCES:
-        model = theirs(z, labels, arguments.penalty, solver, tolerance)
-        gap = loss(model, z, labels, arguments.penalty) - least
-        if gap <= arguments.gap:
+        model = theirs(z, labels, arguments.l2, solver, tolerance)
+        gap = loss(model, z, labels, arguments.l2) - least
+        if gap <= arguments.tol:
             break
     return tolerance, gap
 
@@ -133,28 +133,28 @@ def main():
     else:
         problems = stored(arguments) if arguments.store else random_layers(arguments.examples)
         solver = arguments.peer or "lbfgs"
-    print(f"penalty {arguments.penalty:g}, gap {arguments.gap:g}, {arguments.rounds} rounds")
+    print(f"l2 {arguments.l2:g}, tol {arguments.tol:g}, {arguments.rounds} rounds")
     print(
-        f"{'':18}{'examples':>9}{'features':>9} |{'steps':>6}{'s':>8}{'certified':>10} |"
+        f"{'':18}{'examples':>9}{'features':>9} |{'evals':>6}{'s':>8}{'certified':>10} |"
         f"{'iterations':>11}{'s':>8}{'true gap':>10}  {solver} | {'ratio':>6}"
     )
     total = [0.0, 0.0]
     for name, x, labels in problems:
-        ours(x, labels, arguments.penalty, arguments.gap)  # what is compiled is compiled once
+        ours(x, labels, arguments.l2, arguments.tol)  # what is compiled is compiled once
         if solver != "none":
             z = ((x - x.mean(0)) / np.maximum(x.std(0), 1e-12)).astype(np.float32)
-            best = ours(x, labels, arguments.penalty, arguments.gap / 100)
+            best = ours(x, labels, arguments.l2, arguments.tol / 100)
             tolerance, gap = loosest(z, labels, arguments, solver, best.loss)
         seconds, peers = [], []
         for _ in range(arguments.rounds):
-            solution, took = timed(ours, x, labels, arguments.penalty, arguments.gap)
+            solution, took = timed(ours, x, labels, arguments.l2, arguments.tol)
             seconds.append(took)
             if solver != "none":
-                model, took = timed(theirs, z, labels, arguments.penalty, solver, tolerance)
+                model, took = timed(theirs, z, labels, arguments.l2, solver, tolerance)
                 peers.append(took)
         total[0] += statistics.median(seconds)
-        row = f"{name:18}{len(x):9}{x.shape[1]:9} |{solution.steps:6}"
-        row += f"{statistics.median(seconds):8.3f}{solution.gap:10.1e} |"
+        row = f"{name:18}{len(x):9}{x.shape[1]:9} |{solution.evaluations:6}"
+        row += f"{statistics.median(seconds):8.3f}{solution.suboptimality:10.1e} |"
         if peers:
             total[1] += statistics.median(peers)
             ratio = statistics.median(p / s for p, s in zip(peers, seconds, strict=True))

@@ -1,6 +1,6 @@
 """What taps and bfloat16 cost and gain in one forward pass of a ResNet-50 at 224 x 224.
 
-Taps: the model's plain pass, model(x, training=False), beside passes that also put out 17 taps (the
+Taps: the model's plain pass, model(x, training=False), beside passes that also return 17 taps (the
 16 residual sums and the last ReLU), reduced by their means as `probes.extract` does, or as they
 are. All are `tf.function`s of one process and take turns; the table shows the median time and the
 median of the ratios to the plain pass of the same turn.
@@ -29,7 +29,7 @@ import models
 from thesis_tf.probes.reductions import Reduction
 from thesis_tf.probes.taps import forward, taps
 
-SELECT = ["class:Add", "conv5_block3_out"]
+TAPS = ["class:Add", "conv5_block3_out"]
 ASSETS = pathlib.Path(os.environ.get("THESIS_ASSETS", "."))
 
 
@@ -57,7 +57,7 @@ def build(weights, precision):
 
 def passes(model):
     """The plain pass, the one with reduced taps and the one with raw taps."""
-    names = [tap.name for tap in taps(model, SELECT)]
+    names = [tap.name for tap in taps(model, TAPS)]
     run, mean = forward(model, names), Reduction("mean")
 
     def reduced(x):
@@ -110,7 +110,7 @@ def features(run, images, batch_size):
 
 
 def show_errors(exact, rough):
-    print(f"{'relative error of':24}{'means':>10}{'centred':>10}")
+    print(f"{'relative error of':24}{'means':>10}{'centered':>10}")
     rows = []
     for name, truth in exact.items():
         off = np.linalg.norm(rough[name] - truth)

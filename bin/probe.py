@@ -1,7 +1,7 @@
 r"""Shows how linearly separable the classes are at every layer of a network (thesis, chapter 9).
 
 With no flags it trains the MNIST convnet of figure 9.2 on the bundled data and fits a linear probe
-to every layer before and after (figure 9.3): tables, pictures and a SavedModel in a few minutes.
+to every layer before and after (figure 9.3): tables, figures and a SavedModel in a few minutes.
 
     python -m bin.probe
 
@@ -32,23 +32,33 @@ The same command after a kill goes on where it was. Several machines share the w
 network with --epochs=0, --shard=1/8 ... --shard=8/8 and one --output_dir; the last fits the probes.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import functools
+import pathlib
 import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
 
 from absl import app, flags
 
 from bin.common import configs, runs
 
+if TYPE_CHECKING:
+    from thesis_tf.probes import ProbeReport
+
+Verbose = Literal["auto", 0, 1, 2]
+
 FLAGS = flags.FLAGS
 flags.DEFINE_list("taps", "*", "Where to probe; * is every place (see above).")
-flags.DEFINE_string("reduction", "subset:1000", "From activations to features (section 9.3.4).")
+flags.DEFINE_string("reduction", "subset:1000", "From outputs to features (section 9.3.4).")
 flags.DEFINE_enum("mode", "frozen", ["frozen", "live"], "Fit probes to a model, or beside it.")
 flags.DEFINE_string("labels", None, "An .npz file with more labels for the same inputs.")
 flags.DEFINE_bool("control", False, "Also fit shuffled labels; the report gives selectivity.")
 flags.DEFINE_bool("export", True, "Write the probed model as a SavedModel.")
-flags.DEFINE_float("gap", 1e-3, "How close to its minimum each probe's loss is, in nats.", 1e-12)
-flags.DEFINE_integer("extract_batch_size", 32, "Examples a forward pass.", lower_bound=1)
+flags.DEFINE_float("tol", 1e-3, "The largest suboptimality of each probe, in nats.", 1e-12)
+flags.DEFINE_integer("extract_batch_size", 32, "Examples per forward pass.", lower_bound=1)
 flags.DEFINE_integer("log_every", 50, "Steps between entries of a live probe.", lower_bound=1)
 flags.DEFINE_string("shard", "1/1", "Extract the i-th of n parts, e.g. 2/8.")
 configs.use(
@@ -72,19 +82,19 @@ class Config:
     """What one run is; a folder with an equal one holds the same run."""
 
     data: configs.Data
-    models: tuple
+    models: tuple[configs.Model, ...]
     hardware: configs.Hardware
     training: configs.Training
-    taps: tuple
+    taps: tuple[str, ...]
     reduction: str
     mode: str
     labels: str | None
     control: bool
     export: bool
-    gap: float
+    tol: float
 
 
-def config_from_flags():
+def config_from_flags() -> Config:
     """Reads FLAGS; raises runs.UsageError for a combination that makes no sense."""
     models = configs.models()
     untrained = len(models) == 1 and models[0].weights == "none" and ".keras" not in models[0].model
@@ -96,13 +106,14 @@ def config_from_flags():
             raise runs.UsageError("--mode=live trains the network: give --epochs.")
         if FLAGS.labels or FLAGS.control or FLAGS.shard != "1/1":
             raise runs.UsageError("--labels, --control and --shard belong to --mode=frozen.")
-        unused = ("gap", "extract_batch_size")
-        runs.refuse_given(unused, "probes of --mode=live are trained, and no features are kept")
+        runs.refuse_given(
+            ("tol", "extract_batch_size"),
+            "probes of --mode=live are trained, and no features are kept",
+        )
     else:
-        runs.refuse_given(["log_every"], "it is of --mode=live")
+        runs.refuse_given(["log_every"], "it belongs to --mode=live")
     if not epochs:
-        unused = set(configs.TRAINING) - {"epochs"}
-        runs.refuse_given(unused, "the network is not trained")
+        runs.refuse_given(set(configs.TRAINING) - {"epochs"}, "the network is not trained")
     if FLAGS.distribution == "multi_worker":
         raise runs.UsageError(
             "Several machines share the extraction by --shard=i/n; train with bin.train."
@@ -120,56 +131,64 @@ def config_from_flags():
         labels=FLAGS.labels and configs.expanded(FLAGS.labels),
         control=FLAGS.control,
         export=FLAGS.export,
-        gap=FLAGS.gap,
+        tol=FLAGS.tol,
     )
 
 
 def run(
-    config,
-    folder,
+    config: Config,
+    folder: pathlib.Path,
     *,
-    begin=lambda: None,
-    shard=(1, 1),
-    extract_batch_size=32,
-    log_every=50,
-    verbose=0,
-):
-    """Does what `config` says and writes to `folder`; returns {name: report}.
+    begin: Callable[[], None] = lambda: None,
+    shard: tuple[int, int] = (1, 1),
+    extract_batch_size: int = 32,
+    log_every: int = 50,
+    verbose: Verbose = 0,
+) -> dict[str, ProbeReport]:
+    """Probes as `config` says and writes to `folder`; returns {name: report}.
 
-    `begin` is called once all is known to fit, before anything is written.
+    `begin` is called once everything is known to fit, before anything is written.
     """
     from bin.common import training
     from bin.jobs import probe
     from thesis_tf import hardware, probes
 
     splits = config.data.load()
-    if config.labels:
-        probe.factors(config.labels, splits)
+    factors = probe.factors(config.labels, splits) if config.labels else {}
     if config.training.epochs:
         training.steps_an_epoch(splits, config.training)
     strategy = hardware.configure(config.hardware)
     session = probe.Session(
-        config, folder, splits, strategy, shard, extract_batch_size, log_every, verbose
+        config=config,
+        folder=folder,
+        splits=splits,
+        factors=factors,
+        strategy=strategy,
+        shard=shard,
+        extract_batch_size=extract_batch_size,
+        log_every=log_every,
+        verbose=verbose,
     )
-    for spec in reversed(config.models):
-        model = session.build(spec)
+    # Those that are wrong stop the program before it writes anything.
+    networks = [session.build(spec) for spec in config.models]
     begin()
+    reports: dict[str, ProbeReport] | None
     if config.mode == "live":
-        model, reports = probe.live(session, model)
+        reports = probe.live(session, networks[0])
     elif config.training.epochs:
-        model, reports = probe.before_and_after(session, model)
+        reports = probe.before_and_after(session, networks[0])
     else:
-        model, reports = probe.checkpoints(session, model)
-    if None in reports.values():
+        reports = probe.checkpoints(session, networks)
+    if reports is None:
         return {}
     if len(reports) > 1:
         probe.draw_side_by_side(reports, folder)
     if config.export:
-        probes.export(model, list(reports.values())[-1], folder / "saved_model")
+        probes.export(networks[-1], list(reports.values())[-1], folder / "saved_model")
     return reports
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     """Flags, config, run."""
     with runs.clean_errors(argv):
         config = config_from_flags()
@@ -178,13 +197,13 @@ def main(argv):
             config,
             folder,
             begin=functools.partial(runs.begin, folder, config, FLAGS.shard),
-            shard=tuple(map(int, FLAGS.shard.split("/"))),
+            shard=(int(FLAGS.shard.split("/")[0]), int(FLAGS.shard.split("/")[1])),
             extract_batch_size=FLAGS.extract_batch_size,
             log_every=FLAGS.log_every,
             verbose=runs.progress(),
         )
         if reports:
-            print(f"All tables and pictures are in {folder}.")
+            print(f"All tables and figures are in {folder}.")
         else:
             print(f"Shard {FLAGS.shard} is done; the last of them to finish fits the probes.")
 

@@ -1,15 +1,27 @@
 """Auto-encoders with one hidden layer, from inputs to reconstructions of the same shape."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import keras
+
+from models.dtypes import at_least_float32
 
 OUTPUTS = ("linear", "sigmoid")
 
 
 def autoencoder(
-    input_shape, units=1000, *, activation="tanh", output="linear", dtype=None, name="autoencoder"
-):
+    input_shape: Sequence[int],
+    units: int = 1000,
+    *,
+    activation: str = "tanh",
+    output: str = "linear",
+    dtype: str | None = None,
+    name: str = "autoencoder",
+) -> keras.Model:
     """The auto-encoder of the thesis' experiments: r(x) = c + V tanh(b + W x) (3.3.4).
 
     Args:
@@ -17,7 +29,7 @@ def autoencoder(
         units: hidden units.
         activation: of the hidden layer, the name of a Keras activation.
         output: activation of the output: "linear", or "sigmoid" for values in [0, 1].
-        dtype: of weights and computation; None is Keras' own.
+        dtype: of weights and computation; None is Keras' global policy.
         name: the model's name.
 
     Returns:
@@ -26,18 +38,25 @@ def autoencoder(
     """
     layers, size = keras.layers, math.prod(input_shape)
     dtype = dtype or keras.config.dtype_policy().name
-    inputs = keras.Input(input_shape, name="x", dtype=_at_least_float32(dtype))
+    inputs = keras.Input(input_shape, name="x", dtype=at_least_float32(dtype))
     x = layers.Flatten(name="flatten", dtype=dtype)(inputs) if len(input_shape) > 1 else inputs
+    # A reconstruction in bfloat16 would leave nothing of r(x) - x.
     h = layers.Dense(units, activation=activation, dtype=dtype, name="encoder")(x)
-    r = layers.Dense(size, activation=output, dtype=_at_least_float32(dtype), name="decoder")(h)
+    r = layers.Dense(size, activation=output, dtype=at_least_float32(dtype), name="decoder")(h)
     if len(input_shape) > 1:
-        r = layers.Reshape(input_shape, dtype=_at_least_float32(dtype), name="reconstruction")(r)
+        r = layers.Reshape(input_shape, dtype=at_least_float32(dtype), name="reconstruction")(r)
     return keras.Model(inputs, r, name=name)
 
 
 def tied_autoencoder(
-    input_shape, units=1000, *, activation="sigmoid", output="sigmoid", dtype=None, name="tied"
-):
+    input_shape: Sequence[int],
+    units: int = 1000,
+    *,
+    activation: str = "sigmoid",
+    output: str = "sigmoid",
+    dtype: str | None = None,
+    name: str = "tied",
+) -> keras.Model:
     """The contractive auto-encoder's network: r(x) = s(c + W' h), h = s(b + W x) (Eq 3.1).
 
     Args:
@@ -45,7 +64,7 @@ def tied_autoencoder(
         units: hidden units.
         activation: of the hidden layer; "tanh" makes it the tied DAE.
         output: activation of the output: "sigmoid" for values in [0, 1], or "linear".
-        dtype: of weights and computation; None is Keras' own.
+        dtype: of weights and computation; None is Keras' global policy.
         name: the model's name.
 
     Returns:
@@ -53,7 +72,7 @@ def tied_autoencoder(
         `TiedAutoEncoder`, named "tied"; its `encode` is what a contractive penalty takes.
     """
     dtype = dtype or keras.config.dtype_policy().name
-    inputs = keras.Input(input_shape, name="x", dtype=_at_least_float32(dtype))
+    inputs = keras.Input(input_shape, name="x", dtype=at_least_float32(dtype))
     layer = TiedAutoEncoder(units, activation, output, dtype=dtype, name="tied")
     return keras.Model(inputs, layer(inputs), name=name)
 
@@ -69,36 +88,38 @@ class TiedAutoEncoder(keras.layers.Layer):
         **kwargs: of `keras.layers.Layer`.
     """
 
-    def __init__(self, units, activation="sigmoid", output="sigmoid", **kwargs):
+    def __init__(
+        self, units: int, activation: str = "sigmoid", output: str = "sigmoid", **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.units = units
         self.activation, self.output_activation = map(keras.activations.get, (activation, output))
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Makes the kernel (d, units) and the biases of encoder (units,) and decoder (d,)."""
-        self.example_shape = tuple(input_shape[1:])
+        self.example_shape = tuple(int(side or 0) for side in input_shape[1:])
         size = math.prod(self.example_shape)
         self.kernel = self.add_weight(shape=(size, self.units), name="kernel")
         self.bias = self.add_weight(shape=(self.units,), initializer="zeros", name="bias")
         self.decoder_bias = self.add_weight(shape=(size,), initializer="zeros", name="decoder_bias")
 
-    def encode(self, x):
+    def encode(self, x: keras.KerasTensor) -> keras.KerasTensor:
         """Returns h (batch, units) of inputs (batch, ...)."""
         x = keras.ops.reshape(keras.ops.cast(x, self.compute_dtype), (-1, self.kernel.shape[0]))
         return self.activation(keras.ops.matmul(x, self._used(self.kernel)) + self._used(self.bias))
 
-    def call(self, x):
+    def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
         """Returns the reconstructions of inputs (batch, ...)."""
         kernel = keras.ops.transpose(self._used(self.kernel))
         r = keras.ops.matmul(self.encode(x), kernel) + self._used(self.decoder_bias)
-        r = self.output_activation(keras.ops.cast(r, _at_least_float32(self.variable_dtype)))
+        r = self.output_activation(keras.ops.cast(r, at_least_float32(self.variable_dtype)))
         return keras.ops.reshape(r, (-1, *self.example_shape))
 
-    def _used(self, variable):
+    def _used(self, variable: keras.Variable) -> keras.KerasTensor:
         # Outside `call` Keras doesn't cast variables to the precision of computation.
         return keras.ops.cast(variable, self.compute_dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns what the layer was made with."""
         return {
             **super().get_config(),
@@ -106,8 +127,3 @@ class TiedAutoEncoder(keras.layers.Layer):
             "activation": keras.activations.serialize(self.activation),
             "output": keras.activations.serialize(self.output_activation),
         }
-
-
-def _at_least_float32(dtype):
-    # A reconstruction in bfloat16 would leave nothing of r(x) - x.
-    return "float64" if dtype == "float64" else "float32"

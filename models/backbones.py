@@ -9,9 +9,12 @@ mixed_bfloat16 (16 sums and the last ReLU, on CIFAR-10) the relative error is .6
 of 2.5 %, for 9 % of the multiplications; of an Inception v3's mixed blocks .8 % instead of 12.6 %.
 """
 
+from __future__ import annotations
+
 import dataclasses
+import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 
@@ -28,7 +31,7 @@ class Backbone:
     Up to the layer `exact` it computes in float32 whatever the dtype policy.
     """
 
-    build: Callable
+    build: Callable[..., keras.Model]
     image_size: int
     smallest: int
     preprocessing: str
@@ -47,31 +50,31 @@ BACKBONES = {
 
 
 def backbone(
-    architecture,
-    input_shape,
-    num_classes=None,
+    architecture: str,
+    input_shape: Sequence[int],
+    num_classes: int | None = None,
     *,
-    weights="none",
-    image_size=None,
-    preprocessing="default",
-    auxiliary_head=False,
-):
-    """Builds a network of `keras.applications` that puts out logits.
+    weights: str | os.PathLike[str] = "none",
+    image_size: int | None = None,
+    preprocessing: str = "default",
+    auxiliary_head: bool = False,
+) -> keras.Model:
+    """Builds a network of `keras.applications` that returns logits.
 
     Args:
         architecture: a key of `BACKBONES`.
         input_shape: (height, width, channels) of images with pixels in [0, 255]; one channel is
             repeated to three.
-        num_classes: the number of classes. None takes the weights' own: 1,000 for "imagenet", what
-            the file has for a path (no head if it has none).
+        num_classes: the number of classes. None takes that of the weights: 1,000 for "imagenet",
+            that of the file for a path (no head if it has none).
         weights: "imagenet" (Keras downloads them), "none", or the path of a `.weights.h5` file of
             this network with or without its head, or of this function's model.
-        image_size: the side to which images are resized in the model; None for the network's own
-            (224, or 299 for Inception v3).
+        image_size: the side to which images are resized in the model; None for the network's
+            default (224, or 299 for Inception v3).
         preprocessing: "default" (the one that Keras' weights were trained with), "caffe" (BGR
             minus the mean), "tf" (in [-1, 1]) or "unit" (in [0, 1]).
         auxiliary_head: Inception v3 only: adds the auxiliary classifier on mixed7 that Keras
-            leaves out (Szegedy et al. 2016); the model then puts out [logits, auxiliary logits].
+            leaves out (Szegedy et al. 2016); the model then returns [logits, auxiliary logits].
 
     Returns:
         A functional model from images (batch, *input_shape) to logits (batch, num_classes).
@@ -113,7 +116,7 @@ def backbone(
     return model
 
 
-def _preprocess(x, size, preprocessing):
+def _preprocess(x: keras.KerasTensor, size: int, preprocessing: str) -> keras.KerasTensor:
     layers = keras.layers
     if x.shape[1:3] != (size, size):
         # Not keras.layers.Resizing: its `training=True` by default is taken over by the whole
@@ -134,28 +137,28 @@ def _preprocess(x, size, preprocessing):
     )
 
 
-def _named(name, tensor):
+def _named(name: str, tensor: keras.KerasTensor) -> keras.KerasTensor:
     """Names the operation that made a symbolic tensor; Keras would count on through a process."""
     tensor._keras_history.operation.name = name
     return tensor
 
 
-def _exact():
-    """The dtype policy that layers need to compute in float32 at least; None for the global one."""
+def _exact() -> str | None:
+    """Returns the policy by which layers compute in float32 at least; None is the global one."""
     low = keras.config.dtype_policy().compute_dtype in ("bfloat16", "float16")
     return "float32" if low else None
 
 
-def _renamed(base, exact):
-    """Numbers Inception v3's layers from the first on: Keras goes on from earlier models.
+def _renamed(base: keras.Model, exact: str | None) -> keras.Model:
+    """Numbers Inception v3's layers from 0: Keras continues from earlier models.
 
     Also lets the layers up to `exact`, by its new name, compute in float32 at least.
     """
-    automatic = {}
+    automatic: dict[str, list[tuple[int, str]]] = {}
     for layer in base.layers:
         kind, _, number = layer.name.rpartition("_")
         if not number.isdigit():
-            kind, number = layer.name, 0
+            kind, number = layer.name, "0"
         if kind in _AUTOMATIC:
             automatic.setdefault(kind, []).append((int(number), layer.name))
     names = {
@@ -168,7 +171,7 @@ def _renamed(base, exact):
     if not first and all(old == new for old, new in names.items()):
         return base
 
-    def clone(layer):
+    def clone(layer: keras.Layer) -> keras.Layer:
         config = {**layer.get_config(), "name": names.get(layer.name, layer.name)}
         if config["name"] in first:
             config["dtype"] = _exact()
@@ -187,7 +190,9 @@ _AUTOMATIC = {
 }
 
 
-def _with_top(architecture, base, num_classes, auxiliary_head):
+def _with_top(
+    architecture: str, base: keras.Model, num_classes: int, auxiliary_head: bool
+) -> keras.Model:
     layers = keras.layers
     x = base.output
     if architecture.startswith("vgg"):
@@ -202,8 +207,8 @@ def _with_top(architecture, base, num_classes, auxiliary_head):
     return keras.Model(base.inputs[0], outputs, name=architecture)
 
 
-def _auxiliary(x, num_classes):
-    """Inception v3's auxiliary classifier; kernels shrink with a small image as they must."""
+def _auxiliary(x: keras.KerasTensor, num_classes: int) -> keras.KerasTensor:
+    """Inception v3's auxiliary classifier; its kernels are smaller for small images."""
     layers = keras.layers
     pool = min(5, *x.shape[1:3])
     x = layers.AveragePooling2D(pool, strides=3, name="aux_pool")(x)
@@ -215,9 +220,9 @@ def _auxiliary(x, num_classes):
     return layers.Dense(num_classes, dtype="float32", name="aux_predictions")(x)
 
 
-def _load(architecture, path, model, base):
-    """Loads a file into the whole model, or, where its head is another's, into all but the head."""
-    errors = []
+def _load(architecture: str, path: os.PathLike[str], model: keras.Model, base: keras.Model) -> None:
+    """Loads a file into the whole model, or into all but the head where that does not fit."""
+    errors: list[Exception] = []
     for part in (model, base):
         try:
             with warnings.catch_warnings():
@@ -235,7 +240,13 @@ def _load(architecture, path, model, base):
     ) from errors[-1]
 
 
-def _load_imagenet(architecture, spec, model, base, num_classes):
+def _load_imagenet(
+    architecture: str,
+    spec: Backbone,
+    model: keras.Model,
+    base: keras.Model,
+    num_classes: int | None,
+) -> None:
     whole = num_classes == 1000 and len(model.outputs) == 1
     try:
         source = spec.build(weights="imagenet", include_top=whole)

@@ -1,10 +1,20 @@
 """The MNIST convolutional network of figure 9.2, and the LeNet of chapter 11."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 import keras
 
 
-def mnist_convnet(input_shape=(28, 28, 1), num_classes=10, *, units=512, name="mnist_convnet"):
-    """Two 5x5 convolutions and two dense layers, with every step a layer of its own.
+def mnist_convnet(
+    input_shape: Sequence[int] = (28, 28, 1),
+    num_classes: int = 10,
+    *,
+    units: int = 512,
+    name: str = "mnist_convnet",
+) -> keras.Model:
+    """Two 5x5 convolutions and two dense layers, with every step a separate layer.
 
     The activation, the pooling and the scaling of pixels are separate layers, so that each can be
     tapped. With `units=1024` this is chapter 11's LeNet: 3,274,634 parameters at 28 x 28 x 1.

@@ -1,9 +1,14 @@
 """Every network by the name that `--model` takes."""
 
+from __future__ import annotations
+
 import difflib
 import functools
+import os
 import pathlib
 import zipfile
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 
@@ -12,7 +17,7 @@ from models.backbones import BACKBONES, backbone
 from models.mlp import issgd_mlp, mlp, skip_mlp
 from models.mnist_convnet import mnist_convnet
 
-_PLAIN = {
+_PLAIN: dict[str, Callable[..., keras.Model]] = {
     "mnist_convnet": mnist_convnet,
     "lenet": functools.partial(mnist_convnet, units=1024, name="lenet"),
     "mlp": mlp,
@@ -22,7 +27,16 @@ _PLAIN = {
 NAMES = (*_PLAIN, *BACKBONES)
 
 
-def build(name, input_shape, num_classes, *, weights="none", **options):
+def build(
+    name: str,
+    input_shape: Sequence[int],
+    num_classes: int | None,
+    *,
+    weights: str | os.PathLike[str] = "none",
+    image_size: int | None = None,
+    preprocessing: str | None = None,
+    auxiliary_head: bool = False,
+) -> keras.Model:
     """Builds a network by name.
 
     Args:
@@ -30,21 +44,26 @@ def build(name, input_shape, num_classes, *, weights="none", **options):
         input_shape: the shape of one example.
         num_classes: the number of classes; None takes that of the weights.
         weights: "none", "imagenet" (backbones only) or the path of a `.weights.h5` file.
-        **options: passed on to the builder, e.g. `image_size` of a backbone.
+        image_size, preprocessing, auxiliary_head: of a backbone; see `models.backbones.backbone`.
 
     Returns:
-        A Keras model that puts out logits (a `.keras` file: whatever it puts out).
+        A Keras model that returns logits (of a `.keras` file: whatever that model returns).
 
     Raises:
         ValueError: an unknown name or option, or weights that don't fit.
     """
-    options = {key: value for key, value in options.items() if value not in (None, False)}
+    given = {
+        "image_size": image_size,
+        "preprocessing": preprocessing,
+        "auxiliary_head": auxiliary_head,
+    }
+    options: dict[str, Any] = {k: value for k, value in given.items() if value not in (None, False)}
     if name.endswith(".keras"):
         if options or weights != "none":
-            given = [*options, *([] if weights == "none" else ["weights"])]
+            superfluous = list(options) if weights == "none" else [*options, "weights"]
             raise ValueError(
-                f"A .keras file holds its own settings and weights: leave out"
-                f" {', '.join(f'`{name}`' for name in given)}."
+                f"A .keras file holds its settings and weights: leave out"
+                f" {', '.join(f'`{name}`' for name in superfluous)}."
             )
         if not pathlib.Path(name).exists():
             raise ValueError(
@@ -75,7 +94,7 @@ def build(name, input_shape, num_classes, *, weights="none", **options):
     path = None if weights == "none" else weights_file.existing(weights)
     if num_classes is None and path is None:
         raise ValueError(f"`num_classes` must be given for {name} without weights.")
-    if num_classes is None:
+    if num_classes is None and path is not None:
         num_classes = weights_file.classes_in(path)
     model = _PLAIN[name](input_shape, num_classes)
     if path is not None:

@@ -1,11 +1,15 @@
 """Keras weights files: which classes one is for, and why one does not fit."""
 
+from __future__ import annotations
+
+import os
 import pathlib
+from typing import Any
 
-import h5py
+import h5py  # type: ignore[import-untyped]  # it has no type information
 
 
-def existing(path):
+def existing(path: str | os.PathLike[str]) -> pathlib.Path:
     """Returns the path of a weights file; raises ValueError if there is none or it is no HDF5."""
     path = pathlib.Path(path)
     if not path.is_file():
@@ -18,8 +22,8 @@ def existing(path):
     return path
 
 
-def classes_in(path):
-    """The number of classes of the head in a Keras weights file; None if it has no head."""
+def classes_in(path: pathlib.Path) -> int | None:
+    """Returns the number of classes of the head in a Keras weights file; None if it has no head."""
     with h5py.File(path) as file:
         if "layers" not in file:  # the format before Keras 3
             group = file.get("predictions")
@@ -32,14 +36,14 @@ def classes_in(path):
         return int(file[f"layers/{last}/vars/1"].shape[0])
 
 
-def _datasets(group):
-    names = []
+def _datasets(group: Any) -> list[str]:
+    names: list[str] = []
     group.visititems(lambda name, item: names.append(name) if hasattr(item, "shape") else None)
     return names
 
 
-def reason(error):
-    """What Keras says of a file that does not fit, in a line: its messages go on for pages."""
+def reason(error: Exception) -> str:
+    """Returns Keras' message about a file that does not fit, in one line: it fills pages."""
     head, _, rest = str(error).partition("\n")
     head, example, layer = head.partition(" Example error message for object ")
     if not example:

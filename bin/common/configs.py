@@ -82,7 +82,7 @@ class Data:
                 f"--dataset={self.dataset} has no labels, which this program needs. bin.dae and"
                 " bin.gsn learn from it."
             )
-        splits = datasets.load(self.dataset, self.data_dir, seed=self.seed)
+        splits = datasets.load(self.dataset, data_dir=self.data_dir, seed=self.seed)
         if self.examples:
             train, validation, test = self.examples
             try:
@@ -95,7 +95,9 @@ class Data:
         """Returns the `Splits` of examples without labels; raises if they can't be had."""
         from thesis_tf import datasets
 
-        return datasets.load_inputs(self.dataset, self.data_dir, self.examples, seed=self.seed)
+        return datasets.load_inputs(
+            self.dataset, data_dir=self.data_dir, examples=self.examples, seed=self.seed
+        )
 
 
 @dataclasses.dataclass(frozen=True)

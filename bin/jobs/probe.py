@@ -1,28 +1,60 @@
 """The ways of probing that `bin.probe` offers: checkpoints, before and after training, or live."""
 
+from __future__ import annotations
+
 import dataclasses
+import functools
 import pathlib
 import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from bin.common import runs, training
-from thesis_tf import hardware, probes
+import keras
+import numpy as np
+
+from bin.common import configs, runs, training
+from thesis_tf import datasets, hardware, probes
+from thesis_tf.datasets.splits import SPELLINGS
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from bin.probe import Config, Verbose
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Session:
-    """What the ways of probing share."""
+    """What the ways of probing share.
 
-    config: object
+    Attributes:
+        config: of the program.
+        folder: the output folder.
+        splits: the data.
+        factors: labels of other factors than the class, in the order of `splits.stacked()`.
+        strategy: the distribution.
+        shard: (i, n), the part of the features to extract.
+        extract_batch_size: examples per forward pass.
+        log_every: steps between entries of live probes.
+        verbose: as in Keras.
+    """
+
+    config: Config
     folder: pathlib.Path
-    splits: object
-    strategy: object
-    shard: tuple
+    splits: datasets.Splits
+    factors: Mapping[str, np.ndarray]
+    strategy: tf.distribute.Strategy
+    shard: tuple[int, int]
     extract_batch_size: int
     log_every: int
-    verbose: str | int
+    verbose: Verbose
 
-    def build(self, spec):
-        """Returns the network; raises if its taps or their reduction are not to be had."""
+    @functools.cached_property
+    def stacked(self) -> tuple[np.ndarray, np.ndarray, dict[str, slice]]:
+        """All examples, their classes, and the slices of the splits."""
+        return self.splits.stacked()
+
+    def build(self, spec: configs.Model) -> keras.Model:
+        """Returns the network; raises if it lacks one of the taps, or can't be reduced there."""
         classes = self.splits.num_classes if spec.weights == "none" else None
         with self.strategy.scope():
             model = spec.build(self.splits.train.x.shape[1:], classes)
@@ -31,24 +63,21 @@ class Session:
             reduction.features(tap)
         return model
 
-    def probe(self, model, name=""):
+    def probe(self, model: keras.Model, name: str = "") -> probes.ProbeReport | None:
         """Extracts, fits, saves and prints one report; None as long as other shards are missing."""
         config, folder = self.config, self.folder / name
         if (folder / "report.json").exists():
             report = probes.ProbeReport.load(folder)
         else:
-            examples, classes, parts = self.splits.stacked()
-            labels = {"class": classes}
-            if config.labels:
-                labels |= factors(config.labels, self.splits)
+            examples, classes, parts = self.stacked
             with self.strategy.scope():
                 store = probes.extract(
                     model,
                     examples,
                     folder / "features",
-                    list(config.taps),
-                    config.reduction,
-                    self.extract_batch_size,
+                    taps=list(config.taps),
+                    reduction=config.reduction,
+                    batch_size=self.extract_batch_size,
                     seed=config.hardware.seed,
                     shard=self.shard,
                 )
@@ -56,10 +85,10 @@ class Session:
                 return None
             report = probes.fit_probes(
                 store,
-                labels if len(labels) > 1 else classes,
+                {"class": classes, **self.factors} if self.factors else classes,
                 parts,
                 class_names=self.splits.class_names,
-                gap=config.gap,
+                tol=config.tol,
                 control=config.control,
                 seed=config.hardware.seed,
             )
@@ -67,7 +96,7 @@ class Session:
         print(f"\n{name or model.name}\n{report.table()}", flush=True)
         return report
 
-    def train(self, model, callbacks=()):
+    def train(self, model: keras.Model, callbacks: Sequence[Any] = ()) -> None:
         """Trains the network, or goes on training it."""
         training.train(
             model,
@@ -80,49 +109,59 @@ class Session:
             verbose=self.verbose,
         )
 
-    def compile(self, model):
+    def compile(self, model: keras.Model) -> None:
         """Compiles the network under the strategy."""
         with self.strategy.scope():
             training.compile_for(model, self.config.training)
 
 
-def factors(path, splits):
+def factors(path: str, splits: datasets.Splits) -> dict[str, np.ndarray]:
     """Reads `--labels`: a dict from factor to labels in the order of `splits.stacked()`."""
-    found, wanted = {}, "with arrays named FACTOR_train, FACTOR_test (and FACTOR_validation)"
+    wanted = "with arrays named FACTOR_train, FACTOR_test (and FACTOR_validation)"
+    sources = {spelling: split for split, known in SPELLINGS.items() for spelling in known}
+    found: dict[str, dict[str, np.ndarray]] = {}
     for key, array in runs.read_arrays("labels", path, wanted).items():
         factor, _, source = key.rpartition("_")
-        if source not in ("train", "validation", "test") or not factor:
+        if source not in sources or not factor:
             raise ValueError(f"--labels={path} must be an .npz file {wanted}. Received: {key}.")
-        found.setdefault(factor, {})[source] = array
+        found.setdefault(factor, {})[sources[source]] = array
     return {factor: splits.gather(values) for factor, values in found.items()}
 
 
-def checkpoints(session, model):
-    """Probes networks as they are; returns the last of them and {name: report}."""
-    reports, specs = {}, session.config.models
-    names = stage_names([spec.weights for spec in specs])
-    for spec, name in zip(specs, names, strict=True):
-        model = session.build(spec) if reports else model
+def checkpoints(
+    session: Session, networks: Sequence[keras.Model]
+) -> dict[str, probes.ProbeReport] | None:
+    """Probes networks as they are; returns {name: report}, None if other shards are missing."""
+    reports = {}
+    names = stage_names([spec.weights for spec in session.config.models])
+    for model, name in zip(networks, names, strict=True):
         reports[name] = session.probe(model, name)
-    return model, reports
+    return _complete(reports)
 
 
-def before_and_after(session, model):
+def before_and_after(session: Session, model: keras.Model) -> dict[str, probes.ProbeReport] | None:
     """Probes a network, trains it, and probes it again (figure 9.3)."""
     session.compile(model)
-    reports = {"start": session.probe(model, "start")}
+    start = session.probe(model, "start")
     session.train(model)
-    return model, {**reports, "end": session.probe(model, "end")}
+    return _complete({"start": start, "end": session.probe(model, "end")})
 
 
-def live(session, model):
+def _complete(
+    reports: Mapping[str, probes.ProbeReport | None],
+) -> dict[str, probes.ProbeReport] | None:
+    found = {name: report for name, report in reports.items() if report is not None}
+    return found if len(found) == len(reports) else None
+
+
+def live(session: Session, model: keras.Model) -> dict[str, probes.ProbeReport]:
     """Trains a network and its probes side by side; a report after each epoch."""
     config, folder = session.config, session.folder
     session.compile(model)
     monitor = probes.ProbeMonitor(
         list(config.taps),
-        config.reduction,
-        session.log_every,
+        reduction=config.reduction,
+        log_every=session.log_every,
         num_classes=session.splits.num_classes,
         log_dir=folder / "logs",
         seed=config.hardware.seed,
@@ -135,21 +174,21 @@ def live(session, model):
         for path in sorted(folder.glob("step_*/report.json"))
     }
     print(f"\n{list(reports.values())[-1].table()}", flush=True)
-    return model, reports
+    return reports
 
 
-def draw_side_by_side(reports, folder):
-    """Draws the curves and the networks of {name: report}, a picture for each set of labels."""
+def draw_side_by_side(reports: Mapping[str, probes.ProbeReport], folder: pathlib.Path) -> None:
+    """Draws the curves and the networks of {name: report}, a figure for each set of labels."""
     for labels in next(iter(reports.values())).label_names:
         ending = "" if labels == "class" else "_" + re.sub(r"\W", "_", labels)
         curves = {name: (report, labels) for name, report in reports.items()}
         for suffix in ("png", "svg"):
             probes.draw_curves(curves, folder / f"curve{ending}.{suffix}")
-            probes.draw_networks(reports, folder / f"network{ending}.{suffix}", labels)
+            probes.draw_networks(reports, folder / f"network{ending}.{suffix}", labels=labels)
 
 
-def stage_names(weights):
-    """A short name for each weights file, "" if there is but one."""
+def stage_names(weights: Sequence[str]) -> list[str]:
+    """Returns a short name for each weights file, "" if there is only one."""
     if len(weights) == 1:
         return [""]
     names = [pathlib.Path(path).name.split(".")[0] for path in weights]

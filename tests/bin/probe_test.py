@@ -32,7 +32,7 @@ def config(**changes):
         "labels": None,
         "control": False,
         "export": True,
-        "gap": 1e-2,
+        "tol": 1e-2,
     }
     return probe.Config(**{**fields, **changes})
 
@@ -50,8 +50,8 @@ def test_before_and_after_training(before_and_after):
     assert end.probe("logits").error < start.probe("logits").error - 0.2
     for name in ("curve.png", "network.svg", "start/report.csv", "end/report.md", "end/probes.npz"):
         assert (folder / name).stat().st_size > 0
-    own = end.own["class"]["output"]["test"].error
-    assert own < 0.5
+    output = end.model_error["class"]["output"]["test"].error
+    assert output < 0.5
     signatures = tf.saved_model.load(str(folder / "saved_model")).signatures
     assert set(signatures) == {"serve", "serving_default", "probes", "features"}
 
@@ -181,8 +181,8 @@ def test_flags_that_make_no_sense_together(flags, message):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"mode": "live", "epochs": "1", "gap": "1e-4"}, "Leave out --gap"),
-        ({"log_every": "7"}, "Leave out --log_every: it is of --mode=live"),
+        ({"mode": "live", "epochs": "1", "tol": "1e-4"}, "Leave out --tol"),
+        ({"log_every": "7"}, "Leave out --log_every: it belongs to --mode=live"),
         ({"epochs": "0", "batch_size": "3"}, "Leave out --batch_size: the network is not trained"),
     ],
 )
@@ -207,6 +207,6 @@ def test_command_line(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "start" in done.stdout
-    assert "the model's own output" in done.stdout
+    assert "the model's output" in done.stdout
     saved = json.loads((tmp_path / "run" / "config.json").read_text())
     assert saved["taps"] == ["input", "logits"]

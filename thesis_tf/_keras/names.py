@@ -89,22 +89,25 @@ def variables(argument: str, model: keras.Layer, name: str) -> list[keras.Variab
     Raises:
         ValueError: it stands for none (lists the nearest), or for several layers.
     """
-    owned, named = {}, {}
-    for path, layer in layers(model).items():
-        owned[path] = layer.trainable_variables
+    # Several layers may have one path, and so may variables.
+    options: dict[str, list[keras.Variable]] = {}
+    for path, layer in _walk(model, "", ()):
+        options.setdefault(path, []).extend(layer.trainable_variables)
         for variable in layer.trainable_variables:
             if any(variable is own for own in layer._trainable_variables):
-                named[f"{path}/{variable.name}"] = [variable]
-    options = {**owned, **named}
+                options.setdefault(f"{path}/{variable.name}", []).append(variable)
     # Keras' own path lacks the outer layers' names where the variable was made before them.
-    theirs = {v.path.removeprefix(f"{model.name}/"): [v] for v in model.trainable_variables}
+    theirs: dict[str, list[keras.Variable]] = {}
+    for variable in model.trainable_variables:
+        theirs.setdefault(variable.path.removeprefix(f"{model.name}/"), []).append(variable)
     # The prefix is the model's name, unless a layer in it has the same.
     wanted = name if name in options else name.removeprefix(f"{model.name}/")
-    everything = {**theirs, **options, model.name: model.trainable_variables}
+    everything = theirs | options
+    everything.setdefault(model.name, model.trainable_variables)
     if wanted in everything:
         found = [wanted]
     elif set(wanted) & set("*?["):
-        found = fnmatch.filter({**theirs, **options}, wanted)
+        found = fnmatch.filter(theirs | options, wanted)
     else:
         found = resolve(argument, _CALL.sub("", wanted), options)
     chosen = {id(variable) for option in found for variable in everything[option]}

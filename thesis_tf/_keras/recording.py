@@ -1,4 +1,4 @@
-"""Sees the output of every layer call and `keras.ops` node while a function is being traced.
+"""Records the output of every layer call and `keras.ops` node while a function is being traced.
 
 A sub-model over `layer.output` fails on nested models and gives only the first call of a shared
 layer, and an instance's `__call__` cannot be patched. What every Keras 3 layer and operation goes
@@ -7,9 +7,13 @@ through is `keras.Operation.__call__`: it is replaced while at least one thread 
 the same with and without it, so running it costs nothing more.
 """
 
+from __future__ import annotations
+
 import contextlib
 import dataclasses
 import threading
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, TypeVar
 
 import keras
 import tensorflow as tf
@@ -17,19 +21,19 @@ import tensorflow as tf
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Place:
-    """One tensor that a call put out.
+    """One tensor that a call returned.
 
     Attributes:
         name: the path of the call, with its number and the tensor's index where there are several.
         operation: the layer or operation that was called.
         tensor: the tensor.
-        arguments: what the call was given, (args, kwargs); None of the model's own inputs.
+        arguments: of the call, (args, kwargs); None for the model's inputs and outputs.
     """
 
     name: str
     operation: keras.Operation
     tensor: tf.Tensor
-    arguments: tuple | None = None
+    arguments: tuple[tuple[Any, ...], dict[str, Any]] | None = None
 
 
 class Recorder:
@@ -38,17 +42,19 @@ class Recorder:
     Attributes:
         places: a list of `Place`.
         out_of_reach: a dict from path to operation of the calls whose tensors can't be read.
+        outputs: of the model, set by who called it.
     """
 
-    def __init__(self, root):
-        self.places = []
-        self.out_of_reach = {}
+    def __init__(self, root: keras.Operation) -> None:
+        self.places: list[Place] = []
+        self.out_of_reach: dict[str, keras.Operation] = {}
+        self.outputs: Any = None
         self._root = root
         self._graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
-        self._stack = []
-        self._calls = {}
+        self._stack: list[keras.Operation] = []
+        self._calls: dict[str, int] = {}
 
-    def record_root(self, name, tensors):
+    def record_root(self, name: str, tensors: Any) -> None:
         """Adds the model's inputs or outputs: `name`, or "name/KEY" where there are several."""
         leaves = keras.tree.flatten_with_path(tensors)
         for path, tensor in leaves:
@@ -56,8 +62,14 @@ class Recorder:
             self._calls[key] = self._calls.get(key, 0) + 1
             self.places.append(Place(key, self._root, tensor))
 
-    def call(self, original, operation, args, kwargs):
-        """Runs one call and records what it puts out."""
+    def call(
+        self,
+        original: Callable[..., Any],
+        operation: keras.Operation,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """Runs one call and records the tensors that it returns."""
         if operation is self._root:
             return original(operation, *args, **kwargs)
         # A recurrent layer calls its cells outside its loop too, but only to learn their shapes.
@@ -69,7 +81,7 @@ class Recorder:
         finally:
             self._stack.pop()
         tensors = [leaf for leaf in keras.tree.flatten(outputs) if isinstance(leaf, tf.Tensor)]
-        # Of another graph are those of a loop's body, a branch or a function of its own.
+        # Tensors in a loop's body, a branch or a nested function belong to another graph.
         here = [t for t in tensors if getattr(t, "graph", None) is self._graph and not in_loop]
         if tensors and not here:
             self.out_of_reach[path] = operation
@@ -88,14 +100,30 @@ _watchers = 0
 _original_call = keras.Operation.__call__
 
 
-def _watched_call(self, *args, **kwargs):
+class Caller(Protocol):
+    """An object that `recording` passes calls through."""
+
+    def call(
+        self,
+        original: Callable[..., Any],
+        operation: keras.Operation,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """Returns `original(operation, *args, **kwargs)`."""
+
+
+C = TypeVar("C", bound=Caller)
+
+
+def _watched_call(self: keras.Operation, *args: Any, **kwargs: Any) -> Any:
     recorder = getattr(_thread, "recorder", None)
     if recorder is None:
         return _original_call(self, *args, **kwargs)
     return recorder.call(_original_call, self, args, kwargs)
 
 
-def watch(model):
+def watch(model: keras.Model) -> contextlib.AbstractContextManager[Recorder]:
     """Records the calls that `model` makes in this thread while the block runs.
 
     Use it inside a `tf.function`, where it costs nothing once that is traced, and on a model that
@@ -109,7 +137,7 @@ def watch(model):
 
 
 @contextlib.contextmanager
-def recording(recorder):
+def recording(recorder: C) -> Iterator[C]:
     """Passes every call in this thread through `recorder.call`, as `watch` does; yields it.
 
     Args:

@@ -1,13 +1,19 @@
 """Data sets in NumPy's .npz archives, the bundled `mnist_mini` among them."""
 
+from __future__ import annotations
+
 import contextlib
 import importlib.resources
+import pathlib
 import zipfile
 import zlib
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from thesis_tf._core import checks
+from thesis_tf._core.types import Array
 from thesis_tf.datasets.assemble import Source
 from thesis_tf.datasets.splits import SPELLINGS, SPLIT_NAMES
 
@@ -20,15 +26,15 @@ ARRAYS = {
 }
 
 
-def read_bundled(name):
+def read_bundled(name: str) -> Source:
     """Reads the archive of this name that comes with the package."""
     resource = importlib.resources.files("thesis_tf.datasets").joinpath(f"{name}.npz")
     with importlib.resources.as_file(resource) as path:
         return read(path)
 
 
-def read_inputs(path):
-    """Reads the examples of an archive alone, for what learns without labels.
+def read_inputs(path: pathlib.Path) -> dict[str, Array]:
+    """Reads the examples of an archive without their labels.
 
     It holds `x` or `x_train`, and may hold `x_validation` (or `x_valid` or `x_val`) and `x_test`;
     labels and other arrays are passed over.
@@ -59,7 +65,7 @@ def read_inputs(path):
             return {split: archive[name] for split, name in names.items()}
 
 
-def read(path):
+def read(path: pathlib.Path) -> Source:
     """Reads an archive.
 
     It holds `x_train` and `y_train`, and may hold `x_validation` and `y_validation` (or `valid` or
@@ -89,7 +95,7 @@ def read(path):
     return Source(class_names=None if names is None else names.tolist(), **splits)
 
 
-def _opened(path):
+def _opened(path: pathlib.Path) -> Any:
     """Returns the open archive; raises unless there is a whole one."""
     if not path.is_file():
         raise checks.invalid("The data set", "an existing file", path, kind=FileNotFoundError)
@@ -105,7 +111,7 @@ def _opened(path):
 
 
 @contextlib.contextmanager
-def _readable(path):
+def _readable(path: pathlib.Path) -> Iterator[None]:
     """Says which file it is, and what to do, where NumPy cannot read it."""
     try:
         yield
@@ -120,7 +126,7 @@ def _readable(path):
         raise ValueError(f"{path} is damaged or no NumPy archive: {error}") from error
 
 
-def _check_names(path, names):
+def _check_names(path: pathlib.Path, names: Sequence[str]) -> None:
     """Raises unless the arrays come in pairs, `x_train` and `y_train` among them."""
     split_like = {name for name in names if name.startswith(("x_", "y_"))}
     partners = {("y" if name[0] == "x" else "x") + name[1:] for name in split_like}
@@ -137,9 +143,9 @@ def _check_names(path, names):
         )
 
 
-def _names(path, names):
+def _names(path: pathlib.Path, names: Sequence[str]) -> dict[str, str]:
     """Returns {array here: its name in the file}; raises if a split is there twice."""
-    found = {}
+    found: dict[str, str] = {}
     for name in names:
         array = ARRAYS.get(name)
         if array in found:

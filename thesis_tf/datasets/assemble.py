@@ -1,11 +1,15 @@
 """From the arrays that a source holds to checked `Splits`, held-out examples included."""
 
+from __future__ import annotations
+
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from thesis_tf._core import checks, seeds
+from thesis_tf._core.types import Array
 from thesis_tf.datasets.splits import SPLIT_NAMES, Split, Splits
 
 # Numbers above this are ids rather than classes, and a name for each would fill the memory.
@@ -14,26 +18,26 @@ MOST_UNNAMED_CLASSES = 100_000
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Source:
-    """What a reader found: a pair (x, y) a split, None where there is none; nothing checked."""
+    """The arrays (x, y) of each split that a reader found, unchecked; None where it found none."""
 
-    train: tuple
-    validation: tuple | None = None
-    test: tuple | None = None
+    train: tuple[Any, Any]
+    validation: tuple[Any, Any] | None = None
+    test: tuple[Any, Any] | None = None
     class_names: Sequence[str] | None = None
 
 
-def assemble(name, source, seed=0):
+def assemble(name: str, source: Source, seed: int = 0) -> Splits:
     """Checks a source's arrays and holds out the splits that it lacks.
 
     A `validation` or `test` that isn't there becomes a tenth of `train`, at least one example,
     drawn without replacement by `seed`; the rest stays training data. Both tenths are of the
     `train` that the source has. Examples keep the order of the source.
 
-    uint8 examples of shape (height, width) are grey images and get a channel axis. Labels of shape
+    uint8 examples of shape (height, width) are gray images and get a channel axis. Labels of shape
     (n, 1) become (n,). Everything else stays as it is; what is held out is copied.
 
     Args:
-        name: what to call the data set, in messages too.
+        name: the data set's name, in messages too.
         source: a Source. Without its class names, class i of `y_train` is called str(i).
         seed: a non-negative integer.
 
@@ -42,10 +46,10 @@ def assemble(name, source, seed=0):
 
     Raises:
         ValueError: if examples are not finite numbers of one shape and dtype, if labels are not
-            integers in [0, number of classes), one an example, if there is only one class, or if
+            integers in [0, number of classes), one per example, if there is only one class, or if
             too few examples are left to hold out a split.
     """
-    given = {}
+    given: dict[str, tuple[Array, Array]] = {}
     for split in SPLIT_NAMES:
         pair = getattr(source, split)
         if pair is not None:
@@ -56,24 +60,24 @@ def assemble(name, source, seed=0):
     _check_agreement(name, given)
     class_names = _class_names(name, source.class_names, given)
     splits = {}
-    for split, (source, rows) in _rows(name, given, seed).items():
-        x, y = given[source]
+    for split, (origin, rows) in _rows(name, given, seed).items():
+        x, y = given[origin]
         if len(rows) < len(y):
             x, y = x[rows], y[rows]
-        splits[split] = Split(x, y.astype(np.int64), source, rows, len(given[source][1]))
+        splits[split] = Split(x, y.astype(np.int64), origin, rows, len(given[origin][1]))
     return Splits(class_names=class_names, name=name, **splits)
 
 
-def assemble_inputs(name, arrays, seed=0):
+def assemble_inputs(name: str, arrays: Mapping[str, Any], seed: int = 0) -> Splits:
     """Checks examples without labels and holds out the splits that are not there.
 
     Args:
-        name: what to call the data set.
+        name: the data set's name.
         arrays: {split: array (n, ...)}, "train" among them.
         seed: a non-negative integer.
 
     Returns:
-        Splits whose `y` are their `x`: what an auto-encoder is to put out. Examples are float32, or
+        Splits whose `y` are their `x`, the targets of an auto-encoder. Examples are float32, or
         float64 if they came so; uint8 pixels become numbers in [0, 1].
 
     Raises:
@@ -93,13 +97,13 @@ def assemble_inputs(name, arrays, seed=0):
     return Splits(class_names=(), name=name, **splits)
 
 
-def _as_floats(x):
+def _as_floats(x: Array) -> Array:
     if x.dtype == np.uint8:
         return x.astype(np.float32) / 255
     return x if x.dtype == np.float64 else x.astype(np.float32)
 
 
-def _examples(label, x):
+def _examples(label: str, x: Any) -> Array:
     x = np.asarray(x)
     if x.dtype.kind not in "buif":
         raise checks.invalid(label, "an array of numbers", f"dtype {x.dtype}")
@@ -118,7 +122,7 @@ def _examples(label, x):
     return x[..., np.newaxis] if x.dtype == np.uint8 and x.ndim == 3 else x
 
 
-def _labels(label, y):
+def _labels(label: str, y: Any) -> Array:
     y = np.asarray(y)
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
@@ -130,8 +134,8 @@ def _labels(label, y):
     return y
 
 
-def _check_agreement(name, given):
-    """Raises unless every split has a label an example, and all have examples of one kind."""
+def _check_agreement(name: str, given: Mapping[str, tuple[Array, Array]]) -> None:
+    """Raises unless every example has a label, and all examples have one shape and dtype."""
     first = given["train"][0]
     for split, (x, y) in given.items():
         if len(x) != len(y):
@@ -149,7 +153,9 @@ def _check_agreement(name, given):
             )
 
 
-def _class_names(name, names, given):
+def _class_names(
+    name: str, names: Sequence[str] | None, given: Mapping[str, tuple[Array, Array]]
+) -> tuple[str, ...]:
     """Returns the names of the classes, once all labels are known to be among them."""
     y_train = given["train"][1]
     if names is None:
@@ -175,8 +181,10 @@ def _class_names(name, names, given):
     return tuple(map(str, range(count) if names is None else names))
 
 
-def _rows(name, given, seed):
-    """Returns for each split the source's split that it is made of, and which rows of it."""
+def _rows(
+    name: str, given: Mapping[str, tuple[Array, Array]], seed: int
+) -> dict[str, tuple[str, Array]]:
+    """Returns for each split the source's split that it comes from, and its rows there."""
     whole = {split: (split, np.arange(len(y))) for split, (_, y) in given.items()}
     missing = [split for split in SPLIT_NAMES if split not in given]
     if not missing:

@@ -1,4 +1,4 @@
-"""What the labels of the well-known data sets stand for, in the order of their numbers."""
+"""Names of the classes of well-known data sets, in the order of their numbers."""
 
 DIGITS = tuple("0123456789")
 

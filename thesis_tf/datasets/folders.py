@@ -1,13 +1,19 @@
-"""A folder of images, one sub-folder a class."""
+"""A folder of images, one sub-folder per class."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 
 from thesis_tf._core import checks, seeds
+from thesis_tf._core.types import Array
 from thesis_tf.datasets.assemble import Source
 from thesis_tf.datasets.splits import SPELLINGS
 
 
-def read(folder, image_size, seed):
+def read(folder: pathlib.Path, image_size: tuple[int, int], seed: int) -> Source:
     """Reads FOLDER/CLASS/*.png, or FOLDER/SPLIT/CLASS/*.png.
 
     Splits are train, validation (or valid or val) and test. A folder counts as one if it has
@@ -31,7 +37,7 @@ def read(folder, image_size, seed):
     """
     parts = _split_folders(folder)
     class_names = _subfolders(parts["train"])
-    # One stream a split: what is in train/ doesn't change the order of test/.
+    # One stream per split: what is in train/ doesn't change the order of test/.
     pairs = {
         split: _read_split(part, class_names, image_size, seeds.generator(seed, "order", stream))
         for stream, (split, part) in enumerate(parts.items())
@@ -39,15 +45,15 @@ def read(folder, image_size, seed):
     return Source(**pairs, class_names=class_names)
 
 
-def _subfolders(folder):
+def _subfolders(folder: pathlib.Path) -> list[str]:
     return sorted(
         path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
     )
 
 
-def _split_folders(folder):
-    """Returns the folder of each split that there is, {"train": folder} if there are none."""
-    parts = {}
+def _split_folders(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Returns the folder of each split, {"train": folder} if there are none."""
+    parts: dict[str, pathlib.Path] = {}
     for split, names in SPELLINGS.items():
         found = [
             name for name in names if name in _subfolders(folder) and _subfolders(folder / name)
@@ -66,7 +72,12 @@ def _split_folders(folder):
     return parts or {"train": folder}
 
 
-def _read_split(folder, class_names, image_size, rng):
+def _read_split(
+    folder: pathlib.Path,
+    class_names: Sequence[str],
+    image_size: tuple[int, int],
+    rng: np.random.Generator,
+) -> tuple[Array, Array]:
     """Returns x, uint8 of shape (n, height, width, 3), and y of shape (n,), in `rng`'s order."""
     present = _subfolders(folder)
     if not present:

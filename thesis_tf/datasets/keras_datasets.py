@@ -1,9 +1,13 @@
 """MNIST, Fashion-MNIST, CIFAR-10 and CIFAR-100: from a folder, or downloaded by Keras."""
 
+from __future__ import annotations
+
 import dataclasses
+import pathlib
 
 import numpy as np
 
+from thesis_tf._core.types import Array
 from thesis_tf.datasets import archives, class_names
 from thesis_tf.datasets.assemble import Source
 
@@ -15,8 +19,8 @@ CLASS_NAMES = {
 }
 
 
-def read(name, data_dir):
-    """Reads `data_dir/NAME.npz` if it is there, else what `keras.datasets` has.
+def read(name: str, data_dir: pathlib.Path | None) -> Source:
+    """Reads `data_dir/NAME.npz` if it is there, else downloads it by `keras.datasets`.
 
     Raises:
         OSError: if Keras can't download it; the message says which file to put where.
@@ -30,20 +34,20 @@ def read(name, data_dir):
     return dataclasses.replace(source, class_names=source.class_names or CLASS_NAMES[name])
 
 
-def _download(name, archive):
+def _download(name: str, archive: pathlib.Path | str) -> Source:
     import keras
 
     try:
         (x_train, y_train), (x_test, y_test) = getattr(keras.datasets, name).load_data()
     except Exception as error:  # A failed download is a bare Exception in Keras.
         raise OSError(
-            f"keras.datasets.{name} could not be had: {error}. "
+            f"keras.datasets.{name} could not be downloaded: {error}. "
             f"Without a network, put an archive with the arrays x_train, y_train, x_test and "
             f"y_test at {archive} and pass its folder as `data_dir`."
         ) from error
     return Source((_channels_last(x_train), y_train), test=(_channels_last(x_test), y_test))
 
 
-def _channels_last(x):
+def _channels_last(x: Array) -> Array:
     """Undoes the order that Keras gives CIFAR under `image_data_format="channels_first"`."""
     return np.moveaxis(x, 1, -1) if x.shape[1:] == (3, 32, 32) else x

@@ -1,21 +1,26 @@
 """From a name or a path to the reader that knows it."""
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 import os
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 from thesis_tf._core import checks
 from thesis_tf._core.seeds import checked_seed
 from thesis_tf.datasets import archives, folders, keras_datasets, svhn, tfds
-from thesis_tf.datasets.assemble import assemble
+from thesis_tf.datasets.assemble import Source, assemble
+from thesis_tf.datasets.splits import Splits
 
 DEFAULT_IMAGE_SIZE = (224, 224)
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What `load` was asked for besides the data set, checked."""
+    """The checked arguments of `load` besides the data set."""
 
     data_dir: pathlib.Path | None
     image_size: tuple[int, int] | None
@@ -23,7 +28,7 @@ class Request:
 
 
 # Each reader takes the name or path and a Request, and returns a Source.
-_NAMED = {
+_NAMED: dict[str, Callable[[str, Request], Source]] = {
     "mnist_mini": lambda name, _: archives.read_bundled(name),
     **dict.fromkeys(
         keras_datasets.CLASS_NAMES,
@@ -31,13 +36,31 @@ _NAMED = {
     ),
     "svhn": lambda _, request: svhn.read(request.data_dir),
 }
-_PREFIXED = {
+_PREFIXED: dict[str, Callable[[str, Request], Source]] = {
     "tfds": lambda name, request: tfds.read(name, request.data_dir, request.image_size),
 }
 NAMES = tuple(_NAMED)
 
 
-def load(name_or_path, data_dir=None, image_size=None, seed=0):
+def knows(name_or_path: str | os.PathLike[str]) -> bool:
+    """Returns whether this is the name of a data set, or a path; False for an unknown name."""
+    if not isinstance(name_or_path, str):
+        return True
+    prefix, colon, _ = name_or_path.partition(":")
+    if name_or_path in _NAMED or (colon and prefix in _PREFIXED):
+        return True
+    path = pathlib.Path(name_or_path).expanduser()
+    is_path = len(path.parts) > 1 or path.suffix == ".npz" or path.exists()
+    return bool(name_or_path) and is_path
+
+
+def load(
+    name_or_path: str | os.PathLike[str],
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    image_size: tuple[int, int] | None = None,
+    seed: int = 0,
+) -> Splits:
     """Loads a data set into memory and splits it into train, validation and test.
 
     `name_or_path` is one of
@@ -50,8 +73,8 @@ def load(name_or_path, data_dir=None, image_size=None, seed=0):
     - `PATH.npz`: an archive of x_train, y_train and, if there are, x_validation, y_validation,
       x_test, y_test and class_names (strings); x_valid or x_val may stand for x_validation, and so
       for y. x are finite numbers of shape (n, ...), y integers of shape (n,) or (n, 1);
-    - a folder with a sub-folder of images a class, or train/, validation/ (or valid/ or val/) and
-      test/ with these in each. It is decoded into memory: 147 KiB an image at 224 x 224, so
+    - a folder with a sub-folder of images per class, or train/, validation/ (or valid/ or val/) and
+      test/ with these in each. It is decoded into memory: 147 KiB per image at 224 x 224, so
       1.4 GiB for 10,000, twice that for a moment while splits are drawn;
     - `tfds:NAME`: image classification in tensorflow_datasets, with the extra `thesis_tf[tfds]`.
 
@@ -60,7 +83,7 @@ def load(name_or_path, data_dir=None, image_size=None, seed=0):
     (height, width, channels); uint8 images without a channel axis get one. Scaling is the caller's.
 
     Args:
-        name_or_path: a str, or a path-like for what can't be a name.
+        name_or_path: a str, or a path-like, which is never taken for a name.
         data_dir: the folder of downloaded data; it must exist. What Keras downloads goes to its
             own cache.
         image_size: (height, width) that the images of a folder or of `tfds:NAME` are resized to;
@@ -75,7 +98,7 @@ def load(name_or_path, data_dir=None, image_size=None, seed=0):
         FileNotFoundError: if a path, `data_dir`, or a file that is needed isn't there.
         OSError: if a download fails; the message says which file to put where.
         ImportError: if `tfds:NAME` is asked for without tensorflow_datasets.
-        TypeError: if an argument is of another type.
+        TypeError: if an argument has the wrong type.
         ValueError: if the name is unknown, or the data isn't what it must be: images that can't be
             decoded, pickled or damaged archives, examples that aren't finite numbers of one shape,
             labels out of range, one class only, or too few examples to split.
@@ -87,7 +110,7 @@ def load(name_or_path, data_dir=None, image_size=None, seed=0):
     return splits
 
 
-def _reader(name_or_path):
+def _reader(name_or_path: Any) -> tuple[Callable[[Request], Source], str]:
     """Returns a function from a Request to a Source, and what to call the data set."""
     if not isinstance(name_or_path, str | os.PathLike):
         raise checks.invalid(
@@ -108,15 +131,15 @@ def _reader(name_or_path):
     raise _not_a_data_set(name_or_path, path)
 
 
-def _read_folder(path, request):
+def _read_folder(path: pathlib.Path, request: Request) -> Source:
     return folders.read(path, request.image_size or DEFAULT_IMAGE_SIZE, request.seed)
 
 
-def _not_a_data_set(name_or_path, path):
+def _not_a_data_set(name_or_path: Any, path: pathlib.Path) -> Exception:
     """Returns the exception for what is no name, no archive and no folder."""
     if name_or_path and path.exists():
         return checks.invalid("`name_or_path`", "a folder or an .npz archive", f"the file {path}")
-    if not isinstance(name_or_path, str) or len(path.parts) > 1:
+    if knows(name_or_path):
         return checks.invalid(
             "`name_or_path`", "a name or a path that exists", path, kind=FileNotFoundError
         )
@@ -128,7 +151,7 @@ def _not_a_data_set(name_or_path, path):
     )
 
 
-def _checked_folder(data_dir):
+def _checked_folder(data_dir: Any) -> pathlib.Path | None:
     if data_dir is None:
         return None
     if not isinstance(data_dir, str | os.PathLike):
@@ -139,7 +162,7 @@ def _checked_folder(data_dir):
     return folder
 
 
-def _checked_size(image_size):
+def _checked_size(image_size: Any) -> tuple[int, int] | None:
     if image_size is None:
         return None
     try:
@@ -154,7 +177,7 @@ def _checked_size(image_size):
     )
 
 
-def _check_stored_size(splits, image_size):
+def _check_stored_size(splits: Splits, image_size: tuple[int, int] | None) -> None:
     """Raises if a size was asked for that a source without resizing doesn't have."""
     shape = splits.train.x.shape[1:]
     if image_size is None or (len(shape) == 3 and shape[:2] == image_size):

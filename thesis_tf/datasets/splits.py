@@ -1,10 +1,14 @@
 """Training, validation and test examples as NumPy arrays."""
 
+from __future__ import annotations
+
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 
 from thesis_tf._core import checks, seeds
+from thesis_tf._core.types import Array, ArrayLike
 
 SPLIT_NAMES = ("train", "validation", "test")
 # How files, folders and other libraries may call a split.
@@ -12,35 +16,40 @@ SPELLINGS = {"train": ("train",), "validation": ("validation", "valid", "val"), 
 
 
 # Arrays have no single truth value, so the generated `==` could only fail.
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Split:
     """Examples `x` of shape (n, ...) and their class numbers `y`, int64 of shape (n,).
 
-    Example i is row `rows[i]` of `source_rows` in the source's split `source` ("train" also for
-    validation examples that were held out of it), None where that isn't known. `len(split)` is n.
+    Example i is row `rows[i]` of the `source_rows` rows in the source's split `source` ("train"
+    also for validation examples that were held out of it); None where that isn't known.
+    `len(split)` is n.
     """
 
-    x: np.ndarray
-    y: np.ndarray
+    x: Array
+    y: Array
     source: str | None = None
-    rows: np.ndarray | None = None
+    rows: Array | None = None
     source_rows: int | None = None
 
-    def __post_init__(self):
-        """Raises ValueError unless there is a label an example."""
+    def __post_init__(self) -> None:
+        """Raises ValueError unless there is one label per example."""
         if len(self.x) != len(self.y):
             raise checks.invalid(
                 "`y`", f"as long as `x`, {len(self.x)} examples", f"{len(self.y)} labels"
             )
 
-    def __len__(self):
+    def __repr__(self) -> str:
+        """The number of examples, their shape and dtype."""
+        return f"Split({len(self)} examples {self.x.shape[1:]} {self.x.dtype})"
+
+    def __len__(self) -> int:
         """Returns the number of examples."""
         return len(self.y)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Splits:
-    """A data set: its three splits, the names of its classes and its own name.
+    """A data set: its three splits, the names of its classes and its name.
 
     Label i belongs to `class_names[i]`. The three splits share the shape and dtype of an example.
     """
@@ -51,12 +60,24 @@ class Splits:
     class_names: tuple[str, ...]
     name: str
 
+    def __repr__(self) -> str:
+        """The name, the numbers of examples and of classes."""
+        sizes = ", ".join(f"{name}: {len(getattr(self, name))}" for name in SPLIT_NAMES)
+        return f"Splits({self.name!r}, {sizes}, {self.num_classes} classes)"
+
     @property
-    def num_classes(self):
-        """The number of classes, those that no example has included."""
+    def num_classes(self) -> int:
+        """The number of classes, including those without examples."""
         return len(self.class_names)
 
-    def take(self, train=None, validation=None, test=None, seed=0):
+    def take(
+        self,
+        train: int | None = None,
+        validation: int | None = None,
+        test: int | None = None,
+        *,
+        seed: int = 0,
+    ) -> Splits:
         """Returns a data set with a random subset of each split, without replacement.
 
         For one `seed` a smaller subset is the beginning of a larger one, so a curve over sizes
@@ -98,8 +119,8 @@ class Splits:
             )
         return dataclasses.replace(self, **chosen)
 
-    def stacked(self):
-        """Returns the splits end to end, for what numbers all examples in one sequence.
+    def stacked(self) -> tuple[Array, Array, dict[str, slice]]:
+        """Returns the splits end to end, for tools that number all examples in one sequence.
 
         Returns:
             A tuple (x, y, slices): x of shape (n, ...) and y of shape (n,) hold train,
@@ -113,7 +134,7 @@ class Splits:
         y = np.concatenate([part.y for part in parts])
         return x, y, slices
 
-    def gather(self, values):
+    def gather(self, values: Mapping[str, ArrayLike]) -> Array:
         """Returns other values of the same examples, in the order of `stacked`.
 
         Args:
@@ -130,7 +151,7 @@ class Splits:
         parts = []
         for split_name in SPLIT_NAMES:
             split = getattr(self, split_name)
-            if split.source not in values:
+            if split.source is None or split.rows is None or split.source not in values:
                 raise checks.invalid(
                     "`values`", f"given for the source's {split.source} examples", sorted(values)
                 )

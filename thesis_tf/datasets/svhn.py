@@ -1,16 +1,20 @@
 """SVHN's cropped digits: from the two MATLAB files of its authors, or from tfds."""
 
+from __future__ import annotations
+
 import importlib.util
+import pathlib
 
 import numpy as np
 from absl import logging
 
 from thesis_tf._core import checks
+from thesis_tf._core.types import Array
 from thesis_tf.datasets import class_names, tfds
 from thesis_tf.datasets.assemble import Source
 
 
-def read(data_dir):
+def read(data_dir: pathlib.Path | None) -> Source:
     """Reads train_32x32.mat and test_32x32.mat in `data_dir`, else tfds' `svhn_cropped`.
 
     The files number the digit 0 as class 10; here it is class 0.
@@ -25,13 +29,14 @@ def read(data_dir):
         f"Put {' and '.join(files.values())} of SVHN's format 2 (cropped digits) in {shown} "
         "and pass this folder as `data_dir`."
     )
-    found = [file for file in files.values() if data_dir and (data_dir / file).is_file()]
+    paths = {split: data_dir / file for split, file in files.items()} if data_dir else {}
+    found = [path for path in paths.values() if path.is_file()]
     if len(found) == len(files):
-        pairs = {split: _read_mat(data_dir / file) for split, file in files.items()}
+        pairs = {split: _read_mat(path) for split, path in paths.items()}
         return Source(**pairs, class_names=class_names.DIGITS)
     if found:
         raise checks.invalid(
-            f"SVHN in {shown}", "both files", f"{found[0]} alone", advice, FileNotFoundError
+            f"SVHN in {shown}", "both files", f"{found[0].name} alone", advice, FileNotFoundError
         )
     if importlib.util.find_spec("tensorflow_datasets") is None:
         raise checks.invalid(
@@ -45,7 +50,7 @@ def read(data_dir):
     return Source(source.train, test=source.test, class_names=class_names.DIGITS)
 
 
-def _read_mat(path):
+def _read_mat(path: pathlib.Path) -> tuple[Array, Array]:
     """Returns x, uint8 of shape (n, 32, 32, 3), and y of shape (n,)."""
     import scipy.io
 

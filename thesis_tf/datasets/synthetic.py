@@ -1,16 +1,19 @@
 """Manifolds of one dimension, whose density the thesis' auto-encoders learn (3.3 and 3.4)."""
 
+from __future__ import annotations
+
 import dataclasses
 
 import numpy as np
 
 from thesis_tf._core import checks, seeds
+from thesis_tf._core.types import Array
 
 SPIRAL_SCALE = 0.04
 EXTENT = 1.5  # of the data on the 10-dimensional manifold, in each direction
 
 
-def spiral(count, seed=0, *, end=12.0, stream=0):
+def spiral(count: int, *, seed: int = 0, end: float = 12.0, stream: int = 0) -> Array:
     """Draws points of the spiral of figures 3.5 and 3.7: .04 t (sin t, cos t), t ~ U(3, end).
 
     The thesis prints (.04 sin t, .04 cos t), which is a circle; its figures show a spiral, whose
@@ -20,7 +23,7 @@ def spiral(count, seed=0, *, end=12.0, stream=0):
         count: the number of points.
         seed: a non-negative integer.
         end: the largest t, 12 or 15 in the thesis' figures.
-        stream: another number draws other points by the same seed, say one a split.
+        stream: another number draws other points by the same seed, e.g. one per split.
 
     Returns:
         (count, 2) float64 array, within .04 `end` of the origin.
@@ -41,11 +44,11 @@ class CurveMixture:
         covariances: (components, d, d).
     """
 
-    means: np.ndarray
-    covariances: np.ndarray
+    means: Array
+    covariances: Array
 
-    def sample(self, count, seed=0, *, stream=0):
-        """Draws (count, d) points with no coordinate beyond 1.5, float64; as for `spiral`."""
+    def sample(self, count: int, *, seed: int = 0, stream: int = 0) -> Array:
+        """Draws (count, d) float64 points, no coordinate beyond 1.5; arguments as of `spiral`."""
         rng = seeds.generator(seeds.checked_seed(seed), "draw", stream)
         roots = np.linalg.cholesky(self.covariances)
         kept, missing = [], checks.positive_integer("`count`", count)
@@ -59,16 +62,18 @@ class CurveMixture:
         return np.concatenate(kept)
 
 
-def manifold10d(seed=0, *, components=100, ratio=0.1, dimensions=10):
+def manifold10d(
+    *, seed: int = 0, components: int = 100, ratio: float = 0.1, dimensions: int = 10
+) -> CurveMixture:
     """Makes the one-dimensional manifold in ten dimensions of figure 3.6.
 
     Coordinate i of the means is sin(2 pi f_i t)^e_i at evenly spaced t in [0, 1], with f_i ~ U(-1,
     1) and e_i 1 or 2. The standard deviation along the tangent is half the distance to the
-    neighbours, so that the mixture has no gaps; across it, it is `ratio` times that.
+    neighbors, so that the mixture has no gaps; across it, it is `ratio` times that.
 
     Args:
-        seed: a non-negative integer, that the frequencies and exponents are drawn by.
-        components: how many Gaussians; 25 or 100 in the thesis.
+        seed: a non-negative integer, of the frequencies and exponents.
+        components: the number of Gaussians; 25 or 100 in the thesis.
         ratio: of the short axes to the long one.
         dimensions: of the space.
 

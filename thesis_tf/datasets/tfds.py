@@ -1,13 +1,21 @@
 """Image classification data sets of TensorFlow Datasets, an optional dependency."""
 
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
 import numpy as np
 
 from thesis_tf._core import checks
+from thesis_tf._core.types import Array
 from thesis_tf.datasets.assemble import Source
 from thesis_tf.datasets.splits import SPELLINGS
 
 
-def read(name, data_dir, image_size=None):
+def read(
+    name: str, data_dir: pathlib.Path | None, image_size: tuple[int, int] | None = None
+) -> Source:
     """Reads a data set of TensorFlow Datasets, and downloads and prepares it if need be.
 
     It must have a pair of supervised keys, or features called `image` and `label`: the first an
@@ -16,7 +24,7 @@ def read(name, data_dir, image_size=None):
 
     Args:
         name: as `tfds.builder` takes it: "name", "name/config" or "name:1.0.0".
-        data_dir: where it is or will be prepared; None for tfds' own folder.
+        data_dir: where it is or will be prepared; None for tfds' default folder.
         image_size: (height, width) or None.
 
     Raises:
@@ -55,7 +63,7 @@ def read(name, data_dir, image_size=None):
     return Source(**pairs, class_names=label.names if label.num_classes else None)
 
 
-def _builder(tfds, name, data_dir):
+def _builder(tfds: Any, name: str, data_dir: pathlib.Path | None) -> Any:
     try:
         return tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError as error:
@@ -70,8 +78,10 @@ def _builder(tfds, name, data_dir):
         raise ValueError(f"tfds:{name} is no data set of tensorflow_datasets: {error}") from error
 
 
-def _check_features(tfds, name, info, image_size):
-    """Returns the names of the features that are x and y, if they can be."""
+def _check_features(
+    tfds: Any, name: str, info: Any, image_size: tuple[int, int] | None
+) -> tuple[str, str]:
+    """Returns the names of the features that are x and y; raises if they don't suit."""
     features, keys = info.features, info.supervised_keys
     if not (isinstance(keys, tuple) and [type(key) for key in keys] == [str, str]):
         keys = ("image", "label")  # Supervised keys may also be nested, or three.
@@ -97,11 +107,13 @@ def _check_features(tfds, name, info, image_size):
     return keys
 
 
-def _read_split(builder, split, keys, image_size):
+def _read_split(
+    builder: Any, split: str, keys: tuple[str, str], image_size: tuple[int, int] | None
+) -> tuple[Array, Array]:
     """Returns x of shape (n, ...) and y of shape (n,), in the order of the files."""
     import tensorflow as tf
 
-    def example(features):
+    def example(features: Any) -> tuple[Any, Any]:
         x, y = features[keys[0]], features[keys[1]]
         if image_size is not None:
             # tf.image.resize yields float32; `rint` below is the nearest value of the dtype.

@@ -1,51 +1,59 @@
 """Probes that are trained beside a model, while it trains."""
 
-import pathlib
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from thesis_tf._core import checks
+from thesis_tf._core.summaries import SummaryWriter
+from thesis_tf._core.types import Path, Structure
 from thesis_tf.probes.online import SPLITS, LiveProbes
 from thesis_tf.probes.reductions import Reduction
+from thesis_tf.probes.report import ProbeReport
+from thesis_tf.probes.taps import Selection
 
 
 class ProbeMonitor(keras.callbacks.Callback):
     """A Keras callback that trains a linear probe at every tap while `model.fit` runs.
 
-    Before each training step the probes take a step of their own on the same batch, on features
-    from an inference pass of the model behind `tf.stop_gradient`. The model's own step is left as
-    it is: its weights come out bit-identical to those of a run without the monitor, also with
-    dropout, batch normalisation and `global_clipnorm`. That is why the probes' pass is a function
-    call of its own in the graph: more readers of the model's activations would keep TensorFlow
-    from fusing the operations around them, which changes the rounding. (XLA, which
-    `jit_compile="auto"` uses on GPUs, compiles both into one program and may round differently.)
+    Before each training step the probes take a step on the same batch, on features from an
+    inference pass of the model behind `tf.stop_gradient`. The model's step does not change: its
+    weights are bit-identical to those of a run without the monitor, also with dropout, batch
+    normalization and `global_clipnorm`. That is why the probes' pass is a separate function call
+    in the graph: more readers of the model's activations would keep TensorFlow from fusing the
+    operations around them, which changes the rounding. (XLA, which `jit_compile="auto"` uses on
+    GPUs, compiles both into one program and may round differently.)
 
-        monitor = ProbeMonitor(every=100, log_dir="logs")
+        monitor = ProbeMonitor(log_every=100, log_dir="logs")
         model.fit(x, y, validation_data=(x_val, y_val), callbacks=[monitor])
         print(monitor.report().table())
 
-    In a loop of one's own it takes two lines:
+    In a custom training loop it takes two lines:
 
         monitor.set_model(model)
         ... monitor.update(x, y)  # once a step
 
     Args:
-        taps: what `thesis_tf.probes.taps` selects by.
+        taps: the selection of taps, as `thesis_tf.probes.taps` takes it.
         reduction: "mean", "subset:1000", ..., or a `Reduction`.
-        every: steps between entries in TensorBoard and in `history`.
+        log_every: steps between entries in TensorBoard and in `history`.
         num_classes: the number of classes; None takes the width of the model's first output.
         optimizer: a Keras optimizer for the probes alone; None for Adam at 1e-3.
         labels: a function from the targets that the model is trained on to integer labels (n,);
-            None takes the first target, of one-hot targets the largest.
-        log_dir: a folder for TensorBoard; None for none.
+            None takes the first target, the largest of one-hot targets.
+        log_dir: TensorBoard's directory; None writes nothing.
         seed: of random subsets and projections.
-        inputs: an example of the model's inputs; only needed for a subclassed model of several.
+        inputs: an example of the model's inputs, or `tf.TensorSpec`s; only needed for an unbuilt
+            model, or a subclassed one of several inputs.
 
     Attributes:
-        history: a list of dicts, one every `every` steps: "step", and the error of each tap on the
-            training examples since the one before.
+        history: a list of dicts, one every `log_every` steps: "step", and the error of each tap on
+            the training examples since the one before.
         reports: a dict from step to `ProbeReport`, one for each validation.
 
     Raises:
@@ -54,74 +62,81 @@ class ProbeMonitor(keras.callbacks.Callback):
 
     def __init__(
         self,
-        taps="*",
-        reduction="mean",
-        every=100,
+        taps: Selection = "*",
         *,
-        num_classes=None,
-        optimizer=None,
-        labels=None,
-        log_dir=None,
-        seed=0,
-        inputs=None,
-    ):
+        reduction: str | Reduction = "mean",
+        log_every: int = 100,
+        num_classes: int | None = None,
+        optimizer: keras.optimizers.Optimizer | None = None,
+        labels: Callable[[Any], Any] | None = None,
+        log_dir: Path | None = None,
+        seed: int = 0,
+        inputs: Structure | None = None,
+    ) -> None:
         super().__init__()
-        self.every = checks.positive_integer("`every`", every)
-        self.history, self.reports = [], {}
-        self._select, self._reduction = taps, Reduction.parse(reduction, seed)
-        self._settings = {"num_classes": num_classes, "optimizer": optimizer, "labels": labels}
-        self._inputs, self._probes = inputs, None
-        self._log_dir, self._writer = log_dir, None
-        self._built_for, self._armed = None, False
+        self.log_every = checks.positive_integer("`log_every`", log_every)
+        self.history: list[dict[str, float]] = []
+        self.reports: dict[int, ProbeReport] = {}
+        self._taps, self._reduction = taps, Reduction.parse(reduction, seed)
+        self._settings: dict[str, Any] = {
+            "num_classes": num_classes,
+            "optimizer": optimizer,
+            "labels": labels,
+        }
+        self._inputs = inputs
+        self._writer = SummaryWriter(log_dir)
+        self._probes: Any = None
+        self._built_for: keras.Model | None = None
+        self._armed = False
         self._step = self._logged = self._last_batch = 0
 
-    # What is called by `model.fit`.
+    # Called by `model.fit`.
 
-    def on_train_begin(self, logs=None):
-        """Puts the probes' step in front of the model's."""
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Runs the probes' step before the model's from now on."""
         self._build()
         self._attach("train_function", "train_step", "make_train_function", self._probes.train)
 
-    def on_train_end(self, logs=None):
-        """Takes it away again."""
+    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Restores the model's training function."""
         self._detach("train_function")
         self._log()
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Starts counting batches again."""
         self._last_batch = -1
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Lets the next step train the probes."""
         self._armed = True
 
-    def on_train_batch_end(self, batch, logs=None):
-        """Logs every `every` steps; a call may stand for several (`steps_per_execution`)."""
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Logs every `log_every` steps; a call may stand for several (`steps_per_execution`)."""
         self._step += batch - self._last_batch
         self._last_batch = batch
-        if self._step - self._logged >= self.every:
+        if self._step - self._logged >= self.log_every:
             self._log()
 
-    def on_test_begin(self, logs=None):
-        """Puts the probes' measuring in front of the model's validation step."""
+    def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Measures the probes before each of the model's validation steps from now on."""
         if self._built_for is self.model:
             self._probes.clear("validation")
             self._attach("test_function", "test_step", "make_test_function", self._probes.measure)
 
-    def on_test_batch_begin(self, batch, logs=None):
+    def on_test_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Lets the next step measure the probes."""
         self._armed = True
 
-    def on_test_end(self, logs=None):
-        """Takes it away again, and keeps the result as a report."""
+    def on_test_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Restores the model's test function, and keeps the metrics as a report."""
         if "test_function" in self._plain:
             self._detach("test_function")
             self._report_validation()
 
-    # What is called in a loop of one's own.
+    # Called in a custom training loop.
 
-    def update(self, x, y):
-        """Takes one step of the probes on a batch, in front of the model's own step.
+    def update(self, x: Structure, y: Structure) -> None:
+        """Takes one step of the probes on a batch; call it before the model's step.
 
         Args:
             x: a batch of the model's inputs.
@@ -130,22 +145,22 @@ class ProbeMonitor(keras.callbacks.Callback):
         self._build(x)
         self._custom_step(self._probes.train, (x, y))
         self._step += 1
-        if self._step - self._logged >= self.every:
+        if self._step - self._logged >= self.log_every:
             self._log()
 
-    def evaluate(self, batches):
-        """Measures the probes on an iterable of (x, y); `report` shows it as "validation"."""
+    def evaluate(self, batches: Iterable[tuple[Structure, Structure]]) -> None:
+        """Metrics the probes on an iterable of (x, y); the split of `report` is "validation"."""
         self._probes.clear("validation")
         for x, y in batches:
             self._custom_step(self._probes.measure, (x, y))
         self._report_validation()
 
-    def report(self):
+    def report(self) -> ProbeReport:
         """Returns a `ProbeReport` of the probes as they are now.
 
-        Its measures are those of the last validation ("validation") and of the training examples
+        Its metrics are those of the last validation ("validation") and of the training examples
         since the last entry in `history` or, where there were none, of that entry ("train"). A live
-        probe has no certificate: its gap is infinite.
+        probe has no certificate: its suboptimality is infinite.
         """
         if self._built_for is None:
             raise RuntimeError("The monitor has seen no training yet: pass it to `fit` first.")
@@ -154,23 +169,22 @@ class ProbeMonitor(keras.callbacks.Callback):
             sums["train"] = self._last_train
         return self._probes.report({split: s for split, s in sums.items() if s[0, -1]})
 
-    # How it is done.
-
-    def _build(self, x=None):
+    def _build(self, x: Structure | None = None) -> None:
         """Makes the probes for the model."""
         if self._built_for is self.model:
             return
         inputs = self._inputs if x is None else x
         self._probes = LiveProbes(
-            self.model, self._select, self._reduction, inputs=inputs, **self._settings
+            self.model, self._taps, self._reduction, inputs=inputs, **self._settings
         )
         self._last_train = np.zeros_like(self._probes.sums("train"))
-        self._plain, self._custom = {}, {}
-        if self._log_dir is not None:
-            self._writer = tf.summary.create_file_writer(str(pathlib.Path(self._log_dir)))
+        self._plain: dict[str, Any] = {}
+        self._custom: dict[Any, Any] = {}
         self._built_for = self.model
 
-    def _attach(self, function, step, make, first):
+    def _attach(
+        self, function: str, step: str, make: str, first: Callable[[Any, Any], None]
+    ) -> None:
         """Replaces one of the model's compiled functions by one that runs `first` as well.
 
         The step itself is replaced only while Keras compiles the function. A `fit` without this
@@ -181,7 +195,7 @@ class ProbeMonitor(keras.callbacks.Callback):
         self._plain[function] = plain = getattr(model, function)
         original = getattr(model, step)
 
-        def both(data):
+        def both(data: Any) -> Any:
             x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
             first(x, y)
             return original(data)
@@ -193,7 +207,7 @@ class ProbeMonitor(keras.callbacks.Callback):
             delattr(model, step)
         probed = getattr(model, function)
 
-        def armed(iterator):
+        def armed(iterator: Any) -> Any:
             if not self._armed:
                 self._detach(function)
                 return plain(iterator)
@@ -202,11 +216,13 @@ class ProbeMonitor(keras.callbacks.Callback):
 
         setattr(model, function, armed)
 
-    def _detach(self, function):
+    def _detach(self, function: str) -> None:
         if function in self._plain:
             setattr(self.model, function, self._plain.pop(function))
 
-    def _custom_step(self, function, batch):
+    def _custom_step(
+        self, function: Callable[..., None], batch: tuple[Structure, Structure]
+    ) -> None:
         strategy = tf.distribute.get_strategy()
         if function not in self._custom:
             self._custom[function] = tf.function(
@@ -214,12 +230,12 @@ class ProbeMonitor(keras.callbacks.Callback):
             )
         self._custom[function](batch)
 
-    def _report_validation(self):
+    def _report_validation(self) -> None:
         self._step = self._probes.steps
         self.reports[self._step] = self.report()
         self._write("validation", self._probes.errors("validation"))
 
-    def _log(self):
+    def _log(self) -> None:
         """Adds what was measured since the last entry to `history` and TensorBoard."""
         # The last call of an epoch may stand for fewer steps than `steps_per_execution`.
         self._step = self._probes.steps
@@ -232,10 +248,6 @@ class ProbeMonitor(keras.callbacks.Callback):
         self._last_train, self._logged = sums, self._step
         self._probes.clear("train")
 
-    def _write(self, split, errors):
-        if self._writer is None:
-            return
-        with self._writer.as_default(self._step):
-            for name, error in errors.items():
-                tf.summary.scalar(f"probe_error_{split}/{name}", error)
-        self._writer.flush()
+    def _write(self, split: str, errors: Mapping[str, float]) -> None:
+        values = {f"probe_error_{split}/{name}": error for name, error in errors.items()}
+        self._writer.scalars(self._step, values)

@@ -1,31 +1,37 @@
 """The probed model, or the probes alone, as a SavedModel for plain TensorFlow and for serving."""
 
+from __future__ import annotations
+
 import re
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from thesis_tf._core import checks, saved_model
+from thesis_tf._core.types import Path
+from thesis_tf.probes.report import ProbeReport
 from thesis_tf.probes.taps import forward, trace
 
 
-def export(model, report, path):
+def export(model: keras.Model, report: ProbeReport, path: Path) -> None:
     """Writes a SavedModel of `model` with its probes.
 
-    Its signatures take the model's inputs, with any number of examples, and put out dicts:
+    Its signatures take the model's inputs, with any number of examples, and return dicts:
 
         serve     the model's outputs ("output", or "output/KEY" where there are several); also
                   under TensorFlow Serving's name, `serving_default`
         probes    the logits of each probe (batch, K), by tap ("TAP [LABELS]" if the report has
                   several label sets)
-        features  the reduced activations (batch, D) that each probe sees, by tap
+        features  the features (batch, D) that each probe sees, by tap
 
     `tf.saved_model.load(path).signatures["probes"](image=x)` needs neither Keras nor this library.
 
     Args:
         model: the Keras model that the report is about.
         report: a `ProbeReport`.
-        path: the folder; a SavedModel that is there is replaced.
+        path: the SavedModel's folder; a SavedModel that is there is replaced.
 
     Raises:
         ValueError: a tap of the report is not in the model or has another number of features.
@@ -44,12 +50,12 @@ def export(model, report, path):
     run_model = forward(model, names)
     spec = _named(plan.spec)
 
-    def features(x):
-        _, activations = run_model(x)
-        return {name: report.reduction(activations[name], name) for name in names}
+    def features(x: Any) -> dict[str, tf.Tensor]:
+        _, outputs = run_model(x)
+        return {name: report.reduction(outputs[name], name) for name in names}
 
     module = tf.Module()
-    # What is not an attribute of the module is not saved.
+    # Only attributes of the module are saved.
     module.variables_ = [variable.value for variable in model.variables]
     module.probes = _Probes(report)
     functions = {
@@ -61,16 +67,16 @@ def export(model, report, path):
     saved_model.save(module, path, {**signatures, "serving_default": signatures["serve"]})
 
 
-def export_probes(report, path):
+def export_probes(report: ProbeReport, path: Path) -> None:
     """Writes a SavedModel of the probes alone.
 
     Its one signature, `probes` (also `serving_default`), takes a float tensor (batch, D) for each
-    tap, under the tap's name with what is not a letter, digit or underscore made an underscore,
-    and puts out logits as `export` does.
+    tap, by the tap's name with underscores for all but letters and digits, and returns logits as
+    `export` does.
 
     Args:
         report: a `ProbeReport`.
-        path: the folder; a SavedModel that is there is replaced.
+        path: the SavedModel's folder; a SavedModel that is there is replaced.
 
     Raises:
         FileExistsError: `path` holds something else than a SavedModel.
@@ -90,34 +96,34 @@ def export_probes(report, path):
 class _Probes(tf.Module):
     """All probes of a report as variables: features by tap to logits by tap."""
 
-    def __init__(self, report):
+    def __init__(self, report: ProbeReport) -> None:
         super().__init__()
         several = len(report.label_names) > 1
-        self._parts = []
-        self._where = []
+        self._parts: list[tuple[tf.Variable, tf.Variable]] = []
+        self._where: list[tuple[str, str]] = []
         for probe in report.probes:
             solution, name = probe.solution, probe.tap.name
             self._parts.append((tf.Variable(solution.weights), tf.Variable(solution.bias)))
             self._where.append((name, f"{name} [{probe.labels}]" if several else name))
 
-    def __call__(self, features):
+    def __call__(self, features: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         logits = {}
         for (tap, output), (weights, bias) in zip(self._where, self._parts, strict=True):
             logits[output] = tf.cast(features[tap], weights.dtype) @ weights + bias
         return logits
 
 
-def argument_name(tap):
-    """The argument of `export_probes`' signature for a tap, e.g. "encoder_dense_2"."""
+def argument_name(tap: str) -> str:
+    """Returns the argument of `export_probes`' signature for a tap, e.g. "encoder_dense_2"."""
     name = re.sub(r"\W", "_", tap)
     return name if name[0].isalpha() else f"tap_{name}"
 
 
-def _labels_at(report, tap):
+def _labels_at(report: ProbeReport, tap: str) -> str:
     return next(probe.labels for probe in report.probes if probe.tap.name == tap)
 
 
-def _named(spec):
+def _named(spec: Any) -> Any:
     """Gives each input a name that a signature can take: the batch axis open, if it may be."""
     leaves = keras.tree.flatten_with_path(spec)
     names = [argument_name("_".join(map(str, path)) or "inputs") for path, _ in leaves]
@@ -128,13 +134,13 @@ def _named(spec):
     return keras.tree.pack_sequence_as(spec, flat)
 
 
-def _by_path(name, tensors):
+def _by_path(name: str, tensors: Any) -> dict[str, tf.Tensor]:
     leaves = keras.tree.flatten_with_path(tensors)
     if len(leaves) == 1:
         return {name: leaves[0][1]}
     return {"/".join([name, *map(str, path)]): leaf for path, leaf in leaves}
 
 
-def _signature(function, spec):
+def _signature(function: Callable[..., Any], spec: Any) -> Any:
     """Traces `function` of one structure of tensors as a function of its named leaves."""
     return tf.function(function, autograph=False).get_concrete_function(spec)

@@ -1,45 +1,51 @@
 """Fits a probe to every tap of a feature store, each to certified optimality."""
 
+from __future__ import annotations
+
 import dataclasses
 import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
-import tqdm
 
-from thesis_tf._core import checks
-from thesis_tf.probes.metrics import measure
+from thesis_tf._core import checks, progress, seeds
+from thesis_tf._core.types import Array, ArrayLike, Verbose
+from thesis_tf.probes.features.store import FeatureStore
+from thesis_tf.probes.metrics import Metrics, measure
 from thesis_tf.probes.report import Probe, ProbeReport
-from thesis_tf.probes.solver.softmax_regression import SoftmaxRegression
-from thesis_tf.probes.solver.standardized import Standardised
+from thesis_tf.probes.solver.softmax_regression import SoftmaxRegression, Solution
+from thesis_tf.probes.solver.standardized import Standardized
 
 SPLITS = ("train", "validation", "test")
-# In the order of the path: strong penalties are quick to solve and start the weaker ones.
-PENALTIES = tuple(float(p) for p in 10.0 ** np.arange(1, -5.5, -0.5))
+# In the order of the path: strong regularization is quick to solve and starts the weaker ones.
+L2 = tuple(float(value) for value in 10.0 ** np.arange(1, -5.5, -0.5))
 RISES = 2  # in a row, of the validation cross-entropy, that end the path
 MEMORY_LIMIT = 1 << 28  # bytes of training features of one tap that are kept; more are streamed
 BLOCK = 1 << 26  # bytes of features, or of logits, that are read or computed at once
 
+Rows = slice | Array
+
 
 def fit_probes(
-    store,
-    labels,
-    splits,
+    store: FeatureStore,
+    labels: ArrayLike | Mapping[str, ArrayLike],
+    splits: Mapping[str, slice | ArrayLike] | Sequence[int],
     *,
-    class_names=None,
-    penalties=PENALTIES,
-    gap=1e-3,
-    control=False,
-    seed=0,
-    memory_limit=MEMORY_LIMIT,
-    progress=True,
-):
+    class_names: Sequence[str] | None = None,
+    l2: float | Sequence[float] = L2,
+    tol: float = 1e-3,
+    control: bool = False,
+    seed: int = 0,
+    memory_limit: int = MEMORY_LIMIT,
+    verbose: Verbose = "auto",
+) -> ProbeReport:
     """Fits a linear classifier to the features of every tap (thesis, section 9.3.2).
 
-    For each tap and each set of labels, softmax regressions are solved from the strongest penalty
-    to the weakest, each started from the one before; the path ends where the validation
-    cross-entropy was above its least twice in a row, and the solution with the least is taken.
+    For each tap and each set of labels, softmax regressions are solved from the largest `l2` to the
+    smallest, each starting from the solution before; the path ends where the validation
+    cross-entropy was above its minimum twice in a row, and the solution at that minimum is taken.
     (Choosing by validation error follows the noise of that error: on CIFAR-10 with 1,000 validation
     examples it was worse in 4 of 18 places of a ResNet-50, by up to .019.)
 
@@ -50,34 +56,33 @@ def fit_probes(
             are two classes.
         splits: a dict with "train" and "validation", and "test" if there is one, of slices, index
             arrays or masks over the store; or a tuple of the numbers of examples of each, end to
-            end. With a single penalty "validation" may be left out.
+            end. With a single `l2` "validation" may be left out.
         class_names: the names of the classes, K of them, for the report. Without them K is the
-            largest label and one. Where there are several sets of labels they are passed on as
-            they are.
-        penalties: lambdas to try, on weights of standardised features.
-        gap: how far the loss may be above its minimum, in nats.
-        control: also fits labels shuffled among the examples, at the chosen penalty: what a probe
-            of this size learns by heart. Selectivity is the difference in test error.
+            largest label plus one. With several sets of labels they are passed on unchecked.
+        l2: coefficients to try of the squared norm of the weights of standardized features.
+        tol: the largest suboptimality of each solution, in nats.
+        control: also fits labels shuffled among the examples, at the chosen `l2`: what a probe of
+            this size learns by heart. Selectivity is the difference in test error.
         seed: of that shuffling.
         memory_limit: bytes of one tap's training features that may be kept in memory; above it
-            they are read from disk in blocks, twice an evaluation.
-        progress: whether to show a progress bar on a terminal.
+            they are read from disk in blocks, twice per evaluation.
+        verbose: as in Keras: "auto" shows a progress bar on a terminal.
 
     Returns:
         A `ProbeReport`.
 
     Raises:
         ValueError: labels of another length or out of range, one class only, overlapping or empty
-            splits, a penalty or gap that is not positive.
+            splits, an `l2` or `tol` that is not positive.
         TypeError: labels or indices that are not integers.
     """
-    named = labels if isinstance(labels, dict) else {"class": labels}
-    penalties = sorted({float(penalty) for penalty in np.atleast_1d(penalties)}, reverse=True)
-    if not penalties or not 0 < penalties[-1] <= penalties[0] < np.inf:
-        raise checks.invalid("`penalties`", "positive numbers", penalties)
-    if not gap > 0:
-        raise checks.invalid("`gap`", "a positive number", gap)
-    rows = _rows(splits, store.examples, needs_validation=len(penalties) > 1)
+    seed = seeds.checked_seed(seed)
+    named = labels if isinstance(labels, Mapping) else {"class": labels}
+    path = sorted({float(value) for value in np.atleast_1d(l2)}, reverse=True)
+    if not path or not 0 < path[-1] <= path[0] < np.inf:
+        raise checks.invalid("`l2`", "positive numbers", path)
+    tol = checks.positive_number("`tol`", tol)
+    rows = _rows(splits, store.examples, needs_validation=len(path) > 1)
     single = len(named) == 1
     targets = [
         _target(
@@ -94,22 +99,24 @@ def fit_probes(
         raise checks.invalid("`labels`", "labels, or a dict of them", labels)
     order = np.random.default_rng(seed).permutation(store.examples)
     probes, total = [], len(store.taps) * len(targets)
-    with tqdm.tqdm(total=total, desc="probes", disable=None if progress else True) as bar:
+    with progress.bar(verbose, total=total, description="probes", unit="probe") as bar:
         for tap in store.taps:
             bar.set_postfix_str(tap.name, refresh=False)
-            fit = _Fit(store, tap.name, rows, gap, memory_limit)
+            fit = _Fit(store, tap.name, rows, tol, memory_limit)
             for target in targets:
-                solution, measures = fit(target, penalties)
-                chance = None
+                solution, metrics = fit(target, path)
+                on_shuffled = None
                 if control:
                     shuffled = target._replace(labels=target.labels[order])
-                    _, chance = fit(shuffled, [solution.penalty])
-                probes.append(Probe(tap, target.name, target.classes, solution, measures, chance))
+                    _, on_shuffled = fit(shuffled, [solution.l2])
+                probes.append(
+                    Probe(tap, target.name, target.classes, solution, metrics, on_shuffled)
+                )
                 bar.update()
             del fit  # or the next tap's features would be in memory beside this one's
     return ProbeReport(
         probes=tuple(probes),
-        own={target.name: _own_measures(store, rows, target) for target in targets},
+        model_error={target.name: _model_error(store, rows, target) for target in targets},
         chance={target.name: _chance(target.labels, rows) for target in targets},
         edges=tuple(store.edges),
         reduction=store.reduction,
@@ -123,59 +130,72 @@ class _Target(NamedTuple):
     """What probes are to predict: labels (N,) in [0, classes)."""
 
     name: str
-    labels: np.ndarray
+    labels: Array
     classes: int
 
 
 class _Fit:
     """Fits probes at one tap; what does not depend on the labels is done once."""
 
-    def __init__(self, store, name, rows, gap, memory_limit):
-        self._store, self._name, self._rows, self._gap = store, name, rows, gap
+    def __init__(
+        self,
+        store: FeatureStore,
+        name: str,
+        rows: dict[str, Rows],
+        tol: float,
+        memory_limit: int,
+    ) -> None:
+        self._store, self._name, self._rows, self._tol = store, name, rows, tol
         dtype = store.dtype(name)
         size = _count(rows["train"]) * store.features(name) * dtype.itemsize
         try:
-            self._features = Standardised(
+            self._features = Standardized(
                 lambda: _blocks(store, name, rows["train"]), keep=size <= memory_limit, dtype=dtype
             )
         except ValueError as error:
             raise ValueError(f"Tap {name!r}: {error}") from error
 
-    def __call__(self, target, penalties):
-        """Solves for the path of penalties; returns the best's `Solution` and its measures."""
+    def __call__(
+        self, target: _Target, path: Sequence[float]
+    ) -> tuple[Solution, dict[str, Metrics]]:
+        """Solves for each l2 of the path; returns the best `Solution` and its metrics."""
         labels = target.labels[self._rows["train"]]
         problem = SoftmaxRegression(self._features, labels, target.classes)
-        best = solution = None
-        least, rises, steps = np.inf, 0, 0
-        for penalty in penalties:
-            solution = problem.solve(penalty, self._gap, start=solution)
-            steps += solution.steps
+        solution = problem.solve(path[0], tol=self._tol)
+        best, least, rises, evaluations = solution, np.inf, 0, solution.evaluations
+        for number, l2 in enumerate(path):
+            if number > 0:
+                solution = problem.solve(l2, tol=self._tol, initial_solution=solution)
+                evaluations += solution.evaluations
             nats = 0.0
-            if len(penalties) > 1:
+            if len(path) > 1:
                 nats = self._measure("validation", target, solution).cross_entropy
             if nats < least:
                 best, least = solution, nats
-            # Where labels hardly show, strong penalties leave the same solution: that is no rise.
+            # Where features hardly tell the classes apart, strong regularization leaves the same
+            # solution, which is no rise.
             rises = rises + 1 if nats > least else 0
             if rises == RISES:
                 break
-        measures = {split: self._measure(split, target, best) for split in self._rows}
-        return dataclasses.replace(best, steps=steps), measures
+        metrics = {split: self._measure(split, target, best) for split in self._rows}
+        return dataclasses.replace(best, evaluations=evaluations), metrics
 
-    def _measure(self, split, target, solution):
+    def _measure(self, split: str, target: _Target, solution: Solution) -> Metrics:
         weights, bias = tf.constant(solution.weights), tf.constant(solution.bias)
 
-        def logits(features):
+        def logits(features: Array) -> Array:
             # NumPy's product would start threads that go on spinning against TensorFlow's.
             return (features @ weights + bias).numpy()
 
         return _measured(self._store, self._name, self._rows[split], target, logits)
 
 
-def _own_measures(store, rows, target):
-    """The model's own measures, for each output that has as many classes as the labels."""
+def _model_error(
+    store: FeatureStore, rows: dict[str, Rows], target: _Target
+) -> dict[str, dict[str, Metrics]]:
+    """The metrics of the model's outputs that have as many classes as the labels."""
 
-    def logits(values):
+    def logits(values: Array) -> Array:
         if values.min() >= 0 and np.allclose(values.sum(1), 1, atol=1e-2):  # probabilities
             return np.log(np.maximum(values.astype(np.float64), 1e-30))
         return values
@@ -189,8 +209,14 @@ def _own_measures(store, rows, target):
     }
 
 
-def _measured(store, name, rows, target, logits):
-    """Measures `logits`, a function of features (n, D), on some rows of the store."""
+def _measured(
+    store: FeatureStore,
+    name: str,
+    rows: Rows,
+    target: _Target,
+    logits: Callable[[Array], Array],
+) -> Metrics:
+    """Metrics `logits`, a function of features (n, D), on some rows of the store."""
     labels = target.labels[rows]
     return measure(
         (logits(block), labels[first : first + len(block)])
@@ -198,7 +224,9 @@ def _measured(store, name, rows, target, logits):
     )
 
 
-def _blocks(store, name, rows, width=0):
+def _blocks(
+    store: FeatureStore, name: str, rows: Rows, width: int = 0
+) -> Iterator[tuple[int, Array]]:
     """Yields (first, features) over the rows of a split, in order.
 
     A block has so few rows that (rows, `width`) of the same dtype fits as well.
@@ -213,13 +241,17 @@ def _blocks(store, name, rows, width=0):
         yield first, store.read(name, rows[first : first + size])
 
 
-def _count(rows):
+def _count(rows: Rows) -> int:
     return rows.stop - rows.start if isinstance(rows, slice) else len(rows)
 
 
-def _rows(splits, examples, needs_validation):
-    """Turns `splits` into a dict of slices with both ends or index arrays; checks them."""
-    if isinstance(splits, (tuple, list)):
+def _rows(
+    splits: Mapping[str, slice | ArrayLike] | Sequence[int],
+    examples: int,
+    needs_validation: bool,
+) -> dict[str, Rows]:
+    """Returns checked `splits` as a dict of index arrays, or slices with both ends."""
+    if not isinstance(splits, Mapping):
         if len(splits) > len(SPLITS):
             raise checks.invalid("`splits`", f"numbers of examples of {', '.join(SPLITS)}", splits)
         ends = np.cumsum([0, *splits]).tolist()
@@ -230,9 +262,10 @@ def _rows(splits, examples, needs_validation):
             "`splits`",
             f"a dict with {' and '.join(sorted(needed))}",
             sorted(splits),
-            "The penalty is chosen on the validation examples.",
+            "`l2` is chosen on the validation examples.",
         )
-    rows, taken = {}, np.full(examples, -1)
+    rows: dict[str, Rows] = {}
+    taken = np.full(examples, -1)
     for number, (name, part) in enumerate(splits.items()):
         shown = f"`splits` {name!r}"
         if isinstance(part, slice) and (part.stop or 0) > examples:
@@ -254,13 +287,20 @@ def _rows(splits, examples, needs_validation):
             other = list(splits)[taken[indices].max()]
             raise checks.invalid("`splits`", "disjoint", f"{name!r} overlaps {other!r}")
         taken[indices] = number
-        # What stands in a row is read in a row.
-        whole = (np.diff(indices) == 1).all()
-        rows[name] = slice(int(indices[0]), int(indices[-1]) + 1) if whole else indices
+        # Consecutive examples are read in one piece.
+        consecutive = (np.diff(indices) == 1).all()
+        rows[name] = slice(int(indices[0]), int(indices[-1]) + 1) if consecutive else indices
     return rows
 
 
-def _target(name, shown, labels, examples, train, class_names):
+def _target(
+    name: str,
+    shown: str,
+    labels: ArrayLike,
+    examples: int,
+    train: Rows,
+    class_names: Sequence[str] | None,
+) -> _Target:
     """Checks labels and counts their classes; `shown` is what errors call them."""
     labels = np.asarray(labels)
     if labels.ndim == 2 and labels.shape[1] == 1:
@@ -289,8 +329,8 @@ def _target(name, shown, labels, examples, train, class_names):
     return _Target(name, labels.astype(np.int64), len(class_names or ()) or classes)
 
 
-def _chance(labels, rows):
-    """The error of always naming the commonest class of the training examples."""
+def _chance(labels: Array, rows: dict[str, Rows]) -> float:
+    """The error of always predicting the most frequent class of the training examples."""
     counts = np.bincount(labels[rows["train"]])
     unseen = next(rows[split] for split in reversed(SPLITS) if split in rows)
     return float((labels[unseen] != counts.argmax()).mean())

@@ -1,17 +1,22 @@
-"""What is said of a classifier on one split: error, top-5 error, cross-entropy."""
+"""Metrics of a classifier on one split: error, top-5 error, cross-entropy."""
+
+from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterable
 
 import numpy as np
 
+from thesis_tf._core.types import Array
+
 
 @dataclasses.dataclass(frozen=True)
-class Measures:
+class Metrics:
     """How a classifier does on one set of examples.
 
     Attributes:
-        examples: how many.
+        examples: their number.
         error: the fraction whose most likely class is wrong.
         standard_error: of `error`, from the binomial distribution.
         top5_error: the fraction whose class is not among the five most likely; None below 6
@@ -25,35 +30,41 @@ class Measures:
     top5_error: float | None
     cross_entropy: float
 
+    @classmethod
+    def of(
+        cls,
+        examples: int,
+        error: float,
+        cross_entropy: float,
+        top5_error: float | None = None,
+    ) -> Metrics:
+        """Returns the metrics with the standard error of `error`."""
+        standard_error = math.sqrt(error * (1 - error) / examples)
+        return cls(examples, error, standard_error, top5_error, cross_entropy)
 
-def measure(blocks):
-    """Measures a classifier from its logits.
+
+def measure(blocks: Iterable[tuple[Array, Array]]) -> Metrics:
+    """Metrics a classifier from its logits.
 
     Args:
         blocks: an iterable of (logits (n, K), labels (n,)).
 
     Returns:
-        `Measures` over all blocks; ties between logits count as wrong.
+        `Metrics` over all blocks; ties between logits count as wrong.
     """
     examples = wrong = wrong5 = 0
     nats, classes = 0.0, 0
     for logits, labels in blocks:
         logits = np.asarray(logits, np.float64)
-        own = np.take_along_axis(logits, labels[:, np.newaxis], 1)
+        right = np.take_along_axis(logits, labels[:, np.newaxis], 1)
         # The rank of the right class if all that tie with it come first: a constant is no answer,
         # and nor is NaN.
-        rank = (~(logits < own)).sum(1)
+        rank = (~(logits < right)).sum(1)
         top = logits.max(1, keepdims=True)
-        nats += float((np.log(np.exp(logits - top).sum(1)) + (top - own)[:, 0]).sum())
+        nats += float((np.log(np.exp(logits - top).sum(1)) + (top - right)[:, 0]).sum())
         wrong += int((rank > 1).sum())
         wrong5 += int((rank > 5).sum())
         examples += len(labels)
         classes = logits.shape[1]
-    error = wrong / examples
-    return Measures(
-        examples=examples,
-        error=error,
-        standard_error=math.sqrt(error * (1 - error) / examples),
-        top5_error=wrong5 / examples if classes > 5 else None,
-        cross_entropy=nats / examples,
-    )
+    top5_error = wrong5 / examples if classes > 5 else None
+    return Metrics.of(examples, wrong / examples, nats / examples, top5_error)

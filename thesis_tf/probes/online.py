@@ -1,30 +1,38 @@
 """Linear probes that are trained by gradient steps on a model's features, one batch at a time."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
 
 from thesis_tf._core import checks
-from thesis_tf.probes.metrics import Measures
+from thesis_tf._core.types import Array, Structure
+from thesis_tf.probes.metrics import Metrics
+from thesis_tf.probes.reductions import Reduction
 from thesis_tf.probes.report import Probe, ProbeReport
 from thesis_tf.probes.solver.softmax_regression import Solution
-from thesis_tf.probes.taps import forward, trace
+from thesis_tf.probes.taps import Selection, forward, trace
 
-MOMENTUM = 0.99  # of the running moments that standardise features
+MOMENTUM = 0.99  # of the running moments that standardize features
 SPLITS = ("train", "validation")
 
 
 class LiveProbes:
-    """A probe at every tap of a model, with their optimizer and what was measured of them.
+    """A probe at every tap of a model, with their optimizer and their metrics.
 
     Args:
         model: a Keras model.
-        select: what `thesis_tf.probes.taps` selects by.
+        taps: the selection of taps, as `thesis_tf.probes.taps` takes it.
         reduction: a `Reduction`.
         num_classes: the number of classes; None takes the width of the model's first output.
         optimizer: a Keras optimizer for the probes alone; None for Adam at 1e-3.
         labels: a function from the model's targets to integer labels (n,); None takes the first.
-        inputs: an example of the model's inputs; only needed for a subclassed model of several.
+        inputs: an example of the model's inputs, or `tf.TensorSpec`s; only needed for an unbuilt
+            model, or a subclassed one of several inputs.
 
     Attributes:
         taps: the list of `Tap`.
@@ -35,44 +43,43 @@ class LiveProbes:
 
     def __init__(
         self,
-        model,
-        select,
-        reduction,
+        model: keras.Model,
+        taps: Selection,
+        reduction: Reduction,
         *,
-        num_classes=None,
-        optimizer=None,
-        labels=None,
-        inputs=None,
-    ):
+        num_classes: int | None = None,
+        optimizer: keras.optimizers.Optimizer | None = None,
+        labels: Callable[[Any], Any] | None = None,
+        inputs: Structure | None = None,
+    ) -> None:
         plan = trace(model, inputs)
-        self.taps = plan.select(select)
+        self.taps = plan.select(taps)
         self._edges = plan.edges([tap.name for tap in self.taps])
         self._reduction, self._labels = reduction, labels
         outputs = [tap for tap in plan.outputs if len(tap.shape) == 2]
-        self._classes = num_classes or (outputs[0].shape[-1] if outputs else None)
-        if self._classes is None or self._classes < 2:
-            raise checks.invalid(
-                "`num_classes`", "at least 2", self._classes,
-                "It can't be told from the model's output: pass it.",
-            )  # fmt: skip
-        self._has_own = bool(outputs) and outputs[0].shape[-1] == self._classes
+        classes = num_classes or (outputs[0].shape[-1] if outputs else None)
+        if classes is None or classes < 2:
+            advice = "It can't be told from the model's output: pass it."
+            raise checks.invalid("`num_classes`", "at least 2", classes, advice)
+        self._classes = classes
+        self._has_model_error = bool(outputs) and outputs[0].shape[-1] == self._classes
         with model.distribute_strategy.scope():
             self._make_variables(optimizer or keras.optimizers.Adam(1e-3))
         names = [tap.name for tap in self.taps]
-        own = [outputs[0].name] if self._has_own else []
-        run_model = forward(model, names + own)
+        output = [outputs[0].name] if self._has_model_error else []
+        run_model = forward(model, names + output)
 
         # Not inlined: see `ProbeMonitor`. The rest of the probes' step stays outside, where
         # replicas can meet to add up gradients.
         @tf.function(autograph=False, experimental_attributes={"_noinline": True})
-        def features(x):
-            _, activations = run_model(x)
-            reduced = [reduction(activations[name], name) for name in names]
-            return [tf.cast(t, tf.float32) for t in reduced + [activations[name] for name in own]]
+        def features(x: Structure) -> list[tf.Tensor]:
+            _, outputs = run_model(x)
+            reduced = [reduction(outputs[name], name) for name in names]
+            return [tf.cast(t, tf.float32) for t in reduced + [outputs[name] for name in output]]
 
         self._features = features
 
-    def _make_variables(self, optimizer):
+    def _make_variables(self, optimizer: keras.optimizers.Optimizer) -> None:
         self._variables = [
             tuple(
                 keras.Variable(initial, trainable=trainable, aggregation="mean", name=name)
@@ -85,7 +92,7 @@ class LiveProbes:
             )
             for size in map(self._reduction.features, self.taps)
         ]
-        # A row each tap and one for the model: wrong answers, nats, examples.
+        # A row for each tap and one for the model: wrong answers, nats, examples.
         empty = np.zeros((len(self.taps) + 1, 3), np.float32)
         self._state = {
             split: keras.Variable(empty, trainable=False, aggregation="sum", name=split)
@@ -98,12 +105,12 @@ class LiveProbes:
         self._optimizer.build([v for group in self._variables for v in group[:2]])
 
     @property
-    def steps(self):
-        """How many steps the probes took."""
+    def steps(self) -> int:
+        """The number of steps that the probes took."""
         return int(self._steps.numpy())
 
-    def train(self, x, y):
-        """One step of all probes; in replica context."""
+    def train(self, x: Structure, y: Structure) -> None:
+        """Takes one step of all probes; in replica context."""
         labels, features = self._integers(y), self._features(x)
         trained = [v for group in self._variables for v in group[:2]]
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
@@ -123,28 +130,28 @@ class LiveProbes:
         self._steps.assign_add(1)
         self._state["train"].assign_add(self._sums(labels, logits))
 
-    def measure(self, x, y):
-        """Measures all probes on a batch; in replica context."""
+    def measure(self, x: Structure, y: Structure) -> None:
+        """Metrics all probes on a batch; in replica context."""
         logits = self._logits(self._features(x))
         self._state["validation"].assign_add(self._sums(self._integers(y), logits))
 
-    def sums(self, split):
-        """Wrong answers, nats and examples since `clear`: (taps + 1, 3), the model's own last."""
+    def sums(self, split: str) -> Array:
+        """Returns wrong answers, nats and examples since `clear`: (taps + 1, 3), the model last."""
         return self._state[split].numpy()
 
-    def clear(self, split):
-        """Starts measuring anew."""
+    def clear(self, split: str) -> None:
+        """Sets the sums of a split to zero."""
         self._state[split].assign(tf.zeros_like(self._state[split]))
 
-    def errors(self, split):
+    def errors(self, split: str) -> dict[str, float]:
         """Returns {tap: error} since `clear`."""
         sums = self.sums(split)
         errors = sums[:, 0] / np.maximum(sums[:, 2], 1)
         return {tap.name: float(error) for tap, error in zip(self.taps, errors, strict=False)}
 
-    def report(self, sums):
-        """Returns a `ProbeReport` of the probes as they are, measured by {split: sums}."""
-        splits = {split: [_measures(*row) for row in rows] for split, rows in sums.items()}
+    def report(self, sums: Mapping[str, Array]) -> ProbeReport:
+        """Returns a `ProbeReport` of the probes as they are, with the metrics of {split: sums}."""
+        splits = {split: [_metrics(*row) for row in rows] for split, rows in sums.items()}
         probes = []
         for index, tap in enumerate(self.taps):
             weights, bias, mean, variance = (v.numpy() for v in self._variables[index])
@@ -152,29 +159,31 @@ class LiveProbes:
             solution = Solution(
                 raw, bias - mean @ raw, 0.0, float("nan"), float("inf"), False, self.steps
             )
-            measures = {split: rows[index] for split, rows in splits.items()}
-            probes.append(Probe(tap, "class", self._classes, solution, measures))
-        own = {"output": {s: rows[-1] for s, rows in splits.items()}} if self._has_own else {}
+            metrics = {split: rows[index] for split, rows in splits.items()}
+            probes.append(Probe(tap, "class", self._classes, solution, metrics))
+        model_error = {}
+        if self._has_model_error:
+            model_error["output"] = {split: rows[-1] for split, rows in splits.items()}
         return ProbeReport(
             probes=tuple(probes),
-            own={"class": own},
+            model_error={"class": model_error},
             chance={"class": 1 - 1 / self._classes},
             edges=tuple(self._edges),
             reduction=self._reduction,
         )
 
-    def _logits(self, features):
-        """The logits of each probe, and of the model if it has as many classes."""
+    def _logits(self, features: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """Returns the logits of each probe, and of the model if it has as many classes."""
         logits = [
             (tensor - mean.value) / _scale(variance.value) @ weights.value + bias.value
             for tensor, (weights, bias, mean, variance) in zip(
                 features, self._variables, strict=False
             )
         ]
-        return logits + features[len(logits) :]
+        return [*logits, *features[len(logits) :]]
 
-    def _sums(self, labels, logits):
-        """Wrong answers, nats and examples: a row for each probe and one for the model."""
+    def _sums(self, labels: tf.Tensor, logits: Sequence[tf.Tensor]) -> tf.Tensor:
+        """Returns wrong answers, nats and examples: a row for each probe and one for the model."""
         rows = []
         for z in logits:
             wrong = tf.cast(tf.argmax(z, 1, tf.int32) != labels, tf.float32)
@@ -188,11 +197,11 @@ class LiveProbes:
                     ]
                 )
             )
-        if not self._has_own:
+        if not self._has_model_error:
             rows.append(tf.zeros(3))
         return tf.stack(rows)
 
-    def _integers(self, y):
+    def _integers(self, y: Structure) -> tf.Tensor:
         if self._labels is not None:
             y = self._labels(y)
         y = keras.tree.flatten(y)[0]
@@ -201,23 +210,16 @@ class LiveProbes:
         return tf.cast(tf.reshape(y, [-1]), tf.int32)
 
 
-def _cross_entropy(labels, logits):
+def _cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
 
 
-def _scale(variance):
+def _scale(variance: Any) -> Any:
     """The standard deviation, or infinity for a feature that does not vary."""
     if isinstance(variance, np.ndarray):
         return np.where(variance > 1e-12, np.sqrt(variance), np.inf)
     return tf.where(variance > 1e-12, tf.sqrt(variance), np.inf)
 
 
-def _measures(wrong, nats, examples):
-    error = float(wrong / examples)
-    return Measures(
-        examples=int(examples),
-        error=error,
-        standard_error=float(np.sqrt(error * (1 - error) / examples)),
-        top5_error=None,
-        cross_entropy=float(nats / examples),
-    )
+def _metrics(wrong: np.float32, nats: np.float32, examples: np.float32) -> Metrics:
+    return Metrics.of(int(examples), float(wrong / examples), float(nats / examples))

@@ -1,150 +1,191 @@
-"""From an activation of any shape to a feature vector that a linear probe can afford (9.3.4).
+"""From an output of any shape to a feature vector that a linear probe can afford (9.3.4).
 
-The first ReLU of a ResNet-50 puts out 802,816 numbers an image: a probe of 1,000 classes on them
-would have more parameters than the network has twenty times over.
+The first ReLU of a ResNet-50 returns 802,816 numbers per image: a probe of 1,000 classes on them
+would have more than twenty times as many parameters as the network.
 """
+
+from __future__ import annotations
 
 import dataclasses
 import math
 import zlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
 
-from thesis_tf._core import checks
+from thesis_tf._core import checks, seeds
 
-KINDS = ("mean", "subset", "projection", "flatten", "last", "time_mean")
-RANDOM = ("subset", "projection")  # drawn once, of a size
+if TYPE_CHECKING:
+    from thesis_tf.probes.taps import Tap
+
 DEFAULT_SIZE = 1000  # section 9.3.4
+
+Shape = tuple[int | None, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """One kind of reduction; see `register`."""
+
+    shape: Callable[[Shape], Shape]
+    reduce: Callable[[tf.Tensor, tf.Tensor | None], tf.Tensor]
+    draw: Callable[[tf.Tensor, int, np.random.Generator], tf.Tensor] | None
+    least_rank: int
+
+
+KINDS: dict[str, Kind] = {}
+
+
+def register(
+    name: str,
+    *,
+    shape: Callable[[Shape], Shape] = lambda shape: shape,
+    reduce: Callable[[tf.Tensor, tf.Tensor | None], tf.Tensor] = lambda tensor, mask: tensor,
+    draw: Callable[[tf.Tensor, int, np.random.Generator], tf.Tensor] | None = None,
+    least_rank: int = 0,
+) -> None:
+    """Adds a kind of reduction, which `extract(reduction=NAME)` and `--reduction=NAME` then take.
+
+    The maximum over space, for example, is
+
+        def maximum(tensor, mask):
+            return tf.reduce_max(tensor, range(1, tensor.shape.rank - 1))
+
+        register("max", shape=lambda shape: shape[-1:], reduce=maximum)
+
+    Args:
+        name: what users write.
+        shape: from the shape of one example's output, None for unknown axes, to that of what
+            `reduce` leaves of it. All axes of the latter must be known.
+        reduce: from outputs (batch, ...) and their Keras mask (batch, time), or None, to
+            (batch, *shape), which is then flattened. It runs inside a `tf.function`, on outputs of
+            rank 2 or more in float32 or float64.
+        draw: for a kind with a size ("NAME:SIZE"), from the flattened outputs (batch, D), the size
+            and a generator of random numbers, seeded by the tap's name, to (batch, size). It is
+            called where D is larger than the size.
+        least_rank: axes that an example's output must have, such as 2 for (time, channels).
+    """
+    KINDS[name] = Kind(shape, reduce, draw, least_rank)
 
 
 @dataclasses.dataclass(frozen=True)
 class Reduction:
-    """A fixed map from activations (batch, ...) to features (batch, D).
+    """A fixed map from outputs (batch, ...) to features (batch, D).
 
     Attributes:
-        kind: how.
+        kind: one of
             mean: the mean over all axes between the first and the last (over space for images,
                 over time for sequences, where masked steps don't count).
-            subset: `size` coordinates of the flattened activation, drawn once; all of them where
+            subset: `size` coordinates of the flattened output, drawn once; all of them where
                 there are no more.
             projection: `size` sums of disjoint random groups of coordinates with random signs (a
                 count sketch with equal buckets): linear, keeps inner products in expectation, and
-                costs one pass over the activation where a dense projection of a large one would
+                costs one pass over the output where a dense projection of a large one would
                 not fit in memory. The identity where there are no more than `size`.
             flatten: every coordinate.
             last: the last time step (the last that is not masked), flattened.
             time_mean: the mean over the second axis alone, flattened.
+            or another that was registered.
         size: the number of features of a subset or projection.
-        seed: what the subset or projection is drawn from, together with the tap's name.
+        seed: of the subset or projection, together with the tap's name.
     """
 
     kind: str = "mean"
     size: int = DEFAULT_SIZE
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Checks the fields."""
         checks.one_of("`reduction`", self.kind, KINDS)
         checks.positive_integer("`reduction` size", self.size)
-        if self.seed < 0:
-            raise checks.invalid("`reduction` seed", "at least 0", self.seed)
+        seeds.checked_seed(self.seed)
 
     @classmethod
-    def parse(cls, text, seed=0):
+    def parse(cls, text: str | Reduction, seed: int = 0) -> Reduction:
         """Reads "mean", "subset", "subset:500", ...; passes a `Reduction` through."""
         if isinstance(text, cls):
             return text
         kind, _, size = str(text).partition(":")
-        if size and (kind not in RANDOM or not size.isdecimal()):
+        sized = kind in KINDS and KINDS[kind].draw is not None
+        if size and not (sized and size.isdecimal()):
             raise checks.invalid(
                 "`reduction`",
                 "a name, with a size where it takes one, e.g. 'subset:1000'",
                 repr(text),
             )
-        if kind not in RANDOM:
+        if not sized:
             return cls(kind)
         return cls(kind, int(size) if size else DEFAULT_SIZE, seed)
 
-    def __str__(self):
+    def __str__(self) -> str:
         """The text that `parse` reads."""
-        return f"{self.kind}:{self.size}" if self.kind in RANDOM else self.kind
+        return self.kind if KINDS[self.kind].draw is None else f"{self.kind}:{self.size}"
 
-    def features(self, tap):
-        """The number of features that this makes of a `Tap`.
+    def features(self, tap: Tap) -> int:
+        """Returns the number of features at a `Tap`.
 
         Raises:
             ValueError: the tap's shape does not suit, e.g. `flatten` of an unknown length.
         """
-        shape = tap.shape[1:]
-        if self.kind == "mean":
-            shape = shape[-1:]
-        elif self.kind in ("last", "time_mean"):
-            if len(shape) < 2:
-                raise checks.invalid(
-                    f"`reduction` {self.kind!r}: tap {tap.name!r}",
-                    "(batch, time, ...)",
-                    tap.shape,
-                    "Choose taps that have a time axis, by name or as in 'class:LSTM', or 'mean'.",
-                )
-            shape = shape[1:]
-        if None in shape:
+        kind, shape = KINDS[self.kind], tap.shape[1:]
+        if len(shape) < kind.least_rank:
+            raise checks.invalid(
+                f"`reduction` {self.kind!r}: tap {tap.name!r}",
+                "(batch, time, ...)",
+                tap.shape,
+                "Choose taps that have a time axis, by name or as in 'class:LSTM', or 'mean'.",
+            )
+        sides = [side for side in kind.shape(shape) if side is not None]
+        if len(sides) < len(kind.shape(shape)):
             raise checks.invalid(
                 f"`reduction` {self.kind!r}: tap {tap.name!r}",
                 "of a fixed size",
                 tap.shape,
                 "Use 'mean', or give the model inputs of one size.",
             )
-        size = math.prod(shape)
-        return min(size, self.size) if self.kind in RANDOM else size
+        size = math.prod(sides)
+        return size if kind.draw is None else min(size, self.size)
 
-    def __call__(self, tensor, name):
-        """Reduces an activation; call it inside a `tf.function`.
+    def __call__(self, tensor: tf.Tensor, name: str) -> tf.Tensor:
+        """Reduces an output; call it inside a `tf.function`.
 
         Args:
-            tensor: an activation (batch, ...) of any numeric dtype, with its Keras mask if any.
+            tensor: an output (batch, ...) of any numeric dtype, with its Keras mask if any.
             name: the tap's name, which seeds the subset or projection.
 
         Returns:
-            (batch, D), float64 for a float64 activation and float32 for all others.
+            (batch, D), float64 for a float64 output and float32 for all others.
         """
+        kind = KINDS[self.kind]
         mask = getattr(tensor, "_keras_mask", None)
         if tensor.dtype != tf.float64:
             tensor = tf.cast(tensor, tf.float32)
-        rank = tensor.shape.rank
-        if rank == 1:
+        if tensor.shape.rank == 1:
             return tensor[:, tf.newaxis]
-        if rank == 2:
-            mask = None
-        if self.kind == "mean":
-            # The mean over time with the mask first, so that what remains is not masked.
-            if mask is not None:
-                tensor, rank = _masked_mean(tensor, mask), rank - 1
-            for _ in range(rank - 2):
-                tensor = tf.reduce_mean(tensor, 1)  # on CPUs up to twice as fast as all at once
+        tensor = kind.reduce(tensor, None if tensor.shape.rank == 2 else mask)
+        if tensor.shape.rank != 2:
+            tensor = tf.reshape(tensor, [-1, math.prod(tensor.shape[1:])])
+        if kind.draw is None or tensor.shape[1] <= self.size:
             return tensor
-        if self.kind == "time_mean":
-            tensor = tf.reduce_mean(tensor, 1) if mask is None else _masked_mean(tensor, mask)
-        elif self.kind == "last":
-            tensor = tensor[:, -1] if mask is None else _last_unmasked(tensor, mask)
-        flat = tf.reshape(tensor, [-1, math.prod(tensor.shape[1:])])
-        size = flat.shape[1]
-        if self.kind not in RANDOM or size <= self.size:
-            return flat
         rng = np.random.default_rng([self.seed, zlib.crc32(name.encode())])
-        if self.kind == "subset":
-            return tf.gather(flat, np.sort(rng.choice(size, self.size, replace=False)), axis=1)
-        order = rng.permutation(size)
-        signs = tf.constant(rng.choice([-1.0, 1.0], size), flat.dtype)
-        bucket = -(-size // self.size)
-        signed = tf.pad(
-            tf.gather(flat * signs, order, axis=1), [[0, 0], [0, bucket * self.size - size]]
-        )
-        return tf.reduce_sum(tf.reshape(signed, [-1, bucket, self.size]), 1)
+        return kind.draw(tensor, self.size, rng)
 
 
-def _masked_mean(tensor, mask):
+def _mean(tensor: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
+    # The mean over time with the mask first, so that what remains is not masked.
+    if mask is not None:
+        tensor = _time_mean(tensor, mask)
+    for _ in range(tensor.shape.rank - 2):
+        tensor = tf.reduce_mean(tensor, 1)  # on CPUs up to twice as fast as all at once
+    return tensor
+
+
+def _time_mean(tensor: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
     """The mean over axis 1 of the steps where the mask (batch, time) is true; 0 if none is."""
+    if mask is None:
+        return tf.reduce_mean(tensor, 1)
     mask = tf.reshape(mask, tf.concat([tf.shape(mask), [1] * (tensor.shape.rank - 2)], 0))
     count = tf.reduce_sum(tf.cast(mask, tensor.dtype), 1)
     # Not a product: a masked step may hold anything, NaN as well.
@@ -152,8 +193,31 @@ def _masked_mean(tensor, mask):
     return tf.math.divide_no_nan(total, count)
 
 
-def _last_unmasked(tensor, mask):
+def _last(tensor: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
     """The last step along axis 1 where the mask (batch, time) is true; the first if none is."""
+    if mask is None:
+        return tensor[:, -1]
     steps = tf.range(tf.shape(mask)[1])
     last = tf.reduce_max(tf.where(mask, steps, 0), 1)
     return tf.gather(tensor, last, axis=1, batch_dims=1)
+
+
+def _subset(flat: tf.Tensor, size: int, rng: np.random.Generator) -> tf.Tensor:
+    return tf.gather(flat, np.sort(rng.choice(flat.shape[1], size, replace=False)), axis=1)
+
+
+def _projection(flat: tf.Tensor, size: int, rng: np.random.Generator) -> tf.Tensor:
+    order = rng.permutation(flat.shape[1])
+    signs = tf.constant(rng.choice([-1.0, 1.0], flat.shape[1]), flat.dtype)
+    bucket = -(-flat.shape[1] // size)
+    missing = bucket * size - flat.shape[1]
+    signed = tf.pad(tf.gather(flat * signs, order, axis=1), [[0, 0], [0, missing]])
+    return tf.reduce_sum(tf.reshape(signed, [-1, bucket, size]), 1)
+
+
+register("mean", shape=lambda shape: shape[-1:], reduce=_mean)
+register("subset", draw=_subset)
+register("projection", draw=_projection)
+register("flatten")
+register("last", shape=lambda shape: shape[1:], reduce=_last, least_rank=2)
+register("time_mean", shape=lambda shape: shape[1:], reduce=_time_mean, least_rank=2)

@@ -1,28 +1,33 @@
-"""What probes found: tables, pictures, and the probes themselves."""
+"""What probes found: errors as tables, and the probes themselves."""
+
+from __future__ import annotations
 
 import csv
 import dataclasses
 import io
 import math
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from thesis_tf._core import checks
-from thesis_tf.persistence import files
-from thesis_tf.probes.metrics import Measures
-from thesis_tf.probes.plots.curves import draw_curve
-from thesis_tf.probes.plots.network import Mark, draw_network
+from thesis_tf._core import checks, tables
+from thesis_tf._core.results import TabularResult
+from thesis_tf._core.types import Array, Path
+from thesis_tf.persistence import arrays, files
+from thesis_tf.probes.metrics import Metrics
+from thesis_tf.probes.plots.reports import draw_curves, draw_networks
 from thesis_tf.probes.reductions import Reduction
 from thesis_tf.probes.solver.softmax_regression import Solution
 from thesis_tf.probes.taps import Tap
 
 FORMATS = ("console", "csv", "json", "markdown")
-KINDS = ("curve", "network")
-_UNCERTIFIED = {"loss": math.nan, "gap": math.inf}
+# JSON has no infinity: the loss and the suboptimality of a probe without certificate are null.
+_UNCERTIFIED = {"loss": math.nan, "suboptimality": math.inf}
 
 
-@dataclasses.dataclass(frozen=True, eq=False)  # arrays have no truth value
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)  # arrays have no truth value
 class Probe:
     """One fitted probe.
 
@@ -30,9 +35,9 @@ class Probe:
         tap: where it is attached.
         labels: the name of the labels that it predicts.
         classes: the number of classes.
-        solution: its weights, penalty and certificate. A probe that was trained live has no
-            certificate: its gap is infinite.
-        measures: a dict from split to `Measures`.
+        solution: its weights, l2 and certificate. A probe that was trained live has no
+            certificate: its suboptimality is infinite.
+        metrics: a dict from split to `Metrics`.
         control: the same for a probe on shuffled labels, or None.
     """
 
@@ -40,153 +45,172 @@ class Probe:
     labels: str
     classes: int
     solution: Solution
-    measures: dict
-    control: dict | None = None
+    metrics: dict[str, Metrics]
+    control: dict[str, Metrics] | None = None
+
+    def __repr__(self) -> str:
+        """The tap and the error."""
+        found = self.metrics[self.split]
+        spread = f"{found.error:.4f} ± {found.standard_error:.4f}"
+        return f"Probe({self.tap.name!r}, {self.split} error {spread})"
 
     @property
-    def split(self):
-        """The split that stands for unseen examples: test, or else validation, or else train."""
-        return next(name for name in ("test", "validation", "train") if name in self.measures)
+    def split(self) -> str:
+        """The split that stands for unseen examples: test, else validation, else train."""
+        return next(name for name in ("test", "validation", "train") if name in self.metrics)
 
     @property
-    def error(self):
+    def error(self) -> float:
         """The error on unseen examples."""
-        return self.measures[self.split].error
+        return self.metrics[self.split].error
 
     @property
-    def selectivity(self):
+    def selectivity(self) -> float | None:
         """How much larger the error on shuffled labels is; None without a control."""
         return None if self.control is None else self.control[self.split].error - self.error
 
 
-@dataclasses.dataclass(frozen=True, eq=False)  # arrays have no truth value
-class ProbeReport:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)  # arrays have no truth value
+class ProbeReport(TabularResult):
     """All probes of one model on one data set.
 
     Attributes:
         probes: `Probe`s in the order of computation.
-        own: a dict from label name to a dict from the model's outputs with as many classes to
-            their `Measures` by split: the model's own error.
-        chance: a dict from label name to the error of always naming the commonest class.
+        model_error: for each name of labels, a dict from the model's outputs with as many classes
+            to a dict from split to `Metrics` of that output.
+        chance: a dict from label name to the error of always predicting the most frequent class.
         edges: the data flow among the taps.
         reduction: the `Reduction`.
         class_names: names of the classes, or ().
-        model: the hash of the model.
-        data: the hash of the data.
+        model: the fingerprint of the model.
+        data: the fingerprint of the data.
     """
 
-    probes: tuple
-    own: dict
-    chance: dict
-    edges: tuple
+    probes: tuple[Probe, ...]
+    model_error: dict[str, dict[str, dict[str, Metrics]]]
+    chance: dict[str, float]
+    edges: tuple[tuple[str, str], ...]
     reduction: Reduction
-    class_names: tuple = ()
+    class_names: tuple[str, ...] = ()
     model: str = ""
     data: str = ""
 
+    def __repr__(self) -> str:
+        """The number of probes and the range of their errors."""
+        parts = [f"{len(self.probes)} probes"]
+        if len(self.label_names) > 1:
+            parts.append(f"labels {', '.join(self.label_names)}")
+        if self.probes:
+            found = [probe.error for probe in self.probes]
+            parts.append(f"{self.probes[0].split} errors {min(found):.4f} to {max(found):.4f}")
+        return f"ProbeReport({'; '.join(parts)})"
+
     @property
-    def label_names(self):
+    def label_names(self) -> list[str]:
         """The names of the label sets, in order."""
         return list(dict.fromkeys(probe.labels for probe in self.probes))
 
-    def probe(self, tap, labels=None):
+    def probe(self, tap: str, labels: str | None = None) -> Probe:
         """Returns the probe at the tap of that name (for the first label set by default)."""
         probes = {probe.tap.name: probe for probe in self.of(labels)}
         if tap not in probes:
             raise KeyError(f"No probe at {tap!r}. {checks.nearest(tap, probes)}")
         return probes[tap]
 
-    def of(self, labels=None):
+    def of(self, labels: str | None = None) -> list[Probe]:
         """Returns the probes of one label set (the first by default), in order."""
         labels = self.label_names[0] if labels is None else labels
         checks.one_of("`labels`", labels, self.label_names)
         return [probe for probe in self.probes if probe.labels == labels]
 
-    def table(self, format="console"):
+    def table(self, format: str = "console") -> str:
         """Returns the results as text: "console", "csv", "json" or "markdown"."""
         checks.one_of("`format`", format, FORMATS)
         if format == "json":
             return files.to_json(self.to_json())
-        rows = _table(self)
         if format == "csv":
             text = io.StringIO()
-            csv.writer(text, lineterminator="\n").writerows(rows)
+            csv.writer(text, lineterminator="\n").writerows(_rows(self))
             return text.getvalue()
-        cells = [[_cell(value) for value in row] for row in rows]
-        if format == "markdown":
-            cells = [[cell.replace("|", r"\|") for cell in row] for row in cells]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        head, *body = (
-            [row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in cells
-        )
-        if format == "console":
-            lines = ["  ".join(row).rstrip() for row in (head, *body)]
-            lines.insert(1, "-" * max(map(len, lines)))
-        else:
-            rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-            lines = [f"| {' | '.join(row)} |" for row in (head, rule, *body)]
-        return "\n".join(lines) + "\n"
+        headings, rows = self._table()
+        as_text = tables.text if format == "console" else tables.markdown
+        return as_text(headings, rows) + "\n"
 
-    def draw(self, path, kind="curve", labels=None):
-        """Draws the probes' errors to a .png, .svg or .pdf file.
+    def _table(self) -> tuple[list[str], list[list[tables.Cell]]]:
+        headings, *rows = _rows(self)
+        return [str(h) for h in headings], [[_cell(value) for value in row] for row in rows]
 
-        Args:
-            path: the file.
-            kind: "curve", the error against depth with the model's own as a line (figure 9.4b),
-                or "network", each tap coloured by its error, red for bad and green or blue for
-                good (figure 9.5).
-            labels: the label set; None draws all in a curve and the first in a network.
-        """
-        checks.one_of("`kind`", kind, KINDS)
-        if kind == "network":
-            draw_networks({"": self}, path, labels)
-            return
-        names = self.label_names if labels is None else [labels]
-        draw_curves({name if len(names) > 1 else "probes": (self, name) for name in names}, path)
+    def summary(self) -> dict[str, Any]:
+        """Returns, for each label set, the least error and its tap, chance, the model's errors."""
+        found = {}
+        for labels in self.label_names:
+            best = min(self.of(labels), key=lambda probe: probe.error)
+            found[labels] = {
+                "probes": len(self.of(labels)),
+                "split": best.split,
+                "best_tap": best.tap.name,
+                "error": best.error,
+                "chance": self.chance[labels],
+                "model_error": {
+                    output: metrics[best.split].error
+                    for output, metrics in self.model_error.get(labels, {}).items()
+                },
+            }
+        return found
 
-    def save(self, folder):
-        """Writes report.json, .csv and .md, the probes' weights, and both pictures.
+    def save(self, folder: Path) -> None:
+        """Writes report.json, .csv and .md, the probes' weights, and two figures.
 
-        `load` reads the folder again.
+        `load` reads the folder again. The figures are curve.png, network.png and the same as .svg.
 
         Args:
             folder: made if it is not there; files of an older report are replaced.
         """
         folder = pathlib.Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        arrays = {}
+        weights = {}
         for number, probe in enumerate(self.probes):
-            arrays[f"weights_{number}"] = probe.solution.weights
-            arrays[f"bias_{number}"] = probe.solution.bias
-        with files.atomic(folder / "probes.npz") as partial:
-            np.savez(partial, **arrays)
+            weights[f"weights_{number}"] = probe.solution.weights
+            weights[f"bias_{number}"] = probe.solution.bias
+        arrays.save(folder / "probes.npz", weights)
         files.write_text(folder / "report.csv", self.table("csv"))
         files.write_text(folder / "report.md", self.table("markdown"))
-        for kind in KINDS:
-            for suffix in ("png", "svg"):
-                self.draw(folder / f"{kind}.{suffix}", kind)
+        for suffix in ("png", "svg"):
+            draw_curves(self, folder / f"curve.{suffix}")
+            draw_networks(self, folder / f"network.{suffix}")
         files.write_json(folder / "report.json", self.to_json())
 
-    def to_json(self):
-        """Everything but the probes' weights, as plain values."""
+    @classmethod
+    def load(cls, folder: Path) -> ProbeReport:
+        """Reads what `save` wrote.
+
+        Raises:
+            FileNotFoundError: the folder holds no report.
+            ValueError: a file of it was cut short.
+        """
+        folder = pathlib.Path(folder)
+        weights = arrays.load(folder / "probes.npz")
+        return cls.from_json(files.read_json(folder / "report.json"), weights)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns everything but the probes' weights, as plain values."""
         value = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         value["reduction"] = dataclasses.asdict(self.reduction)
-        value["own"] = {
+        value["model_error"] = {
             labels: {
-                output: {split: dataclasses.asdict(m) for split, m in measures.items()}
-                for output, measures in outputs.items()
+                output: {split: dataclasses.asdict(m) for split, m in metrics.items()}
+                for output, metrics in outputs.items()
             }
-            for labels, outputs in self.own.items()
+            for labels, outputs in self.model_error.items()
         }
         value["probes"] = []
         for probe in self.probes:
-            entry = dataclasses.asdict(dataclasses.replace(probe, solution=None))
+            entry = dataclasses.asdict(dataclasses.replace(probe, solution=None))  # type: ignore[arg-type]  # weights are not for JSON
             solution = {
                 field.name: getattr(probe.solution, field.name)
                 for field in dataclasses.fields(Solution)
                 if field.name not in ("weights", "bias")
             }
-            # JSON has no infinity: the loss and gap of a probe without a certificate are null.
             for key in _UNCERTIFIED:
                 if not math.isfinite(solution[key]):
                     solution[key] = None
@@ -194,165 +218,89 @@ class ProbeReport:
         return value
 
     @classmethod
-    def load(cls, folder):
-        """Reads what `save` wrote."""
-        folder = pathlib.Path(folder)
-        value = files.read_json(folder / "report.json")
+    def from_json(
+        cls, value: Mapping[str, Any], weights: Mapping[str, Array] | None = None
+    ) -> ProbeReport:
+        """Returns the report of which `to_json` returned `value`, also after a trip through JSON.
+
+        Args:
+            value: what `to_json` returned.
+            weights: weights_0 (D, K), bias_0 (K,), weights_1, ... of the probes, which are not in
+                `value`. Without them probes have none: (0, K) and NaN.
+        """
         probes = []
-        with np.load(folder / "probes.npz", allow_pickle=False) as arrays:
-            for number, entry in enumerate(value["probes"]):
-                found = entry["solution"]
-                missing = {key: nan for key, nan in _UNCERTIFIED.items() if found[key] is None}
-                solution = Solution(
-                    arrays[f"weights_{number}"], arrays[f"bias_{number}"], **{**found, **missing}
+        for number, entry in enumerate(value["probes"]):
+            if weights is None:
+                classes = entry["classes"]
+                matrix, bias = np.zeros((0, classes)), np.full(classes, np.nan)
+            else:
+                matrix, bias = weights[f"weights_{number}"], weights[f"bias_{number}"]
+            found = entry["solution"]
+            missing = {key: nan for key, nan in _UNCERTIFIED.items() if found[key] is None}
+            probes.append(
+                Probe(
+                    tap=Tap(**{**entry["tap"], "shape": tuple(entry["tap"]["shape"])}),
+                    labels=entry["labels"],
+                    classes=entry["classes"],
+                    solution=Solution(matrix, bias, **{**found, **missing}),
+                    metrics=_metrics(entry["metrics"]),
+                    control=None if entry["control"] is None else _metrics(entry["control"]),
                 )
-                tap = Tap(**{**entry["tap"], "shape": tuple(entry["tap"]["shape"])})
-                control = entry["control"] and _measures(entry["control"])
-                probes.append(
-                    Probe(
-                        tap,
-                        entry["labels"],
-                        entry["classes"],
-                        solution,
-                        _measures(entry["measures"]),
-                        control,
-                    )
-                )
-        own = {
-            labels: {output: _measures(measures) for output, measures in outputs.items()}
-            for labels, outputs in value["own"].items()
+            )
+        model_error = {
+            labels: {output: _metrics(metrics) for output, metrics in outputs.items()}
+            for labels, outputs in value["model_error"].items()
         }
         return cls(
-            **{
-                **value,
-                "probes": tuple(probes),
-                "own": own,
-                "edges": tuple(tuple(pair) for pair in value["edges"]),
-                "reduction": Reduction(**value["reduction"]),
-                "class_names": tuple(value["class_names"]),
-            }
+            probes=tuple(probes),
+            model_error=model_error,
+            chance=dict(value["chance"]),
+            edges=tuple((parent, child) for parent, child in value["edges"]),
+            reduction=Reduction(**value["reduction"]),
+            class_names=tuple(value["class_names"]),
+            model=value["model"],
+            data=value["data"],
         )
 
 
-def draw_curves(reports, path, ylabel=None, title=None):
-    """Draws the curves of several reports into one picture, e.g. of several checkpoints.
-
-    Args:
-        reports: a dict from the curve's label to a `ProbeReport`, or to (report, label set).
-        path: a .png, .svg or .pdf file.
-        ylabel: the axis' label; None names the split.
-        title: the picture's title.
-    """
-    series, reference, chances, split = {}, None, set(), "test"
-    for label, entry in reports.items():
-        report, labels = entry if isinstance(entry, tuple) else (entry, entry.label_names[0])
-        probes = report.of(labels)
-        split = probes[0].split
-        series[label] = [
-            (probe.tap.name, probe.error, probe.measures[split].standard_error) for probe in probes
-        ]
-        chances.add(report.chance[labels])
-        for measures in report.own.get(labels, {}).values():
-            if len(reports) == 1:
-                reference = measures[split].error if reference is None else reference
-    draw_curve(
-        series,
-        path,
-        ylabel=ylabel or f"{split} error",
-        reference=reference,
-        chance=max(chances) if len(chances) == 1 else None,
-        log=_spread_out([error for points in series.values() for _, error, _ in points], chances),
-        title=title,
-    )
-
-
-def draw_networks(reports, path, labels=None, title=None):
-    """Draws the coloured networks of several reports under one another (figure 9.9).
-
-    Args:
-        reports: a dict from the panel's title to a `ProbeReport` of the same network.
-        path: a .png, .svg or .pdf file.
-        labels: the label set; None takes the first.
-        title: the picture's title.
-    """
-    panels, edges, chances, split = {}, (), set(), "test"
-    for panel, report in reports.items():
-        probes = report.of(labels)
-        split = probes[0].split
-        panels[panel] = {probe.tap.name: Mark(probe.error, _tooltip(probe)) for probe in probes}
-        edges = edges or report.edges
-        chances.add(report.chance[probes[0].labels])
-    errors = [mark.value for panel in panels.values() for mark in panel.values()]
-    log = _spread_out(errors, chances)
-    draw_network(
-        panels,
-        edges,
-        path,
-        # Where all unseen examples are of one class chance makes no error either.
-        value_range=(min(filter(None, errors)) if log else 0, max(chances) or 1),
-        log=log,
-        value_label=f"{split} error",
-        title=title,
-    )
-
-
-def _spread_out(errors, chances):
-    """Whether errors are so far below chance that a linear scale would show them as one."""
-    return any(0 < error < max(chances) / 10 for error in errors)
-
-
-def _tooltip(probe):
-    lines = [f"{probe.tap.kind} {_shape(probe.tap.shape)}, {len(probe.solution.weights)} features"]
-    for split, m in probe.measures.items():
-        lines.append(
-            f"{split}: error {m.error:.4f} ± {m.standard_error:.4f}, {m.cross_entropy:.4f} nats"
-        )
-    if probe.selectivity is not None:
-        lines.append(f"selectivity {probe.selectivity:.4f}")
-    return "\n".join(lines)
-
-
-def _shape(shape):
-    return " x ".join("?" if n is None else str(n) for n in shape[1:])
-
-
-def _table(report):
-    """The table's header and its rows: one a probe, then one for each of the model's outputs."""
+def _rows(report: ProbeReport) -> list[list[tables.Cell]]:
+    """The table's header and its rows: one per probe, then one for each of the model's outputs."""
     several = len(report.label_names) > 1
-    rows = []
+    measured: list[tuple[str, str, dict[str, Metrics], dict[str, tables.Cell]]] = []
     for probe in report.probes:
         solution = probe.solution
-        fitted = {
+        certified = math.isfinite(solution.suboptimality)
+        fitted: dict[str, tables.Cell] = {
             "features": len(solution.weights),
-            "penalty": float(f"{solution.penalty:.3g}") or None,  # a live probe has none
-            "gap": solution.gap if math.isfinite(solution.gap) else None,
-            "steps": solution.steps,
+            "l2": float(f"{solution.l2:.3g}") or None,  # a live probe has none
+            "suboptimality": solution.suboptimality if certified else None,
+            "evaluations": solution.evaluations,
             "selectivity": probe.selectivity,
         }
-        rows.append((probe.tap.name, probe.labels, probe.measures, fitted))
-    for labels, outputs in report.own.items():
-        for output, measures in outputs.items():
-            rows.append((f"the model's own {output}", labels, measures, {}))
-    splits, unseen = list(report.probes[0].measures), report.probes[0].split
-    table = [
+        measured.append((probe.tap.name, probe.labels, probe.metrics, fitted))
+    for labels, outputs in report.model_error.items():
+        for output, metrics in outputs.items():
+            measured.append((f"the model's {output}", labels, metrics, {}))
+    splits, unseen = list(report.probes[0].metrics), report.probes[0].split
+    rows: list[dict[str, tables.Cell]] = [
         {
             "tap": name,
             "labels": labels if several else None,
             "features": fitted.get("features"),
-            "penalty": fitted.get("penalty"),
-            **{f"{split} error": measures[split].error for split in splits},
-            "±": measures[unseen].standard_error,
-            "top-5": measures[unseen].top5_error,
-            "nats": measures[unseen].cross_entropy,
-            **{column: fitted.get(column) for column in ("gap", "steps", "selectivity")},
+            "l2": fitted.get("l2"),
+            **{f"{split} error": metrics[split].error for split in splits},
+            "±": metrics[unseen].standard_error,
+            "top-5": metrics[unseen].top5_error,
+            "nats": metrics[unseen].cross_entropy,
+            **{key: fitted.get(key) for key in ("suboptimality", "evaluations", "selectivity")},
         }
-        for name, labels, measures, fitted in rows
+        for name, labels, metrics, fitted in measured
     ]
-    header = [key for key in table[0] if any(row[key] is not None for row in table)]
-    return [header, *([row[key] for key in header] for row in table)]
+    header = [key for key in rows[0] if any(row[key] is not None for row in rows)]
+    return [list(header), *([row[key] for key in header] for row in rows)]
 
 
-def _cell(value):
+def _cell(value: tables.Cell) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
@@ -360,5 +308,5 @@ def _cell(value):
     return str(value)
 
 
-def _measures(splits):
-    return {split: Measures(**values) for split, values in splits.items()}
+def _metrics(splits: Mapping[str, Mapping[str, Any]]) -> dict[str, Metrics]:
+    return {split: Metrics(**values) for split, values in splits.items()}

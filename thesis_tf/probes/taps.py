@@ -1,14 +1,20 @@
-"""Taps: every place of a Keras model whose activations can be measured, by name."""
+"""Taps: every place of a Keras model whose output can be measured, by name."""
+
+from __future__ import annotations
 
 import dataclasses
 import fnmatch
 import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import keras
 import tensorflow as tf
 
 from thesis_tf._core import checks
-from thesis_tf._keras.recording import watch
+from thesis_tf._core.types import Structure
+from thesis_tf._keras import names as layer_names
+from thesis_tf._keras.recording import Recorder, watch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,8 +23,8 @@ class Tap:
 
     Attributes:
         name: the path of layer names from the model inwards, e.g. "encoder/dense". The second
-            call of a shared layer is "dense#2", the second tensor of a layer that puts out
-            several is "lstm:1". The model's own inputs and outputs are "input" and "output".
+            call of a shared layer is "dense#2", the second tensor of a layer that returns
+            several is "lstm:1". The model's inputs and outputs are "input" and "output".
         shape: the static shape with the batch axis, e.g. (None, 28, 28, 32).
         dtype: the name of the dtype, e.g. "bfloat16".
         kind: the name of the layer's or operation's class, e.g. "Conv2D"; "Model" for the inputs
@@ -26,24 +32,32 @@ class Tap:
     """
 
     name: str
-    shape: tuple
+    shape: tuple[int | None, ...]
     dtype: str
     kind: str
 
 
-def taps(model, select="*", inputs=None):
-    """Names every place of `model` that can be measured, in the order of computation.
+# What a selection of taps may be; see `taps`.
+Rule: TypeAlias = str | Tap | type | Callable[[Tap], bool]
+Selection: TypeAlias = Rule | Sequence[Rule]
+
+
+def taps(
+    model: keras.Model, taps: Selection = "*", *, inputs: Structure | None = None
+) -> list[Tap]:
+    """Lists every place of `model` that can be measured, in the order of computation.
 
     Works on functional, Sequential, nested, subclassed and recurrent models, with shared layers
-    and `keras.ops` nodes. Places inside a loop (the cell of an LSTM) are out of reach, and so is
-    what a subclassed `call` does with bare functions: only layers are seen there.
+    and `keras.ops` nodes. Two kinds of places are out of reach: those inside a loop (the cell of an
+    LSTM), and bare functions that a subclassed `call` uses, since only layers are seen there.
 
     Args:
         model: a `keras.Model`.
-        select: what to keep. A name; a glob over names, e.g. "conv?_block*_add"; "class:Add" for
-            all layers of a class; a layer class; a function from `Tap` to bool; or a sequence of
+        taps: the selection: a name, or the end of it where that fits one place alone ("dense" for
+            "encoder/dense"); a glob over names, e.g. "conv?_block*_add"; "class:Add" for all
+            layers of a class; a layer class; a function from `Tap` to bool; or a sequence of
             these. Several names of one tensor (a nested model and its last layer; a dropout at
-            inference and what feeds it) count once unless each is asked for by name.
+            inference and its input) count once unless each is asked for by name.
         inputs: an example of the inputs, or `tf.TensorSpec`s with the batch axis; only needed for
             a model that was not built yet.
 
@@ -53,20 +67,20 @@ def taps(model, select="*", inputs=None):
     Raises:
         ValueError: no tap matches (lists the nearest names), or the model is not built.
     """
-    return list(trace(model, inputs).select(select))
+    return trace(model, inputs).select(taps)
 
 
-def trace(model, inputs=None):
+def trace(model: keras.Model, inputs: Structure | None = None) -> Trace:
     """Traces one inference pass of `model` and returns its `Trace`."""
     if not isinstance(model, keras.Layer):
         raise checks.invalid("`model`", "a keras.Model", repr(model), kind=TypeError)
     spec = input_spec(model, inputs)
     build(model, spec)
 
-    recorders = []
+    recorders: list[Recorder] = []
 
     @tf.function(input_signature=[spec], autograph=False)
-    def record(x):
+    def record(x: Structure) -> None:
         recorders.append(_watched_forward(model, x))
 
     record.get_concrete_function()
@@ -74,19 +88,20 @@ def trace(model, inputs=None):
 
 
 class Trace:
-    """What one traced inference pass of a model went through.
+    """The places that one traced inference pass of a model went through.
 
     Attributes:
         taps: a dict from name to `Tap`, in the order of computation.
-        outputs: the taps of the model's own outputs.
-        spec: the `tf.TensorSpec`s of the model's inputs, in its own structure.
+        outputs: the taps of the model's outputs.
+        spec: the `tf.TensorSpec`s of the model's inputs, in the structure that it takes.
     """
 
-    def __init__(self, model, recorder, spec):
+    def __init__(self, model: keras.Model, recorder: Recorder, spec: Any) -> None:
         self._model = model
         self.spec = spec
         batch = keras.tree.flatten(spec)[0].shape[0]
-        self.taps, self._tensors = {}, {}
+        self.taps: dict[str, Tap] = {}
+        self._tensors: dict[str, tf.Tensor] = {}
         self._classes = {path: type(o) for path, o in recorder.out_of_reach.items()}
         self._out_of_reach = [
             Tap(path, (), "", kind.__name__) for path, kind in self._classes.items()
@@ -108,22 +123,25 @@ class Trace:
             if tap.kind == "Model" and tap.name.split("/")[0] == "output"
         ]
 
-    def select(self, select):
+    def select(self, taps: Selection) -> list[Tap]:
         """Returns the list of taps that match; see `taps`."""
-        wanted = select if isinstance(select, (list, tuple)) else [select]
+        wanted: Sequence[Any] = taps if isinstance(taps, (list, tuple)) else [taps]
         if not wanted:
-            raise checks.invalid("`select`", "a name, glob, class or function", repr(select))
-        chosen = {}
+            raise checks.invalid("`taps`", "a name, glob, class or function", repr(taps))
+        chosen: dict[str, bool] = {}  # and whether it was asked for by name
         for rule in wanted:
             name = rule.name if isinstance(rule, Tap) else rule
             if isinstance(name, str) and name in self.taps:
                 chosen[name] = True
                 continue
             matches = [tap.name for tap in self.taps.values() if self._matches(tap, name)]
+            named = False
+            if isinstance(name, str) and not matches:
+                named, matches = True, layer_names.resolve("`taps`", name, self.taps)
             if not matches:
                 raise ValueError(self._explain(name))
             for match in matches:
-                chosen.setdefault(match, False)
+                chosen[match] = chosen.get(match, False) or named
         kept, seen = [], {id(self._tensors[name]) for name, asked in chosen.items() if asked}
         for name, tap in self.taps.items():
             if name not in chosen:
@@ -135,7 +153,7 @@ class Trace:
             kept.append(tap)
         return kept
 
-    def _matches(self, tap, rule):
+    def _matches(self, tap: Tap, rule: Any) -> bool:
         if isinstance(rule, str):
             if rule.startswith("class:"):
                 return fnmatch.fnmatchcase(tap.kind, rule.removeprefix("class:"))
@@ -145,13 +163,13 @@ class Trace:
         if callable(rule):
             return bool(rule(tap))
         raise checks.invalid(
-            "`select`",
+            "`taps`",
             "a name, glob, layer class, function or a list of these",
             repr(rule),
             kind=TypeError,
         )
 
-    def _explain(self, rule):
+    def _explain(self, rule: Any) -> str:
         text = rule if isinstance(rule, str) else getattr(rule, "__name__", repr(rule))
         message = f"No tap of model '{self._model.name}' matches {text!r}."
         is_function = not isinstance(rule, str) and not inspect.isclass(rule)
@@ -162,8 +180,8 @@ class Trace:
             )
         if text.rpartition("/")[2] in {layer.name for layer in self._model._flatten_layers()}:
             return (
-                f"{message} The model has such a layer, but at inference it is either not called or"
-                " run in a way of its own by the layer around it, as by TimeDistributed: tap that."
+                f"{message} The model has such a layer, but at inference it is not called, or the"
+                " layer around it calls it in a graph apart, as TimeDistributed does: tap that."
             )
         kinds = [tap.kind for tap in self.taps.values()]
         if text.startswith("class:") or inspect.isclass(rule):
@@ -176,12 +194,12 @@ class Trace:
             )
         return message
 
-    def edges(self, names):
+    def edges(self, names: Sequence[str]) -> list[tuple[str, str]]:
         """Returns the data flow among taps as (parent, child) pairs of names.
 
         A pair stands for each way from one tap to another that meets no third one.
         """
-        by_tensor = {}
+        by_tensor: dict[int, str] = {}
         for name in names:
             by_tensor.setdefault(id(self._tensors[name]), name)
         pairs = []
@@ -190,7 +208,7 @@ class Trace:
             if by_tensor[id(start)] != name:
                 pairs.append((by_tensor[id(start)], name))
                 continue
-            stack, visited = list(start.op.inputs), set()
+            stack, visited = list(start.op.inputs), set[int]()
             while stack:
                 tensor = stack.pop()
                 if id(tensor) in visited:
@@ -205,17 +223,19 @@ class Trace:
         return sorted(set(pairs), key=lambda pair: (order[pair[1]], order[pair[0]]))
 
 
-def forward(model, names):
-    """Returns a function x -> (outputs, {name: activation}) for one inference pass of `model`.
+def forward(
+    model: keras.Model, names: Sequence[str]
+) -> Callable[[Any], tuple[Any, dict[str, tf.Tensor]]]:
+    """Returns a function x -> (the model's outputs, {tap: output}) for one inference pass.
 
-    The pass is that of `model(x, training=False)`, but stateless: dropout is off, batch-norm uses
-    its moving averages, and nothing of the model changes, not even the seed of a layer that is
-    random at inference (which so draws the same numbers in every pass).
-    Call it inside a `tf.function`: watching costs something at the trace and nothing afterwards.
-    Activations keep the dtype in which the model computes.
+    The pass is that of `model(x, training=False)`, but stateless: dropout is off, batch
+    normalization uses its moving averages, and the model does not change, not even the seed of a
+    layer that is random at inference (which thus draws the same numbers in every pass).
+    Call it inside a `tf.function`: watching costs time while it is traced and none afterwards.
+    Outputs keep the dtype in which the model computes.
     """
 
-    def call(x):
+    def call(x: Any) -> tuple[Any, dict[str, tf.Tensor]]:
         recorder = _watched_forward(model, x)
         tensors = {place.name: place.tensor for place in recorder.places}
         missing = [name for name in names if name not in tensors]
@@ -229,7 +249,7 @@ def forward(model, names):
     return call
 
 
-def _watched_forward(model, x):
+def _watched_forward(model: keras.Model, x: Any) -> Recorder:
     """Runs `model` statelessly on graph tensors and returns the recorder, with `.outputs`."""
     # A call starts by clearing the losses of the one before, in a stateless scope too.
     losses = [(layer, list(layer._losses)) for layer in model._flatten_layers()]
@@ -245,7 +265,7 @@ def _watched_forward(model, x):
     return recorder
 
 
-def input_spec(model, inputs=None):
+def input_spec(model: keras.Model, inputs: Structure | None = None) -> Any:
     """Returns the `tf.TensorSpec`s of the model's inputs, in the structure that it is called with.
 
     The batch axis is None unless the model was made with a fixed one.
@@ -255,7 +275,7 @@ def input_spec(model, inputs=None):
     """
     batch = fixed_batch(model)
 
-    def open_batch(x):
+    def open_batch(x: Any) -> tf.TensorSpec:
         return tf.TensorSpec((batch, *x.shape[1:]), keras.backend.standardize_dtype(x.dtype))
 
     if inputs is not None:
@@ -274,26 +294,26 @@ def input_spec(model, inputs=None):
     )
 
 
-def fixed_batch(model):
-    """Returns the number of examples that every batch of `model` must have; None if any will do."""
+def fixed_batch(model: keras.Model) -> int | None:
+    """Returns the batch size that `model` was made for; None if it takes any."""
     if not _is_functional(model):
         return None
     if isinstance(model, keras.Sequential) and not any(
         getattr(layer, "stateful", False) for layer in model._flatten_layers()
     ):
-        return None  # what it has is the size of the first batch that it was called on
+        return None  # its first axis is the size of the first batch that it was called on
     return model.inputs[0].shape[0]
 
 
-def _is_functional(model):
+def _is_functional(model: keras.Model) -> bool:
     return bool(getattr(model, "inputs", None))
 
 
-def _submodels(model):
+def _submodels(model: keras.Model) -> list[keras.Model]:
     return [layer for layer in model._flatten_layers() if isinstance(layer, keras.Model)]
 
 
-def build(model, spec):
+def build(model: keras.Model, spec: Any) -> None:
     """Builds `model` if it is not built: an unbuilt one calls its layers in a scratch graph."""
     if isinstance(model, keras.Sequential) and not model.built and isinstance(spec, tf.TensorSpec):
         # A call would build it for batches of one size.

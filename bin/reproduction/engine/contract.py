@@ -106,7 +106,7 @@ class Sources:
         """
         from thesis_tf import datasets
 
-        splits = datasets.load(name, self.data_dir, seed=seed)
+        splits = datasets.load(name, data_dir=self.data_dir, seed=seed)
         if examples is not None:
             train, validation, test = examples
             splits = splits.take(train=train, validation=validation, test=test, seed=seed)

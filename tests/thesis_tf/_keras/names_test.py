@@ -111,6 +111,24 @@ def test_variables_by_their_own_paths(model):
             assert names.variables("`parameters`", model, variable.path) == [variable]
 
 
+def test_layers_of_one_path_count_together():
+    class Pair(keras.Model):
+        def __init__(self):
+            super().__init__(name="pair")
+            self.first, self.second = L.Dense(3, name="same"), L.Dense(2, name="same")
+
+        def call(self, x):
+            return self.second(self.first(x))
+
+    model = Pair()
+    model(keras.ops.ones((1, 4)))
+    assert names.variables("`parameters`", model, "same") == model.trainable_variables
+    assert names.variables("`parameters`", model, "same/bias") == [
+        model.first.bias,
+        model.second.bias,
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

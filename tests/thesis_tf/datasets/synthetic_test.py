@@ -17,17 +17,17 @@ def test_the_spiral_grows_with_its_angle():
 
 
 def test_seeds_and_streams():
-    np.testing.assert_array_equal(spiral(5, 1), spiral(5, 1))
-    assert (spiral(5, 1) != spiral(5, 2)).all()
-    assert (spiral(5, 1) != spiral(5, 1, stream=1)).all()
-    mixture = manifold10d(3)
-    np.testing.assert_array_equal(mixture.means, manifold10d(3).means)
-    assert (mixture.sample(4, 1) != mixture.sample(4, 1, stream=2)).all()
+    np.testing.assert_array_equal(spiral(5, seed=1), spiral(5, seed=1))
+    assert (spiral(5, seed=1) != spiral(5, seed=2)).all()
+    assert (spiral(5, seed=1) != spiral(5, seed=1, stream=1)).all()
+    mixture = manifold10d(seed=3)
+    np.testing.assert_array_equal(mixture.means, manifold10d(seed=3).means)
+    assert (mixture.sample(4, seed=1) != mixture.sample(4, seed=1, stream=2)).all()
 
 
 @pytest.mark.parametrize("components", [25, 100])
 def test_the_manifold_has_its_long_axes_along_the_curve(components):
-    mixture = manifold10d(0, components=components)
+    mixture = manifold10d(seed=0, components=components)
     assert mixture.means.shape == (components, 10)
     assert abs(mixture.means).max() <= 1
     values, vectors = np.linalg.eigh(mixture.covariances)
@@ -42,13 +42,13 @@ def test_the_manifold_has_its_long_axes_along_the_curve(components):
 
 
 def test_one_curve_whatever_the_number_of_components():
-    few, many = manifold10d(5, components=25), manifold10d(5, components=97)
+    few, many = manifold10d(seed=5, components=25), manifold10d(seed=5, components=97)
     np.testing.assert_allclose(few.means, many.means[::4])
 
 
 def test_samples_have_the_moments_of_the_mixture_and_stay_inside():
-    mixture = manifold10d(1)
-    x = mixture.sample(20_000, 4)
+    mixture = manifold10d(seed=1)
+    x = mixture.sample(20_000, seed=4)
     assert x.shape == (20_000, 10)
     assert abs(x).max() <= 1.5
     spread = x.std(axis=0) / len(x) ** 0.5
@@ -61,7 +61,7 @@ def test_samples_have_the_moments_of_the_mixture_and_stay_inside():
     [
         (lambda: spiral(0), "`count`"),
         (lambda: spiral(5, end=3.0), "above 3"),
-        (lambda: spiral(5, -1), "`seed`"),
+        (lambda: spiral(5, seed=-1), "`seed`"),
         (lambda: manifold10d(components=0), "`components`"),
         (lambda: manifold10d(ratio=0), "`ratio`"),
     ],

@@ -69,7 +69,7 @@ def test_model_is_bit_identical_to_a_run_without_probes(data, compiled):
     plain, probed = convnet(**compiled), None
     history = fit(plain, data, [])
     probed = convnet(**compiled)
-    probed_history = fit(probed, data, [ProbeMonitor(every=3)])
+    probed_history = fit(probed, data, [ProbeMonitor(log_every=3)])
     # Weights, moving averages, the states of the dropouts' generators, Adam's moments.
     assert_same_variables(plain.variables, probed.variables)
     assert_same_variables(plain.optimizer.variables, probed.optimizer.variables)
@@ -77,7 +77,9 @@ def test_model_is_bit_identical_to_a_run_without_probes(data, compiled):
 
 
 def test_probes_learn_and_are_logged(data, tmp_path):
-    monitor = ProbeMonitor(["input", "relu", "logits"], "flatten", every=4, log_dir=tmp_path)
+    monitor = ProbeMonitor(
+        ["input", "relu", "logits"], reduction="flatten", log_every=4, log_dir=tmp_path
+    )
     fit(convnet(), data, [monitor], epochs=20)
     assert [entry["step"] for entry in monitor.history] == list(range(4, 141, 4))
     first, last = monitor.history[0], monitor.history[-1]
@@ -85,8 +87,8 @@ def test_probes_learn_and_are_logged(data, tmp_path):
     assert last["input"] < 0.02  # the patterns are linearly separable
     assert list(monitor.reports) == list(range(7, 141, 7))
     report = monitor.report()
-    assert report.probe("input").measures["validation"].examples == 50
-    assert report.own["class"]["output"]["validation"].examples == 50
+    assert report.probe("input").metrics["validation"].examples == 50
+    assert report.model_error["class"]["output"]["validation"].examples == 50
     tags = set()
     for file in tmp_path.glob("events*"):
         for event in tf.compat.v1.train.summary_iterator(str(file)):
@@ -96,20 +98,20 @@ def test_probes_learn_and_are_logged(data, tmp_path):
 
 def test_reported_weights_are_those_that_were_measured(data):
     x, y = data
-    monitor = ProbeMonitor(["input"], "flatten")
+    monitor = ProbeMonitor(["input"], reduction="flatten")
     model = convnet()
     fit(model, data, [monitor], epochs=5)
     probe = monitor.report().probe("input")
     logits = x[:50].reshape(50, -1) @ probe.solution.weights + probe.solution.bias
-    assert np.mean(logits.argmax(1) != y[:50]) == pytest.approx(probe.measures["validation"].error)
+    assert np.mean(logits.argmax(1) != y[:50]) == pytest.approx(probe.metrics["validation"].error)
     nats = tf.nn.sparse_softmax_cross_entropy_with_logits(y[:50], logits).numpy().mean()
-    assert nats == pytest.approx(probe.measures["validation"].cross_entropy, rel=1e-4)
+    assert nats == pytest.approx(probe.metrics["validation"].cross_entropy, rel=1e-4)
 
 
 def test_first_step_follows_the_analytic_gradient(data):
     x, y = (part[:32] for part in data)
     model = convnet()
-    monitor = ProbeMonitor(["input"], "flatten", optimizer=keras.optimizers.SGD(1.0))
+    monitor = ProbeMonitor(["input"], reduction="flatten", optimizer=keras.optimizers.SGD(1.0))
     monitor.set_model(model)
     monitor.update(x, y)
     features = x.reshape(32, -1).astype("float64")
@@ -122,7 +124,7 @@ def test_first_step_follows_the_analytic_gradient(data):
 
 def test_loop_of_ones_own(data):
     x, y = data
-    model, monitor = convnet(), ProbeMonitor(["relu"], "flatten", every=2)
+    model, monitor = convnet(), ProbeMonitor(["relu"], reduction="flatten", log_every=2)
     monitor.set_model(model)
     before = [variable.numpy() for variable in model.variables]
     for start in range(0, 192, 32):
@@ -130,15 +132,15 @@ def test_loop_of_ones_own(data):
     monitor.evaluate([(x[:50], y[:50]), (x[50:80], y[50:80])])
     assert_same_variables([tf.constant(value) for value in before], model.variables)
     assert [entry["step"] for entry in monitor.history] == [2, 4, 6]
-    assert monitor.report().probe("relu").measures["validation"].examples == 80
+    assert monitor.report().probe("relu").metrics["validation"].examples == 80
 
 
 def test_fit_without_the_monitor_gets_the_plain_step_back(data):
-    model, monitor = convnet(), ProbeMonitor(["relu"], every=1)
+    model, monitor = convnet(), ProbeMonitor(["relu"], log_every=1)
     fit(model, data, [monitor])
     assert "train_step" not in vars(model)
     assert not hasattr(model.train_function, "__self__")
-    seen = monitor.report().probes[0].solution.steps
+    seen = monitor.report().probes[0].solution.evaluations
     fit(model, data, [])
     assert monitor._probes.steps == seen
 
@@ -159,7 +161,7 @@ def test_interrupted_fit_does_not_leave_the_probes_in_the_model(data):
 
 
 def test_two_fits_go_on_with_the_same_probes(data):
-    model, monitor = convnet(), ProbeMonitor(["relu"], every=7)
+    model, monitor = convnet(), ProbeMonitor(["relu"], log_every=7)
     fit(model, data, [monitor])
     fit(model, data, [monitor])
     assert [entry["step"] for entry in monitor.history] == [7, 14, 21, 28]
@@ -170,11 +172,11 @@ def test_mirrored_probes_see_every_example(data, two_devices):
     strategy = tf.distribute.MirroredStrategy(two_devices)
     with strategy.scope():
         model = convnet()
-    monitor = ProbeMonitor(["input"], "flatten", every=1)
+    monitor = ProbeMonitor(["input"], reduction="flatten", log_every=1)
     history = fit(model, (x[:192], y[:192]), [monitor], batch_size=32, epochs=3)
     assert history["loss"][-1] < history["loss"][0]
     assert len(monitor.history) == 18
-    assert monitor.report().probe("input").measures["train"].examples == 32
+    assert monitor.report().probe("input").metrics["train"].examples == 32
 
 
 @pytest.mark.parametrize(

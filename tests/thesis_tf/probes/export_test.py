@@ -29,7 +29,7 @@ def probed(tmp_path_factory):
     store = probes.extract(
         model, x, folder / "store", ["input", "inner/act", "shared#2"], "subset:20", seed=3
     )
-    report = probes.fit_probes(store, {"class": y, "odd": y % 2}, SPLITS, penalties=[0.1])
+    report = probes.fit_probes(store, {"class": y, "odd": y % 2}, SPLITS, l2=[0.1])
     return model, report, store, x, folder
 
 

@@ -54,13 +54,13 @@ def store(labels, tmp_path_factory):
 
 
 def fitted(store, labels, splits=SPLITS, **options):
-    return fit_probes(store, labels, splits, progress=False, **{"penalties": [0.01], **options})
+    return fit_probes(store, labels, splits, verbose=0, **{"l2": [0.01], **options})
 
 
 def same(report, other):
     pairs = zip(report.probes, other.probes, strict=True)
     return all(
-        a.measures == b.measures and (a.solution.weights == b.solution.weights).all()
+        a.metrics == b.metrics and (a.solution.weights == b.solution.weights).all()
         for a, b in pairs
     )
 
@@ -71,7 +71,7 @@ def cross_entropy(probe, x, labels):
 
 
 def test_probes_are_those_of_scikit_learn(store, labels):
-    report = fitted(store, labels, gap=1e-7)
+    report = fitted(store, labels, tol=1e-7)
     assert [probe.tap.name for probe in report.probes] == ["near", "far"]
     for probe in report.probes:
         x = store.read(probe.tap.name).astype("float64")
@@ -79,71 +79,66 @@ def test_probes_are_those_of_scikit_learn(store, labels):
         z = (x - mean) / scale
         model = LogisticRegression(C=1 / (0.01 * 300), tol=1e-10, max_iter=10000)
         model.fit(z[:300], labels[:300])
-        # f is 0.01-strongly convex: the weights are within sqrt(2 gap / 0.01) of the best.
+        # f is 0.01-strongly convex: the weights are within sqrt(2 tol / 0.01) of the best.
         weights = probe.solution.weights * scale[:, None]
         assert np.linalg.norm(weights - model.coef_.T) < np.sqrt(2e-7 / 0.01)
         for split, part in {"train": slice(300), "validation": slice(300, 400)}.items():
             p = model.predict_log_proba(z[part])
             nats = -p[range(len(p)), labels[part]].mean()
-            assert probe.measures[split].cross_entropy == pytest.approx(nats, abs=1e-2)
+            assert probe.metrics[split].cross_entropy == pytest.approx(nats, abs=1e-2)
             error = 1 - model.score(z[part], labels[part])
-            assert probe.measures[split].error == pytest.approx(error, abs=0.01)
-            assert probe.measures[split].examples == len(p)
+            assert probe.metrics[split].error == pytest.approx(error, abs=0.01)
+            assert probe.metrics[split].examples == len(p)
         assert probe.solution.converged
-        assert probe.measures["test"].examples == 200
+        assert probe.metrics["test"].examples == 200
 
 
-def test_the_penalty_is_the_one_of_least_validation_cross_entropy(store, labels):
-    penalties = [1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001]
-    report = fitted(store, labels, penalties=penalties, gap=1e-5)
+def test_l2_is_the_one_of_least_validation_cross_entropy(store, labels):
+    values = [1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001]
+    report = fitted(store, labels, l2=values, tol=1e-5)
     for index, probe in enumerate(report.probes):
         x = store.read(probe.tap.name)[300:400]
         each = {
-            penalty: cross_entropy(
-                fitted(store, labels, penalties=[penalty], gap=1e-5).probes[index],
+            l2: cross_entropy(
+                fitted(store, labels, l2=[l2], tol=1e-5).probes[index],
                 x,
                 labels[300:400],
             )
-            for penalty in penalties
+            for l2 in values
         }
-        assert probe.solution.penalty == min(each, key=each.get)
+        assert probe.solution.l2 == min(each, key=each.get)
         least = pytest.approx(min(each.values()), abs=1e-3)
-        assert probe.measures["validation"].cross_entropy == least
-        assert probe.solution.gap <= 1e-5
+        assert probe.metrics["validation"].cross_entropy == least
+        assert probe.solution.suboptimality <= 1e-5
 
 
-def test_a_unit_that_hardly_fires_in_training_does_not_choose_the_penalty(labels, tmp_path):
+def test_a_unit_that_hardly_fires_in_training_does_not_choose_l2(labels, tmp_path):
     rng = np.random.default_rng(2)
     x = separable(rng, labels)
     odd = np.zeros((600, 1), "float32")
     odd[:3], odd[350] = 2e-5, 0.06  # 42,000 standard deviations in one validation example
     with_odd = write(tmp_path / "with", {"x": np.hstack([x, odd])})
     without = write(tmp_path / "without", {"x": x})
-    (found,), (wanted,) = (
-        fitted(s, labels, penalties=fit.PENALTIES).probes for s in (with_odd, without)
-    )
-    assert found.solution.penalty == wanted.solution.penalty
+    (found,), (wanted,) = (fitted(s, labels, l2=fit.L2).probes for s in (with_odd, without))
+    assert found.solution.l2 == wanted.solution.l2
     for split in ("validation", "test"):
-        difference = found.measures[split].cross_entropy - wanted.measures[split].cross_entropy
-        # What three examples of one unit may change, and a gap of .001 in each loss.
+        difference = found.metrics[split].cross_entropy - wanted.metrics[split].cross_entropy
+        # What three examples of one unit may change, and a suboptimality of .001 in each loss.
         assert abs(difference) < 0.02
 
 
-def test_labels_that_hardly_show_are_not_given_up_at_strong_penalties(tmp_path):
+def test_labels_that_hardly_show_are_not_given_up_at_large_l2(tmp_path):
     rng = np.random.default_rng(3)
     y = rng.integers(0, 2, 4000)
     # Centres a quarter of a deviation apart: about .008 nats to be had.
     x = (rng.normal(size=(4000, 1)) + 0.25 * (y[:, None] - 0.5)).astype("float32")
     store = write(tmp_path, {"x": x})
     splits = (2000, 1000, 1000)
-    (found,) = fitted(store, y, splits, penalties=fit.PENALTIES, gap=1e-4).probes
-    each = [
-        fitted(store, y, splits, penalties=[penalty], gap=1e-4).probes[0]
-        for penalty in fit.PENALTIES
-    ]
-    least = min(probe.measures["validation"].cross_entropy for probe in each)
-    assert least < each[0].measures["validation"].cross_entropy - 1e-3
-    assert found.measures["validation"].cross_entropy < least + 1e-4
+    (found,) = fitted(store, y, splits, l2=fit.L2, tol=1e-4).probes
+    each = [fitted(store, y, splits, l2=[l2], tol=1e-4).probes[0] for l2 in fit.L2]
+    least = min(probe.metrics["validation"].cross_entropy for probe in each)
+    assert least < each[0].metrics["validation"].cross_entropy - 1e-3
+    assert found.metrics["validation"].cross_entropy < least + 1e-4
 
 
 def test_features_whose_squares_overflow_are_an_error(labels, tmp_path):
@@ -152,10 +147,10 @@ def test_features_whose_squares_overflow_are_an_error(labels, tmp_path):
         fitted(write(tmp_path, {"x": x}), labels)
 
 
-def test_penalties_may_come_in_any_order(store, labels):
+def test_l2_may_come_in_any_order(store, labels):
     assert same(
-        fitted(store, labels, penalties=[0.1, 0.001, 0.01]),
-        fitted(store, labels, penalties=(0.01, 0.1, 0.001, 0.1)),
+        fitted(store, labels, l2=[0.1, 0.001, 0.01]),
+        fitted(store, labels, l2=(0.01, 0.1, 0.001, 0.1)),
     )
 
 
@@ -194,9 +189,9 @@ def test_scattered_rows_are_those_rows(store, labels, tmp_path):
 
 def test_a_single_penalty_needs_no_validation_and_nothing_needs_a_test(store, labels):
     report = fitted(store, labels, {"train": slice(300)})
-    assert [list(probe.measures) for probe in report.probes] == [["train"]] * 2
-    assert report.probes[0].error == report.probes[0].measures["train"].error
-    with_validation = fitted(store, labels, (300, 100), penalties=[0.1, 0.01])
+    assert [list(probe.metrics) for probe in report.probes] == [["train"]] * 2
+    assert report.probes[0].error == report.probes[0].metrics["train"].error
+    with_validation = fitted(store, labels, (300, 100), l2=[0.1, 0.01])
     assert with_validation.probes[0].split == "validation"
 
 
@@ -222,9 +217,9 @@ def test_bad_splits(store, labels, splits, error, message):
         fitted(store, labels, splits)
 
 
-def test_several_penalties_need_validation(store, labels):
+def test_several_l2_need_validation(store, labels):
     with pytest.raises(ValueError, match="chosen on the validation examples"):
-        fitted(store, labels, {"train": slice(300)}, penalties=[0.1, 0.01])
+        fitted(store, labels, {"train": slice(300)}, l2=[0.1, 0.01])
 
 
 @pytest.mark.parametrize(
@@ -247,13 +242,13 @@ def test_bad_labels(store, labels, change, error, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"penalties": []}, "`penalties`"),
-        ({"penalties": [0.1, 0.0]}, "`penalties`"),
-        ({"penalties": [-1.0]}, "`penalties`"),
-        ({"penalties": [float("nan")]}, "`penalties`"),
-        ({"penalties": [float("inf")]}, "`penalties`"),
-        ({"gap": 0}, "`gap`"),
-        ({"gap": float("nan")}, "`gap`"),
+        ({"l2": []}, "`l2`"),
+        ({"l2": [0.1, 0.0]}, "`l2`"),
+        ({"l2": [-1.0]}, "`l2`"),
+        ({"l2": [float("nan")]}, "`l2`"),
+        ({"l2": [float("inf")]}, "`l2`"),
+        ({"tol": 0}, "`tol`"),
+        ({"tol": float("nan")}, "`tol`"),
     ],
 )
 def test_bad_options(store, labels, options, message):
@@ -275,11 +270,11 @@ def test_class_names_count_the_classes(store, labels):
     assert report.class_names == tuple("abcdef")
     assert [probe.classes for probe in report.probes] == [6, 6]
     assert report.probes[0].solution.weights.shape == (6, 6)
-    assert report.own["class"].keys() == {"other"}
+    assert report.model_error["class"].keys() == {"other"}
     # Classes that never occur change nothing for those that do.
     plain = fitted(store, labels)
     for probe, other in zip(report.probes, plain.probes, strict=True):
-        assert probe.measures["test"].error == other.measures["test"].error
+        assert probe.metrics["test"].error == other.metrics["test"].error
         assert (probe.solution.weights[:, :4] == other.solution.weights).all()
     with pytest.raises(ValueError, match="`class_names` must be 4 names"):
         fitted(store, labels, class_names=list("abc"))
@@ -299,11 +294,11 @@ def test_several_sets_of_labels(store, labels):
         alone = fitted(store, {name: y}, control=True)
         for probe in alone.probes:
             joint = report.probe(probe.tap.name, name)
-            assert joint.measures == probe.measures
+            assert joint.metrics == probe.metrics
             assert joint.control == probe.control
         assert report.chance[name] == alone.chance[name]
-        assert report.own[name] == alone.own[name]
-    assert set(report.own["odd"]) == set()
+        assert report.model_error[name] == alone.model_error[name]
+    assert set(report.model_error["odd"]) == set()
 
 
 def test_shuffled_labels_are_no_better_than_chance(store, labels):
@@ -312,7 +307,7 @@ def test_shuffled_labels_are_no_better_than_chance(store, labels):
         error = probe.control["test"].error
         # Independent of the features: an error of 3/4, known to sqrt(3/4 1/4 / 200) = 0.031.
         assert abs(error - 0.75) < 4 * 0.031
-        assert probe.selectivity == error - probe.measures["test"].error
+        assert probe.selectivity == error - probe.metrics["test"].error
         assert probe.selectivity > 0.1
     assert fitted(store, labels, control=True, seed=5).probes[0].control == report.probes[0].control
     assert fitted(store, labels, control=True, seed=6).probes[0].control != report.probes[0].control
@@ -331,27 +326,27 @@ def test_the_models_own_error(store, labels):
     logits = store.read("prediction:logits").astype("float64")
     nats = np.log(np.exp(logits).sum(1)) - logits[range(600), labels]
     # "other" has six columns: it can't name four classes.
-    assert report.own["class"].keys() == {"logits", "softmax"}
-    for output in report.own["class"].values():
+    assert report.model_error["class"].keys() == {"logits", "softmax"}
+    for output in report.model_error["class"].values():
         for split, part in {"train": slice(300), "test": slice(400, 600)}.items():
             wrong = (logits.argmax(1) != labels)[part]
             assert output[split].error == wrong.mean()
             assert output[split].cross_entropy == pytest.approx(nats[part].mean(), rel=1e-5)
-    assert set(report.own["class"]["logits"]) == {"train", "validation", "test"}
+    assert set(report.model_error["class"]["logits"]) == {"train", "validation", "test"}
 
 
 @pytest.mark.parametrize("splits", ["counts", "masks"])
 def test_features_that_do_not_fit_in_memory(store, labels, splits, monkeypatch):
-    kept = fitted(store, labels, gap=1e-6, penalties=[0.1, 0.01], control=True)
+    kept = fitted(store, labels, tol=1e-6, l2=[0.1, 0.01], control=True)
     monkeypatch.setattr(fit, "BLOCK", 1000)
     streamed = fitted(
-        store, labels, SAME[splits], gap=1e-6, penalties=[0.1, 0.01], control=True, memory_limit=0
+        store, labels, SAME[splits], tol=1e-6, l2=[0.1, 0.01], control=True, memory_limit=0
     )
     for probe, other in zip(streamed.probes, kept.probes, strict=True):
         assert probe.solution.weights == pytest.approx(other.solution.weights, abs=1e-4)
         assert probe.solution.loss == pytest.approx(other.solution.loss, abs=1e-6)
-        assert probe.measures["test"].cross_entropy == pytest.approx(
-            other.measures["test"].cross_entropy, abs=1e-4
+        assert probe.metrics["test"].cross_entropy == pytest.approx(
+            other.metrics["test"].cross_entropy, abs=1e-4
         )
     assert len(list(fit._blocks(store, "near", slice(0, 300)))) > 5
 
@@ -367,7 +362,7 @@ def test_blocks_are_bounded_by_the_logits_too(store, monkeypatch):
 
 def test_float64_stores_are_fitted_in_float64(labels, tmp_path):
     x = separable(np.random.default_rng(0), labels).astype("float64")
-    report = fitted(write(tmp_path, {"wide": x}, dtype="float64"), labels, gap=1e-10)
+    report = fitted(write(tmp_path, {"wide": x}, dtype="float64"), labels, tol=1e-10)
     solution = report.probes[0].solution
     assert solution.weights.dtype == solution.bias.dtype == np.float64
     assert solution.converged
@@ -382,6 +377,6 @@ def test_the_report_says_where_it_comes_from(store, labels):
 
 
 def test_steps_count_the_whole_path(store, labels):
-    path = fitted(store, labels, penalties=[1.0, 0.1, 0.01])
-    alone = fitted(store, labels, penalties=[path.probes[0].solution.penalty])
-    assert path.probes[0].solution.steps > alone.probes[0].solution.steps
+    path = fitted(store, labels, l2=[1.0, 0.1, 0.01])
+    alone = fitted(store, labels, l2=[path.probes[0].solution.l2])
+    assert path.probes[0].solution.evaluations > alone.probes[0].solution.evaluations

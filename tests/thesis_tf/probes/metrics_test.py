@@ -1,4 +1,4 @@
-"""Measures of classifiers, counted by hand."""
+"""Metrics of classifiers, counted by hand."""
 
 import math
 

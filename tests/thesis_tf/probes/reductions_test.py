@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from thesis_tf.probes import reductions
 from thesis_tf.probes.reductions import KINDS, Reduction
 from thesis_tf.probes.taps import Tap
 
@@ -289,5 +290,20 @@ def test_bad_fields():
         Reduction("median")
     with pytest.raises(TypeError, match="size must be a positive integer"):
         Reduction("subset", 2.5)
-    with pytest.raises(ValueError, match="seed must be"):
+    with pytest.raises(ValueError, match="`seed` must be"):
         Reduction("subset", 5, -1)
+
+
+def test_another_kind_can_be_registered(monkeypatch):
+    def maximum(tensor, mask):
+        return tf.reduce_max(tensor, range(1, tensor.shape.rank - 1))
+
+    monkeypatch.setattr(reductions, "KINDS", dict(reductions.KINDS))
+    reductions.register("max", shape=lambda shape: shape[-1:], reduce=maximum)
+    x = np.random.default_rng(0).normal(size=(5, 4, 3, 2)).astype(np.float32)
+    reduction = Reduction.parse("max")
+    np.testing.assert_array_equal(reduction(tf.constant(x), "tap"), x.max((1, 2)))
+    assert reduction.features(Tap("tap", (None, None, None, 2), "float32", "Conv2D")) == 2
+    assert str(reduction) == "max"
+    with pytest.raises(ValueError, match="a name, with a size where it takes one"):
+        Reduction.parse("max:5")

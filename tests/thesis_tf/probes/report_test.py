@@ -12,9 +12,10 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from thesis_tf.probes.metrics import Measures
+from thesis_tf.probes.metrics import Metrics
+from thesis_tf.probes.plots.reports import draw_curves, draw_networks
 from thesis_tf.probes.reductions import Reduction
-from thesis_tf.probes.report import Probe, ProbeReport, draw_curves, draw_networks
+from thesis_tf.probes.report import Probe, ProbeReport
 from thesis_tf.probes.solver.softmax_regression import Solution
 from thesis_tf.probes.taps import Tap
 
@@ -26,9 +27,9 @@ TAPS = [
 ]
 
 
-def measures(splits=SPLITS, error=0.25, classes=10):
+def metrics(splits=SPLITS, error=0.25, classes=10):
     return {
-        split: Measures(
+        split: Metrics(
             examples=100 * (number + 1),
             error=error + 0.01 * number,
             standard_error=0.0125,
@@ -44,23 +45,23 @@ def probe(tap, labels="class", splits=SPLITS, error=0.25, classes=10, control=Fa
     values = {
         "weights": rng.normal(size=(7, classes)).astype("float32"),
         "bias": rng.normal(size=classes).astype("float32"),
-        "penalty": 10**-2.5,
+        "l2": 10**-2.5,
         "loss": 0.4321,
-        "gap": 7e-4,
+        "suboptimality": 7e-4,
         "converged": True,
-        "steps": 42,
+        "evaluations": 42,
     }
     return Probe(
         tap,
         labels,
         classes,
         Solution(**{**values, **solution}),
-        measures(splits, error, classes),
-        measures(splits, 0.9, classes) if control else None,
+        metrics(splits, error, classes),
+        metrics(splits, 0.9, classes) if control else None,
     )
 
 
-def report(splits=SPLITS, labels=("class",), control=False, own=True, **solution):
+def report(splits=SPLITS, labels=("class",), control=False, model_error=True, **solution):
     probes = [
         probe(tap, name, splits, 0.8 - 0.3 * depth, classes, control, **solution)
         for depth, tap in enumerate(TAPS)
@@ -68,7 +69,9 @@ def report(splits=SPLITS, labels=("class",), control=False, own=True, **solution
     ]
     return ProbeReport(
         probes=tuple(probes),
-        own={name: {"output": measures(splits, 0.05)} if own else {} for name in labels},
+        model_error={
+            name: {"output": metrics(splits, 0.05)} if model_error else {} for name in labels
+        },
         chance=dict(zip(labels, (0.9, 0.5, 0.7), strict=False)),
         edges=(("input", "a|b,c"), ("a|b,c", "logits")),
         reduction=Reduction("subset", 500, 3),
@@ -85,9 +88,9 @@ REPORTS = {
     "several labels": report(labels=("class", "odd", "size")),
     "control": report(control=True),
     "all": report(labels=("class", "odd"), control=True),
-    "no own error": report(own=False),
+    "no own error": report(model_error=False),
     "live": report(
-        ("train", "validation"), gap=math.inf, loss=math.nan, converged=False, penalty=0.0
+        ("train", "validation"), suboptimality=math.inf, loss=math.nan, converged=False, l2=0.0
     ),
     "float64": report(weights=np.ones((3, 10)), bias=np.zeros(10)),
 }
@@ -127,6 +130,25 @@ def test_saving_and_loading_loses_nothing(any_report, tmp_path):
     assert loaded.table("json") == any_report.table("json")
 
 
+def test_from_json_without_weights(any_report):
+    found = ProbeReport.from_json(json.loads(any_report.table("json")))
+    assert found.table("json") == any_report.table("json")
+    assert found.probes[0].solution.weights.shape == (0, any_report.probes[0].classes)
+    assert np.isnan(found.probes[0].solution.bias).all()
+
+
+def test_summary_and_short_repr(any_report):
+    summary = any_report.summary()
+    assert list(summary) == any_report.label_names
+    best = summary["class"]
+    assert best["best_tap"] == "logits"
+    assert best["error"] == any_report.probe("logits").error
+    assert json.loads(json.dumps(summary)) == summary
+    assert len(repr(any_report)) < 100
+    assert repr(any_report.probes[0]).startswith("Probe('input', ")
+    assert "<td" in any_report._repr_html_()
+
+
 def test_json_is_what_the_standard_allows(any_report):
     def refuse(name):
         raise AssertionError(f"{name} is not JSON")
@@ -136,10 +158,11 @@ def test_json_is_what_the_standard_allows(any_report):
     assert "weights" not in value["probes"][0]["solution"]
 
 
-def test_a_gap_that_is_infinite_is_null_in_json():
+def test_an_infinite_suboptimality_is_null_in_json():
     solution = json.loads(REPORTS["live"].table("json"))["probes"][0]["solution"]
-    assert (solution["gap"], solution["loss"]) == (None, None)
-    assert json.loads(REPORTS["plain"].table("json"))["probes"][0]["solution"]["gap"] == 7e-4
+    assert (solution["suboptimality"], solution["loss"]) == (None, None)
+    solution = json.loads(REPORTS["plain"].table("json"))["probes"][0]["solution"]
+    assert solution["suboptimality"] == 7e-4
 
 
 @pytest.mark.parametrize("name", ["plain", "live"])
@@ -169,15 +192,15 @@ def test_csv_has_a_column_a_value_in_full(any_report):
     for entry, expected in zip(entries, any_report.probes, strict=False):
         assert entry["tap"] == expected.tap.name
         assert int(entry["features"]) == len(expected.solution.weights)
-        if math.isfinite(expected.solution.gap):
-            assert float(entry["penalty"]) == pytest.approx(expected.solution.penalty, rel=1e-2)
-            assert float(entry["gap"]) == expected.solution.gap
+        if math.isfinite(expected.solution.suboptimality):
+            assert float(entry["l2"]) == pytest.approx(expected.solution.l2, rel=1e-2)
+            assert float(entry["suboptimality"]) == expected.solution.suboptimality
         else:  # a live probe has neither
-            assert not {"penalty", "gap"} & set(entry)
-        assert int(entry["steps"]) == 42
-        for split, m in expected.measures.items():
+            assert not {"l2", "suboptimality"} & set(entry)
+        assert int(entry["evaluations"]) == 42
+        for split, m in expected.metrics.items():
             assert float(entry[f"{split} error"]) == m.error
-        unseen = expected.measures[expected.split]
+        unseen = expected.metrics[expected.split]
         assert float(entry["±"]) == unseen.standard_error
         assert float(entry["nats"]) == unseen.cross_entropy
         top5 = entry["top-5"]
@@ -187,12 +210,13 @@ def test_csv_has_a_column_a_value_in_full(any_report):
         assert entry.get("labels", "class") == expected.labels
     assert ("labels" in header) == (len(any_report.label_names) > 1)
     assert ("selectivity" in header) == (any_report.probes[0].control is not None)
-    own = entries[len(any_report.probes) :]
-    assert len(own) == sum(map(len, any_report.own.values()))
-    for entry in own:
-        assert entry["tap"] == "the model's own output"
+    of_model = entries[len(any_report.probes) :]
+    assert len(of_model) == sum(map(len, any_report.model_error.values()))
+    for entry in of_model:
+        assert entry["tap"] == "the model's output"
         assert float(entry["train error"]) == 0.05
-        assert (entry["features"], entry.get("gap", ""), entry["steps"]) == ("", "", "")
+        assert (entry["features"], entry["evaluations"]) == ("", "")
+        assert entry.get("suboptimality", "") == ""
 
 
 def test_markdown_and_console_have_the_rows_of_csv(any_report):
@@ -202,9 +226,8 @@ def test_markdown_and_console_have_the_rows_of_csv(any_report):
     assert {len(line) for line in lines} == {len(header)}
     assert [line[0] for line in lines] == [line[0] for line in expected]
     assert all(re.fullmatch("-+" if i == 0 else "-+:", cell) for i, cell in enumerate(rule))
-    heading, underline, *console = any_report.table().splitlines()
+    heading, *console = any_report.table().splitlines()
     assert heading.split() == " ".join(header).split()
-    assert set(underline) == {"-"}
     for line, cells in zip(console, lines, strict=True):
         assert line.split() == " ".join(cells).split()
 
@@ -214,11 +237,9 @@ def test_numbers_keep_their_digits():
     assert {"0.8200", "0.0032", "7.0e-04", "0.1235", "42"} <= set(text.split())
 
 
-def test_unknown_formats_and_kinds(tmp_path):
+def test_unknown_formats():
     with pytest.raises(ValueError, match="one of console, csv, json, markdown"):
         REPORTS["plain"].table("html")
-    with pytest.raises(ValueError, match="one of curve, network"):
-        REPORTS["plain"].draw(tmp_path / "x.png", "pie")
 
 
 def test_properties_of_a_probe():
@@ -244,27 +265,27 @@ def test_finding_a_probe():
 
 def test_a_curve_shows_all_label_sets_or_one(tmp_path, svg_texts):
     several = REPORTS["several labels"]
-    several.draw(tmp_path / "all.svg")
-    several.draw(tmp_path / "odd.svg", labels="odd")
+    draw_curves(several, tmp_path / "all.svg")
+    draw_curves(several, tmp_path / "odd.svg", labels="odd")
     assert {"class", "odd", "size", "test error"} <= set(svg_texts(tmp_path / "all.svg"))
-    # Chance is another for each set, and so is the model's own error.
-    assert not {"chance", "the model's own error"} & set(svg_texts(tmp_path / "all.svg"))
+    # Chance is another for each set, and so is the model's error.
+    assert not {"chance", "the model's error"} & set(svg_texts(tmp_path / "all.svg"))
     assert {"odd", "class"} & set(svg_texts(tmp_path / "odd.svg")) <= {"odd"}
-    assert {"chance", "the model's own error"} <= set(svg_texts(tmp_path / "odd.svg"))
+    assert {"chance", "the model's error"} <= set(svg_texts(tmp_path / "odd.svg"))
     with pytest.raises(ValueError, match="`labels` must be one of"):
-        several.draw(tmp_path / "none.svg", labels="even")
+        draw_curves(several, tmp_path / "none.svg", labels="even")
 
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_pictures_name_the_split(tmp_path, split, svg_texts):
     found = report(SPLITS[: SPLITS.index(split) + 1])
-    for kind in ("curve", "network"):
-        found.draw(tmp_path / "x.svg", kind)
+    for draw in (draw_curves, draw_networks):
+        draw(found, tmp_path / "x.svg")
         assert f"{split} error" in svg_texts(tmp_path / "x.svg")
 
 
 def test_a_network_has_a_tooltip_a_tap(tmp_path):
-    REPORTS["all"].draw(tmp_path / "n.svg", "network", labels="odd")
+    draw_networks(REPORTS["all"], tmp_path / "n.svg", labels="odd")
     root = ElementTree.parse(tmp_path / "n.svg").getroot()
     titles = [e.text for e in root.iter("{http://www.w3.org/2000/svg}title")]
     tooltip = next(text for text in titles if text and text.startswith("a|b,c"))
@@ -275,19 +296,24 @@ def test_a_network_has_a_tooltip_a_tap(tmp_path):
 
 def test_several_reports_in_one_picture(tmp_path, svg_texts):
     before, after = REPORTS["plain"], report(labels=("class", "odd"))
-    draw_curves({"before": before, "after": (after, "class")}, tmp_path / "c.svg", "errors", "both")
+    draw_curves(
+        {"before": before, "after": (after, "class")},
+        tmp_path / "c.svg",
+        ylabel="errors",
+        title="both",
+    )
     assert {"before", "after", "errors", "both", "chance"} <= set(svg_texts(tmp_path / "c.svg"))
     draw_curves({"class": (after, "class"), "odd": (after, "odd")}, tmp_path / "two.svg")
     assert "chance" not in svg_texts(tmp_path / "two.svg")
     draw_networks({"before": before, "after": after}, tmp_path / "n.svg", title="both")
     assert {"before", "after", "both"} <= set(svg_texts(tmp_path / "n.svg"))
     with pytest.raises(ValueError, match="`labels` must be one of class"):
-        draw_networks({"before": before, "after": after}, tmp_path / "n.svg", "odd")
+        draw_networks({"before": before, "after": after}, tmp_path / "n.svg", labels="odd")
 
 
 def test_unseen_examples_of_one_class_can_be_drawn(tmp_path, svg_texts):
     found = dataclasses.replace(REPORTS["plain"], chance={"class": 0.0})
-    found.draw(tmp_path / "n.svg", "network")
+    draw_networks(found, tmp_path / "n.svg")
     assert "test error" in svg_texts(tmp_path / "n.svg")
 
 
@@ -295,7 +321,7 @@ def test_unseen_examples_of_one_class_can_be_drawn(tmp_path, svg_texts):
 def test_errors_far_below_chance_are_drawn_on_a_logarithmic_scale(tmp_path, best, log, svg_texts):
     first, *others = REPORTS["plain"].probes
     probes = probe(first.tap, error=best - 0.02), *others  # the test error is .02 more
-    dataclasses.replace(REPORTS["plain"], probes=probes).draw(tmp_path / "n.svg", "network")
+    draw_networks(dataclasses.replace(REPORTS["plain"], probes=probes), tmp_path / "n.svg")
     assert ("test error, logarithmic" in svg_texts(tmp_path / "n.svg")) == log
     assert (f"{best:.3g}" in svg_texts(tmp_path / "n.svg")) == (log or best == 0)
 

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:`build..` was called on layer 'r
 
 
 def names(model, select="*", inputs=None):
-    return [tap.name for tap in taps(model, select, inputs)]
+    return [tap.name for tap in taps(model, select, inputs=inputs)]
 
 
 def shapes(model, **kwargs):
@@ -253,7 +253,7 @@ def test_cells_are_out_of_reach_and_the_error_says_so(recurrent, select):
 
 
 def test_a_layer_that_another_runs_in_its_own_way_is_out_of_reach(recurrent):
-    with pytest.raises(ValueError, match=r"'each/step'.*by TimeDistributed"):
+    with pytest.raises(ValueError, match=r"'each/step'.*as TimeDistributed"):
         taps(recurrent, "each/step")
 
 
@@ -425,17 +425,30 @@ def test_nothing_matches(functional, select, message):
     assert "subclassed" not in str(error.value)
 
 
+def test_the_end_of_a_name():
+    inner = keras.Sequential([layers.Dense(2, name="a"), layers.ReLU(name="b")], name="inner")
+    outer = keras.Sequential([keras.Input((3,)), inner, layers.Dense(2, name="b")], name="outer")
+    assert names(outer, "a") == ["inner/a"]
+    assert names(outer, "b") == ["b"]  # a whole name comes first
+    twice = keras.Sequential(
+        [keras.Input((3,)), inner, keras.Sequential([layers.Dense(2, name="a")], name="other")]
+    )
+    with pytest.raises(ValueError, match=r"fits one place.*It fits inner/a, other/a") as error:
+        taps(twice, "a")
+    assert error.value.argument == "taps"
+
+
 def test_nothing_matches_in_a_subclassed_model():
     with pytest.raises(ValueError, match=r"Inside a subclassed `call`.*make the step a layer"):
         taps(Residual(), "relu", inputs=batch(1, 4))
-    with pytest.raises(ValueError, match=r"has such a layer, but at inference it is either not"):
+    with pytest.raises(ValueError, match=r"has such a layer, but at inference it is not called"):
         taps(Residual(), "spare", inputs=batch(1, 4))
 
 
 def test_bad_arguments(functional):
-    with pytest.raises(ValueError, match=r"`select` must be .*: \[\]"):
+    with pytest.raises(ValueError, match=r"`taps` must be .*: \[\]"):
         taps(functional, [])
-    with pytest.raises(TypeError, match=r"`select` must be .*: 5"):
+    with pytest.raises(TypeError, match=r"`taps` must be .*: 5"):
         taps(functional, 5)
     with pytest.raises(TypeError, match=r"`model` must be a keras\.Model.*'resnet50'"):
         taps("resnet50")

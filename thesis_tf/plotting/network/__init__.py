@@ -1,1 +1,1 @@
-"""Diagrams of a network: a layered layout, and its placement on a page."""
+"""Diagrams of a network: a layered layout, and its placement in a figure."""

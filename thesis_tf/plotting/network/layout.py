@@ -1,24 +1,34 @@
-"""Where the taps of a network go in a picture of it: a layered layout of a DAG.
+"""Positions of the taps in a diagram of a network: a layered layout of a DAG.
 
 The steps are those of Sugiyama, Tagawa and Toda (1981): longest-path layers, long edges cut up by
-a dummy point in each layer that they pass, barycentre sweeps against crossings, then heights. The
+a dummy point in each layer that they pass, barycenter sweeps against crossings, then heights. The
 heights are a linear program, as in Gansner et al. (1993), over *threads*: unbranched runs of
 points, which so come out exactly straight. Nothing is random.
 """
+
+from __future__ import annotations
 
 import bisect
 import collections
 import graphlib
 import itertools
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from scipy import optimize, sparse
 
 from thesis_tf._core import checks
 
-# What two neighbours of a layer need between them, in rows. A tap's probe stands above it, so a
-# line that passes above a tap keeps further off than one that passes below.
+Place: TypeAlias = tuple[int, float]  # layer and row
+Edge: TypeAlias = tuple[str, str]
+# A tap, or where a long edge passes a layer, (lane, layer).
+Point: TypeAlias = str | tuple[tuple[str, ...], int]
+Link: TypeAlias = tuple[Point, Point]
+Links: TypeAlias = Mapping[str, list[str]]
+
+# The space that two neighbors in a layer need between them, in rows. A tap's probe stands above it,
+# so a line that passes above a tap keeps further off than one that passes below.
 _TAP_TAP, _LINE_TAP, _TAP_LINE, _LINE_LINE = 1.0, 0.75, 0.5, 0.3
 _SWEEPS = 12
 
@@ -29,32 +39,32 @@ class Layout(NamedTuple):
     Attributes:
         places: {tap: (layer, row)}; layers are integers from 0, rows floats from 0 downwards, and
             taps of one layer are at least one row apart.
-        routes: {(parent, child): [(layer, row), ...]}; one point a layer, from the parent's place
+        routes: {(parent, child): [(layer, row), ...]}; one point per layer, from the parent's place
             to the child's.
     """
 
-    places: dict
-    routes: dict
+    places: dict[str, Place]
+    routes: dict[Edge, list[Place]]
 
     @property
-    def depth(self):
+    def depth(self) -> int:
         """The number of layers."""
         return 1 + max(layer for layer, _ in self.places.values())
 
-    def segments(self):
+    def segments(self) -> list[tuple[Place, Place]]:
         """Returns the distinct ((layer, row), (layer + 1, row)) that the routes consist of."""
         pairs = (pair for route in self.routes.values() for pair in itertools.pairwise(route))
         return list(dict.fromkeys(pairs))
 
-    def passing(self):
+    def passing(self) -> list[dict[Place, list[Place]]]:
         """Returns a list by layer of {start: [end, ...]} of the segments that end there."""
-        found = [{} for _ in range(self.depth)]
+        found: list[dict[Place, list[Place]]] = [{} for _ in range(self.depth)]
         for start, end in sorted(self.segments()):
             found[end[0]].setdefault(start, []).append(end)
         return found
 
 
-def arrange(taps, edges):
+def arrange(taps: Iterable[str], edges: Iterable[Edge]) -> Layout:
     """Lays out a DAG with its depth from left to right.
 
     A tap's layer is the length of the longest path to it, but for an input that is used late,
@@ -74,8 +84,10 @@ def arrange(taps, edges):
     taps = list(dict.fromkeys(taps))
     if not taps:
         raise checks.invalid("`taps`", "at least one name", "none")
-    parents, children = _neighbours(taps, edges)
-    places, routes, top = {}, {}, 0.0
+    parents, children = _neighbors(taps, edges)
+    places: dict[str, Place] = {}
+    routes: dict[Edge, list[Place]] = {}
+    top = 0.0
     for component in _components(taps, parents, children):
         rows, parts = _arrange_connected(component, parents, children)
         lowest = min(row for _, row in rows.values())
@@ -88,7 +100,7 @@ def arrange(taps, edges):
     return Layout({tap: places[tap] for tap in taps}, routes)
 
 
-def fold(layout, widths, room):
+def fold(layout: Layout, widths: Any, room: float) -> list[range]:
     """Cuts a layout into strips, to be drawn under one another.
 
     There are as few strips as `room` allows; they are about equally long and cut where few lines
@@ -97,24 +109,25 @@ def fold(layout, widths, room):
     Args:
         layout: a Layout.
         widths: the width of each layer's column.
-        room: the greatest width of a strip; a column that is wider gets a strip of its own.
+        room: the greatest width of a strip; a wider column fills a strip alone.
 
     Returns:
         A list of ranges of layers.
     """
     passing = list(map(len, layout.passing()))
     ends = np.concatenate([[0], np.cumsum(widths)])
-    best = {0: (0, 0.0, None)}
+    best = {0: (0, 0.0, 0)}
     for stop in range(1, layout.depth + 1):
-        choices = []
+        choices: list[tuple[int, float, int]] = []
         for start in reversed(range(stop)):
             left = 1 - (ends[stop] - ends[start]) / room
             if left < 0 and choices:
                 break
-            strips, cost, _ = best[start]
-            choices.append((strips + 1, cost + left**2 + 0.05 * passing[start], start))
+            count, cost, _ = best[start]
+            choices.append((count + 1, cost + left**2 + 0.05 * passing[start], start))
         best[stop] = min(choices)
-    strips, stop = [], layout.depth
+    strips: list[range] = []
+    stop = layout.depth
     while stop:
         start = best[stop][2]
         strips.append(range(start, stop))
@@ -122,10 +135,10 @@ def fold(layout, widths, room):
     return strips[::-1]
 
 
-def _neighbours(taps, edges):
-    parents = {tap: [] for tap in taps}
-    children = {tap: [] for tap in taps}
-    for parent, child in dict.fromkeys(map(tuple, edges)):
+def _neighbors(taps: Sequence[str], edges: Iterable[Edge]) -> tuple[Links, Links]:
+    parents: dict[str, list[str]] = {tap: [] for tap in taps}
+    children: dict[str, list[str]] = {tap: [] for tap in taps}
+    for parent, child in dict.fromkeys((parent, child) for parent, child in edges):
         for end in (parent, child):
             if end not in parents:
                 raise checks.invalid(
@@ -143,9 +156,9 @@ def _neighbours(taps, edges):
     return parents, children
 
 
-def _components(taps, parents, children):
+def _components(taps: Sequence[str], parents: Links, children: Links) -> Iterator[list[str]]:
     """Yields the connected components of more than one tap, each in the order of `taps`."""
-    seen = set()
+    seen: set[str] = set()
     for tap in taps:
         if tap in seen:
             continue
@@ -161,13 +174,17 @@ def _components(taps, parents, children):
             yield [tap for tap in taps if tap in found]
 
 
-def _arrange_connected(taps, parents, children):
+def _arrange_connected(
+    taps: Sequence[str], parents: Links, children: Links
+) -> tuple[dict[Point, Place], dict[Edge, list[Point]]]:
     """Returns {point: (layer, row)} and {edge: [point, ...]} of one component.
 
     A point is a tap's name or, where a long edge passes a layer, a tuple (lane, layer).
     """
-    depths = _depths(taps, parents, children)
-    routes, skips = {}, set()
+    depths: dict[Point, int] = {}
+    depths.update(_depths(taps, parents, children))
+    routes: dict[Edge, list[Point]] = {}
+    skips: set[Link] = set()
     below = _descendants(taps, parents, children)
     for parent in taps:
         for child in children[parent]:
@@ -176,19 +193,21 @@ def _arrange_connected(taps, parents, children):
             skip = any(child in below[other] for other in children[parent])
             lane = (parent,) if skip else (parent, child)
             passed = [(lane, layer) for layer in range(depths[parent] + 1, depths[child])]
-            routes[parent, child] = route = [parent, *passed, child]
+            route: list[Point] = [parent, *passed, child]
+            routes[parent, child] = route
             if skip:
                 skips |= {(route[0], route[1]), (route[-2], route[-1])}
     links = list(dict.fromkeys(p for route in routes.values() for p in itertools.pairwise(route)))
-    depths.update({p: p[1] for route in routes.values() for p in route[1:-1]})
+    depths.update({p: int(p[1]) for route in routes.values() for p in route[1:-1]})
     layers = _ordered(depths, links)
     rows = _rows(layers, links, skips)
     return {point: (depths[point], rows[point]) for point in depths}, routes
 
 
-def _depths(taps, parents, children):
+def _depths(taps: Sequence[str], parents: Links, children: Links) -> dict[str, int]:
     order = list(graphlib.TopologicalSorter({tap: parents[tap] for tap in taps}).static_order())
-    depths, stalk = {}, set()
+    depths: dict[str, int] = {}
+    stalk: set[str] = set()
     for tap in order:
         depths[tap] = 1 + max((depths[parent] for parent in parents[tap]), default=-1)
         # An unbranched run from an input can slide towards its use and nothing gets longer.
@@ -203,27 +222,29 @@ def _depths(taps, parents, children):
     return {tap: depths[tap] for tap in taps}
 
 
-def _descendants(taps, parents, children):
+def _descendants(taps: Sequence[str], parents: Links, children: Links) -> dict[str, set[str]]:
     """Returns {tap: the set of taps below it}."""
     order = graphlib.TopologicalSorter({tap: parents[tap] for tap in taps}).static_order()
-    below = {}
+    below: dict[str, set[str]] = {}
     for tap in reversed(list(order)):
         below[tap] = set(children[tap]).union(*(below[child] for child in children[tap]))
     return below
 
 
-def _ordered(depths, links):
+def _ordered(depths: dict[Point, int], links: Sequence[Link]) -> list[list[Point]]:
     """Returns the layers, lists of points from top to bottom, with few crossings of the links."""
-    before, after = collections.defaultdict(list), collections.defaultdict(list)
+    before: dict[Point, list[Point]] = collections.defaultdict(list)
+    after: dict[Point, list[Point]] = collections.defaultdict(list)
     for start, end in links:
         after[start].append(end)
         before[end].append(start)
     for ends in after.values():
         # Lines start out above taps: below a tap they would be in the way of its name.
         ends.sort(key=lambda point: isinstance(point, str))
-    layers = [[] for _ in range(1 + max(depths.values()))]
+    layers: list[list[Point]] = [[] for _ in range(1 + max(depths.values()))]
     # Depth first from the inputs: branches start out side by side, not interleaved.
-    seen, waiting = set(), [point for point in reversed(depths) if not before[point]]
+    seen: set[Point] = set()
+    waiting = [point for point in reversed(depths) if not before[point]]
     while waiting:
         point = waiting.pop()
         if point not in seen:
@@ -240,23 +261,23 @@ def _ordered(depths, links):
             fixed = layers[depth - 1 if forwards else depth + 1]
             at = {point: place for place, point in enumerate(fixed)}
             near = before if forwards else after
-            centre = {
+            center: dict[Point, Any] = {
                 point: np.mean([at[other] for other in near[point]]) if near[point] else place
                 for place, point in enumerate(layers[depth])
             }
-            layers[depth].sort(key=centre.get)
+            layers[depth].sort(key=center.__getitem__)
         crossings = _crossings(layers, after)
         if crossings < fewest:
             best, fewest = [list(layer) for layer in layers], crossings
     return best
 
 
-def _crossings(layers, after):
+def _crossings(layers: Sequence[list[Point]], after: Mapping[Point, list[Point]]) -> int:
     """Counts the pairs of links that cross: the inversions of their ends, layer by layer."""
     total = 0
     for layer, following in itertools.pairwise(layers):
         at = {point: place for place, point in enumerate(following)}
-        passed = []
+        passed: list[int] = []
         for point in layer:
             ends = sorted(at[end] for end in after[point])
             total += sum(len(passed) - bisect.bisect_right(passed, end) for end in ends)
@@ -265,50 +286,52 @@ def _crossings(layers, after):
     return total
 
 
-def _rows(layers, links, skips):
+def _rows(
+    layers: Sequence[list[Point]], links: Sequence[Link], skips: set[Link]
+) -> dict[Point, float]:
     """Returns {point: row} for layers whose order is settled.
 
-    One variable a thread; the costs are the distances of a point from the mean of its parents and
-    from the mean of its children, which centres forks and joins, and, with less weight, the
+    One variable per thread; the costs are the distances of a point from the mean of its parents and
+    from the mean of its children, which centers forks and joins, and, with less weight, the
     length of each link, which packs the branches. Skip connections hardly pull.
     """
     threads = _threads(layers, links, skips)
 
-    def distance(point, others):
+    def distance(point: Point, others: Sequence[Point]) -> Mapping[int, float]:
         """Returns a point's distance from the mean of others as {thread: coefficient}."""
-        shares = collections.Counter({threads[point]: 1.0})
+        shares: dict[int, float] = collections.defaultdict(float, {threads[point]: 1.0})
         for other in others:
             shares[threads[other]] -= 1 / len(others)
         return shares
 
     costs = []
     for near in (0, 1):
-        fans = collections.defaultdict(list)
+        fans: dict[Point, list[Point]] = collections.defaultdict(list)
         for link in links:
             if link not in skips:
                 fans[link[near]].append(link[1 - near])
         costs += [(1.0, distance(point, others)) for point, others in fans.items()]
     costs += [(0.02 if link in skips else 0.1, distance(link[0], link[1:])) for link in links]
     weights, distances = zip(*costs, strict=True)
-    gaps = {}
+    gaps: dict[tuple[int, int], float] = {}
     for layer in layers:
         for upper, lower in itertools.pairwise(layer):
             pair = threads[upper], threads[lower]
             gaps[pair] = max(gaps.get(pair, 0), _gap(upper, lower))
 
-    # Minimise weights . e such that -e <= distances . y <= e and the gaps are kept.
+    # Minimize weights . e such that -e <= distances . y <= e and the gaps are kept.
     count = 1 + max(threads.values())
-    distances = _matrix(distances, count)
+    pulls = _matrix(distances, count)
     apart = _matrix([{upper: 1, lower: -1} for upper, lower in gaps], count)
     slack = sparse.eye_array(len(weights))
-    table = sparse.block_array([[distances, -slack], [-distances, -slack], [apart, None]])
+    table = sparse.block_array([[pulls, -slack], [-pulls, -slack], [apart, None]])
     bounds = np.r_[np.zeros(2 * len(weights)), [-gap for gap in gaps.values()]]
     solution = optimize.linprog(np.r_[np.zeros(count), weights], table, bounds)
     assert solution.status == 0, solution.message
     return {point: round(float(solution.x[thread]), 6) for point, thread in threads.items()}
 
 
-def _matrix(rows, width):
+def _matrix(rows: Sequence[Mapping[int, float]], width: int) -> Any:
     """Returns a sparse matrix of rows {column: value}."""
     columns = [column for row in rows for column in row]
     values = [value for row in rows for value in row.values()]
@@ -316,13 +339,15 @@ def _matrix(rows, width):
     return sparse.csr_array((values, columns, ends), shape=(len(rows), width))
 
 
-def _gap(upper, lower):
+def _gap(upper: Point, lower: Point) -> float:
     if isinstance(upper, tuple):
         return _LINE_LINE if isinstance(lower, tuple) else _LINE_TAP
     return _TAP_LINE if isinstance(lower, tuple) else _TAP_TAP
 
 
-def _threads(layers, links, skips):
+def _threads(
+    layers: Sequence[list[Point]], links: Sequence[Link], skips: set[Link]
+) -> dict[Point, int]:
     """Returns {point: index of its thread}.
 
     A thread goes on while there is one way on and one way back, skip connections left aside. Of
@@ -339,15 +364,16 @@ def _threads(layers, links, skips):
     place = {
         point: (depth, i) for depth, layer in enumerate(layers) for i, point in enumerate(layer)
     }
-    kept = collections.defaultdict(list)
-    follows = {}
+    kept: dict[int, list[tuple[int, int]]] = collections.defaultdict(list)
+    follows: dict[Point, Point] = {}
     for start, end in level:
         depth, a = place[start]
         b = place[end][1]
         if all((a - other_a) * (b - other_b) > 0 for other_a, other_b in kept[depth]):
             kept[depth].append((a, b))
             follows[end] = start
-    threads, fresh = {}, itertools.count()
+    threads: dict[Point, int] = {}
+    fresh = itertools.count()
     for layer in layers:
         for point in layer:
             threads[point] = threads[follows[point]] if point in follows else next(fresh)

@@ -1,45 +1,53 @@
-"""Where everything of a panel goes, on paper: taps, lines, values and names, in points."""
+"""Positions of all parts of a panel: taps, lines, values and names, in points."""
+
+from __future__ import annotations
 
 import collections
 import itertools
 import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 from matplotlib.path import Path
 
-from thesis_tf.plotting.network.layout import fold
+from thesis_tf.plotting.network.layout import Layout, Place, fold
+
+XY: TypeAlias = tuple[float, float]
+# The lines of a name, and the width of the widest.
+Form: TypeAlias = tuple[Sequence[str], float]
 
 # In points: the symbol of a probe over a tap of full size, half a tap, a value, a line of a name.
 PROBE, _HALF, VALUE_HEIGHT, NAME_HEIGHT = 12.5, 4.5, 8, 7
-_ROOM, _HEIGHT = 900, 1000  # of a page
+_ROOM, _HEIGHT = 900, 1000  # of a figure
 _LANE = 5  # between lines on their way from one strip to the next
 
 
-class Page:
-    """Where everything of a panel goes, in points from its upper left corner, y downwards.
+class Placement:
+    """Positions of all parts of a panel, in points from its upper left corner, y downwards.
 
     Columns are narrowed, and labels so thinned out, when the panels would get too high together.
     A label stays if it overlaps no tap, no probe, no line and no label before it; forks and joins
     come first, since they are the landmarks by which a reader finds the rest.
 
     Attributes:
-        places: {tap: (x, y)} of the taps' centres.
+        places: {tap: (x, y)} of the taps' centers.
         scale: the size of a tap and its probe, at most 1.
         half: half the width of a tap.
-        above: how far a tap with its probe and value reaches above its centre.
+        above: how far a tap with its probe and value reaches above its center.
         valued: {tap: turned} of the taps whose values have room, level or turned.
         named: {tap: (lines, turned)} of the taps whose names have room.
         width: of the panel.
         height: of the panel.
     """
 
-    def __init__(self, layout, labels, panels):
-        """Plans a page.
+    def __init__(self, layout: Layout, labels: Mapping[str, Sequence[Form]], panels: int) -> None:
+        """Plans a panel.
 
         Args:
             layout: a Layout.
             labels: {tap: [(lines, width), ...]}, the forms of each name, the widest first.
-            panels: the number of panels that are to share the page.
+            panels: the number of panels that share a figure.
         """
         self._layout, self._labels = layout, labels
         self._passing = layout.passing()
@@ -58,7 +66,7 @@ class Page:
         self._place(column, strips)
         self._choose_labels()
 
-    def strokes(self):
+    def strokes(self) -> list[Path]:
         """Returns the network's edges as matplotlib paths."""
         found = []
         for number, strip in enumerate(self._strips):
@@ -68,11 +76,12 @@ class Page:
                     if layer == strip[0] and number:
                         turn = self._turn(number, start, ends, i)
                         found.append(turn)
-                        begin = tuple(turn.vertices[-1])
+                        x, y = np.asarray(turn.vertices)[-1]
+                        begin = x, y
                     found += [self._bend(begin, self._at(*end)) for end in ends]
         return found
 
-    def _widths(self, column):
+    def _widths(self, column: float) -> Any:
         """Returns the columns' widths: lines that bend take some room."""
         bends = [
             any(start[1] != end[1] for start, ends in passing.items() for end in ends)
@@ -80,12 +89,12 @@ class Page:
         ]
         return np.where(bends, max(column, min(19, 2 * column)), float(column))
 
-    def _place(self, column, strips):
+    def _place(self, column: float, strips: Sequence[range]) -> None:
         self._strips = strips
         self.scale = min(1.0, column / 12)
         self.half = _HALF * self.scale
         self.above = self.half + PROBE * self.scale + VALUE_HEIGHT
-        self._lines = {}
+        self._lines: dict[str, Form] = {}
         for tap, forms in self._labels.items():
             fits = forms[0][1] <= column - 4 or column < 20
             self._lines[tap] = forms[0] if fits else forms[-1]
@@ -96,7 +105,9 @@ class Page:
         self._left = 12 + _LANE * lanes if lanes else 0
         widths = self._widths(column)
         self._xs, self._tops = np.zeros(len(widths)), np.zeros(len(widths))
-        self._rights, self._bottoms, top = [], [], 0.0
+        self._rights: list[float] = []
+        self._bottoms: list[float] = []
+        top = 0.0
         for strip in strips:
             ends = self._left + np.cumsum(widths[strip])
             self._xs[strip] = ends - column / 2
@@ -109,12 +120,13 @@ class Page:
         self.height = self._bottoms[-1]
         self.places = {tap: self._at(*place) for tap, place in self._layout.places.items()}
 
-    def _at(self, layer, row):
+    def _at(self, layer: int, row: float) -> XY:
         return float(self._xs[layer]), float(self._tops[layer] + row * self._pitch)
 
-    def _extent(self, strip):
+    def _extent(self, strip: range) -> XY:
         """Returns the least and the greatest y in a strip whose row 0 is at y 0."""
-        uppers, lowers = [], []
+        uppers: list[float] = []
+        lowers: list[float] = []
         for tap, (layer, row) in self._layout.places.items():
             if layer in strip:
                 name = NAME_HEIGHT * len(self._lines[tap][0])
@@ -126,7 +138,7 @@ class Page:
             lowers += [height + 4 for height in heights]
         return min(uppers), max(lowers)
 
-    def _turn(self, number, start, ends, i):
+    def _turn(self, number: int, start: Place, ends: Sequence[Place], i: int) -> Path:
         """Returns the line from the end of one strip to the beginning of the next.
 
         The topmost of a turn's lines, i = 0, goes furthest out at the right and stays furthest in
@@ -141,7 +153,7 @@ class Page:
         corners = [(right, y), (right, lane), (left, lane), (left, entry)]
         return _rounded([(x, y), *corners, (self._left - 6, entry)], 4)
 
-    def _bend(self, start, end):
+    def _bend(self, start: XY, end: XY) -> Path:
         """Returns a line that leaves level and arrives level."""
         (x0, y0), (x1, y1) = start, end
         if y0 == y1:
@@ -151,17 +163,17 @@ class Page:
         points = [start, (a, y0), (middle, y0), (middle, y1), (b, y1), end]
         return Path(points, [Path.MOVETO, Path.LINETO, *[Path.CURVE4] * 3, Path.LINETO])
 
-    def _choose_labels(self):
+    def _choose_labels(self) -> None:
         reach = self.half + PROBE * self.scale
-        taken = [
+        boxes = [
             (x - self.half, y - reach, x + self.half, y + self.half)
             for x, y in self.places.values()
         ]
         for stroke in self.strokes():
-            taken += [(x - 0.5, y - 0.5, x + 0.5, y + 0.5) for x, y in _sampled(stroke)]
-        taken = np.array(taken)
+            boxes += [(x - 0.5, y - 0.5, x + 0.5, y + 0.5) for x, y in _sampled(stroke)]
+        taken = np.array(boxes)
 
-        def claim(left, top, right, bottom):
+        def claim(left: float, top: float, right: float, bottom: float) -> bool:
             nonlocal taken
             across = (taken[:, 0] < right) & (taken[:, 2] > left)
             if np.any(across & (taken[:, 1] < bottom) & (taken[:, 3] > top)):
@@ -175,7 +187,8 @@ class Page:
         degrees = collections.Counter(itertools.chain.from_iterable(self._layout.routes))
         landmarks = {tap for tap in self.places if degrees[tap] > 2}
         order = sorted(self.places, key=lambda tap: tap not in landmarks)
-        self.valued, self.named = {}, {}
+        self.valued: dict[str, bool] = {}
+        self.named: dict[str, tuple[Sequence[str], bool]] = {}
         for tap in order:
             x, top = self.places[tap][0], self.places[tap][1] - self.above
             if claim(x - 7.5, top, x + 7.5, top + VALUE_HEIGHT - 1):
@@ -194,20 +207,21 @@ class Page:
                     self.named[tap] = lines, True
 
 
-def _rounded(corners, radius):
+def _rounded(corners: Sequence[XY], radius: float) -> Path:
     """Returns a path through corners, each cut off at `radius` at most."""
-    points, codes = [corners[0]], [Path.MOVETO]
+    points: list[Any] = [corners[0]]
+    codes = [Path.MOVETO]
     for before, corner, after in zip(corners, corners[1:], corners[2:], strict=False):
         for end in (before, after):
-            share = radius / max(math.dist(end, corner), radius)
-            points.append(tuple(np.add(corner, np.subtract(end, corner) * share)))
+            fraction = radius / max(math.dist(end, corner), radius)
+            points.append(tuple(np.add(corner, np.subtract(end, corner) * fraction)))
         points.insert(-1, corner)
         codes += [Path.LINETO, Path.CURVE3, Path.CURVE3]
     return Path([*points, corners[-1]], [*codes, Path.LINETO])
 
 
-def _sampled(path):
+def _sampled(path: Path) -> Iterator[Any]:
     """Yields places along a path that are at most 3 points apart."""
     for line in path.to_polygons(closed_only=False):
-        for start, end in itertools.pairwise(line):
+        for start, end in itertools.pairwise(np.asarray(line)):
             yield from np.linspace(start, end, math.ceil(math.dist(start, end) / 3) + 1)

@@ -1,14 +1,18 @@
 """One pass of a model over a data set, writing the features of all taps to a store."""
 
+from __future__ import annotations
+
 import pathlib
 import shutil
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-import tqdm
 
-from thesis_tf._core import checks
+from thesis_tf._core import checks, progress, seeds
+from thesis_tf._core.types import Array, Path, Structure, Verbose
 from thesis_tf._keras.batches import Stream, inputs_only
 from thesis_tf.persistence import fingerprint
 from thesis_tf.probes.features.shards import (
@@ -22,45 +26,48 @@ from thesis_tf.probes.features.shards import (
 )
 from thesis_tf.probes.features.store import FeatureStore
 from thesis_tf.probes.reductions import Reduction
-from thesis_tf.probes.taps import fixed_batch, forward, input_spec, trace
+from thesis_tf.probes.taps import Selection, Tap, Trace, fixed_batch, forward, input_spec, trace
 
-FLUSH_EVERY = 512  # examples; what a kill can cost
+FLUSH_EVERY = 512  # examples; those that an interruption loses at most
 
 
 def extract(
-    model,
-    x,
-    store_dir,
-    taps=None,
-    reduction="mean",
-    batch_size=32,
+    model: keras.Model,
+    x: Structure | tf.data.Dataset,
+    folder: Path,
     *,
-    seed=0,
-    shard=(1, 1),
-    overwrite=False,
-    progress=True,
-):
-    """Runs `model` once over `x` and stores the reduced activations of all taps.
+    taps: Selection = "*",
+    reduction: str | Reduction = "mean",
+    batch_size: int = 32,
+    inputs: Structure | None = None,
+    seed: int = 0,
+    shard: tuple[int, int] = (1, 1),
+    overwrite: bool = False,
+    verbose: Verbose = "auto",
+) -> FeatureStore | None:
+    """Runs `model` once over `x` and stores the features of all taps.
 
-    The model runs at inference and statelessly: nothing of it changes. Under a
-    `tf.distribute.Strategy` each batch is divided among its replicas. A call that was killed goes
-    on from its last durable example when it is made again, and one that was complete returns at
+    The model runs at inference and statelessly: it does not change. Under a
+    `tf.distribute.Strategy` each batch is divided among its replicas. A call that was interrupted
+    resumes at its last durable example when it is repeated, and one that was complete returns at
     once, after its checksums are verified.
 
     Args:
         model: a Keras model.
         x: an array (N, ...), a structure of arrays, or a finite batched `tf.data.Dataset` of
             inputs or (inputs, labels) pairs in a fixed order.
-        store_dir: the folder for the store.
-        taps: what `thesis_tf.probes.taps` selects by; None for every tap.
+        folder: the folder for the store.
+        taps: the selection of taps, as `thesis_tf.probes.taps` takes it; "*" is every tap.
         reduction: "mean", "subset:1000", "projection:1000", "flatten", "last", "time_mean", or a
             `Reduction`.
-        batch_size: examples a forward pass.
-        seed: what random subsets and projections are drawn from.
+        batch_size: examples per forward pass.
+        inputs: an example of the inputs, or `tf.TensorSpec`s with the batch axis, for a model that
+            was not built yet; None takes those of `x`.
+        seed: of random subsets and projections.
         shard: (i, n) with 1 <= i <= n, to extract only the i-th of n parts of arrays; several
             machines may write the shards of one store into one shared folder.
-        overwrite: whether to start anew and replace what is in `store_dir`.
-        progress: whether to show a progress bar on a terminal.
+        overwrite: whether to replace what `folder` holds.
+        verbose: as in Keras: "auto" shows a progress bar on a terminal.
 
     Returns:
         The `FeatureStore`; None as long as other shards of it are missing.
@@ -70,7 +77,8 @@ def extract(
             inputs don't suit the model, or the folder holds another store.
         RuntimeError: the strategy's devices are not all of this machine.
     """
-    index, shards = shard
+    seed, (index, shards) = seeds.checked_seed(seed), shard
+    progress.checked_verbose(verbose)
     if not 1 <= index <= shards:
         raise checks.invalid("`shard`", "(i, n) with 1 <= i <= n", shard)
     stream = _stream(model, x, batch_size)
@@ -80,9 +88,9 @@ def extract(
             raise checks.invalid("`x`", "arrays when `shard` is given", "a tf.data.Dataset")
         first, stop = stop * (index - 1) // shards, stop * index // shards
     _check_inputs(model, stream.spec)
-    plan = trace(model, stream.spec)
+    plan = trace(model, stream.spec if inputs is None else inputs)
     reduction = Reduction.parse(reduction, seed)
-    columns = _columns(plan, plan.select("*" if taps is None else taps), reduction)
+    columns = _columns(plan, plan.select(taps), reduction)
     names = [column.tap.name for column in columns if not column.prediction]
     header = make_header(
         columns,
@@ -92,33 +100,30 @@ def extract(
         examples=None if stop is None else stop - first,
         edges=plan.edges(names),
     )
-    store_dir = pathlib.Path(store_dir)
-    folder = store_dir / shard_name(index - 1, shards)
-    _make_room(folder, header, overwrite)
-    writer = ShardWriter(folder, header)
+    folder = pathlib.Path(folder)
+    part = folder / shard_name(index - 1, shards)
+    _make_room(part, header, overwrite)
+    writer = ShardWriter(part, header)
     if not writer.complete:
         step = _step(model, columns, reduction)
-        bar = tqdm.tqdm(
-            total=header["examples"],
-            initial=writer.done,
-            unit=" examples",
-            desc="features",
-            disable=None if progress else True,
+        bar = progress.bar(
+            verbose, total=header["examples"], description="features", unit=" examples"
         )
         with writer, bar:
+            bar.update(writer.done)
             _run(step, stream, first, stop, writer, columns, bar)
-    if shards > 1 and not FeatureStore.is_complete(store_dir):
+    if shards > 1 and not FeatureStore.is_complete(folder):
         return None
-    return FeatureStore(store_dir, verify=shards > 1)
+    return FeatureStore(folder, verify=shards > 1)
 
 
-def _stream(model, x, batch_size):
+def _stream(model: keras.Model, x: Any, batch_size: int) -> Stream:
     """Streams `x` in batches that divide among the replicas and suit the model."""
     strategy = tf.distribute.get_strategy()
     if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         raise RuntimeError(
-            "Features are extracted by each machine for itself: call `extract` outside the"
-            " strategy, with shard=(i, n) on machine i of n."
+            "Each machine extracts its own features: call `extract` outside the strategy, with"
+            " shard=(i, n) on machine i of n."
         )
     replicas = strategy.num_replicas_in_sync
     batch_size = -(-checks.positive_integer("`batch_size`", batch_size) // replicas) * replicas
@@ -135,8 +140,8 @@ def _stream(model, x, batch_size):
     return stream
 
 
-def _check_inputs(model, spec):
-    """Raises unless data of `spec` suits the inputs that a functional model declares."""
+def _check_inputs(model: keras.Model, spec: Any) -> None:
+    """Raises unless data of `spec` suit the inputs that a functional model declares."""
     if not getattr(model, "inputs", None):
         return
     expected, found = (
@@ -156,14 +161,14 @@ def _check_inputs(model, spec):
         )
 
 
-def _columns(plan, taps, reduction):
-    """The store's columns: the taps' features, then the model's own predictions."""
-    # The predictions give the model's own error, which the probes' are compared with.
+def _columns(plan: Trace, taps: Sequence[Tap], reduction: Reduction) -> list[Column]:
+    """The store's columns: the taps' features, then the model's predictions."""
+    # The predictions give the model's error, which the probes' errors are compared with.
     outputs = [tap for tap in plan.outputs if len(tap.shape) == 2]
     return [
         Column(
             tap=tap,
-            features=tap.shape[1] if prediction else reduction.features(tap),
+            features=int(tap.shape[1] or 0) if prediction else reduction.features(tap),
             dtype="float64" if tap.dtype == "float64" else "float32",
             file=f"{number:03d}.npy",
             prediction=prediction,
@@ -174,15 +179,15 @@ def _columns(plan, taps, reduction):
     ]
 
 
-def _make_room(folder, header, overwrite):
-    """Refuses, or with `overwrite` removes, shards that don't belong with the one to write."""
+def _make_room(folder: pathlib.Path, header: dict[str, Any], overwrite: bool) -> None:
+    """Refuses, or with `overwrite` removes, shards of another store than the one to write."""
     if overwrite and folder.exists():
         shutil.rmtree(folder)
     for other in FeatureStore.shards(folder.parent):
         if other == folder:
             continue
         if other.name[6:] != folder.name[6:]:
-            reason = f"is a part of another number of shards than {folder.name}"
+            reason = f"belongs to another number of shards than {folder.name}"
         elif (other / MANIFEST).exists() and (what := difference(read_manifest(other), header)):
             reason = f"was made from another {what}"
         else:
@@ -193,25 +198,27 @@ def _make_room(folder, header, overwrite):
         shutil.rmtree(other, ignore_errors=True)
 
 
-def _step(model, columns, reduction):
-    """Returns a function from a batch of NumPy arrays to a list of arrays, one a column."""
+def _step(
+    model: keras.Model, columns: Sequence[Column], reduction: Reduction
+) -> Callable[[Any], list[Any]]:
+    """Returns a function from a batch of NumPy arrays to a list of arrays, one per column."""
     strategy = tf.distribute.get_strategy()
     run_model = forward(model, [column.tap.name for column in columns])
 
     @tf.function(autograph=False)
-    def on_replica(x):
-        _, activations = run_model(x)
+    def on_replica(x: Any) -> list[tf.Tensor]:
+        _, outputs = run_model(x)
         return [
-            tf.cast(activations[column.tap.name], column.dtype)
+            tf.cast(outputs[column.tap.name], column.dtype)
             if column.prediction
-            else reduction(activations[column.tap.name], column.tap.name)
+            else reduction(outputs[column.tap.name], column.tap.name)
             for column in columns
         ]
 
-    def step(batch):
+    def step(batch: Any) -> list[Any]:
         size = len(keras.tree.flatten(batch)[0]) // strategy.num_replicas_in_sync
 
-        def part(context):
+        def part(context: Any) -> Any:
             start = context.replica_id_in_sync_group * size
             return keras.tree.map_structure(
                 lambda array: tf.convert_to_tensor(array[start : start + size]), batch
@@ -235,13 +242,21 @@ def _step(model, columns, reduction):
     return step
 
 
-def _run(step, stream, first, stop, writer, columns, bar):
+def _run(
+    step: Callable[[Any], list[Any]],
+    stream: Stream,
+    first: int,
+    stop: int | None,
+    writer: ShardWriter,
+    columns: Sequence[Column],
+    bar: Any,
+) -> None:
     """Feeds the stream through `step` into the writer."""
-    durable, waiting = writer.done, None
+    durable = writer.done
+    waiting: tuple[list[Any], int] | None = None
 
-    def write():
+    def write(parts: list[Any], count: int) -> None:
         nonlocal durable
-        parts, count = waiting
         rows = [np.concatenate([piece.numpy() for piece in part])[:count] for part in parts]
         for column, values in zip(columns, rows, strict=True):
             _check_finite(column.tap.name, values, first + writer.done)
@@ -255,14 +270,14 @@ def _run(step, stream, first, stop, writer, columns, bar):
     for batch, count in stream.batches(first + writer.done, stop):
         launched = step(batch)
         if waiting:
-            write()
+            write(*waiting)
         waiting = (launched, count)
     if waiting:
-        write()
+        write(*waiting)
     writer.finish()
 
 
-def _check_finite(name, values, first):
+def _check_finite(name: str, values: Array, first: int) -> None:
     bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
     if len(bad):
         raise ValueError(

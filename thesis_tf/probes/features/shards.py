@@ -1,4 +1,4 @@
-"""One shard of a feature store: a folder with a manifest and one `.npy` file a tap.
+"""One shard of a feature store: a folder with a manifest and one `.npy` file per tap.
 
     00000-of-00001/
         manifest.json       what was measured, of which model and data, and how far it got
@@ -9,14 +9,20 @@ atomically, says how many examples are durable and what their checksum is. What 
 left beyond that is cut off when the shard is opened for writing again.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import os
 import pathlib
 import zlib
+from collections.abc import Sequence
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from thesis_tf._core.types import Array, Path
 from thesis_tf.persistence import files, fingerprint
+from thesis_tf.probes.reductions import Reduction
 from thesis_tf.probes.taps import Tap
 
 HEADER = 128  # bytes; fixed, so that the number of examples can be filled in at the end
@@ -34,36 +40,44 @@ class Column:
     prediction: bool = False
 
     @property
-    def name(self):
-        """What the store calls it; a prediction may be a tap as well."""
+    def name(self) -> str:
+        """Its name in the store; a prediction may be a tap as well."""
         return f"prediction:{self.tap.name}" if self.prediction else self.tap.name
 
     @property
-    def row_bytes(self):
-        """Bytes an example."""
+    def row_bytes(self) -> int:
+        """Bytes per example."""
         return self.features * np.dtype(self.dtype).itemsize
 
-    def to_json(self):
-        """As a dict for the manifest."""
+    def to_json(self) -> dict[str, Any]:
+        """Returns a dict for the manifest."""
         tap = {**dataclasses.asdict(self.tap), "shape": list(self.tap.shape)}
         return {**dataclasses.asdict(self), "tap": tap}
 
     @classmethod
-    def from_json(cls, value):
+    def from_json(cls, value: dict[str, Any]) -> Column:
         """Reads what `to_json` wrote."""
         tap = Tap(**{**value["tap"], "shape": tuple(value["tap"]["shape"])})
         return cls(**{**value, "tap": tap})
 
 
-def make_header(columns, reduction, *, model, data, examples=None, edges=()):
-    """What the manifest says of a shard from the start: all but how far it got.
+def make_header(
+    columns: Sequence[Column],
+    reduction: Reduction,
+    *,
+    model: str,
+    data: str,
+    examples: int | None = None,
+    edges: Sequence[tuple[str, str]] = (),
+) -> dict[str, Any]:
+    """Returns the part of a shard's manifest that is known from the start: all but its progress.
 
     Args:
-        columns: a list of `Column`, one a file.
+        columns: a list of `Column`, one per file.
         reduction: the `Reduction` that made the features.
-        model: the hash of the model.
-        data: the hash of the data.
-        examples: how many there will be; None if that is not known.
+        model: the fingerprint of the model.
+        data: the fingerprint of the data.
+        examples: their number in the end; None if it is not known.
         edges: the data flow among the taps, (parent, child) pairs of names.
     """
     return {
@@ -77,8 +91,8 @@ def make_header(columns, reduction, *, model, data, examples=None, edges=()):
     }
 
 
-def shard_name(index, count):
-    """The folder of shard `index` (from 0) of `count`."""
+def shard_name(index: int, count: int) -> str:
+    """Returns the name of the folder of shard `index` (from 0) of `count`."""
     return f"{index:05d}-of-{count:05d}"
 
 
@@ -90,12 +104,12 @@ _SAID = {
 }
 
 
-def difference(manifest, other):
-    """Says in what two shards differ that one store can't hold together; None if in nothing."""
+def difference(manifest: dict[str, Any], other: dict[str, Any]) -> str | None:
+    """Returns what keeps two shards from belonging to one store, in words; None if nothing does."""
     return next((said for key, said in _SAID.items() if manifest[key] != other[key]), None)
 
 
-def read_manifest(shard):
+def read_manifest(shard: pathlib.Path) -> dict[str, Any]:
     """Reads the manifest of a shard.
 
     Raises:
@@ -116,18 +130,18 @@ class ShardWriter:
         header: what `make_header` returned; a shard with another one is refused.
     """
 
-    def __init__(self, folder, header):
+    def __init__(self, folder: Path, header: dict[str, Any]) -> None:
         self._folder = pathlib.Path(folder)
         self._columns = [Column.from_json(value) for value in header["columns"]]
         self._header = header
-        self._files = {}
+        self._files: dict[str, BinaryIO] = {}
         self.done, self.complete = 0, False
         self._checksums = {column.file: 0 for column in self._columns}
         self._folder.mkdir(parents=True, exist_ok=True)
         if (self._folder / MANIFEST).exists():
             self._resume(read_manifest(self._folder))
 
-    def _resume(self, manifest):
+    def _resume(self, manifest: dict[str, Any]) -> None:
         if what := difference(manifest, self._header):
             raise ValueError(
                 f"{self._folder} holds features of another {what}. Use another folder, or pass"
@@ -138,7 +152,7 @@ class ShardWriter:
         for column in self._columns:
             verify_file(self._folder, column, self.done, self._checksums[column.file])
 
-    def __enter__(self):
+    def __enter__(self) -> ShardWriter:
         """Opens the files and cuts off what a killed process left behind."""
         for column in self._columns:
             path = self._folder / column.file
@@ -149,22 +163,22 @@ class ShardWriter:
             file.seek(0, os.SEEK_END)
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         """Closes the files; call `flush` or `finish` before."""
         for file in self._files.values():
             file.close()
 
-    def append(self, rows):
-        """Appends features: a list of (n, D) arrays, one a column."""
+    def append(self, rows: Sequence[Array]) -> None:
+        """Appends features: a list of (n, D) arrays, one per column."""
         for column, values in zip(self._columns, rows, strict=True):
             assert values.shape == (len(rows[0]), column.features), (column.name, values.shape)
-            data = np.ascontiguousarray(values, column.dtype).reshape(-1).view(np.uint8)
+            data = np.ascontiguousarray(values, column.dtype).reshape(-1).view(np.uint8).data
             self._files[column.file].write(data)
             self._checksums[column.file] = zlib.crc32(data, self._checksums[column.file])
         self.done += len(rows[0])
 
-    def flush(self):
-        """Makes what was appended durable."""
+    def flush(self) -> None:
+        """Makes the features that were appended durable."""
         for file in self._files.values():
             file.flush()
             os.fsync(file.fileno())
@@ -177,7 +191,7 @@ class ShardWriter:
         manifest["digest"] = fingerprint.of_json(manifest)
         files.write_json(self._folder / MANIFEST, manifest)
 
-    def finish(self):
+    def finish(self) -> None:
         """Makes the shard durable and readable as `.npy` files."""
         for column in self._columns:
             file = self._files[column.file]
@@ -187,7 +201,7 @@ class ShardWriter:
         self.flush()
 
 
-def _npy_header(column, rows):
+def _npy_header(column: Column, rows: int) -> bytes:
     """A version 1.0 `.npy` header of exactly `HEADER` bytes."""
     text = repr(
         {
@@ -201,7 +215,7 @@ def _npy_header(column, rows):
     return magic + length.to_bytes(2, "little") + text.ljust(length - 1).encode() + b"\n"
 
 
-def check_size(folder, column, rows):
+def check_size(folder: pathlib.Path, column: Column, rows: int) -> None:
     """Raises if a file is too short for its `rows` examples."""
     path = folder / column.file
     need = HEADER + rows * column.row_bytes if rows else 0
@@ -213,7 +227,7 @@ def check_size(folder, column, rows):
         )
 
 
-def check_header(folder, column, rows):
+def check_header(folder: pathlib.Path, column: Column, rows: int) -> None:
     """Raises if NumPy would not read a finished file as the manifest says."""
     path = folder / column.file
     with path.open("rb") as file:
@@ -223,7 +237,7 @@ def check_header(folder, column, rows):
             )
 
 
-def verify_file(folder, column, rows, checksum):
+def verify_file(folder: pathlib.Path, column: Column, rows: int, checksum: int) -> None:
     """Raises if a file's first `rows` examples are not what was written."""
     check_size(folder, column, rows)
     got, path = 0, folder / column.file

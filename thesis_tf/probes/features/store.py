@@ -1,18 +1,23 @@
-"""The feature store: the reduced activations of every tap, on disk, read as one table.
+"""The feature store: the features of every tap, on disk, read as one table.
 
 A store is a folder of shards, `00000-of-00001` and so on, each written by one process.
 """
+
+from __future__ import annotations
 
 import bisect
 import itertools
 import os
 import pathlib
 import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent import futures
+from typing import Any
 
 import numpy as np
 
 from thesis_tf._core import checks
+from thesis_tf._core.types import Array, Path
 from thesis_tf.probes.features.shards import (
     HEADER,
     MANIFEST,
@@ -26,33 +31,36 @@ from thesis_tf.probes.features.shards import (
 )
 from thesis_tf.probes.reductions import Reduction
 
-READ = 1 << 20  # bytes a read
+READ = 1 << 20  # bytes per read
 BLOCK = 1 << 24  # bytes; two of them stay in the cache between being read and being used
 # More threads than cores wait for each other: 4 on 2 cores read 1.2x to 1.3x slower.
 THREADS = max(1, min(4, os.cpu_count() or 1))
 _SHARD = re.compile(r"(\d{5})-of-(\d{5})")
 
 
+Piece = tuple[str, int, memoryview]  # path, offset, where to
+
+
 class FeatureStore:
     """The features that `extract` wrote, read as one table whatever the number of shards.
 
     Attributes:
-        folder: where it is.
+        folder: the folder.
         taps: a list of `Tap`, in the order of computation.
-        predictions: the names of the model's own outputs, kept beside the taps; `read` takes them.
+        predictions: the names of the model's outputs, kept beside the taps; `read` takes them.
         edges: the data flow among the taps, (parent, child) pairs of names.
         reduction: the `Reduction`.
         examples: the number of examples.
-        model: the hash of the model that made it.
-        data: the hash of the data that went in.
+        model: the fingerprint of the model that made it.
+        data: the fingerprint of the data that went in.
     """
 
-    def __init__(self, folder, verify=True):
+    def __init__(self, folder: Path, *, verify: bool = True) -> None:
         """Opens a store.
 
         Args:
             folder: the folder that `extract` was given.
-            verify: whether to read all of it once and compare checksums (about 2 GB/s a core).
+            verify: whether to read all of it once and compare checksums (about 2 GB/s per core).
 
         Raises:
             FileNotFoundError: there is no store, or a shard of it is missing.
@@ -63,7 +71,7 @@ class FeatureStore:
         shards = self.shards(folder)
         if not shards:
             raise FileNotFoundError(f"{folder} holds no feature store. Make one with `extract`.")
-        count = int(_SHARD.fullmatch(shards[0].name)[2])
+        count = _number_of_shards(shards[0])
         self._shards = [self.folder / shard_name(index, count) for index in range(count)]
         for shard in self._shards:
             if not (shard / MANIFEST).exists():
@@ -106,38 +114,43 @@ class FeatureStore:
             with futures.ThreadPoolExecutor(THREADS) as pool:
                 list(pool.map(lambda check: verify_file(*check), to_verify))
 
+    def __repr__(self) -> str:
+        """The folder and the size."""
+        size = f"{self.examples} examples, {len(self.taps)} taps"
+        return f"FeatureStore({str(self.folder)!r}, {size})"
+
     @staticmethod
-    def shards(folder):
-        """The folders of the shards that are in a store's folder."""
+    def shards(folder: Path) -> list[pathlib.Path]:
+        """Returns the folders of the shards that are in a store's folder."""
         paths = pathlib.Path(folder).glob("*-of-*")
         return sorted(path for path in paths if _SHARD.fullmatch(path.name))
 
     @classmethod
-    def is_complete(cls, folder):
-        """Whether every shard is there and finished."""
+    def is_complete(cls, folder: Path) -> bool:
+        """Returns whether every shard is there and finished."""
         shards = cls.shards(folder)
         return (
             bool(shards)
-            and len(shards) == int(_SHARD.fullmatch(shards[0].name)[2])
+            and len(shards) == _number_of_shards(shards[0])
             and all((s / MANIFEST).exists() and read_manifest(s)["complete"] for s in shards)
         )
 
-    def features(self, name):
-        """The number of features of a tap or prediction."""
+    def features(self, name: str) -> int:
+        """Returns the number of features of a tap or prediction."""
         return self._column(name).features
 
-    def dtype(self, name):
-        """The NumPy dtype of a tap's features."""
+    def dtype(self, name: str) -> np.dtype[Any]:
+        """Returns the NumPy dtype of a tap's features."""
         return np.dtype(self._column(name).dtype)
 
-    def _column(self, name):
+    def _column(self, name: str) -> Column:
         if name not in self._columns:
             raise KeyError(
                 f"{self.folder} has no tap {name!r}. {checks.nearest(name, self._columns)}"
             )
         return self._columns[name]
 
-    def read(self, name, rows=slice(None)):
+    def read(self, name: str, rows: Any = slice(None)) -> Array:
         """Returns features (n, D) of tap `name`.
 
         Args:
@@ -162,7 +175,7 @@ class FeatureStore:
             values[here] = mapped[rows[here] - self._rows[shard]]
         return values
 
-    def read_into(self, buffers, start):
+    def read_into(self, buffers: Mapping[str, Array], start: int) -> None:
         """Fills arrays with the features of consecutive examples.
 
         Args:
@@ -176,9 +189,9 @@ class FeatureStore:
         with _Reader() as reader:
             reader.wait(reader.start(self._pieces(buffers, start)))
 
-    def _pieces(self, buffers, start):
+    def _pieces(self, buffers: Mapping[str, Array], start: int) -> list[Piece]:
         """Returns (path, offset, view) for each read of at most `READ` bytes."""
-        pieces = []
+        pieces: list[Piece] = []
         for name, values in buffers.items():
             column, stop = self._column(name), start + len(values)
             if values.shape[1:] != (column.features,) or values.dtype != column.dtype:
@@ -193,7 +206,7 @@ class FeatureStore:
                 raise IndexError(
                     f"Examples {start} to {stop} were asked for; there are {self.examples}."
                 )
-            view, size = memoryview(values.reshape(-1).view(np.uint8)), column.row_bytes
+            view, size = values.reshape(-1).view(np.uint8).data, column.row_bytes
             first = start
             while first < stop:
                 shard = bisect.bisect_right(self._rows, first) - 1
@@ -207,7 +220,9 @@ class FeatureStore:
                 first = last
         return pieces
 
-    def blocks(self, names, rows=slice(None), block_bytes=BLOCK):
+    def blocks(
+        self, names: Sequence[str], rows: slice = slice(None), *, block_bytes: int = BLOCK
+    ) -> Iterator[tuple[int, dict[str, Array]]]:
         """Yields (start, {name: features}) for consecutive blocks of examples.
 
         The next block is read while the caller works on this one. Memory is two blocks, however
@@ -228,7 +243,7 @@ class FeatureStore:
             for _ in range(2)
         ]
 
-        def plan(number):
+        def plan(number: int) -> tuple[int, dict[str, Array], list[Piece]]:
             first = start + number * size
             block = {n: b[: max(0, stop - first)] for n, b in buffers[number % 2].items()}
             return first, block, self._pieces(block, first) if first < stop else []
@@ -247,31 +262,32 @@ class FeatureStore:
 class _Reader:
     """Threads that read pieces of files; files stay open from one batch of pieces to the next."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._pool = futures.ThreadPoolExecutor(THREADS)
-        self._open = {}
+        self._open: dict[str, int] = {}
 
-    def __enter__(self):
+    def __enter__(self) -> _Reader:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self._pool.shutdown()
         self._keep([])
 
-    def start(self, pieces):
-        """Begins to read (path, offset, view) pieces; those of the batch before must be done."""
+    def start(self, pieces: Iterable[Piece]) -> list[futures.Future[None]]:
+        """Starts to read (path, offset, view) pieces; those of the batch before must be done."""
+        pieces = list(pieces)
         self._keep(dict.fromkeys(path for path, _, _ in pieces))
         jobs = [(self._open[path], offset, view) for path, offset, view in pieces]
-        # One share a thread: a task a piece would cost more than a piece.
+        # One share per thread: a task per piece would cost more than a piece.
         shares = [jobs[i::THREADS] for i in range(THREADS)]
         return [self._pool.submit(_read_all, share) for share in shares if share]
 
-    def wait(self, reads):
+    def wait(self, reads: Iterable[futures.Future[None]]) -> None:
         """Returns when a batch is read; raises what went wrong."""
         for read in reads:
             read.result()
 
-    def _keep(self, paths):
+    def _keep(self, paths: Iterable[str]) -> None:
         """Closes all files but these, and opens those of them that are not open."""
         for path in [path for path in self._open if path not in paths]:
             os.close(self._open.pop(path))
@@ -280,10 +296,14 @@ class _Reader:
                 self._open[path] = os.open(path, os.O_RDONLY)
 
 
-def _read_all(jobs):
+def _read_all(jobs: Iterable[tuple[int, int, memoryview]]) -> None:
     for descriptor, offset, view in jobs:
         while len(view):
             read = os.preadv(descriptor, [view], offset)
             if read == 0:
                 raise ValueError("A file of the feature store was cut short while it was read.")
             view, offset = view[read:], offset + read
+
+
+def _number_of_shards(shard: pathlib.Path) -> int:
+    return int(shard.name.rpartition("-")[2])

@@ -1,15 +1,21 @@
-"""Error against depth, one line a series: figure 9.4b.
+"""Error against depth, one line per series: figure 9.4b.
 
-Like `network_picture` it takes plain numbers and names and writes a file.
+Like `network` it takes plain numbers and names and writes a file.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib import ticker
+from matplotlib.axes import Axes
 
 from thesis_tf._core import checks
+from thesis_tf._core.types import Path
 from thesis_tf.plotting.style import (
     CATEGORICAL,
     FONT,
@@ -30,27 +36,29 @@ from thesis_tf.probes.plots.series import merged, missing
 # Beside the colors, for print.
 _MARKERS = "osD^vPX"
 
+Series = Sequence[tuple[str, float | None, float | None]]  # tap, error, standard error
+
 
 def draw_curve(
-    series,
-    path,
+    series: Mapping[str, Series],
+    path: Path,
     *,
-    ylabel="test error",
-    reference=None,
-    reference_label="the model's own error",
-    chance=None,
-    log=False,
-    title=None,
-):
-    """Draws the probes' errors against depth, one line a series (figure 9.4b).
+    ylabel: str = "test error",
+    reference: float | None = None,
+    reference_label: str = "the model's error",
+    chance: float | None = None,
+    log: bool = False,
+    title: str | None = None,
+) -> None:
+    """Draws the probes' errors against depth, one line per series (figure 9.4b).
 
     Args:
         series: {label: [(tap, error, standard error or None), ...]} in depth order. An error of
             None or NaN leaves a gap; a series may lack taps that others have.
         path: a file that ends in .png, .svg or .pdf; an older one is replaced.
-        ylabel: what the errors are.
+        ylabel: the label of the errors' axis.
         reference: a value to draw as a dashed line, say the error of the model itself.
-        reference_label: what the legend calls it.
+        reference_label: its name in the legend.
         chance: the value at chance, drawn as a dotted line.
         log: whether the error's axis is logarithmic; an error of zero stands on its lower end.
         title: a heading.
@@ -72,10 +80,11 @@ def draw_curve(
     width = float(np.clip(1.6 + 0.42 * len(taps), 5.2, 11))
     sheet = new_figure(width, 4, w_pad=0.12, h_pad=0.07)
     axes = sheet.add_subplot()
-    error = f"{ylabel}, logarithmic" if log else ylabel
-    style_axes(axes, "tap, in order of depth", error, size=8.5, grid="y")
+    error_label = f"{ylabel}, logarithmic" if log else ylabel
+    style_axes(axes, "tap, in order of depth", error_label, size=8.5, grid="y")
     _name_taps(axes, taps, 72 * (width - 1))
-    errors = [error for points in series.values() for _, error, _ in points if not missing(error)]
+    every = [error for points in series.values() for _, error, _ in points]
+    errors = [error for error in every if error is not None and not missing(error)]
     positive = [value for value in (*errors, reference) if value is not None and value > 0]
     floor = -math.inf
     if log and positive:
@@ -102,10 +111,12 @@ def draw_curve(
     save(sheet, path)
 
 
-def _draw_series(axes, number, count, points, at, floor):
-    points = sorted((at[name], error, spread) for name, error, spread in points)
-    x, error, spread = (np.array(column, float) for column in zip(*points, strict=True))
-    color = CATEGORICAL[number % len(CATEGORICAL)]
+def _draw_series(
+    axes: Axes, number: int, count: int, points: Series, at: Mapping[str, int], floor: float
+) -> None:
+    in_order = sorted((at[name], error, spread) for name, error, spread in points)
+    x, error, spread = (np.array(column, float) for column in zip(*in_order, strict=True))
+    color: Any = CATEGORICAL[number % len(CATEGORICAL)]
     if count > len(CATEGORICAL):  # more than one can tell apart: show their order instead
         color = matplotlib.colormaps["viridis"](0.92 * number / (count - 1))
     crowded = len(at) > 40
@@ -126,17 +137,18 @@ def _draw_series(axes, number, count, points, at, floor):
     if crowded and known.any():
         axes.fill_between(x, low, high, where=known, color=color, alpha=0.2, lw=0)
     elif known.any():
-        bars = dict(fmt="none", ecolor=color, elinewidth=1, capsize=2)
+        bars: dict[str, Any] = dict(fmt="none", ecolor=color, elinewidth=1, capsize=2)
         middle = np.maximum(error, floor)
         sides = np.stack([middle - low, np.maximum(high, floor) - middle])
         axes.errorbar(x[known], middle[known], sides[:, known], **bars)
 
 
-def _name_taps(axes, taps, length):
+def _name_taps(axes: Axes, taps: Sequence[str], length: float) -> None:
     """Writes the names of as many taps as fit on an axis of `length` points."""
     names = [shortened(tap) for tap in taps]
     spacing = length / len(taps)
-    step, text = 1, {"ha": "center"}
+    step = 1
+    text: dict[str, Any] = {"ha": "center"}
     if max(text_width(name, 7.5) for name in names) > spacing - 4:
         angle = 45 if spacing > 13 else 90
         step = math.ceil(9.5 / spacing)
@@ -155,10 +167,10 @@ def _name_taps(axes, taps, length):
     axes.locator_params(axis="y", nbins=6)
 
 
-def _place_legend(axes, names, room):
+def _place_legend(axes: Axes, names: Sequence[str], room: float) -> None:
     """Puts the legend above the axes if it takes two lines at most there, else beside them."""
     columns = int(room // (max(text_width(name, 7.5) for name in names) + 40))
-    place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1)}
+    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1)}
     if len(names) <= 2 * columns:
         rows = math.ceil(len(names) / columns)
         columns = math.ceil(len(names) / rows)

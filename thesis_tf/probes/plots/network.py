@@ -1,18 +1,24 @@
-"""The network, coloured by its probes' errors: figures 9.5, 9.7 and 9.9.
+"""The network, colored by its probes' errors: figures 9.5, 9.7 and 9.9.
 
-Like `curve_picture` it takes plain numbers and names and writes a file.
+Like `curves` it takes plain numbers and names and writes a file.
 """
 
+from __future__ import annotations
+
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib import colors, figure, patches
-from matplotlib.path import Path
+from matplotlib import colors, patches
+from matplotlib import path as paths
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from thesis_tf._core import checks
+from thesis_tf._core.types import Path
 from thesis_tf.plotting.network.layout import arrange
-from thesis_tf.plotting.network.placement import NAME_HEIGHT, PROBE, Page
+from thesis_tf.plotting.network.placement import NAME_HEIGHT, PROBE, XY, Form, Placement
 from thesis_tf.plotting.style import (
     BLANK,
     GOOD_TO_BAD,
@@ -34,7 +40,7 @@ _SCALE = colors.LinearSegmentedColormap.from_list("probe_error", GOOD_TO_BAD)
 
 
 class Mark(NamedTuple):
-    """What a probe measured at one tap.
+    """The error of a probe at one tap.
 
     Attributes:
         value: the error, or None or NaN where nothing was measured.
@@ -45,26 +51,33 @@ class Mark(NamedTuple):
     tooltip: str = ""
 
 
-def error_color(value, value_range, log=False):
-    """Returns the colour of a value as "#rrggbb": blue and green are good, red is bad.
+def error_color(value: float | None, value_range: Sequence[float], log: bool = False) -> str:
+    """Returns the color of a value as "#rrggbb": blue and green are good, red is bad.
 
     Args:
-        value: a number, or None or NaN for a tap that was not measured, which is grey.
-        value_range: (good, bad), the values at the two ends; beyond them the colour stays.
+        value: a number, or None or NaN for a tap that was not measured, which is gray.
+        value_range: (good, bad), the values at the two ends; beyond them the color is theirs.
         log: whether equal ratios, and not equal differences, look equally far apart.
     """
-    if missing(value):
+    if value is None or missing(value):
         return BLANK
     ends = np.asarray(value_range, float)
-    value = np.clip(value, *sorted(ends))
-    good, bad, value = np.log([*ends, value]) if log else (*ends, value)
-    return colors.to_hex(_SCALE(float((value - good) / (bad - good))))
+    clipped = np.clip(value, *sorted(ends))
+    good, bad, at = np.log([*ends, clipped]) if log else (*ends, clipped)
+    return colors.to_hex(_SCALE(float((at - good) / (bad - good))))
 
 
 def draw_network(
-    panels, edges, path, *, value_range, log=False, value_label="test error", title=None
-):
-    """Draws a network with each tap in the colour of its probe's error (figures 9.5, 9.7, 9.9).
+    panels: Mapping[str, Mapping[str, Mark]],
+    edges: Iterable[tuple[str, str]],
+    path: Path,
+    *,
+    value_range: Sequence[float],
+    log: bool = False,
+    value_label: str = "test error",
+    title: str | None = None,
+) -> None:
+    """Draws a network with each tap in the color of its probe's error (figures 9.5, 9.7, 9.9).
 
     Depth runs from left to right; a deep network goes on in a further strip below. Each tap that
     was measured carries its probe behind a diode, since no gradient flows back through it. Names
@@ -75,10 +88,10 @@ def draw_network(
             on one scale. A tap that a panel lacks was not measured there.
         edges: (parent, child) pairs of taps, a DAG; a tap may also have no edge.
         path: a file that ends in .png, .svg or .pdf; an older one is replaced.
-        value_range: (good, bad), the values at the ends of the colour scale, say
+        value_range: (good, bad), the values at the ends of the color scale, say
             (0, error at chance).
-        log: whether the colour scale is logarithmic; both ends are positive then.
-        value_label: what the values are.
+        log: whether the color scale is logarithmic; both ends are positive then.
+        value_label: the name of the values.
         title: a heading.
 
     Raises:
@@ -90,45 +103,50 @@ def draw_network(
     ends = np.asarray(value_range, float)
     sound = ends.shape == (2,) and np.isfinite(ends).all() and ends[0] != ends[1]
     if not sound or (log and ends.min() <= 0):
-        expected = f"two different finite{' positive' * log} numbers (good, bad)"
+        kind = "finite positive" if log else "finite"
+        expected = f"two different {kind} numbers (good, bad)"
         raise checks.invalid("`value_range`", expected, repr(value_range))
     panels = {str(name): marks for name, marks in panels.items()}
     taps = merged(panels.values())
     if not taps:
         raise checks.invalid("`panels`", "marks of at least one tap", repr(panels))
-    page = Page(arrange(taps, edges), _labels(taps), len(panels))
+    placement = Placement(arrange(taps, edges), _labels(taps), len(panels))
 
     head = 40 if title else 22
-    step = page.height + (28 if any(panels) else 14)
-    scale_label = value_label + ", logarithmic" * log
-    # The header's two sides and the title stay apart on a narrow page too.
+    step = placement.height + (28 if any(panels) else 14)
+    scale_label = f"{value_label}, logarithmic" if log else value_label
+    # The header's two sides and the title stay apart on a narrow placement too.
     least = 425 + text_width(scale_label, _NOTE_SIZE), 1.2 * text_width(title or "", 10.5) + 32
-    width, height = max(page.width + 2 * _MARGIN, *least), head + step * len(panels) + 10
-    sheet = figure.Figure(figsize=(width / 72, height / 72), facecolor="white")
-    axes = sheet.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
+    width, height = max(placement.width + 2 * _MARGIN, *least), head + step * len(panels) + 10
+    figure = Figure(figsize=(width / 72, height / 72), facecolor="white")
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
     axes.set_axis_off()
     marks = {name: {tap: panels[name].get(tap, Mark(None)) for tap in taps} for name in panels}
-    gaps = any(missing(mark.value) for panel in marks.values() for mark in panel.values())
-    _draw_header(axes, width, title, scale_label, ends, gaps)
+    unmeasured = any(missing(mark.value) for panel in marks.values() for mark in panel.values())
+    _draw_header(axes, width, title, scale_label, value_range, unmeasured)
     tooltips = {}
     for number, (name, panel) in enumerate(marks.items()):
-        top = head + (number + 1) * step - page.height
+        top = head + (number + 1) * step - placement.height
         draw_text(axes, _MARGIN, top - 12, name, 8.5, ha="left", weight="bold")
-        _draw_edges(axes, page, top)
+        _draw_edges(axes, placement, top)
         for index, (tap, mark) in enumerate(panel.items()):
             gid = f"tap-{number}-{index}"
-            _draw_tap(axes, page, top, tap, mark, error_color(mark.value, ends, log), gid)
-            shown = "not measured" if missing(mark.value) else f"{value_label} {mark.value:.4g}"
+            _draw_tap(
+                axes, placement, top, tap, mark, error_color(mark.value, value_range, log), gid
+            )
+            shown = "not measured"
+            if mark.value is not None and not missing(mark.value):
+                shown = f"{value_label} {mark.value:.4g}"
             tooltips[gid] = "\n".join(filter(None, [tap, shown, mark.tooltip]))
-        measured = [page.places[tap] for tap in taps if not missing(panel[tap].value)]
-        feet = [(x + _MARGIN, y + top - page.half) for x, y in measured]
-        axes.add_patch(_probes(feet, page.scale))
-    save(sheet, path, tooltips)
+        measured = [placement.places[tap] for tap in taps if not missing(panel[tap].value)]
+        feet = [(x + _MARGIN, y + top - placement.half) for x, y in measured]
+        axes.add_patch(_probes(feet, placement.scale))
+    save(figure, path, tooltips)
 
 
-def _labels(taps):
+def _labels(taps: Iterable[str]) -> dict[str, list[Form]]:
     """Returns {tap: [(lines of its name, their width), ...]}: in one line and, maybe, in two."""
-    found = {}
+    found: dict[str, list[Form]] = {}
     for tap in taps:
         name = " ".join(tap.split())
         forms = [[shortened(name)]]
@@ -142,7 +160,15 @@ def _labels(taps):
     return found
 
 
-def _draw_header(axes, width, title, value_label, value_range, gaps):
+def _draw_header(
+    axes: Axes,
+    width: float,
+    title: str | None,
+    value_label: str,
+    value_range: Sequence[float],
+    unmeasured: bool,
+) -> None:
+    x: float
     y = _MARGIN
     if title:
         draw_text(axes, _MARGIN, y, title, 10.5, ha="left", weight="bold")
@@ -150,7 +176,7 @@ def _draw_header(axes, width, title, value_label, value_range, gaps):
     axes.add_patch(_probes([(_MARGIN + 4, y + 6)], 1))
     note = "linear probe: no gradient flows back"
     draw_text(axes, _MARGIN + 12, y, note, _NOTE_SIZE, SOFT, ha="left")
-    if gaps:
+    if unmeasured:
         x = _MARGIN + 28 + text_width(note, _NOTE_SIZE)
         axes.add_patch(_box(x, y, 4, BLANK))
         draw_text(axes, x + 8, y, "not measured", _NOTE_SIZE, SOFT, ha="left")
@@ -160,7 +186,7 @@ def _draw_header(axes, width, title, value_label, value_range, gaps):
     draw_text(axes, x, y, bad, _NOTE_SIZE, ha="right")
     x -= text_width(bad, _NOTE_SIZE) + 4 + length
     for step in range(length):
-        # Each colour reaches under the next, so that no viewer shows seams.
+        # Each color reaches under the next, so that no viewer shows seams.
         color, extent = _SCALE((step + 0.5) / length), min(2, length - step)
         axes.add_patch(patches.Rectangle((x + step, y - 3.5), extent, 7, fc=color, lw=0))
     draw_text(axes, x - 4, y, good, _NOTE_SIZE, ha="right")
@@ -168,26 +194,31 @@ def _draw_header(axes, width, title, value_label, value_range, gaps):
     draw_text(axes, x, y, value_label, _NOTE_SIZE, ha="right")
 
 
-def _draw_edges(axes, page, top):
-    parts = [Path(np.add(path.vertices, (_MARGIN, top)), path.codes) for path in page.strokes()]
+def _draw_edges(axes: Axes, placement: Placement, top: float) -> None:
+    parts = [
+        paths.Path(np.add(path.vertices, (_MARGIN, top)), path.codes)
+        for path in placement.strokes()
+    ]
     if parts:
-        path = Path.make_compound_path(*parts)
+        path = paths.Path.make_compound_path(*parts)
         axes.add_patch(patches.PathPatch(path, fc="none", ec=LINE, lw=0.9, zorder=1))
 
 
-def _draw_tap(axes, page, top, tap, mark, color, gid):
-    x, y = np.add(page.places[tap], (_MARGIN, top))
-    box = _box(x, y, page.half, color)
+def _draw_tap(
+    axes: Axes, placement: Placement, top: float, tap: str, mark: Mark, color: str, gid: str
+) -> None:
+    x, y = np.add(placement.places[tap], (_MARGIN, top))
+    box = _box(x, y, placement.half, color)
     box.set_gid(gid)
     axes.add_patch(box)
-    if tap in page.valued and not missing(mark.value):
-        turn = 90 if page.valued[tap] else 0
-        base = y - page.above + 7
+    if tap in placement.valued and mark.value is not None and not missing(mark.value):
+        turn = 90 if placement.valued[tap] else 0
+        base = y - placement.above + 7
         draw_text(axes, x, base, _short_number(mark.value), _VALUE_SIZE, va="bottom", rotation=turn)
-    if tap not in page.named:
+    if tap not in placement.named:
         return
-    lines, turned = page.named[tap]
-    foot = y + page.half + 2.5
+    lines, turned = placement.named[tap]
+    foot = y + placement.half + 2.5
     if turned:
         draw_text(axes, x, foot, lines[0], _NAME_SIZE, SOFT, va="top", rotation=90)
         return
@@ -196,7 +227,7 @@ def _draw_tap(axes, page, top, tap, mark, color, gid):
         draw_text(axes, x, base, line, _NAME_SIZE, SOFT, va="baseline")
 
 
-def _box(x, y, half, color):
+def _box(x: float, y: float, half: float, color: str) -> patches.FancyBboxPatch:
     return patches.FancyBboxPatch(
         (x - half, y - half),
         2 * half,
@@ -209,23 +240,25 @@ def _box(x, y, half, color):
     )
 
 
-def _probes(places, scale):
+def _probes(places: Sequence[XY], scale: float) -> patches.PathPatch:
     """Returns diodes that point upwards from the places: a triangle with a bar at its tip."""
     parts = []
     for x, y in places:
         left, right = x - 3 * scale, x + 3 * scale
         foot, tip, end = (y - scale * rise for rise in (3.2, 8.6, PROBE - 0.7))
         parts += [
-            Path([(x, y), (x, foot)]),
-            Path([(left, foot), (right, foot), (x, tip), (left, foot)], closed=True),
-            Path([(left, tip), (right, tip)]),
-            Path([(x, tip), (x, end)]),
+            paths.Path([(x, y), (x, foot)]),
+            paths.Path([(left, foot), (right, foot), (x, tip), (left, foot)], closed=True),
+            paths.Path([(left, tip), (right, tip)]),
+            paths.Path([(x, tip), (x, end)]),
         ]
-    path = Path.make_compound_path(*parts) if parts else Path(np.empty((0, 2)))
+    path = paths.Path(np.empty((0, 2)))
+    if parts:
+        path = paths.Path.make_compound_path(*parts)
     return patches.PathPatch(path, fc="white", ec=INK, lw=0.65 * scale, zorder=2)
 
 
-def _short_number(value):
+def _short_number(value: float) -> str:
     if abs(value) < 0.9995:
         return f"{value:.3f}".replace("0.", ".", 1)
     return f"{value:.2f}" if abs(value) < 9.995 else f"{value:.3g}"

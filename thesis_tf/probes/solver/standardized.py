@@ -1,12 +1,18 @@
-"""Standardised features, in memory or in blocks from disk, and the spectrum of X'X."""
+"""Standardized features, in memory or in blocks from disk, and the spectrum of X'X."""
+
+from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from thesis_tf._core import checks
+from thesis_tf._core.types import Array
+
+Blocks = Callable[[], Iterable[tuple[int, Array]]]
 
 RANKS = 128, 256  # for a few hundred features, and for more than a thousand
 ROWS = 2048  # examples, at least, that the spectrum is estimated from
@@ -23,16 +29,16 @@ class Spectrum(NamedTuple):
     """
 
     vectors: tf.Tensor
-    values: np.ndarray
+    values: Array
     tail: float
 
 
-class Standardised:
+class Standardized:
     """Features less their mean, over their standard deviation.
 
     Args:
         blocks: a function without arguments that iterates over (first row, features (n, D)) in
-            order; called once a pass if the features are not to be kept.
+            order; called once per pass if the features are not kept.
         keep: whether to hold the result in the device's memory (N x D numbers).
         dtype: of the result and of the arithmetic with it, "float32" or "float64".
 
@@ -50,7 +56,7 @@ class Standardised:
         ValueError: features are so large that their squares overflow.
     """
 
-    def __init__(self, blocks, *, keep=True, dtype="float32"):
+    def __init__(self, blocks: Blocks, *, keep: bool = True, dtype: Any = "float32") -> None:
         self.dtype = np.dtype(dtype)
         self._blocks = blocks
         self.mean, self.scale, self.examples = _moments(blocks)
@@ -60,23 +66,23 @@ class Standardised:
             parts = [block for _, block in self.blocks()]
             self.kept = parts[0] if len(parts) == 1 else tf.concat(parts, 0)
 
-    def blocks(self):
+    def blocks(self) -> Iterator[tuple[int, tf.Tensor]]:
         """Yields (first row, features (n, D)), in order."""
         if self.kept is not None:
             yield 0, self.kept
             return
         mean, inverse = (tf.constant(v, self.dtype) for v in (self.mean, 1 / self.scale))
         for first, block in self._blocks():
-            yield first, _standardise(block, mean, inverse)
+            yield first, _standardize(block, mean, inverse)
 
     @functools.cached_property
-    def spectrum(self):
-        """The `Spectrum`, about: it is for preconditioners, which change how many steps are taken.
+    def spectrum(self) -> Spectrum:
+        """The approximate `Spectrum`, for preconditioners: it affects only the number of steps.
 
-        Up to 256 features it is that of some of the examples, above of their randomised Nystroem
+        Up to 256 features it is that of some of the examples, above of their randomized Nystroem
         approximation A Z (Z'A Z)^-1 Z'A with a Z of D/4 columns within `RANKS`. On a ResNet-50's
-        1,024 features it leaves a third of the steps that there are without; all of X'X hardly
-        saves another, at twice the cost, and so for 256 columns at 512 features.
+        1,024 features it leaves a third of the steps that there are without it; all of X'X saves
+        hardly any more at twice the cost, and so do 256 columns at 512 features.
 
         #### References
         Frangella, Tropp and Udell: Randomized Nystroem preconditioning, SIAM J. Matrix Anal.
@@ -111,9 +117,11 @@ class Standardised:
         return Spectrum(vectors, values.numpy(), max(0.0, tail))
 
 
-def _moments(blocks):
+def _moments(blocks: Blocks) -> tuple[Array, Array, int]:
     """The mean and deviation of each feature, float64, in one pass; and the number of examples."""
-    total = square = shift = 0.0
+    total: Any = 0.0
+    square: Any = 0.0
+    shift: Any = 0.0
     count, rows = 0, 128  # as many as can be summed in the features' own precision, and in cache
     for _, block in blocks():
         if not count:
@@ -121,9 +129,9 @@ def _moments(blocks):
             shift = block[:256].mean(0, dtype=np.float64).astype(block.dtype)
         for first in range(0, len(block), rows):
             with np.errstate(over="ignore", invalid="ignore"):  # looked for below
-                centred = block[first : first + rows] - shift
-                total = total + centred.sum(0).astype(np.float64)
-                square = square + np.einsum("nd,nd->d", centred, centred)
+                centered = block[first : first + rows] - shift
+                total = total + centered.sum(0).astype(np.float64)
+                square = square + np.einsum("nd,nd->d", centered, centered)
         count += len(block)
     mean = total / count
     deviation = np.sqrt(np.maximum(square / count - mean**2, 0.0))
@@ -143,5 +151,5 @@ def _moments(blocks):
 
 
 @tf.function(autograph=False, reduce_retracing=True)
-def _standardise(block, mean, inverse):
+def _standardize(block: tf.Tensor, mean: tf.Tensor, inverse: tf.Tensor) -> tf.Tensor:
     return (tf.cast(block, mean.dtype) - mean) * inverse

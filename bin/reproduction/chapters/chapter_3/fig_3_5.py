@@ -97,7 +97,7 @@ def _scores(config, estimator):
     splits = manifold_dae.load(network)
     clean = splits.test.x[: config.measured]
     noisy = manifold_dae.noisy(network, splits.test.x)[: config.measured]
-    population = datasets.spiral(config.population, network.draw, stream=3)
+    population = datasets.spiral(config.population, seed=network.draw, stream=3)
     true = autoencoders.KernelDensity(population, sigma).score(noisy).numpy()
     scores = {
         "r": estimator.score(noisy).numpy(),

@@ -125,7 +125,7 @@ def _fresh(config, index, scale=1.0):
     from thesis_tf import datasets
 
     network, stream = config.network, 10 + index
-    manifold = datasets.manifold10d(network.draw)
+    manifold = datasets.manifold10d(seed=network.draw)
     x = manifold.sample(config.chains, network.draw, stream=stream)
     return x + scale * (manifold_dae.noisy(network, x, stream) - x)
 

@@ -1,14 +1,22 @@
-"""What the figures of chapter 9 share: what they read off probes' reports, and Inception v3."""
+"""Shared by the figures of chapter 9: errors in probes' reports, and Inception v3."""
+
+from __future__ import annotations
 
 import dataclasses
 import itertools
 import math
 import pathlib
-import tempfile
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from bin.reproduction.chapters.chapter_9.studies import probed_network
-from bin.reproduction.engine.contract import verdict
+from bin.reproduction.engine.contract import Verdict, verdict
+
+if TYPE_CHECKING:
+    from thesis_tf.probes import Probe, ProbeReport
+
+# Plain values that JSON can hold; a report is what `ProbeReport.to_json` returns.
+Result: TypeAlias = dict[str, Any]
 
 DATASETS = {
     "mnist_mini": "the 10,000 bundled MNIST digits",
@@ -62,12 +70,12 @@ class Estimate(NamedTuple):
     value: float
     error: float
 
-    def __str__(self):
-        """As a percentage."""
+    def __str__(self) -> str:
+        """Returns it as a percentage."""
         return f"{100 * self.value:.1f} ± {100 * self.error:.1f} %"
 
-    def above(self, other):
-        """How much larger this is than another.
+    def above(self, other: Estimate) -> Estimate:
+        """Returns how much larger this is than another.
 
         Both are of the same test examples, so that the standard error is rather too large: what is
         hard for one probe is hard for another.
@@ -75,23 +83,26 @@ class Estimate(NamedTuple):
         return Estimate(self.value - other.value, math.hypot(self.error, other.error))
 
     @property
-    def told(self):
+    def told(self) -> bool:
         """Whether it is off 0 by more than two standard errors."""
         return abs(self.value) > 2 * self.error
 
 
-def errors(report):
+Errors: TypeAlias = dict[str, Estimate]
+
+
+def errors(report: Result) -> Errors:
     """Returns {tap: the test error of its probe}, in order of depth."""
-    return {probe["tap"]["name"]: _test_error(probe["measures"]) for probe in report["probes"]}
+    return {probe["tap"]["name"]: _test_error(probe["metrics"]) for probe in report["probes"]}
 
 
-def own_errors(report):
-    """Returns the network's own test errors, one a head; none if it has other classes."""
-    return [_test_error(measures) for measures in report["own"]["class"].values()]
+def model_errors(report: Result) -> list[Estimate]:
+    """Returns the network's test errors, one per head; none if it has other classes."""
+    return [_test_error(metrics) for metrics in report["model_error"]["class"].values()]
 
 
-def _test_error(measures):
-    return Estimate(measures["test"]["error"], measures["test"]["standard_error"])
+def _test_error(metrics: Result) -> Estimate:
+    return Estimate(metrics["test"]["error"], metrics["test"]["standard_error"])
 
 
 class Descent(NamedTuple):
@@ -110,8 +121,8 @@ class Descent(NamedTuple):
     largest_step: float
     rise: Estimate
 
-    def __str__(self):
-        """For a claim's measured side."""
+    def __str__(self) -> str:
+        """Returns a sentence for a claim's measured side."""
         rise = "no error is above an earlier one"
         if self.rise.value > 0:
             rise = f"an error is above an earlier one by {self.rise}"
@@ -121,11 +132,11 @@ class Descent(NamedTuple):
         )
 
     @property
-    def rises(self):
+    def rises(self) -> bool:
         """Whether an error is above one before it by more than chance."""
         return self.rise.value > 0 and self.rise.told
 
-    def verdict(self, told):
+    def verdict(self, told: bool) -> Verdict:
         """Whether errors go down nearly monotonically: they do, and rise by chance at most.
 
         Args:
@@ -136,7 +147,7 @@ class Descent(NamedTuple):
         return verdict(self.fall.value > 0 and not self.rises, told=told and (seen or self.rises))
 
 
-def descent(path):
+def descent(path: Sequence[Estimate]) -> Descent:
     """Returns the `Descent` of a list of `Estimate`s."""
     pairs = list(itertools.pairwise(path))
     rises = [late.above(early) for at, late in enumerate(path) for early in path[:at]]
@@ -149,28 +160,28 @@ def descent(path):
     )
 
 
-def tells(report, rises):
+def tells(report: Result, rises: bool) -> bool:
     """Whether a network is one that can be asked if errors fall with its depth.
 
-    One that was trained here for the probes' classes has learnt what its layers know: its own
-    error is as low as any probe's. One that was trained for other classes shows that they fall; a
-    rise may come from that its last blocks forget what tells these classes apart.
+    One that was trained here for the probes' classes has learnt enough if its error is as low as
+    any probe's. One that was trained for other classes can show that errors fall; a rise may mean
+    that its last blocks discard what distinguishes these classes.
 
     Args:
         report: of its probes.
         rises: whether they rise.
     """
-    own = own_errors(report)
-    if not own:
+    found = model_errors(report)
+    if not found:
         return not rises
-    off = own[0].above(min(errors(report).values()))
+    off = found[0].above(min(errors(report).values()))
     return off.value <= 0 or not off.told
 
 
-def main_path(report):
+def main_path(report: Result) -> Result:
     """Returns the report of an Inception v3 from its input to mixed10, without heads."""
 
-    def on_it(tap):
+    def on_it(tap: str) -> bool:
         return tap not in HEADS and not tap.startswith("aux_")
 
     return {
@@ -180,8 +191,8 @@ def main_path(report):
     }
 
 
-def examples_note(config, found):
-    """Says how many examples the probes had."""
+def examples_note(config: probed_network.Config, found: Result) -> str:
+    """Returns a note on the probes' examples."""
     count = found["examples"]
     return (
         f"Probes of {DATASETS[config.dataset]}: {count['train']:,} training,"
@@ -189,8 +200,8 @@ def examples_note(config, found):
     )
 
 
-def training_note(config, found):
-    """Says how the network was trained."""
+def training_note(config: probed_network.Config, found: Result) -> str:
+    """Returns a note on the training of the network."""
     note = (
         f"The network was trained here on {found['trained_on']:,} examples for"
         f" {config.moments[-1]:,} steps of {config.batch_size}."
@@ -198,31 +209,21 @@ def training_note(config, found):
     if config.momentum is not None:
         steps = 1 / (1 - config.momentum)
         note += (
-            f" Its batch normalisation averages over about {steps:.0f} steps and not over a"
+            f" Its batch normalization averages over about {steps:.0f} steps and not over a"
             " hundred, as the training is so short."
         )
     return note
 
 
-def report_of(moment):
-    """Makes a `ProbeReport` of what a result holds; its probes have no weights."""
-    import numpy as np
-
+def report_of(moment: Result) -> ProbeReport:
+    """Returns the `ProbeReport` that a result holds as JSON; its probes have no weights."""
     from thesis_tf import probes
-    from thesis_tf.persistence import files
 
-    count = len(moment["report"]["probes"])
-    # A picture shows errors alone.
-    none = {f"{kind}_{i}": np.zeros((0, 0)) for kind in ("weights", "bias") for i in range(count)}
-    with tempfile.TemporaryDirectory() as folder:
-        folder = pathlib.Path(folder)
-        files.write_json(folder / "report.json", moment["report"])
-        np.savez(folder / "probes.npz", **none)
-        return probes.ProbeReport.load(folder)
+    return probes.ProbeReport.from_json(moment["report"])
 
 
-def draw_networks(moments, path):
-    """Draws Inception v3's at {panel title: moment}, coloured by the probes' errors."""
+def draw_networks(moments: Mapping[str, Result], path: pathlib.Path) -> None:
+    """Draws Inception v3's at {panel title: moment}, colored by the probes' errors."""
     from thesis_tf import probes
 
     several = len(moments) > 1
@@ -230,15 +231,17 @@ def draw_networks(moments, path):
     probes.draw_networks(panels, path)
 
 
-def _narrow(report):
-    """Gives taps shorter names, as the longest of them says how wide a picture is."""
+def _narrow(report: ProbeReport) -> ProbeReport:
+    """Gives taps shorter names, since the longest determines the width of a figure."""
 
-    def renamed(probe):
+    def renamed(probe: Probe) -> Probe:
         name = _SHORT.get(probe.tap.name, probe.tap.name)
         return dataclasses.replace(probe, tap=dataclasses.replace(probe.tap, name=name))
 
     return dataclasses.replace(
         report,
         probes=tuple(renamed(probe) for probe in report.probes),
-        edges=tuple(tuple(_SHORT.get(tap, tap) for tap in edge) for edge in report.edges),
+        edges=tuple(
+            (_SHORT.get(start, start), _SHORT.get(end, end)) for start, end in report.edges
+        ),
     )

@@ -1,9 +1,13 @@
 """Figure 9.3: probes on every layer of the MNIST convnet, before and after training."""
 
+from __future__ import annotations
+
 import dataclasses
 import itertools
+import pathlib
 
 from bin.reproduction.chapters.chapter_9 import common
+from bin.reproduction.chapters.chapter_9.common import Errors, Result
 from bin.reproduction.chapters.chapter_9.studies import probed_network
 from bin.reproduction.engine.contract import NO_NUMBER, Claim, Settings, Verdict, verdict
 
@@ -11,7 +15,7 @@ TITLE = "Test errors of linear probes in a convolutional network, before and aft
 CAPTION = (
     "The network of figure 9.2. Probes see 1,000 random features of a layer (section 9.3.4) and"
     " are optimal to a thousandth of a nat: none is better for having been trained longer. The"
-    " thesis draws bars, here both curves are in one picture. Bars are standard errors."
+    " thesis draws bars, here both curves are in one figure. Bars are standard errors."
 )
 # In the thesis the probes have 50,000 training examples, and 10,000 choose when to stop.
 THESIS_EXAMPLES = 50_000
@@ -45,7 +49,7 @@ CONFIGS = {
 }
 
 
-def run(config):
+def run(config: Config) -> Result:
     """Probes the network, trains it for three epochs, and probes it again."""
     found = probed_network.reports(config.network)
     notes = [
@@ -55,58 +59,58 @@ def run(config):
     return {**found, "notes": notes}
 
 
-def draw(result, path):
+def draw(result: Result, path: pathlib.Path) -> None:
     """Draws both curves."""
     from thesis_tf import probes
 
     start, end = (common.report_of(moment) for moment in result["moments"])
-    probes.draw_curves({"at initialisation": start, "after training": end}, path)
+    probes.draw_curves({"at initialization": start, "after training": end}, path)
 
 
-def claims(result):
+def claims(result: Result) -> list[Claim]:
     """What random features do, where they do it, and what training adds."""
     start, end = (common.errors(moment["report"]) for moment in result["moments"])
     enough = result["examples"]["train"] >= THESIS_EXAMPLES
     return [_random_features(start), _fall(start, enough), _drop(start), _kink(end)]
 
 
-def _random_features(start):
+def _random_features(start: Errors) -> Claim:
     first, *others = start.values()
     gain = first.above(min(others))
     return Claim(
-        "At initialisation random features make the classes easier to tell.",
+        "At initialization random features make the classes easier to tell.",
         NO_NUMBER,
         f"the error falls by {gain}, from {first} at the input",
         verdict(gain.value > 0, told=gain.told),
     )
 
 
-def _fall(start, enough):
-    best = min(start, key=start.get)
+def _fall(start: Errors, enough: bool) -> Claim:
+    best = min(start, key=lambda tap: start[tap])
     near = all(
         abs(start[tap].value - thesis) <= ROUNDING + 2 * start[tap].error
         for tap, thesis in (("input", THESIS_START), (best, THESIS_END))
     )
     return Claim(
-        "At initialisation the error falls from about 8 % at the input to about 2 %.",
+        "At initialization the error falls from about 8 % at the input to about 2 %.",
         "8 %, 2 %",
         f"{start['input']} at the input, {start[best]} at {best}",
         verdict(near, told=enough),
     )
 
 
-def _drop(start):
+def _drop(start: Errors) -> Claim:
     drops = {tap: start[before].above(start[tap]) for before, tap in itertools.pairwise(start)}
     first, second = sorted(drops, key=lambda tap: -drops[tap].value)[:2]
     return Claim(
-        "At initialisation the error falls most at the first ReLU.",
+        "At initialization the error falls most at the first ReLU.",
         NO_NUMBER,
         f"by {drops[first]} at {first}, by {drops[second]} at {second}",
         verdict(first == "conv1_relu", told=drops[first].above(drops[second]).told),
     )
 
 
-def _kink(end):
+def _kink(end: Errors) -> Claim:
     steps = {tap: end[tap].above(end[before]) for before, tap in itertools.pairwise(end)}
     kinks = {tap: step for tap, step in steps.items() if step.value >= 0}
     beyond_chance = [tap for tap, step in kinks.items() if step.told]

@@ -1,8 +1,12 @@
 """Figure 9.4: probes after each residual block of a pretrained ResNet-50."""
 
+from __future__ import annotations
+
 import dataclasses
+import pathlib
 
 from bin.reproduction.chapters.chapter_9 import common
+from bin.reproduction.chapters.chapter_9.common import Result
 from bin.reproduction.chapters.chapter_9.studies import probed_network
 from bin.reproduction.engine.contract import NO_NUMBER, NOT_AT_HAND, Claim, Settings, verdict
 
@@ -53,7 +57,7 @@ CONFIGS = {
 }
 
 
-def run(config):
+def run(config: Config) -> Result:
     """Probes the network, which the quick budget trains first."""
     network = config.network
     found = probed_network.reports(network)
@@ -68,12 +72,14 @@ def run(config):
     return {**found, "notes": notes}
 
 
-def draw(result, path):
-    """Draws the curve; the network's own error is a line in it where it has the same classes."""
-    common.report_of(result["moments"][-1]).draw(path)
+def draw(result: Result, path: pathlib.Path) -> None:
+    """Draws the curve, with the network's error as a line where it has the same classes."""
+    from thesis_tf import probes
+
+    probes.draw_curves(common.report_of(result["moments"][-1]), path)
 
 
-def claims(result):
+def claims(result: Result) -> list[Claim]:
     """That errors fall with depth, and that the last probe's is the least."""
     report = result["moments"][-1]["report"]
     path = list(common.errors(report).values())

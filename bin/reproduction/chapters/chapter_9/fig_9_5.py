@@ -1,12 +1,16 @@
-"""Figure 9.5: Inception v3, each place in the colour of its probe's error."""
+"""Figure 9.5: Inception v3, each place in the color of its probe's error."""
+
+from __future__ import annotations
 
 import dataclasses
+import pathlib
 
 from bin.reproduction.chapters.chapter_9 import common
+from bin.reproduction.chapters.chapter_9.common import Result
 from bin.reproduction.chapters.chapter_9.studies import probed_network
 from bin.reproduction.engine.contract import NO_NUMBER, Claim, Settings
 
-TITLE = "Inception v3 in the colours of its probes' errors"
+TITLE = "Inception v3 in the colors of its probes' errors"
 CAPTION = (
     "Red is bad, green and blue are good. Probes on the mean over space after each block. The"
     " thesis probes ImageNet's 1,000 classes, which are not public, in a network that was trained"
@@ -22,7 +26,7 @@ class Config(Settings):
         networks: a `probed_network.Config` each, of which the last moment is shown.
     """
 
-    networks: tuple
+    networks: tuple[probed_network.Config, ...]
 
 
 _FILES = ("cifar10", "inception_weights")
@@ -47,9 +51,10 @@ CONFIGS = {
 }
 
 
-def run(config):
+def run(config: Config) -> Result:
     """Probes the networks, of which one is trained first."""
-    networks, notes = [], []
+    networks: list[Result] = []
+    notes: list[str] = []
     for network in config.networks:
         found = probed_network.reports(network)
         report = common.main_path(found["moments"][-1]["report"])
@@ -59,7 +64,7 @@ def run(config):
     return {"networks": networks, "notes": notes}
 
 
-def _notes(network, found):
+def _notes(network: probed_network.Config, found: Result) -> list[str]:
     examples = common.examples_note(network, found)
     if not network.weights:
         return [
@@ -71,24 +76,24 @@ def _notes(network, found):
     pixels = {"tf": "[-1, 1]", "unit": "[0, 1]"}[found["preprocessing"]]
     return [
         f"Pretrained: the images are enlarged to {network.image_size} pixels and scaled to"
-        f" {pixels}, which fits what the first batch normalisation has seen in training. How far"
+        f" {pixels}, which fits what the first batch normalization has seen in training. How far"
         " errors fall depends on what the weights were trained for: the last blocks of a network"
         " for quite other classes forget what tells these apart.",
         examples,
     ]
 
 
-def draw(result, path):
+def draw(result: Result, path: pathlib.Path) -> None:
     """Draws the networks."""
     common.draw_networks({n["name"]: n for n in result["networks"]}, path)
 
 
-def claims(result):
+def claims(result: Result) -> list[Claim]:
     """That errors fall along the main path."""
     return [_gradient(network) for network in result["networks"]]
 
 
-def _gradient(network):
+def _gradient(network: Result) -> Claim:
     path = list(common.errors(network["report"]).values())
     down = common.descent(path)
     return Claim(

@@ -1,9 +1,14 @@
 """Figure 9.6: a network of 128 layers of which a skip connection lets half go to waste."""
 
+from __future__ import annotations
+
 import dataclasses
 import itertools
+import pathlib
+from typing import Any
 
 from bin.reproduction.chapters.chapter_9 import common
+from bin.reproduction.chapters.chapter_9.common import Result
 from bin.reproduction.chapters.chapter_9.studies import probed_network
 from bin.reproduction.engine.contract import (
     NO_NUMBER,
@@ -15,7 +20,7 @@ from bin.reproduction.engine.contract import (
 
 TITLE = "Probes see that a skip connection over 64 of 128 layers leaves them dead"
 CAPTION = (
-    "128 layers of 128 units; what the first puts out is added to what the 64th does. Test errors"
+    "128 layers of 128 units; the output of the first is added to that of the 64th. Test errors"
     " of probes at the thesis' three moments, over depth. Here it is trained by Adam at a learning"
     " rate of .0001. Bars are standard errors."
 )
@@ -33,7 +38,7 @@ class Config(Settings):
     network: probed_network.Config
 
 
-def _layer(number):
+def _layer(number: int) -> str:
     return f"fc{number:03d}_relu"
 
 
@@ -63,7 +68,7 @@ CONFIGS = {
 }
 
 
-def run(config):
+def run(config: Config) -> Result:
     """Probes the network before, during and after training."""
     found = probed_network.reports(config.network)
     notes = [
@@ -73,7 +78,7 @@ def run(config):
     return {**found, "notes": notes}
 
 
-def draw(result, path):
+def draw(result: Result, path: pathlib.Path) -> None:
     """Draws errors over depth, a line a moment, and where the skip connection ends."""
     from thesis_tf.plotting import style
 
@@ -84,7 +89,7 @@ def draw(result, path):
     for color, moment in zip(style.CATEGORICAL, result["moments"], strict=False):
         found = common.errors(moment["report"])
         values, spreads = zip(*found.values(), strict=True)
-        bars = {"elinewidth": 0.8, "markersize": 2.5, "linewidth": 1.2}
+        bars: dict[str, Any] = {"elinewidth": 0.8, "markersize": 2.5, "linewidth": 1.2}
         label = f"step {moment['step']:,}"
         depths = [_depth(tap) for tap in found]
         axes.errorbar(depths, values, spreads, color=color, fmt="o-", label=label, **bars)
@@ -96,13 +101,13 @@ def draw(result, path):
     style.save(page, path)
 
 
-def _depth(tap):
+def _depth(tap: str) -> float:
     # The sum comes after layer 64 and before layer 65.
-    others = {"input": 0, "skip": SKIPPED + 0.5, "logits": 129}
+    others: dict[str, float] = {"input": 0, "skip": SKIPPED + 0.5, "logits": 129}
     return others[tap] if tap in others else int(tap[2:5])
 
 
-def claims(result):
+def claims(result: Result) -> list[Claim]:
     """That the first half dies, the second lives, and the training loss says nothing of it."""
     after = result["moments"][-1]["report"]
     found, chance = common.errors(after), after["chance"]["class"]
@@ -142,7 +147,7 @@ def claims(result):
     ]
 
 
-def _training_loss(report):
-    """That of the network on the training examples of the probes."""
-    (measures,) = report["own"]["class"].values()
-    return measures["train"]["cross_entropy"]
+def _training_loss(report: Result) -> float:
+    """Returns the network's loss on the training examples of the probes."""
+    (metrics,) = report["model_error"]["class"].values()
+    return metrics["train"]["cross_entropy"]

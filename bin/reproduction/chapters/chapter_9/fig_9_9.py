@@ -1,12 +1,16 @@
 """Figure 9.9: Inception v3 with an auxiliary head, at moments of its training."""
 
+from __future__ import annotations
+
 import dataclasses
+import pathlib
 
 from bin.reproduction.chapters.chapter_9 import common
+from bin.reproduction.chapters.chapter_9.common import Estimate, Result
 from bin.reproduction.chapters.chapter_9.studies import probed_network
 from bin.reproduction.engine.contract import NO_NUMBER, Claim, Settings, Verdict
 
-TITLE = "Inception v3 with an auxiliary head, in the colours of its probes' errors, as it learns"
+TITLE = "Inception v3 with an auxiliary head, in the colors of its probes' errors, as it learns"
 CAPTION = (
     "Red is bad, green and blue are good; the auxiliary head leaves the main path at mixed7."
     " Moments under one another. The thesis shows minibatches 1,515, 50,389, 100,876 and 308,230"
@@ -34,7 +38,7 @@ CONFIGS = {
 }
 
 
-def run(config):
+def run(config: Config) -> Result:
     """Trains the network and probes it at each moment."""
     network = config.network
     found = probed_network.reports(network)
@@ -46,18 +50,18 @@ def run(config):
     return {**found, "notes": notes}
 
 
-def draw(result, path):
+def draw(result: Result, path: pathlib.Path) -> None:
     """Draws the network at each moment."""
     common.draw_networks({f"step {m['step']:,}": m for m in result["moments"]}, path)
 
 
-def claims(result):
+def claims(result: Result) -> list[Claim]:
     """That all places get better, and when the auxiliary head is ahead."""
     moments = result["moments"]
     return [_everywhere(moments), _early(moments[0]), _late(moments[-1])]
 
 
-def _everywhere(moments):
+def _everywhere(moments: list[Result]) -> Claim:
     early, late = (common.errors(moments[at]["report"]) for at in (0, -1))
     falls = {tap: early[tap].above(late[tap]) for tap in early if tap != "input"}
     rising = [tap for tap, fall in falls.items() if fall.value <= 0]
@@ -76,7 +80,7 @@ def _everywhere(moments):
     )
 
 
-def _early(moment):
+def _early(moment: Result) -> Claim:
     leads, shown = _leads(moment)
     found = Verdict.CANNOT_TELL
     if all(lead.told for lead in leads) and leads[0].value * leads[1].value > 0:
@@ -89,7 +93,7 @@ def _early(moment):
     )
 
 
-def _late(moment):
+def _late(moment: Result) -> Claim:
     leads, shown = _leads(moment)
     ahead = [lead.told and lead.value > 0 for lead in leads]
     found = Verdict.CANNOT_TELL
@@ -100,16 +104,16 @@ def _late(moment):
     return Claim("Later the auxiliary head has no advantage.", NO_NUMBER, shown, found)
 
 
-def _leads(moment):
-    """How far the auxiliary head is ahead: its own error, and that of a probe on its logits.
+def _leads(moment: Result) -> tuple[list[Estimate], str]:
+    """How far the auxiliary head is ahead, by its error and by that of a probe on its logits.
 
-    The own error hangs on averages of batch normalisation that lag behind, the probe's doesn't;
-    what they don't agree on is not told.
+    The head's error depends on moving averages of batch normalization that lag behind, the probe's
+    does not; where the two disagree the claim can't be judged.
     """
-    own = common.own_errors(moment["report"])
+    heads = common.model_errors(moment["report"])
     probes = [common.errors(moment["report"])[head] for head in common.HEADS]
-    leads = [main.above(auxiliary) for main, auxiliary in (own, probes)]
+    leads = [main.above(auxiliary) for main, auxiliary in (heads, probes)]
     return leads, (
-        f"at step {moment['step']:,} the auxiliary head's own error is {own[1]}, the main head's"
-        f" {own[0]}; probes on their logits {probes[1]} and {probes[0]}"
+        f"at step {moment['step']:,} the auxiliary head's error is {heads[1]}, the main head's"
+        f" {heads[0]}; probes on their logits {probes[1]} and {probes[0]}"
     )

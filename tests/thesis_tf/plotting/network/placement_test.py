@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from thesis_tf.plotting.network.layout import arrange
-from thesis_tf.plotting.network.placement import NAME_HEIGHT, VALUE_HEIGHT, Page
+from thesis_tf.plotting.network.placement import NAME_HEIGHT, VALUE_HEIGHT, Placement
 
 
 def boxes(page, labels):
@@ -36,7 +36,7 @@ def test_nothing_on_a_page_overlaps(network, panels):
     taps, edges = network
     # Long and short names, of which some have a form in two lines.
     labels = {tap: [([tap * 3], 11 * len(tap)), ([tap, tap * 2], 7 * len(tap))] for tap in taps}
-    page = Page(arrange(taps, edges), labels, panels)
+    page = Placement(arrange(taps, edges), labels, panels)
     assert list(page.places) == taps
     found = boxes(page, labels)
     assert len(found) >= len(taps)
@@ -54,7 +54,7 @@ def test_nothing_on_a_page_overlaps(network, panels):
 def test_labels_keep_off_the_lines(networks):
     taps, edges = networks.named["inception"]
     labels = {tap: [([tap], 6 * len(tap))] for tap in taps}
-    page = Page(arrange(taps, edges), labels, 4)
+    page = Placement(arrange(taps, edges), labels, 4)
     found = boxes(page, labels)
     found = found[found[:, 3] - found[:, 1] < page.above - VALUE_HEIGHT]  # labels alone
     assert len(found) > len(taps) / 2
@@ -70,7 +70,7 @@ def test_labels_keep_off_the_lines(networks):
 def test_a_deep_network_goes_on_in_further_strips(networks):
     taps, edges = networks.mlp(128, 64)
     labels = {tap: [([tap], 30)] for tap in taps}
-    page = Page(arrange(taps, edges), labels, 1)
+    page = Placement(arrange(taps, edges), labels, 1)
     heights = sorted({y for _, y in page.places.values()})
     assert len(heights) == 3
     assert np.diff(heights).min() > page.above + page.half
@@ -86,12 +86,12 @@ def test_panels_that_would_get_too_high_share_narrower_columns(networks):
     taps, edges = networks.inception(14)
     labels = {tap: [([tap], 30)] for tap in taps}
     arranged = arrange(taps, edges)
-    alone, together = (Page(arranged, labels, panels) for panels in (1, 4))
+    alone, together = (Placement(arranged, labels, panels) for panels in (1, 4))
     assert 4 * alone.height > 1000 >= 4 * together.height
     assert len(together.valued) < len(alone.valued) <= len(taps)
     # The landmarks keep their values, turned where they have no room otherwise.
     assert {f"mixed{block}" for block in range(13)} <= set(together.valued)
     taps, edges = networks.inception(11, (2, 4, 6, 3))
-    deeper = Page(arrange(taps, edges), {tap: [([tap], 30)] for tap in taps}, 4)
+    deeper = Placement(arrange(taps, edges), {tap: [([tap], 30)] for tap in taps}, 4)
     turned = {tap for tap, turned in deeper.valued.items() if turned}
     assert {f"mixed{block}" for block in range(10)} <= turned

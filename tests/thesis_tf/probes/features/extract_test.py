@@ -106,7 +106,7 @@ def test_features_are_the_reduced_activations(model, tmp_path):
 def test_batches_of_any_size(model, tmp_path, examples, batch_size):
     x = images(examples)
 
-    store = extract(model, x, tmp_path, ["conv", "pool"], batch_size=batch_size)
+    store = extract(model, x, tmp_path, taps=["conv", "pool"], batch_size=batch_size)
 
     assert store.examples == examples
     part = keras.Model(model.input, model.get_layer("pool").output)
@@ -116,7 +116,7 @@ def test_batches_of_any_size(model, tmp_path, examples, batch_size):
 
 
 def test_predictions_are_kept_beside_the_taps_and_not_counted_twice(model, tmp_path):
-    store = extract(model, images(5), tmp_path / "a", ["conv", "output"])
+    store = extract(model, images(5), tmp_path / "a", taps=["conv", "output"])
     assert [tap.name for tap in store.taps] == ["conv", "output"]
     assert store.predictions == ["prediction:output"]
 
@@ -127,14 +127,16 @@ def test_predictions_are_kept_beside_the_taps_and_not_counted_twice(model, tmp_p
 
 
 def test_a_reduction_of_another_size(model, tmp_path):
-    store = extract(model, images(5), tmp_path, ["conv", "top"], Reduction("subset", 10, seed=3))
+    store = extract(
+        model, images(5), tmp_path, taps=["conv", "top"], reduction=Reduction("subset", 10, seed=3)
+    )
 
     assert (store.features("conv"), store.features("top")) == (10, 3)
     assert store.reduction == Reduction("subset", 10, seed=3)
     everything = keras.Model(model.input, model.get_layer("conv").output)(images(5))
     expected = Reduction("subset", 10, seed=3)(everything, "conv")
     np.testing.assert_allclose(store.read("conv"), expected, **CLOSE)
-    again = extract(model, images(5), tmp_path / "b", ["conv"], "subset:10", seed=3)
+    again = extract(model, images(5), tmp_path / "b", taps=["conv"], reduction="subset:10", seed=3)
     np.testing.assert_array_equal(again.read("conv"), store.read("conv"))
 
 
@@ -168,9 +170,9 @@ def test_inputs_in_a_dict(tmp_path):
     rng = np.random.default_rng(0)
     x = {"a": rng.normal(size=(9, 3)), "b": rng.normal(size=(9, 2)).astype(np.float32)}
 
-    store = extract(model, x, tmp_path / "arrays", ["input/b", "join"], batch_size=4)
+    store = extract(model, x, tmp_path / "arrays", taps=["input/b", "join"], batch_size=4)
     dataset = tf.data.Dataset.from_tensor_slices(x).batch(4)
-    same = extract(model, dataset, tmp_path / "dataset", ["input/b", "join"], batch_size=4)
+    same = extract(model, dataset, tmp_path / "dataset", taps=["input/b", "join"], batch_size=4)
 
     np.testing.assert_allclose(store.read("join"), np.concatenate([x["a"], x["b"]], 1), **CLOSE)
     np.testing.assert_array_equal(store.read("input/b"), x["b"])
@@ -191,8 +193,8 @@ def test_sequences_with_masks(tmp_path):
     tokens = np.array([[1, 2, 0, 0], [3, 4, 5, 0], [6, 0, 0, 0]], np.int32)
     lengths = [2, 3, 1]
 
-    mean = extract(model, tokens, tmp_path / "mean", ["embedding", "lstm"], "mean")
-    last = extract(model, tokens, tmp_path / "last", ["embedding", "lstm"], "last")
+    mean = extract(model, tokens, tmp_path / "mean", taps=["embedding", "lstm"], reduction="mean")
+    last = extract(model, tokens, tmp_path / "last", taps=["embedding", "lstm"], reduction="last")
 
     table, states = model.layers[0](tokens).numpy(), model(tokens).numpy()
     for index, length in enumerate(lengths):
@@ -214,7 +216,7 @@ def test_dtypes(tmp_path, policy, dtype):
     )
     x = np.random.default_rng(0).normal(size=(9, 6)).astype(np.float32)
 
-    store = extract(model, x, tmp_path, ["a", "b"])
+    store = extract(model, x, tmp_path, taps=["a", "b"])
 
     assert store.taps[0].dtype == ("float64" if policy == "float64" else "bfloat16")
     assert (store.dtype("a"), store.dtype("b")) == (dtype, "float32")
@@ -230,7 +232,7 @@ def test_nothing_of_the_model_changes(monte_carlo_dropout, tmp_path):
     before = [variable.numpy() for variable in model.variables]
     losses = [float(loss) for loss in model.losses]
 
-    stores = [extract(model, images(20), tmp_path / name, "mc", batch_size=8) for name in "ab"]
+    stores = [extract(model, images(20), tmp_path / name, taps="mc", batch_size=8) for name in "ab"]
 
     for variable, value in zip(model.variables, before, strict=True):
         np.testing.assert_array_equal(variable.numpy(), value)
@@ -273,39 +275,39 @@ def test_what_is_complete_is_not_computed_again(model, tmp_path):
 def test_a_folder_of_something_else_is_refused(tmp_path, change, said):
     before = {"model": convnet, "x": images(12), "taps": ["conv", "bn"]}
     folder = tmp_path / "store"
-    extract(before["model"](), before["x"], folder, before["taps"])
+    extract(before["model"](), before["x"], folder, taps=before["taps"])
     now = {**before, **change}
     now["model"] = now["model"]()
 
     if said is None:
-        extract(store_dir=folder, **now)
+        extract(folder=folder, **now)
         return
     with pytest.raises(ValueError, match=rf"holds features of {said}.*overwrite=True"):
-        extract(store_dir=folder, **now)
-    extract(store_dir=folder, overwrite=True, **now)
-    extract(store_dir=tmp_path / "fresh", **now)
+        extract(folder=folder, **now)
+    extract(folder=folder, overwrite=True, **now)
+    extract(folder=tmp_path / "fresh", **now)
     assert same_files(folder, tmp_path / "fresh")
 
 
 def test_changed_weights_are_another_model(model, tmp_path):
-    extract(model, images(5), tmp_path, "conv")
+    extract(model, images(5), tmp_path, taps="conv")
     kernel = model.get_layer("conv").kernel
     kernel.assign(kernel + 1e-3)
 
     with pytest.raises(ValueError, match="another model"):
-        extract(model, images(5), tmp_path, "conv")
+        extract(model, images(5), tmp_path, taps="conv")
 
 
 def test_harm_is_found_and_mended_by_overwriting(model, tmp_path):
-    truth = extract(model, images(12), tmp_path, "conv").read("conv")
+    truth = extract(model, images(12), tmp_path, taps="conv").read("conv")
     path = tmp_path / "00000-of-00001" / "000.npy"
     data = bytearray(path.read_bytes())
     data[150] ^= 1
     path.write_bytes(data)
 
     with pytest.raises(ValueError, match=r"'conv'\) is not what was written.*overwrite=True"):
-        extract(model, images(12), tmp_path, "conv")
-    store = extract(model, images(12), tmp_path, "conv", overwrite=True)
+        extract(model, images(12), tmp_path, taps="conv")
+    store = extract(model, images(12), tmp_path, taps="conv", overwrite=True)
     np.testing.assert_array_equal(store.read("conv"), truth)
 
 
@@ -327,29 +329,29 @@ def test_shards_make_one_store(model, tmp_path):
 def test_more_shards_than_examples(model, tmp_path):
     x = images(2)
 
-    *_, store = (extract(model, x, tmp_path, "conv", shard=(i, 5)) for i in range(1, 6))
+    *_, store = (extract(model, x, tmp_path, taps="conv", shard=(i, 5)) for i in range(1, 6))
 
     assert store.examples == 2
     np.testing.assert_allclose(
-        store.read("conv"), extract(model, x, tmp_path / "whole", "conv").read("conv"), **CLOSE
+        store.read("conv"), extract(model, x, tmp_path / "whole", taps="conv").read("conv"), **CLOSE
     )
 
 
 def test_shards_of_other_work_are_refused_before_the_work(model, tmp_path):
     other = convnet(scale=2.0)
-    extract(other, images(12), tmp_path, "conv", shard=(2, 2))
+    extract(other, images(12), tmp_path, taps="conv", shard=(2, 2))
     x = images(12).view(Recorded)
 
     with pytest.raises(ValueError, match="00001-of-00002 was made from another model"):
-        extract(model, x, tmp_path, "conv", shard=(1, 2))
+        extract(model, x, tmp_path, taps="conv", shard=(1, 2))
     with pytest.raises(ValueError, match="is a part of another number of shards"):
-        extract(other, x, tmp_path, "conv", shard=(1, 3))
+        extract(other, x, tmp_path, taps="conv", shard=(1, 3))
     assert not hasattr(x, "taken")
 
     # With `overwrite` the one that does not belong goes, and one that does stays.
-    assert extract(model, x, tmp_path, "conv", shard=(1, 2), overwrite=True) is None
+    assert extract(model, x, tmp_path, taps="conv", shard=(1, 2), overwrite=True) is None
     assert [path.name for path in tmp_path.iterdir()] == ["00000-of-00002"]
-    assert extract(model, x, tmp_path, "conv", shard=(2, 2), overwrite=True).examples == 12
+    assert extract(model, x, tmp_path, taps="conv", shard=(2, 2), overwrite=True).examples == 12
 
 
 def test_numbers_that_are_not_finite(model, tmp_path):
@@ -360,7 +362,7 @@ def test_numbers_that_are_not_finite(model, tmp_path):
     with pytest.raises(ValueError, match=r"Tap 'input' is not finite for example 13 \(2 of 8 in"):
         extract(model, x, tmp_path / "a", batch_size=8)
     with pytest.raises(ValueError, match=r"Tap 'conv' is not finite for example 13"):
-        extract(model, x, tmp_path / "b", ["conv", "top"], batch_size=8)
+        extract(model, x, tmp_path / "b", taps=["conv", "top"], batch_size=8)
     # The number is that of the whole data set, also in the second of two shards.
     with pytest.raises(ValueError, match="example 13 "):
         extract(model, x, tmp_path / "c", batch_size=8, shard=(2, 2))
@@ -398,7 +400,7 @@ def test_a_tap_that_mixes_examples(tmp_path):
 )  # fmt: skip
 def test_bad_arguments(model, tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
-        extract(store_dir=tmp_path, **{"model": model, "x": images(4), **arguments})
+        extract(folder=tmp_path, **{"model": model, "x": images(4), **arguments})
     assert not list(tmp_path.iterdir())  # it failed before any work
 
 
@@ -409,7 +411,7 @@ def test_models_of_a_fixed_batch_size(tmp_path):
 
     with pytest.raises(ValueError, match="`batch_size` must be 4, which the model was made for"):
         extract(model, data, tmp_path)
-    store = extract(model, data, tmp_path, "lstm", batch_size=4)
+    store = extract(model, data, tmp_path, taps="lstm", batch_size=4)
 
     # The state is not carried from one batch to the next.
     for first in (0, 4):

@@ -1,4 +1,4 @@
-"""The coloured network, and what both pictures share: colours, names, files that stay the same."""
+"""The colored network, and what both pictures share: colors, names, files that stay the same."""
 
 import colorsys
 import concurrent.futures
@@ -56,7 +56,7 @@ def test_hue_goes_from_blue_through_green_to_red():
     assert hues[0] == pytest.approx(217, abs=10)
     assert hues[-1] == pytest.approx(0, abs=5)
     assert any(100 < value < 140 for value in hues)
-    assert np.diff(hues).max() < 1.5  # 8-bit colours leave steps of about a degree
+    assert np.diff(hues).max() < 1.5  # 8-bit colors leave steps of about a degree
     assert np.diff(hues[::5]).max() < 0
 
 

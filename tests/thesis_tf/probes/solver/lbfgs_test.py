@@ -39,9 +39,11 @@ def small(gradient):
     return np.linalg.norm(gradient) <= 1e-6
 
 
-def run(function, preconditioner=identity, done=small, max_steps=1000, rounding=EPS):
+def run(function, preconditioner=identity, done=small, max_evaluations=1000, rounding=EPS):
     start = function(np.zeros(30))
-    return minimize(function, start, preconditioner, done, max_steps=max_steps, rounding=rounding)
+    return minimize(
+        function, start, preconditioner, done, max_evaluations=max_evaluations, rounding=rounding
+    )
 
 
 def test_finds_the_minimum_and_counts_its_evaluations():
@@ -81,7 +83,12 @@ def test_the_line_search_shortens_steps_that_rise():
     start = function(np.full(3, 3.0))
     inverse = np.cosh(3.0) ** 2
     point, _ = minimize(
-        function, start, lambda point: lambda v: inverse * v, small, max_steps=100, rounding=EPS
+        function,
+        start,
+        lambda point: lambda v: inverse * v,
+        small,
+        max_evaluations=100,
+        rounding=EPS,
     )
     assert point.x == pytest.approx(np.zeros(3), abs=1e-6)
 
@@ -89,7 +96,7 @@ def test_the_line_search_shortens_steps_that_rise():
 @pytest.mark.parametrize("most", [1, 2, 7])
 def test_stops_after_as_many_evaluations_as_are_allowed(most):
     function = Quadratic(condition=1e6)
-    point, steps = run(function, max_steps=most)
+    point, steps = run(function, max_evaluations=most)
     assert steps == function.calls == most
     assert not small(point.gradient)
 
@@ -101,7 +108,7 @@ def test_returns_the_least_gradient_that_it_met():
         met.append(function(x))
         return met[-1]
 
-    point, _ = run(watched, max_steps=12)
+    point, _ = run(watched, max_evaluations=12)
     assert np.linalg.norm(point.gradient) == min(np.linalg.norm(p.gradient) for p in met)
 
 

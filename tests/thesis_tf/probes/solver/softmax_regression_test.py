@@ -9,9 +9,9 @@ from sklearn.linear_model import LogisticRegression
 
 from thesis_tf.probes.solver import standardized
 from thesis_tf.probes.solver.softmax_regression import SoftmaxRegression
-from thesis_tf.probes.solver.standardized import Spectrum, Standardised
+from thesis_tf.probes.solver.standardized import Spectrum, Standardized
 
-PENALTIES = [1.0, 1e-2, 1e-4]
+L2 = [1.0, 1e-2, 1e-4]
 
 
 def correlated(rng, examples, size):
@@ -73,7 +73,7 @@ def blocks(x, size=None):
 
 
 def regression(x, labels, classes, *, size=None, keep=True):
-    features = Standardised(blocks(x, size), keep=keep, dtype=x.dtype)
+    features = Standardized(blocks(x, size), keep=keep, dtype=x.dtype)
     return SoftmaxRegression(features, labels, classes)
 
 
@@ -84,11 +84,11 @@ def objective(x, labels, solution):
     top = logits.max(1)
     losses = np.log(np.exp(logits - top[:, None]).sum(1)) + top - logits[range(len(x)), labels]
     standard = solution.weights * x.std(0)[:, None]
-    return losses.mean() + solution.penalty / 2 * (standard.astype("float64") ** 2).sum()
+    return losses.mean() + solution.l2 / 2 * (standard.astype("float64") ** 2).sum()
 
 
 @functools.cache
-def minimum(name, penalty):
+def minimum(name, l2):
     """min f by scikit-learn's Newton method with a dense Hessian."""
     x, labels, classes = problem(name)
     z = (x - x.mean(0)) / x.std(0)
@@ -96,7 +96,7 @@ def minimum(name, penalty):
     # has w/2 and -w/2, whose squares add up to half as much.
     scale = 2 if classes == 2 else 1
     model = LogisticRegression(
-        C=scale / (penalty * len(x)), solver="newton-cholesky", tol=1e-12, max_iter=1000
+        C=scale / (l2 * len(x)), solver="newton-cholesky", tol=1e-12, max_iter=1000
     ).fit(z, labels)
     logits = z @ model.coef_.T + model.intercept_
     squares = (model.coef_**2).sum() / scale
@@ -104,41 +104,41 @@ def minimum(name, penalty):
         logits = np.hstack([-logits, logits]) / 2
     top = logits.max(1)
     losses = np.log(np.exp(logits - top[:, None]).sum(1)) + top - logits[range(len(x)), labels]
-    return losses.mean() + penalty / 2 * squares
+    return losses.mean() + l2 / 2 * squares
 
 
-@pytest.mark.parametrize("penalty", PENALTIES)
+@pytest.mark.parametrize("l2", L2)
 @pytest.mark.parametrize("name", NAMES)
-def test_reaches_the_minimum(name, penalty):
+def test_reaches_the_minimum(name, l2):
     x, labels, classes = problem(name)
-    solution = regression(x, labels, classes).solve(penalty, gap=1e-10)
+    solution = regression(x, labels, classes).solve(l2, tol=1e-10)
     assert solution.converged
-    assert solution.gap <= 1e-10
+    assert solution.suboptimality <= 1e-10
     # scikit-learn stops within 1e-13 of its minimum; losses are of order 1.
-    assert -1e-12 <= solution.loss - minimum(name, penalty) <= 1e-10 + 1e-12
+    assert -1e-12 <= solution.loss - minimum(name, l2) <= 1e-10 + 1e-12
     assert objective(x, labels, solution) == pytest.approx(solution.loss, abs=1e-11)
 
 
-@pytest.mark.parametrize("penalty", PENALTIES)
+@pytest.mark.parametrize("l2", L2)
 @pytest.mark.parametrize("name", NAMES)
-def test_the_gap_bounds_the_distance_to_the_minimum_after_any_number_of_steps(name, penalty):
+def test_suboptimality_bounds_the_distance_to_the_minimum_after_any_number_of_steps(name, l2):
     solver = regression(*problem(name))
-    least = minimum(name, penalty)
+    least = minimum(name, l2)
     for most in range(1, 25):
-        solution = solver.solve(penalty, gap=1e-11, max_steps=most)
-        assert solution.steps <= most
-        assert solution.converged == (solution.gap <= 1e-11)
-        assert -1e-12 <= solution.loss - least <= solution.gap + 1e-12
+        solution = solver.solve(l2, tol=1e-11, max_evaluations=most)
+        assert solution.evaluations <= most
+        assert solution.converged == (solution.suboptimality <= 1e-11)
+        assert -1e-12 <= solution.loss - least <= solution.suboptimality + 1e-12
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_gap_is_not_a_loose_one(name):
     """At W = 0 it is a multiple of the distance that the Hessian's eigenvalues bound."""
     x, labels, classes = problem(name)
-    solution = regression(x, labels, classes).solve(10.0, gap=1e-30, max_steps=1)
+    solution = regression(x, labels, classes).solve(10.0, tol=1e-30, max_evaluations=1)
     z = (x - x.mean(0)) / x.std(0)
     largest = 10.0 + np.linalg.eigvalsh(z.T @ z / len(z)).max() / 2
-    assert solution.gap <= (solution.loss - minimum(name, 10.0)) * largest / 10.0 + 1e-12
+    assert solution.suboptimality <= (solution.loss - minimum(name, 10.0)) * largest / 10.0 + 1e-12
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -184,7 +184,7 @@ def test_the_bias_is_the_best_one_at_any_weights(name, size):
 def test_a_constant_feature_gets_no_weight():
     x, labels, classes = problem("three classes")
     wider = np.insert(x, [2], 7.7, axis=1)
-    solution = regression(wider, labels, classes).solve(1e-2, gap=1e-10)
+    solution = regression(wider, labels, classes).solve(1e-2, tol=1e-10)
     assert (solution.weights[2] == 0).all()
     assert solution.loss == pytest.approx(minimum("three classes", 1e-2), abs=2e-10)
 
@@ -193,7 +193,7 @@ def test_a_constant_feature_gets_no_weight():
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_units_of_the_features_do_not_matter(unit, dtype):
     x, labels, classes = problem("three classes")
-    solution = regression((x * unit).astype(dtype), labels, classes).solve(1e-2, gap=1e-5)
+    solution = regression((x * unit).astype(dtype), labels, classes).solve(1e-2, tol=1e-5)
     assert solution.converged
     assert solution.loss == pytest.approx(minimum("three classes", 1e-2), abs=1.2e-5)
 
@@ -201,8 +201,8 @@ def test_units_of_the_features_do_not_matter(unit, dtype):
 def test_a_large_offset_in_float32():
     x, labels, classes = problem("three classes")
     moved = (x / x.std(0) + 1e4).astype("float32")
-    exact = regression(moved.astype("float64"), labels, classes).solve(1e-2, gap=1e-10)
-    solution = regression(moved, labels, classes).solve(1e-2, gap=1e-5)
+    exact = regression(moved.astype("float64"), labels, classes).solve(1e-2, tol=1e-10)
+    solution = regression(moved, labels, classes).solve(1e-2, tol=1e-5)
     assert solution.converged
     assert solution.loss == pytest.approx(exact.loss, abs=1.2e-5)
     # Logits are sums of 8 products of 1e4 and a weight of order 1, in steps of 2^-24.
@@ -212,15 +212,15 @@ def test_a_large_offset_in_float32():
 def test_a_class_that_never_occurs_is_never_named():
     x, labels, classes = problem("three classes")
     spread = np.array([1, 4, 5])[labels]
-    solution = regression(x, spread, 7).solve(1e-2, gap=1e-10)
+    solution = regression(x, spread, 7).solve(1e-2, tol=1e-10)
     assert solution.weights.shape == (8, 7)
     assert solution.loss == pytest.approx(minimum("three classes", 1e-2), abs=2e-10)
     absent = [0, 2, 3, 6]
     assert (solution.weights[:, absent] == 0).all()
     assert set((x @ solution.weights + solution.bias).argmax(1)) == {1, 4, 5}
-    again = regression(x, spread, 7).solve(1e-3, gap=1e-10, start=solution)
+    again = regression(x, spread, 7).solve(1e-3, tol=1e-10, initial_solution=solution)
     assert again.loss == pytest.approx(
-        regression(x, labels, classes).solve(1e-3, gap=1e-10).loss, abs=2e-10
+        regression(x, labels, classes).solve(1e-3, tol=1e-10).loss, abs=2e-10
     )
 
 
@@ -228,9 +228,9 @@ def test_a_class_that_never_occurs_is_never_named():
 @pytest.mark.parametrize("size", [7, 64])
 def test_streaming_gives_what_memory_gives(name, size):
     x, labels, classes = problem(name)
-    kept = regression(x, labels, classes, size=size).solve(1e-2, gap=1e-10)
-    streamed = regression(x, labels, classes, size=size, keep=False).solve(1e-2, gap=1e-10)
-    assert streamed.steps == kept.steps
+    kept = regression(x, labels, classes, size=size).solve(1e-2, tol=1e-10)
+    streamed = regression(x, labels, classes, size=size, keep=False).solve(1e-2, tol=1e-10)
+    assert streamed.evaluations == kept.evaluations
     assert streamed.loss == pytest.approx(kept.loss, abs=1e-12)
     assert streamed.weights == pytest.approx(kept.weights, abs=1e-6)
     assert streamed.bias == pytest.approx(kept.bias, abs=1e-6)
@@ -239,20 +239,20 @@ def test_streaming_gives_what_memory_gives(name, size):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_start_from_a_larger_penalty_saves_steps(name):
     solver = regression(*problem(name))
-    before = solver.solve(2e-3, gap=1e-6)
-    cold, warm = solver.solve(1e-3, gap=1e-6), solver.solve(1e-3, gap=1e-6, start=before)
+    before = solver.solve(2e-3, tol=1e-6)
+    cold, warm = solver.solve(1e-3, tol=1e-6), solver.solve(1e-3, tol=1e-6, initial_solution=before)
     assert warm.converged
     assert abs(warm.loss - cold.loss) <= 1e-6
-    assert warm.steps < cold.steps
-    assert solver.solve(2e-3, gap=1e-6, start=before).steps == 1
+    assert warm.evaluations < cold.evaluations
+    assert solver.solve(2e-3, tol=1e-6, initial_solution=before).evaluations == 1
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_float32_reaches_what_float64_does(name):
     x, labels, classes = problem(name)
     narrow = x.astype("float32")
-    exact = regression(narrow.astype("float64"), labels, classes).solve(1e-2, gap=1e-10)
-    solution = regression(narrow, labels, classes).solve(1e-2, gap=1e-5)
+    exact = regression(narrow.astype("float64"), labels, classes).solve(1e-2, tol=1e-10)
+    solution = regression(narrow, labels, classes).solve(1e-2, tol=1e-5)
     assert solution.converged
     assert solution.weights.dtype == solution.bias.dtype == np.float32
     assert -1e-6 <= solution.loss - exact.loss <= 1e-5 + 1e-6
@@ -269,37 +269,38 @@ def test_preconditioners_agree_on_the_minimum(kind, monkeypatch):
     solver = regression(x, labels, 4)
     if kind == "none":
         solver._features.spectrum = Spectrum(np.zeros((1, 60)), np.zeros(1), 1.0)
-    solution = solver.solve(1e-3, gap=1e-9)
+    solution = solver.solve(1e-3, tol=1e-9)
     monkeypatch.undo()
-    exact = regression(x, labels, 4).solve(1e-3, gap=1e-11)
+    exact = regression(x, labels, 4).solve(1e-3, tol=1e-11)
     assert solution.converged
     assert -1e-11 <= solution.loss - exact.loss <= 1e-9
     if kind != "all eigenvalues":
-        assert solution.steps > exact.steps / 2
+        assert solution.evaluations > exact.evaluations / 2
     if kind == "none":
-        assert solution.steps > 3 * regression(x, labels, 4).solve(1e-3, gap=1e-9).steps
+        assert solution.evaluations > 3 * regression(x, labels, 4).solve(1e-3, tol=1e-9).evaluations
 
 
-@pytest.mark.parametrize("penalty", [1e-2, 1e-5])
-def test_a_gap_below_rounding_ends_and_says_so(penalty):
+@pytest.mark.parametrize("l2", [1e-2, 1e-5])
+def test_a_tol_below_rounding_ends_and_says_so(l2):
     rng = np.random.default_rng(0)
     x = correlated(rng, 500, 30).astype("float32")
     labels = rng.integers(0, 3, 500)
-    exact = regression(x.astype("float64"), labels, 3).solve(penalty, gap=1e-12)
-    solution = regression(x, labels, 3).solve(penalty, gap=1e-14)
+    exact = regression(x.astype("float64"), labels, 3).solve(l2, tol=1e-12)
+    solution = regression(x, labels, 3).solve(l2, tol=1e-14)
     assert not solution.converged
-    assert solution.gap > 1e-14
-    assert solution.steps < 200
+    assert solution.suboptimality > 1e-14
+    assert solution.evaluations < 200
     # Logits below 8 are right to 8 roundings, and so are losses.
-    assert abs(solution.loss - exact.loss) <= solution.gap + 8 * np.finfo(np.float32).eps
-    assert solution.gap < 1e-4
+    rounding = 8 * np.finfo(np.float32).eps
+    assert abs(solution.loss - exact.loss) <= solution.suboptimality + rounding
+    assert solution.suboptimality < 1e-4
 
 
 def test_solving_leaves_nothing_behind():
     solver = regression(*problem("three classes"))
-    first = solver.solve(1e-2, gap=1e-6)
-    solver.solve(1e-4, gap=1e-6)
-    second = solver.solve(1e-2, gap=1e-6)
+    first = solver.solve(1e-2, tol=1e-6)
+    solver.solve(1e-4, tol=1e-6)
+    second = solver.solve(1e-2, tol=1e-6)
     assert first.loss == second.loss
     assert (first.weights == second.weights).all()
 
@@ -310,11 +311,11 @@ def test_float32_of_probing_size(examples, size):
     rng = np.random.default_rng(0)
     x = correlated(rng, examples, size).astype("float32")
     labels = sampled(rng, x, 10)
-    exact = regression(x.astype("float64"), labels, 10).solve(1e-2, gap=1e-6)
-    solution = regression(x, labels, 10).solve(1e-2, gap=1e-3)
+    exact = regression(x.astype("float64"), labels, 10).solve(1e-2, tol=1e-6)
+    solution = regression(x, labels, 10).solve(1e-2, tol=1e-3)
     assert solution.converged
-    assert solution.steps < 60
-    assert -2e-6 <= solution.loss - exact.loss <= solution.gap + 1e-6
+    assert solution.evaluations < 60
+    assert -2e-6 <= solution.loss - exact.loss <= solution.suboptimality + 1e-6
 
 
 @pytest.mark.slow
@@ -323,7 +324,7 @@ def test_a_thousand_classes():
     x = rng.standard_normal((4000, 2048), np.float32)
     x[:, :100] += 3 * rng.standard_normal((1000, 100), np.float32)[np.arange(4000) % 1000]
     labels = np.arange(4000) % 1000
-    solution = regression(x, labels, 1000).solve(1e-2, gap=1e-2)
+    solution = regression(x, labels, 1000).solve(1e-2, tol=1e-2)
     assert solution.converged
     assert solution.weights.shape == (2048, 1000)
     assert objective(x, labels, solution) == pytest.approx(solution.loss, abs=1e-4)

@@ -1,10 +1,10 @@
-"""Moments, blocks and the spectrum of standardised features, against NumPy in float64."""
+"""Moments, blocks and the spectrum of standardized features, against NumPy in float64."""
 
 import numpy as np
 import pytest
 
 from thesis_tf.probes.solver import standardized
-from thesis_tf.probes.solver.standardized import Standardised
+from thesis_tf.probes.solver.standardized import Standardized
 
 
 def in_blocks(x, size):
@@ -21,7 +21,7 @@ def features(examples=500, size=20, dtype="float64", seed=0):
 @pytest.mark.parametrize("keep", [True, False])
 def test_each_feature_has_mean_zero_and_variance_one(size, keep):
     x = features()
-    got = Standardised(in_blocks(x, size), keep=keep, dtype="float64")
+    got = Standardized(in_blocks(x, size), keep=keep, dtype="float64")
     assert got.mean == pytest.approx(x.mean(0), abs=1e-13)
     assert got.scale == pytest.approx(x.std(0), rel=1e-13)
     assert (got.examples, got.size) == x.shape
@@ -33,7 +33,7 @@ def test_each_feature_has_mean_zero_and_variance_one(size, keep):
 def test_a_small_spread_around_a_large_mean_in_float32():
     x = (1e4 + np.random.default_rng(0).standard_normal((5000, 7))).astype("float32")
     exact = x.astype("float64")
-    got = Standardised(in_blocks(x, 999))
+    got = Standardized(in_blocks(x, 999))
     # Sums of 128 numbers around a typical value, each rounded to 2^-24 of itself.
     assert got.mean == pytest.approx(exact.mean(0), rel=1e-9)
     assert got.scale == pytest.approx(exact.std(0), rel=1e-5)
@@ -45,7 +45,7 @@ def test_a_small_spread_around_a_large_mean_in_float32():
 def test_a_feature_that_never_changes_is_left_out(dtype, value):
     x = features(dtype=dtype)
     x[:, 3] = value
-    got = Standardised(in_blocks(x, 100), dtype=dtype)
+    got = Standardized(in_blocks(x, 100), dtype=dtype)
     assert np.isinf(got.scale).tolist() == [d == 3 for d in range(20)]
     assert (got.kept.numpy()[:, 3] == 0).all()
     assert np.isfinite(got.kept.numpy()).all()
@@ -54,8 +54,8 @@ def test_a_feature_that_never_changes_is_left_out(dtype, value):
 @pytest.mark.parametrize("unit", [1e-30, 1e-6, 1e6, 1e30])
 def test_units_do_not_matter(unit):
     x = features()
-    plain = Standardised(in_blocks(x, 100), dtype="float64").kept.numpy()
-    scaled = Standardised(in_blocks(x * unit, 100), dtype="float64").kept.numpy()
+    plain = Standardized(in_blocks(x, 100), dtype="float64").kept.numpy()
+    scaled = Standardized(in_blocks(x * unit, 100), dtype="float64").kept.numpy()
     assert scaled == pytest.approx(plain, abs=1e-12)
 
 
@@ -67,7 +67,7 @@ def gram(x, stride=1):
 @pytest.mark.parametrize("keep", [True, False])
 def test_spectrum_of_few_features_is_exact(keep):
     x = features()
-    got = Standardised(in_blocks(x, 77), keep=keep, dtype="float64").spectrum
+    got = Standardized(in_blocks(x, 77), keep=keep, dtype="float64").spectrum
     vectors = got.vectors.numpy()
     assert vectors.T @ np.diag(got.values) @ vectors == pytest.approx(gram(x), abs=1e-12)
     assert got.tail == 0
@@ -77,7 +77,7 @@ def test_spectrum_of_few_features_is_exact(keep):
 def test_spectrum_takes_every_so_manyth_example_across_blocks(keep, monkeypatch):
     monkeypatch.setattr(standardized, "ROWS", 100)
     x = features()
-    got = Standardised(in_blocks(x, 77), keep=keep, dtype="float64").spectrum
+    got = Standardized(in_blocks(x, 77), keep=keep, dtype="float64").spectrum
     vectors = got.vectors.numpy()
     assert vectors.T @ np.diag(got.values) @ vectors == pytest.approx(gram(x, 5), abs=1e-12)
 
@@ -89,7 +89,7 @@ def test_spectrum_of_many_features(dtype, monkeypatch):
     strong = rng.standard_normal((800, 8)) @ rng.standard_normal((8, 60))
     x = (strong + 0.01 * rng.standard_normal(strong.shape)).astype(dtype)
     exact = gram(x.astype("float64"))
-    got = Standardised(in_blocks(x, 800), dtype=dtype).spectrum
+    got = Standardized(in_blocks(x, 800), dtype=dtype).spectrum
     vectors = got.vectors.numpy().astype("float64")
     # Products square the eigenvalues, which are 1e6 apart: of 16 digits 4 are left.
     assert vectors @ vectors.T == pytest.approx(np.eye(16), abs=1e-4)
@@ -104,7 +104,7 @@ def test_spectrum_of_many_features(dtype, monkeypatch):
 def test_spectrum_of_features_of_rank_one(monkeypatch):
     monkeypatch.setattr(standardized, "RANKS", (16, 16))
     column = np.random.default_rng(0).standard_normal((300, 1)).astype("float32")
-    got = Standardised(in_blocks(np.repeat(column, 100, 1), 300)).spectrum
+    got = Standardized(in_blocks(np.repeat(column, 100, 1), 300)).spectrum
     assert got.values.max() == pytest.approx(100, rel=1e-4)
     assert np.isfinite(got.vectors.numpy()).all()
     assert got.tail == pytest.approx(0, abs=1e-4)

@@ -99,7 +99,10 @@ def inputs(config):
     from thesis_tf import datasets
 
     return datasets.load_inputs(
-        config.dataset, config.sources.data_dir, config.examples, config.seed
+        config.dataset,
+        data_dir=config.sources.data_dir,
+        examples=config.examples,
+        seed=config.seed,
     )
 
 

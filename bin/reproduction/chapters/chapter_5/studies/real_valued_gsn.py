@@ -127,7 +127,7 @@ def _inputs(config):
 
     name, sources = config.data(), config.sources
     splits = datasets.load_inputs(
-        sources.faces if name == "faces" else name, sources.data_dir, seed=config.seed
+        sources.faces if name == "faces" else name, data_dir=sources.data_dir, seed=config.seed
     )
     parts = (splits.train, splits.validation, splits.test)
     shape, fewest = splits.train.x.shape, min(map(len, parts))

@@ -1,10 +1,19 @@
 """A network with a linear probe on each of its layers, at moments of its training (chapter 9)."""
 
+from __future__ import annotations
+
 import dataclasses
 import tempfile
+from typing import TYPE_CHECKING, Any
 
 from bin.reproduction.engine import study_cache
 from bin.reproduction.engine.contract import Settings
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+
+    from thesis_tf.datasets import Splits
 
 FITTING = "fitting"
 _IMAGES = 64  # are enough to see which scale of pixels fits
@@ -24,10 +33,10 @@ class Config(Settings):
         examples: (train, validation, test) that it is trained with; None stands for all.
         moments: the steps at which it is probed, in order; it is trained up to the last.
         batch_size, learning_rate: of the training, by Adam.
-        momentum: of the moving averages of batch normalisation. None leaves Keras' .99, with which
+        momentum: of the moving averages of batch normalization. None leaves Keras' .99, with which
             they lag behind by some hundred steps.
         taps: where to probe, as `probes.extract` takes it.
-        reduction: from activations to features.
+        reduction: from outputs to features.
         probed: (train, validation, test) examples of the probes; None stands for all.
     """
 
@@ -37,18 +46,18 @@ class Config(Settings):
     auxiliary_head: bool = False
     weights: str | None = None
     dataset: str = "mnist_mini"
-    examples: tuple = (None, None, None)
-    moments: tuple = (0,)
+    examples: tuple[int | None, int | None, int | None] = (None, None, None)
+    moments: tuple[int, ...] = (0,)
     batch_size: int = 128
     learning_rate: float = 1e-3
     momentum: float | None = None
-    taps: tuple = ("*",)
+    taps: tuple[str, ...] = ("*",)
     reduction: str = "mean"
-    probed: tuple = (None, None, None)
+    probed: tuple[int | None, int | None, int | None] = (None, None, None)
 
 
 @study_cache.shared
-def reports(config):
+def reports(config: Config) -> dict[str, Any]:
     """Trains the network and probes it at each moment.
 
     Returns:
@@ -87,13 +96,13 @@ def reports(config):
     }
 
 
-def _built(config, splits):
+def _built(config: Config, splits: Splits) -> tuple[keras.Model, str]:
     """Returns the network, and how it scales pixels."""
     import keras
 
     import models
 
-    def build(preprocessing):
+    def build(preprocessing: str | None) -> keras.Model:
         return models.build(
             config.model,
             splits.train.x.shape[1:],
@@ -117,8 +126,8 @@ def _built(config, splits):
     return model, preprocessing or "default"
 
 
-def _misfit(model, images):
-    """How far images are off what the first batch normalisation has seen, in its own units."""
+def _misfit(model: keras.Model, images: np.ndarray) -> float:
+    """Distance of images from the moments of the first batch normalization, in variances."""
     import keras
     import numpy as np
 
@@ -128,14 +137,20 @@ def _misfit(model, images):
     return float(np.mean(off**2 / np.asarray(first.moving_variance)))
 
 
-def _report(config, model, splits):
+def _report(config: Config, model: keras.Model, splits: Splits) -> dict[str, Any]:
     from thesis_tf import probes
 
     examples, labels, parts = splits.stacked()
     with tempfile.TemporaryDirectory() as folder:
         store = probes.extract(
-            model, examples, folder, list(config.taps), config.reduction, seed=config.seed
+            model,
+            examples,
+            folder,
+            taps=list(config.taps),
+            reduction=config.reduction,
+            seed=config.seed,
         )
+        assert store is not None  # it has one shard
         report = probes.fit_probes(
             store, labels, parts, class_names=splits.class_names, seed=config.seed
         )

@@ -16,10 +16,10 @@ def report(own=None, **errors):
 
     return {
         "probes": [
-            {"tap": {"name": tap}, "measures": measures(*found)} for tap, found in errors.items()
+            {"tap": {"name": tap}, "metrics": measures(*found)} for tap, found in errors.items()
         ],
         "edges": [list(pair) for pair in zip(errors, list(errors)[1:], strict=False)],
-        "own": {"class": {str(i): measures(*found) for i, found in enumerate(own or [])}},
+        "model_error": {"class": {str(i): measures(*found) for i, found in enumerate(own or [])}},
     }
 
 
@@ -31,7 +31,7 @@ def test_estimates():
     assert Estimate(-0.11, 0.05).told
     found = report(own=[(0.3, 0.01)], input=(0.5, 0.02), logits=(0.2, 0.01))
     assert common.errors(found) == {"input": (0.5, 0.02), "logits": (0.2, 0.01)}
-    assert common.own_errors(found) == [(0.3, 0.01)]
+    assert common.model_errors(found) == [(0.3, 0.01)]
 
 
 def path(*values, error=0.01):

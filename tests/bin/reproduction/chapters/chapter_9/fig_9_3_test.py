@@ -34,7 +34,7 @@ def result(start, end, train=54_000, spread=0.002):
             "probes": [
                 {
                     "tap": {"name": tap},
-                    "measures": {"test": {"error": error, "standard_error": spread}},
+                    "metrics": {"test": {"error": error, "standard_error": spread}},
                 }
                 for tap, error in zip(LAYERS, errors, strict=True)
             ]

@@ -31,10 +31,10 @@ def verdicts(errors, own=()):
 
     report = {
         "probes": [
-            {"tap": {"name": f"block{i}"}, "measures": measures(error)}
+            {"tap": {"name": f"block{i}"}, "metrics": measures(error)}
             for i, error in enumerate(errors)
         ],
-        "own": {"class": {str(i): measures(error) for i, error in enumerate(own)}},
+        "model_error": {"class": {str(i): measures(error) for i, error in enumerate(own)}},
     }
     result = {"moments": [{"step": 0, "report": report}]}
     return [claim.verdict for claim in fig_9_4.claims(result)]

@@ -59,10 +59,10 @@ def test_what_is_claimed(errors, own, expected):
 
     report = {
         "probes": [
-            {"tap": {"name": f"mixed{i}"}, "measures": measures(error)}
+            {"tap": {"name": f"mixed{i}"}, "metrics": measures(error)}
             for i, error in enumerate(errors)
         ],
-        "own": {"class": {str(i): measures(error) for i, error in enumerate(own)}},
+        "model_error": {"class": {str(i): measures(error) for i, error in enumerate(own)}},
     }
     (claim,) = fig_9_5.claims({"networks": [{"name": "network trained here", "report": report}]})
     assert claim.verdict == expected

@@ -45,10 +45,10 @@ def result(errors, losses=(2.3, 1.0, 0.2), spread=0.01):
                 "step": step,
                 "report": {
                     "probes": [
-                        {"tap": {"name": tap}, "measures": measures(error)}
+                        {"tap": {"name": tap}, "metrics": measures(error)}
                         for tap, error in zip(TAPS, errors, strict=True)
                     ],
-                    "own": {"class": {"output": measures(0.1, loss)}},
+                    "model_error": {"class": {"output": measures(0.1, loss)}},
                     "chance": {"class": 0.89},
                 },
             }

@@ -17,7 +17,7 @@ def test_from_config_to_claims(through, tmp_path):
     assert len(result["moments"]) == 2
     names = {probe["tap"]["name"] for probe in result["moments"][0]["report"]["probes"]}
     assert {"mixed7", "aux_conv2_relu", *common.HEADS} <= names
-    assert len(common.own_errors(result["moments"][0]["report"])) == 2
+    assert len(common.model_errors(result["moments"][0]["report"])) == 2
     assert len(result["notes"]) == 3
     # What is the same at both moments has not become better.
     assert next(iter(claims.values())).verdict == Verdict.CANNOT_TELL
@@ -37,9 +37,11 @@ def moment(step, own, **errors):
         "step": step,
         "report": {
             "probes": [
-                {"tap": {"name": tap}, "measures": measures(error)} for tap, error in errors.items()
+                {"tap": {"name": tap}, "metrics": measures(error)} for tap, error in errors.items()
             ],
-            "own": {"class": {f"output/{i}": measures(error) for i, error in enumerate(own)}},
+            "model_error": {
+                "class": {f"output/{i}": measures(error) for i, error in enumerate(own)}
+            },
         },
     }
 

@@ -23,7 +23,7 @@ TINY = probed_network.Config(
 
 def losses(found):
     return [
-        moment["report"]["own"]["class"]["output"]["train"]["cross_entropy"]
+        moment["report"]["model_error"]["class"]["output"]["train"]["cross_entropy"]
         for moment in found["moments"]
     ]
 
@@ -40,7 +40,7 @@ def test_a_network_is_probed_while_it_learns():
     first, *_, last = losses(found)
     assert last < first
     # A probe of the input doesn't know of the network.
-    inputs = [moment["report"]["probes"][0]["measures"] for moment in found["moments"]]
+    inputs = [moment["report"]["probes"][0]["metrics"] for moment in found["moments"]]
     assert inputs[0] == inputs[2]
     # The same training with fewer moments; it goes on where it was probed.
     whole = probed_network.reports(dataclasses.replace(TINY, moments=(5,)))
@@ -62,9 +62,9 @@ def test_the_scale_of_pixels_is_read_off_the_weights(monkeypatch):
         def build(name, shape, classes, *, weights, preprocessing, seen=seen, **options):
             assert classes is None
             assert weights == "there"
-            inputs, normalisation = keras.Input(shape), keras.layers.BatchNormalization()
-            model = keras.Model(inputs, normalisation(scales[preprocessing](inputs)))
-            normalisation.moving_mean.assign([seen] * 3)
+            inputs, normalization = keras.Input(shape), keras.layers.BatchNormalization()
+            model = keras.Model(inputs, normalization(scales[preprocessing](inputs)))
+            normalization.moving_mean.assign([seen] * 3)
             return model
 
         monkeypatch.setattr(models, "build", build)
