@@ -1,8 +1,7 @@
-"""Speed of chapter 3: exact solutions, full-batch fits, penalties and Metropolis-Hastings.
+"""Speed of chapter 3: exact solutions, fits, contraction and Metropolis-Hastings.
 
-Pairs take turns in one process, and what is shown are medians over the rounds: of seconds, and of
-ratios within a round. JAX, if it is installed, runs the same chains with the same network, all of
-it compiled.
+Pairs take turns in one process; shown are medians over the rounds, of seconds and of ratios within
+a round. JAX, if it is installed, runs the same chains with the same network, all compiled.
 
     python -m benchmarks.autoencoders
     python -m benchmarks.autoencoders --parts banded chains
@@ -17,8 +16,8 @@ import time
 import numpy as np
 import scipy.linalg
 
-PAUSE = 0.2  # seconds, in which the other's threads stop spinning for work and let the cores go
-PARTS = ("banded", "figure", "fit", "penalty", "chains")
+PAUSE = 0.2  # seconds in which idle threads of the other stop spinning
+PARTS = ("banded", "figure", "fit", "contraction", "chains")
 
 
 def parse_arguments():
@@ -59,7 +58,7 @@ def show(title, seconds, work=None, unit="work"):
 
 
 def banded(arguments):
-    from thesis_tf.autoencoders import ThreeWells
+    from thesis_tf.autoencoders.theory import ThreeWells
 
     wells, sigma = ThreeWells(), 0.01
     grid = wells.grid()
@@ -87,16 +86,16 @@ def figure(arguments):
     import tempfile
 
     from bin import dae_theory
-    from thesis_tf import autoencoders
+    from thesis_tf.autoencoders import theory
 
-    wells = autoencoders.ThreeWells()
+    wells = theory.ThreeWells()
     grid = wells.grid()
 
     def compute():
         return {
             sigma: {
-                "RCAE": autoencoders.rcae_score_1d(wells, grid, sigma),
-                "DAE": autoencoders.dae_score_1d(wells, grid, sigma),
+                "RCAE": theory.rcae_score_1d(wells, grid, sigma),
+                "DAE": theory.dae_score_1d(wells, grid, sigma),
             }
             for sigma in dae_theory.THESIS_SIGMAS
         }
@@ -106,9 +105,9 @@ def figure(arguments):
 
         def draw():
             energy, score = wells.energy(grid), wells.score(grid)
-            autoencoders.draw_exact_1d(grid, energy, score, compute(), path)
+            theory.draw_exact_1d(grid, energy, score, compute(), path)
 
-        ways = {"solutions": compute, "solutions and picture": draw}
+        ways = {"solutions": compute, "solutions and figure": draw}
         show("Figure 3.4, after imports", turns(ways, arguments.rounds))
 
 
@@ -133,7 +132,7 @@ def fit(arguments):
                 max_iterations=iterations,
                 callback=lambda *_: counted.append(time.perf_counter()),
             )
-            # From the first iteration to the last: what is compiled and started before is left out.
+            # From the first iteration to the last, without the compilation before.
             return (counted[-1] - counted[0]) / (len(counted) - 1)
 
         ours = [run("lbfgs", 12) for _ in range(3)]
@@ -145,7 +144,7 @@ def fit(arguments):
         print(f"{median(dense) / median(ours):.0f}x")
 
 
-def penalty(arguments):
+def contraction(arguments):
     import tensorflow as tf
 
     import models
@@ -157,7 +156,7 @@ def penalty(arguments):
         criteria = {
             "denoising": autoencoders.DenoisingLoss(0.1),
             "RCAE, hutchinson": autoencoders.ReconstructionContractiveLoss(
-                0.1, penalty="hutchinson"
+                0.1, jacobian_norm="hutchinson"
             ),
             "RCAE, exact": autoencoders.ReconstructionContractiveLoss(0.1),
         }
@@ -185,7 +184,7 @@ def chains(arguments):
     sigma, steps, units = 0.1, arguments.steps, 500
     x = datasets.manifold10d().sample(20_000).astype(np.float32)
     model = models.autoencoder((10,), units)
-    autoencoders.initialise_from_data(
+    autoencoders.initialize_from_data(
         model.get_layer("encoder"), model.get_layer("decoder"), x, sigma, scales=(0.1,)
     )
     start = x[: arguments.chains]
@@ -193,7 +192,7 @@ def chains(arguments):
     evaluate = tf.function(model)
 
     def ours(jit_compile):
-        # Compiling, which each call does anew, is part of the time.
+        # The time includes compilation, which each call does.
         def run():
             return autoencoders.metropolis_hastings(
                 estimator, start, steps, 0.7 * sigma, (0, 1), thin=steps, jit_compile=jit_compile

@@ -47,7 +47,7 @@ def config_from_flags():
 
 def run(config, folder, *, begin=lambda: None):
     """Computes everything, writes it to `folder`, and returns {claim: numbers}."""
-    from thesis_tf import autoencoders
+    from thesis_tf.autoencoders import theory
     from thesis_tf.persistence import files
 
     begin()
@@ -55,37 +55,33 @@ def run(config, folder, *, begin=lambda: None):
     found["hessian"] = curvatures(config)
     found["local_moments"] = {str(d): moments(d, config.seed) for d in config.dimensions}
     files.write_json(folder / "theory.json", found)
-    wells = autoencoders.ThreeWells()
+    wells = theory.ThreeWells()
     grid = wells.grid(config.points)
     for name, sigmas in (("wells", THESIS_SIGMAS), ("wells_small", SMALL_SIGMAS)):
         estimates = {
             sigma: {
-                "RCAE": autoencoders.rcae_score_1d(wells, grid, sigma),
-                "DAE": autoencoders.dae_score_1d(wells, grid, sigma),
+                "RCAE": theory.rcae_score_1d(wells, grid, sigma),
+                "DAE": theory.dae_score_1d(wells, grid, sigma),
             }
             for sigma in sigmas
         }
         path = folder / f"{name}.png"
-        autoencoders.draw_exact_1d(grid, wells.energy(grid), wells.score(grid), estimates, path)
+        theory.draw_exact_1d(grid, wells.energy(grid), wells.score(grid), estimates, path)
     return found
 
 
 def scores(config):
     """Relative errors of both scores, weighted by p, at all sigmas (Theorems 1 and 2)."""
-    from thesis_tf import autoencoders
+    from thesis_tf.autoencoders import theory
 
-    wells = autoencoders.ThreeWells()
+    wells = theory.ThreeWells()
     grid = wells.grid(config.points)
     truth, p = wells.score(grid), wells(grid)
     return [
         {
             "sigma": sigma,
-            "rcae": autoencoders.relative_rmse(
-                autoencoders.rcae_score_1d(wells, grid, sigma), truth, p
-            ),
-            "dae": autoencoders.relative_rmse(
-                autoencoders.dae_score_1d(wells, grid, sigma), truth, p
-            ),
+            "rcae": theory.relative_rmse(theory.rcae_score_1d(wells, grid, sigma), truth, p),
+            "dae": theory.relative_rmse(theory.dae_score_1d(wells, grid, sigma), truth, p),
         }
         for sigma in sorted({*THESIS_SIGMAS, *SMALL_SIGMAS}, reverse=True)
     ]
@@ -93,16 +89,16 @@ def scores(config):
 
 def losses(config):
     """The DAE's and the RCAE's loss of the same r, which differ by o(sigma^2) (Proposition 1)."""
-    from thesis_tf import autoencoders
+    from thesis_tf.autoencoders import theory
 
-    wells = autoencoders.ThreeWells()
+    wells = theory.ThreeWells()
     grid, rows = wells.grid(config.points), []
     for sigma in SMALL_SIGMAS:
         row = {"sigma": sigma}
         # Of the best r, and of one that stays away from x as sigma vanishes.
-        for name, r in (("best", autoencoders.dae_1d(wells, grid, sigma)), ("other", grid**2)):
-            denoising = autoencoders.dae_loss_1d(r, wells, grid, sigma)
-            contracting = autoencoders.rcae_loss_1d(r, wells, grid, sigma)
+        for name, r in (("best", theory.dae_1d(wells, grid, sigma)), ("other", grid**2)):
+            denoising = theory.dae_loss_1d(r, wells, grid, sigma)
+            contracting = theory.rcae_loss_1d(r, wells, grid, sigma)
             row[f"{name}_dae"], row[f"{name}_rcae"] = denoising, contracting
             row[f"{name}_difference_per_sigma2"] = abs(denoising - contracting) / sigma**2
         rows.append(row)
@@ -113,19 +109,19 @@ def curvatures(config):
     """Relative errors of (dr/dx - 1) / sigma^2, weighted by p (Eq 3.9)."""
     import numpy as np
 
-    from thesis_tf import autoencoders
+    from thesis_tf.autoencoders import theory
 
-    wells = autoencoders.ThreeWells()
+    wells = theory.ThreeWells()
     grid = wells.grid(config.points)
     truth, p = wells.curvature(grid), wells(grid)
     rows = []
     for sigma in SMALL_SIGMAS:
         estimates = {
-            "rcae": autoencoders.rcae_score_1d(wells, grid, sigma),
-            "dae": autoencoders.dae_score_1d(wells, grid, sigma),
+            "rcae": theory.rcae_score_1d(wells, grid, sigma),
+            "dae": theory.dae_score_1d(wells, grid, sigma),
         }
         errors = {
-            name: autoencoders.relative_rmse(np.gradient(score, grid), truth, p)
+            name: theory.relative_rmse(np.gradient(score, grid), truth, p)
             for name, score in estimates.items()
         }
         rows.append({"sigma": sigma, **errors})
@@ -137,6 +133,7 @@ def moments(dimension, seed):
     import numpy as np
 
     from thesis_tf import autoencoders
+    from thesis_tf.autoencoders import theory
 
     rng = np.random.default_rng([seed, dimension])
     kernels = autoencoders.KernelDensity(rng.normal(size=(6, dimension)), 0.8)
@@ -150,13 +147,13 @@ def moments(dimension, seed):
 
     rows = []
     for delta in DELTAS:
-        volume = autoencoders.ball_volume(dimension, delta)
+        volume = theory.ball_volume(dimension, delta)
         plain = delta**2 / (dimension + 2) * np.eye(dimension)
         off, whole = np.zeros(3), np.zeros(3)
         for index, x0 in enumerate(centers):
             order = 8 if dimension < 5 else 6
-            true = autoencoders.local_moments(p, x0, delta, order=order)
-            found = autoencoders.asymptotic_moments(
+            true = theory.local_moments(p, x0, delta, order=order)
+            found = theory.asymptotic_moments(
                 density[index], score[index], hessian[index], x0, delta
             )
             pairs = [

@@ -47,7 +47,7 @@ class _ScoreDriven(tfp.mcmc.TransitionKernel):
     def _log_density_ratio(self, state, proposed):
         """Returns log p(proposed) - log p(state), (n,)."""
         return -self._estimator.energy_difference(
-            state, proposed, self._num_points, rule=self._rule
+            state, proposed, num_points=self._num_points, rule=self._rule
         )
 
     def _noise(self, state, seed):
