@@ -16,6 +16,7 @@ import zlib
 
 from absl import flags, logging
 
+from bin.common.flags import UsageError
 from thesis_tf.persistence import files
 
 CONFIG = "config.json"
@@ -24,10 +25,6 @@ _PLACES = ("data_dir",)
 _NOT_OURS = (
     "--output_dir={} has files in it that are not a run of this program. Choose an empty folder."
 )
-
-
-class UsageError(Exception):
-    """The flags or the output folder can't be used; the message says what to do."""
 
 
 def read_arrays(flag, path, wanted, needed=None):
