@@ -37,106 +37,19 @@ kept of each chain.
 import dataclasses
 import functools
 import math
+import pathlib
+from collections.abc import Callable
+from typing import Any, Literal
 
-from absl import app, flags
+from absl import app
 
-from bin.common import configs, runs
+from bin.common import configs, flags, runs
+from bin.common.flags import option
 
-FLAGS = flags.FLAGS
-flags.DEFINE_float(
-    "sigma",
-    None,
-    "Standard deviation of the noise; the score is of the density smoothed by it. Default: .01"
-    " (spiral), .1 (manifold10d), else half the standard deviation of the data's values.",
-    lower_bound=0.0,
-)
-flags.DEFINE_enum(
-    "criterion", "denoising", ["denoising", "rcae"], "The criterion that is minimized."
-)
-flags.DEFINE_enum(
-    "noise",
-    "sampled",
-    ["sampled", "decreasing", "plain"],
-    "sampled: half the examples get noise from sigma to --max_sigma, with importance weights;"
-    " decreasing: from --max_sigma to sigma over training, by minibatches; plain: sigma alone.",
-)
-flags.DEFINE_float(
-    "max_sigma",
-    None,
-    "Standard deviation of the largest noise. Default: half the range of the value that varies"
-    " most.",
-    lower_bound=0.0,
-)
-flags.DEFINE_integer(
-    "walkback",
-    1,
-    "Rounds of corruption and reconstruction; more than 1 need minibatches.",
-    lower_bound=1,
-)
-flags.DEFINE_string("reconstruction", None, "A .keras file of a trained r, in place of training.")
-flags.DEFINE_integer("units", 300, "Hidden units.", lower_bound=1)
-flags.DEFINE_bool(
-    "tied",
-    False,
-    "The decoder has the encoder's weights, transposed; needs Keras' initial weights.",
-)
-flags.DEFINE_enum(
-    "initialization",
-    "data",
-    ["data", "keras"],
-    "data: hidden units centered on examples, then least squares; keras: Glorot's.",
-)
-flags.DEFINE_enum(
-    "fit",
-    None,
-    ["lbfgs", "bfgs", "minibatch", "none"],
-    "lbfgs and bfgs: --iterations of a full-batch method; minibatch: --optimizer for --epochs (5),"
-    " by default at a rate of 1e-5 after --initialization=data. Default: lbfgs up to 64 values per"
-    " example, else minibatch.",
-)
-flags.DEFINE_integer("iterations", 50, "Iterations of a full-batch method.", lower_bound=1)
-flags.DEFINE_integer(
-    "copies", 4, "Noisy copies of each example, for full-batch methods.", lower_bound=1
-)
-flags.DEFINE_enum(
-    "sampler",
-    "metropolis_hastings",
-    ["metropolis_hastings", "langevin", "unadjusted_langevin"],
-    "The transition of the chains.",
-)
-flags.DEFINE_float(
-    "step",
-    None,
-    "Standard deviation of a step, in units of sigma. Default: 2.4 / d^(1/2) by Metropolis-Hastings"
-    " and 1.6 / d^(1/6) by Langevin steps, for examples of d values.",
-)
-flags.DEFINE_integer(
-    "num_points", 2, "Points of the path integral along a proposal.", lower_bound=1
-)
-flags.DEFINE_enum(
-    "chains_from",
-    "data",
-    ["data", "box"],
-    "Where chains begin: training examples with noise, or a box around them.",
-)
-flags.DEFINE_integer(
-    "far_points", 1000, "Initial points in the search for attractors; 0 for none.", lower_bound=0
-)
-configs.use(
-    __name__,
-    configs.OUTPUT,
-    configs.DATA,
-    configs.TRAINING,
-    configs.HARDWARE,
-    configs.CHAINS,
-)
-DEFAULTS = {"dataset": "spiral"}
-DEFAULT_EPOCHS = 5
 # Flags that have no effect on a model that is trained already.
 FITTING = (
     "units", "tied", "initialization", "fit", "iterations", "copies", "noise", "max_sigma",
-    "walkback",
-    "criterion", "epochs", "optimizer", "learning_rate",
+    "walkback", "criterion", "epochs", "optimizer", "learning_rate",
 )  # fmt: skip
 
 
@@ -147,84 +60,139 @@ class Config:
     data: configs.Data
     hardware: configs.Hardware
     training: configs.Training
-    sigma: float | None
-    criterion: str
-    noise: str
-    max_sigma: float | None
-    walkback: int
-    reconstruction: str | None
-    units: int
-    tied: bool
-    initialization: str
-    fit: str | None
-    iterations: int
-    copies: int
-    sampler: str
-    chains: int
-    chain_steps: int
-    step: float | None
-    num_points: int
-    chains_from: str
-    far_points: int
+    chains: configs.Chains
+    sigma: float | None = option(
+        None,
+        "Standard deviation of the noise; the score is that of the density smoothed by it. Default:"
+        " .01 (spiral), .1 (manifold10d), else half the standard deviation of the data's values.",
+        lower_bound=0.0,
+    )
+    criterion: Literal["denoising", "rcae"] = option(
+        "denoising", "The criterion that is minimized."
+    )
+    noise: Literal["sampled", "decreasing", "plain"] = option(
+        "sampled",
+        "sampled: half the examples get noise from sigma to --max_sigma, with importance weights;"
+        " decreasing: from --max_sigma to sigma over training, by minibatches; plain: sigma alone.",
+    )
+    max_sigma: float | None = option(
+        None,
+        "Standard deviation of the largest noise. Default: half the range of the value that varies"
+        " most.",
+        lower_bound=0.0,
+    )
+    walkback: int = option(
+        1,
+        "Rounds of corruption and reconstruction; more than 1 need minibatches.",
+        lower_bound=1,
+    )
+    reconstruction: str | None = option(
+        None, "A .keras file of a trained r, in place of training.", is_path=True
+    )
+    units: int = option(300, "Hidden units.", lower_bound=1)
+    tied: bool = option(
+        False,
+        "The decoder has the encoder's weights, transposed; needs Keras' initial weights.",
+    )
+    initialization: Literal["data", "keras"] = option(
+        "data", "data: hidden units centered on examples, then least squares; keras: Glorot's."
+    )
+    fit: Literal["lbfgs", "bfgs", "minibatch", "none"] | None = option(
+        None,
+        "lbfgs and bfgs: --iterations of a full-batch method; minibatch: --optimizer for --epochs,"
+        " by default at a rate of 1e-5 after --initialization=data. Default: lbfgs up to 64 values"
+        " per example, else minibatch.",
+    )
+    iterations: int = option(50, "Iterations of a full-batch method.", lower_bound=1)
+    copies: int = option(4, "Noisy copies of each example, for full-batch methods.", lower_bound=1)
+    sampler: Literal["metropolis_hastings", "langevin", "unadjusted_langevin"] = option(
+        "metropolis_hastings", "The transition of the chains."
+    )
+    step: float | None = option(
+        None,
+        "Standard deviation of a step, in units of sigma. Default: 2.4 / d^(1/2) by"
+        " Metropolis-Hastings and 1.6 / d^(1/6) by Langevin steps, for examples of d values.",
+    )
+    num_points: int = option(2, "Points of the path integral along a proposal.", lower_bound=1)
+    chains_from: Literal["data", "box"] = option(
+        "data", "Where chains begin: training examples with noise, or a box around them."
+    )
+    far_points: int = option(
+        1000, "Initial points in the search for attractors; 0 for none.", lower_bound=0
+    )
 
 
-def config_from_flags():
-    """Reads FLAGS; raises runs.UsageError for a combination that makes no sense."""
+flags.define(__name__, Config, configs.Output, defaults={"dataset": "spiral", "epochs": 5})
+
+
+def config_from_flags() -> Config:
+    """Reads the flags; raises UsageError for a combination that makes no sense."""
+    config = flags.read(Config)
     for name in ("sigma", "max_sigma", "step"):
-        value = FLAGS[name].value
+        value = getattr(config, name)
         if value is not None and not 0 < value < math.inf:
             raise runs.UsageError(f"--{name} must be a finite number above 0. Received: {value}.")
-    if FLAGS.reconstruction and not FLAGS.reconstruction.endswith(".keras"):
-        raise runs.UsageError("--reconstruction must be a .keras file.")
-    if FLAGS.criterion == "rcae" and FLAGS.walkback > 1:
-        raise runs.UsageError("--walkback needs --criterion=denoising.")
-    if FLAGS.reconstruction:
+    _check_fitting(config)
+    _check_sampling(config)
+    needs_steps = config.noise == "decreasing" or config.walkback > 1
+    if config.fit == "minibatch" or needs_steps:
+        runs.refuse_given(("iterations", "copies"), "training is by minibatches")
+    elif config.fit is not None:
+        runs.refuse_given(flags.names(configs.Training), f"--fit={config.fit} has no minibatches")
+    if config.tied:
+        config = dataclasses.replace(config, initialization="keras")
+    if needs_steps:
+        config = dataclasses.replace(config, fit="minibatch")
+    if config.initialization == "data" and not flags.given("learning_rate"):
+        # Larger steps lead away from the solution of least squares.
+        training = dataclasses.replace(config.training, learning_rate=1e-5)
+        config = dataclasses.replace(config, training=training)
+    return config
+
+
+def _check_fitting(config: Config) -> None:
+    if config.reconstruction:
+        if not config.reconstruction.endswith(".keras"):
+            raise runs.UsageError("--reconstruction must be a .keras file.")
         runs.refuse_given(FITTING, "--reconstruction is a model that is trained already")
-    if FLAGS.criterion == "rcae":
+    if config.criterion == "rcae":
+        if config.walkback > 1:
+            raise runs.UsageError("--walkback needs --criterion=denoising.")
         runs.refuse_given(("noise", "max_sigma", "copies"), "--criterion=rcae has no noise")
-    over_steps = FLAGS.noise == "decreasing" or FLAGS.walkback > 1
-    if over_steps and FLAGS.fit not in (None, "minibatch"):
+    needs_steps = config.noise == "decreasing" or config.walkback > 1
+    if needs_steps and config.fit not in (None, "minibatch"):
         raise runs.UsageError(
             "--noise=decreasing and --walkback depend on training steps: they need --fit=minibatch."
         )
-    if FLAGS.tied and FLAGS["initialization"].present and FLAGS.initialization == "data":
+    if config.tied and flags.given("initialization") and config.initialization == "data":
         raise runs.UsageError(
             "Leave out --initialization=data: --tied weights have Keras' initial values."
         )
-    if FLAGS.distribution != "none" and FLAGS.fit != "minibatch":
+    if config.hardware.distribution != "none" and config.fit != "minibatch":
         raise runs.UsageError("--distribution needs --fit=minibatch.")
-    if FLAGS.noise == "plain":
+    if config.noise == "plain":
         runs.refuse_given(["max_sigma"], "--noise=plain has noise of sigma alone")
-    if FLAGS.fit == "none":
+    if config.fit == "none":
         runs.refuse_given(("iterations", "copies"), "--fit=none keeps the initial weights")
-    if FLAGS.sampler == "unadjusted_langevin":
+
+
+def _check_sampling(config: Config) -> None:
+    if config.sampler == "unadjusted_langevin":
         runs.refuse_given(["num_points"], "--sampler=unadjusted_langevin accepts every proposal")
-    if not FLAGS.chains:
+    if not config.chains.chains:
         runs.refuse_given(
             ("sampler", "step", "chain_steps", "num_points", "chains_from"),
             "--chains=0 draws no samples",
         )
-    if FLAGS.fit == "minibatch" or over_steps:
-        runs.refuse_given(("iterations", "copies"), "training is by minibatches")
-    elif FLAGS.fit is not None:
-        runs.refuse_given(configs.TRAINING, f"--fit={FLAGS.fit} has no minibatches")
-    own = {field.name for field in dataclasses.fields(Config)}
-    names = own - {"data", "hardware", "training"}
-    rest = {name: FLAGS[name].value for name in names}
-    if FLAGS.tied:
-        rest["initialization"] = "keras"
-    if over_steps:
-        rest["fit"] = "minibatch"
-    if FLAGS.reconstruction:
-        rest["reconstruction"] = configs.expanded(FLAGS.reconstruction)
-    chosen = configs.training(DEFAULT_EPOCHS if FLAGS.epochs is None else FLAGS.epochs)
-    if rest["initialization"] == "data" and not FLAGS["learning_rate"].present:
-        # Larger steps lead away from what least squares found.
-        chosen = dataclasses.replace(chosen, learning_rate=1e-5)
-    return Config(configs.data(), configs.hardware(), chosen, **rest)
 
 
-def run(config, folder, *, begin=lambda: None, verbose=0):
+def run(
+    config: Config,
+    folder: pathlib.Path,
+    *,
+    begin: Callable[[], None] = lambda: None,
+    verbose: int = 0,
+) -> dict[str, Any]:
     """Fits and measures as `config` says and writes to `folder`; returns the diagnostics, a dict.
 
     `begin` is called once everything is known to fit, before anything is written.
@@ -250,17 +218,15 @@ def run(config, folder, *, begin=lambda: None, verbose=0):
     return diagnostics.report(made, estimator, output) if output.chief else {}
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     """Flags, config, run."""
     with runs.clean_errors(argv):
-        config = config_from_flags()
-        folder = runs.claim(FLAGS.output_dir or "runs/dae", config, FLAGS.overwrite)
+        config, output = config_from_flags(), flags.read(configs.Output)
+        folder = runs.claim(output.output_dir or "runs/dae", config, output.overwrite)
         begin = functools.partial(runs.begin, folder, config)
         run(config, folder, begin=begin, verbose=runs.progress())
         print(f"All figures and numbers are in {folder}.")
 
 
 if __name__ == "__main__":
-    for name, value in DEFAULTS.items():
-        FLAGS.set_default(name, value)  # so that --help shows them
     app.run(main)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 FLAGS = absl_flags.FLAGS
 
 
-def _seed() -> int:
+def seed_option() -> int:
     """The option `seed` of several configs."""
     seed: int = option(
         0,
@@ -63,7 +63,7 @@ class Data:
         valid=_are_sizes,
         message="must be three positive numbers, e.g. 5000,1000,1000",
     )
-    seed: int = _seed()
+    seed: int = seed_option()
 
     def load(self) -> "Splits":
         """Returns the `Splits`; raises before anything long if they can't be had."""
@@ -141,7 +141,7 @@ class Hardware(devices.Hardware):
     precision: str = option(
         "float32", "Of computation; weights stay float32.", choices=devices.PRECISIONS
     )
-    seed: int = _seed()
+    seed: int = seed_option()
     deterministic: bool = option(False, "Deterministic TensorFlow kernels; slower on GPUs.")
     tpu: str = option(
         "",

@@ -45,7 +45,7 @@ def report(
     if sampling.is_image(problem.splits.test.x):
         _draw_reconstructions(problem, estimator, output)
     output.write_json("diagnostics.json", found)
-    if problem.config.chains:
+    if problem.config.chains.chains:
         found["samples"] = sampling.sample(problem, estimator, output)
         output.say_numbers(found["samples"])
     output.write_json("diagnostics.json", found)

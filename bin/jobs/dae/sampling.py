@@ -54,9 +54,11 @@ def is_image(x: np.ndarray) -> bool:
 def _initial_state(problem: "Problem") -> np.ndarray:
     config, x = problem.config, problem.splits.train.x
     if config.chains_from == "box":
-        return autoencoders.far_points(x, config.chains, margin=0.0, seed=config.hardware.seed + 1)
+        return autoencoders.far_points(
+            x, config.chains.chains, margin=0.0, seed=config.hardware.seed + 1
+        )
     rng = np.random.default_rng([config.hardware.seed, 3])
-    return problem.noisy(x[rng.integers(len(x), size=config.chains)], rng)
+    return problem.noisy(x[rng.integers(len(x), size=config.chains.chains)], rng)
 
 
 def _chains(
@@ -69,7 +71,7 @@ def _chains(
     settings = {
         "num_points": config.num_points,
         # 20 states of each chain are kept, or all if there are fewer.
-        "thin": max(1, config.chain_steps // _KEPT),
+        "thin": max(1, config.chains.chain_steps // _KEPT),
         "progress": bool(output.verbose),
         "folder": output.folder / "chains",
     }
@@ -77,13 +79,13 @@ def _chains(
     if config.sampler == "metropolis_hastings":
         stddev = (config.step or 2.4 / d**0.5) * problem.sigma
         return autoencoders.metropolis_hastings(
-            estimator, initial_state, config.chain_steps, stddev, seed, **settings
+            estimator, initial_state, config.chains.chain_steps, stddev, seed, **settings
         )
     stddev = (config.step or 1.6 / d ** (1 / 6)) * problem.sigma
     return autoencoders.langevin(
         estimator,
         initial_state,
-        config.chain_steps,
+        config.chains.chain_steps,
         stddev**2,
         seed,
         adjusted=config.sampler == "langevin",
