@@ -8,7 +8,7 @@ import tqdm
 
 import models
 from bin.common import training
-from thesis_tf import autoencoders
+from thesis_tf import autoencoders, mcmc
 from thesis_tf.persistence import checkpoint, files, fingerprint
 
 _SIGMAS = {"spiral": 0.01, "spiral15": 0.01, "manifold10d": 0.1, "manifold10d_25": 0.1}
@@ -280,22 +280,24 @@ class Job:
             start = self._noisy(x[rng.integers(len(x), size=config.chains)], rng)
         else:
             start = autoencoders.far_starts(x, config.chains, self._seed + 1, margin=0.0)
+        # 20 states of each chain are kept, or all if there are fewer.
+        thin = max(1, config.chain_steps // 20)
         settings = {
+            "num_steps_between_results": thin - 1,
+            "seed": mcmc.stream_seed(self._seed, 4),
             "num_points": config.num_points,
-            # 20 states of each chain are kept, or all if there are fewer.
-            "thin": max(1, config.chain_steps // 20),
-            "progress": self._progress,
+            "verbose": "auto" if self._progress else 0,
             "folder": self._folder / "chains",
         }
         d = x[0].size
         step = config.step or (2.4 / d**0.5 if config.sampler[0] == "m" else 1.6 / d ** (1 / 6))
-        step, seed = step * self.sigma, (self._seed, 4)
-        arguments = (self._estimator, start, config.chain_steps)
+        step = step * self.sigma
+        arguments = (self._estimator, start, config.chain_steps // thin)
         if config.sampler == "metropolis_hastings":
-            chains = autoencoders.metropolis_hastings(*arguments, step, seed, **settings)
+            chains = autoencoders.metropolis_hastings(*arguments, step, **settings)
         else:
             adjusted = config.sampler == "langevin"
-            chains = autoencoders.langevin(*arguments, step**2, seed, adjusted=adjusted, **settings)
+            chains = autoencoders.langevin(*arguments, step**2, adjusted=adjusted, **settings)
         last = chains.samples[-1]
         self._write_npz("samples.npz", {"samples": last, "start": start})
         pictures = {"data": self._splits.test.x, "data with noise": noisy, "samples": last}

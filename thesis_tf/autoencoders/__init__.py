@@ -9,7 +9,8 @@ from thesis_tf.autoencoders.density.attractors import Attractors, far_starts, fi
 from thesis_tf.autoencoders.density.data_region import DataRegion, OutsideDataWarning
 from thesis_tf.autoencoders.density.hessian import LogDensityHessian
 from thesis_tf.autoencoders.density.kernel_density import KernelDensity
-from thesis_tf.autoencoders.density.sampling import Chains, langevin, metropolis_hastings
+from thesis_tf.autoencoders.density.kernels import Langevin, RandomWalk
+from thesis_tf.autoencoders.density.sampling import langevin, metropolis_hastings
 from thesis_tf.autoencoders.density.score import ScoreEstimator, Tangents
 from thesis_tf.autoencoders.density.two_sample import TwoSampleTest, nearest_neighbour_test
 from thesis_tf.autoencoders.fitting.full_batch import Fit, fit_full_batch
@@ -45,23 +46,22 @@ from thesis_tf.autoencoders.theory.local_moments import (
     local_mean,
     local_moments,
 )
-from thesis_tf.mcmc.diagnostics import Diagnostics, effective_sample_size, r_hat
 from thesis_tf.plotting.images import draw_images
 
 __all__ = [
     "Attractors",
-    "Chains",
     "ContractiveLoss",
     "DataRegion",
     "DecreasingNoise",
     "DenoisingLoss",
-    "Diagnostics",
     "Fit",
     "KernelDensity",
+    "Langevin",
     "LocalMoments",
     "LogDensityHessian",
     "OutsideDataWarning",
     "RandomFeatures",
+    "RandomWalk",
     "ReconstructionContractiveLoss",
     "SampledNoise",
     "ScoreEstimator",
@@ -82,7 +82,6 @@ __all__ = [
     "draw_points",
     "draw_score_field",
     "draw_spectrum",
-    "effective_sample_size",
     "far_starts",
     "find_attractors",
     "fit_full_batch",
@@ -92,7 +91,6 @@ __all__ = [
     "local_moments",
     "metropolis_hastings",
     "nearest_neighbour_test",
-    "r_hat",
     "rcae_1d",
     "rcae_loss_1d",
     "rcae_score_1d",

@@ -53,7 +53,7 @@ CONFIGS = {
 
 def run(config):
     """Trains, samples, and compares the samples with the data."""
-    from thesis_tf import autoencoders
+    from thesis_tf import autoencoders, mcmc
 
     network = config.network
     splits = manifold_dae.load(network)
@@ -61,13 +61,14 @@ def run(config):
     estimator = manifold_dae.estimator(network, found)
     noisy = manifold_dae.noisy(network, splits.test.x)
     start = autoencoders.far_starts(splits.train.x, config.chains, network.draw, margin=0.0)
+    thin = max(1, config.steps // 20)
     chains = autoencoders.metropolis_hastings(
         estimator,
         start.astype(np.float32),
-        config.steps,
+        config.steps // thin,
         _step(network),
-        (network.draw, 4),
-        thin=max(1, config.steps // 20),
+        num_steps_between_results=thin - 1,
+        seed=mcmc.stream_seed(network.draw, 4),
     )
     last, draws = chains.samples[-1], [_fresh(config, index) for index in range(_DRAWS)]
     region = autoencoders.DataRegion(splits.train.x, network.sigma)
