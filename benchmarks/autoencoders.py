@@ -195,7 +195,14 @@ def chains(arguments):
         # The time includes compilation, which each call does.
         def run():
             return autoencoders.metropolis_hastings(
-                estimator, start, steps, 0.7 * sigma, (0, 1), thin=steps, jit_compile=jit_compile
+                estimator,
+                start,
+                1,
+                0.7 * sigma,
+                num_steps_between_results=steps - 1,
+                seed=1,
+                jit_compile=jit_compile,
+                verbose=0,
             )
 
         return run

@@ -12,7 +12,8 @@ from thesis_tf.autoencoders.density.attractors import Attractors, far_points, fi
 from thesis_tf.autoencoders.density.data_region import DataRegion, OutsideDataWarning
 from thesis_tf.autoencoders.density.hessian import LogDensityHessian
 from thesis_tf.autoencoders.density.kernel_density import KernelDensity
-from thesis_tf.autoencoders.density.sampling import Chains, langevin, metropolis_hastings
+from thesis_tf.autoencoders.density.kernels import Langevin, RandomWalk
+from thesis_tf.autoencoders.density.sampling import langevin, metropolis_hastings
 from thesis_tf.autoencoders.density.score import ScoreEstimator, Tangents
 from thesis_tf.autoencoders.density.two_sample import TwoSampleTest, nearest_neighbor_test
 from thesis_tf.autoencoders.fitting.criterion_model import CriterionModel
@@ -34,7 +35,6 @@ from thesis_tf.autoencoders.plots import (
 
 __all__ = [
     "Attractors",
-    "Chains",
     "ContractiveLoss",
     "CorruptedBatch",
     "CriterionModel",
@@ -43,10 +43,12 @@ __all__ = [
     "DenoisingLoss",
     "Fit",
     "KernelDensity",
+    "Langevin",
     "LogDensityHessian",
     "NoiseSchedule",
     "OutsideDataWarning",
     "RandomFeatures",
+    "RandomWalk",
     "ReconstructionContractiveLoss",
     "SampledNoise",
     "ScoreEstimator",

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from bin.common import training
-from thesis_tf import autoencoders
+from thesis_tf import autoencoders, mcmc
 from thesis_tf.persistence import files
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def _fit_full_batch(
                 x,
                 method=method,
                 max_iterations=end - done,
-                seed=config.hardware.seed,
+                seed=mcmc.stream_seed(config.hardware.seed, 1),
                 callback=after,
             )
             output.save_variables(path, model)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thesis_tf import autoencoders, plotting
+from thesis_tf import autoencoders, mcmc, plotting
 
 if TYPE_CHECKING:
     from bin.jobs.dae.output import Output
@@ -66,28 +66,25 @@ def _chains(
     estimator: autoencoders.ScoreEstimator,
     initial_state: np.ndarray,
     output: "Output",
-) -> autoencoders.Chains:
+) -> mcmc.Chains:
     config, d = problem.config, problem.size
-    settings = {
+    # 20 states of each chain are kept, or all if there are fewer.
+    thin = max(1, config.chains.chain_steps // _KEPT)
+    num_results = config.chains.chain_steps // thin
+    settings: dict[str, Any] = {
+        "num_steps_between_results": thin - 1,
+        "seed": mcmc.stream_seed(config.hardware.seed, 4),
         "num_points": config.num_points,
-        # 20 states of each chain are kept, or all if there are fewer.
-        "thin": max(1, config.chains.chain_steps // _KEPT),
-        "progress": bool(output.verbose),
+        "verbose": "auto" if output.verbose else 0,
         "folder": output.folder / "chains",
     }
-    seed = (config.hardware.seed, 4)
     if config.sampler == "metropolis_hastings":
         stddev = (config.step or 2.4 / d**0.5) * problem.sigma
         return autoencoders.metropolis_hastings(
-            estimator, initial_state, config.chains.chain_steps, stddev, seed, **settings
+            estimator, initial_state, num_results, stddev, **settings
         )
     stddev = (config.step or 1.6 / d ** (1 / 6)) * problem.sigma
+    adjusted = config.sampler == "langevin"
     return autoencoders.langevin(
-        estimator,
-        initial_state,
-        config.chains.chain_steps,
-        stddev**2,
-        seed,
-        adjusted=config.sampler == "langevin",
-        **settings,
+        estimator, initial_state, num_results, stddev**2, adjusted=adjusted, **settings
     )

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from bin.common import inputs, training
 from models.gsn import convolutional_dae, walkback_dae
-from thesis_tf import corruption, gsn
+from thesis_tf import corruption, gsn, mcmc
 from thesis_tf.persistence import files, fingerprint
 
 _SHEET = (10, 20)  # chains and steps of a sheet of samples
@@ -176,8 +176,9 @@ class _Sheets(keras.callbacks.Callback):
             return
         chains, steps = _SHEET
         x = trainer.splits.train.x[:chains]
-        seed = (trainer.config.hardware.seed, epoch)
-        found = gsn.sample_chain(model.transition(), x, steps, seed, output="mean")
+        kernel = model.transition_kernel()
+        seed = mcmc.stream_seed(trainer.config.hardware.seed, epoch)
+        found = mcmc.sample_chain(kernel, x, steps, seed=seed, output_fn=kernel.mean, verbose=0)
         path = trainer.folder / "sheets" / f"epoch_{epoch + 1:04d}.png"
         gsn.draw_chains(found.samples, path, title=f"{trainer.splits.name}, epoch {epoch + 1}")
         with self._writer.as_default(step):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from thesis_tf._core import arrays, checks, seeds
+from thesis_tf._core import arrays, checks
 from thesis_tf._core.results import TabularResult
 from thesis_tf._core.tables import Cell
 from thesis_tf._core.types import Array, TensorLike
@@ -225,7 +225,7 @@ class ScoreEstimator:
             squared = [tf.reduce_sum(tf.square(m), axis=[1, 2]) for m in (skew, derivative)]
             return tf.sqrt(tf.math.divide_no_nan(*squared))
         num_vectors = checks.positive_integer("`num_vectors`", num_vectors)
-        return self._asymmetry(x, num_vectors, arrays.checked_seed(seeds.checked_seed(seed)))
+        return self._asymmetry(x, num_vectors, arrays.stateless_seed(seed))
 
     def tangent_directions(self, x: TensorLike, *, threshold: float = 0.5) -> Tangents:
         """Returns the `Tangents` of the manifold at points x (n, ...), by the spectrum of dr/dx.

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.optimize
 import tensorflow as tf
 
-from thesis_tf._core import arrays, checks, seeds
+from thesis_tf._core import arrays, checks
 from thesis_tf._core.results import TabularResult
 from thesis_tf._core.tables import Cell
 from thesis_tf._core.types import TensorLike
@@ -135,8 +135,7 @@ class _Loss:
         self._model, self._variables, self._criterion = model, variables, criterion
         x = arrays.checked_points("`x`", x)
         target = x if target is None else arrays.checked_points("`target`", target, like=x)
-        # The second number keeps other draws by the same seed apart.
-        self._seed = tf.constant([seeds.checked_seed(seed), 1], tf.int32)
+        self._seed = arrays.stateless_seed(seed)
         self._count = len(x)
         batches = -(-self._count // checks.positive_integer("`batch_size`", batch_size))
         # Batches of one static shape, as even as possible; examples that fill the last don't count.

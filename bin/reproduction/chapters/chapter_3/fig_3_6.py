@@ -59,7 +59,7 @@ CONFIGS = {
 
 def run(config: Config) -> dict[str, Any]:
     """Trains, samples, and compares the samples with the data."""
-    from thesis_tf import autoencoders
+    from thesis_tf import autoencoders, mcmc
 
     network = config.network
     splits = manifold_dae.load(network)
@@ -69,13 +69,14 @@ def run(config: Config) -> dict[str, Any]:
     initial_state = autoencoders.far_points(
         splits.train.x, config.chains, margin=0.0, seed=network.draw
     )
+    thin = max(1, config.steps // 20)
     chains = autoencoders.metropolis_hastings(
         estimator,
         initial_state.astype(np.float32),
-        config.steps,
+        config.steps // thin,
         _step(network),
-        (network.draw, 4),
-        thin=max(1, config.steps // 20),
+        num_steps_between_results=thin - 1,
+        seed=mcmc.stream_seed(network.draw, 4),
     )
     last, draws = chains.samples[-1], [_fresh(config, index) for index in range(_DRAWS)]
     region = autoencoders.DataRegion(splits.train.x, network.sigma)

@@ -83,7 +83,7 @@ def trained(config: Config) -> dict[str, Any]:
     """Trains one auto-encoder; returns its weights, and the losses of the fit."""
     import keras
 
-    from thesis_tf import autoencoders
+    from thesis_tf import autoencoders, mcmc
 
     keras.utils.set_random_seed(config.draw)
     x = load(config).train.x
@@ -106,7 +106,7 @@ def trained(config: Config) -> dict[str, Any]:
         # Every copy has its own noise, since noise depends on the place of an example.
         np.concatenate([x] * config.copies),
         max_iterations=config.iterations,
-        seed=config.draw,
+        seed=mcmc.stream_seed(config.draw, 1),
     )
     weights = {name: model.get_layer(name).get_weights() for name in ("encoder", "decoder")}
     return {"weights": weights, "losses": np.array(fit.losses), "converged": fit.converged}
