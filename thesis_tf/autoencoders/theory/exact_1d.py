@@ -65,9 +65,9 @@ class ThreeWells:
 def rcae_1d(density: Density, grid: ArrayLike, sigma: float) -> Array:
     """Returns the r that minimizes the RCAE's loss on a grid (Eq 3.6, by Eq 3.11).
 
-    The loss, integral of p ((r - x)^2 + sigma^2 r'^2), is discretized with r' between neighbours
+    The loss, integral of p ((r - x)^2 + sigma^2 r'^2), is discretized with r' between neighbors
     and the trapezoidal rule, which makes its minimum the solution of a symmetric tridiagonal
-    system. That is solved for u = (r - x) / sigma^2, which `rcae_score_1d` returns.
+    system. The unknowns of the system are u = (r - x) / sigma^2, which `rcae_score_1d` returns.
 
     Args:
         density: p, not necessarily normalized: a function from points (n,) to values (n,), or its
@@ -89,11 +89,12 @@ def rcae_1d(density: Density, grid: ArrayLike, sigma: float) -> Array:
 
 
 def rcae_score_1d(density: Density, grid: ArrayLike, sigma: float) -> Array:
-    """Returns the score by the RCAE, (r - x) / sigma^2 of `rcae_1d`, to the last digit.
+    """Returns the score that the RCAE implies, (r - x) / sigma^2, without cancellation.
 
-    In float32 and with sigma = .01 its error is 1e-6 of the score's mean square root; that of
-    (r - x) / sigma^2 is 4e-5, since the difference loses as many digits as sigma^2 is small, and of
-    r from a system of its own 4e-4. Arguments and errors are those of `rcae_1d`.
+    In float32 and with sigma = .01 its error is 1e-6 of the score's root mean square. That of
+    (r - x) / sigma^2 with the r of `rcae_1d` is 4e-5, since the difference cancels leading digits,
+    and with an r that is solved for directly it is 4e-4. Arguments and errors are those of
+    `rcae_1d`.
     """
     return _rcae_score(_checked(density, grid, sigma))
 
@@ -102,8 +103,8 @@ def dae_1d(density: Density, grid: ArrayLike, sigma: float) -> Array:
     """Returns the r that minimizes the DAE's loss under Gaussian corruption (Eq 3.3 and 3.19).
 
     r(x) = E[p(x - e) (x - e)] / E[p(x - e)] with e ~ N(0, sigma^2): the mean of the x that could
-    have been corrupted to it. The expectations are sums over the grid by the trapezoidal rule,
-    which for a Gaussian is exact to 1e-8 from sigma = the spacing upwards.
+    have been corrupted to x. The expectations are sums over the grid by the trapezoidal rule,
+    whose error for a Gaussian is below 1e-8 if sigma is at least the spacing.
 
     Args:
         density: as for `rcae_1d`.
@@ -115,14 +116,14 @@ def dae_1d(density: Density, grid: ArrayLike, sigma: float) -> Array:
 
     Raises:
         TypeError: the grid's dtype is not a floating one.
-        ValueError: what `rcae_1d` raises, or sigma is below the grid's spacing.
+        ValueError: as for `rcae_1d`, or sigma is below the grid's spacing.
     """
     problem = _checked(density, grid, sigma)
     return problem.grid + problem.sigma**2 * _dae_score(problem)
 
 
 def dae_score_1d(density: Density, grid: ArrayLike, sigma: float) -> Array:
-    """Returns the score by the DAE, (r - x) / sigma^2 of `dae_1d`, to the last digit.
+    """Returns the score that the DAE implies, (r - x) / sigma^2, without cancellation.
 
     Arguments and errors are those of `dae_1d`.
     """
@@ -137,7 +138,7 @@ def dae_loss_1d(r: ArrayLike, density: Density, grid: ArrayLike, sigma: float) -
         density, grid, sigma: as for `dae_1d`; p is normalized here.
 
     Raises:
-        TypeError, ValueError: what `dae_1d` raises, or r is not of shape (M,).
+        TypeError, ValueError: as for `dae_1d`, or r is not of shape (M,).
     """
     problem = _checked(density, grid, sigma)
     _check_resolution(problem)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 TITLE = "The energy of a density in one dimension, with wells of unequal depth"
 CAPTION = (
     "E(x) = (a (x + 1)^2 + 1) (2 a x^2 + 1) (3 a (x - 1)^2 + 1) / 1000 with a = 10, and the density"
-    " exp(-E(x)) / Z that it gives, on [-1.5, 1.5]. Dots are modes; the cross is where the slope is"
-    " least beside them, a shoulder."
+    " exp(-E(x)) / Z that it gives, on [-1.5, 1.5]. Dots are modes; the cross is a shoulder, where"
+    " the slope is smallest without being 0."
 )
 _DRAWN = 1000  # points of the figure, whatever the grid is
 

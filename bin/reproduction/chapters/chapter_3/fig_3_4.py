@@ -7,11 +7,11 @@ from typing import Any
 
 from bin.reproduction.engine.contract import NO_NUMBER, Claim, Settings, verdict
 
-TITLE = "The score that the best auto-encoders of a density in one dimension imply"
+TITLE = "The score that the optimal auto-encoders of a density in one dimension imply"
 CAPTION = (
-    "(r(x) - x) / sigma^2 of the RCAE and the DAE that are best for the density of figure 3.3,"
-    " solved for exactly, beside the true score; the thesis' four sigmas. Errors among the"
-    " claims are root mean squares over the density, relative to the score's own."
+    "(r(x) - x) / sigma^2 of the optimal RCAE and DAE for the density of figure 3.3, beside the"
+    " true score, at the four sigmas of the thesis. Errors among the claims are root mean squares over"
+    " the density, relative to that of the score."
 )
 
 
@@ -37,7 +37,7 @@ CONFIGS = {
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Solves for both at every sigma; returns scores on the grid and their errors."""
+    """Solves for both auto-encoders at every sigma; returns scores on the grid and their errors."""
     from thesis_tf.autoencoders import theory
 
     wells = theory.ThreeWells()
@@ -70,7 +70,7 @@ def draw(result: dict[str, Any], path: pathlib.Path) -> None:
 
 
 def claims(result: dict[str, Any]) -> list[Claim]:
-    """Theorems 1 and 2, and how far the drawn sigmas are from them."""
+    """Checks Theorems 1 and 2, and how far the drawn sigmas are from the limit."""
     sigmas, errors = result["sigmas"], result["errors"]
     order = sorted(range(len(sigmas)), key=sigmas.__getitem__, reverse=True)
     falls = all(

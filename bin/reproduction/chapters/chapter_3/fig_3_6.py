@@ -17,7 +17,7 @@ TITLE = "Samples from an auto-encoder of a curve in ten dimensions"
 CAPTION = (
     "Test data on a curve in ten dimensions, the same with noise of .1, and the last states of"
     " Metropolis-Hastings chains that began anywhere in a box around the data. Their acceptance"
-    " needs energy differences alone, which are path integrals of r(x) - x (two points a proposal)."
+    " needs only energy differences, which are path integrals of r(x) - x (two points each)."
     " Four of the dimensions are shown. It is the density of the data with noise that is sampled."
 )
 # The fraction of a variance that "close" may leave out.
@@ -120,7 +120,7 @@ def _mixing(found: dict[str, Any]) -> str:
     )
     return (
         f"R-hat is {r_hat} and the effective sample size of all chains together {size}: steps are"
-        " small beside the length of the curve, and it is the many chains that cover it."
+        " small compared to the length of the curve, which only the many chains together cover."
     )
 
 
