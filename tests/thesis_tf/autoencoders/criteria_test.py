@@ -204,7 +204,7 @@ def test_keras_models_of_every_layer():
         (lambda: DenoisingLoss(0.1, distance="l1"), ValueError, "one of squared_error"),
         (lambda: DenoisingLoss(0.1, walkback=0), ValueError, "`walkback`"),
         (lambda: DenoisingLoss(None, walkback=2), ValueError, "1 without a corruption"),
-        (lambda: ContractiveLoss(hidden, -1.0), ValueError, "`weight`"),
+        (lambda: ContractiveLoss(hidden, -1.0), ValueError, "`coefficient`"),
         (lambda: ContractiveLoss("encoder", 1.0), TypeError, "`encoder`"),
         (
             lambda: ContractiveLoss(hidden, 1.0, jacobian_norm="all"),

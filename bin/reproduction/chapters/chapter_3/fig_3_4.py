@@ -10,8 +10,8 @@ from bin.reproduction.engine.contract import NO_NUMBER, Claim, Settings, verdict
 TITLE = "The score that the optimal auto-encoders of a density in one dimension imply"
 CAPTION = (
     "(r(x) - x) / sigma^2 of the optimal RCAE and DAE for the density of figure 3.3, beside the"
-    " true score, at the four sigmas of the thesis. Errors among the claims are root mean squares over"
-    " the density, relative to that of the score."
+    " true score, at the four sigmas of the thesis. Errors among the claims are root mean squares"
+    " over the density, relative to that of the score."
 )
 
 
