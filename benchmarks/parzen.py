@@ -51,7 +51,7 @@ def load(arguments):
         again = x[rng.integers(len(x), size=arguments.count)]
         return again + rng.normal(0, 0.1, again.shape).astype(np.float32)
 
-    return take(splits.train.x), take(splits.test.x), take(splits.valid.x)
+    return take(splits.train.x), take(splits.test.x), take(splits.validation.x)
 
 
 def turns(ways, rounds):

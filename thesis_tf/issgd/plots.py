@@ -28,7 +28,7 @@ COLORS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 COLUMNS = {
     "loss": "training loss",
     "train_error": "training error",
-    "valid_error": "validation error",
+    "validation_error": "validation error",
     "test_error": "test error",
 }
 AXES = {0: "steps", 1: "seconds"}

@@ -100,7 +100,7 @@ class Problem:
 
     def fingerprints(self, model: keras.Model) -> dict[str, str]:
         """Returns {name of an input: fingerprint}, of the data and of a given model."""
-        parts = (self.splits.train, self.splits.valid, self.splits.test)
+        parts = (self.splits.train, self.splits.validation, self.splits.test)
         found = {"data": fingerprint.of_arrays([part.x for part in parts])}
         if self.config.reconstruction:
             found["reconstruction"] = fingerprint.of_model(model)
@@ -115,7 +115,7 @@ def make(config: "Config", splits: "Splits") -> Problem:
         count = "There is one training example" if len(train) == 1 else "All are the same"
         raise ValueError(
             f"The training examples of {splits.name} must differ. {count}"
-            f" ({len(splits.valid)} and {len(splits.test)} are held out)."
+            f" ({len(splits.validation)} and {len(splits.test)} are held out)."
         )
     sigma = config.sigma or _SIGMAS.get(splits.name, spread / 2)
     max_sigma = config.max_sigma or float(np.ptp(train, axis=0).max()) / 2

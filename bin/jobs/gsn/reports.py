@@ -110,7 +110,7 @@ class Reports:
         means = self._means(chains.samples)
         self._trainer.say("Estimating likelihoods ...")
         options = {"progress": self._progress}
-        held_out = splits.test.x, splits.valid.x
+        held_out = splits.test.x, splits.validation.x
         few = splits.train.x[:_REFERENCE]
         # As many samples as training examples, evenly from all chains: a window's score depends on
         # how many there are.

@@ -37,7 +37,7 @@ class Trainer:
         self.steps = training.steps_an_epoch(self.splits, config.training)
         with strategy.scope():
             self.model = self._build()
-        for part in (self.splits.train, self.splits.valid, self.splits.test):
+        for part in (self.splits.train, self.splits.validation, self.splits.test):
             try:
                 self.model.reconstruction.check(part.x)
             except ValueError as error:
@@ -103,7 +103,7 @@ class Trainer:
     def train(self, sheet_every=5, verbose=0):
         """Trains, or goes on from the checkpoint; returns the losses of the last epoch, a dict."""
         config = self.config
-        parts = (self.splits.train, self.splits.valid, self.splits.test)
+        parts = (self.splits.train, self.splits.validation, self.splits.test)
         found = {"data": fingerprint.of_arrays([part.x for part in parts])}
         inputs.check(self.folder, found, write=self._chief)
         rate = keras.optimizers.schedules.ExponentialDecay(
@@ -113,7 +113,7 @@ class Trainer:
             self.model.compile(training.optimizer_for(config.training, rate))
         splits = self.splits
         if config.network.hidden_start == "stored":
-            rows = {s: np.arange(len(getattr(splits, s))) for s in ("train", "valid", "test")}
+            rows = {s: np.arange(len(getattr(splits, s))) for s in ("train", "validation", "test")}
             parts = {s: dataclasses.replace(getattr(splits, s), y=y) for s, y in rows.items()}
             splits = dataclasses.replace(splits, **parts)
         logs = training.train(
@@ -195,7 +195,7 @@ def _reconstruction(network):
 
 def _binarised(splits):
     parts = {}
-    for name in ("train", "valid", "test"):
+    for name in ("train", "validation", "test"):
         split = getattr(splits, name)
         x = (split.x > 0.5).astype(split.x.dtype)
         parts[name] = dataclasses.replace(split, x=x, y=x)
