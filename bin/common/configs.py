@@ -49,8 +49,8 @@ class Data:
     dataset: str = option(
         "mnist_mini",
         "mnist_mini (bundled), mnist, fashion_mnist, cifar10, cifar100, svhn, tfds:NAME, an .npz"
-        " file with x_train, y_train (and x_validation, x_test, ...), or a folder of images by class."
-        " Where no labels are needed (bin.dae, bin.gsn) also spiral, spiral15, manifold10d,"
+        " file with x_train, y_train (and x_validation, x_test, ...), or a folder of images by"
+        " class. Where no labels are needed (bin.dae, bin.gsn) also spiral, spiral15, manifold10d,"
         " manifold10d_25, or an .npz with x.",
     )
     data_dir: str | None = option(
