@@ -12,8 +12,8 @@ class LogDensityHessian(tf.linalg.LinearOperator):
     """The symmetric part of (dr/dx - I) / sigma^2 (Eq 3.9), one matrix (d, d) per point.
 
     It multiplies without forming a matrix: a product costs one forward pass, one forward and one
-    backward derivative of r. It can be used like any `tf.linalg.LinearOperator`, for instance by
-    `tf.linalg.experimental.conjugate_gradient`.
+    backward derivative of r. Like any `tf.linalg.LinearOperator` it can be composed with others;
+    `to_dense` forms the matrices.
 
     Args:
         reconstruct: r, from (n, ...) to (n, ...).
