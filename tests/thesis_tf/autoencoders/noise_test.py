@@ -10,7 +10,7 @@ X = tf.zeros((200_000, 2), tf.float64)
 
 
 def test_decreasing_noise_is_geometric_and_stays_at_its_end():
-    noise = DecreasingNoise(0.8, 0.1, 30)
+    noise = DecreasingNoise(0.8, 0.1, num_steps=30)
     assert [float(noise.sigma(s)) for s in (0, 10, 20, 30, 99)] == pytest.approx(
         [0.8, 0.4, 0.2, 0.1, 0.1]
     )
