@@ -1,8 +1,7 @@
-"""Speed of chapter 3: exact solutions, full-batch fits, penalties and Metropolis-Hastings.
+"""Speed of chapter 3: exact solutions, fits, contraction and Metropolis-Hastings.
 
-Pairs take turns in one process, and what is shown are medians over the rounds: of seconds, and of
-ratios within a round. JAX, if it is installed, runs the same chains with the same network, all of
-it compiled.
+Pairs take turns in one process; shown are medians over the rounds, of seconds and of ratios within
+a round. JAX, if it is installed, runs the same chains with the same network, all compiled.
 
     python -m benchmarks.autoencoders
     python -m benchmarks.autoencoders --parts banded chains
@@ -17,27 +16,28 @@ import time
 import numpy as np
 import scipy.linalg
 
-PAUSE = 0.2  # seconds, in which the other's threads stop spinning for work and let the cores go
-PARTS = ("banded", "figure", "fit", "penalty", "chains")
+PAUSE = 0.2  # seconds in which idle threads of the other stop spinning
 
 
 def parse_arguments():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS)
+    parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS))
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--units", type=int, nargs="*", default=[300, 1000], help="of the fits")
+    parser.add_argument(
+        "--units", type=int, nargs="*", default=[300, 1000], help="hidden units of the fits"
+    )
     parser.add_argument("--chains", type=int, default=2000)
     parser.add_argument("--steps", type=int, default=1000, help="of each chain")
     return parser.parse_args()
 
 
-def turns(ways, rounds):
+def turns(variants, rounds):
     """Returns {name: [seconds of each round]} of functions that take turns; one round warms up."""
-    seconds = {name: [] for name in ways}
+    seconds = {name: [] for name in variants}
     for number in range(rounds + 1):
-        for name, run in ways.items():
+        for name, run in variants.items():
             time.sleep(PAUSE)
             start = time.perf_counter()
             run()
@@ -47,7 +47,7 @@ def turns(ways, rounds):
 
 
 def show(title, seconds, work=None, unit="work"):
-    """Prints medians, ratios to the first, and how much work a second where it is known."""
+    """Prints medians, ratios to the first, and the work per second if it is known."""
     print(f"\n{title}")
     first = next(iter(seconds.values()))
     for name, times in seconds.items():
@@ -59,7 +59,7 @@ def show(title, seconds, work=None, unit="work"):
 
 
 def banded(arguments):
-    from thesis_tf.autoencoders import ThreeWells
+    from thesis_tf.autoencoders.theory import ThreeWells
 
     wells, sigma = ThreeWells(), 0.01
     grid = wells.grid()
@@ -72,14 +72,14 @@ def banded(arguments):
     bands[1, 1:] += coupling
     dense = np.diag(bands[1]) + np.diag(bands[0, 1:], 1) + np.diag(bands[0, 1:], -1)
     pull = np.diff(coupling, prepend=0, append=0)
-    ways = {
+    variants = {
         "solveh_banded": lambda: [scipy.linalg.solveh_banded(bands, pull) for _ in range(100)],
         "numpy.linalg.solve": lambda: [np.linalg.solve(dense, pull) for _ in range(100)],
         "scipy.linalg.solve(assume_a='pos')": lambda: [
             scipy.linalg.solve(dense, pull, assume_a="pos") for _ in range(100)
         ],
     }
-    show("100 solutions of M = 1,000 equations (Eq 3.11)", turns(ways, arguments.rounds))
+    show("100 solutions of M = 1,000 equations (Eq 3.11)", turns(variants, arguments.rounds))
 
 
 def figure(arguments):
@@ -87,16 +87,16 @@ def figure(arguments):
     import tempfile
 
     from bin import dae_theory
-    from thesis_tf import autoencoders
+    from thesis_tf.autoencoders import theory
 
-    wells = autoencoders.ThreeWells()
+    wells = theory.ThreeWells()
     grid = wells.grid()
 
     def compute():
         return {
             sigma: {
-                "RCAE": autoencoders.rcae_score_1d(wells, grid, sigma),
-                "DAE": autoencoders.dae_score_1d(wells, grid, sigma),
+                "RCAE": theory.rcae_score_1d(wells, grid, sigma),
+                "DAE": theory.dae_score_1d(wells, grid, sigma),
             }
             for sigma in dae_theory.THESIS_SIGMAS
         }
@@ -106,10 +106,10 @@ def figure(arguments):
 
         def draw():
             energy, score = wells.energy(grid), wells.score(grid)
-            autoencoders.draw_exact_1d(grid, energy, score, compute(), path)
+            theory.draw_exact_1d(grid, energy, score, compute(), path)
 
-        ways = {"solutions": compute, "solutions and picture": draw}
-        show("Figure 3.4, after imports", turns(ways, arguments.rounds))
+        variants = {"solutions": compute, "solutions and figure": draw}
+        show("Figure 3.4, after imports", turns(variants, arguments.rounds))
 
 
 def fit(arguments):
@@ -133,19 +133,21 @@ def fit(arguments):
                 max_iterations=iterations,
                 callback=lambda *_: counted.append(time.perf_counter()),
             )
-            # From the first iteration to the last: what is compiled and started before is left out.
+            # From the first iteration to the last, without the compilation before.
             return (counted[-1] - counted[0]) / (len(counted) - 1)
 
         ours = [run("lbfgs", 12) for _ in range(3)]
         dense = [run("bfgs", 3) for _ in range(2 if units > 500 else 3)]
         parameters = 5 * units + 2
-        print(f"\nSeconds an iteration, spiral of 10,000, {units} units, {parameters:,} parameters")
+        print(
+            f"\nSeconds per iteration, spiral of 10,000, {units} units, {parameters:,} parameters"
+        )
         median = statistics.median
         print(f"  L-BFGS {median(ours):.4f}, scipy's BFGS {median(dense):.3f}:", end=" ")
         print(f"{median(dense) / median(ours):.0f}x")
 
 
-def penalty(arguments):
+def contraction(arguments):
     import tensorflow as tf
 
     import models
@@ -157,7 +159,7 @@ def penalty(arguments):
         criteria = {
             "denoising": autoencoders.DenoisingLoss(0.1),
             "RCAE, hutchinson": autoencoders.ReconstructionContractiveLoss(
-                0.1, penalty="hutchinson"
+                0.1, jacobian_norm="hutchinson"
             ),
             "RCAE, exact": autoencoders.ReconstructionContractiveLoss(0.1),
         }
@@ -171,9 +173,9 @@ def penalty(arguments):
 
             return lambda: [v.numpy() for v in gradient()]
 
-        ways = {name: step(criterion) for name, criterion in criteria.items()}
+        variants = {name: step(criterion) for name, criterion in criteria.items()}
         title = f"A gradient of the loss, {batch} examples, {size}-{units}-{size}"
-        show(title, turns(ways, arguments.rounds))
+        show(title, turns(variants, arguments.rounds))
 
 
 def chains(arguments):
@@ -185,7 +187,7 @@ def chains(arguments):
     sigma, steps, units = 0.1, arguments.steps, 500
     x = datasets.manifold10d().sample(20_000).astype(np.float32)
     model = models.autoencoder((10,), units)
-    autoencoders.initialise_from_data(
+    autoencoders.initialize_from_data(
         model.get_layer("encoder"), model.get_layer("decoder"), x, sigma, scales=(0.1,)
     )
     start = x[: arguments.chains]
@@ -193,10 +195,17 @@ def chains(arguments):
     evaluate = tf.function(model)
 
     def ours(jit_compile):
-        # Compiling, which each call does anew, is part of the time.
+        # The time includes compilation, which each call does.
         def run():
             return autoencoders.metropolis_hastings(
-                estimator, start, steps, 0.7 * sigma, (0, 1), thin=steps, jit_compile=jit_compile
+                estimator,
+                start,
+                1,
+                0.7 * sigma,
+                num_steps_between_results=steps - 1,
+                seed=1,
+                jit_compile=jit_compile,
+                verbose=0,
             )
 
         return run
@@ -207,16 +216,18 @@ def chains(arguments):
         for _ in range(steps):
             evaluate(points)
 
-    ways = {
+    variants = {
         "ours": ours(False),
         "ours, XLA": ours(True),
         "r alone, as often": limit,
     }
     if importlib.util.find_spec("jax"):
-        ways["JAX"] = in_jax(model, start, sigma, steps)
+        variants["JAX"] = in_jax(model, start, sigma, steps)
     proposals = arguments.chains * steps
-    title = f"Metropolis-Hastings, 10-{units}-10, {arguments.chains} chains, two points a proposal"
-    show(title, turns(ways, max(3, arguments.rounds // 2)), proposals, "proposals")
+    title = (
+        f"Metropolis-Hastings, 10-{units}-10, {arguments.chains} chains, two points per proposal"
+    )
+    show(title, turns(variants, max(3, arguments.rounds // 2)), proposals, "proposals")
 
 
 def in_jax(model, start, sigma, steps):
@@ -250,11 +261,20 @@ def in_jax(model, start, sigma, steps):
     return run
 
 
+PARTS = {
+    "banded": banded,
+    "figure": figure,
+    "fit": fit,
+    "contraction": contraction,
+    "chains": chains,
+}
+
+
 def main():
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     arguments = parse_arguments()
     for part in arguments.parts:
-        globals()[part](arguments)
+        PARTS[part](arguments)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 r"""Trains an auto-encoder and reads the density of its data from it (thesis, chapter 3).
 
-With no flags it learns the spiral of figures 3.5 and 3.7, starts hidden units where the data are,
+With no flags it learns the spiral of figures 3.5 and 3.7, initializes hidden units from the data,
 refines them by L-BFGS, draws the score that r(x) - x implies, looks for spurious attractors, and
 samples by Metropolis-Hastings with path integrals: all in half a minute on two cores.
 
@@ -14,230 +14,219 @@ A few more:
     python -m bin.dae --dataset=manifold10d --units=500 --chain_steps=20000 --output_dir=runs/10d
     # Images: minibatches by Adam, Langevin steps.
     python -m bin.dae --dataset=mnist_mini --units=1000 --sampler=langevin --output_dir=runs/digits
-    # Your data, np.savez("mine.npz", x=examples), or a model of your own that maps x to r(x).
+    # Your own data, np.savez("mine.npz", x=examples), or your own model, which maps x to r(x).
     python -m bin.dae --dataset=mine.npz --sigma=.05 --output_dir=runs/mine
     python -m bin.dae --dataset=mine.npz --sigma=.05 --reconstruction=r.keras --output_dir=runs/r
 
-The same command after a kill goes on. It writes to --output_dir:
+The same command continues a run that was interrupted. It writes to --output_dir:
 
     model.keras, fit.json             the auto-encoder, and how it was fitted
     diagnostics.json                  all numbers: loss / sigma^2, score error, samples, attractors
     score_field.png, .npz             arrows r(x) - x; the points and their scores
     samples.png, .npz                 data, data with noise, and samples
-    attractors.png, spectrum.png      where iterating r ends; eigenvalues and asymmetry of dr/dx
+    attractors.png, spectrum.png      fixed points of r; eigenvalues and asymmetry of dr/dx
     reconstructions.png               of images, (n, h, w) or (n, h, w, channels): clean, noisy, r
 
-In diagnostics.json score_error_to_kernel_density is relative to the score of the best auto-encoder
-there is for the training examples; starts_ended_outside is the part of far starts that ended where
-no example's noise leads; two_sample_accuracy is how often neighbours tell samples from noisy test
-examples (.5 by chance); samples_a_chain is how many states of each chain were kept.
+In diagnostics.json score_error_to_kernel_density is relative to the score of the best possible
+auto-encoder for the training examples; fraction_ended_outside is the fraction of the far points
+that ended where no example's noise leads; two_sample_accuracy is how often nearest neighbors tell
+samples from noisy test examples (.5 by chance); samples_per_chain is the number of states that were
+kept of each chain.
 """
 
 import dataclasses
 import functools
 import math
+import pathlib
+from collections.abc import Callable
+from typing import Any, Literal
 
-from absl import app, flags
+from absl import app
 
-from bin.common import configs, runs
+from bin.common import configs, flags, runs
+from bin.common.flags import option
 
-FLAGS = flags.FLAGS
-flags.DEFINE_float(
-    "sigma",
-    None,
-    "Standard deviation of the noise; the score is of the density smoothed by it. Default: .01"
-    " (spiral), .1 (manifold10d), else half the standard deviation of the data's values.",
-    lower_bound=0.0,
-)
-flags.DEFINE_enum("criterion", "denoising", ["denoising", "rcae"], "What is minimised.")
-flags.DEFINE_enum(
-    "noise",
-    "sampled",
-    ["sampled", "decreasing", "plain"],
-    "sampled: half the examples get noise of sigma to --far, at importance weights; decreasing:"
-    " from --far to sigma over training, by minibatches; plain: of sigma.",
-)
-flags.DEFINE_float(
-    "far",
-    None,
-    "Largest noise. Default: half the range of the value that varies most.",
-    lower_bound=0.0,
-)
-flags.DEFINE_integer(
-    "walkback", 1, "Times to corrupt and reconstruct on; above 1 by minibatches.", lower_bound=1
-)
-flags.DEFINE_string("reconstruction", None, "A .keras file to read from, in place of training.")
-flags.DEFINE_integer("units", 300, "Hidden units.", lower_bound=1)
-flags.DEFINE_bool(
-    "tied", False, "Decoder weights are the encoder's, transposed; starts from Keras' own weights."
-)
-flags.DEFINE_enum(
-    "initialisation",
-    "data",
-    ["data", "keras"],
-    "data: hidden units centred on examples, then least squares; keras: Glorot's.",
-)
-flags.DEFINE_enum(
-    "fit",
-    None,
-    ["lbfgs", "bfgs", "tfp_lbfgs", "minibatch", "none"],
-    "Full-batch methods, --iterations of them; minibatch: --optimizer for --epochs (5), by"
-    " default at a rate of 1e-5 after --initialisation=data. Default: lbfgs up to 64 values an"
-    " example, else minibatch.",
-)
-flags.DEFINE_integer("iterations", 50, "Iterations of a full-batch method.", lower_bound=1)
-flags.DEFINE_integer("copies", 4, "Noisy copies of an example, full batch.", lower_bound=1)
-flags.DEFINE_enum(
-    "sampler",
-    "metropolis_hastings",
-    ["metropolis_hastings", "langevin", "unadjusted_langevin"],
-    "How to sample.",
-)
-flags.DEFINE_float(
-    "step",
-    None,
-    "Standard deviation of a step, in units of sigma. Default: 2.4 / d^(1/2) by Metropolis-Hastings"
-    " and 1.6 / d^(1/6) by Langevin steps, of d values an example.",
-)
-flags.DEFINE_integer("num_points", 2, "Points at which r is taken along a proposal.", lower_bound=1)
-flags.DEFINE_enum(
-    "chains_from",
-    "data",
-    ["data", "box"],
-    "Where chains begin: training examples with noise, or a box around them.",
-)
-flags.DEFINE_integer("far_starts", 1000, "Starts in search of attractors; 0 for none.", 0)
-configs.use(
-    __name__,
-    configs.OUTPUT,
-    configs.DATA,
-    configs.TRAINING,
-    configs.HARDWARE,
-    configs.CHAINS,
-)
-DEFAULTS = {"dataset": "spiral"}
-DEFAULT_EPOCHS = 5
-# What a model that is trained already has no use for.
+# Flags that have no effect on a model that is trained already.
 FITTING = (
-    "units", "tied", "initialisation", "fit", "iterations", "copies", "noise", "far", "walkback",
-    "criterion", "epochs", "optimizer", "learning_rate",
+    "units", "tied", "initialization", "fit", "iterations", "copies", "noise", "max_sigma",
+    "walkback", "criterion", "epochs", "optimizer", "learning_rate",
 )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What one run is."""
+    """The settings of one run."""
 
     data: configs.Data
     hardware: configs.Hardware
     training: configs.Training
-    sigma: float | None
-    criterion: str
-    noise: str
-    far: float | None
-    walkback: int
-    reconstruction: str | None
-    units: int
-    tied: bool
-    initialisation: str
-    fit: str | None
-    iterations: int
-    copies: int
-    sampler: str
-    chains: int
-    chain_steps: int
-    step: float | None
-    num_points: int
-    chains_from: str
-    far_starts: int
+    chains: configs.Chains
+    sigma: float | None = option(
+        None,
+        "Standard deviation of the noise; the score is that of the density smoothed by it. Default:"
+        " .01 (spiral), .1 (manifold10d), else half the standard deviation of the data's values.",
+        lower_bound=0.0,
+    )
+    criterion: Literal["denoising", "rcae"] = option(
+        "denoising", "The criterion that is minimized."
+    )
+    noise: Literal["sampled", "decreasing", "plain"] = option(
+        "sampled",
+        "sampled: half the examples get noise from sigma to --max_sigma, with importance weights;"
+        " decreasing: from --max_sigma to sigma over training, by minibatches; plain: sigma alone.",
+    )
+    max_sigma: float | None = option(
+        None,
+        "Standard deviation of the largest noise. Default: half the range of the value that varies"
+        " most.",
+        lower_bound=0.0,
+    )
+    walkback: int = option(
+        1,
+        "Rounds of corruption and reconstruction; more than 1 need minibatches.",
+        lower_bound=1,
+    )
+    reconstruction: str | None = option(
+        None, "A .keras file of a trained r, in place of training.", is_path=True
+    )
+    units: int = option(300, "Hidden units.", lower_bound=1)
+    tied: bool = option(
+        False,
+        "The decoder has the encoder's weights, transposed; needs Keras' initial weights.",
+    )
+    initialization: Literal["data", "keras"] = option(
+        "data", "data: hidden units centered on examples, then least squares; keras: Glorot's."
+    )
+    fit: Literal["lbfgs", "bfgs", "minibatch", "none"] | None = option(
+        None,
+        "lbfgs and bfgs: --iterations of a full-batch method; minibatch: --optimizer for --epochs,"
+        " by default at a rate of 1e-5 after --initialization=data. Default: lbfgs up to 64 values"
+        " per example, else minibatch.",
+    )
+    iterations: int = option(50, "Iterations of a full-batch method.", lower_bound=1)
+    copies: int = option(4, "Noisy copies of each example, for full-batch methods.", lower_bound=1)
+    sampler: Literal["metropolis_hastings", "langevin", "unadjusted_langevin"] = option(
+        "metropolis_hastings", "The transition of the chains."
+    )
+    step: float | None = option(
+        None,
+        "Standard deviation of a step, in units of sigma. Default: 2.4 / d^(1/2) by"
+        " Metropolis-Hastings and 1.6 / d^(1/6) by Langevin steps, for examples of d values.",
+    )
+    num_points: int = option(2, "Points of the path integral along a proposal.", lower_bound=1)
+    chains_from: Literal["data", "box"] = option(
+        "data", "Where chains begin: training examples with noise, or a box around them."
+    )
+    far_points: int = option(
+        1000, "Initial points in the search for attractors; 0 for none.", lower_bound=0
+    )
 
 
-def config_from_flags():
-    """Reads FLAGS; raises runs.UsageError for a combination that makes no sense."""
-    for name in ("sigma", "far", "step"):
-        value = FLAGS[name].value
+flags.define(__name__, Config, configs.Output, defaults={"dataset": "spiral", "epochs": 5})
+
+
+def config_from_flags() -> Config:
+    """Reads the flags; raises UsageError for a combination that makes no sense."""
+    config = flags.read(Config)
+    for name in ("sigma", "max_sigma", "step"):
+        value = getattr(config, name)
         if value is not None and not 0 < value < math.inf:
             raise runs.UsageError(f"--{name} must be a finite number above 0. Received: {value}.")
-    if FLAGS.reconstruction and not FLAGS.reconstruction.endswith(".keras"):
-        raise runs.UsageError("--reconstruction must be a .keras file.")
-    if FLAGS.criterion == "rcae" and FLAGS.walkback > 1:
-        raise runs.UsageError("--walkback is of --criterion=denoising.")
-    if FLAGS.reconstruction:
+    _check_fitting(config)
+    _check_sampling(config)
+    needs_steps = config.noise == "decreasing" or config.walkback > 1
+    if config.fit == "minibatch" or needs_steps:
+        runs.refuse_given(("iterations", "copies"), "training is by minibatches")
+    elif config.fit is not None:
+        runs.refuse_given(flags.names(configs.Training), f"--fit={config.fit} has no minibatches")
+    if config.tied:
+        config = dataclasses.replace(config, initialization="keras")
+    if needs_steps:
+        config = dataclasses.replace(config, fit="minibatch")
+    if config.initialization == "data" and not flags.given("learning_rate"):
+        # Larger steps lead away from the solution of least squares.
+        training = dataclasses.replace(config.training, learning_rate=1e-5)
+        config = dataclasses.replace(config, training=training)
+    return config
+
+
+def _check_fitting(config: Config) -> None:
+    if config.reconstruction:
+        if not config.reconstruction.endswith(".keras"):
+            raise runs.UsageError("--reconstruction must be a .keras file.")
         runs.refuse_given(FITTING, "--reconstruction is a model that is trained already")
-    if FLAGS.criterion == "rcae":
-        runs.refuse_given(("noise", "far", "copies"), "--criterion=rcae has no noise")
-    over_steps = FLAGS.noise == "decreasing" or FLAGS.walkback > 1
-    if over_steps and FLAGS.fit not in (None, "minibatch"):
+    if config.criterion == "rcae":
+        if config.walkback > 1:
+            raise runs.UsageError("--walkback needs --criterion=denoising.")
+        runs.refuse_given(("noise", "max_sigma", "copies"), "--criterion=rcae has no noise")
+    needs_steps = config.noise == "decreasing" or config.walkback > 1
+    if needs_steps and config.fit not in (None, "minibatch"):
         raise runs.UsageError(
-            "--noise=decreasing and --walkback go over training steps: they need --fit=minibatch."
+            "--noise=decreasing and --walkback depend on training steps: they need --fit=minibatch."
         )
-    if FLAGS.tied and FLAGS["initialisation"].present and FLAGS.initialisation == "data":
+    if config.tied and flags.given("initialization") and config.initialization == "data":
         raise runs.UsageError(
-            "Leave out --initialisation=data: --tied weights begin as Keras' own do."
+            "Leave out --initialization=data: --tied weights have Keras' initial values."
         )
-    if FLAGS.distribution != "none" and FLAGS.fit != "minibatch":
-        raise runs.UsageError("--distribution is of --fit=minibatch.")
-    if FLAGS.noise == "plain":
-        runs.refuse_given(["far"], "--noise=plain is of sigma alone")
-    if FLAGS.fit == "none":
-        runs.refuse_given(("iterations", "copies"), "--fit=none leaves units where they begin")
-    if FLAGS.sampler == "unadjusted_langevin":
+    if config.hardware.distribution != "none" and config.fit != "minibatch":
+        raise runs.UsageError("--distribution needs --fit=minibatch.")
+    if config.noise == "plain":
+        runs.refuse_given(["max_sigma"], "--noise=plain has noise of sigma alone")
+    if config.fit == "none":
+        runs.refuse_given(("iterations", "copies"), "--fit=none keeps the initial weights")
+
+
+def _check_sampling(config: Config) -> None:
+    if config.sampler == "unadjusted_langevin":
         runs.refuse_given(["num_points"], "--sampler=unadjusted_langevin accepts every proposal")
-    if not FLAGS.chains:
+    if not config.chains.chains:
         runs.refuse_given(
             ("sampler", "step", "chain_steps", "num_points", "chains_from"),
             "--chains=0 draws no samples",
         )
-    if FLAGS.fit == "minibatch" or over_steps:
-        runs.refuse_given(("iterations", "copies"), "training is by minibatches")
-    elif FLAGS.fit is not None:
-        runs.refuse_given(configs.TRAINING, f"--fit={FLAGS.fit} has no minibatches")
-    names = [field.name for field in dataclasses.fields(Config)][3:]
-    rest = {name: FLAGS[name].value for name in names}
-    if FLAGS.tied:
-        rest["initialisation"] = "keras"
-    if over_steps:
-        rest["fit"] = "minibatch"
-    if FLAGS.reconstruction:
-        rest["reconstruction"] = configs.expanded(FLAGS.reconstruction)
-    chosen = configs.training(DEFAULT_EPOCHS if FLAGS.epochs is None else FLAGS.epochs)
-    if rest["initialisation"] == "data" and not FLAGS["learning_rate"].present:
-        # Larger steps lead away from what least squares found.
-        chosen = dataclasses.replace(chosen, learning_rate=1e-5)
-    return Config(configs.data(), configs.hardware(), chosen, **rest)
 
 
-def run(config, folder, *, begin=lambda: None, progress=False, verbose=0):
-    """Does what `config` says and writes to `folder`; returns the diagnostics, a dict.
+def run(
+    config: Config,
+    folder: pathlib.Path,
+    *,
+    begin: Callable[[], None] = lambda: None,
+    verbose: int = 0,
+) -> dict[str, Any]:
+    """Fits and measures as `config` says and writes to `folder`; returns the diagnostics, a dict.
 
-    `begin` is called once all is known to fit, before anything is written.
+    `begin` is called once everything is known to fit, before anything is written.
     """
-    from bin.jobs import dae
-    from thesis_tf import hardware
+    from bin.common import inputs
+    from bin.jobs.dae import diagnostics, fitting, problem
+    from bin.jobs.dae.output import Output
+    from thesis_tf import autoencoders, hardware
 
     splits = config.data.load_inputs()
     strategy = hardware.configure(config.hardware)
-    chief = hardware.is_chief(strategy)
-    job = dae.Job(config, splits, folder, strategy, chief=chief, progress=progress)
-    if chief:
+    output = Output(folder, hardware.is_chief(strategy), verbose)
+    made = problem.make(config, splits)
+    with strategy.scope():
+        model = made.build_model()
+    estimator = autoencoders.ScoreEstimator(model, made.sigma)
+    estimator.score(splits.train.x[:1])  # a model that doesn't fit the data is an error here
+    if output.chief:
         begin()
     hardware.wait_for_all(strategy)
-    job.check_inputs()
-    job.fit(verbose)
-    return job.report() if chief else {}
+    inputs.check(folder, made.fingerprints(model), write=output.chief)
+    fitting.fit(made, model, output, strategy)
+    return diagnostics.report(made, estimator, output) if output.chief else {}
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     """Flags, config, run."""
     with runs.clean_errors(argv):
-        config = config_from_flags()
-        folder = runs.claim(FLAGS.output_dir or "runs/dae", config, FLAGS.overwrite)
+        config, output = config_from_flags(), flags.read(configs.Output)
+        folder = runs.claim(output.output_dir or "runs/dae", config, output.overwrite)
         begin = functools.partial(runs.begin, folder, config)
-        run(config, folder, begin=begin, progress=True, verbose=runs.progress())
-        print(f"All pictures and numbers are in {folder}.")
+        run(config, folder, begin=begin, verbose=runs.progress())
+        print(f"All figures and numbers are in {folder}.")
 
 
 if __name__ == "__main__":
-    for name, value in DEFAULTS.items():
-        FLAGS.set_default(name, value)  # so that --help shows them
     app.run(main)

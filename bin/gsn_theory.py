@@ -162,7 +162,7 @@ def manifold(seed, path):
     kernels = kernels + KERNEL_SCALE * rng.standard_normal(kernels.shape)
     found = {"samples": len(kept)}
     for name, samples in (("chains", kept), ("kernels_alone", kernels)):
-        test = autoencoders.nearest_neighbour_test(
+        test = autoencoders.nearest_neighbor_test(
             samples.astype(splits.test.x.dtype), splits.test.x
         )
         found[name] = {

@@ -57,7 +57,7 @@ class Config:
     """What the folder of a report holds results of."""
 
     budget: Literal["quick", "full"] = option("quick", "How much to compute, and from which data.")
-    seed: int = configs.seed()
+    seed: int = configs.seed_option()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 FLAGS = absl_flags.FLAGS
 
 
-def seed() -> int:
-    """The option `seed`, which several configs have."""
+def seed_option() -> int:
+    """The option `seed` of several configs."""
     made: int = option(
         0,
         "Seeds initial weights, data order, dropout and random features.",
@@ -71,7 +71,7 @@ class Data:
         valid=_are_sizes,
         message="must be three positive numbers, e.g. 5000,1000,1000",
     )
-    seed: int = seed()
+    seed: int = seed_option()
 
     def load(self) -> "Splits":
         """Returns the `Splits`; raises before anything long if they can't be had."""
@@ -151,7 +151,7 @@ class Hardware(devices.Hardware):
     precision: str = option(
         "float32", "Of computation; weights stay float32.", choices=devices.PRECISIONS
     )
-    seed: int = seed()
+    seed: int = seed_option()
     deterministic: bool = option(False, "Deterministic TensorFlow kernels; slower on GPUs.")
     tpu: str = option(
         "",

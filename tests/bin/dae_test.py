@@ -20,7 +20,7 @@ SMALL = {
     "copies": 1,
     "chains": 50,
     "chain_steps": 40,
-    "far_starts": 20,
+    "far_points": 20,
 }
 EVERYTHING = {
     "model.keras",
@@ -70,14 +70,14 @@ def test_the_spiral_and_everything_that_is_written(tmp_path):
     "values",
     [
         {"noise": "plain", "fit": "bfgs", "iterations": 2, "units": 10},
-        {"noise": "plain", "fit": "tfp_lbfgs", "iterations": 2},
+        {"noise": "plain", "fit": "lbfgs", "iterations": 2},
         {"noise": "decreasing", "epochs": 2, "batch_size": 50, "walkback": 2},
         {"tied": True, "fit": "minibatch", "epochs": 1, "batch_size": 50},
         {"criterion": "rcae", "iterations": 3},
         {"fit": "none", "sampler": "langevin", "chains_from": "box"},
         {"fit": "none", "sampler": "unadjusted_langevin"},
-        {"dataset": "manifold10d", "initialisation": "keras", "iterations": 3},
-        {"fit": "none", "chains": 0, "far_starts": 0},
+        {"dataset": "manifold10d", "initialization": "keras", "iterations": 3},
+        {"fit": "none", "chains": 0, "far_points": 0},
     ],
     ids=lambda values: "-".join(f"{v}" for v in values.values()),
 )
@@ -90,10 +90,16 @@ def test_other_ways(values, tmp_path):
 
 def test_images(tmp_path):
     values = {"dataset": "mnist_mini", "sampler": "langevin", "chains": 12, "chain_steps": 4}
-    values |= {"epochs": 1, "batch_size": 100, "learning_rate": 1e-5, "sigma": 0.5, "far": 1.0}
+    values |= {
+        "epochs": 1,
+        "batch_size": 100,
+        "learning_rate": 1e-5,
+        "sigma": 0.5,
+        "max_sigma": 1.0,
+    }
     found = run(tmp_path, **values)
     assert names(tmp_path) >= {*EVERYTHING, "reconstructions.png", "checkpoint.npz", "logs"}
-    assert found["values_an_example"] == 784
+    assert found["values_per_example"] == 784
     assert found["loss_per_sigma2"] < found["loss_per_sigma2_of_identity"]
 
 
@@ -154,13 +160,13 @@ def test_it_goes_on_where_it_was_killed(tmp_path):
     ("values", "match"),
     [
         ({"sigma": 0.0}, "--sigma must be a finite number above 0"),
-        ({"far": float("nan")}, "--far must be a finite number"),
+        ({"max_sigma": float("nan")}, "--max_sigma must be a finite number"),
         ({"step": -1.0}, "--step must be a finite number above 0"),
-        ({"criterion": "rcae", "walkback": 2}, "--walkback is of --criterion=denoising"),
+        ({"criterion": "rcae", "walkback": 2}, "--walkback needs --criterion=denoising"),
         ({"noise": "decreasing", "fit": "lbfgs"}, "need --fit=minibatch"),
         ({"reconstruction": "mlp"}, "must be a .keras file"),
         ({"walkback": 2, "fit": "bfgs"}, "need --fit=minibatch"),
-        ({"distribution": "mirrored"}, "--distribution is of --fit=minibatch"),
+        ({"distribution": "mirrored"}, "--distribution needs --fit=minibatch"),
     ],
 )
 def test_flags_that_make_no_sense(values, match):
@@ -176,8 +182,8 @@ def test_flags_that_make_no_sense(values, match):
         ({"fit": "minibatch", "iterations": "5"}, "Leave out --iterations"),
         ({"walkback": "2", "copies": "5"}, "Leave out --copies"),
         ({"fit": "lbfgs", "epochs": "5"}, "Leave out --epochs"),
-        ({"tied": "true", "initialisation": "data"}, "Leave out --initialisation=data"),
-        ({"noise": "plain", "far": "5"}, "Leave out --far"),
+        ({"tied": "true", "initialization": "data"}, "Leave out --initialization=data"),
+        ({"noise": "plain", "max_sigma": "5"}, "Leave out --max_sigma"),
         ({"fit": "none", "iterations": "5"}, "Leave out --iterations"),
         ({"sampler": "unadjusted_langevin", "num_points": "5"}, "Leave out --num_points"),
         ({"chains": "0", "chain_steps": "5"}, "Leave out --chain_steps"),
@@ -221,7 +227,7 @@ def test_models_of_images_otherwise_arranged(tmp_path):
         examples=None,
         reconstruction=str(tmp_path / "r.keras"),
     )
-    assert found["values_an_example"] == 16
+    assert found["values_per_example"] == 16
 
 
 def test_data_that_changed_and_a_model_that_diverged(tmp_path):
@@ -244,14 +250,14 @@ def test_data_that_changed_and_a_model_that_diverged(tmp_path):
 def test_chains_that_diverge_cost_no_numbers(tmp_path):
     values = {"sampler": "unadjusted_langevin", "step": 1000.0, "chain_steps": 2000}
     with pytest.raises(ValueError, match="The chains have diverged"):
-        run(tmp_path, **values, fit="none", initialisation="keras")
+        run(tmp_path, **values, fit="none", initialization="keras")
     assert "attractors" in json.loads((tmp_path / "diagnostics.json").read_text())
 
 
 def test_two_devices(tmp_path):
     # In a process of its own, since collective operations of one know those of all before them.
     values = {**SMALL, "examples": "400,50,100", "fit": "minibatch", "epochs": 1, "batch_size": 50}
-    values |= {"distribution": "mirrored", "num_virtual_devices": 2, "chains": 0, "far_starts": 0}
+    values |= {"distribution": "mirrored", "num_virtual_devices": 2, "chains": 0, "far_points": 0}
     values = {n: v for n, v in values.items() if n not in ("iterations", "copies", "chain_steps")}
     process = start(tmp_path, values)
     said, _ = process.communicate(timeout=300)
@@ -262,6 +268,6 @@ def test_two_devices(tmp_path):
 
 def test_help_answers_without_tensorflow(help_of):
     shown = help_of("dae")
-    for flag in ("--sigma", "--noise", "--initialisation", "--fit", "--sampler", "--dataset"):
+    for flag in ("--sigma", "--noise", "--initialization", "--fit", "--sampler", "--dataset"):
         assert f"  {flag}" in shown
     assert "(default: 'spiral')" in shown

@@ -87,7 +87,7 @@ def test_digits_and_everything_that_is_written(tmp_path):
     step = served["step"](
         x=tf.constant(truth), seed=tf.constant([0, 1]), hidden_0=model.zero_hidden(truth)[0]
     )
-    after = model.transition()(model.initial_state(truth), tf.constant([0, 1]))
+    after = model.transition_kernel().step(model.initial_state(truth), tf.constant([0, 1]))
     np.testing.assert_array_equal(step["x"], after.x)
 
 

@@ -1,9 +1,11 @@
 """What every function of points x and reconstructions r(x) checks and converts."""
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
-from thesis_tf._core import checks
+from thesis_tf._core import checks, seeds
 
 
 def checked_points(name, x, like=None, at_least=0):
@@ -43,22 +45,20 @@ def checked_points(name, x, like=None, at_least=0):
     return x
 
 
-def checked_seed(seed):
-    """Returns a seed as a pair of int32: an integer n is (0, n).
+def stateless_seed(seed: Any) -> tf.Tensor:
+    """Returns a seed as a pair of int32: an integer n < 2^32 is (0, n).
+
+    Of a larger one the lower 32 bits are the second number. A tensor is such a pair already.
 
     Raises:
-        TypeError: neither an integer nor a pair of them.
+        TypeError, ValueError: it isn't an integer in [0, 2^64).
     """
     if isinstance(seed, tf.Tensor):
         return seed
-    pair = (0, seed) if isinstance(seed, int | np.integer) else seed
-    if not (
-        isinstance(pair, tuple | list | np.ndarray)
-        and len(pair) == 2
-        and all(isinstance(n, int | np.integer) for n in pair)
-    ):
-        raise checks.invalid("`seed`", "an integer or a pair of them", repr(seed), kind=TypeError)
-    return tf.constant([int(n) for n in pair], tf.int32)
+    high, low = divmod(seeds.checked_seed(seed), 1 << 32)
+    if high >= 1 << 32:
+        raise checks.invalid("`seed`", "below 2^64", seed)
+    return tf.constant(np.array([high, low], np.uint32).astype(np.int32))
 
 
 def flat(x):

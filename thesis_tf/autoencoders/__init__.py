@@ -1,100 +1,69 @@
-"""Auto-encoders as models of the density of their data (thesis, chapter 3)."""
+"""Auto-encoders as models of the density of their data (thesis, chapter 3).
+
+`thesis_tf.autoencoders.theory` has exact solutions in one dimension and local moments.
+"""
 
 from thesis_tf.autoencoders.criteria import (
     ContractiveLoss,
     DenoisingLoss,
     ReconstructionContractiveLoss,
 )
-from thesis_tf.autoencoders.density.attractors import Attractors, far_starts, find_attractors
+from thesis_tf.autoencoders.density.attractors import Attractors, far_points, find_attractors
 from thesis_tf.autoencoders.density.data_region import DataRegion, OutsideDataWarning
 from thesis_tf.autoencoders.density.hessian import LogDensityHessian
 from thesis_tf.autoencoders.density.kernel_density import KernelDensity
-from thesis_tf.autoencoders.density.sampling import Chains, langevin, metropolis_hastings
+from thesis_tf.autoencoders.density.kernels import Langevin, RandomWalk
+from thesis_tf.autoencoders.density.sampling import langevin, metropolis_hastings
 from thesis_tf.autoencoders.density.score import ScoreEstimator, Tangents
-from thesis_tf.autoencoders.density.two_sample import TwoSampleTest, nearest_neighbour_test
+from thesis_tf.autoencoders.density.two_sample import TwoSampleTest, nearest_neighbor_test
+from thesis_tf.autoencoders.fitting.criterion_model import CriterionModel
 from thesis_tf.autoencoders.fitting.full_batch import Fit, fit_full_batch
-from thesis_tf.autoencoders.fitting.initialization import (
-    RandomFeatures,
-    initialise_from_data,
+from thesis_tf.autoencoders.fitting.initialization import RandomFeatures, initialize_from_data
+from thesis_tf.autoencoders.noise import (
+    CorruptedBatch,
+    DecreasingNoise,
+    NoiseSchedule,
+    SampledNoise,
 )
-from thesis_tf.autoencoders.fitting.trainer import Trainer
-from thesis_tf.autoencoders.noise import DecreasingNoise, SampledNoise
 from thesis_tf.autoencoders.plots import (
+    ScoreField,
     draw_attractors,
-    draw_exact_1d,
     draw_points,
     draw_score_field,
     draw_spectrum,
 )
-from thesis_tf.autoencoders.theory.exact_1d import (
-    ThreeWells,
-    dae_1d,
-    dae_loss_1d,
-    dae_score_1d,
-    rcae_1d,
-    rcae_loss_1d,
-    rcae_score_1d,
-    relative_rmse,
-)
-from thesis_tf.autoencoders.theory.local_moments import (
-    LocalMoments,
-    asymptotic_moments,
-    ball_integral,
-    ball_quadrature,
-    ball_volume,
-    local_mean,
-    local_moments,
-)
-from thesis_tf.mcmc.diagnostics import Diagnostics, effective_sample_size, r_hat
-from thesis_tf.plotting.images import draw_images
 
 __all__ = [
     "Attractors",
-    "Chains",
     "ContractiveLoss",
+    "CorruptedBatch",
+    "CriterionModel",
     "DataRegion",
     "DecreasingNoise",
     "DenoisingLoss",
-    "Diagnostics",
     "Fit",
     "KernelDensity",
-    "LocalMoments",
+    "Langevin",
     "LogDensityHessian",
+    "NoiseSchedule",
     "OutsideDataWarning",
     "RandomFeatures",
+    "RandomWalk",
     "ReconstructionContractiveLoss",
     "SampledNoise",
     "ScoreEstimator",
+    "ScoreField",
     "Tangents",
-    "ThreeWells",
-    "Trainer",
     "TwoSampleTest",
-    "asymptotic_moments",
-    "ball_integral",
-    "ball_quadrature",
-    "ball_volume",
-    "dae_1d",
-    "dae_loss_1d",
-    "dae_score_1d",
     "draw_attractors",
-    "draw_exact_1d",
-    "draw_images",
     "draw_points",
     "draw_score_field",
     "draw_spectrum",
-    "effective_sample_size",
-    "far_starts",
+    "far_points",
     "find_attractors",
     "fit_full_batch",
-    "initialise_from_data",
+    "initialize_from_data",
     "langevin",
-    "local_mean",
-    "local_moments",
     "metropolis_hastings",
-    "nearest_neighbour_test",
-    "r_hat",
-    "rcae_1d",
-    "rcae_loss_1d",
-    "rcae_score_1d",
-    "relative_rmse",
+    "nearest_neighbor_test",
 ]

@@ -1,39 +1,67 @@
-"""What auto-encoders are trained to minimise, for any function x -> r(x) (thesis, 3.2).
+"""Criteria by which auto-encoders are fitted, for any function x -> r(x) (thesis, 3.2).
 
-Each criterion is called as `criterion(reconstruct, x, target, seed, step)` and returns a loss an
-example, shape (n,). `Trainer` minimises its mean by any Keras optimizer, `fit_full_batch` by
-quasi-Newton methods. All randomness comes from `seed`, so the same seed is the same loss.
+Each is called as `criterion(reconstruct, x, target, seed=seed, step=step)` and returns one loss per
+example, shape (n,). `CriterionModel` minimizes their mean by any Keras optimizer, `fit_full_batch`
+by quasi-Newton methods. All randomness comes from `seed`: the same seed gives the same losses.
 """
+
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol, TypeAlias
 
 import keras
 import tensorflow as tf
 
 from thesis_tf._core import arrays, checks
 from thesis_tf.autoencoders.density import jacobians
-from thesis_tf.autoencoders.noise import DecreasingNoise, Schedule
+from thesis_tf.autoencoders.noise import Corruption, DecreasingNoise, NoiseSchedule
+
+# A Keras model or a function, from points (n, ...) to points (n, ...).
+Reconstruct: TypeAlias = Callable[[tf.Tensor], tf.Tensor]
+Distance: TypeAlias = Literal["squared_error", "bernoulli", "bernoulli_from_logits"]
+# TensorFlow's stateless seeds: a pair of integers.
+SeedPair: TypeAlias = tf.Tensor | Sequence[int]
 
 
-def squared_error(target, outputs):
-    """Returns |x - r|^2, summed over an example's values: (n,)."""
+class Criterion(Protocol):
+    """A function of a reconstruction function and a batch: one loss per example."""
+
+    def __call__(
+        self,
+        reconstruct: Reconstruct,
+        x: tf.Tensor,
+        target: tf.Tensor | None = None,
+        *,
+        seed: SeedPair = (0, 0),
+        step: int | tf.Tensor = 0,
+    ) -> tf.Tensor:
+        """Returns the losses (n,) of a batch."""
+
+
+def squared_error(target: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+    """Returns |x - r|^2 per example: (n,)."""
     return tf.reduce_sum(tf.square(arrays.flat(outputs - target)), axis=1)
 
 
-def bernoulli(target, outputs):
-    """Returns the cross-entropy of targets in [0, 1] with probabilities, summed: (n,)."""
+def bernoulli(target: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+    """Returns the cross-entropy of targets in [0, 1] with probabilities, per example: (n,)."""
     values = keras.ops.binary_crossentropy(target, outputs, from_logits=False)
     return tf.reduce_sum(arrays.flat(values), axis=1)
 
 
-def bernoulli_from_logits(target, outputs):
-    """Returns the cross-entropy of targets in [0, 1] with sigmoid(outputs), summed: (n,)."""
+def bernoulli_from_logits(target: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+    """Returns the cross-entropy of targets in [0, 1] with sigmoid(outputs), per example: (n,)."""
     values = tf.nn.sigmoid_cross_entropy_with_logits(labels=target, logits=outputs)
     return tf.reduce_sum(arrays.flat(values), axis=1)
 
 
-DISTANCES = {f.__name__: f for f in (squared_error, bernoulli, bernoulli_from_logits)}
+DISTANCES: dict[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {
+    "squared_error": squared_error,
+    "bernoulli": bernoulli,
+    "bernoulli_from_logits": bernoulli_from_logits,
+}
 
 
-def _checked_target(x, target):
+def _checked_target(x: tf.Tensor, target: tf.Tensor | None) -> tf.Tensor:
     if target is None:
         return x
     if not x.shape.is_compatible_with(target.shape):
@@ -41,7 +69,7 @@ def _checked_target(x, target):
             "`target`",
             f"of the shape of x, {tuple(x.shape)}",
             f"shape {tuple(target.shape)}",
-            "Labels have no place here: pass x alone, or (x, x).",
+            "Auto-encoders have no labels: pass x alone, or (x, x).",
         )
     return tf.cast(target, x.dtype)
 
@@ -50,40 +78,55 @@ class DenoisingLoss:
     """The denoising auto-encoder: E[l(x, r(x~))] with x~ ~ C(x~ | x) (Eq 3.2).
 
     With squared error and Gaussian corruption of standard deviation sigma, (r(x) - x) / sigma^2
-    becomes the score of the data's density, smoothed by sigma (Theorem 1).
+    becomes the score of the density of the data, smoothed by sigma (Theorem 1).
 
     Costs one forward and one backward pass, times `walkback`.
 
     Args:
         corruption: an object with `sample(x, seed)`, as those of `thesis_tf.corruption`; a number,
-            which is the sigma of Gaussian noise; `DecreasingNoise` or `SampledNoise`; or None,
-            where the inputs are corrupted already and targets are given: the same corruption,
-            sampled once and for all (3.3.4).
+            the sigma of Gaussian noise; `DecreasingNoise` or `SampledNoise`; or None, if the inputs
+            are corrupted already and targets are given: the same corruption, sampled once and for
+            all (3.3.4).
         distance: l(x, r): "squared_error", or for x in [0, 1] "bernoulli", of outputs that are
             probabilities, or "bernoulli_from_logits".
-        walkback: how many times to corrupt and reconstruct on from the last reconstruction; the
-            loss is the mean over all, each against x. What r puts out far from the data is then
-            corrected (thesis, 3.4.3 and 5.3.2). No gradient goes through the steps before.
+        walkback: how many times to corrupt and reconstruct, each time from the last reconstruction;
+            the loss is the mean over all of them, each compared with x. It corrects what r returns
+            far from the data (thesis, 3.4.3 and 5.3.2). Gradients don't pass from one round to the
+            one before.
     """
 
-    def __init__(self, corruption, *, distance="squared_error", walkback=1):
+    def __init__(
+        self,
+        corruption: NoiseSchedule | Corruption | float | None,
+        *,
+        distance: Distance = "squared_error",
+        walkback: int = 1,
+    ) -> None:
         checks.one_of("`distance`", distance, DISTANCES)
-        self.corruption = None if corruption is None else Schedule.of(corruption)
+        self.corruption = None if corruption is None else NoiseSchedule.of(corruption)
         self.distance = distance
         self.walkback = checks.positive_integer("`walkback`", walkback)
         if corruption is None and self.walkback > 1:
             raise checks.invalid("`walkback`", "1 without a corruption", walkback)
 
     @property
-    def needs_steps(self):
-        """Why the loss is no fixed function of the weights, in words; None if it is one."""
+    def needs_steps(self) -> str | None:
+        """Why the loss is no fixed function of the parameters, in words; None if it is one."""
         if self.walkback > 1:
-            return "walkback, through whose reconstructions no gradient goes"
+            return "walkback, whose gradient leaves out earlier reconstructions"
         if isinstance(self.corruption, DecreasingNoise):
             return "noise that decreases over training steps"
         return None
 
-    def __call__(self, reconstruct, x, target=None, seed=(0, 0), step=0):
+    def __call__(
+        self,
+        reconstruct: Reconstruct,
+        x: tf.Tensor,
+        target: tf.Tensor | None = None,
+        *,
+        seed: SeedPair = (0, 0),
+        step: int | tf.Tensor = 0,
+    ) -> tf.Tensor:
         """Returns the losses (n,) of a batch.
 
         Args:
@@ -91,88 +134,131 @@ class DenoisingLoss:
             x: (n, ...), clean inputs, or corrupted ones where `corruption` is None.
             target: what to reconstruct, (n, ...); None is x.
             seed: a pair of integers.
-            step: the training step, by which noise may decrease.
+            step: the training step, on which the size of the noise may depend.
         """
         target = _checked_target(x, target)
         if self.corruption is None:
             return self._distance(target, arrays.reconstruction(reconstruct, x))
         total = 0.0
-        for turn in range(self.walkback):
-            turn_seed = tf.random.experimental.stateless_fold_in(seed, turn)
-            drawn = self.corruption.draw(x, turn_seed, step)
-            r = arrays.reconstruction(reconstruct, drawn.x)
+        for number in range(self.walkback):
+            round_seed = tf.random.experimental.stateless_fold_in(seed, number)
+            corrupted = self.corruption.draw(x, round_seed, step)
+            r = arrays.reconstruction(reconstruct, corrupted.x)
             losses = self._distance(target, r)
-            total += losses if drawn.weights is None else drawn.weights * losses
+            weights = corrupted.importance_weights
+            total += losses if weights is None else weights * losses
             x = tf.stop_gradient(tf.sigmoid(r) if self.distance.endswith("logits") else r)
         return total / self.walkback
 
-    def _distance(self, target, r):
+    def _distance(self, target: tf.Tensor, r: tf.Tensor) -> tf.Tensor:
         return DISTANCES[self.distance](target, r)
 
 
-class _Penalised:
+class _JacobianRegularized:
     """A distance between x and r(x), and a multiple of the squared norm of a Jacobian."""
 
-    def __init__(self, distance, penalty, num_probes):
+    def __init__(
+        self, distance: Distance, jacobian_norm: jacobians.NormEstimate, num_vectors: int
+    ) -> None:
         self.distance = checks.one_of("`distance`", distance, DISTANCES)
-        self.penalty = checks.one_of("`penalty`", penalty, jacobians.FORMS)
-        self.num_probes = checks.positive_integer("`num_probes`", num_probes)
+        self.jacobian_norm = checks.one_of("`jacobian_norm`", jacobian_norm, jacobians.ESTIMATES)
+        self.num_vectors = checks.positive_integer("`num_vectors`", num_vectors)
 
-    def _losses(self, reconstruct, penalised, weight, x, target, seed):
+    def _losses(
+        self,
+        reconstruct: Reconstruct,
+        contracted: Reconstruct,
+        coefficient: float,
+        x: tf.Tensor,
+        target: tf.Tensor | None,
+        seed: SeedPair,
+    ) -> tf.Tensor:
         losses = DISTANCES[self.distance](
             _checked_target(x, target), arrays.reconstruction(reconstruct, x)
         )
-        norms = jacobians.squared_norm(penalised, x, self.penalty, self.num_probes, seed)
-        return losses + weight * norms
+        norms = jacobians.squared_norm(
+            contracted, x, self.jacobian_norm, num_vectors=self.num_vectors, seed=seed
+        )
+        return losses + coefficient * norms
 
 
-class ContractiveLoss(_Penalised):
-    """The contractive auto-encoder: E[l(x, r(x)) + weight |dh/dx|_F^2], h the encoder (Eq 3.1).
+class ContractiveLoss(_JacobianRegularized):
+    """The contractive auto-encoder: E[l(x, r(x)) + lambda |dh/dx|_F^2], h the encoder (Eq 3.1).
 
-    The penalty costs, beside a forward and a backward pass, as many backward passes as there are
-    hidden units if it is "exact", `num_probes` if it is "hutchinson", which is unbiased
-    (`jacobians.squared_norm`). Encoder and decoder should share tied weights, as those of
-    `models.tied_autoencoder`: else the encoder shrinks and the decoder makes up for it.
+    Besides a forward and a backward pass, the norm costs as many backward passes as there are
+    hidden units if it is "exact", `num_vectors` if it is "hutchinson", which is unbiased. Encoder
+    and decoder should share tied weights, as those of `models.tied_autoencoder`; otherwise the
+    encoder shrinks and the decoder makes up for it.
 
     Args:
         encoder: the function h, from x (n, ...) to (n, ...), part of the model that is trained.
-        weight: of the penalty, lambda in the thesis; positive.
+        coefficient: of the squared norm, lambda in the thesis; positive.
         distance: as for `DenoisingLoss`.
-        penalty: "exact" or "hutchinson".
-        num_probes: random vectors an example, for "hutchinson".
+        jacobian_norm: "exact" or "hutchinson".
+        num_vectors: random vectors per example, for "hutchinson".
     """
 
-    def __init__(self, encoder, weight, *, distance="squared_error", penalty="exact", num_probes=1):
-        super().__init__(distance, penalty, num_probes)
-        self.weight = checks.positive_number("`weight`", weight)
+    def __init__(
+        self,
+        encoder: Reconstruct,
+        coefficient: float,
+        *,
+        distance: Distance = "squared_error",
+        jacobian_norm: jacobians.NormEstimate = "exact",
+        num_vectors: int = 1,
+    ) -> None:
+        super().__init__(distance, jacobian_norm, num_vectors)
+        self.coefficient = checks.positive_number("`coefficient`", coefficient)
         if not callable(encoder):
             raise checks.invalid(
                 "`encoder`", "a function from x to h", type(encoder).__name__, kind=TypeError
             )
         self.encoder = encoder
 
-    def __call__(self, reconstruct, x, target=None, seed=(0, 0), step=0):
-        """Returns the losses (n,) of a batch; arguments are those of `DenoisingLoss`."""
-        return self._losses(reconstruct, self.encoder, self.weight, x, target, seed)
+    def __call__(
+        self,
+        reconstruct: Reconstruct,
+        x: tf.Tensor,
+        target: tf.Tensor | None = None,
+        *,
+        seed: SeedPair = (0, 0),
+        step: int | tf.Tensor = 0,
+    ) -> tf.Tensor:
+        """Returns the losses (n,) of a batch; the arguments are those of `DenoisingLoss`."""
+        return self._losses(reconstruct, self.encoder, self.coefficient, x, target, seed)
 
 
-class ReconstructionContractiveLoss(_Penalised):
+class ReconstructionContractiveLoss(_JacobianRegularized):
     """The RCAE: E[|r(x) - x|^2 + sigma^2 |dr/dx|_F^2], all of r contracted (Eq 3.6).
 
     For small sigma it is the denoising loss of Gaussian noise (Proposition 1), without noise; (r(x)
-    - x) / sigma^2 becomes the score of the data's density (Theorem 2). The exact penalty costs as
-    many backward passes as x has values, "hutchinson" `num_probes`.
+    - x) / sigma^2 becomes the score of the density of the data (Theorem 2). The exact norm costs as
+    many backward passes as x has values, "hutchinson" `num_vectors`.
 
     Args:
         sigma: positive, in the units of x.
-        penalty: "exact" or "hutchinson".
-        num_probes: random vectors an example, for "hutchinson".
+        jacobian_norm: "exact" or "hutchinson".
+        num_vectors: random vectors per example, for "hutchinson".
     """
 
-    def __init__(self, sigma, *, penalty="exact", num_probes=1):
-        super().__init__("squared_error", penalty, num_probes)
+    def __init__(
+        self,
+        sigma: float,
+        *,
+        jacobian_norm: jacobians.NormEstimate = "exact",
+        num_vectors: int = 1,
+    ) -> None:
+        super().__init__("squared_error", jacobian_norm, num_vectors)
         self.sigma = checks.positive_number("`sigma`", sigma)
 
-    def __call__(self, reconstruct, x, target=None, seed=(0, 0), step=0):
-        """Returns the losses (n,) of a batch; arguments are those of `DenoisingLoss`."""
+    def __call__(
+        self,
+        reconstruct: Reconstruct,
+        x: tf.Tensor,
+        target: tf.Tensor | None = None,
+        *,
+        seed: SeedPair = (0, 0),
+        step: int | tf.Tensor = 0,
+    ) -> tf.Tensor:
+        """Returns the losses (n,) of a batch; the arguments are those of `DenoisingLoss`."""
         return self._losses(reconstruct, reconstruct, self.sigma**2, x, target, seed)

@@ -1,113 +1,134 @@
 """Gaussian noise of more than one size, which keeps spurious attractors away (thesis, 3.4.3).
 
-A DAE trained with a small sigma never sees a point far from the data, and what r does there is
-left to chance. Larger noise shows it such points: at first, or all the time at a lower weight.
+A DAE trained with a small sigma never sees points far from the data, so what r does there is left
+to chance. Larger noise shows it such points: early in training, or always at a lower weight.
 """
 
-import collections
 import math
+from typing import Any, NamedTuple, Protocol
 
 import tensorflow as tf
 
 from thesis_tf import corruption
 from thesis_tf._core import checks
 
-Draw = collections.namedtuple("Draw", ["x", "weights", "sigma"])
-Draw.__doc__ = """Corrupted examples (n, ...), weights (n,) of their losses or None, and the
-standard deviation (n,) or () of their noise, or None if it isn't Gaussian."""
+
+class Corruption(Protocol):
+    """A corruption process C(x~ | x), as those of `thesis_tf.corruption`."""
+
+    def sample(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """Returns corrupted examples (n, ...) of a batch x (n, ...)."""
 
 
-class Schedule:
+class CorruptedBatch(NamedTuple):
+    """Corrupted examples.
+
+    Attributes:
+        x: (n, ...), the corrupted examples.
+        importance_weights: (n,) factors of their losses; None weights all alike.
+        sigma: (n,) or (), the standard deviation of the noise; None if it isn't Gaussian.
+    """
+
+    x: tf.Tensor
+    importance_weights: tf.Tensor | None
+    sigma: Any
+
+
+class NoiseSchedule:
     """A corruption that may change over training and weight its examples; this one does neither.
 
     Args:
         process: an object with `sample(x, seed)`.
     """
 
-    def __init__(self, process):
+    def __init__(self, process: Corruption) -> None:
         self._process = process
 
     @staticmethod
-    def of(given):
-        """Returns `given` as a Schedule: one, a corruption, or the sigma of Gaussian noise."""
-        if isinstance(given, Schedule):
+    def of(given: "NoiseSchedule | Corruption | float") -> "NoiseSchedule":
+        """Returns `given` as a schedule; a number is the sigma of Gaussian noise."""
+        if isinstance(given, NoiseSchedule):
             return given
+        process: Any = given
         if not hasattr(given, "sample"):
-            given = corruption.Gaussian(checks.positive_number("`corruption`", given))
-        return Schedule(given)
+            process = corruption.Gaussian(checks.positive_number("`corruption`", given))
+        return NoiseSchedule(process)
 
-    def draw(self, x, seed, step=0):
-        """Returns a `Draw` for a batch x (n, ...) at a training step."""
-        return Draw(self._process.sample(x, seed), None, getattr(self._process, "sigma", None))
+    def draw(self, x: tf.Tensor, seed: tf.Tensor, step: int | tf.Tensor = 0) -> CorruptedBatch:
+        """Corrupts a batch x (n, ...) at a training step; `seed` is a pair of integers."""
+        sigma = getattr(self._process, "sigma", None)
+        return CorruptedBatch(self._process.sample(x, seed), None, sigma)
 
 
-class DecreasingNoise(Schedule):
+class DecreasingNoise(NoiseSchedule):
     """Gaussian noise whose standard deviation falls geometrically over training steps.
 
-    sigma = start (end / start)^(step / steps), and `end` after `steps` steps.
+    sigma = initial (final / initial)^(step / num_steps), and `final` after `num_steps` steps.
 
     Args:
-        start: the first standard deviation.
-        end: the last; below `start`.
-        steps: how many training steps it takes.
+        initial: the standard deviation at the first step.
+        final: the standard deviation from step `num_steps` on; below `initial`.
+        num_steps: the training steps over which it falls.
     """
 
-    def __init__(self, start, end, steps):
-        self.end, self.start = _range(end, start, "`end`", "`start`")
-        self.steps = checks.positive_integer("`steps`", steps)
+    def __init__(self, initial: float, final: float, *, num_steps: int) -> None:
+        self.final, self.initial = _range(final, initial, "`final`", "`initial`")
+        self.num_steps = checks.positive_integer("`num_steps`", num_steps)
 
-    def sigma(self, step):
+    def sigma(self, step: int | tf.Tensor) -> tf.Tensor:
         """Returns the standard deviation at a step, a float32 scalar."""
-        done = tf.minimum(tf.cast(step, tf.float32) / self.steps, 1.0)
-        return self.start * tf.exp(done * math.log(self.end / self.start))
+        done = tf.minimum(tf.cast(step, tf.float32) / self.num_steps, 1.0)
+        return self.initial * tf.exp(done * math.log(self.final / self.initial))
 
-    def draw(self, x, seed, step=0):
-        """Returns a `Draw` for a batch x (n, ...) at a training step."""
+    def draw(self, x: tf.Tensor, seed: tf.Tensor, step: int | tf.Tensor = 0) -> CorruptedBatch:
+        """Corrupts a batch x (n, ...) at a training step; `seed` is a pair of integers."""
         sigma = tf.cast(self.sigma(step), x.dtype)
         noise = tf.random.stateless_normal(tf.shape(x), seed, dtype=x.dtype)
-        return Draw(x + sigma * noise, None, sigma)
+        return CorruptedBatch(x + sigma * noise, None, sigma)
 
 
-class SampledNoise(Schedule):
+class SampledNoise(NoiseSchedule):
     """Gaussian noise with a standard deviation drawn for each example, and importance weights.
 
-    A part `share` of the examples gets a sigma that is log-uniform on [low, high], the others get
-    `low`. The loss has the weight sigma^-power, divided by the mean of that. So what is minimised
-    is the loss under a density of sigma proportional to that of the draws times sigma^-power, in
-    which noise as large as `high` hardly counts, while far points are seen as often as near ones:
-    near the data r is that of sigma = low, and where noise of `low` never leads it points back.
+    A `fraction` of the examples gets a sigma that is log-uniform on [low, high], the others get
+    `low`. The loss has the weight sigma^-power, divided by its mean. This minimizes the loss under
+    a density of sigma that is proportional to the density of the draws times sigma^-power, in which
+    noise as large as `high` hardly counts although far points are seen as often as near ones: near
+    the data r is that of sigma = low, and where noise of `low` never leads it points back.
 
     Args:
-        low: the standard deviation that the score is wanted for.
-        high: the largest one, say the distance from which r should find back.
-        power: of the weights; 0 weights all alike. The default, 2, puts losses in units of their
-            noise's variance.
-        share: of the examples, in (0, 1].
+        low: the standard deviation for which the score is wanted.
+        high: the largest one, for example the distance from which r should find back.
+        power: of the weights; 0 weights all alike. The default, 2, puts losses in units of the
+            variance of their noise.
+        fraction: of the examples, in (0, 1].
     """
 
-    def __init__(self, low, high, power=2.0, share=0.5):
+    def __init__(
+        self, low: float, high: float, *, power: float = 2.0, fraction: float = 0.5
+    ) -> None:
         self.low, self.high = _range(low, high, "`low`", "`high`")
         if not (math.isfinite(power) and power >= 0):
             raise checks.invalid("`power`", "a finite number, at least 0", power)
-        self.power, self.share = float(power), checks.probability("`share`", share)
+        self.power, self.fraction = float(power), checks.probability("`fraction`", fraction)
 
-    def draw(self, x, seed, step=0):
-        """Returns a `Draw` for a batch x (n, ...); `step` is of no influence."""
+    def draw(self, x: tf.Tensor, seed: tf.Tensor, step: int | tf.Tensor = 0) -> CorruptedBatch:
+        """Corrupts a batch x (n, ...); `seed` is a pair of integers, `step` has no influence."""
         seeds = tf.random.experimental.stateless_split(seed, 2)
         u = tf.random.stateless_uniform([tf.shape(x)[0]], seeds[0], dtype=tf.float32)
-        # Uniform on [0, 1] for the share, 0 for the others.
-        u = tf.maximum(0.0, (u - (1 - self.share)) / self.share)
+        # Uniform on [0, 1] for a `fraction` of the examples, 0 for the others.
+        u = tf.maximum(0.0, (u - (1 - self.fraction)) / self.fraction)
         span = math.log(self.high / self.low)
         decay = self.power * span
         mean = -math.expm1(-decay) / decay if decay else 1.0  # of exp(-decay u), u ~ U(0, 1)
-        weights = tf.exp(-decay * u) / (self.share * mean + 1 - self.share)
+        weights = tf.exp(-decay * u) / (self.fraction * mean + 1 - self.fraction)
         sigma = tf.cast(self.low * tf.exp(u * span), x.dtype)
         noise = tf.random.stateless_normal(tf.shape(x), seeds[1], dtype=x.dtype)
         scale = tf.reshape(sigma, [-1] + [1] * (x.shape.rank - 1))
-        return Draw(x + scale * noise, tf.cast(weights, x.dtype), sigma)
+        return CorruptedBatch(x + scale * noise, tf.cast(weights, x.dtype), sigma)
 
 
-def _range(low, high, low_name, high_name):
+def _range(low: float, high: float, low_name: str, high_name: str) -> tuple[float, float]:
     low, high = (
         checks.positive_number(low_name, low),
         checks.positive_number(high_name, high),

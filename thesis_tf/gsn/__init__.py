@@ -1,9 +1,8 @@
 """Generative stochastic networks (thesis, chapter 5)."""
 
 from thesis_tf.gsn.auto_encoder import WalkbackAutoEncoder
-from thesis_tf.gsn.chains import Chains, sample_chain
 from thesis_tf.gsn.deep_gsn import GSN
-from thesis_tf.gsn.dependency import DependencyNetwork
+from thesis_tf.gsn.dependency import DependencyKernel, DependencyNetwork
 from thesis_tf.gsn.export import export
 from thesis_tf.gsn.finite.clamping import ClampedCheck, clamped_chain
 from thesis_tf.gsn.finite.counting import (
@@ -52,15 +51,13 @@ from thesis_tf.gsn.likelihood.parzen import ParzenEstimate, parzen_log_likelihoo
 from thesis_tf.gsn.network import (
     SALT_AND_PEPPER,
     GenerativeStochasticNetwork,
+    NetworkKernel,
     State,
-    Transition,
 )
 from thesis_tf.gsn.plots import draw_chains, draw_histograms, draw_inpainting, draw_scaling
 from thesis_tf.gsn.reconstruction import Bernoulli, Normal, NormalMixture, Reconstruction
 from thesis_tf.gsn.sample_quality import SampleQuality, sample_quality
 from thesis_tf.gsn.walkback import Walkback
-from thesis_tf.mcmc.clamping import MaskClamp
-from thesis_tf.mcmc.diagnostics import Diagnostics, effective_sample_size, r_hat
 from thesis_tf.plotting.images import draw_images
 
 __all__ = [
@@ -68,16 +65,15 @@ __all__ = [
     "SALT_AND_PEPPER",
     "Bernoulli",
     "ChainCheck",
-    "Chains",
     "ClampedCheck",
     "ConservativeEstimate",
     "CountingResult",
+    "DependencyKernel",
     "DependencyNetwork",
-    "Diagnostics",
     "Ergodicity",
     "GenerativeStochasticNetwork",
     "LatentCheck",
-    "MaskClamp",
+    "NetworkKernel",
     "Normal",
     "NormalMixture",
     "ParzenEstimate",
@@ -86,7 +82,6 @@ __all__ = [
     "Reconstruction",
     "SampleQuality",
     "State",
-    "Transition",
     "Walkback",
     "WalkbackAutoEncoder",
     "WalkbackCheck",
@@ -102,7 +97,6 @@ __all__ = [
     "draw_images",
     "draw_inpainting",
     "draw_scaling",
-    "effective_sample_size",
     "ergodicity",
     "export",
     "fundamental_matrix",
@@ -118,10 +112,8 @@ __all__ = [
     "perturbation_bound",
     "positivity",
     "posterior",
-    "r_hat",
     "random_scan",
     "resampling_kernel",
-    "sample_chain",
     "sample_quality",
     "shares_of_every_round",
     "stationary_distribution",

@@ -21,7 +21,7 @@ class GSN(GenerativeStochasticNetwork):
         model = GSN([1000, 1000], noise=2.0, corruption=SaltAndPepper(0.4), walkback=4)
         model.compile("adam")
         model.fit(x, epochs=25, batch_size=100)
-        chains = sample_chain(model.transition(), x[:8], 1000, seed=0)
+        chains = mcmc.sample_chain(model.transition_kernel(), x[:8], 1000, seed=0)
 
     Inputs are examples (n, ...), flattened; `call` returns their noiseless reconstructions.
 

@@ -13,8 +13,11 @@ import tensorflow as tf
 from thesis_tf._core import checks
 from thesis_tf._keras.noisy_model import NoisyModel
 from thesis_tf.gsn.reconstruction import Bernoulli
+from thesis_tf.mcmc.kernels import SimpleKernel
 
 ORDERS = ("random", "ordered")
+
+fold_in = tf.random.experimental.stateless_fold_in
 
 
 @keras.saving.register_keras_serializable(package="thesis_tf")
@@ -24,7 +27,7 @@ class DependencyNetwork(NoisyModel):
         model = DependencyNetwork(network, subset_size=1)
         model.compile("adam")
         model.fit(x, epochs=5)
-        chains = sample_chain(model.transition(), x, 1000, seed=0)
+        chains = mcmc.sample_chain(model.transition_kernel(), x, 1000, seed=0)
 
     Training draws a subset for each example and takes - log P(x_s | x_-s). What isn't in a subset
     is predicted too, and left out.
@@ -111,31 +114,50 @@ class DependencyNetwork(NoisyModel):
         axes = list(range(1, x.shape.rank))
         return -tf.reduce_sum(tf.where(chosen, terms, 0), axes)
 
-    def transition(self, order="random"):
-        """Returns a step of the chain on x, for `sample_chain`.
+    def transition_kernel(self, order="random"):
+        """Returns one step of the chain on x as a kernel, for `mcmc.sample_chain`.
 
         Args:
             order: "random" resamples one random subset, as a GSN; "ordered" resamples each value,
                 or each of `subsets`, in order (ordered pseudo-Gibbs), whose stationary distribution
-                depends on the order if the conditionals are not those of one joint.
+                depends on the order unless the conditionals are those of one joint distribution.
         """
-        checks.one_of("`order`", order, ORDERS)
-        return self._resampled_at_random if order == "random" else self._swept
+        return DependencyKernel(self, order)
 
-    def _resampled_at_random(self, x, seed):
-        fold = tf.random.experimental.stateless_fold_in
-        return self._resampled(x, self.draw_subsets(x, fold(seed, 0)), fold(seed, 1))
+
+class DependencyKernel(SimpleKernel):
+    """One step of the chain of a dependency network, from x (chains, ...) to x.
+
+    Args:
+        network: a `DependencyNetwork`.
+        order: as for `DependencyNetwork.transition_kernel`.
+    """
+
+    def __init__(self, network, order="random"):
+        self.network = network
+        self.order = checks.one_of("`order`", order, ORDERS)
+
+    @property
+    def parameters(self):
+        """The arguments of the constructor."""
+        return {"network": self.network, "order": self.order}
+
+    def step(self, state, seed):
+        """Returns x (chains, ...) with one subset resampled, or all of them in order."""
+        if self.order == "ordered":
+            return self._swept(state, seed)
+        chosen = self.network.draw_subsets(state, fold_in(seed, 0))
+        return self._resampled(state, chosen, fold_in(seed, 1))
 
     def _swept(self, x, seed):
-        subsets = self.subsets
+        subsets = self.network.subsets
         if subsets is None:
             subsets = np.eye(int(np.prod(x.shape[1:])), dtype=bool).reshape(-1, *x.shape[1:])
         subsets = tf.constant(subsets)
 
         def body(number, x):
             chosen = tf.broadcast_to(subsets[number], tf.shape(x))
-            drawing = tf.random.experimental.stateless_fold_in(seed, number)
-            after = self._resampled(x, chosen, drawing)
+            after = self._resampled(x, chosen, fold_in(seed, number))
             after.set_shape(x.shape)
             return number + 1, after
 
@@ -143,7 +165,8 @@ class DependencyNetwork(NoisyModel):
         return tf.while_loop(lambda number, _: number < count, body, (tf.constant(0), x))[1]
 
     def _resampled(self, x, chosen, seed):
-        drawn = self.reconstruction.sample(self.conditionals(x, chosen), seed)
+        network = self.network
+        drawn = network.reconstruction.sample(network.conditionals(x, chosen), seed)
         return tf.where(chosen, tf.cast(drawn, x.dtype), x)
 
 

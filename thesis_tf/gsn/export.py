@@ -1,4 +1,4 @@
-"""The transition operator of a network as a SavedModel, for plain TensorFlow and for serving."""
+"""The transition kernel of a network as a SavedModel, for plain TensorFlow and for serving."""
 
 import tensorflow as tf
 
@@ -25,7 +25,7 @@ def export(model, path, *, scaling="first"):
     Args:
         model: a built `GenerativeStochasticNetwork`.
         path: the folder; a SavedModel that is there is replaced.
-        scaling: as for `GenerativeStochasticNetwork.transition`.
+        scaling: as for `GenerativeStochasticNetwork.transition_kernel`.
 
     Raises:
         TypeError: another model.
@@ -38,7 +38,7 @@ def export(model, path, *, scaling="first"):
     if not model.built:
         raise checks.invalid("`model`", "built", "one that isn't", "Fit it, or call it on x.")
     saved_model.check_path(path)
-    transition = model.transition(scaling)
+    kernel = model.transition_kernel(scaling)
     dtype = model.example_dtype
     x = tf.TensorSpec((None, *model.example_shape), dtype, "x")
     seed = tf.TensorSpec((2,), tf.int32, "seed")
@@ -52,8 +52,8 @@ def export(model, path, *, scaling="first"):
 
     def step(x, seed, **hidden):
         state = model.initial_state(x)._replace(hidden=tuple(hidden[f"hidden_{i}"] for i in order))
-        after = transition(state, seed)
-        return {"x": after.x, "mean": transition.mean(after), **_named(after.hidden)}
+        after = kernel.step(state, seed)
+        return {"x": after.x, "mean": kernel.mean(after), **_named(after.hidden)}
 
     def start(x):
         return _named(model.zero_hidden(x))
@@ -61,7 +61,7 @@ def export(model, path, *, scaling="first"):
     def inpaint(x, mask, steps, seed):
         def body(number, *flat):
             before = tf.nest.pack_sequence_as(state, flat)
-            after = transition(before, tf.random.experimental.stateless_fold_in(seed, number))
+            after = kernel.step(before, tf.random.experimental.stateless_fold_in(seed, number))
             after = after._replace(x=tf.where(mask, x, after.x))
             return number + 1, *tf.nest.flatten(after)
 
@@ -69,7 +69,7 @@ def export(model, path, *, scaling="first"):
         loop = (tf.constant(0), *tf.nest.flatten(state))
         flat = tf.while_loop(lambda number, *_: number < steps, body, loop)[1:]
         state = tf.nest.pack_sequence_as(state, flat)
-        return {"x": state.x, "mean": tf.where(mask, x, transition.mean(state))}
+        return {"x": state.x, "mean": tf.where(mask, x, kernel.mean(state))}
 
     mask = tf.TensorSpec(x.shape, tf.bool, "mask")
     steps = tf.TensorSpec((), tf.int32, "steps")

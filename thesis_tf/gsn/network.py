@@ -16,6 +16,7 @@ from thesis_tf._keras.noisy_model import NoisyModel
 from thesis_tf.corruption import SaltAndPepper
 from thesis_tf.gsn.reconstruction import Bernoulli, Reconstruction
 from thesis_tf.gsn.walkback import Walkback, walkback_losses
+from thesis_tf.mcmc.kernels import SimpleKernel
 
 SCALINGS = ("first", "all")
 SALT_AND_PEPPER = SaltAndPepper(0.4)  # of the thesis' experiments with digits (5.4)
@@ -27,12 +28,12 @@ class State(NamedTuple):
     Attributes:
         x: (chains, ...), the visible units.
         hidden: a tuple of tensors (chains, ...), the hidden units that the next step needs.
-        parameters: what the network put out for P(x | h) of the step that x was drawn in.
+        distribution_parameters: the network's outputs for the P(x | h) that x was drawn from.
     """
 
     x: tf.Tensor
     hidden: tuple
-    parameters: tf.Tensor
+    distribution_parameters: tf.Tensor
 
 
 class GenerativeStochasticNetwork(NoisyModel):
@@ -243,8 +244,8 @@ class GenerativeStochasticNetwork(NoisyModel):
         parameters = tf.zeros([tf.shape(x)[0], *x.shape[1:], *more], self.example_dtype)
         return State(x, self.zero_hidden(x), parameters)
 
-    def transition(self, scaling="first"):
-        """Returns one step of the chain, for `sample_chain`.
+    def transition_kernel(self, scaling="first"):
+        """Returns one step of the chain as a kernel, for `mcmc.sample_chain`.
 
         Args:
             scaling: "first" draws x with alpha_1, "all" with an alpha_k drawn for each chain and
@@ -256,7 +257,7 @@ class GenerativeStochasticNetwork(NoisyModel):
         if not self.built:
             advice = "Fit it, or call it on x."
             raise checks.invalid(f"{self.name}", "built", "a model without weights", advice)
-        return Transition(self, scaling)
+        return NetworkKernel(self, scaling)
 
     def get_config(self):
         """Returns what the model was made with."""
@@ -280,23 +281,28 @@ class GenerativeStochasticNetwork(NoisyModel):
         return cls(**config)
 
 
-class Transition:
-    """One step of the chain of a network: a function (state, seed) -> state.
+class NetworkKernel(SimpleKernel):
+    """One step of the chain of a network, from a `State` to a `State`.
 
     Args:
         network: a `GenerativeStochasticNetwork`.
-        scaling: as for `GenerativeStochasticNetwork.transition`.
+        scaling: as for `GenerativeStochasticNetwork.transition_kernel`.
     """
 
     def __init__(self, network, scaling="first"):
         self.network = network
         self.scaling = checks.one_of("`scaling`", scaling, SCALINGS)
 
+    @property
+    def parameters(self):
+        """The arguments of the constructor."""
+        return {"network": self.network, "scaling": self.scaling}
+
     def initial_state(self, x):
         """Returns the `State` of chains that begin at x (chains, ...)."""
         return self.network.initial_state(x)
 
-    def __call__(self, state, seed):
+    def step(self, state, seed):
         """Returns the next `State`; the same seed, a pair of int32, gives the same."""
         fold, network = tf.random.experimental.stateless_fold_in, self.network
         hidden, parameters = network.advance(state.x, state.hidden, fold(seed, 0))
@@ -306,8 +312,12 @@ class Transition:
 
     def mean(self, state):
         """Returns E[x | h] (chains, ...) of a state: a picture without the noise of its draw."""
-        mean = self.network.reconstruction.mean(state.parameters)
+        mean = self.network.reconstruction.mean(state.distribution_parameters)
         return tf.cast(mean, state.x.dtype)
+
+    def distribution_parameters(self, state):
+        """Returns the parameters of the P(x | h) that x of a state was drawn from."""
+        return state.distribution_parameters
 
     def _alpha(self, x, seed):
         if self.scaling == "first" or self.network.log_alpha is None:

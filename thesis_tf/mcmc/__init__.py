@@ -1,1 +1,25 @@
-"""Markov chains of all areas."""
+"""Markov chains of any `tfp.mcmc.TransitionKernel`: thousands side by side, clamped or free."""
+
+from thesis_tf.mcmc.chains import Chains
+from thesis_tf.mcmc.clamping import MaskClamp
+from thesis_tf.mcmc.diagnostics import (
+    Diagnostics,
+    effective_sample_size,
+    r_hat,
+    random_projections,
+)
+from thesis_tf.mcmc.kernels import FunctionKernel, SimpleKernel
+from thesis_tf.mcmc.sampling import sample_chain, stream_seed
+
+__all__ = [
+    "Chains",
+    "Diagnostics",
+    "FunctionKernel",
+    "MaskClamp",
+    "SimpleKernel",
+    "effective_sample_size",
+    "r_hat",
+    "random_projections",
+    "sample_chain",
+    "stream_seed",
+]

@@ -1,30 +1,35 @@
 """Clamping: chains whose visible units stay in a set, such as the known pixels of an image (5.3.6).
 
-A clamp is a function that projects x (chains, ...) onto the set. Chains apply it to their beginning
-and to what every step draws, so that the next step sees what is clamped. For a mask, and P(x | h)
-whose values are independent, that is sampling from P(x | h, x in S); other sets S need a projection
-whose draws follow that distribution for the conditions of 5.B to hold.
+A clamp is a function that projects x (chains, ...) onto the set. It is applied to the initial state
+and after every step, so that the next step sees the clamped x. For a mask, and a P(x | h) whose
+values are independent, that is sampling from P(x | h, x in S); for other sets S the conditions of
+5.B hold only if the projection's draws follow that distribution.
 """
+
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from thesis_tf._core import checks
+from thesis_tf._core.types import ArrayLike, TensorLike
 
 
 class MaskClamp:
-    """Holds values of x where a mask is true.
+    """Keeps values of x fixed where a mask is true.
 
     Args:
-        mask: boolean, the shape of one example, or (chains, ...) for a mask a chain.
-        values: an example or (chains, ...), what is held; elsewhere they don't matter.
+        mask: boolean, of the shape of one example, or (chains, ...) for one mask per chain.
+        values: one example or (chains, ...), the values where the mask is true; those elsewhere
+            are not used.
 
     Raises:
         TypeError: the mask isn't boolean.
-        ValueError: mask and values don't fit one another.
+        ValueError: the shapes of mask and values don't match.
     """
 
-    def __init__(self, mask, values):
+    def __init__(self, mask: ArrayLike, values: TensorLike) -> None:
         mask = np.asarray(mask)
         if mask.dtype != bool:
             advice = "Write mask == 1."
@@ -37,8 +42,8 @@ class MaskClamp:
             )
         self._mask, self._values = tf.constant(mask), values
 
-    def __call__(self, x):
-        """Returns x (chains, ...) with the held values in place, the rest as it is."""
+    def __call__(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns x (chains, ...) with the fixed values in place, and others unchanged."""
         for name, part in (("mask", self._mask), ("values", self._values)):
             if tuple(part.shape) not in (tuple(x.shape), tuple(x.shape[1:])):
                 raise checks.invalid(
@@ -49,12 +54,12 @@ class MaskClamp:
         return tf.where(self._mask, tf.cast(self._values, x.dtype), x)
 
 
-def checked_clamp(clamp, x):
-    """Returns x (chains, ...) in the set of a clamp.
+def checked_clamp(clamp: Callable[[tf.Tensor], Any], x: tf.Tensor) -> tf.Tensor:
+    """Returns x (chains, ...) projected by a clamp.
 
     Raises:
         TypeError: the clamp is no function.
-        ValueError: it changes the shape or dtype, or what it has projected already.
+        ValueError: it changes the shape or dtype, or is no projection.
     """
     if not callable(clamp):
         expected = "a function from x to x, such as MaskClamp(mask, values)"

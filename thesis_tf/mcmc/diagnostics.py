@@ -8,9 +8,11 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from thesis_tf._core import checks
+from thesis_tf._core.types import Array, ArrayLike
 
-# What diagnostics look at: their autocorrelations take as much memory as 16 copies.
+# Chains and values that diagnostics are computed of: autocorrelations take 16 times their memory.
 _DIAGNOSED_CHAINS, _DIAGNOSED_VALUES = 256, 1 << 22
+_PROJECTIONS = 16
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -20,16 +22,19 @@ class Diagnostics:
     Attributes:
         effective_sample_size: (...), of each value of a state, over all chains.
         r_hat: (...), the potential scale reduction of each value; near 1 if chains agree.
-        acceptance: (chains,), the part of each chain's proposals that was accepted; None of chains
-            that accept all.
+        acceptance: (chains,), the fraction of each chain's proposals that was accepted; None for
+            kernels without proposals.
     """
 
-    effective_sample_size: np.ndarray
-    r_hat: np.ndarray
-    acceptance: np.ndarray | None = None
+    effective_sample_size: Array
+    r_hat: Array
+    acceptance: Array | None = None
 
-    def summary(self):
-        """Returns the worst of each as a dict of floats, None where nothing is known."""
+    def summary(self) -> dict[str, float | None]:
+        """Returns the least effective sample size, the largest R-hat and the mean acceptance.
+
+        A plain dict; None stands for what is unknown.
+        """
         worst = {
             "effective_sample_size": float(np.min(self.effective_sample_size)),
             "r_hat": float(np.max(self.r_hat)),
@@ -39,11 +44,26 @@ class Diagnostics:
         return {name: value if math.isfinite(value) else None for name, value in worst.items()}
 
 
-def diagnose(samples, acceptance=None):
+def random_projections(samples: Array) -> Array:
+    """Returns summary statistics of samples (results, chains, ...): (results, chains, k), float64.
+
+    They are the mean of the values and 16 random projections of them, in units of one value's
+    standard deviation if values are independent; the values themselves if there are 16 at most.
+    """
+    flat = samples.reshape(*samples.shape[:2], -1)
+    size = flat.shape[-1]
+    if size <= _PROJECTIONS:
+        return flat.astype(np.float64)
+    directions = np.random.default_rng(0).standard_normal((size, _PROJECTIONS)) / size**0.5
+    directions = np.column_stack([np.full(size, 1 / size), directions]).astype(flat.dtype)
+    return (flat @ directions).astype(np.float64)
+
+
+def diagnose(samples: Array, acceptance: Array | None = None) -> Diagnostics:
     """Returns the `Diagnostics` of chains.
 
     Args:
-        samples: (steps, chains, ...) array; below 4 steps nothing is known, which is NaN.
+        samples: (results, chains, ...) array; with fewer than 4 results they are NaN.
         acceptance: (chains,), or None.
     """
     of_a_chain = max(1, samples.size // samples.shape[1])
@@ -56,49 +76,48 @@ def diagnose(samples, acceptance=None):
     return Diagnostics(size, r_hat(few), acceptance)
 
 
-def effective_sample_size(samples):
+def effective_sample_size(samples: ArrayLike) -> Array:
     """Returns how many independent draws all chains are worth, for each value of a state.
 
-    What chains differ by counts against them, as in R-hat: chains that stay apart are worth about
-    a draw each.
+    Differences between chains reduce it, as they raise R-hat: chains that stay apart are worth
+    about one draw each.
 
     Args:
-        samples: (steps, chains, ...) array, of 4 steps at least.
+        samples: (results, chains, ...) array with at least 4 results.
 
     Returns:
         (...) array, by Geyer's initial positive sequence over all chains
         (`tfp.mcmc.effective_sample_size`), at least 1 and at most the number of samples; 1 where
         nothing moves.
     """
-    samples = _checked(samples)
-    if samples.shape[1] > 1:
+    states = _checked(samples)
+    if states.shape[1] > 1:
         size = tfp.mcmc.effective_sample_size(
-            samples, filter_beyond_positive_pairs=True, cross_chain_dims=1
+            states, filter_beyond_positive_pairs=True, cross_chain_dims=1
         )
     else:
-        size = tfp.mcmc.effective_sample_size(samples, filter_beyond_positive_pairs=True)[0]
-    return np.clip(np.nan_to_num(size.numpy(), nan=1.0), 1.0, samples.shape[0] * samples.shape[1])
+        size = tfp.mcmc.effective_sample_size(states, filter_beyond_positive_pairs=True)[0]
+    return np.clip(np.nan_to_num(size.numpy(), nan=1.0), 1.0, states.shape[0] * states.shape[1])
 
 
-def r_hat(samples):
+def r_hat(samples: ArrayLike) -> Array:
     """Returns the potential scale reduction of split chains, for each value of a state.
 
     Args:
-        samples: (steps, chains, ...) array, of 4 steps at least.
+        samples: (results, chains, ...) array with at least 4 results.
     """
-    samples = _checked(samples)
-    samples = samples[: 2 * (len(samples) // 2)]
+    states = _checked(samples)
+    even = states[: 2 * (len(states) // 2)]
     return tfp.mcmc.potential_scale_reduction(
-        samples, independent_chain_ndims=1, split_chains=True
+        even, independent_chain_ndims=1, split_chains=True
     ).numpy()
 
 
-def _checked(samples):
-    samples = tf.convert_to_tensor(samples)
-    if samples.shape.rank < 2 or samples.shape[0] < 4 or samples.shape[1] < 1:
-        raise checks.invalid(
-            "`samples`", "of shape (steps, chains, ...) with 4 steps at least", tuple(samples.shape)
-        )
-    if not tf.reduce_all(tf.math.is_finite(samples)):
+def _checked(samples: ArrayLike) -> tf.Tensor:
+    states = tf.convert_to_tensor(samples)
+    if states.shape.rank < 2 or states.shape[0] < 4 or states.shape[1] < 1:
+        expected = "of shape (results, chains, ...) with at least 4 results"
+        raise checks.invalid("`samples`", expected, tuple(states.shape))
+    if not tf.reduce_all(tf.math.is_finite(states)):
         raise checks.invalid("`samples`", "finite", "NaN or infinity")
-    return samples
+    return states

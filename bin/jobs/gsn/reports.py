@@ -10,7 +10,7 @@ import tensorflow as tf
 
 import models
 from bin.common import configs, runs, training
-from thesis_tf import gsn
+from thesis_tf import gsn, mcmc
 from thesis_tf.persistence import files
 
 _SHEET = (10, 20)  # chains and steps of a picture
@@ -74,15 +74,16 @@ class Reports:
         rng = np.random.default_rng([self._seed, 1])
         rows = rng.choice(len(self._splits.train), jobs.chains, replace=False)
         self._trainer.say(f"Running {jobs.chains:,} chains of {jobs.chain_steps:,} steps ...")
-        return gsn.sample_chain(
-            self._trainer.model.transition(jobs.chain_scaling),
+        kernel = self._trainer.model.transition_kernel(jobs.chain_scaling)
+        return mcmc.sample_chain(
+            kernel,
             self._splits.train.x[rows],
-            jobs.chain_steps,
-            (self._seed, 2),
-            jobs.burn_in,
-            jobs.thin,
-            output="parameters",
-            progress=self._progress,
+            jobs.chain_steps // jobs.thin,
+            num_burnin_steps=jobs.burn_in,
+            num_steps_between_results=jobs.thin - 1,
+            seed=mcmc.stream_seed(self._seed, 2),
+            output_fn=kernel.distribution_parameters,
+            verbose="auto" if self._progress else 0,
             folder=self._sampled / "chains",
         )
 
@@ -215,7 +216,8 @@ class Reports:
         truth = self._splits.test.x[:_COMPLETED]
         rng = np.random.default_rng([self._seed, 3])
         self._trainer.say(f"Completing {len(truth)} test examples, {_RUNS} times each ...")
-        transition = self._trainer.model.transition(jobs.chain_scaling)
+        kernel = self._trainer.model.transition_kernel(jobs.chain_scaling)
+        clamp = mcmc.MaskClamp(mask, truth)
         completions = []
         for run in range(_RUNS):
             # What isn't known begins as values of other examples, in no order.
@@ -223,14 +225,15 @@ class Reports:
                 self._splits.train.x[rng.integers(len(self._splits.train.x), size=len(truth))],
                 axis=0,
             )
-            chains = gsn.sample_chain(
-                transition,
+            chains = mcmc.sample_chain(
+                kernel,
                 np.where(mask, truth, other),
-                jobs.inpaint_steps,
-                (self._seed, 100 + run),
-                thin=jobs.inpaint_steps,
-                clamp=gsn.MaskClamp(mask, truth),
-                output="mean",
+                1,
+                num_steps_between_results=jobs.inpaint_steps - 1,
+                seed=mcmc.stream_seed(self._seed, 100 + run),
+                clamp=clamp,
+                output_fn=lambda state: clamp(kernel.mean(state)),
+                verbose=0,
             )
             completions.append(chains.samples[-1])
         completions = np.stack(completions)

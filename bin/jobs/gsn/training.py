@@ -6,9 +6,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from bin.common import training
+from bin.common import inputs, training
 from models.gsn import convolutional_dae, walkback_dae
-from thesis_tf import corruption, gsn
+from thesis_tf import corruption, gsn, mcmc
 from thesis_tf.persistence import files, fingerprint
 
 _SHEET = (10, 20)  # chains and steps of a sheet of samples
@@ -103,7 +103,9 @@ class Trainer:
     def train(self, sheet_every=5, verbose=0):
         """Trains, or goes on from the checkpoint; returns the losses of the last epoch, a dict."""
         config = self.config
-        self._check_inputs()
+        parts = (self.splits.train, self.splits.validation, self.splits.test)
+        found = {"data": fingerprint.of_arrays([part.x for part in parts])}
+        inputs.check(self.folder, found, write=self._chief)
         rate = keras.optimizers.schedules.ExponentialDecay(
             config.training.learning_rate, self.steps, config.decay
         )
@@ -147,19 +149,6 @@ class Trainer:
             raise ValueError(f"{path} is another network than {self.folder}/config.json says.")
         self.model = model
 
-    def _check_inputs(self):
-        """Raises ValueError if an earlier call trained on other examples under the same name."""
-        parts = (self.splits.train, self.splits.validation, self.splits.test)
-        own = {"data": fingerprint.of_arrays([part.x for part in parts])}
-        path = self.folder / "inputs.json"
-        if path.exists() and files.read_json(path) != own:
-            raise ValueError(
-                f"The data changed since {self.folder} was begun. Choose another --output_dir, or"
-                " delete that one."
-            )
-        if self._chief:
-            files.write_json(path, own)
-
     def say(self, line):
         """Prints a line if progress is shown."""
         if self._progress:
@@ -187,8 +176,9 @@ class _Sheets(keras.callbacks.Callback):
             return
         chains, steps = _SHEET
         x = trainer.splits.train.x[:chains]
-        seed = (trainer.config.hardware.seed, epoch)
-        found = gsn.sample_chain(model.transition(), x, steps, seed, output="mean")
+        kernel = model.transition_kernel()
+        seed = mcmc.stream_seed(trainer.config.hardware.seed, epoch)
+        found = mcmc.sample_chain(kernel, x, steps, seed=seed, output_fn=kernel.mean, verbose=0)
         path = trainer.folder / "sheets" / f"epoch_{epoch + 1:04d}.png"
         gsn.draw_chains(found.samples, path, title=f"{trainer.splits.name}, epoch {epoch + 1}")
         with self._writer.as_default(step):

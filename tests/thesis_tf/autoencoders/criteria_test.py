@@ -99,7 +99,7 @@ def test_no_gradient_goes_through_the_steps_before():
 def test_importance_weights_multiply_the_losses():
     noise, x, seed = SampledNoise(0.1, 2.0), tf.constant(X), (3, 1)
     drawn = noise.draw(x, tf.random.experimental.stateless_fold_in(seed, 0))
-    expected = drawn.weights * np.square(drawn.x.numpy() - X).sum(axis=1)
+    expected = drawn.importance_weights * np.square(drawn.x.numpy() - X).sum(axis=1)
     np.testing.assert_allclose(DenoisingLoss(noise)(tf.identity, x, seed=seed), expected)
 
 
@@ -125,9 +125,9 @@ def test_contractive_losses_by_hand():
     np.testing.assert_allclose(found, distance + 0.36 * whole, rtol=1e-12)
 
 
-@pytest.mark.parametrize("num_probes", [1, 4])
-def test_hutchinson_is_unbiased_and_as_noisy_as_it_says(num_probes):
-    options = {"penalty": "hutchinson", "num_probes": num_probes}
+@pytest.mark.parametrize("num_vectors", [1, 4])
+def test_hutchinson_is_unbiased_and_as_noisy_as_it_says(num_vectors):
+    options = {"jacobian_norm": "hutchinson", "num_vectors": num_vectors}
     for exact, estimated in (
         (ContractiveLoss(hidden, 1.0), ContractiveLoss(hidden, 1.0, **options)),
         (ReconstructionContractiveLoss(1.0), ReconstructionContractiveLoss(1.0, **options)),
@@ -137,19 +137,19 @@ def test_hutchinson_is_unbiased_and_as_noisy_as_it_says(num_probes):
         losses = estimated(network, x, seed=(5, 6)).numpy()
         (truth,) = exact(network, tf.constant(X[:1])).numpy()
         assert losses.mean() == pytest.approx(truth, abs=4 * losses.std() / copies**0.5)
-        penalty = truth - np.square(network(x[:1]).numpy() - X[:1]).sum()
-        assert losses.std() <= 1.02 * (2 / num_probes) ** 0.5 * penalty
+        norm = truth - np.square(network(x[:1]).numpy() - X[:1]).sum()
+        assert losses.std() <= 1.02 * (2 / num_vectors) ** 0.5 * norm
 
 
-@pytest.mark.parametrize("penalty", ["exact", "hutchinson"])
-def test_penalties_can_be_differentiated_again(penalty):
+@pytest.mark.parametrize("jacobian_norm", ["exact", "hutchinson"])
+def test_norms_of_jacobians_can_be_differentiated_again(jacobian_norm):
     kernel = tf.Variable(WEIGHTS[0])
 
     def loss():
         def encoder(x):
             return tf.tanh(x @ kernel + WEIGHTS[1])
 
-        criterion = ContractiveLoss(encoder, 0.7, penalty=penalty)
+        criterion = ContractiveLoss(encoder, 0.7, jacobian_norm=jacobian_norm)
         return tf.reduce_sum(criterion(lambda x: encoder(x) @ WEIGHTS[2], tf.constant(X)))
 
     with tf.GradientTape() as tape:
@@ -187,8 +187,8 @@ def test_keras_models_of_every_layer():
         DenoisingLoss(corruption.Masking(0.5)),
         DenoisingLoss(corruption.SaltAndPepper(0.3), walkback=2),
         ReconstructionContractiveLoss(0.1),
-        ReconstructionContractiveLoss(0.1, penalty="hutchinson"),
-        ContractiveLoss(model.layers[0], 0.1, penalty="hutchinson"),
+        ReconstructionContractiveLoss(0.1, jacobian_norm="hutchinson"),
+        ContractiveLoss(model.layers[0], 0.1, jacobian_norm="hutchinson"),
     ):
         with tf.GradientTape() as tape:
             loss = tf.reduce_mean(criterion(model, x))
@@ -204,11 +204,15 @@ def test_keras_models_of_every_layer():
         (lambda: DenoisingLoss(0.1, distance="l1"), ValueError, "one of squared_error"),
         (lambda: DenoisingLoss(0.1, walkback=0), ValueError, "`walkback`"),
         (lambda: DenoisingLoss(None, walkback=2), ValueError, "1 without a corruption"),
-        (lambda: ContractiveLoss(hidden, -1.0), ValueError, "`weight`"),
+        (lambda: ContractiveLoss(hidden, -1.0), ValueError, "`coefficient`"),
         (lambda: ContractiveLoss("encoder", 1.0), TypeError, "`encoder`"),
-        (lambda: ContractiveLoss(hidden, 1.0, penalty="all"), ValueError, "exact, hutchinson"),
+        (
+            lambda: ContractiveLoss(hidden, 1.0, jacobian_norm="all"),
+            ValueError,
+            "exact, hutchinson",
+        ),
         (lambda: ReconstructionContractiveLoss(0.0), ValueError, "`sigma`"),
-        (lambda: ReconstructionContractiveLoss(1.0, num_probes=0), ValueError, "`num_probes`"),
+        (lambda: ReconstructionContractiveLoss(1.0, num_vectors=0), ValueError, "`num_vectors`"),
         (
             lambda: DenoisingLoss(0.1)(lambda x: x[:, :1], tf.constant(X)),
             ValueError,

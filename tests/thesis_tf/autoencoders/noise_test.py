@@ -4,31 +4,31 @@ import tensorflow as tf
 
 from thesis_tf import corruption
 from thesis_tf.autoencoders import DecreasingNoise, SampledNoise
-from thesis_tf.autoencoders.noise import Schedule
+from thesis_tf.autoencoders.noise import NoiseSchedule
 
 X = tf.zeros((200_000, 2), tf.float64)
 
 
 def test_decreasing_noise_is_geometric_and_stays_at_its_end():
-    noise = DecreasingNoise(0.8, 0.1, 30)
+    noise = DecreasingNoise(0.8, 0.1, num_steps=30)
     assert [float(noise.sigma(s)) for s in (0, 10, 20, 30, 99)] == pytest.approx(
         [0.8, 0.4, 0.2, 0.1, 0.1]
     )
     drawn = noise.draw(X, (0, 1), 10)
     # The standard deviation of a standard deviation of n values is 1 / sqrt(2 n) of it.
     assert np.std(drawn.x) == pytest.approx(0.4, rel=4 / (2 * 400_000) ** 0.5)
-    assert drawn.weights is None
+    assert drawn.importance_weights is None
 
 
-@pytest.mark.parametrize("share", [0.3, 1.0])
+@pytest.mark.parametrize("fraction", [0.3, 1.0])
 @pytest.mark.parametrize("power", [0.0, 2.0])
-def test_sampled_noise_has_the_scales_and_weights_that_it_says(power, share):
-    noise = SampledNoise(0.01, 1.0, power, share)
+def test_sampled_noise_has_the_scales_and_weights_that_it_says(power, fraction):
+    noise = SampledNoise(0.01, 1.0, power=power, fraction=fraction)
     drawn = noise.draw(X, (0, 1))
-    sigma, weights = drawn.sigma.numpy(), drawn.weights.numpy()
+    sigma, weights = drawn.sigma.numpy(), drawn.importance_weights.numpy()
     larger = sigma > 0.01 * (1 + 1e-6)
-    assert larger.mean() == pytest.approx(share, abs=4 * 0.5 / len(X) ** 0.5)
-    if share < 1:
+    assert larger.mean() == pytest.approx(fraction, abs=4 * 0.5 / len(X) ** 0.5)
+    if fraction < 1:
         np.testing.assert_allclose(sigma[~larger], 0.01)
     # Log-uniform: ln sigma is uniform on [ln .01, 0].
     logs = np.log(sigma[larger]) / np.log(0.01)
@@ -44,29 +44,29 @@ def test_sampled_noise_has_the_scales_and_weights_that_it_says(power, share):
 def test_images_get_one_scale_each():
     drawn = SampledNoise(0.1, 0.5).draw(tf.zeros((50, 4, 4, 1)), (0, 0))
     assert drawn.x.shape == (50, 4, 4, 1)
-    assert drawn.sigma.shape == drawn.weights.shape == (50,)
+    assert drawn.sigma.shape == drawn.importance_weights.shape == (50,)
 
 
 def test_what_stands_for_a_corruption():
     process = corruption.Masking(0.5)
-    assert Schedule.of(process).draw(X[:4], (0, 0)).sigma is None
-    gaussian = Schedule.of(0.25).draw(X[:4], (0, 0))
+    assert NoiseSchedule.of(process).draw(X[:4], (0, 0)).sigma is None
+    gaussian = NoiseSchedule.of(0.25).draw(X[:4], (0, 0))
     assert gaussian.sigma == 0.25
     np.testing.assert_array_equal(gaussian.x, corruption.Gaussian(0.25).sample(X[:4], (0, 0)))
     sampled = SampledNoise(0.1, 1.0)
-    assert Schedule.of(sampled) is sampled
+    assert NoiseSchedule.of(sampled) is sampled
 
 
 @pytest.mark.parametrize(
     ("make", "match"),
     [
-        (lambda: DecreasingNoise(0.1, 0.1, 5), "`end` must be below `start`"),
-        (lambda: DecreasingNoise(0.1, 0.01, 0), "`steps`"),
+        (lambda: DecreasingNoise(0.1, 0.1, num_steps=5), "`final` must be below `initial`"),
+        (lambda: DecreasingNoise(0.1, 0.01, num_steps=0), "`num_steps`"),
         (lambda: SampledNoise(1.0, 0.5), "`low` must be below `high`"),
         (lambda: SampledNoise(0.0, 0.5), "`low` must be a positive"),
-        (lambda: SampledNoise(0.1, 0.5, -1.0), "`power`"),
-        (lambda: SampledNoise(0.1, 0.5, share=0.0), "`share`"),
-        (lambda: SampledNoise(0.1, 0.5, share=1.5), "`share`"),
+        (lambda: SampledNoise(0.1, 0.5, power=-1.0), "`power`"),
+        (lambda: SampledNoise(0.1, 0.5, fraction=0.0), "`fraction`"),
+        (lambda: SampledNoise(0.1, 0.5, fraction=1.5), "`fraction`"),
     ],
 )
 def test_bad_input(make, match):

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from thesis_tf import corruption
-from thesis_tf.gsn import GSN, Normal, WalkbackAutoEncoder, chains
+from thesis_tf import corruption, mcmc
+from thesis_tf.gsn import GSN, Normal, WalkbackAutoEncoder
 
 X = np.random.default_rng(0).uniform(size=(30, 4)).astype(np.float32)
 
@@ -49,7 +49,7 @@ def test_batch_normalisation_acts_in_training_alone():
     assert np.abs(inner.layers[-1].moving_mean.numpy()).max() > 0
     assert np.abs(model(X) - before).max() > 0
     again = model(X)
-    chains.sample_chain(model.transition(), X, 3, 0)
+    mcmc.sample_chain(model.transition_kernel(), X, 3)
     np.testing.assert_array_equal(model(X), again)
 
 
@@ -129,7 +129,7 @@ def test_a_subclassed_network_is_checked_when_it_is_built():
             TypeError,
             "`reconstruction` must be an object",
         ),
-        (lambda: GSN([3]).transition(), ValueError, "Fit it, or call it on x"),
+        (lambda: GSN([3]).transition_kernel(), ValueError, "Fit it, or call it on x"),
         (lambda: GSN(3), ValueError, "`layer_sizes` must be a list"),
         (lambda: GSN([3]).fit(X + 1), ValueError, r"in \[0, 1\]"),
     ],

@@ -101,9 +101,9 @@ def test_compile_fit_save_load(kind, policy, reconstruction, tmp_path):
         m.fit(X, epochs=1, batch_size=10, verbose=0, shuffle=False)
     for a, b in zip(model.variables, again.variables, strict=True):
         np.testing.assert_allclose(tf.cast(a, "float64"), tf.cast(b, "float64"), atol=1e-6)
-    after = model.transition("all")(state, tf.constant([0, 1]))
+    after = model.transition_kernel("all").step(state, tf.constant([0, 1]))
     assert after.x.dtype == state.x.dtype
-    assert after.parameters.dtype == model.example_dtype
+    assert after.distribution_parameters.dtype == model.example_dtype
 
 
 def test_stored_hidden_units(tmp_path):

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from thesis_tf import mcmc
 from thesis_tf.gsn import (
     DependencyNetwork,
     Normal,
     occupation_covariance,
     ordered_scan,
     random_scan,
-    sample_chain,
     stationary_distribution,
 )
 
@@ -39,7 +39,9 @@ def test_visits_are_those_of_the_enumerated_chain(order):
     model = DependencyNetwork(pair)
     chains, steps = 400, 200
     start = np.repeat(STATES[:1], chains, 0)
-    found = sample_chain(model.transition(order), start, steps, 3, burn_in=20).samples
+    found = mcmc.sample_chain(
+        model.transition_kernel(order), start, steps, seed=3, num_burnin_steps=20
+    ).samples
     scan = random_scan if order == "random" else ordered_scan
     matrix = scan(tables())
     expected = stationary_distribution(matrix)
@@ -59,14 +61,14 @@ def test_a_subset_is_drawn_for_each_example_and_the_rest_stays():
         assert (chosen.sum(axis=(1, 2)) == size).all()
         error = 5 * 0.5 / 4000**0.5
         np.testing.assert_allclose(chosen.mean(axis=0), size / 6, atol=error)
-        after = model.transition()(x, tf.constant([0, 1])).numpy()
+        after = model.transition_kernel().step(x, tf.constant([0, 1])).numpy()
         assert ((after != 7).sum(axis=(1, 2)) == size).all()
     subsets = np.zeros((2, 2, 3), bool)
     subsets[0, 0], subsets[1, 1] = True, True
     rows = DependencyNetwork(nothing, subsets=subsets).draw_subsets(x, (0, 1)).numpy()
     assert (rows[:, 0].all(axis=1) != rows[:, 1].all(axis=1)).all()
-    swept = DependencyNetwork(nothing, subsets=subsets).transition("ordered")
-    assert (swept(x, tf.constant([0, 1])).numpy() != 7).all()
+    swept = DependencyNetwork(nothing, subsets=subsets).transition_kernel("ordered")
+    assert (swept.step(x, tf.constant([0, 1])).numpy() != 7).all()
 
 
 def test_it_learns_the_conditionals_of_a_joint():
@@ -90,7 +92,7 @@ def test_it_learns_the_conditionals_of_a_joint():
         logits = model.conditionals(tf.constant(states), tf.constant(chosen))[:, i]
         expected = np.where(states[:, i] == odd, 0.2, 0.8)
         np.testing.assert_allclose(tf.sigmoid(logits), expected, atol=0.1)
-    chains = sample_chain(model.transition(), x[:300], 200, 0, burn_in=50).samples
+    chains = mcmc.sample_chain(model.transition_kernel(), x[:300], 200, num_burnin_steps=50).samples
     assert (chains.sum(axis=-1) % 2 == 1).mean() == pytest.approx(0.2, abs=0.05)
 
 
@@ -113,7 +115,7 @@ def test_saving_and_real_values(tmp_path):
     again = keras.saving.load_model(tmp_path / "m.keras", safe_mode=True)
     np.testing.assert_array_equal(model(x), again(x))
     assert again.subset_size == 2
-    assert sample_chain(again.transition("ordered"), x, 3, 0).samples.shape == (3, 20, 3)
+    assert mcmc.sample_chain(again.transition_kernel("ordered"), x, 3).samples.shape == (3, 20, 3)
 
 
 @pytest.mark.parametrize(
@@ -123,9 +125,13 @@ def test_saving_and_real_values(tmp_path):
         (lambda: DependencyNetwork(pair, subset_size=0), ValueError, "`subset_size`"),
         (lambda: DependencyNetwork(pair, subsets=np.eye(2)), ValueError, "boolean"),
         (lambda: DependencyNetwork(pair, subsets=np.eye(2, dtype=bool)[:1]), ValueError, "each"),
-        (lambda: DependencyNetwork(pair).transition("sorted"), ValueError, "`order` must be"),
         (
-            lambda: DependencyNetwork(pair, subset_size=3).transition()(STATES, (0, 1)),
+            lambda: DependencyNetwork(pair).transition_kernel("sorted"),
+            ValueError,
+            "`order` must be",
+        ),
+        (
+            lambda: DependencyNetwork(pair, subset_size=3).transition_kernel().step(STATES, (0, 1)),
             ValueError,
             "`subset_size` must be at most 2",
         ),

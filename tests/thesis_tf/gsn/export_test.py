@@ -25,14 +25,14 @@ def test_signatures_are_the_chain(kind, tmp_path):
     served = tf.saved_model.load(str(tmp_path / "m")).signatures
     assert ("start" in served) == (kind == "gsn")
     hidden = served["start"](x=tf.constant(X)) if kind == "gsn" else {}
-    state, transition = model.initial_state(X), model.transition()
+    state, kernel = model.initial_state(X), model.transition_kernel()
     x = tf.constant(X)
     for number in range(3):
         seed = SEED + number
         found = served["step"](x=x, seed=tf.constant(seed), **hidden)
-        state = transition(state, tf.constant(seed))
+        state = kernel.step(state, tf.constant(seed))
         np.testing.assert_array_equal(found["x"], state.x)
-        np.testing.assert_allclose(found["mean"], transition.mean(state), atol=1e-6)
+        np.testing.assert_allclose(found["mean"], kernel.mean(state), atol=1e-6)
         x = found["x"]
         hidden = {name: value for name, value in found.items() if name.startswith("hidden")}
     assert len(hidden) == (2 if kind == "gsn" else 0)

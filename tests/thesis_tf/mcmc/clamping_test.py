@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from thesis_tf.gsn import MaskClamp, sample_chain
+from thesis_tf.mcmc import FunctionKernel, MaskClamp, sample_chain
 
 X = np.random.default_rng(0).normal(size=(3, 4, 2)).astype(np.float32)
 MASK = np.array([[True, False]] * 4)
@@ -37,7 +37,7 @@ def test_a_set_given_by_a_projection():
     def walk(x, seed):
         return x + tf.random.stateless_normal(tf.shape(x), seed)
 
-    chains = sample_chain(walk, np.ones((5, 3), np.float32) / 4, 20, 0, clamp=project)
+    chains = sample_chain(FunctionKernel(walk), np.ones((5, 3), np.float32) / 4, 20, clamp=project)
     assert (chains.samples >= 0).all()
     assert (chains.samples.sum(axis=-1) <= 1).all()
     assert len(np.unique(chains.samples)) > 50

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from thesis_tf.autoencoders import effective_sample_size, r_hat
+from thesis_tf.mcmc import effective_sample_size, r_hat
 
 
 def test_diagnostics_of_known_chains():
@@ -30,8 +30,8 @@ def test_diagnostics_of_known_chains():
 @pytest.mark.parametrize(
     ("samples", "match"),
     [
-        (np.zeros((3, 2, 1)), "with 4 steps at least"),
-        (np.zeros(9), "with 4 steps at least"),
+        (np.zeros((3, 2, 1)), "with at least 4 results"),
+        (np.zeros(9), "with at least 4 results"),
         (np.full((9, 2, 1), np.nan), "finite"),
     ],
 )

@@ -1,153 +1,194 @@
-"""Where iterating r ends, and whether data lie there: spurious maxima of the density (3.4.3)."""
+"""Fixed points of r, and whether data lie there: spurious maxima of the density (3.4.3)."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.spatial
 import tensorflow as tf
 
-from thesis_tf._core import arrays, checks
+from thesis_tf._core import arrays, checks, seeds
+from thesis_tf._core.results import TabularResult
+from thesis_tf._core.tables import Cell
+from thesis_tf._core.types import Array, TensorLike
+from thesis_tf.autoencoders.density import array_kind
 from thesis_tf.autoencoders.density.data_region import DataRegion
 
-# Of the way from x to r(x), one after the other for starts that don't come to rest: where r
+if TYPE_CHECKING:
+    from thesis_tf.autoencoders.density.score import ScoreEstimator
+
+# Fractions of the way from x to r(x), tried in turn for points that don't come to rest: where r
 # overshoots a maximum by more than its distance, whole steps circle around it or leave it.
 _STEPS = (1.0, 0.3, 0.1, 0.03)
 _MATRIX_ELEMENTS = 1 << 24  # of Jacobians at once
-_CHUNK = 50  # iterations between looks at whether all have come to rest
+_CHUNK = 50  # iterations between checks whether all have come to rest
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Attractors:
-    """What starts that follow r(x) - x come to.
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Attractors(TabularResult):
+    """Points at which initial points come to rest when they follow r(x) - x.
 
-    A point counts as an end if r moves it by less than the tolerance; those closer to one another
-    than `merge` are one attractor. Starts that come to rest nowhere have -1.
+    A point has come to rest if r moves it by less than the tolerance. Resting points closer to one
+    another than `merge_distance` are one attractor.
 
     Attributes:
-        points: (k, ...), the attractors, that of most starts first.
-        starts: (k,), how many starts came to each.
+        points: (k, ...), the attractors, the one with most initial points first.
+        counts: (k,), how many initial points came to each.
         distance: (k,), from the nearest example, in units of sigma.
         spectral_radius: (k,), the largest |eigenvalue| of dr/dx: below 1, x <- r(x) stays there.
         maximum: (k,) of bool, whether all eigenvalues of dr/dx have real parts below 1: it is a
             maximum of the density that r implies, though whole steps may overshoot it.
         spurious: (k,) of bool, whether it is a maximum and no example's noise reaches it.
-        end: (n,), the attractor of each start, or -1.
-        ended_outside: (n,) of bool, whether the last point of each start lies outside the region of
-            the data, on an attractor or not.
-        iterations: how many there were.
+        labels: (n,), the index of the attractor of each initial point, -1 for points that don't
+            come to rest.
+        ended_outside: (n,) of bool, whether the last position of each initial point lies outside
+            the region of the data, on an attractor or not.
+        iterations: of r that were computed.
     """
 
-    points: np.ndarray
-    starts: np.ndarray
-    distance: np.ndarray
-    spectral_radius: np.ndarray
-    maximum: np.ndarray
-    spurious: np.ndarray
-    end: np.ndarray
-    ended_outside: np.ndarray
+    points: Array
+    counts: Array
+    distance: Array
+    spectral_radius: Array
+    maximum: Array
+    spurious: Array
+    labels: Array
+    ended_outside: Array
     iterations: int
 
-    def summary(self):
-        """Returns the numbers of attractors and of starts that ended at or outside, as a dict."""
+    def __repr__(self) -> str:
+        """Returns the numbers of attractors and initial points."""
+        return (
+            f"Attractors({len(self.points)} from {len(self.labels)} initial points,"
+            f" {int(self.spurious.sum())} spurious)"
+        )
+
+    def _table(self) -> tuple[Sequence[str], Sequence[Sequence[Cell]]]:
+        headings = ("attractor", "points", "distance/sigma", "radius", "maximum", "spurious")
+        columns = (self.counts, self.distance, self.spectral_radius, self.maximum, self.spurious)
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        return headings, [(number, *row) for number, row in enumerate(rows)]
+
+    def summary(self) -> dict[str, Any]:
+        """Returns numbers of attractors, and fractions of the initial points, as a dict."""
         return {
             "attractors": len(self.points),
             "spurious_attractors": int(self.spurious.sum()),
-            "starts_at_spurious": float(np.isin(self.end, np.flatnonzero(self.spurious)).mean()),
-            "starts_ended_outside": float(self.ended_outside.mean()),
+            "fraction_at_spurious": float(
+                np.isin(self.labels, np.flatnonzero(self.spurious)).mean()
+            ),
+            "fraction_ended_outside": float(self.ended_outside.mean()),
         }
 
 
-def far_starts(data, count, seed, *, margin=0.5):
+def far_points(data: TensorLike, count: int, *, margin: float = 0.5, seed: int = 0) -> Any:
     """Draws points (count, ...) uniformly from a box around the data, larger on each side.
 
     Args:
         data: (n, ...) examples of a floating dtype.
-        count: how many.
-        seed: of NumPy's generator.
+        count: how many to draw.
         margin: how far the box reaches beyond the data, in units of their extent.
+        seed: an integer >= 0.
+
+    Returns:
+        (count, ...) points, of the dtype and the kind of `data`.
     """
     low, high = np.min(data, axis=0), np.max(data, axis=0)
     reach = margin * (high - low)
-    draws = np.random.default_rng(np.random.SeedSequence(seed)).uniform(
-        low - reach, high + reach, (count, *np.shape(data)[1:])
-    )
-    return draws.astype(np.asarray(data).dtype)
+    generator = np.random.default_rng(np.random.SeedSequence(seeds.checked_seed(seed)))
+    draws = generator.uniform(low - reach, high + reach, (count, *np.shape(data)[1:]))
+    return array_kind.like(data, tf.constant(draws.astype(np.asarray(data).dtype)))
 
 
-def find_attractors(estimator, data, starts, *, max_iterations=2000, tolerance=1e-3, merge=1.0):
-    """Follows r(x) - x from far starts and says where that ends, and how far from the data.
+def find_attractors(
+    estimator: "ScoreEstimator",
+    data: TensorLike,
+    initial_points: TensorLike,
+    *,
+    max_iterations: int = 2000,
+    tol: float = 1e-3,
+    merge_distance: float = 1.0,
+) -> Attractors:
+    """Follows r(x) - x from points far from the data to where it ends, and compares with the data.
 
-    First by x <- r(x); starts that don't come to rest go on by smaller parts of the step. Along a
+    Points move by x <- r(x) first; those that don't come to rest go on by smaller steps. Along a
     manifold r moves points slowly if at all, so its points may be many attractors, none of them
-    spurious. What is spurious is far from all data and a maximum of the density that r implies.
+    spurious. A spurious attractor is far from all data and a maximum of the density that r implies.
 
     Args:
         estimator: a `ScoreEstimator` with a sigma.
         data: (n, ...) training examples.
-        starts: (m, ...), for instance `far_starts(data, 1000, seed)`.
-        max_iterations: of r, with each part of the step.
-        tolerance: on |r(x) - x|, in units of sigma.
-        merge: distance within which ends are one attractor, in units of sigma.
+        initial_points: (m, ...), for instance `far_points(data, 1000)`.
+        max_iterations: of r, for each size of the step.
+        tol: on |r(x) - x|, in units of sigma.
+        merge_distance: within which resting points are one attractor, in units of sigma.
 
     Returns:
         `Attractors`.
 
     Raises:
-        ValueError, TypeError: points that aren't finite or of a floating dtype, or don't fit r.
+        ValueError, TypeError: points that aren't finite or of a floating dtype, or don't fit r; an
+            estimator without a sigma.
     """
     max_iterations = checks.positive_integer("`max_iterations`", max_iterations)
-    x = arrays.checked_points("`starts`", starts)
+    x = arrays.checked_points("`initial_points`", initial_points)
     data, sigma = arrays.checked_points("`data`", data), estimator.known_sigma()
     if data.shape[1:] != x.shape[1:]:
         raise checks.invalid(
-            "`starts`", f"points of shape {tuple(data.shape[1:])}, as `data`", tuple(x.shape[1:])
+            "`initial_points`",
+            f"points of shape {tuple(data.shape[1:])}, as `data`",
+            tuple(x.shape[1:]),
         )
-    region, size = DataRegion(data, sigma), tolerance * sigma
+    region, size = DataRegion(data, sigma), tol * sigma
 
-    def step(x, part):
-        return tf.ensure_shape(x + part * (estimator.reconstruct(x) - x), x.shape)
+    def step(x: tf.Tensor, fraction: tf.Tensor) -> tf.Tensor:
+        return tf.ensure_shape(x + fraction * (estimator.reconstruct(x) - x), x.shape)
 
     @tf.function(reduce_retracing=True, autograph=False)
-    def follow(x, part):
+    def follow(x: tf.Tensor, fraction: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         (x,) = tf.while_loop(
-            lambda x: True, lambda x: (step(x, part),), (x,), maximum_iterations=_CHUNK
+            lambda x: True, lambda x: (step(x, fraction),), (x,), maximum_iterations=_CHUNK
         )
         return x, tf.norm(arrays.flat(estimator.reconstruct(x) - x), axis=1)
 
-    starts, iterations, still = x, 0, np.zeros(len(x), bool)
-    for part in _STEPS:
+    initial, iterations = x, 0
+    at_rest: Array = np.zeros(len(x), bool)
+    for fraction in _STEPS:
         done = 0
-        while done < max_iterations and not still.all():
-            x, moves = follow(x, tf.constant(part, x.dtype))
+        while done < max_iterations and not at_rest.all():
+            x, moves = follow(x, tf.constant(fraction, x.dtype))
             done += _CHUNK
-            still = moves.numpy() < size
+            at_rest = moves.numpy() < size
         iterations += done
         outside = _outside(region, x)
-        if part != _STEPS[-1]:
-            # Whole steps may have thrown it anywhere; smaller ones begin anew.
-            again = tf.reshape(outside & ~still, [-1] + [1] * (x.shape.rank - 1))
-            x = tf.where(again, starts, x)
+        if fraction != _STEPS[-1]:
+            # Whole steps may have thrown a point anywhere; smaller ones begin anew.
+            again = tf.reshape(outside & ~at_rest, [-1] + [1] * (x.shape.rank - 1))
+            x = tf.where(again, initial, x)
     ends, flat = x.numpy(), arrays.flat(x).numpy().astype(np.float64)
-    chosen = np.flatnonzero(still)
-    centers, labels = _merge(flat[chosen], merge * sigma)
-    end = np.full(len(x), -1)
-    end[chosen] = labels
+    chosen = np.flatnonzero(at_rest)
+    centers, labels_at_rest = _merge(flat[chosen], merge_distance * sigma)
+    labels = np.full(len(x), -1)
+    labels[chosen] = labels_at_rest
     shape = (len(centers), *x.shape[1:])
     found = ends[chosen[centers]].reshape(shape)
-    radius, maximum, distance = np.zeros(0), np.zeros(0, bool), np.zeros(0)
+    radius, distance = np.zeros(0), np.zeros(0)
+    maximum: Array = np.zeros(0, bool)
     if len(centers):
         rows = max(1, _MATRIX_ELEMENTS // flat.shape[1] ** 2)
         parts = [found[i : i + rows] for i in range(0, len(found), rows)]
-        values = np.concatenate([np.linalg.eigvals(estimator.jacobian(p).numpy()) for p in parts])
-        radius, maximum = abs(values).max(axis=1), (values.real < 1).all(axis=1)
+        values = np.concatenate([np.linalg.eigvals(estimator.jacobian(p)) for p in parts])
+        radius, maximum = abs(values).max(axis=1), np.all(values.real < 1, axis=1)
         distance = region.distances(found)
-    counts = np.bincount(labels, minlength=len(centers))
+    counts = np.bincount(labels_at_rest, minlength=len(centers))
     spurious = (distance > region.radius) & maximum
-    distance = distance / sigma
-    return Attractors(found, counts, distance, radius, maximum, spurious, end, outside, iterations)
+    return Attractors(
+        found, counts, distance / sigma, radius, maximum, spurious, labels, outside, iterations
+    )
 
 
-def _outside(region, x):
+def _outside(region: DataRegion, x: tf.Tensor) -> Array:
     """Returns whether points (n, ...) are outside a region, infinite and NaN ones included."""
     finite = tf.reduce_all(tf.math.is_finite(arrays.flat(x)), axis=1).numpy()
     outside = ~finite
@@ -156,12 +197,13 @@ def _outside(region, x):
     return outside
 
 
-def _merge(ends, distance):
+def _merge(ends: Array, distance: float) -> tuple[Array, Array]:
     """Returns the indices of one end for each attractor, most visited first, and labels (n,)."""
     if not len(ends):
         return np.zeros(0, int), np.zeros(0, int)
     tree = scipy.spatial.cKDTree(ends)
-    free, groups = np.ones(len(ends), bool), []
+    free = np.ones(len(ends), bool)
+    groups: list[tuple[int, list[int]]] = []
     for index in range(len(ends)):
         if free[index]:
             near = [i for i in tree.query_ball_point(ends[index], distance) if free[i]]

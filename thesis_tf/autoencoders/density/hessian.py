@@ -1,5 +1,7 @@
 """The Hessian of log p that a reconstruction function implies, as a linear operator."""
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from thesis_tf._core import arrays
@@ -7,19 +9,21 @@ from thesis_tf.autoencoders.density import jacobians
 
 
 class LogDensityHessian(tf.linalg.LinearOperator):
-    """The symmetric part of (dr/dx - I) / sigma^2 (Eq 3.9), a batch of one matrix a point.
+    """The symmetric part of (dr/dx - I) / sigma^2 (Eq 3.9), one matrix (d, d) per point.
 
     It multiplies without forming a matrix: a product costs one forward pass, one forward and one
-    backward derivative of r. It goes wherever a `tf.linalg.LinearOperator` does, for instance into
-    `tf.linalg.experimental.conjugate_gradient`.
+    backward derivative of r. Like any `tf.linalg.LinearOperator` it can be composed with others;
+    `to_dense` forms the matrices.
 
     Args:
         reconstruct: r, from (n, ...) to (n, ...).
         x: (n, ...), the points.
-        sigma: that r was trained with.
+        sigma: the standard deviation of the noise that r was trained with.
     """
 
-    def __init__(self, reconstruct, x, sigma):
+    def __init__(
+        self, reconstruct: Callable[[tf.Tensor], tf.Tensor], x: tf.Tensor, sigma: float
+    ) -> None:
         self._reconstruct, self._x, self._sigma = reconstruct, x, sigma
         self._size = arrays.flat(x).shape[1]
         super().__init__(
@@ -30,13 +34,13 @@ class LogDensityHessian(tf.linalg.LinearOperator):
             parameters={"reconstruct": reconstruct, "x": x, "sigma": sigma},
         )
 
-    def _shape(self):
+    def _shape(self) -> tf.TensorShape:
         return tf.TensorShape([self._x.shape[0], self._size, self._size])
 
-    def _shape_tensor(self):
+    def _shape_tensor(self) -> tf.Tensor:
         return tf.stack([tf.shape(self._x)[0], self._size, self._size])
 
-    def _matmul(self, x, adjoint=False, adjoint_arg=False):
+    def _matmul(self, x: tf.Tensor, adjoint: bool = False, adjoint_arg: bool = False) -> tf.Tensor:
         vectors = tf.linalg.matrix_transpose(x) if not adjoint_arg else x
         count = tf.shape(vectors)[-2]
         here = tf.repeat(self._x, count, axis=0)

@@ -1,11 +1,15 @@
-"""The best possible DAE of a finite training set, in closed form: a kernel density's score."""
+"""The best possible DAE of a finite training set, in closed form: a kernel density."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from thesis_tf._core import arrays, checks
+from thesis_tf._core.types import TensorLike
+from thesis_tf.autoencoders.density.array_kind import same_kind
 
 _BLOCK_ELEMENTS = 1 << 22  # kernel values at once: 32 MB in float64
 
@@ -13,52 +17,56 @@ _BLOCK_ELEMENTS = 1 << 22  # kernel values at once: 32 MB in float64
 class KernelDensity:
     """The training set smoothed by the noise, p_sigma(x) = mean of N(x; x_i, sigma^2 I).
 
-    Its mean reconstruction E[x_i | x] minimises the denoising loss on these examples over all
-    functions there are (Eq 3.3 with the empirical density), so it is what an auto-encoder is to be
-    compared with: `ScoreEstimator(KernelDensity(data, sigma).reconstruct, sigma)`.
+    Its mean reconstruction E[x_i | x] minimizes the denoising loss on these examples over all
+    functions (Eq 3.3 with the empirical density), so auto-encoders are compared with it:
+    `ScoreEstimator(KernelDensity(data, sigma).reconstruct, sigma)`.
 
-    Points are compared with all examples, in blocks, by matrix products: 2 n N d operations. In
-    float64 and for 10,000 points and examples of the plane that takes a second on two cores.
+    Methods return arrays of the kind of x. They compare points with all examples, in blocks, by
+    matrix products: 2 n N d operations. In float64 and for 10,000 points and examples of the plane
+    that takes a second on two cores.
 
     Args:
         data: (N, ...) training examples of a floating dtype.
         sigma: the standard deviation of the noise, positive.
     """
 
-    def __init__(self, data, sigma):
+    def __init__(self, data: TensorLike, sigma: float) -> None:
         data = arrays.checked_points("`data`", data, at_least=1)
         self.sigma = checks.positive_number("`sigma`", sigma)
-        # Around 0 and in units of sigma, the squares of which differences are taken stay small.
+        # Centered and in units of sigma, so that the squares whose difference is taken stay small.
         self._center = tf.reduce_mean(data, axis=0, keepdims=True)
         self._scaled = arrays.flat(data - self._center) / tf.constant(self.sigma, data.dtype)
         self._block = max(1, _BLOCK_ELEMENTS // len(data))
 
-    def reconstruct(self, x):
+    @same_kind
+    def reconstruct(self, x: TensorLike) -> Any:
         """Returns E[x_i | x] (n, ...) for points x (n, ...)."""
         x = tf.convert_to_tensor(x)
         return x + tf.constant(self.sigma**2, x.dtype) * self.score(x)
 
-    def score(self, x):
+    @same_kind
+    def score(self, x: TensorLike) -> Any:
         """Returns d log p_sigma / dx (n, ...) for points x (n, ...)."""
 
-        def of_block(block):
+        def of_block(block: tf.Tensor) -> tf.Tensor:
             mean = tf.nn.softmax(self._exponents(block)) @ self._scaled
             return mean - block
 
         return tf.reshape(self._by_blocks(of_block, x), tf.shape(x)) / self.sigma
 
-    def log_prob(self, x):
+    @same_kind
+    def log_prob(self, x: TensorLike) -> Any:
         """Returns log p_sigma (n,) for points x (n, ...)."""
         count, size = self._scaled.shape
         constant = math.log(count) + size * (math.log(2 * math.pi) / 2 + math.log(self.sigma))
         return self._by_blocks(lambda b: tf.reduce_logsumexp(self._exponents(b), 1), x) - constant
 
-    def _exponents(self, scaled):
+    def _exponents(self, scaled: tf.Tensor) -> tf.Tensor:
         squared = [tf.reduce_sum(tf.square(a), axis=1) / 2 for a in (scaled, self._scaled)]
         cross = tf.matmul(scaled, self._scaled, transpose_b=True)
         return cross - squared[0][:, tf.newaxis] - squared[1]
 
-    def _by_blocks(self, function, x):
+    def _by_blocks(self, function: Callable[[tf.Tensor], tf.Tensor], x: TensorLike) -> tf.Tensor:
         x = arrays.checked_points("`x`", x)
         if x.dtype != self._center.dtype or x.shape[1:] != self._center.shape[1:]:
             raise checks.invalid(

@@ -1,27 +1,34 @@
 """Rules for integrals over [0, 1], by name."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from thesis_tf._core import checks
+from thesis_tf._core.types import Array
 
 
-def _gauss_legendre(count):
+def trapezoid_weights(spacing: Array) -> Array:
+    """Returns the weights (n,) of the trapezoidal rule on n points, (n - 1,) distances apart."""
+    return np.concatenate([spacing[:1], spacing[1:] + spacing[:-1], spacing[-1:]]) / 2
+
+
+def _gauss_legendre(count: int) -> tuple[Array, Array]:
     nodes, weights = np.polynomial.legendre.leggauss(count)
     return (nodes + 1) / 2, weights / 2
 
 
-def _midpoint(count):
+def _midpoint(count: int) -> tuple[Array, Array]:
     return (np.arange(count) + 0.5) / count, np.full(count, 1 / count)
 
 
-def _trapezoid(count):
-    _at_least_two("trapezoid", count)
-    weights = np.full(count, 1 / (count - 1))
-    weights[[0, -1]] /= 2
-    return np.linspace(0, 1, count), weights
+def _trapezoid(count: int) -> tuple[Array, Array]:
+    if count < 2:
+        raise checks.invalid("`num_points`", "at least 2 for the trapezoid rule", count)
+    return np.linspace(0, 1, count), trapezoid_weights(np.full(count - 1, 1 / (count - 1)))
 
 
-def _simpson(count):
+def _simpson(count: int) -> tuple[Array, Array]:
     if count < 3 or count % 2 == 0:
         raise checks.invalid("`num_points`", "odd and at least 3 for the simpson rule", count)
     weights = np.full(count, 2 / 3)
@@ -30,12 +37,7 @@ def _simpson(count):
     return np.linspace(0, 1, count), weights / (count - 1)
 
 
-def _at_least_two(rule, count):
-    if count < 2:
-        raise checks.invalid("`num_points`", f"at least 2 for the {rule} rule", count)
-
-
-_RULES = {
+_RULES: dict[str, Callable[[int], tuple[Array, Array]]] = {
     "gauss_legendre": _gauss_legendre,
     "midpoint": _midpoint,
     "trapezoid": _trapezoid,
@@ -44,14 +46,14 @@ _RULES = {
 RULES = tuple(_RULES)
 
 
-def rule(name, count):
+def rule(name: str, count: int) -> tuple[Array, Array]:
     """Returns the nodes in [0, 1] and the weights of a rule, (count,) each, in float64.
 
-    Of a polynomial "gauss_legendre" is exact up to degree 2 count - 1, "simpson" up to 3,
+    "gauss_legendre" is exact for polynomials up to degree 2 count - 1, "simpson" up to 3,
     "midpoint" and "trapezoid" up to 1.
 
     Raises:
-        ValueError: an unknown name, or a number of points that the rule doesn't have.
+        ValueError: an unknown name, or a number of points for which the rule doesn't exist.
     """
     checks.one_of("`rule`", name, RULES)
     return _RULES[name](checks.positive_integer("`num_points`", count))

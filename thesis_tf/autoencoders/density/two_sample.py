@@ -1,52 +1,61 @@
-"""Whether two samples could be of one distribution: a test by nearest neighbours."""
+"""A test whether two samples have the same distribution, by nearest neighbors."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import scipy.spatial
 
 from thesis_tf._core import checks
+from thesis_tf._core.types import ArrayLike
 
 
 @dataclasses.dataclass(frozen=True)
 class TwoSampleTest:
-    """How well neighbours tell two samples apart.
+    """How well a nearest-neighbor classifier tells two samples apart.
 
     Attributes:
-        accuracy: of the k-nearest-neighbour classifier, leaving out the point itself; .5 by chance.
-        standard_error: of the accuracy under chance, sqrt(.25 / points); neighbours share votes,
-            so it is a lower bound.
-        neighbours: k.
+        accuracy: of the classifier, leaving out the point itself; .5 by chance.
+        standard_error: of the accuracy under chance, sqrt(.25 / points). It is a lower bound, since
+            neighbors share votes.
+        num_neighbors: neighbors that vote on each point.
     """
 
     accuracy: float
     standard_error: float
-    neighbours: int
+    num_neighbors: int
+
+    def summary(self) -> dict[str, Any]:
+        """Returns the fields as a plain dict."""
+        return dataclasses.asdict(self)
 
 
-def nearest_neighbour_test(first, second, neighbours=5):
-    """Classifies each point as of one or the other sample by its nearest neighbours.
+def nearest_neighbor_test(
+    first: ArrayLike, second: ArrayLike, *, num_neighbors: int = 5
+) -> TwoSampleTest:
+    """Classifies each point as one of the first or second sample, by its nearest neighbors.
 
     Args:
-        first, second: (n, ...) arrays of as many points each; more of one are left out.
-        neighbours: an odd number.
+        first, second: (n, ...) arrays; the samples are cut to the size of the smaller one.
+        num_neighbors: an odd number.
 
     Returns:
         `TwoSampleTest`.
     """
-    neighbours = checks.positive_integer("`neighbours`", neighbours)
-    if neighbours % 2 == 0:
-        raise checks.invalid("`neighbours`", "odd, so that there are no ties", neighbours)
-    count = min(len(first), len(second))
-    if count <= neighbours:
-        raise checks.invalid("The samples", f"of more than {neighbours} points", count)
-    both = np.concatenate([np.reshape(s[:count], (count, -1)) for s in (first, second)])
+    num_neighbors = checks.positive_integer("`num_neighbors`", num_neighbors)
+    if num_neighbors % 2 == 0:
+        raise checks.invalid("`num_neighbors`", "odd, so that there are no ties", num_neighbors)
+    samples = np.asarray(first), np.asarray(second)
+    count = min(map(len, samples))
+    if count <= num_neighbors:
+        raise checks.invalid("The samples", f"of more than {num_neighbors} points", count)
+    both = np.concatenate([np.reshape(sample[:count], (count, -1)) for sample in samples])
     label = np.repeat([False, True], count)
-    # Among themselves points of equal distance come in any order; the point itself is one of them.
-    _, found = scipy.spatial.cKDTree(both).query(both, neighbours + 1, workers=-1)
-    own = found == np.arange(2 * count)[:, np.newaxis]
-    own[~own.any(axis=1), -1] = True
-    votes = label[found[~own].reshape(2 * count, neighbours)].mean(axis=1) > 0.5
+    # Points of equal distance come in any order; the point itself is among those at distance 0.
+    _, found = scipy.spatial.cKDTree(both).query(both, num_neighbors + 1, workers=-1)
+    itself = found == np.arange(2 * count)[:, np.newaxis]
+    itself[~itself.any(axis=1), -1] = True
+    votes = label[found[~itself].reshape(2 * count, num_neighbors)].mean(axis=1) > 0.5
     return TwoSampleTest(
-        float((votes == label).mean()), float(np.sqrt(0.25 / (2 * count))), neighbours
+        float((votes == label).mean()), float(np.sqrt(0.25 / (2 * count))), num_neighbors
     )

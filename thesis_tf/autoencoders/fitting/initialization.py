@@ -1,76 +1,102 @@
-"""Initial weights of a one-layer auto-encoder that the data choose: random features and a ridge."""
+"""Initial weights of a one-layer auto-encoder, from data: random features and ridge regression."""
 
 import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
 import scipy.linalg
 import tensorflow as tf
 
-from thesis_tf._core import arrays, checks
-from thesis_tf.autoencoders.noise import Schedule
+from thesis_tf._core import arrays, checks, seeds
+from thesis_tf._core.results import TabularResult
+from thesis_tf._core.tables import Cell
+from thesis_tf._core.types import Array, TensorLike
+from thesis_tf.autoencoders.noise import Corruption, NoiseSchedule
 
-_HELD_OUT = 5  # one example in so many chooses the scale
+# From rows (n, d) of corrupted examples to features (n, k).
+_Features: TypeAlias = Callable[[Array], Array]
+
+_HELD_OUT = 5  # one example in five is held out to choose the scale
 _ROWS = 1 << 14  # of features at once
 _SCALES = tuple(np.geomspace(0.01, 1.0, 9))
 
 
 @dataclasses.dataclass(frozen=True)
-class RandomFeatures:
-    """What `initialise_from_data` chose.
+class RandomFeatures(TabularResult):
+    """The scale of the hidden units that `initialize_from_data` chose.
 
     Attributes:
-        scale: how much of a hidden unit's noise it takes, inversely, for the unit to bend.
-        losses: {scale: squared error of held-out corrupted examples} of all that were tried.
+        scale: inverse width of the transition of a hidden unit, in units of the noise.
+        losses: {scale: squared error on held-out corrupted examples}, for all scales.
     """
 
     scale: float
-    losses: dict
+    losses: dict[float, float]
+
+    def _table(self) -> tuple[Sequence[str], Sequence[Sequence[Cell]]]:
+        return ("scale", "held-out loss"), list(self.losses.items())
+
+    def summary(self) -> dict[str, Any]:
+        """Returns the fields as a plain dict."""
+        return dataclasses.asdict(self)
 
 
-def initialise_from_data(
-    encoder, decoder, x, corruption, *, scales=_SCALES, copies=4, ridge=1e-8, seed=0
-):
-    """Gives the weights of a DAE with one hidden layer a start near the optimum.
+def initialize_from_data(
+    encoder: keras.layers.Dense,
+    decoder: keras.layers.Dense,
+    x: TensorLike,
+    corruption: NoiseSchedule | Corruption | float,
+    *,
+    scales: Sequence[float] = _SCALES,
+    num_copies: int = 4,
+    ridge: float = 1e-8,
+    seed: int = 0,
+) -> RandomFeatures:
+    """Initializes a DAE with one hidden layer near the optimum.
 
-    Each hidden unit is centred on a corrupted example, w'(x - x~_j), so that units bend where data
-    and their noise are, and w ~ N(0, (scale / sigma_j)^2 / d I) is the steeper the less noise that
-    example has, but no flatter than the data are wide. Then the decoder is what least squares says,
-    from the features of corrupted examples to the clean ones. Of several scales the best on
+    Each hidden unit is centered on a corrupted example, w'(x - x~_j), so that it is nonlinear where
+    data and their noise are. Its weights w ~ N(0, (scale / sigma_j)^2 / d I) are steeper if that
+    example has less noise, and no flatter than the data are wide. The decoder then solves least
+    squares from the features of corrupted examples to the clean ones. Of several scales the best on
     held-out examples is taken. On the spiral this alone reaches a loss that hundreds of iterations
-    of L-BFGS don't come near from Keras' usual start; it takes seconds, most of them in products of
-    matrices of as many rows as there are hidden units.
+    of L-BFGS from Keras' initial weights don't come near. It takes seconds, most of them in
+    products of matrices with as many rows as there are hidden units.
 
     Args:
-        encoder: the `Dense` layer from x to the hidden units, built; any activation that bends.
+        encoder: the `Dense` layer from x to the hidden units, built, with a nonlinear activation.
         decoder: the linear `Dense` layer from them to r(x), built.
-        x: (n, ...) array of examples of a floating dtype, flattened as the model does it.
-        corruption: what `DenoisingLoss` takes: a sigma, a corruption, `SampledNoise`, whose weights
-            the least squares have too, or `DecreasingNoise`, which counts as at its start.
-        scales: which to try.
-        copies: how often each example is corrupted anew.
+        x: (n, ...) examples of a floating dtype, flattened as in the model.
+        corruption: as for `DenoisingLoss`: a sigma, a corruption, `SampledNoise`, whose importance
+            weights the least squares have too, or `DecreasingNoise`, with its initial sigma.
+        scales: the scales to try.
+        num_copies: how often each example is corrupted.
         ridge: of the least squares, in units of the features' mean square.
-        seed: an integer, of the draws.
+        seed: an integer >= 0.
 
     Returns:
         `RandomFeatures`.
 
     Raises:
-        ValueError: the layers don't fit each other and the data, or the decoder isn't linear.
+        ValueError: the layers don't fit each other or the data, or the decoder isn't linear.
     """
     x = tf.cast(arrays.flat(arrays.checked_points("`x`", x)), tf.float64)
     _check(encoder, decoder, x)
     if not len(scales):
         raise checks.invalid("`scales`", "one scale at least", "none")
-    noise, copies = Schedule.of(corruption), checks.positive_integer("`copies`", copies)
-    rng = np.random.default_rng(np.random.SeedSequence(seed))
+    noise = NoiseSchedule.of(corruption)
+    num_copies = checks.positive_integer("`num_copies`", num_copies)
+    rng = np.random.default_rng(np.random.SeedSequence(seeds.checked_seed(seed)))
     size, units = encoder.kernel.shape
 
-    def corrupted(rows):
-        """Clean and corrupted examples of these rows, weights, and standard deviations."""
+    def corrupted(rows: Array) -> tuple[Array, Array, Array, Array]:
+        """Returns clean and corrupted examples, importance weights and standard deviations."""
         clean = tf.gather(x, rows)
         drawn = noise.draw(clean, rng.integers(1 << 31, size=2, dtype=np.int32))
-        weights = np.ones(len(rows)) if drawn.weights is None else drawn.weights.numpy()
+        weights = np.ones(len(rows))
+        if drawn.importance_weights is not None:
+            weights = drawn.importance_weights.numpy()
         sigma = np.std(drawn.x - clean) if drawn.sigma is None else np.asarray(drawn.sigma)
         return clean.numpy(), drawn.x.numpy(), weights, np.broadcast_to(sigma, len(rows))
 
@@ -78,22 +104,24 @@ def initialise_from_data(
     directions = rng.standard_normal((size, units)) / np.sqrt(size)
     widest = max(np.sqrt(np.var(x, axis=0).sum()), sigma.max())
     order = rng.permutation(len(x))
-    held = max(1, len(x) // _HELD_OUT)
-    valid = corrupted(np.tile(order[:held], copies))
-    train = corrupted(np.tile(order[held:] if len(x) > 1 else order, copies))
-    losses, best = {}, None
+    held_out = max(1, len(x) // _HELD_OUT)
+    validation = corrupted(np.tile(order[:held_out], num_copies))
+    train = corrupted(np.tile(order[held_out:] if len(x) > 1 else order, num_copies))
+    losses: dict[float, float] = {}
+    best: tuple[float, Array, Array, Array] | None = None
     for scale in map(float, scales):
         kernel = directions * np.maximum(scale / sigma, 1 / widest)
         bias = -np.sum(centers.T * kernel, axis=0)
 
-        def features(rows, kernel=kernel, bias=bias):
+        def features(rows: Array, kernel: Array = kernel, bias: Array = bias) -> Array:
             activated = keras.ops.convert_to_numpy(encoder.activation(rows @ kernel + bias))
             return np.concatenate([activated, np.ones((len(rows), 1))], axis=1)
 
         solution = _ridge(features, *train[:3], ridge)
-        losses[scale] = _loss(features, *valid[:3], solution)
+        losses[scale] = _loss(features, *validation[:3], solution)
         if best is None or losses[scale] < losses[best[0]]:
             best = scale, kernel, bias, solution
+    assert best is not None  # there is a scale
     scale, kernel, bias, solution = best
     encoder.kernel.assign(kernel)
     encoder.bias.assign(bias)
@@ -102,9 +130,10 @@ def initialise_from_data(
     return RandomFeatures(scale, losses)
 
 
-def _ridge(features, clean, noisy, weights, ridge):
-    """Returns the least squares from features (rows, k) to clean (rows, d), as (k, d)."""
-    gram, cross = 0.0, 0.0
+def _ridge(features: _Features, clean: Array, noisy: Array, weights: Array, ridge: float) -> Array:
+    """Returns the least-squares solution (k, d) from features (rows, k) to clean (rows, d)."""
+    gram: Any = 0.0
+    cross: Any = 0.0
     for start in range(0, len(noisy), _ROWS):
         rows = slice(start, start + _ROWS)
         root = np.sqrt(weights[rows, np.newaxis])
@@ -112,10 +141,12 @@ def _ridge(features, clean, noisy, weights, ridge):
         gram = gram + part.T @ part
         cross = cross + part.T @ (root * clean[rows])
     gram[np.diag_indices_from(gram)] += ridge * np.trace(gram) / len(gram)
-    return scipy.linalg.solve(gram, cross, assume_a="pos", overwrite_a=True)
+    return np.asarray(scipy.linalg.solve(gram, cross, assume_a="pos", overwrite_a=True))
 
 
-def _loss(features, clean, noisy, weights, solution):
+def _loss(
+    features: _Features, clean: Array, noisy: Array, weights: Array, solution: Array
+) -> float:
     total = 0.0
     for start in range(0, len(noisy), _ROWS):
         rows = slice(start, start + _ROWS)
@@ -124,7 +155,7 @@ def _loss(features, clean, noisy, weights, solution):
     return float(total / len(noisy))
 
 
-def _check(encoder, decoder, x):
+def _check(encoder: keras.layers.Dense, decoder: keras.layers.Dense, x: tf.Tensor) -> None:
     for name, layer in (("`encoder`", encoder), ("`decoder`", decoder)):
         if not (isinstance(layer, keras.layers.Dense) and layer.built and layer.use_bias):
             raise checks.invalid(

@@ -1,15 +1,22 @@
-"""The best reconstruction functions there are, on a grid in one dimension (thesis, 3.3.3).
+"""Optimal reconstruction functions on a grid in one dimension (thesis, 3.3.3).
 
-Nothing is parametrised: r is free at every point of the grid, so what remains between (r - x) /
-sigma^2 and the score of the density is what the theory says, not what a network failed to learn.
+r has a free value at every point of the grid, so a difference between (r - x) / sigma^2 and the
+score of the density is a property of the criterion, not a failure of a network to learn.
 """
 
 import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
 
 import numpy as np
 import scipy.linalg
 
 from thesis_tf._core import checks
+from thesis_tf._core.types import Array, ArrayLike
+from thesis_tf.autoencoders.density.quadrature import trapezoid_weights
+
+# A function from points (n,) to values (n,), or its values on a grid.
+Density: TypeAlias = Callable[[Array], ArrayLike] | ArrayLike
 
 # Rows of the DAE's matrix of Gaussian kernels that are computed at once: 32 MB in float64.
 _CHUNK_ELEMENTS = 1 << 22
@@ -18,36 +25,36 @@ _CHUNK_ELEMENTS = 1 << 22
 class ThreeWells:
     """The density of figure 3.3: p(x) proportional to exp(-E(x)), three wells of unequal depth.
 
-    E(x) = (a (x + 1)^2 + 1) (2 a x^2 + 1) (3 a (x - 1)^2 + 1) / 1000 with a = 10; the thesis looks
-    at it on [-1.5, 1.5] with 1,000 points (`grid`). It is not normalised, which no function here
-    asks for. Calling it gives p(x), of the shape and dtype of x.
+    E(x) = (a (x + 1)^2 + 1) (2 a x^2 + 1) (3 a (x - 1)^2 + 1) / 1000 with a = 10; the thesis shows
+    it on [-1.5, 1.5] with 1,000 points (`grid`). It is not normalized, which no function here
+    requires. A call returns p(x), of the shape and dtype of x.
     """
 
     a = 10.0
 
-    def _wells(self, x):
+    def _wells(self, x: Array) -> list[tuple[Array, Array, float]]:
         return [(k * self.a * (x - c) ** 2 + 1, 2 * k * self.a * (x - c), 2 * k * self.a)
                 for k, c in ((1, -1), (2, 0), (3, 1))]  # fmt: skip
 
-    def grid(self, points=1000, dtype=np.float64):
+    def grid(self, points: int = 1000, dtype: Any = np.float64) -> Array:
         """Returns evenly spaced points (points,) on [-1.5, 1.5]."""
         return np.linspace(-1.5, 1.5, points, dtype=dtype)
 
-    def energy(self, x):
+    def energy(self, x: Array) -> Array:
         """Returns E(x)."""
         (f, _, _), (g, _, _), (h, _, _) = self._wells(x)
         return f * g * h / 1000
 
-    def __call__(self, x):
+    def __call__(self, x: Array) -> Array:
         """Returns exp(-E(x))."""
-        return np.exp(-self.energy(x))
+        return np.asarray(np.exp(-self.energy(x)))
 
-    def score(self, x):
+    def score(self, x: Array) -> Array:
         """Returns d log p(x) / dx = -E'(x)."""
         (f, df, _), (g, dg, _), (h, dh, _) = self._wells(x)
         return -(df * g * h + f * dg * h + f * g * dh) / 1000
 
-    def curvature(self, x):
+    def curvature(self, x: Array) -> Array:
         """Returns d^2 log p(x) / dx^2 = -E''(x)."""
         (f, df, ddf), (g, dg, ddg), (h, dh, ddh) = self._wells(x)
         second = ddf * g * h + f * ddg * h + f * g * ddh
@@ -55,19 +62,19 @@ class ThreeWells:
         return -(second + 2 * mixed) / 1000
 
 
-def rcae_1d(density, grid, sigma):
-    """Returns the r that minimises the RCAE's loss on a grid (Eq 3.6, by Eq 3.11).
+def rcae_1d(density: Density, grid: ArrayLike, sigma: float) -> Array:
+    """Returns the r that minimizes the RCAE's loss on a grid (Eq 3.6, by Eq 3.11).
 
-    The loss, integral of p ((r - x)^2 + sigma^2 r'^2), is discretised with r' between neighbours
+    The loss, integral of p ((r - x)^2 + sigma^2 r'^2), is discretized with r' between neighbors
     and the trapezoidal rule, which makes its minimum the solution of a symmetric tridiagonal
-    system. That is solved for u = (r - x) / sigma^2, which `rcae_score_1d` returns.
+    system. The unknowns of the system are u = (r - x) / sigma^2, which `rcae_score_1d` returns.
 
     Args:
-        density: p, not necessarily normalised: a function from points (n,) to values (n,), or its
+        density: p, not necessarily normalized: a function from points (n,) to values (n,), or its
             values (M,) on the grid.
         grid: (M,) increasing points, M at least 3, evenly spaced or not. Beyond its ends there are
             no data, so r is flat there.
-        sigma: the weight of the penalty is its square; positive.
+        sigma: its square is the factor of the contraction term; positive.
 
     Returns:
         (M,), r on the grid, of its dtype.
@@ -81,22 +88,23 @@ def rcae_1d(density, grid, sigma):
     return problem.grid + problem.sigma**2 * _rcae_score(problem)
 
 
-def rcae_score_1d(density, grid, sigma):
-    """Returns the score by the RCAE, (r - x) / sigma^2 of `rcae_1d`, to the last digit.
+def rcae_score_1d(density: Density, grid: ArrayLike, sigma: float) -> Array:
+    """Returns the score that the RCAE implies, (r - x) / sigma^2, without cancellation.
 
-    In float32 and with sigma = .01 its error is 1e-6 of the score's mean square root; that of
-    (r - x) / sigma^2 is 4e-5, since the difference loses as many digits as sigma^2 is small, and of
-    r from a system of its own 4e-4. Arguments and errors are those of `rcae_1d`.
+    In float32 and with sigma = .01 its error is 1e-6 of the score's root mean square. That of
+    (r - x) / sigma^2 with the r of `rcae_1d` is 4e-5, since the difference cancels leading digits,
+    and with an r that is solved for directly it is 4e-4. Arguments and errors are those of
+    `rcae_1d`.
     """
     return _rcae_score(_checked(density, grid, sigma))
 
 
-def dae_1d(density, grid, sigma):
-    """Returns the r that minimises the DAE's loss under Gaussian corruption (Eq 3.3 and 3.19).
+def dae_1d(density: Density, grid: ArrayLike, sigma: float) -> Array:
+    """Returns the r that minimizes the DAE's loss under Gaussian corruption (Eq 3.3 and 3.19).
 
     r(x) = E[p(x - e) (x - e)] / E[p(x - e)] with e ~ N(0, sigma^2): the mean of the x that could
-    have been corrupted to it. The expectations are sums over the grid by the trapezoidal rule,
-    which for a Gaussian is exact to 1e-8 from sigma = the spacing upwards.
+    have been corrupted to x. The expectations are sums over the grid by the trapezoidal rule,
+    whose error for a Gaussian is below 1e-8 if sigma is at least the spacing.
 
     Args:
         density: as for `rcae_1d`.
@@ -108,34 +116,34 @@ def dae_1d(density, grid, sigma):
 
     Raises:
         TypeError: the grid's dtype is not a floating one.
-        ValueError: what `rcae_1d` raises, or sigma is below the grid's spacing.
+        ValueError: as for `rcae_1d`, or sigma is below the grid's spacing.
     """
     problem = _checked(density, grid, sigma)
     return problem.grid + problem.sigma**2 * _dae_score(problem)
 
 
-def dae_score_1d(density, grid, sigma):
-    """Returns the score by the DAE, (r - x) / sigma^2 of `dae_1d`, to the last digit.
+def dae_score_1d(density: Density, grid: ArrayLike, sigma: float) -> Array:
+    """Returns the score that the DAE implies, (r - x) / sigma^2, without cancellation.
 
     Arguments and errors are those of `dae_1d`.
     """
     return _dae_score(_checked(density, grid, sigma))
 
 
-def dae_loss_1d(r, density, grid, sigma):
+def dae_loss_1d(r: ArrayLike, density: Density, grid: ArrayLike, sigma: float) -> float:
     """Returns E[(r(x + e) - x)^2] with x ~ p and e ~ N(0, sigma^2), over the grid (Eq 3.2).
 
     Args:
         r: (M,), the reconstruction on the grid.
-        density, grid, sigma: as for `dae_1d`; p is normalised here.
+        density, grid, sigma: as for `dae_1d`; p is normalized here.
 
     Raises:
-        TypeError, ValueError: what `dae_1d` raises, or r is not of shape (M,).
+        TypeError, ValueError: as for `dae_1d`, or r is not of shape (M,).
     """
     problem = _checked(density, grid, sigma)
     _check_resolution(problem)
     r, grid = _checked_r(r, problem), problem.grid
-    ends = _trapezoid(problem.spacing)
+    ends = trapezoid_weights(problem.spacing)
     loss = np.empty_like(grid)
     for rows, away in _differences(grid, problem.sigma):
         kernel = np.exp(-(away**2) / 2) * ends
@@ -144,7 +152,7 @@ def dae_loss_1d(r, density, grid, sigma):
     return float(problem.weights @ loss / problem.weights.sum())
 
 
-def rcae_loss_1d(r, density, grid, sigma):
+def rcae_loss_1d(r: ArrayLike, density: Density, grid: ArrayLike, sigma: float) -> float:
     """Returns E[(r(x) - x)^2 + sigma^2 r'(x)^2] with x ~ p, over the grid (Eq 3.6).
 
     Arguments and errors are those of `dae_loss_1d`, without its limit on sigma.
@@ -153,17 +161,18 @@ def rcae_loss_1d(r, density, grid, sigma):
     r = _checked_r(r, problem)
     distance = problem.weights @ (r - problem.grid) ** 2
     slope = np.diff(r) / problem.spacing
-    penalty = (problem.between * problem.spacing) @ slope**2
-    return float((distance + problem.sigma**2 * penalty) / problem.weights.sum())
+    contraction = (problem.between * problem.spacing) @ slope**2
+    return float((distance + problem.sigma**2 * contraction) / problem.weights.sum())
 
 
-def relative_rmse(estimate, truth, weights):
+def relative_rmse(estimate: ArrayLike, truth: ArrayLike, weights: ArrayLike) -> float:
     """Returns the root of E[(estimate - truth)^2] / E[truth^2], with E weighted by `weights`.
 
     Args:
         estimate, truth: (n,) or (n, ...).
         weights: (n,), for instance p on the grid.
     """
+    estimate, truth, weights = (np.asarray(values) for values in (estimate, truth, weights))
     squared = [np.square(a).reshape(len(weights), -1).sum(1) for a in (estimate - truth, truth)]
     return float(np.sqrt((weights @ squared[0]) / (weights @ squared[1])))
 
@@ -172,22 +181,23 @@ def relative_rmse(estimate, truth, weights):
 class _Problem:
     """Checked arguments, all of one dtype: p at the M points and at the M - 1 between them."""
 
-    grid: np.ndarray
-    p: np.ndarray
-    between: np.ndarray
-    sigma: np.floating
+    grid: Array
+    p: Array
+    between: Array
+    sigma: np.floating[Any]
 
     @property
-    def spacing(self):
+    def spacing(self) -> Array:
+        """The distances between neighbors (M - 1,)."""
         return np.diff(self.grid)
 
     @property
-    def weights(self):
+    def weights(self) -> Array:
         """p times the weights of the trapezoidal rule."""
-        return self.p * _trapezoid(self.spacing)
+        return np.asarray(self.p * trapezoid_weights(self.spacing))
 
 
-def _rcae_score(problem):
+def _rcae_score(problem: _Problem) -> Array:
     # The derivative by u_i of
     #     sum_i w_i p_i (sigma^2 u_i)^2 + sigma^2 sum_i p_i+1/2 (1 + sigma^2 u'_i+1/2)^2 dx_i
     # is 0, divided by 2 sigma^4.
@@ -198,10 +208,11 @@ def _rcae_score(problem):
     bands[1, :-1] += coupling
     bands[1, 1:] += coupling
     slope = np.diff(problem.between, prepend=0, append=0).astype(problem.grid.dtype)
-    return scipy.linalg.solveh_banded(bands, slope, overwrite_ab=True, check_finite=False)
+    solution = scipy.linalg.solveh_banded(bands, slope, overwrite_ab=True, check_finite=False)
+    return np.asarray(solution)
 
 
-def _dae_score(problem):
+def _dae_score(problem: _Problem) -> Array:
     _check_resolution(problem)
     # In logarithms, as p may fall by more than a Gaussian does on the way to the next well.
     log_p = np.log(problem.weights)
@@ -213,20 +224,15 @@ def _dae_score(problem):
     return score
 
 
-def _differences(grid, sigma):
-    """Yields (rows, (x_j - x_i) / sigma for these i and all j), as many as fit in memory."""
+def _differences(grid: Array, sigma: np.floating[Any]) -> Iterator[tuple[slice, Array]]:
+    """Yields (rows, (x_j - x_i) / sigma for these rows i and all j), as many as fit in memory."""
     count = max(1, _CHUNK_ELEMENTS // len(grid))
     for start in range(0, len(grid), count):
         rows = slice(start, start + count)
         yield rows, (grid - grid[rows, np.newaxis]) / sigma
 
 
-def _trapezoid(spacing):
-    """Returns the weights of the trapezoidal rule on points so far apart."""
-    return np.concatenate([spacing[:1], spacing[1:] + spacing[:-1], spacing[-1:]]) / 2
-
-
-def _check_resolution(problem):
+def _check_resolution(problem: _Problem) -> None:
     grid, sigma, widest = problem.grid, problem.sigma, problem.spacing.max()
     if sigma < widest * (1 - 1e-6):
         raise checks.invalid(
@@ -237,7 +243,7 @@ def _check_resolution(problem):
         )
 
 
-def _checked_r(r, problem):
+def _checked_r(r: ArrayLike, problem: _Problem) -> Array:
     r = np.asarray(r)
     if r.shape != problem.grid.shape or not np.isfinite(r).all():
         raise checks.invalid(
@@ -246,7 +252,7 @@ def _checked_r(r, problem):
     return r
 
 
-def _checked(density, grid, sigma):
+def _checked(density: Density, grid: ArrayLike, sigma: float) -> _Problem:
     grid = np.asarray(grid)
     if grid.dtype.kind != "f":
         advice = "Convert it: grid.astype(float)."

@@ -1,53 +1,71 @@
-"""What figures 3.5 and 3.7 share: the field r(x) - x over a part of the plane."""
+"""The field r(x) - x over a part of the plane, for figures 3.5 and 3.7."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Normalize
+    from matplotlib.quiver import Quiver
+
+    from thesis_tf.autoencoders import ScoreEstimator
+
+Points = npt.NDArray[Any]
 
 
-def field(estimator, center, reach, points_a_side=21):
+def field(
+    estimator: "ScoreEstimator", center: Points, reach: float, points_per_side: int = 21
+) -> dict[str, Any]:
     """Returns r(x) - x on a grid over a square.
 
     Args:
         estimator: a `ScoreEstimator` of the plane.
         center: of the square, (2,).
-        reach: from there to its sides.
-        points_a_side: of the grid.
+        reach: half the length of its sides.
+        points_per_side: of the grid.
 
     Returns:
         {"points": (n, 2), "moves": (n, 2), "center", "reach"}.
     """
-    side = np.linspace(-reach, reach, points_a_side)
+    side = np.linspace(-reach, reach, points_per_side)
     points = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2) + center
-    moves = estimator.reconstruct(points).numpy() - points
+    moves = estimator.reconstruct(points) - points
     return {"points": points, "moves": moves, "center": np.array(center), "reach": float(reach)}
 
 
-def middle_and_reach(x, margin=0.5):
+def middle_and_reach(x: Points, margin: float = 0.5) -> tuple[Points, float]:
     """Returns the center and the reach of a square around the data, by default twice as wide."""
     low, high = x.min(axis=0), x.max(axis=0)
     return (low + high) / 2, (0.5 + margin) * float((high - low).max())
 
 
-def directions(estimator, x, points_a_side=61):
-    """Which part of r(x) - x over a square is less than a right angle off the nearest example.
+def directions(
+    estimator: "ScoreEstimator", x: Points, points_per_side: int = 61
+) -> dict[str, float | int]:
+    """Returns for which fraction of points r(x) - x is within 90 degrees of the nearest example.
 
     Args:
         estimator: a `ScoreEstimator`.
         x: (n, 2) examples; the square is twice as wide.
-        points_a_side: of the grid.
+        points_per_side: of the grid.
 
     Returns:
-        {"near": of the points where noise leads, "near_points": their number, "everywhere",
-        "points"}.
+        {"near": the fraction of the points where noise leads, "near_points": their number,
+        "everywhere": the fraction of all points, "points": their number}.
     """
     import scipy.spatial
 
     from thesis_tf import autoencoders
 
-    whole = field(estimator, *middle_and_reach(x), points_a_side)
+    whole = field(estimator, *middle_and_reach(x), points_per_side)
     points, moves = whole["points"], whole["moves"]
     nearest = x[scipy.spatial.cKDTree(x).query(points)[1]]
     right = np.sum(moves * (nearest - points), axis=1) > 0
-    near = autoencoders.DataRegion(x, estimator.sigma).contains(points)
+    near = autoencoders.DataRegion(x, estimator.known_sigma()).contains(points)
     return {
         "near": float(right[near].mean()) if near.any() else 1.0,
         "near_points": int(near.sum()),
@@ -56,26 +74,28 @@ def directions(estimator, x, points_a_side=61):
     }
 
 
-def draw_fields(data, rows, path):
-    """Draws fields beside one another: arrows all as long as there is room, coloured by length.
+def draw_fields(
+    data: Points, rows: Sequence[Sequence[Mapping[str, Any]]], path: pathlib.Path
+) -> None:
+    """Draws fields beside one another: arrows of one length, colored by the length of r(x) - x.
 
     Args:
         data: (n, 2) examples.
-        rows: of panels, [[{"title", and what `field` returns; "attractors" (k, 2), "spurious"
-            (k,)}]].
-        path: of the picture.
+        rows: of panels; each is a "title" with the items that `field` returns, and perhaps
+            "attractors" (k, 2) and "spurious" (k,).
+        path: of the figure.
     """
     from matplotlib import colors
 
     from thesis_tf.plotting import style
 
     columns = len(rows[0])
-    page = style.new_sheet(3.1 * columns, 2.7 * len(rows) + 0.4)
+    figure = style.new_figure(3.1 * columns, 2.7 * len(rows) + 0.4)
     moves = np.concatenate([panel["moves"] for row in rows for panel in row])
     lengths = np.linalg.norm(moves, axis=1)
-    # From a hundredth of them up, so that what is next to 0 doesn't take most of the colours.
+    # From the first percentile up: lengths next to 0 would take most of the colors.
     norm = colors.LogNorm(max(np.percentile(lengths, 1), 1e-30), max(lengths.max(), 1e-29))
-    grid = page.subplots(len(rows), columns, squeeze=False)
+    grid = figure.subplots(len(rows), columns, squeeze=False)
     for axes, panel in zip(grid.ravel(), [panel for row in rows for panel in row], strict=True):
         style.style_axes(axes, "x1", "x2", panel["title"])
         shown = _inside(data, panel)
@@ -84,39 +104,34 @@ def draw_fields(data, rows, path):
         _mark(axes, panel)
         axes.set_aspect("equal")
         axes.locator_params(nbins=5)
-    bar = page.colorbar(arrows, ax=grid, shrink=0.8, pad=0.01)
+    bar = figure.colorbar(arrows, ax=grid, shrink=0.8, pad=0.01)
     bar.set_label("|r(x) − x|", family=style.FONT, fontsize=9, color=style.INK)
     bar.ax.tick_params(labelsize=8)
-    # One legend of all that is drawn in any of them.
-    labels = {}
+    # One legend for all panels.
+    labels: dict[str, Any] = {}
     for axes in grid.ravel():
         labels |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-    page.legend(
-        labels.values(), labels, loc="outside lower center", ncols=3, frameon=False,
-        labelcolor=style.SOFT, prop={"family": style.FONT, "size": 8},
-    )  # fmt: skip
-    style.save(page, path)
+    style.add_legend(
+        figure, handles=labels.values(), labels=labels, loc="outside lower center", ncols=3
+    )
+    style.save(figure, path)
 
 
-def _inside(points, panel):
+def _inside(points: Points, panel: Mapping[str, Any]) -> Points:
     return np.abs(points - panel["center"]).max(axis=1) < panel["reach"]
 
 
-def _draw_arrows(axes, panel, norm):
-    from thesis_tf.plotting import style
+def _draw_arrows(axes: "Axes", panel: Mapping[str, Any], norm: "Normalize") -> "Quiver":
+    from thesis_tf.plotting import fields
 
-    points, moves = panel["points"], panel["moves"]
-    length = np.linalg.norm(moves, axis=1)
-    spacing = 2 * panel["reach"] / (len(points) ** 0.5 - 1)
-    unit = moves / np.maximum(length, 1e-300)[:, np.newaxis] * spacing * 0.75
-    return axes.quiver(
-        *points.T, *unit.T, length, cmap=style.SEQUENTIAL, angles="xy", scale_units="xy", scale=1,
-        width=0.003, norm=norm,
-    )  # fmt: skip
+    spacing = 2 * panel["reach"] / (len(panel["points"]) ** 0.5 - 1)
+    return fields.draw_arrows(
+        axes, panel["points"], panel["moves"], spacing, width=0.003, norm=norm
+    )
 
 
-def _mark(axes, panel):
-    from thesis_tf.plotting import style
+def _mark(axes: "Axes", panel: Mapping[str, Any]) -> None:
+    from thesis_tf.plotting import fields, style
 
     for spurious, color, marker, label in (
         (False, style.GREEN, "o", "attractors at the data"),
@@ -124,8 +139,4 @@ def _mark(axes, panel):
     ):
         points = panel.get("attractors", np.zeros((0, 2)))
         chosen = _inside(points, panel) & (panel.get("spurious", np.zeros(0)) == spurious)
-        if chosen.any():
-            axes.scatter(
-                *points[chosen].T, s=32, color=color, marker=marker,
-                edgecolors="white", linewidths=0.8, zorder=4, label=label,
-            )  # fmt: skip
+        fields.mark(axes, points[chosen], color=color, marker=marker, size=32, label=label)

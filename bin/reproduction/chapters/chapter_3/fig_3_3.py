@@ -1,18 +1,24 @@
 """Figure 3.3: the energy of a density in one dimension, with several wells."""
 
 import dataclasses
+import pathlib
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bin.reproduction.engine.contract import NO_NUMBER, Claim, Settings, verdict
+
+if TYPE_CHECKING:
+    from thesis_tf.autoencoders.theory import ThreeWells
 
 TITLE = "The energy of a density in one dimension, with wells of unequal depth"
 CAPTION = (
     "E(x) = (a (x + 1)^2 + 1) (2 a x^2 + 1) (3 a (x - 1)^2 + 1) / 1000 with a = 10, and the density"
-    " exp(-E(x)) / Z that it gives, on [-1.5, 1.5]. Dots are modes; the cross is where the slope is"
-    " least beside them, a shoulder."
+    " exp(-E(x)) / Z that it gives, on [-1.5, 1.5]. Dots are modes; the cross is a shoulder, where"
+    " the slope is smallest without being 0."
 )
-_DRAWN = 1000  # points of the pictures, whatever the grid is
+_DRAWN = 1000  # points of the figure, whatever the grid is
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,11 +38,11 @@ CONFIGS = {
 }
 
 
-def run(config):
+def run(config: Config) -> dict[str, Any]:
     """Returns E, p and the slope of E on the grid, modes, and how much mass lies where."""
-    from thesis_tf import autoencoders
+    from thesis_tf.autoencoders import theory
 
-    wells = autoencoders.ThreeWells()
+    wells = theory.ThreeWells()
     grid, fine = wells.grid(config.points), wells.grid(10 * config.points)
     wide = np.linspace(-3.0, 3.0, 20 * config.points + 1)
     mass, finer, whole = (float(np.trapezoid(wells(x), x)) for x in (grid, fine, wide))
@@ -47,7 +53,7 @@ def run(config):
         "energy": wells.energy(wells.grid(_DRAWN)),
         "density": wells(wells.grid(_DRAWN)) / mass,
         "modes": _with_energy(wells, _minima(fine, wells.energy(fine))),
-        # Where the slope comes nearest to 0 and doesn't get there.
+        # Where the slope is smallest without reaching 0.
         "shoulders": _with_energy(wells, _minima(fine, abs(slope), above=1e-2)),
         "slopes": abs(wells.score(_minima(fine, abs(slope), above=1e-2))),
         "mass": mass,
@@ -56,27 +62,29 @@ def run(config):
     }
 
 
-def _minima(x, values, above=-np.inf):
-    """The points of a grid where values are lower than at both neighbours, and above a level."""
+def _minima(
+    x: npt.NDArray[Any], values: npt.NDArray[Any], above: float = -np.inf
+) -> npt.NDArray[Any]:
+    """Returns the points of a grid with lower values than both neighbors, above a level."""
     inner = values[1:-1]
     lowest = (inner < values[:-2]) & (inner < values[2:]) & (inner > above)
     return x[1:-1][lowest]
 
 
-def _with_energy(wells, x):
+def _with_energy(wells: "ThreeWells", x: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
     return {"x": x, "energy": wells.energy(x)}
 
 
-def draw(result, path):
+def draw(result: dict[str, Any], path: pathlib.Path) -> None:
     """Draws the energy, and the density beside it."""
     from thesis_tf.plotting import style
 
-    page = style.new_sheet(7.2, 3.2)
-    left, right = page.subplots(1, 2)
+    figure = style.new_figure(7.2, 3.2)
+    left, right = figure.subplots(1, 2)
     grid, mass = result["grid"], result["mass"]
     style.style_axes(left, "x", "E(x)")
     left.plot(grid, result["energy"], color=style.INK, linewidth=1.5)
-    left.set_ylim(0, 6)  # above that p is next to nothing
+    left.set_ylim(0, 6)  # beyond it p is next to 0
     style.style_axes(right, "x", "p(x)")
     right.plot(grid, result["density"], color=style.INK, linewidth=1.5)
     for name, marker, color in (
@@ -87,11 +95,11 @@ def draw(result, path):
         for axes, y in ((left, energy), (right, np.exp(-energy) / mass)):
             axes.scatter(x, y, s=36, marker=marker, color=color, zorder=4, label=name)
     style.add_legend(left)
-    style.save(page, path)
+    style.save(figure, path)
 
 
-def claims(result):
-    """How many wells there are, and whether the interval holds all of them."""
+def claims(result: dict[str, Any]) -> list[Claim]:
+    """Checks the number of wells, and whether the interval contains all of them."""
     modes, shoulders = result["modes"], result["shoulders"]
     at = _listed(modes["x"])
     beside = ""
@@ -120,11 +128,11 @@ def claims(result):
             f"{result['beyond']:.0e} of the mass lies beyond; the integral of exp(-E) is"
             f" {result['mass']:.4f}, and changes by {result['change_on_a_finer_grid']:.0e} on ten"
             " times as many points",
-            # No more than what float32 can't tell from 0 beside 1.
+            # No more than the resolution of float32 at 1.
             verdict(max(result["beyond"], result["change_on_a_finer_grid"]) < 1e-7),
         ),
     ]
 
 
-def _listed(numbers):
+def _listed(numbers: npt.NDArray[Any]) -> str:
     return " and ".join(f"{number:.3g}" for number in numbers)

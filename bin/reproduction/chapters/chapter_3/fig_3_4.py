@@ -1,31 +1,33 @@
-"""Figure 3.4: what the best auto-encoders of a density in one dimension say of its score."""
+"""Figure 3.4: the score that the optimal auto-encoders of a density in one dimension imply."""
 
 import dataclasses
 import itertools
+import pathlib
+from typing import Any
 
 from bin.reproduction.engine.contract import NO_NUMBER, Claim, Settings, verdict
 
-TITLE = "The score that the best auto-encoders of a density in one dimension imply"
+TITLE = "The score that the optimal auto-encoders of a density in one dimension imply"
 CAPTION = (
-    "(r(x) - x) / sigma^2 of the RCAE and the DAE that are best for the density of figure 3.3,"
-    " solved for exactly, beside the true score; the thesis' four sigmas. Errors among the"
-    " claims are root mean squares over the density, relative to the score's own."
+    "(r(x) - x) / sigma^2 of the optimal RCAE and DAE for the density of figure 3.3, beside the"
+    " true score, at the four sigmas of the thesis. Errors among the claims are root mean squares"
+    " over the density, relative to that of the score."
 )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(Settings):
-    """What is solved for.
+    """The grid and the sigmas.
 
     Attributes:
         points: of the grid on [-1.5, 1.5].
         drawn: the sigmas of the thesis' figure.
-        small: smaller ones, at which the limit can be seen.
+        small: smaller sigmas, which show the limit.
     """
 
     points: int = 1000
-    drawn: tuple = (1.0, 0.31, 0.16, 0.06)
-    small: tuple = (0.04, 0.02, 0.01)
+    drawn: tuple[float, ...] = (1.0, 0.31, 0.16, 0.06)
+    small: tuple[float, ...] = (0.04, 0.02, 0.01)
 
 
 CONFIGS = {
@@ -34,18 +36,18 @@ CONFIGS = {
 }
 
 
-def run(config):
-    """Solves for both at every sigma; returns scores on the grid and their errors."""
-    from thesis_tf import autoencoders
+def run(config: Config) -> dict[str, Any]:
+    """Solves for both auto-encoders at every sigma; returns scores on the grid and their errors."""
+    from thesis_tf.autoencoders import theory
 
-    wells = autoencoders.ThreeWells()
+    wells = theory.ThreeWells()
     grid = wells.grid(config.points)
     truth, p = wells.score(grid), wells(grid)
-    solvers = {"RCAE": autoencoders.rcae_score_1d, "DAE": autoencoders.dae_score_1d}
+    solvers = {"RCAE": theory.rcae_score_1d, "DAE": theory.dae_score_1d}
     scores, errors = [], []
     for sigma in (*config.drawn, *config.small):
         found = {name: solve(wells, grid, sigma) for name, solve in solvers.items()}
-        errors.append({k: autoencoders.relative_rmse(v, truth, p) for k, v in found.items()})
+        errors.append({k: theory.relative_rmse(v, truth, p) for k, v in found.items()})
         if sigma in config.drawn:
             scores.append(found)
     return {
@@ -59,16 +61,16 @@ def run(config):
     }
 
 
-def draw(result, path):
+def draw(result: dict[str, Any], path: pathlib.Path) -> None:
     """Draws the energy, and the scores of every sigma."""
-    from thesis_tf import autoencoders
+    from thesis_tf.autoencoders import theory
 
     estimates = dict(zip(result["drawn"], result["scores"], strict=True))
-    autoencoders.draw_exact_1d(result["grid"], result["energy"], result["score"], estimates, path)
+    theory.draw_exact_1d(result["grid"], result["energy"], result["score"], estimates, path)
 
 
-def claims(result):
-    """Theorems 1 and 2, and how far the drawn sigmas are from them."""
+def claims(result: dict[str, Any]) -> list[Claim]:
+    """Checks Theorems 1 and 2, and how far the drawn sigmas are from the limit."""
     sigmas, errors = result["sigmas"], result["errors"]
     order = sorted(range(len(sigmas)), key=sigmas.__getitem__, reverse=True)
     falls = all(

@@ -1,21 +1,26 @@
 """Figure 3.5: the field r(x) - x of an auto-encoder that was trained on a spiral."""
 
 import dataclasses
+import pathlib
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bin.reproduction.chapters.chapter_3.studies import manifold_dae
 from bin.reproduction.engine.contract import NO_NUMBER, Claim, Settings, verdict
+
+if TYPE_CHECKING:
+    from thesis_tf.autoencoders import ScoreEstimator
 
 TITLE = "The field r(x) - x around a spiral"
 CAPTION = (
     "Points of a spiral, and r(x) - x of a denoising auto-encoder with one layer of tanh that was"
     " trained on them with noise of .01, over a square twice as wide as the data and between two"
-    " arms. Arrows are drawn alike; their colour is the length of r(x) - x. Here hidden units begin"
-    " on noisy examples; in the thesis weights begin small and random, which the last claim is on."
+    " arms. Arrows have one length; their color is the length of r(x) - x. Here hidden units are"
+    " centered on noisy examples; the last claim is about small random weights, as in the thesis."
 )
-# Of the squares that are to be explained, what may be left for two things to be close; and of the
-# points, what may be an exception for nearly all to be alike.
+# The fraction of a variance, or of the points, that a claim about "all" or "close" may leave out.
 _LEFT_OUT = 0.05
 _SCALE = 0.04  # of the spiral: .04 t (sin t, cos t)
 _SEEN = 3000  # points that are drawn
@@ -41,18 +46,18 @@ class Config(Settings):
 CONFIGS = {
     "quick": Config(
         network=manifold_dae.Config(units=1000),
-        as_in_the_thesis=manifold_dae.Config(start="keras", iterations=100),
+        as_in_the_thesis=manifold_dae.Config(initialization="keras", iterations=100),
         expected_seconds=13,
     ),
     "full": Config(
         network=manifold_dae.Config(units=1000, examples=20_000),
-        as_in_the_thesis=manifold_dae.Config(start="keras", iterations=500),
+        as_in_the_thesis=manifold_dae.Config(initialization="keras", iterations=500),
         expected_seconds=40,
     ),
 }
 
 
-def run(config):
+def run(config: Config) -> dict[str, Any]:
     """Trains both; returns the field and all that is measured of it."""
     from bin.reproduction.chapters.chapter_3 import common
 
@@ -85,47 +90,46 @@ def run(config):
     }
 
 
-def _spiral(t):
+def _spiral(t: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return _SCALE * t[:, np.newaxis] * np.stack([np.sin(t), np.cos(t)], axis=1)
 
 
-def _scores(config, estimator):
-    """Errors of scores at noisy test points, and lengths of r(x) - x with and without noise."""
+def _scores(config: Config, estimator: "ScoreEstimator") -> dict[str, dict[str, float]]:
+    """Returns errors of scores at noisy test points, and lengths of r(x) - x there and without."""
     from thesis_tf import autoencoders, datasets
+    from thesis_tf.autoencoders import theory
 
     network, sigma = config.network, config.network.sigma
     splits = manifold_dae.load(network)
     clean = splits.test.x[: config.measured]
     noisy = manifold_dae.noisy(network, splits.test.x)[: config.measured]
     population = datasets.spiral(config.population, seed=network.draw, stream=3)
-    true = autoencoders.KernelDensity(population, sigma).score(noisy).numpy()
+    true = autoencoders.KernelDensity(population, sigma).score(noisy)
     scores = {
-        "r": estimator.score(noisy).numpy(),
-        "kernel density": autoencoders.KernelDensity(splits.train.x, sigma).score(noisy).numpy(),
+        "r": estimator.score(noisy),
+        "kernel density": autoencoders.KernelDensity(splits.train.x, sigma).score(noisy),
     }
     alike = np.ones(len(noisy))
-    moves = {
-        name: estimator.reconstruct(x).numpy() - x for name, x in (("on", clean), ("off", noisy))
-    }
+    moves = {name: estimator.reconstruct(x) - x for name, x in (("on", clean), ("off", noisy))}
     return {
-        "errors": {k: autoencoders.relative_rmse(v, true, alike) for k, v in scores.items()},
+        "errors": {k: theory.relative_rmse(v, true, alike) for k, v in scores.items()},
         "moves": {k: float(np.sqrt(np.mean(v**2)) / sigma) for k, v in moves.items()},
     }
 
 
-def _between_arms(estimator):
-    """Where r(x) - x changes its sign on ways from the inner arm to the outer one."""
+def _between_arms(estimator: "ScoreEstimator") -> dict[str, Any]:
+    """Returns where r(x) - x changes its sign on lines from the inner arm to the outer one."""
     t, way = np.linspace(3.2, 5.6, 49), np.linspace(0.1, 0.9, 161)
     inner, outer = _spiral(t), _spiral(t + 2 * np.pi)
     points = inner + way[:, np.newaxis, np.newaxis] * (outer - inner)
-    moves = estimator.reconstruct(points.reshape(-1, 2)).numpy().reshape(points.shape) - points
+    moves = estimator.reconstruct(points.reshape(-1, 2)).reshape(points.shape) - points
     outwards = np.sum(moves * (outer - inner), axis=-1) > 0  # (way, t)
     once = (np.abs(np.diff(outwards, axis=0)).sum(axis=0) == 1) & ~outwards[0] & outwards[-1]
     where = way[np.argmax(outwards, axis=0)][once]
     return {"once": float(once.mean()), "where": where}
 
 
-def draw(result, path):
+def draw(result: dict[str, Any], path: pathlib.Path) -> None:
     """Draws the field as a whole and between two arms."""
     from bin.reproduction.chapters.chapter_3 import common
 
@@ -136,13 +140,13 @@ def draw(result, path):
     common.draw_fields(result["data"], [panels], path)
 
 
-def claims(result):
-    """What the arrows say of the density."""
+def claims(result: dict[str, Any]) -> list[Claim]:
+    """Checks what the arrows say about the density."""
     losses, errors, moves = result["losses"], result["errors"], result["moves"]
     directions, where = result["directions"], result["where"]
     middle = f", on average {np.mean(where):.2f} of the way along" if len(where) else ""
     slow = result["as_in_the_thesis"]
-    learnt = _learnt(slow["losses"])
+    learned = _learned(slow["losses"])
     return [
         Claim(
             "(r(x) - x) / sigma^2 estimates the score of the density.",
@@ -184,17 +188,17 @@ def claims(result):
         Claim(
             "A quasi-Newton method trains it from small random weights.",
             NO_NUMBER,
-            f"after {slow['iterations']} iterations of L-BFGS {learnt:.1%} of what the kernel"
+            f"after {slow['iterations']} iterations of L-BFGS {learned:.1%} of what the kernel"
             " density gains over r(x) = x"
             + ("" if slow["converged"] else ", and the loss still falls")
-            + f"; {_learnt(losses):.1%} from the start that is used here",
-            # A fit that isn't at its end doesn't say where it would have come to.
-            verdict(learnt >= 1 - _LEFT_OUT, told=slow["converged"] or learnt >= 1 - _LEFT_OUT),
+            + f"; {_learned(losses):.1%} from the initialization that is used here",
+            # A fit that hasn't converged doesn't say where it would have ended.
+            verdict(learned >= 1 - _LEFT_OUT, told=slow["converged"] or learned >= 1 - _LEFT_OUT),
         ),
     ]
 
 
-def _learnt(losses):
-    """The part of what there is to gain over the identity that r gains."""
+def _learned(losses: dict[str, float]) -> float:
+    """Returns how much of the possible gain over the identity r has, as a fraction."""
     most = losses["identity"] - losses["kernel density"]
     return (losses["identity"] - losses["r"]) / most

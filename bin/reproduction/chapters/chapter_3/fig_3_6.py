@@ -1,23 +1,29 @@
 """Figure 3.6: samples from an auto-encoder of a one-dimensional manifold in ten dimensions."""
 
 import dataclasses
+import pathlib
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bin.reproduction.chapters.chapter_3.studies import manifold_dae
 from bin.reproduction.engine.contract import NO_NUMBER, Claim, Settings, verdict
+
+if TYPE_CHECKING:
+    from thesis_tf.autoencoders import ScoreEstimator
 
 TITLE = "Samples from an auto-encoder of a curve in ten dimensions"
 CAPTION = (
     "Test data on a curve in ten dimensions, the same with noise of .1, and the last states of"
     " Metropolis-Hastings chains that began anywhere in a box around the data. Their acceptance"
-    " needs energy differences alone, which are path integrals of r(x) - x (two points a proposal)."
+    " needs only energy differences, which are path integrals of r(x) - x (two points each)."
     " Four of the dimensions are shown. It is the density of the data with noise that is sampled."
 )
-# Of the squares that are to be explained, what may be left for two things to be close.
+# The fraction of a variance that "close" may leave out.
 _LEFT_OUT = 0.05
 _SEEN = 1000  # points of each kind that are drawn
-_DRAWS = 10  # of fresh data, which are compared with the test data as the samples are
+_DRAWS = 10  # of fresh data, which are compared with the test data like the samples
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,7 +40,7 @@ class Config(Settings):
     steps: int
 
 
-def _network(**settings):
+def _network(**settings: Any) -> manifold_dae.Config:
     return manifold_dae.Config(
         dataset="manifold10d", sigma=0.1, noise="sampled", scales=(0.1, 0.2, 0.4), units=500,
         **settings,
@@ -51,23 +57,26 @@ CONFIGS = {
 }
 
 
-def run(config):
+def run(config: Config) -> dict[str, Any]:
     """Trains, samples, and compares the samples with the data."""
-    from thesis_tf import autoencoders
+    from thesis_tf import autoencoders, mcmc
 
     network = config.network
     splits = manifold_dae.load(network)
     found = manifold_dae.trained(network)
     estimator = manifold_dae.estimator(network, found)
     noisy = manifold_dae.noisy(network, splits.test.x)
-    start = autoencoders.far_starts(splits.train.x, config.chains, network.draw, margin=0.0)
+    initial_state = autoencoders.far_points(
+        splits.train.x, config.chains, margin=0.0, seed=network.draw
+    )
+    thin = max(1, config.steps // 20)
     chains = autoencoders.metropolis_hastings(
         estimator,
-        start.astype(np.float32),
-        config.steps,
+        initial_state.astype(np.float32),
+        config.steps // thin,
         _step(network),
-        (network.draw, 4),
-        thin=max(1, config.steps // 20),
+        num_steps_between_results=thin - 1,
+        seed=mcmc.stream_seed(network.draw, 4),
     )
     last, draws = chains.samples[-1], [_fresh(config, index) for index in range(_DRAWS)]
     region = autoencoders.DataRegion(splits.train.x, network.sigma)
@@ -79,15 +88,15 @@ def run(config):
         },
         "told_apart": {
             "samples": _told_apart(last, noisy),
-            "starts": _told_apart(start, noisy),
+            "initial": _told_apart(initial_state, noisy),
             "fresh": np.array([_told_apart(x, noisy) for x in draws]),
-            # Of noise that is a tenth and a fifth larger than it is.
+            # With noise that is a tenth and a fifth too large.
             "tenth": _told_apart(_fresh(config, 0, 1.1), noisy),
             "fifth": _told_apart(_fresh(config, 0, 1.2), noisy),
         },
         "inside": {
             "samples": float(region.contains(last).mean()),
-            "starts": float(region.contains(start).mean()),
+            "initial": float(region.contains(initial_state).mean()),
             "fresh": float(np.mean([region.contains(x).mean() for x in draws])),
         },
         "chains": config.chains,
@@ -103,24 +112,24 @@ def run(config):
     }
 
 
-def _mixing(found):
-    """Says how far chains have mixed; nothing is known of fewer than four states."""
+def _mixing(found: dict[str, Any]) -> str:
+    """Says how far chains have mixed, which is unknown with fewer than four states."""
     size, r_hat = (
         "unknown" if found[name] is None else f"{found[name]:,.1f}"
         for name in ("effective_sample_size", "r_hat")
     )
     return (
         f"R-hat is {r_hat} and the effective sample size of all chains together {size}: steps are"
-        " small beside the length of the curve, and it is the many chains that cover it."
+        " small compared to the length of the curve, which only the many chains together cover."
     )
 
 
-def _step(network):
+def _step(network: manifold_dae.Config) -> float:
     """The standard deviation of a proposal: 2.4 / d^(1/2) of that of the noise."""
     return 2.4 / 10**0.5 * network.sigma
 
 
-def _fresh(config, index, scale=1.0):
+def _fresh(config: Config, index: int, scale: float = 1.0) -> npt.NDArray[Any]:
     """Draws as many new examples as there are chains, with noise of sigma times `scale`."""
     from thesis_tf import datasets
 
@@ -130,44 +139,53 @@ def _fresh(config, index, scale=1.0):
     return x + scale * (manifold_dae.noisy(network, x, stream) - x)
 
 
-def _told_apart(x, noisy):
+def _told_apart(x: npt.NDArray[Any], noisy: npt.NDArray[Any]) -> float:
     from thesis_tf import autoencoders
 
-    return autoencoders.nearest_neighbour_test(x, noisy).accuracy
+    return autoencoders.nearest_neighbor_test(x, noisy).accuracy
 
 
-def _energies(network, estimator, x, noisy):
-    """Energy differences of proposals, by r and by a kernel density of the training examples."""
+def _energies(
+    network: manifold_dae.Config,
+    estimator: "ScoreEstimator",
+    x: npt.NDArray[Any],
+    noisy: npt.NDArray[Any],
+) -> dict[str, Any]:
+    """Compares energy differences of proposals by r and by a kernel density of the examples."""
     from thesis_tf import autoencoders
+    from thesis_tf.autoencoders import theory
 
     kernels = autoencoders.KernelDensity(x, network.sigma)
     rng = np.random.default_rng([network.draw, 5])
     start = noisy[:1000]
     end = start + _step(network) * rng.standard_normal(start.shape)
-    by_r = estimator.energy_difference(start, end, num_points=2).numpy()
-    by_kernels = (kernels.log_prob(start) - kernels.log_prob(end)).numpy()
+    by_r = estimator.energy_difference(start, end, num_points=2)
+    by_kernels = kernels.log_prob(start) - kernels.log_prob(end)
     accepted = [np.minimum(1.0, np.exp(-e)) for e in (by_r, by_kernels)]
     return {
-        "error": autoencoders.relative_rmse(by_r, by_kernels, np.ones(len(start))),
+        "error": theory.relative_rmse(by_r, by_kernels, np.ones(len(start))),
         "accepted": [float(a.mean()) for a in accepted],
     }
 
 
-def draw(result, path):
+def draw(result: dict[str, Any], path: pathlib.Path) -> None:
     """Draws data, data with noise, and samples in two planes of two dimensions each."""
     from thesis_tf import autoencoders
 
-    autoencoders.draw_points(result["drawn"], path, most_pairs=2)
+    autoencoders.draw_points(result["drawn"], path, max_pairs=2)
 
 
-def claims(result):
-    """Whether the samples are like the data, and what the chains did."""
+def claims(result: dict[str, Any]) -> list[Claim]:
+    """Checks whether the samples are like the data, and the acceptance of the chains."""
     told, inside, energies = result["told_apart"], result["inside"], result["energies"]
-    # What chance is, and how it varies, is seen from data that are fresh: neighbours share votes.
+    # The accuracy at chance and its spread come from fresh data, as neighbors share votes.
     chance = float(np.mean(told["fresh"]))
     error = float(np.std(told["fresh"], ddof=1)) * (1 + 1 / len(told["fresh"])) ** 0.5
     alike = told["samples"] < chance + 2 * error
-    off = np.hypot(*(_binomial(inside[name], result["chains"]) for name in ("samples", "fresh")))
+    samples_error, fresh_error = (
+        _binomial(inside[name], result["chains"]) for name in ("samples", "fresh")
+    )
+    off = np.hypot(samples_error, fresh_error)
     return [
         Claim(
             "Energy differences, and so acceptance, can be had from r alone (Eq 3.14).",
@@ -181,24 +199,24 @@ def claims(result):
             "The samples lie along the manifold.",
             NO_NUMBER,
             f"{inside['samples']:.1%} of them are where data have noise, as are"
-            f" {inside['fresh']:.1%} of fresh noisy data and {inside['starts']:.1%} of the points"
+            f" {inside['fresh']:.1%} of fresh noisy data and {inside['initial']:.1%} of the points"
             " where chains began",
             verdict(inside["samples"] > inside["fresh"] - 2 * off),
         ),
         Claim(
             "The samples can't be told from the data with noise.",
             NO_NUMBER,
-            f"five nearest neighbours tell them apart in {told['samples']:.3f} of cases, fresh data"
+            f"five nearest neighbors tell them apart in {told['samples']:.3f} of cases, fresh data"
             f" in {chance:.3f} ± {error:.3f} ({len(told['fresh'])} draws), those with noise a tenth"
             f" too large in {told['tenth']:.3f}, a fifth in {told['fifth']:.3f}; test loss /"
             f" sigma^2 {result['losses']['r']:.2f}, of a kernel density"
             f" {result['losses']['kernel density']:.2f}",
-            # Where even a fifth more noise isn't noticed, nothing is.
+            # If even a fifth more noise isn't noticed, the test has no power.
             verdict(alike, told=not alike or told["fifth"] > chance + 2 * error),
         ),
     ]
 
 
-def _binomial(share, count):
-    """The standard error of a share, that of one case where there are none or all."""
-    return max((share * (1 - share) / count) ** 0.5, 1 / count)
+def _binomial(fraction: float, count: int) -> float:
+    """Returns the standard error of a fraction; of 0 and 1 that of a single case."""
+    return max((fraction * (1 - fraction) / count) ** 0.5, 1 / count)

@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from thesis_tf.autoencoders import ScoreEstimator, far_starts, find_attractors
+from thesis_tf.autoencoders import ScoreEstimator, far_points, find_attractors
 
 RNG = np.random.default_rng(0)
 CENTERS = np.array([[0.0, 0.0], [4.0, 0.0], [0.0, 9.0]])
 
 
 def wells(x, overshoot=1.0):
-    """Goes to the nearest of three centres, or `overshoot` times as far."""
+    """Goes to the nearest of three centers, or `overshoot` times as far."""
     centers = tf.constant(CENTERS, x.dtype)
     distance = tf.reduce_sum(tf.square(x[:, None] - centers), axis=2)
     nearest = tf.gather(centers, tf.argmin(distance, axis=1))
@@ -30,26 +30,26 @@ def test_three_wells_of_which_one_is_spurious(overshoot):
     assert sorted(order) == [0, 1, 2]
     np.testing.assert_allclose(result.points, CENTERS[order], atol=1e-3)
     assert result.spurious.tolist() == [place == 2 for place in order]
-    # dr/dx = 1 - overshoot / 2 in every direction, whose steps leave the centre beyond 4.
+    # dr/dx = 1 - overshoot / 2 in every direction, whose steps leave the center beyond 4.
     np.testing.assert_allclose(result.spectral_radius, abs(1 - overshoot / 2), atol=1e-6)
     assert result.maximum.all()
-    assert result.starts.tolist() == sorted(result.starts, reverse=True)
-    assert result.starts.sum() == 300
-    assert (np.bincount(result.end, minlength=3) == result.starts).all()
+    assert result.counts.tolist() == sorted(result.counts, reverse=True)
+    assert result.counts.sum() == 300
+    assert (np.bincount(result.labels, minlength=3) == result.counts).all()
     spurious = order.index(2)
-    assert (result.ended_outside == (result.end == spurious)).all()
+    assert (result.ended_outside == (result.labels == spurious)).all()
     nearest = np.linalg.norm(CENTERS[:2] - CENTERS[2], axis=1).min()
     assert result.distance[spurious] == pytest.approx(nearest / 0.1, abs=1)
     summary = result.summary()
     assert summary["spurious_attractors"] == 1
-    assert summary["starts_at_spurious"] == result.starts[spurious] / 300
+    assert summary["fraction_at_spurious"] == result.counts[spurious] / 300
 
 
 def test_a_saddle_is_no_maximum():
-    # Pulled along one axis and pushed away along the other; starts lie on the first.
+    # Pulled along one axis and pushed away along the other; initial points lie on the first.
     estimator = ScoreEstimator(lambda x: x * np.array([0.5, 1.5]), 0.1)
-    starts = np.stack([RNG.normal(size=9), np.zeros(9)], axis=1)
-    result = find_attractors(estimator, np.full((4, 2), 50.0), starts)
+    points = np.stack([RNG.normal(size=9), np.zeros(9)], axis=1)
+    result = find_attractors(estimator, np.full((4, 2), 50.0), points)
     assert result.points.shape == (1, 2)
     assert result.spectral_radius[0] == pytest.approx(1.5)
     assert not result.maximum[0]
@@ -60,44 +60,56 @@ def test_what_comes_to_rest_nowhere():
     away = ScoreEstimator(lambda x: 2 * x + 1, 0.1)
     result = find_attractors(away, np.zeros((3, 2)), np.ones((7, 2)), max_iterations=2000)
     assert result.points.shape == (0, 2)
-    assert (result.end == -1).all()
+    assert (result.labels == -1).all()
     assert result.ended_outside.all()
     assert result.summary() == {
         "attractors": 0,
         "spurious_attractors": 0,
-        "starts_at_spurious": 0.0,
-        "starts_ended_outside": 1.0,
+        "fraction_at_spurious": 0.0,
+        "fraction_ended_outside": 1.0,
     }
 
 
 def test_images():
     estimator = ScoreEstimator(lambda x: 0.2 * x, 0.1)
     data = RNG.normal(size=(5, 3, 3, 1)).astype(np.float32)
-    result = find_attractors(estimator, data, far_starts(data, 6, 1))
+    result = find_attractors(estimator, data, far_points(data, 6, seed=1))
     assert result.points.shape == (1, 3, 3, 1)
-    assert result.starts.tolist() == [6]
+    assert result.counts.tolist() == [6]
 
 
-def test_far_starts_fill_a_box_around_the_data():
+def test_a_table_has_a_row_for_each_attractor():
+    data = RNG.normal(size=(20, 2))
+    result = find_attractors(ScoreEstimator(lambda x: 0.5 * x, 0.1), data, data[:7])
+    assert repr(result) == "Attractors(1 from 7 initial points, 0 spurious)"
+    assert len(result.table().splitlines()) == 2
+    assert result.table().splitlines()[1].split()[:2] == ["0", "7"]
+
+
+def test_far_points_fill_a_box_around_the_data():
     data = np.array([[0.0, 10.0], [2.0, 14.0]], np.float32)
-    starts = far_starts(data, 2000, 3, margin=0.5)
-    assert (starts.shape, starts.dtype) == ((2000, 2), np.float32)
-    np.testing.assert_allclose(starts.min(axis=0), [-1, 8], atol=0.05)
-    np.testing.assert_allclose(starts.max(axis=0), [3, 16], atol=0.05)
-    np.testing.assert_array_equal(starts, far_starts(data, 2000, 3))
+    points = far_points(data, 2000, seed=3, margin=0.5)
+    assert (points.shape, points.dtype) == ((2000, 2), np.float32)
+    np.testing.assert_allclose(points.min(axis=0), [-1, 8], atol=0.05)
+    np.testing.assert_allclose(points.max(axis=0), [3, 16], atol=0.05)
+    np.testing.assert_array_equal(points, far_points(data, 2000, seed=3))
 
 
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        ({"starts": [[np.nan, 0.0]]}, "`starts` must be finite"),
+        ({"initial_points": [[np.nan, 0.0]]}, "`initial_points` must be finite"),
         ({"data": [[np.inf, 0.0]]}, "`data` must be finite"),
         ({"max_iterations": 0}, "`max_iterations`"),
         ({"estimator": ScoreEstimator(tf.identity)}, "`sigma` must be known"),
-        ({"starts": np.zeros((2, 3)), "data": np.zeros((2, 2))}, "as `data`"),
+        ({"initial_points": np.zeros((2, 3)), "data": np.zeros((2, 2))}, "as `data`"),
     ],
 )
 def test_bad_input(arguments, match):
-    given = {"estimator": ScoreEstimator(tf.identity, 0.1), "data": CENTERS, "starts": CENTERS}
+    given = {
+        "estimator": ScoreEstimator(tf.identity, 0.1),
+        "data": CENTERS,
+        "initial_points": CENTERS,
+    }
     with pytest.raises(ValueError, match=match):
         find_attractors(**{**given, **arguments})

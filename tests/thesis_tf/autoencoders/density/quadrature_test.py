@@ -34,3 +34,10 @@ def test_a_rule_is_the_same_from_both_ends(name):
 def test_too_few_points(name, count):
     with pytest.raises(ValueError, match="`num_points`"):
         quadrature.rule(name, count)
+
+
+def test_trapezoid_weights_integrate_a_broken_line_exactly():
+    x = np.array([0.0, 0.3, 0.4, 1.0])
+    y = np.array([1.0, -2.0, 5.0, 0.5])
+    found = quadrature.trapezoid_weights(np.diff(x)) @ y
+    assert found == pytest.approx(np.trapezoid(y, x), rel=1e-14)

@@ -3,13 +3,9 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from thesis_tf.autoencoders import (
-    Chains,
-    ScoreEstimator,
-    langevin,
-    metropolis_hastings,
-)
-from thesis_tf.mcmc.pieces import ChainFolder
+from thesis_tf.autoencoders import ScoreEstimator, langevin, metropolis_hastings
+from thesis_tf.mcmc import Chains, stream_seed
+from thesis_tf.mcmc.folders import ChainFolder
 
 SIGMA = 0.3
 COVARIANCE = np.array([[1.0, 0.5], [0.5, 0.7]]) + SIGMA**2 * np.eye(2)
@@ -33,7 +29,7 @@ def assert_covariance(chains, covariance=COVARIANCE):
 
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_metropolis_hastings_stays_in_a_gaussian(jit_compile):
-    chains = metropolis_hastings(GAUSSIAN, START, 200, 1.5, (0, 1), jit_compile=jit_compile)
+    chains = metropolis_hastings(GAUSSIAN, START, 200, 1.5, seed=1, jit_compile=jit_compile)
     assert chains.samples.shape == (200, 500, 2)
     assert_covariance(chains)
     assert chains.diagnostics.r_hat.max() < 1.2
@@ -41,7 +37,7 @@ def test_metropolis_hastings_stays_in_a_gaussian(jit_compile):
 
 
 def test_it_accepts_as_often_as_with_the_density_itself():
-    chains = metropolis_hastings(GAUSSIAN, START, 300, 1.5, (0, 1), num_points=1)
+    chains = metropolis_hastings(GAUSSIAN, START, 300, 1.5, seed=1, num_points=1)
     normal = tfp.distributions.MultivariateNormalFullCovariance(np.zeros(2), COVARIANCE)
     reference = tfp.mcmc.sample_chain(
         300,
@@ -58,7 +54,9 @@ def test_it_accepts_as_often_as_with_the_density_itself():
 
 
 def test_it_finds_the_gaussian_from_afar():
-    chains = metropolis_hastings(GAUSSIAN, START + 20, 300, 1.5, (0, 1), burn_in=200, thin=3)
+    chains = metropolis_hastings(
+        GAUSSIAN, START + 20, 100, 1.5, seed=1, num_burnin_steps=200, num_steps_between_results=2
+    )
     assert chains.samples.shape == (100, 500, 2)
     assert_covariance(chains)
 
@@ -67,7 +65,9 @@ def test_it_finds_the_gaussian_from_afar():
 def test_every_step_is_counted(thin):
     # All is accepted where the score is 0: a sum of `thin` steps lies between two samples.
     flat = ScoreEstimator(tf.identity, 1.0)
-    chains = metropolis_hastings(flat, np.zeros((4000, 1)), 12 * thin, 0.5, (0, 1), thin=thin)
+    chains = metropolis_hastings(
+        flat, np.zeros((4000, 1)), 12, 0.5, num_steps_between_results=thin - 1, seed=1
+    )
     assert chains.acceptance == 1
     assert chains.samples.shape == (12, 4000, 1)
     for number in (0, 11):
@@ -77,7 +77,7 @@ def test_every_step_is_counted(thin):
 
 
 def test_adjusted_langevin_stays_in_a_gaussian():
-    chains = langevin(GAUSSIAN, START, 200, 0.6, (0, 1))
+    chains = langevin(GAUSSIAN, START, 200, 0.6, seed=1)
     assert 0.3 < chains.acceptance < 0.99
     assert_covariance(chains)
 
@@ -89,24 +89,27 @@ def test_unadjusted_langevin_has_the_bias_of_its_recurrence():
     rate = 1 - step / (2 * variance)
     expected = step / (1 - rate**2)
     start = expected**0.5 * np.random.default_rng(0).normal(size=(4000, 1))
-    chains = langevin(estimator, start, 20, step, (0, 1), adjusted=False)
+    chains = langevin(estimator, start, 20, step, seed=1, adjusted=False)
     assert chains.acceptance == 1
     assert_covariance(chains, np.array([[expected]]))
     assert expected > 1.2 * variance
-    burnt_in = langevin(estimator, start * 0 + 1, 20, step, (0, 1), burn_in=100, adjusted=False)
+    burnt_in = langevin(
+        estimator, start * 0 + 1, 20, step, seed=1, num_burnin_steps=100, adjusted=False
+    )
     assert_covariance(burnt_in, np.array([[expected]]))
-    assert_covariance(langevin(estimator, start, 50, step, (0, 1), burn_in=50), np.eye(1))
+    assert_covariance(langevin(estimator, start, 50, step, seed=1, num_burnin_steps=50), np.eye(1))
 
 
 @pytest.mark.parametrize("sample", [metropolis_hastings, langevin])
 def test_seeds_and_folders(sample, tmp_path, monkeypatch):
-    arguments = (GAUSSIAN, START[:20], 45, 0.7)
-    whole = sample(*arguments, (1, 2), thin=2, burn_in=5)
-    np.testing.assert_array_equal(
-        sample(*arguments, (1, 2), thin=2, burn_in=5).samples, whole.samples
-    )
-    assert (sample(*arguments, (1, 3), thin=2, burn_in=5).samples != whole.samples).any()
-    options = {"thin": 2, "burn_in": 5, "folder": tmp_path}
+    arguments = (GAUSSIAN, START[:20], 22, 0.7)
+    lengths = {"num_burnin_steps": 5, "num_steps_between_results": 1}
+    whole = sample(*arguments, **lengths, seed=stream_seed(1, 2))
+    same = sample(*arguments, **lengths, seed=stream_seed(1, 2))
+    np.testing.assert_array_equal(same.samples, whole.samples)
+    other = sample(*arguments, **lengths, seed=stream_seed(1, 3))
+    assert (other.samples != whole.samples).any()
+    options = {**lengths, "seed": stream_seed(1, 2), "folder": tmp_path}
     written, write = [], ChainFolder.write
 
     def killed(self, number, arrays):
@@ -117,75 +120,70 @@ def test_seeds_and_folders(sample, tmp_path, monkeypatch):
 
     monkeypatch.setattr(ChainFolder, "write", killed)
     with pytest.raises(KeyboardInterrupt):
-        sample(*arguments, (1, 2), **options)
+        sample(*arguments, **options)
     assert written == [0, 1, 2, 3]
     monkeypatch.setattr(ChainFolder, "write", write)
-    again = sample(*arguments, (1, 2), **options)
+    again = sample(*arguments, **options)
     np.testing.assert_array_equal(again.samples, whole.samples)
     assert again.acceptance == whole.acceptance
     with pytest.raises(ValueError, match="holds chains of another seed"):
-        sample(*arguments, (1, 4), **options)
+        sample(*arguments, **{**options, "seed": 4})
     with pytest.raises(ValueError, match="holds chains of another kernel"):
-        sample(GAUSSIAN, START[:20], 45, 0.8, (1, 2), **options)
+        sample(GAUSSIAN, START[:20], 22, 0.8, **options)
     other = ScoreEstimator(lambda x: 0.5 * x, SIGMA)
-    with pytest.raises(ValueError, match="holds chains of another score"):
-        sample(other, START[:20], 45, 0.7, (1, 2), **options)
+    with pytest.raises(ValueError, match="holds chains of another model"):
+        sample(other, START[:20], 22, 0.7, **options)
 
 
 def test_images_single_chains_and_float32():
     estimator = ScoreEstimator(lambda x: 0.9 * x, 0.5)
     start = np.zeros((1, 4, 4, 1), np.float32)
     for chains in (
-        metropolis_hastings(estimator, start, 6, 0.3, (0, 0)),
-        langevin(estimator, start, 6, 0.1, (0, 0)),
+        metropolis_hastings(estimator, start, 6, 0.3),
+        langevin(estimator, start, 6, 0.1),
     ):
         assert isinstance(chains, Chains)
         assert chains.samples.shape == (6, 1, 4, 4, 1)
         assert chains.samples.dtype == np.float32
         assert set(chains.diagnostics.summary()) == {"effective_sample_size", "r_hat", "acceptance"}
-    assert np.isnan(metropolis_hastings(estimator, start, 2, 0.3, 0).diagnostics.r_hat).all()
+    assert np.isnan(metropolis_hastings(estimator, start, 2, 0.3).diagnostics.r_hat).all()
 
 
-def test_an_integer_is_a_seed(tmp_path):
+def test_the_same_call_reads_its_folder(tmp_path):
     arguments = (GAUSSIAN, START[:5], 10, 0.7)
     first = metropolis_hastings(*arguments, seed=3, folder=tmp_path / "a")
-    np.testing.assert_array_equal(metropolis_hastings(*arguments, 3).samples, first.samples)
+    np.testing.assert_array_equal(metropolis_hastings(*arguments, seed=3).samples, first.samples)
     again = metropolis_hastings(*arguments, seed=3, folder=tmp_path / "a")
     np.testing.assert_array_equal(again.samples, first.samples)
-    np.testing.assert_array_equal(
-        langevin(*arguments, 3).samples, langevin(*arguments, (0, 3)).samples
-    )
 
 
 def test_chains_that_diverge_and_an_r_that_is_not_finite(tmp_path):
     away = ScoreEstimator(lambda x: 3 * x, 0.1)
     with pytest.raises(ValueError, match="Take a smaller step"):
-        langevin(away, START[:5], 1000, 0.5, 0, adjusted=False, folder=tmp_path)
+        langevin(away, START[:5], 1000, 0.5, adjusted=False, folder=tmp_path)
     assert not [path for path in tmp_path.iterdir() if "piece_19" in path.name]
     nothing = ScoreEstimator(lambda x: x * np.nan, 0.1)
     with pytest.raises(ValueError, match=r"r\(x\) must be finite"):
-        metropolis_hastings(nothing, START[:5], 10, 0.5, 0)
+        metropolis_hastings(nothing, START[:5], 10, 0.5)
 
 
 def test_folders_of_something_else(tmp_path):
     (tmp_path / "note.txt").write_text("mine")
     for folder in (tmp_path, tmp_path / "note.txt"):
         with pytest.raises(ValueError, match="a new or an empty folder"):
-            metropolis_hastings(GAUSSIAN, START[:5], 10, 0.7, 0, folder=folder)
+            metropolis_hastings(GAUSSIAN, START[:5], 10, 0.7, folder=folder)
 
 
 @pytest.mark.parametrize(
     ("arguments", "error", "match"),
     [
-        ({"seed": 1.5}, TypeError, "`seed` must be an integer or a pair"),
-        ({"seed": (1, 2, 3)}, TypeError, "`seed` must be an integer or a pair"),
-        ({"seed": None}, TypeError, "`seed` must be an integer or a pair"),
+        ({"seed": 1.5}, TypeError, "`seed` must be a non-negative integer"),
+        ({"seed": (1, 2)}, TypeError, "`seed` must be a non-negative integer"),
         ({"estimator": gaussian_dae}, TypeError, "a ScoreEstimator"),
         ({"initial_state": START[:0]}, ValueError, "1 point at least"),
         ({"proposal_stddev": 0.0}, ValueError, "`proposal_stddev`"),
-        ({"num_steps": 0}, ValueError, "`num_steps`"),
-        ({"thin": 50}, ValueError, "at least `thin`, 50"),
-        ({"burn_in": -1}, ValueError, "`burn_in`"),
+        ({"num_results": 0}, ValueError, "`num_results`"),
+        ({"num_burnin_steps": -1}, ValueError, "`num_burnin_steps`"),
         ({"num_points": 0}, ValueError, "`num_points`"),
         ({"rule": "euler"}, ValueError, "`rule`"),
         ({"initial_state": START * np.nan}, ValueError, "`initial_state` must be finite"),
@@ -195,8 +193,13 @@ def test_folders_of_something_else(tmp_path):
     ],
 )
 def test_bad_input(arguments, error, match):
-    given = {"estimator": GAUSSIAN, "initial_state": START, "num_steps": 9, "proposal_stddev": 1.0}
+    given = {
+        "estimator": GAUSSIAN,
+        "initial_state": START,
+        "num_results": 9,
+        "proposal_stddev": 1.0,
+    }
     with pytest.raises(error, match=match):
         metropolis_hastings(**{**given, "seed": 0, **arguments})
     with pytest.raises(ValueError, match="`step_size`"):
-        langevin(GAUSSIAN, START, 5, -1.0, 0)
+        langevin(GAUSSIAN, START, 5, -1.0)

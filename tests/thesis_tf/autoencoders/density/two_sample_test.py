@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from thesis_tf.autoencoders import nearest_neighbour_test
+from thesis_tf.autoencoders import nearest_neighbor_test
 
 RNG = np.random.default_rng(0)
 
@@ -9,12 +9,12 @@ RNG = np.random.default_rng(0)
 @pytest.mark.parametrize("size", [1, 3, 10])
 def test_chance_and_certainty(size):
     first, second = RNG.normal(size=(2, 2000, size))
-    found = nearest_neighbour_test(first, second)
-    # Neighbours share votes, which at most doubles the variance here.
+    found = nearest_neighbor_test(first, second)
+    # Neighbors share votes, which at most doubles the variance here.
     assert found.accuracy == pytest.approx(0.5, abs=6 * found.standard_error)
     assert found.standard_error == pytest.approx(0.5 / 4000**0.5)
-    assert nearest_neighbour_test(first, second + 100).accuracy == 1
-    shifted = nearest_neighbour_test(first, second + 0.7).accuracy
+    assert nearest_neighbor_test(first, second + 100).accuracy == 1
+    shifted = nearest_neighbor_test(first, second + 0.7).accuracy
     assert shifted > 0.5 + 6 * found.standard_error
 
 
@@ -26,24 +26,27 @@ def test_against_scikit_learn():
     scores = selection.cross_val_score(
         neighbors.KNeighborsClassifier(7), x, y, cv=selection.LeaveOneOut()
     )
-    assert nearest_neighbour_test(first, second, 7).accuracy == pytest.approx(scores.mean())
+    assert nearest_neighbor_test(first, second, num_neighbors=7).accuracy == pytest.approx(
+        scores.mean()
+    )
 
 
-def test_repeated_points_are_not_their_own_neighbours():
+def test_repeated_points_are_not_their_own_neighbors():
     x = np.repeat(RNG.normal(size=(5, 2)), 20, axis=0)
-    found = nearest_neighbour_test(x, x + 1e-3).accuracy
+    found = nearest_neighbor_test(x, x + 1e-3).accuracy
     assert found == 1
 
 
 def test_images_and_unequal_numbers():
-    found = nearest_neighbour_test(RNG.normal(size=(40, 2, 2, 1)), RNG.normal(size=(90, 2, 2, 1)))
+    found = nearest_neighbor_test(RNG.normal(size=(40, 2, 2, 1)), RNG.normal(size=(90, 2, 2, 1)))
     assert found.standard_error == pytest.approx(0.5 / 80**0.5)
 
 
 @pytest.mark.parametrize(
-    ("count", "neighbours", "match"), [(10, 4, "odd"), (5, 5, "of more than 5"), (9, 0, "positive")]
+    ("count", "num_neighbors", "match"),
+    [(10, 4, "odd"), (5, 5, "of more than 5"), (9, 0, "positive")],
 )
-def test_bad_input(count, neighbours, match):
+def test_bad_input(count, num_neighbors, match):
     x = RNG.normal(size=(count, 2))
     with pytest.raises(ValueError, match=match):
-        nearest_neighbour_test(x, x, neighbours)
+        nearest_neighbor_test(x, x, num_neighbors=num_neighbors)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from thesis_tf import corruption
-from thesis_tf.autoencoders import DenoisingLoss, KernelDensity, SampledNoise, initialise_from_data
+from thesis_tf.autoencoders import DenoisingLoss, KernelDensity, SampledNoise, initialize_from_data
 from thesis_tf.autoencoders.fitting import initialization
 
 RNG = np.random.default_rng(0)
@@ -42,7 +42,7 @@ def test_rows_make_no_difference(monkeypatch):
 def test_the_start_is_near_the_best_there_is(noise, activation):
     x, test, sigma = circle(3000, 0), circle(3000, 1), 0.1
     model = network(activation=activation)
-    found = initialise_from_data(*model.layers, x, noise)
+    found = initialize_from_data(*model.layers, x, noise)
     assert found.scale in found.losses
     noisy = test + sigma * RNG.normal(size=test.shape).astype(np.float32)
     losses = [np.square(np.asarray(r(noisy)) - test).sum(axis=1).mean() / sigma**2
@@ -56,7 +56,7 @@ def test_the_same_seed_gives_the_same_weights():
     weights = []
     for seed in (1, 1, 2):
         model = network(units=10)
-        initialise_from_data(*model.layers, circle(100, 0), 0.1, seed=seed)
+        initialize_from_data(*model.layers, circle(100, 0), 0.1, seed=seed)
         weights.append(model.get_weights()[0])
     np.testing.assert_array_equal(weights[0], weights[1])
     assert (weights[0] != weights[2]).all()
@@ -65,9 +65,9 @@ def test_the_same_seed_gives_the_same_weights():
 def test_images_and_few_examples():
     x = RNG.uniform(size=(4, 3, 3, 1))
     model = network(9, 20)
-    initialise_from_data(*model.layers, x, corruption.Masking(0.3))
+    initialize_from_data(*model.layers, x, corruption.Masking(0.3))
     assert np.isfinite(model(x.reshape(4, 9))).all()
-    initialise_from_data(*model.layers, x[:1], 0.1)
+    initialize_from_data(*model.layers, x[:1], 0.1)
     loss = DenoisingLoss(None)(model, np.asarray(x[:1].reshape(1, 9), np.float32))
     assert float(loss[0]) < 0.1
 
@@ -81,7 +81,7 @@ def test_images_and_few_examples():
         ({"decoder": "sigmoid"}, "`decoder` must be linear"),
         ({"x": np.full((5, 2), np.inf)}, "`x` must be finite"),
         ({"corruption": 0.0}, "`corruption` must be a positive"),
-        ({"copies": 0}, "`copies`"),
+        ({"num_copies": 0}, "`num_copies`"),
     ],
 )
 def test_bad_input(arguments, match):
@@ -94,4 +94,4 @@ def test_bad_input(arguments, match):
         }
     given = {"encoder": encoder, "decoder": decoder, "x": circle(9, 0), "corruption": 0.1}
     with pytest.raises(ValueError, match=match):
-        initialise_from_data(**{**given, **arguments})
+        initialize_from_data(**{**given, **arguments})

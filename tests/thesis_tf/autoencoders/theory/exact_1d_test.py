@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.integrate
 
-from thesis_tf.autoencoders import (
+from thesis_tf.autoencoders.theory import (
     ThreeWells,
     dae_1d,
     dae_loss_1d,
@@ -104,7 +104,7 @@ def test_float32_keeps_its_digits_when_solved_for_the_score():
 
 
 def test_values_on_the_grid_do_as_well_as_a_function():
-    # Between its points p is the mean of its neighbours: an error of p'' spacing^2 / 8.
+    # Between its points p is the mean of its neighbors: an error of p'' spacing^2 / 8.
     np.testing.assert_allclose(
         rcae_1d(WELLS(GRID), GRID, 0.1), rcae_1d(WELLS, GRID, 0.1), atol=1e-3
     )

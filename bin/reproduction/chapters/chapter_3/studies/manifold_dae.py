@@ -1,11 +1,19 @@
-"""Denoising auto-encoders of one-dimensional manifolds, which figures 3.5 to 3.7 look at."""
+"""Denoising auto-encoders of one-dimensional manifolds, for figures 3.5 to 3.7."""
 
 import dataclasses
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bin.reproduction.engine import study_cache
 from bin.reproduction.engine.contract import Settings
+
+if TYPE_CHECKING:
+    import keras
+
+    from thesis_tf.autoencoders import ScoreEstimator
+    from thesis_tf.datasets import Splits
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -16,22 +24,22 @@ class Config(Settings):
         dataset: spiral or manifold10d.
         sigma: standard deviation of the noise.
         noise: "plain", of sigma alone, or "sampled": half the examples get noise of up to half the
-            extent of the data, at importance weights.
-        start: "data": hidden units centred on noisy examples, then least squares; "keras": the
-            small random weights that Keras gives.
-        scales: that are tried for the first of these.
+            extent of the data, with importance weights.
+        initialization: "data": hidden units centered on noisy examples, then least squares;
+            "keras": Keras' small random weights.
+        scales: that are tried for initialization "data".
         units: hidden units.
-        examples, copies: how many to train on, and how often each is corrupted, once and for all.
-        test: how many others to measure on.
+        examples, copies: training examples, and how often each is corrupted, once and for all.
+        test: test examples.
         iterations: of L-BFGS, at most.
-        repeat: which of several draws of data, noise and weights.
+        repeat: the number of the draw of data, noise and weights.
     """
 
     dataset: str = "spiral"
     sigma: float = 0.01
     noise: str = "plain"
-    start: str = "data"
-    scales: tuple = (0.05, 0.1, 0.2)
+    initialization: str = "data"
+    scales: tuple[float, ...] = (0.05, 0.1, 0.2)
     units: int = 300
     examples: int = 5000
     copies: int = 2
@@ -40,27 +48,27 @@ class Config(Settings):
     repeat: int = 0
 
     @property
-    def draw(self):
+    def draw(self) -> int:
         """The seed of this repeat."""
         return self.seed + self.repeat
 
 
-def load(config):
-    """Returns the `Splits` that it is trained and measured on, float64."""
+def load(config: Config) -> "Splits":
+    """Returns the `Splits` for training and measurement, float64."""
     from thesis_tf import datasets
 
     counts = (config.examples, config.test, config.test)
     return datasets.load_inputs(config.dataset, examples=counts, seed=config.draw)
 
 
-def noisy(config, x, stream=0):
+def noisy(config: Config, x: npt.NDArray[Any], stream: int = 0) -> npt.NDArray[Any]:
     """Returns examples with noise of sigma; another stream draws other noise."""
     rng = np.random.default_rng([config.draw, 2, stream])
     return x + config.sigma * rng.standard_normal(x.shape)
 
 
-def estimator(config, found):
-    """The `ScoreEstimator` of what `trained` returned."""
+def estimator(config: Config, found: dict[str, Any]) -> "ScoreEstimator":
+    """Returns the `ScoreEstimator` of a result of `trained`."""
     from thesis_tf import autoencoders
 
     weights = found["weights"]
@@ -71,38 +79,43 @@ def estimator(config, found):
 
 
 @study_cache.shared
-def trained(config):
-    """Trains one; returns its weights, and how the fit went."""
+def trained(config: Config) -> dict[str, Any]:
+    """Trains one auto-encoder; returns its weights, and the losses of the fit."""
     import keras
 
-    from thesis_tf import autoencoders
+    from thesis_tf import autoencoders, mcmc
 
     keras.utils.set_random_seed(config.draw)
     x = load(config).train.x
-    noise = config.sigma
+    noise: float | autoencoders.NoiseSchedule = config.sigma
     if config.noise == "sampled":
         noise = autoencoders.SampledNoise(config.sigma, float(np.ptp(x, axis=0).max()) / 2)
     model = _network(config, x.shape[1])
-    if config.start == "data":
-        layers = model.get_layer("encoder"), model.get_layer("decoder")
-        settings = {"scales": config.scales, "seed": config.draw}
-        autoencoders.initialise_from_data(*layers, x, noise, **settings)
+    if config.initialization == "data":
+        autoencoders.initialize_from_data(
+            model.get_layer("encoder"),
+            model.get_layer("decoder"),
+            x,
+            noise,
+            scales=config.scales,
+            seed=config.draw,
+        )
     fit = autoencoders.fit_full_batch(
         model,
         autoencoders.DenoisingLoss(noise),
-        # Every copy has noise of its own, since noise is drawn by the example's place.
+        # Every copy has its own noise, since noise depends on the place of an example.
         np.concatenate([x] * config.copies),
         max_iterations=config.iterations,
-        seed=(config.draw, 1),
+        seed=mcmc.stream_seed(config.draw, 1),
     )
     weights = {name: model.get_layer(name).get_weights() for name in ("encoder", "decoder")}
     return {"weights": weights, "losses": np.array(fit.losses), "converged": fit.converged}
 
 
-def losses(config, found):
-    """Test losses in units of sigma^2: of r, of the identity, and of a kernel density.
+def losses(config: Config, found: dict[str, Any]) -> dict[str, float]:
+    """Returns test losses in units of sigma^2: of r, of the identity, and of a kernel density.
 
-    The kernel density of the training examples is the best auto-encoder that there is for them.
+    The kernel density of the training examples is the best possible auto-encoder for them.
     """
     from thesis_tf import autoencoders
 
@@ -117,7 +130,7 @@ def losses(config, found):
     return {name: float(np.square(r - clean).sum() / size) for name, r in rivals.items()}
 
 
-def _network(config, size):
+def _network(config: Config, size: int) -> "keras.Model":
     import models
 
     return models.autoencoder((size,), config.units)

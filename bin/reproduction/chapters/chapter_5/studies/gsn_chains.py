@@ -151,16 +151,18 @@ def scored(config, model, splits):
     """
     import tensorflow as tf
 
-    from thesis_tf import gsn
+    from thesis_tf import gsn, mcmc
 
     count, steps, thin = config.scored
-    chains = gsn.sample_chain(
-        model.transition(),
+    kernel = model.transition_kernel()
+    chains = mcmc.sample_chain(
+        kernel,
         starts(config, splits, count),
-        steps,
-        (config.seed, 3),
-        thin=thin,
-        output="parameters",
+        steps // thin,
+        num_steps_between_results=thin - 1,
+        seed=mcmc.stream_seed(config.seed, 3),
+        output_fn=kernel.distribution_parameters,
+        verbose=0,
     )
     parameters, reconstruction = chains.samples, model.reconstruction
     flat = reconstruction.mean(tf.constant(np.concatenate(parameters)))
@@ -205,11 +207,13 @@ def _network(config, shape):
 
 def _stage(config, model, splits, classify):
     """What is drawn of a network, and what is said of it."""
-    from thesis_tf import gsn
+    from thesis_tf import gsn, mcmc
 
     count, steps = config.consecutive
     x = starts(config, splits, count)
-    chains = gsn.sample_chain(model.transition(), x, steps, (config.seed, 2), output="mean")
+    kernel = model.transition_kernel()
+    seed = mcmc.stream_seed(config.seed, 2)
+    chains = mcmc.sample_chain(kernel, x, steps, seed=seed, output_fn=kernel.mean, verbose=0)
     p = classify(chains.samples)
     alone = [gsn.sample_quality(p[:, chain : chain + 1]) for chain in range(count)]
     return {
@@ -229,25 +233,27 @@ def _completions(config, model, splits, classify):
         "deviations": between runs, a mean over the unknown values of each image, (n,), "quality",
         "quality_of_starts": of `gsn.sample_quality`}.
     """
-    from thesis_tf import gsn
+    from thesis_tf import gsn, mcmc
 
     truth = splits.test.x[: config.completed]
     mask = np.zeros(truth.shape[1:], bool)
     mask[:, : truth.shape[2] // 2] = True
+    kernel, clamp = model.transition_kernel(), mcmc.MaskClamp(mask, truth)
     rng = np.random.default_rng([config.seed, 4])
     begun, last, held = [], [], True
     for run in range(_RUNS):
         # What isn't known begins as values of other examples, in no order.
         rows = rng.permutation(len(splits.train))[: len(truth)]
         begun.append(np.where(mask, truth, rng.permuted(splits.train.x[rows], axis=0)))
-        chains = gsn.sample_chain(
-            model.transition(),
+        chains = mcmc.sample_chain(
+            kernel,
             begun[-1],
-            config.completion_steps,
-            (config.seed, 100 + run),
-            thin=config.completion_steps,
-            clamp=gsn.MaskClamp(mask, truth),
-            output="mean",
+            1,
+            num_steps_between_results=config.completion_steps - 1,
+            seed=mcmc.stream_seed(config.seed, 100 + run),
+            clamp=clamp,
+            output_fn=lambda state: clamp(kernel.mean(state)),
+            verbose=0,
         )
         drawn = chains.final_state.x.numpy()
         held &= bool((drawn[:, mask] == truth[:, mask]).all())

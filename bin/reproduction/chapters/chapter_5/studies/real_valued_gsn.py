@@ -81,7 +81,7 @@ def samples(config):
     """
     import keras
 
-    from thesis_tf import gsn
+    from thesis_tf import gsn, mcmc
     from thesis_tf.corruption import Gaussian
 
     splits = _inputs(config)
@@ -101,8 +101,9 @@ def samples(config):
     for _ in gsn_chains.trained(model, splits, config, records):
         pass
     begun = gsn_chains.starts(config, splits, count)
-    drawn = gsn.sample_chain(
-        model.transition(), begun, steps, (config.seed, 2), output="mean"
+    kernel, seed = model.transition_kernel(), mcmc.stream_seed(config.seed, 2)
+    drawn = mcmc.sample_chain(
+        kernel, begun, steps, seed=seed, output_fn=kernel.mean, verbose=0
     ).samples
     distances, nearest = _nearest(drawn[-1], train)
     low, high = np.percentile(train, _ENDS)

@@ -10,7 +10,7 @@ def towards_the_origin():
 
 
 def test_a_field_is_r_less_x_on_a_square():
-    field = common.field(towards_the_origin(), (1.0, 2.0), 0.5, points_a_side=3)
+    field = common.field(towards_the_origin(), (1.0, 2.0), 0.5, points_per_side=3)
     assert field["points"].shape == (9, 2)
     assert field["points"].min(axis=0).tolist() == [0.5, 1.5]
     assert field["points"].max(axis=0).tolist() == [1.5, 2.5]
@@ -26,7 +26,7 @@ def test_the_square_is_twice_as_wide_as_the_data():
 def test_directions_are_to_the_nearest_example():
     x = np.array([[-1e-9, 0.0], [1e-9, 0.0], [0.0, 1e-9], [0.0, -1e-9]])
     x = np.concatenate([x, 1e-6 * x, [[1.0, 0.0], [-1.0, 0.0]]])
-    found = common.directions(towards_the_origin(), x, points_a_side=20)
+    found = common.directions(towards_the_origin(), x, points_per_side=20)
     assert found["points"] == 400
     # Around either example on the side arrows lead away, beyond it they lead to it.
     points = common.field(towards_the_origin(), (0, 0), 2.0, 20)["points"]
@@ -35,7 +35,7 @@ def test_directions_are_to_the_nearest_example():
     assert found["everywhere"] == pytest.approx(1 - away.mean())
     assert 0 < found["near_points"] < 400
     backwards = autoencoders.ScoreEstimator(lambda x: 2.0 * x, 0.1)
-    opposite = common.directions(backwards, x, points_a_side=20)
+    opposite = common.directions(backwards, x, points_per_side=20)
     assert opposite["everywhere"] == pytest.approx(away.mean())
 
 

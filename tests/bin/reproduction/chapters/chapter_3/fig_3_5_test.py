@@ -14,7 +14,7 @@ SMALL = {"examples": 500, "test": 100, "scales": (0.1,), "iterations": 4}
 TINY = dataclasses.replace(
     fig_3_5.CONFIGS["quick"],
     network=manifold_dae.Config(units=40, **SMALL),
-    as_in_the_thesis=manifold_dae.Config(units=8, start="keras", **SMALL),
+    as_in_the_thesis=manifold_dae.Config(units=8, initialization="keras", **SMALL),
     population=2000,
     measured=50,
 )

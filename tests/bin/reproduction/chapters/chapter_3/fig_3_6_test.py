@@ -26,10 +26,10 @@ def test_from_config_to_claims(through, tmp_path):
     assert len(claims) == 3
     assert 0 < result["acceptance"] < 1
     # Points anywhere in a box are told apart by anything.
-    assert result["told_apart"]["starts"] > 0.8
+    assert result["told_apart"]["initial"] > 0.8
     assert result["told_apart"]["fresh"].shape == (10,)
     assert len(set(result["told_apart"]["fresh"])) > 1
-    assert result["inside"]["starts"] < result["inside"]["fresh"]
+    assert result["inside"]["initial"] < result["inside"]["fresh"]
     assert result["notes"][1].startswith("R-hat is ")
 
 
@@ -43,7 +43,7 @@ def result(energies=0.1, inside=1.0, samples=0.5, fifth=0.53):
     return {
         "energies": {"error": energies, "accepted": [0.3, 0.3]},
         "acceptance": 0.3,
-        "inside": {"samples": inside, "starts": 0.0, "fresh": 1.0},
+        "inside": {"samples": inside, "initial": 0.0, "fresh": 1.0},
         "told_apart": {"samples": samples, "fresh": fresh, "tenth": 0.51, "fifth": fifth},
         "chains": 2000,
         "losses": {"r": 1.1, "identity": 10.0, "kernel density": 1.0},

@@ -8,7 +8,7 @@ TINY = dataclasses.replace(
     networks=fig_3_7._repeats(
         2, examples=400, test=60, units=16, scales=(0.1,), iterations=3
     ),
-    starts=20,
+    far_points=20,
 )  # fmt: skip
 
 
@@ -18,7 +18,7 @@ def test_from_config_to_claims(through, tmp_path):
     assert [set(repeat) for repeat in result["repeats"]] == [set(fig_3_7.NOISES)] * 2
     for repeat in result["repeats"]:
         for numbers in repeat.values():
-            assert 0 <= numbers["starts_at_spurious"] <= 1
+            assert 0 <= numbers["fraction_at_spurious"] <= 1
             assert numbers["spurious_attractors"] <= numbers["attractors"]
     drawn = result["drawn"]
     for noise in fig_3_7.NOISES:
@@ -32,10 +32,10 @@ def test_from_config_to_claims(through, tmp_path):
 def result(plain, sampled, right=(0.4, 0.9)):
     """Repeats in which so many starts, of a hundred, end at one spurious attractor each."""
 
-    def numbers(share, right):
+    def numbers(fraction, right):
         return {
-            "spurious_attractors": int(share > 0),
-            "starts_at_spurious": share / 100,
+            "spurious_attractors": int(fraction > 0),
+            "fraction_at_spurious": fraction / 100,
             "losses": {"r": 1.0},
             "directions": {"everywhere": right},
         }
@@ -44,7 +44,7 @@ def result(plain, sampled, right=(0.4, 0.9)):
         {"plain": numbers(a, right[0] + i / 1000), "sampled": numbers(b, right[1])}
         for i, (a, b) in enumerate(zip(plain, sampled, strict=True))
     ]
-    return {"repeats": repeats, "starts": 100}
+    return {"repeats": repeats, "far_points": 100}
 
 
 def verdicts(*arguments):

@@ -52,7 +52,7 @@ def test_repeats_and_seeds_draw_anew(found):
 def test_other_noise_and_another_start(found):
     sampled = manifold_dae.trained(dataclasses.replace(TINY, noise="sampled"))
     assert abs(sampled["weights"]["encoder"][0] - found["weights"]["encoder"][0]).max() > 0.1
-    random = manifold_dae.trained(dataclasses.replace(TINY, start="keras"))
+    random = manifold_dae.trained(dataclasses.replace(TINY, initialization="keras"))
     # Glorot's weights are small, and four iterations leave them so.
     assert abs(random["weights"]["encoder"][0]).max() < 5
     assert abs(found["weights"]["encoder"][0]).max() > 5

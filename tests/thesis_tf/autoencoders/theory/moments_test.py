@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import scipy.integrate
 
-from thesis_tf.autoencoders import (
-    ScoreEstimator,
+from thesis_tf.autoencoders import ScoreEstimator
+from thesis_tf.autoencoders.theory import (
     asymptotic_moments,
     ball_integral,
     ball_quadrature,
     ball_volume,
     local_mean,
+    local_moments,
 )
-from thesis_tf.autoencoders.theory import local_moments
 
 RNG = np.random.default_rng(0)
 
@@ -78,7 +78,7 @@ def test_asymptotic_formulas_are_of_the_order_that_they_say(size):
 @pytest.mark.parametrize("size", [1, 2, 3, 4])
 def test_the_quadrature_and_the_integrals_are_each_others_oracle(size):
     radius, order = 0.7, 4
-    nodes, weights = ball_quadrature(size, radius, order)
+    nodes, weights = ball_quadrature(size, radius, order=order)
     assert (np.linalg.norm(nodes, axis=1) < radius).all()
     for exponents in itertools.product(range(4), repeat=size):
         if sum(exponents) <= 2 * order - 1:
@@ -111,11 +111,14 @@ def test_monte_carlo_knows_its_error(size):
     mixture, x0 = Mixture(size), np.zeros(size)
     exact = local_moments(mixture, x0, 0.8)
     for seed in range(3):
-        found = local_moments(mixture, x0, 0.8, method="monte_carlo", samples=200_000, seed=seed)
+        found = local_moments(
+            mixture, x0, 0.8, method="monte_carlo", num_samples=200_000, seed=seed
+        )
+        errors = found.standard_errors
         pairs = zip(
             (found.mass, found.mean, found.covariance),
             (exact.mass, exact.mean, exact.covariance),
-            found.standard_errors,
+            (errors.mass, errors.mean, errors.covariance),
             strict=True,
         )
         for value, truth, error in pairs:
@@ -124,9 +127,17 @@ def test_monte_carlo_knows_its_error(size):
     assert exact.standard_errors is None
 
 
+def test_a_summary_holds_numbers_and_lists():
+    found = local_moments(Mixture(2), [0.0, 0.0], 0.5, method="monte_carlo", num_samples=1000)
+    summary = found.summary()
+    assert summary["mean"] == found.mean.tolist()
+    assert summary["standard_errors"]["mass"] == found.standard_errors.mass
+    assert repr(found).startswith("LocalMoments(2 dimensions, mass ")
+
+
 def test_many_dimensions_by_monte_carlo():
     found = local_moments(
-        lambda x: np.ones(len(x)), np.zeros(30), 2.0, method="monte_carlo", samples=20_000
+        lambda x: np.ones(len(x)), np.zeros(30), 2.0, method="monte_carlo", num_samples=20_000
     )
     assert found.mass == pytest.approx(ball_volume(30, 2.0), rel=1e-9)
     np.testing.assert_allclose(np.trace(found.covariance), 30 * 4 / 32, rtol=0.02)
@@ -151,7 +162,7 @@ def test_the_mean_from_a_reconstruction():
         (lambda: local_moments(lambda x: x[:, 0], [0.0], 1), ValueError, "at least 0"),
         (lambda: local_moments(lambda x: x[:, 0], [0.0], 0), ValueError, "`delta`"),
         (lambda: local_moments(lambda x: 1, [0.0], 1, method="grid"), ValueError, "`method`"),
-        (lambda: ball_quadrature(20, 1.0), ValueError, "Monte Carlo"),
+        (lambda: ball_quadrature(20, 1.0), ValueError, "monte_carlo"),
         (lambda: ball_integral([-2], 1.0), ValueError, "`exponents`"),
         (lambda: ball_integral([2.0], 1.0), ValueError, "`exponents`"),
         (lambda: ball_integral([2], 0.0), ValueError, "`radius`"),

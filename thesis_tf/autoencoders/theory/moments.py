@@ -1,11 +1,11 @@
 """Mass, mean and covariance of a density in a small ball (thesis, 3.D to 3.F).
 
-Before they turned to the score, the authors trained auto-encoders to put out the mean of the data
+Before they turned to the score, the authors trained auto-encoders to return the mean of the data
 around a point. Within a ball of radius delta around x0 in d dimensions,
 
     Z = integral of p,   m = integral of x p / Z,   C = integral of (x - m)(x - m)' p / Z,
 
-and the formulas here say what they become for small delta in terms of p, of g = d log p / dx and of
+and the formulas here are their limits for small delta in terms of p, of g = d log p / dx and of
 H = d^2 log p / dx^2 at x0, with V the ball's volume:
 
     Z = V (p + delta^2 tr(d^2 p / dx^2) / (2 (d + 2))) + o                     (Proposition 4)
@@ -18,16 +18,22 @@ Each remainder is smaller by delta^2 than the last term, as odd terms vanish ove
 
 import dataclasses
 import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import scipy.special
 
-from thesis_tf._core import checks
+from thesis_tf._core import checks, seeds
+from thesis_tf._core.types import Array, ArrayLike, TensorLike
+
+if TYPE_CHECKING:
+    from thesis_tf.autoencoders.density.score import ScoreEstimator
 
 _MOST_NODES = 1 << 22
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class LocalMoments:
     """Mass, mean and covariance of a density in a ball.
 
@@ -35,21 +41,35 @@ class LocalMoments:
         mass: Z.
         mean: m (d,).
         covariance: C (d, d), around m.
-        standard_errors: of a Monte Carlo estimate the same three, else None.
+        standard_errors: of the three, if this is a Monte Carlo estimate, else None.
     """
 
     mass: float
-    mean: np.ndarray
-    covariance: np.ndarray
-    standard_errors: tuple | None = None
+    mean: Array
+    covariance: Array
+    standard_errors: "LocalMoments | None" = None
+
+    def __repr__(self) -> str:
+        """Returns mass and mean, and the number of dimensions."""
+        return f"LocalMoments({len(self.mean)} dimensions, mass {self.mass:.4g})"
+
+    def summary(self) -> dict[str, Any]:
+        """Returns the fields as a plain dict of numbers and lists."""
+        errors = self.standard_errors
+        return {
+            "mass": self.mass,
+            "mean": self.mean.tolist(),
+            "covariance": self.covariance.tolist(),
+            "standard_errors": None if errors is None else errors.summary(),
+        }
 
 
-def ball_volume(dimension, radius):
+def ball_volume(dimension: int, radius: float) -> float:
     """Returns the volume of a ball, pi^(d/2) / Gamma(1 + d/2) radius^d."""
-    return math.pi ** (dimension / 2) / math.gamma(1 + dimension / 2) * radius**dimension
+    return float(math.pi ** (dimension / 2) / math.gamma(1 + dimension / 2) * radius**dimension)
 
 
-def ball_integral(exponents, radius):
+def ball_integral(exponents: ArrayLike, radius: float) -> float:
     """Returns the integral of x_1^a_1 ... x_d^a_d over a ball around 0 (Corollary 8).
 
     It is 0 if an exponent is odd, else radius^(d + a) 2 Gamma(b_1) ... Gamma(b_d) / ((d + a)
@@ -71,14 +91,14 @@ def ball_integral(exponents, radius):
     return float(2 * math.exp(logarithm) * radius**degree / degree)
 
 
-def ball_quadrature(dimension, radius, order=8):
+def ball_quadrature(dimension: int, radius: float, *, order: int = 8) -> tuple[Array, Array]:
     """Returns nodes (n, d) and weights (n,) for integrals over a ball around 0.
 
-    A product of Gauss rules in the radius and in the angles, exact for polynomials up to degree
-    2 order - 1; it has 2 order^d nodes, which limits it to a few dimensions.
+    It is a product of Gauss rules in the radius and in the angles, exact for polynomials up to
+    degree 2 order - 1. It has 2 order^d nodes, which limits it to a few dimensions.
 
     Raises:
-        ValueError: more than four million nodes; take `method="monte_carlo"`.
+        ValueError: there are more than four million nodes; take `method="monte_carlo"`.
     """
     dimension = checks.positive_integer("`dimension`", dimension)
     order = checks.positive_integer("`order`", order)
@@ -87,7 +107,7 @@ def ball_quadrature(dimension, radius, order=8):
             "`order`",
             f"so small that 2 order^{dimension} is at most {_MOST_NODES}",
             order,
-            "Beyond a few dimensions take the Monte Carlo estimate.",
+            'In more than a few dimensions take method="monte_carlo".',
         )
     if dimension == 1:
         nodes, weights = np.polynomial.legendre.leggauss(2 * order)
@@ -112,17 +132,26 @@ def ball_quadrature(dimension, radius, order=8):
     return nodes.reshape(-1, dimension), everything.reshape(-1)
 
 
-def local_moments(density, x0, delta, *, method="quadrature", order=8, samples=100_000, seed=0):
+def local_moments(
+    density: Callable[[Array], ArrayLike],
+    x0: ArrayLike,
+    delta: float,
+    *,
+    method: Literal["quadrature", "monte_carlo"] = "quadrature",
+    order: int = 8,
+    num_samples: int = 100_000,
+    seed: int = 0,
+) -> LocalMoments:
     """Computes Z, m and C of a density in the ball of radius delta around x0.
 
     Args:
-        density: p, not necessarily normalised: from points (n, d) to values (n,).
-        x0: (d,), the centre.
+        density: p, not necessarily normalized: from points (n, d) to values (n,).
+        x0: (d,), the center.
         delta: the radius, positive.
         method: "quadrature", or "monte_carlo" in many dimensions.
         order: of `ball_quadrature`.
-        samples: of Monte Carlo.
-        seed: of Monte Carlo.
+        num_samples: of the Monte Carlo estimate.
+        seed: an integer >= 0, of the Monte Carlo estimate.
 
     Returns:
         `LocalMoments`.
@@ -134,9 +163,9 @@ def local_moments(density, x0, delta, *, method="quadrature", order=8, samples=1
     x0 = np.atleast_1d(np.asarray(x0, np.float64))
     delta = checks.positive_number("`delta`", delta)
     if method == "quadrature":
-        away, weights = ball_quadrature(len(x0), delta, order)
+        away, weights = ball_quadrature(len(x0), delta, order=order)
     else:
-        away, weights = _uniform_in_ball(len(x0), delta, samples, seed)
+        away, weights = _uniform_in_ball(len(x0), delta, num_samples, seed)
     p = np.asarray(density(x0 + away), np.float64)
     if p.shape != (len(away),) or not np.isfinite(p).all() or (p < 0).any() or not p.any():
         raise checks.invalid(
@@ -146,24 +175,26 @@ def local_moments(density, x0, delta, *, method="quadrature", order=8, samples=1
             f" {p.max() if p.size else None}",
         )
     mass = float(weights @ p)
-    share = weights * p / mass
-    shift = share @ away
+    probabilities = weights * p / mass
+    shift = probabilities @ away
     centered = away - shift
-    covariance = (share[:, np.newaxis] * centered).T @ centered
+    covariance = (probabilities[:, np.newaxis] * centered).T @ centered
     errors = None
     if method == "monte_carlo":
         products = centered[:, :, np.newaxis] * centered[:, np.newaxis]
-        of_covariance = np.einsum("n,nij->ij", share**2, (products - covariance) ** 2)
-        errors = (
-            float(np.std(weights * p * samples, ddof=1) / math.sqrt(samples)),
-            np.sqrt(share**2 @ centered**2),
+        of_covariance = np.einsum("n,nij->ij", probabilities**2, (products - covariance) ** 2)
+        errors = LocalMoments(
+            float(np.std(weights * p * num_samples, ddof=1) / math.sqrt(num_samples)),
+            np.sqrt(probabilities**2 @ centered**2),
             np.sqrt(of_covariance),
         )
     return LocalMoments(mass, x0 + shift, covariance, errors)
 
 
-def asymptotic_moments(density, score, hessian, x0, delta):
-    """Returns what Proposition 4 and Theorems 3 and 5 say that Z, m and C become for small delta.
+def asymptotic_moments(
+    density: float, score: ArrayLike, hessian: ArrayLike, x0: ArrayLike, delta: float
+) -> LocalMoments:
+    """Returns Z, m and C for small delta, by Proposition 4 and Theorems 3 and 5.
 
     Args:
         density: p(x0).
@@ -184,10 +215,10 @@ def asymptotic_moments(density, score, hessian, x0, delta):
     return LocalMoments(float(mass), x0 + delta**2 / (d + 2) * g, covariance)
 
 
-def local_mean(estimator, x, delta):
-    """Returns m (n, ...) around points x (n, ...) as a reconstruction function says it (Eq 3.25).
+def local_mean(estimator: "ScoreEstimator", x: TensorLike, delta: float) -> Any:
+    """Returns m (n, ...) around points x (n, ...), estimated from a reconstruction (Eq 3.25).
 
-    m = x + delta^2 / (d + 2) (r(x) - x) / sigma^2, with d values a point.
+    m = x + delta^2 / (d + 2) (r(x) - x) / sigma^2, with d values per point.
 
     Args:
         estimator: a `ScoreEstimator`.
@@ -199,10 +230,12 @@ def local_mean(estimator, x, delta):
     return x + checks.positive_number("`delta`", delta) ** 2 / (dimension + 2) * score
 
 
-def _uniform_in_ball(dimension, radius, samples, seed):
-    samples = checks.positive_integer("`samples`", samples)
-    rng = np.random.default_rng(np.random.SeedSequence(seed))
-    way = rng.standard_normal((samples, dimension))
-    way /= np.linalg.norm(way, axis=1, keepdims=True)
-    away = radius * rng.uniform(size=(samples, 1)) ** (1 / dimension) * way
-    return away, np.full(samples, ball_volume(dimension, radius) / samples)
+def _uniform_in_ball(
+    dimension: int, radius: float, num_samples: int, seed: int
+) -> tuple[Array, Array]:
+    count = checks.positive_integer("`num_samples`", num_samples)
+    rng = np.random.default_rng(np.random.SeedSequence(seeds.checked_seed(seed)))
+    directions = rng.standard_normal((count, dimension))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    away = radius * rng.uniform(size=(count, 1)) ** (1 / dimension) * directions
+    return away, np.full(count, ball_volume(dimension, radius) / count)

@@ -5,10 +5,10 @@ import tensorflow as tf
 
 from thesis_tf.autoencoders import (
     ContractiveLoss,
+    CriterionModel,
     DecreasingNoise,
     DenoisingLoss,
     ReconstructionContractiveLoss,
-    Trainer,
 )
 
 X = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
@@ -20,20 +20,20 @@ def network():
     return keras.Sequential([keras.Input((4,)), *layers])
 
 
-def trainer(criterion=None, seed=0, optimizer=None):
-    model = Trainer(network(), criterion or DenoisingLoss(0.1), seed)
+def compiled(criterion=None, seed=0, optimizer=None):
+    model = CriterionModel(network(), criterion or DenoisingLoss(0.1), seed=seed)
     model.compile(optimizer or keras.optimizers.SGD(0.05))
     return model
 
 
 def test_a_step_is_one_of_gradient_descent_on_the_criterion():
-    one = trainer()
+    one = compiled()
     one.fit(X, batch_size=64, epochs=1, shuffle=False, verbose=0)
     model, seed = network(), tf.constant([0, 0])
     for _ in range(2):  # folds of the replica and the batch
         seed = tf.random.experimental.stateless_fold_in(seed, 0)
     with tf.GradientTape() as tape:
-        loss = tf.reduce_mean(DenoisingLoss(0.1)(model, tf.constant(X), None, seed, 0))
+        loss = tf.reduce_mean(DenoisingLoss(0.1)(model, tf.constant(X), None, seed=seed))
     gradients = tape.gradient(loss, model.trainable_variables)
     for new, old, gradient in zip(one.model.variables, model.variables, gradients, strict=True):
         np.testing.assert_allclose(new, old.value - 0.05 * gradient, atol=1e-6)
@@ -42,16 +42,16 @@ def test_a_step_is_one_of_gradient_descent_on_the_criterion():
 def criteria():
     return {
         "denoising": lambda model: DenoisingLoss(0.1),
-        "decreasing": lambda model: DenoisingLoss(DecreasingNoise(1.0, 0.1, 20)),
+        "decreasing": lambda model: DenoisingLoss(DecreasingNoise(1.0, 0.1, num_steps=20)),
         "contractive": lambda model: ContractiveLoss(model.layers[0], 0.01),
-        "rcae": lambda model: ReconstructionContractiveLoss(0.1, penalty="hutchinson"),
+        "rcae": lambda model: ReconstructionContractiveLoss(0.1, jacobian_norm="hutchinson"),
     }
 
 
 @pytest.mark.parametrize("name", criteria())
 def test_training_lowers_the_loss(name):
     model = network()
-    one = Trainer(model, criteria()[name](model))
+    one = CriterionModel(model, criteria()[name](model))
     one.compile(keras.optimizers.Adam(0.02))
     history = one.fit(X, epochs=30, batch_size=16, validation_data=(X, X), verbose=0).history
     assert history["loss"][-1] < 0.4 * history["loss"][0]
@@ -59,7 +59,7 @@ def test_training_lowers_the_loss(name):
 
 
 def test_validation_has_the_same_noise_each_time_and_another_in_each_batch():
-    one = trainer()
+    one = compiled()
     losses = [one.evaluate(X, batch_size=16, verbose=0, return_dict=True)["loss"] for _ in range(2)]
     assert losses[0] == losses[1]
     twice = one.evaluate(np.tile(X[:16], (2, 1)), batch_size=16, verbose=0, return_dict=True)
@@ -68,11 +68,11 @@ def test_validation_has_the_same_noise_each_time_and_another_in_each_batch():
 
 
 def test_it_goes_on_from_a_checkpoint_with_the_noise_that_would_have_been():
-    through, stopped = trainer(), trainer()
+    through, stopped = compiled(), compiled()
     options = {"batch_size": 16, "shuffle": False, "verbose": 0}
     through.fit(X, epochs=4, **options)
     stopped.fit(X, epochs=2, **options)
-    again = trainer()
+    again = compiled()
     again.optimizer.build(again.trainable_variables)
     variables = lambda model: [*model.variables, *model.optimizer.variables]  # noqa: E731
     for new, old in zip(variables(again), variables(stopped), strict=True):
@@ -85,13 +85,13 @@ def test_it_goes_on_from_a_checkpoint_with_the_noise_that_would_have_been():
 def test_two_devices_take_the_step_of_one(two_devices):
     options = {"batch_size": 64, "epochs": 3, "shuffle": False, "verbose": 0}
     pairs = X + 0.1, X  # no noise of its own, so that both see the same
-    one = trainer(DenoisingLoss(None))
+    one = compiled(DenoisingLoss(None))
     one.fit(*pairs, **options)
     strategy = tf.distribute.MirroredStrategy(
         two_devices, cross_device_ops=tf.distribute.ReductionToOneDevice()
     )
     with strategy.scope():
-        both = trainer(DenoisingLoss(None))
+        both = compiled(DenoisingLoss(None))
     both.fit(*pairs, **options)
     for a, b in zip(one.model.variables, both.model.variables, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
@@ -104,26 +104,26 @@ def test_replicas_draw_apart(two_devices):
     seen = []
 
     class Recording(DenoisingLoss):
-        def __call__(self, reconstruct, x, target, seed, step):
+        def __call__(self, reconstruct, x, target=None, *, seed=(0, 0), step=0):
             tf.py_function(lambda s: seen.append(tuple(s.numpy())), [seed], [])
-            return super().__call__(reconstruct, x, target, seed, step)
+            return super().__call__(reconstruct, x, target, seed=seed, step=step)
 
     with strategy.scope():
-        both = trainer(Recording(0.1))
+        both = compiled(Recording(0.1))
     both.fit(X, batch_size=32, epochs=1, verbose=0)
     assert len(seen) == len(set(seen)) == 4
 
 
 def test_weights_of_examples_and_mixed_precision():
     keras.config.set_dtype_policy("mixed_bfloat16")
-    one = trainer(optimizer=keras.optimizers.Adam(0.01))
+    one = compiled(optimizer=keras.optimizers.Adam(0.01))
     weights = np.repeat([1.0, 0.0], 32).astype(np.float32)
     history = one.fit(X, X, sample_weight=weights, epochs=5, batch_size=64, verbose=0).history
     assert history["loss"][-1] < history["loss"][0]
 
 
 def test_what_is_kept_is_the_model(tmp_path):
-    one = trainer()
+    one = compiled()
     one.fit(X, verbose=0)
     one.model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
@@ -132,11 +132,11 @@ def test_what_is_kept_is_the_model(tmp_path):
 
 def test_bad_input():
     with pytest.raises(TypeError, match="`model` must be a keras"):
-        Trainer(lambda x: x, DenoisingLoss(0.1))
+        CriterionModel(lambda x: x, DenoisingLoss(0.1))
     with pytest.raises(TypeError, match="`criterion` must be such as"):
-        Trainer(network(), "mse")
+        CriterionModel(network(), "mse")
     for given in ({"loss": "mae"}, {"metrics": ["mse"]}):
-        with pytest.raises(ValueError, match="Trainer has a loss of its own"):
-            trainer().compile("adam", **given)
-    with pytest.raises(ValueError, match="Labels have no place here"):
-        trainer().fit(X, np.zeros(64, np.float32), verbose=0)
+        with pytest.raises(ValueError, match="CriterionModel has a loss of its own"):
+            compiled().compile("adam", **given)
+    with pytest.raises(ValueError, match="Auto-encoders have no labels"):
+        compiled().fit(X, np.zeros(64, np.float32), verbose=0)

@@ -1,0 +1,1 @@
+"""What `bin.dae` does: fits an auto-encoder, and measures the density that it implies."""

@@ -1,0 +1,142 @@
+"""Measures what an auto-encoder says of the density of its data, and draws it."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bin.jobs.dae import sampling
+from bin.jobs.dae.problem import SMALL
+from thesis_tf import autoencoders, plotting
+from thesis_tf.autoencoders import theory
+
+if TYPE_CHECKING:
+    from bin.jobs.dae.output import Output
+    from bin.jobs.dae.problem import Problem
+
+_MAX_KERNELS = 20_000  # training examples of the kernel density
+_EXAMINED = 500  # test examples whose Jacobians are computed
+_MAX_ROWS = 20_000  # of these Jacobians together
+
+
+def report(
+    problem: "Problem", estimator: autoencoders.ScoreEstimator, output: "Output"
+) -> dict[str, Any]:
+    """Writes figures and numbers; returns the numbers.
+
+    Raises:
+        ValueError: r isn't finite at test examples, or the chains have diverged.
+    """
+    found = {"data": problem.splits.name, "sigma": problem.sigma, **_errors(problem, estimator)}
+    output.say_numbers(found)
+    if not np.isfinite(found["loss_per_sigma2"]):
+        raise ValueError(
+            "r(x) is not finite at test examples: training has diverged, or the model returns"
+            " NaN. Take a lower --learning_rate."
+        )
+    if found["loss_per_sigma2"] > found["loss_per_sigma2_of_identity"]:
+        output.say("r is worse than x itself: more --units, examples or training may help.")
+    found |= _jacobians(problem, estimator, output)
+    attractors = None
+    if problem.config.far_points:
+        attractors = _attractors(problem, estimator, output)
+        found["attractors"] = attractors.summary()
+    _draw_field(problem, estimator, attractors, output)
+    if sampling.is_image(problem.splits.test.x):
+        _draw_reconstructions(problem, estimator, output)
+    output.write_json("diagnostics.json", found)
+    if problem.config.chains.chains:
+        found["samples"] = sampling.sample(problem, estimator, output)
+        output.say_numbers(found["samples"])
+    output.write_json("diagnostics.json", found)
+    return found
+
+
+def _errors(problem: "Problem", estimator: autoencoders.ScoreEstimator) -> dict[str, Any]:
+    """Returns losses on test examples, and the score's error beside a kernel density's."""
+    test, sigma = problem.splits.test.x, problem.sigma
+    noisy = problem.noisy(test)
+    score = _in_chunks(estimator.score, noisy)
+
+    def loss(score: np.ndarray) -> float:
+        error = noisy + sigma**2 * score - test
+        return float(np.square(error).sum() / len(test) / sigma**2)
+
+    kernels = autoencoders.KernelDensity(problem.splits.train.x[:_MAX_KERNELS], sigma)
+    best = _in_chunks(kernels.score, noisy)
+    return {
+        "loss_per_sigma2": loss(score),
+        "loss_per_sigma2_of_identity": loss(np.zeros_like(score)),
+        "loss_per_sigma2_of_kernel_density": loss(best),
+        "score_error_to_kernel_density": theory.relative_rmse(score, best, np.ones(len(test))),
+        "values_per_example": problem.size,
+    }
+
+
+def _jacobians(
+    problem: "Problem", estimator: autoencoders.ScoreEstimator, output: "Output"
+) -> dict[str, float]:
+    """Draws the spectrum and the asymmetry of dr/dx; returns their medians."""
+    count = max(20, min(_EXAMINED, _MAX_ROWS // problem.size))
+    examined = problem.splits.test.x[:count]
+    tangents = estimator.tangent_directions(examined)
+    asymmetry = estimator.conservativity(examined)
+    path = output.folder / "spectrum.png"
+    autoencoders.draw_spectrum(tangents, asymmetry, path, title=problem.title)
+    return {
+        "asymmetry": float(np.median(asymmetry)),
+        "tangent_dimension": float(np.median(tangents.dimension)),
+    }
+
+
+def _attractors(
+    problem: "Problem", estimator: autoencoders.ScoreEstimator, output: "Output"
+) -> autoencoders.Attractors:
+    output.say("Following r from far points ...")
+    config, x = problem.config, problem.splits.train.x
+    attractors = autoencoders.find_attractors(
+        estimator,
+        x,
+        autoencoders.far_points(x, config.far_points, seed=config.hardware.seed),
+        max_iterations=2000 if problem.size <= SMALL else 200,
+    )
+    output.say_numbers(attractors.summary())
+    path = output.folder / "attractors.png"
+    autoencoders.draw_attractors(attractors, path, title=problem.title)
+    return attractors
+
+
+def _draw_field(
+    problem: "Problem",
+    estimator: autoencoders.ScoreEstimator,
+    attractors: autoencoders.Attractors | None,
+    output: "Output",
+) -> None:
+    field = autoencoders.draw_score_field(
+        estimator,
+        problem.splits.train.x,
+        output.folder / "score_field.png",
+        attractors=attractors,
+        title=problem.title,
+    )
+    score = (field.reconstruction - field.points) / problem.sigma**2
+    output.write_arrays(
+        "score_field.npz",
+        {"points": field.points, "reconstruction": field.reconstruction, "score": score},
+    )
+
+
+def _draw_reconstructions(
+    problem: "Problem", estimator: autoencoders.ScoreEstimator, output: "Output"
+) -> None:
+    clean = problem.splits.test.x
+    noisy = problem.noisy(clean)[:12]
+    rows = {"clean": clean[:12], "noisy": noisy, "r(noisy)": estimator.reconstruct(noisy)}
+    plotting.draw_images(rows, output.folder / "reconstructions.png", title=problem.title)
+
+
+def _in_chunks(
+    function: Callable[[np.ndarray], np.ndarray], x: np.ndarray, rows: int = 4096
+) -> np.ndarray:
+    parts = [x[i : i + rows] for i in range(0, len(x), rows)]
+    return np.concatenate([function(part) for part in parts])

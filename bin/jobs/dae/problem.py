@@ -1,0 +1,150 @@
+"""What a run of `bin.dae` fits: the data, the noise, the criterion and the model."""
+
+import dataclasses
+import pathlib
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import keras
+import numpy as np
+
+import models
+from bin.common import training
+from thesis_tf import autoencoders
+from thesis_tf.persistence import fingerprint
+
+if TYPE_CHECKING:
+    from bin.dae import Config
+    from thesis_tf.autoencoders.criteria import Criterion
+    from thesis_tf.datasets import Splits
+
+Method: TypeAlias = Literal["lbfgs", "bfgs", "minibatch", "none"]
+SMALL = 64  # values per example, up to which full-batch methods are the default
+_SIGMAS = {"spiral": 0.01, "spiral15": 0.01, "manifold10d": 0.1, "manifold10d_25": 0.1}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Problem:
+    """The data and the defaults that depend on them.
+
+    Attributes:
+        config: a `bin.dae.Config`.
+        splits: `Splits` of examples without labels.
+        sigma: the standard deviation of the noise.
+        max_sigma: that of the largest noise.
+        method: how the model is fitted.
+        num_steps: training steps of the minibatch method, else 0.
+    """
+
+    config: "Config"
+    splits: "Splits"
+    sigma: float
+    max_sigma: float
+    method: Method
+    num_steps: int
+
+    @property
+    def size(self) -> int:
+        """The number of values of an example."""
+        return int(np.prod(self.splits.train.x.shape[1:]))
+
+    @property
+    def title(self) -> str:
+        """The title of the figures."""
+        return f"{self.splits.name}, sigma = {self.sigma:g}"
+
+    def noisy(self, x: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
+        """Returns examples with noise of sigma, the same at every call without `rng`."""
+        rng = rng or np.random.default_rng([self.config.hardware.seed, 2])
+        return (x + self.sigma * rng.standard_normal(x.shape)).astype(x.dtype)
+
+    def criterion(self) -> "Criterion":
+        """Returns the criterion that is minimized."""
+        if self.config.criterion == "rcae":
+            return autoencoders.ReconstructionContractiveLoss(
+                self.sigma, jacobian_norm="hutchinson"
+            )
+        if self.config.noise == "sampled":
+            noise: float | autoencoders.NoiseSchedule = self.sampled_noise()
+        elif self.config.noise == "decreasing":
+            # The last third of training is at sigma itself.
+            num_steps = max(1, 2 * self.num_steps // 3)
+            noise = autoencoders.DecreasingNoise(self.max_sigma, self.sigma, num_steps=num_steps)
+        else:
+            noise = self.sigma
+        return autoencoders.DenoisingLoss(noise, walkback=self.config.walkback)
+
+    def initial_noise(self) -> "float | autoencoders.NoiseSchedule":
+        """Returns the noise for the initial weights: of all sizes that the fit will see."""
+        if self.config.criterion == "rcae" or self.config.noise == "plain":
+            return self.sigma
+        return self.sampled_noise()
+
+    def sampled_noise(self) -> autoencoders.SampledNoise:
+        """Returns noise of sigma and larger noise."""
+        return autoencoders.SampledNoise(self.sigma, self.max_sigma)
+
+    def build_model(self) -> keras.Model:
+        """Returns r; raises ValueError for a --reconstruction that doesn't fit the data."""
+        config, shape = self.config, self.splits.train.x.shape[1:]
+        if config.reconstruction:
+            if not pathlib.Path(config.reconstruction).is_file():
+                raise ValueError(
+                    f"--reconstruction must be an existing file. Received: {config.reconstruction}."
+                )
+            return _fitting(models.build(config.reconstruction, shape, None), shape)
+        if config.tied:
+            return models.tied_autoencoder(
+                shape, config.units, activation="tanh", output="linear", name="dae"
+            )
+        return models.autoencoder(shape, config.units, name="dae")
+
+    def fingerprints(self, model: keras.Model) -> dict[str, str]:
+        """Returns {name of an input: fingerprint}, of the data and of a given model."""
+        parts = (self.splits.train, self.splits.validation, self.splits.test)
+        found = {"data": fingerprint.of_arrays([part.x for part in parts])}
+        if self.config.reconstruction:
+            found["reconstruction"] = fingerprint.of_model(model)
+        return found
+
+
+def make(config: "Config", splits: "Splits") -> Problem:
+    """Returns the problem; raises ValueError if the data can't be used with this config."""
+    train = splits.train.x
+    spread = float(np.sqrt(train.var(axis=0).mean()))
+    if not spread > 0:
+        count = "There is one training example" if len(train) == 1 else "All are the same"
+        raise ValueError(
+            f"The training examples of {splits.name} must differ. {count}"
+            f" ({len(splits.validation)} and {len(splits.test)} are held out)."
+        )
+    sigma = config.sigma or _SIGMAS.get(splits.name, spread / 2)
+    max_sigma = config.max_sigma or float(np.ptp(train, axis=0).max()) / 2
+    if config.noise != "plain" and config.criterion == "denoising" and max_sigma <= sigma:
+        raise ValueError(
+            f"The largest noise, {max_sigma:g} (--max_sigma, by default half the range of the"
+            f" data), must be above sigma, {sigma:g} (--sigma). Give another, or --noise=plain."
+        )
+    size = int(np.prod(train.shape[1:]))
+    method: Method = config.fit or ("lbfgs" if size <= SMALL else "minibatch")
+    num_steps = 0
+    if method == "minibatch":
+        num_steps = training.steps_an_epoch(splits, config.training) * config.training.epochs
+    return Problem(config, splits, sigma, max_sigma, method, num_steps)
+
+
+def _fitting(model: keras.Model, shape: tuple[int, ...]) -> keras.Model:
+    """Returns the model for examples of this shape; raises ValueError if it is for others."""
+    size = int(np.prod(shape))
+    ends = [tuple(tensor.shape[1:]) for tensor in (*model.inputs, *model.outputs)]
+    if len(ends) != 2 or any(None in end or int(np.prod(end)) != size for end in ends):
+        raise ValueError(
+            f"--reconstruction must map examples of shape {tuple(shape)} to the same shape, or to"
+            f" {size} values in another arrangement. Received: a model with inputs of"
+            f" {', '.join(map(str, ends[: len(model.inputs)]))} and outputs of"
+            f" {', '.join(map(str, ends[len(model.inputs) :]))}."
+        )
+    if ends == [tuple(shape)] * 2:
+        return model
+    inputs = keras.Input(shape, dtype=model.inputs[0].dtype)
+    outputs = model(keras.layers.Reshape(ends[0])(inputs))
+    return keras.Model(inputs, keras.layers.Reshape(shape)(outputs))

@@ -1,0 +1,29 @@
+import numpy as np
+import pytest
+
+from bin.jobs.dae import sampling
+from bin.jobs.dae.output import Output
+from thesis_tf import autoencoders
+
+X = np.random.default_rng(0).normal(size=(200, 2))
+
+
+@pytest.mark.parametrize("sampler", ["metropolis_hastings", "langevin", "unadjusted_langevin"])
+def test_samples_of_a_gaussian(sampler, made, tmp_path):
+    found = made(X, sampler=sampler, sigma=0.5)
+    # The best auto-encoder of N(0, I).
+    estimator = autoencoders.ScoreEstimator(lambda x: x / 1.25, 0.5)
+    summary = sampling.sample(found, estimator, Output(tmp_path))
+    assert summary["samples_per_chain"] == 20
+    assert {"effective_sample_size", "r_hat", "two_sample_accuracy"} <= summary.keys()
+    with np.load(tmp_path / "samples.npz") as file:
+        assert file["samples"].shape == file["initial_state"].shape == (12, 2)
+    assert (tmp_path / "samples.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [((5, 2), False), ((5, 4, 4), True), ((5, 4, 4, 3), True), ((5, 4, 4, 2), False)],
+)
+def test_images_have_two_axes_and_perhaps_channels(shape, expected):
+    assert sampling.is_image(np.zeros(shape)) is expected

@@ -1,0 +1,41 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from thesis_tf.autoencoders.density import jacobians
+
+RNG = np.random.default_rng(0)
+MATRIX = RNG.normal(size=(3, 3))
+X = RNG.normal(size=(4, 3))
+
+
+def function(x):
+    return tf.tanh(x @ MATRIX)
+
+
+def dense(x):
+    """Returns d tanh(x'M) / dx (n, 3, 3)."""
+    slope = 1 - np.tanh(x @ MATRIX) ** 2
+    return slope[:, :, None] * MATRIX.T
+
+
+def test_jacobians_and_products():
+    outputs, found = jacobians.jacobian(function, tf.constant(X))
+    np.testing.assert_allclose(outputs, np.tanh(X @ MATRIX))
+    np.testing.assert_allclose(found, dense(X))
+    vectors = RNG.normal(size=X.shape)
+    _, forward, backward = jacobians.products(function, tf.constant(X), tf.constant(vectors))
+    np.testing.assert_allclose(forward, np.einsum("nij,nj->ni", dense(X), vectors))
+    np.testing.assert_allclose(backward, np.einsum("nij,ni->nj", dense(X), vectors))
+
+
+def test_squared_norms():
+    expected = np.square(dense(X)).sum(axis=(1, 2))
+    np.testing.assert_allclose(jacobians.squared_norm(function, tf.constant(X)), expected)
+    estimates = jacobians.squared_norm(
+        function, tf.constant(X), "hutchinson", num_vectors=2000, seed=(1, 2)
+    )
+    # The relative standard deviation is at most sqrt(2 / num_vectors).
+    np.testing.assert_allclose(estimates, expected, rtol=4 * (2 / 2000) ** 0.5)
+    with pytest.raises(ValueError, match="`estimate` must be one of exact, hutchinson"):
+        jacobians.squared_norm(function, tf.constant(X), "trace")

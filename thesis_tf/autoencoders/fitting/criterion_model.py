@@ -1,0 +1,61 @@
+"""Trains any Keras model by a criterion of this area, through `fit`."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from thesis_tf._core import checks
+from thesis_tf._keras.noisy_model import NoisyModel
+from thesis_tf.autoencoders.criteria import Criterion
+
+
+class CriterionModel(NoisyModel):
+    """A Keras model that `fit` trains by a criterion; save the model that it wraps.
+
+        training_model = CriterionModel(model, DenoisingLoss(0.1))
+        training_model.compile("adam")
+        training_model.fit(x, epochs=10, batch_size=128)
+        model.save("model.keras")
+
+    Data are inputs x, or pairs (inputs, targets). The target of an auto-encoder is its input, or
+    the clean example if the criterion has no corruption. Noise depends on the seed and the training
+    step alone, so training that continues from a checkpoint of all variables has the same noise as
+    without a break. Validation has the same noise at every epoch, that of the end of training.
+    The model may be built and fitted under any `tf.distribute` strategy; replicas draw different
+    noise.
+
+    Args:
+        model: r, a Keras model from (n, ...) to (n, ...).
+        criterion: `DenoisingLoss`, `ContractiveLoss` or `ReconstructionContractiveLoss`.
+        seed: an integer >= 0.
+        **kwargs: of `keras.Model`.
+    """
+
+    def __init__(
+        self, model: keras.Model, criterion: Criterion, *, seed: int = 0, **kwargs: Any
+    ) -> None:
+        super().__init__(seed=seed, **kwargs)
+        if not isinstance(model, keras.Model):
+            received = type(model).__name__
+            raise checks.invalid("`model`", "a keras.Model", received, kind=TypeError)
+        if not callable(criterion):
+            received = repr(criterion)
+            raise checks.invalid(
+                "`criterion`", "such as DenoisingLoss(0.1)", received, kind=TypeError
+            )
+        self.model, self.criterion = model, criterion
+        self.built = True
+
+    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Returns r(x)."""
+        return self.model(x, training=training)
+
+    def example_losses(
+        self, x: tf.Tensor, target: tf.Tensor | None, seed: tf.Tensor, step: tf.Tensor,
+        training: bool,
+    ) -> tf.Tensor:  # fmt: skip
+        """Returns the losses (n,) of a batch."""
+        return self.criterion(
+            lambda inputs: self.model(inputs, training=training), x, target, seed=seed, step=step
+        )

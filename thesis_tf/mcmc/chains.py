@@ -1,0 +1,83 @@
+"""What chains give: samples, how far they mixed, and the state that they ended in."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from thesis_tf._core import checks
+from thesis_tf._core.types import Array, Path
+from thesis_tf.mcmc.diagnostics import Diagnostics
+from thesis_tf.persistence import arrays
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Chains:
+    """Markov chains that have run.
+
+    Attributes:
+        samples: (results, chains, ...) array of the results that were kept.
+        diagnostics: `Diagnostics` of the samples, or of summary statistics of them.
+        final_state: the state after the last step, from which chains can continue.
+    """
+
+    samples: Array
+    diagnostics: Diagnostics
+    final_state: Any
+
+    @property
+    def acceptance(self) -> float | None:
+        """The fraction of all proposals that was accepted; None where nothing is proposed."""
+        rates = self.diagnostics.acceptance
+        return None if rates is None else float(rates.mean())
+
+    def __repr__(self) -> str:
+        """Returns the shape of the samples and the worst diagnostics."""
+        numbers = ", ".join(
+            f"{name}={'unknown' if value is None else format(value, '.4g')}"
+            for name, value in self.diagnostics.summary().items()
+        )
+        return f"Chains(samples={self.samples.dtype.name} {self.samples.shape}, {numbers})"
+
+    def summary(self) -> dict[str, int | float | None]:
+        """Returns the numbers of results and chains and the worst diagnostics, a plain dict."""
+        results, chains = self.samples.shape[:2]
+        return {"num_results": results, "num_chains": chains, **self.diagnostics.summary()}
+
+    def save(self, path: Path) -> None:
+        """Writes the chains to an .npz file."""
+        diagnosed = {
+            field.name: getattr(self.diagnostics, field.name)
+            for field in dataclasses.fields(self.diagnostics)
+        }
+        parts = {f"final_state_{i}": v for i, v in enumerate(tf.nest.flatten(self.final_state))}
+        named = {"samples": self.samples, **diagnosed, **parts}
+        arrays.save(path, {k: np.asarray(v) for k, v in named.items() if v is not None})
+
+    @classmethod
+    def load(cls, path: Path, like: Any = None) -> "Chains":
+        """Reads what `save` wrote.
+
+        Args:
+            path: an .npz file.
+            like: a state of the structure that `final_state` had, such as the initial one; None
+                makes it a tensor, or a tuple of tensors if it had several parts.
+
+        Raises:
+            FileNotFoundError, ValueError: there is no such file, or it holds something else.
+        """
+        found = arrays.load(path)
+        parts: list[tf.Tensor] = []
+        while f"final_state_{len(parts)}" in found:
+            parts.append(tf.constant(found[f"final_state_{len(parts)}"]))
+        if not {"samples", "effective_sample_size", "r_hat"} <= found.keys() or not parts:
+            raise checks.invalid("`path`", "a file that Chains.save wrote", path)
+        if like is not None:
+            state = tf.nest.pack_sequence_as(like, parts)
+        else:
+            state = parts[0] if len(parts) == 1 else tuple(parts)
+        diagnostics = Diagnostics(
+            found["effective_sample_size"], found["r_hat"], found.get("acceptance")
+        )
+        return cls(found["samples"], diagnostics, state)
