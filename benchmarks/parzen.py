@@ -130,7 +130,9 @@ def accuracy(samples, test, valid):
     print(f"Error in nats of {len(few)} points: the largest, and that of their mean")
     best = parzen.parzen_log_likelihood(samples, few, valid)
     for sigma in (0.05, 0.1, 0.2, 0.5, best.sigma):
-        found = parzen.parzen_log_likelihood(samples, few, valid[:FEW], sigma).log_likelihoods
+        found = parzen.parzen_log_likelihood(
+            samples, few, valid[:FEW], sigmas=sigma
+        ).log_likelihoods
         log_p = scipy.special.logsumexp(-squares / (2 * sigma**2), axis=1) - constant
         error = found - (log_p - samples.shape[1] * np.log(sigma))
         print(f"  sigma {sigma:.4g}: {abs(error).max():.1e}, {abs(error.mean()):.1e}")

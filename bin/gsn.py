@@ -98,7 +98,7 @@ flags.DEFINE_enum(
 )
 flags.DEFINE_float("output_scale", None, "Fixed scale of --outputs=normal.", 0.0)
 flags.DEFINE_string(
-    "hidden_start", "zeros", "zeros, stored (of the last visit), or a number of steps to burn in."
+    "initial_hidden", "zeros", "zeros, stored (of the last visit), or a number of steps to burn in."
 )
 flags.DEFINE_bool("binarise", False, "Values above .5 become 1, others 0.")
 flags.DEFINE_float("decay", 0.96, "Of the learning rate, an epoch.", 0.0, 1.0)
@@ -106,7 +106,10 @@ flags.DEFINE_integer("sheet_every", 5, "Epochs between sheets of samples; 0 for 
 flags.DEFINE_integer("burn_in", 0, "Steps before the first that is kept.", 0)
 flags.DEFINE_integer("thin", 1, "Steps for each sample that is kept.", 1)
 flags.DEFINE_enum(
-    "chain_scaling", "first", ["first", "all"], "Draw with alpha_1, or with any alpha_k."
+    "chain_alpha",
+    "first",
+    ["first", "random"],
+    "Scaling factor of chains: alpha_1, or an alpha_k drawn at each step.",
 )
 flags.DEFINE_string(
     "known",
@@ -131,14 +134,14 @@ DEFAULT_LEVELS = {"salt_and_pepper": 0.4, "masking": 0.4, "gaussian": 0.3, "bloc
 JOB_FLAGS = {
     ("sheet_every",): ("train",),
     ("chains", "chain_steps", "burn_in", "thin"): ("sample", "evaluate"),
-    ("chain_scaling",): ("sample", "evaluate", "inpaint", "export"),
+    ("chain_alpha",): ("sample", "evaluate", "inpaint", "export"),
     ("known", "inpaint_steps"): ("inpaint",),
 }
 # Of a network that is trained already, --output_dir says these, but not where its data are now.
 TRAINED = (
     "dataset", "examples", "precision", *configs.TRAINING, "network", "layers",
     "hidden_noise", "corruption", "corruption_level", "walkback_steps", "walkback_stop",
-    "walkback_loss", "scaling", "outputs", "output_scale", "hidden_start", "binarise", "decay",
+    "walkback_loss", "scaling", "outputs", "output_scale", "initial_hidden", "binarise", "decay",
     "overwrite",
 )  # fmt: skip
 
@@ -158,7 +161,7 @@ class Network:
     scaling: bool
     outputs: str
     output_scale: float | None
-    hidden_start: str
+    initial_hidden: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,7 +186,7 @@ class Jobs:
     chain_steps: int
     burn_in: int
     thin: int
-    chain_scaling: str
+    chain_alpha: str
     known: str | None
     inpaint_steps: int
 
@@ -192,7 +195,7 @@ def config_from_flags():
     """Reads FLAGS of what is trained; raises runs.UsageError for what makes no sense."""
     network, corruption = FLAGS.network, FLAGS.corruption
     if network != "gsn":
-        runs.refuse_given(("hidden_noise", "hidden_start"), f"--network={network} has no state")
+        runs.refuse_given(("hidden_noise", "initial_hidden"), f"--network={network} has no state")
     if corruption == "none":
         runs.refuse_given(["corruption_level"], "--corruption is none")
     if FLAGS.outputs != "normal":
@@ -209,13 +212,13 @@ def config_from_flags():
         raise runs.UsageError("--walkback_stop must be a probability in (0, 1].")
     if steps == (1,) and FLAGS.scaling:
         raise runs.UsageError("--scaling is of --walkback_steps above 1.")
-    if steps == (1,) and network == "gsn" and len(layers) > 1 and FLAGS.hidden_start == "zeros":
+    if steps == (1,) and network == "gsn" and len(layers) > 1 and FLAGS.initial_hidden == "zeros":
         raise runs.UsageError(
-            "--walkback_steps=1 from --hidden_start=zeros never reaches the second layer. Give more"
-            " steps, another --hidden_start, or one of --layers."
+            "--walkback_steps=1 from --initial_hidden=zeros never reaches the second layer. Give"
+            " more steps, another --initial_hidden, or one of --layers."
         )
-    if FLAGS.hidden_start not in ("zeros", "stored") and not FLAGS.hidden_start.isdigit():
-        raise runs.UsageError("--hidden_start must be zeros, stored or a number of steps.")
+    if FLAGS.initial_hidden not in ("zeros", "stored") and not FLAGS.initial_hidden.isdigit():
+        raise runs.UsageError("--initial_hidden must be zeros, stored or a number of steps.")
     if FLAGS.output_scale == 0:
         raise runs.UsageError("--output_scale must be above 0.")
     level = FLAGS.corruption_level
@@ -300,14 +303,14 @@ def run(config, jobs, folder, *, begin=lambda: None, progress=False, verbose=0):
 
     strategy = hardware.configure(config.hardware)
     chief = hardware.is_chief(strategy)
-    trainer = training.Trainer(config, folder, strategy, chief=chief, progress=progress)
-    report = reports.Reports(trainer, jobs, progress=progress)
+    network = training.NetworkRun(config, folder, strategy, chief=chief, progress=progress)
+    report = reports.Reports(network, jobs, progress=progress)
     if chief:
         begin()
     hardware.wait_for_all(strategy)
     found = {}
     if "train" in jobs.do:
-        found["train"] = trainer.train(jobs.sheet_every, verbose)
+        found["train"] = network.train(jobs.sheet_every, verbose)
     if chief:
         found |= report.run()
     return found

@@ -72,7 +72,7 @@ def propositions(config, rng):
     """The largest distance between stationary and data distribution, over random problems."""
     import numpy as np
 
-    from thesis_tf import gsn
+    from thesis_tf.gsn import finite
 
     farthest = {}
     for _ in range(config.problems):
@@ -80,17 +80,17 @@ def propositions(config, rng):
         data, corruption = rng.dirichlet(np.ones(n)), rng.dirichlet(np.ones(m), n)
         hidden = rng.dirichlet(np.ones(m), n)
         pair = rng.dirichlet(np.ones(n * m)).reshape(n, m)
-        latent = gsn.latent_chain(data, hidden)
+        latent = finite.latent_chain(data, hidden)
         checks = {
-            "denoising (5.3.1)": gsn.denoising_chain(data, corruption),
-            "walkback (Proposition 1)": gsn.walkback_chain(
-                data, corruption, gsn.geometric_shares(0.5)
+            "denoising (5.3.1)": finite.denoising_chain(data, corruption),
+            "walkback (Proposition 1)": finite.walkback_chain(
+                data, corruption, finite.geometric_probabilities(0.5)
             ),
             "latent (Proposition 2)": latent,
-            "clamped (5.B)": gsn.clamped_chain(
+            "clamped (5.B)": finite.clamped_chain(
                 hidden, latent.reconstruction, np.arange(n) < max(1, n // 2)
             ),
-            "dependency network (Proposition 5)": gsn.dependency_network(pair),
+            "dependency network (Proposition 5)": finite.dependency_network(pair),
         }
         for name, check in checks.items():
             assert check.applies, (name, check.conditions)
@@ -102,21 +102,21 @@ def theorem_4(config, rng):
     """How often the bound holds on random perturbations, and how near it is."""
     import numpy as np
 
-    from thesis_tf import gsn
+    from thesis_tf.gsn import finite
 
-    held, shares, sharper = 0, [], []
+    held, ratios, sharper = 0, [], []
     for _ in range(config.perturbations):
         n = rng.integers(2, 13)
         matrix, other = rng.dirichlet(np.ones(n), (2, n))
-        share = 10 ** rng.uniform(-6, 0)
-        found = gsn.perturbation_bound(matrix, (1 - share) * matrix + share * other)
+        fraction = 10 ** rng.uniform(-6, 0)
+        found = finite.perturbation_bound(matrix, (1 - fraction) * matrix + fraction * other)
         held += found.holds
-        shares.append(found.distance / found.bound)
+        ratios.append(found.distance / found.bound)
         sharper.append(found.distance / found.sharper_bound)
     return {
         "perturbations": config.perturbations,
         "held": held,
-        "median_distance_to_bound": float(np.median(shares)),
+        "median_distance_to_bound": float(np.median(ratios)),
         "median_distance_to_sharper_bound": float(np.median(sharper)),
     }
 
@@ -126,9 +126,10 @@ def histogram(seed, path):
     import numpy as np
 
     from thesis_tf import gsn
+    from thesis_tf.gsn import finite
 
     data = np.random.default_rng([seed, 1]).dirichlet(2 * np.ones(10))
-    found = gsn.counting_chain(data, gsn.local_corruption(10), seed=seed)
+    found = finite.counting_chain(data, finite.local_corruption(10), seed=seed)
     shown = {"5,000 examples": found.training_histogram, "5,000 steps": found.chain_histogram}
     gsn.draw_histograms(
         shown, path, errors={"5,000 steps": found.standard_errors}, truth=found.truth
@@ -149,10 +150,11 @@ def manifold(seed, path):
     """A curve in ten dimensions by a Parzen conditional (figure 5.3, bottom)."""
     import numpy as np
 
-    from thesis_tf import autoencoders, datasets, gsn
+    from thesis_tf import autoencoders, datasets
+    from thesis_tf.gsn import finite
 
     splits = datasets.load_inputs("manifold10d", examples=(5000, 100, 2500), seed=seed)
-    chains = gsn.parzen_chain(
+    chains = finite.parzen_chain(
         splits.train.x, CORRUPTION_SCALE, KERNEL_SCALE, CHAIN_STEPS, num_chains=CHAINS, seed=seed
     )
     kept = chains[KEPT_EVERY - 1 :: KEPT_EVERY].reshape(-1, 10)

@@ -102,8 +102,8 @@ def test_digits_and_everything_that_is_written(tmp_path):
             "corruption": "gaussian",
         },
         {"outputs": "normal", "output_scale": 0.3, "corruption": "masking"},
-        {"hidden_start": "stored", "walkback_loss": "last", "known": "top"},
-        {"hidden_start": "2", "corruption": "block", "walkback_steps": ["1", "3"]},
+        {"initial_hidden": "stored", "walkback_loss": "last", "known": "top"},
+        {"initial_hidden": "2", "corruption": "block", "walkback_steps": ["1", "3"]},
         {"corruption": "none", "outputs": "normal_mixture", "layers": ["10"]},
     ],
     ids=lambda values: "-".join(map(str, values.values())),
@@ -166,7 +166,7 @@ def test_a_trained_network_says_its_own_settings(tmp_path):
 def test_it_goes_on_where_it_was_killed(tmp_path):
     values = {**SMALL, "do": ["train", "sample"], "epochs": 6, "checkpoint_every": 5}
     del values["inpaint_steps"]
-    values |= {"chains": 8, "chain_steps": 8000, "thin": 40, "hidden_start": "stored"}
+    values |= {"chains": 8, "chain_steps": 8000, "thin": 40, "initial_hidden": "stored"}
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     finish(start(whole, values))
     (name,) = (path.name for path in (whole / "sampled").iterdir())
@@ -201,7 +201,7 @@ def test_help_teaches_at_once(help_of):
         ({"network": "dae", "layers": ["3", "4"]}, "--layers of --network=dae is one number"),
         ({"walkback_steps": ["3", "2"]}, "--walkback_steps must be a number, or the least"),
         ({"walkback_steps": ["1", "2"], "walkback_stop": 0.5}, "--walkback_stop is of one number"),
-        ({"hidden_start": "warm"}, "--hidden_start must be zeros, stored or a number"),
+        ({"initial_hidden": "warm"}, "--initial_hidden must be zeros, stored or a number"),
         ({"do": ["dream"]}, "--do must be some of train, export, sample"),
         ({"chains": 0}, "--chains must be 1 at least"),
         ({"thin": 25}, "--thin must be at most --chain_steps"),

@@ -34,9 +34,9 @@ class WalkbackAutoEncoder(GenerativeStochasticNetwork):
         if not isinstance(network, keras.Model):
             received = type(network).__name__
             raise checks.invalid("`network`", "a keras.Model", received, kind=TypeError)
-        if self.start != "zeros":
-            advice = "A denoising auto-encoder has no hidden units to begin with."
-            raise checks.invalid("`start`", '"zeros"', repr(self.start), advice)
+        if self.initial_hidden != "zeros":
+            advice = "A denoising auto-encoder has no hidden state."
+            raise checks.invalid("`initial_hidden`", '"zeros"', repr(self.initial_hidden), advice)
         self.network = network
         inputs = getattr(network, "inputs", None)
         if network.built and inputs:

@@ -28,8 +28,8 @@ class GSN(GenerativeStochasticNetwork):
     Args:
         layer_sizes: units of each hidden layer, one layer at least.
         noise: standard deviation of eta_in and of eta_out, or a pair of them; 0 for none.
-        corruption, walkback, scaling, reconstruction, start, memory, seed: those of
-            `thesis_tf.gsn.GenerativeStochasticNetwork`.
+        corruption, walkback, scaling, reconstruction, initial_hidden, num_remembered, seed: as for
+            `GenerativeStochasticNetwork`.
         **kwargs: of `keras.Model`.
     """
 
@@ -65,9 +65,11 @@ class GSN(GenerativeStochasticNetwork):
         ]
         # Of a value with several parameters the first is tied, the rest begin at zero.
         more = self.reconstruction.size - 1
-        self._head = more and self.add_weight(
-            shape=(sizes[1], sizes[0] * more), initializer="zeros", name="head"
-        )
+        self._head = None
+        if more:
+            self._head = self.add_weight(
+                shape=(sizes[1], sizes[0] * more), initializer="zeros", name="head"
+            )
         super().build(input_shape)
 
     def zero_hidden(self, x):
@@ -96,24 +98,24 @@ class GSN(GenerativeStochasticNetwork):
             a += self._down(layers[number + 1], number)
         if seed is None or number == 1:
             return tf.tanh(a)
-        noises = [
-            sigma
-            and sigma
-            * tf.random.stateless_normal(
-                tf.shape(a),
-                tf.random.experimental.stateless_fold_in(seed, 2 * number + i),
-                dtype=a.dtype,
-            )
+        noise_in, noise_out = (
+            self._noise(a, sigma, tf.random.experimental.stateless_fold_in(seed, 2 * number + i))
             for i, sigma in enumerate(self.noise)
-        ]
-        return tf.tanh(a + noises[0]) + noises[1]
+        )
+        return tf.tanh(a + noise_in) + noise_out
+
+    @staticmethod
+    def _noise(a, sigma, seed):
+        if sigma == 0:
+            return 0.0
+        return sigma * tf.random.stateless_normal(tf.shape(a), seed, dtype=a.dtype)
 
     def _outputs(self, h):
         dtype = self.example_dtype
         outputs = self._down(h, 0)
         outputs = tf.cast(outputs, dtype) + tf.cast(self._biases[0].value, dtype)
         shape = (-1, *self.example_shape)
-        if not self.reconstruction.size - 1:
+        if self._head is None:
             return tf.reshape(outputs, shape)
         rest = tf.cast(tf.matmul(h, self._used(self._head)), dtype)
         outputs = tf.reshape(outputs, (*shape, 1))

@@ -6,7 +6,7 @@ from thesis_tf._core import checks, saved_model
 from thesis_tf.gsn.network import GenerativeStochasticNetwork
 
 
-def export(model, path, *, scaling="first"):
+def export(model, path, *, alpha="first"):
     """Writes a SavedModel of one step of a network's chain.
 
     Its signatures take and put out tensors by name, for any number of chains:
@@ -25,7 +25,7 @@ def export(model, path, *, scaling="first"):
     Args:
         model: a built `GenerativeStochasticNetwork`.
         path: the folder; a SavedModel that is there is replaced.
-        scaling: as for `GenerativeStochasticNetwork.transition_kernel`.
+        alpha: as for `GenerativeStochasticNetwork.transition_kernel`.
 
     Raises:
         TypeError: another model.
@@ -38,7 +38,7 @@ def export(model, path, *, scaling="first"):
     if not model.built:
         raise checks.invalid("`model`", "built", "one that isn't", "Fit it, or call it on x.")
     saved_model.check_path(path)
-    kernel = model.transition_kernel(scaling)
+    kernel = model.transition_kernel(alpha)
     dtype = model.example_dtype
     x = tf.TensorSpec((None, *model.example_shape), dtype, "x")
     seed = tf.TensorSpec((2,), tf.int32, "seed")

@@ -18,7 +18,7 @@ from thesis_tf.gsn.reconstruction import Bernoulli, Reconstruction
 from thesis_tf.gsn.walkback import Walkback, walkback_losses
 from thesis_tf.mcmc.kernels import SimpleKernel
 
-SCALINGS = ("first", "all")
+ALPHAS = ("first", "random")
 SALT_AND_PEPPER = SaltAndPepper(0.4)  # of the thesis' experiments with digits (5.4)
 
 
@@ -41,8 +41,8 @@ class GenerativeStochasticNetwork(NoisyModel):
 
     A subclass gives `zero_hidden` and `update`.
 
-    Data are examples x (n, ...). With `start="stored"` they are pairs (x, rows), where rows are the
-    places of the examples in the training set, in [0, memory).
+    Data are examples x (n, ...). With `initial_hidden="stored"` they are pairs (x, rows), where
+    rows are the indices of the examples in the training set, in [0, num_remembered).
 
     Args:
         corruption: of x at every step, an object of `thesis_tf.corruption`; None for none.
@@ -50,10 +50,11 @@ class GenerativeStochasticNetwork(NoisyModel):
         scaling: whether a factor alpha_k is learned for each step k of walkback (5.3.3); alpha_1 is
             1, since the weights have a scale of their own.
         reconstruction: P(x | h), an object of `thesis_tf.gsn.reconstruction`.
-        start: the hidden units that a training step begins with: "zeros", "stored" (those of the
-            last visit to the example) or a number of steps to burn in, x held (5.3.4).
-        memory: the number of training examples, for `start="stored"`. What is stored isn't saved
-            with the model; a loaded one begins with zeros again.
+        initial_hidden: the hidden units at the first round of a training step: "zeros", "stored"
+            (those of the last visit to the example), or a number of burn-in steps with x fixed
+            (5.3.4).
+        num_remembered: the number of training examples, for `initial_hidden="stored"`. Stored
+            hidden units aren't saved with the model; a loaded one begins with zeros again.
         seed: an integer, of all noise in training.
         **kwargs: of `keras.Model`.
     """
@@ -65,8 +66,8 @@ class GenerativeStochasticNetwork(NoisyModel):
         walkback=4,
         scaling=False,
         reconstruction=None,
-        start="zeros",
-        memory=None,
+        initial_hidden="zeros",
+        num_remembered=None,
         seed=0,
         **kwargs,
     ):
@@ -84,12 +85,16 @@ class GenerativeStochasticNetwork(NoisyModel):
         if not isinstance(self.reconstruction, Reconstruction):
             expected, received = "an object such as Bernoulli() or Normal()", repr(reconstruction)
             raise checks.invalid("`reconstruction`", expected, received, kind=TypeError)
-        if start not in ("zeros", "stored"):
-            start = checks.positive_integer('`start`, if not "zeros" or "stored",', start)
-        if (start == "stored") != (memory is not None):
-            expected = "the number of training examples with `start='stored'`, else None"
-            raise checks.invalid("`memory`", expected, repr(memory))
-        self.start, self.memory = start, memory and checks.positive_integer("`memory`", memory)
+        if initial_hidden not in ("zeros", "stored"):
+            initial_hidden = checks.positive_integer(
+                '`initial_hidden`, if not "zeros" or "stored",', initial_hidden
+            )
+        if (initial_hidden == "stored") != (num_remembered is not None):
+            expected = "the number of training examples with `initial_hidden='stored'`, else None"
+            raise checks.invalid("`num_remembered`", expected, repr(num_remembered))
+        if num_remembered is not None:
+            num_remembered = checks.positive_integer("`num_remembered`", num_remembered)
+        self.initial_hidden, self.num_remembered = initial_hidden, num_remembered
         self.log_alpha, self._stored = None, ()
 
     def fit(self, x=None, y=None, **kwargs):
@@ -127,15 +132,15 @@ class GenerativeStochasticNetwork(NoisyModel):
     def build(self, input_shape):
         """Makes what all networks have: scaling factors, and memory for stored hidden units."""
         self.example_shape = tuple(input_shape[1:])
-        if self.scaling and self.walkback.most > 1:
+        if self.scaling and self.walkback.max_steps > 1:
             self.log_alpha = self.add_weight(
-                shape=(self.walkback.most - 1,), initializer="zeros", name="log_alpha"
+                shape=(self.walkback.max_steps - 1,), initializer="zeros", name="log_alpha"
             )
-        if self.start == "stored":
+        if self.initial_hidden == "stored":
             hidden = self.zero_hidden(tf.zeros((1, *self.example_shape)))
             self._stored = tuple(
                 self.add_weight(
-                    shape=(self.memory, *units.shape[1:]),
+                    shape=(self.num_remembered, *units.shape[1:]),
                     initializer="zeros",
                     trainable=False,
                     dtype=units.dtype.name,
@@ -175,7 +180,7 @@ class GenerativeStochasticNetwork(NoisyModel):
         """The scaling factors alpha_1, alpha_2, ..., a tensor; ones where none are learned."""
         one = tf.ones([1], self.example_dtype)
         if self.log_alpha is None:
-            return tf.repeat(one, self.walkback.most)
+            return tf.repeat(one, self.walkback.max_steps)
         return tf.concat([one, tf.exp(tf.cast(self.log_alpha.value, one.dtype))], axis=0)
 
     def alpha(self, number):
@@ -198,7 +203,7 @@ class GenerativeStochasticNetwork(NoisyModel):
     def example_losses(self, x, target, seed, step, training):
         """Returns the walkback losses (n,) of a batch, in nats an example."""
         rows = None
-        if self.start == "stored":
+        if self.initial_hidden == "stored":
             rows, target = (self._checked_rows(target) if training else None), None
         # Keras' `fit` hands float64 on as float32.
         x = tf.cast(arrays.checked_points("Examples", x), self.example_dtype)
@@ -217,23 +222,25 @@ class GenerativeStochasticNetwork(NoisyModel):
     def _first_hidden(self, x, rows, seed):
         if rows is not None:
             return tuple(tf.gather(stored.value, rows) for stored in self._stored)
-        if not isinstance(self.start, int):
+        if not isinstance(self.initial_hidden, int):
             return None
         hidden, fold = None, tf.random.experimental.stateless_fold_in
-        for number in range(self.start):
+        for number in range(self.initial_hidden):
             hidden, _ = self.advance(x, hidden, fold(fold(seed, -2), number))
         return tuple(tf.stop_gradient(units) for units in hidden)
 
     def _checked_rows(self, rows):
         if rows is None or not rows.dtype.is_integer:
             raise checks.invalid(
-                "Data with `start='stored'`",
+                "Data with `initial_hidden='stored'`",
                 "pairs (x, rows) of examples and their places in the training set",
                 "x alone" if rows is None else f"(x, {rows.dtype.name})",
             )
         if tf.distribute.get_strategy().num_replicas_in_sync > 1:
             raise checks.invalid(
-                "`start`", "'zeros' or a number on several devices", "'stored', which one holds"
+                "`initial_hidden`",
+                "'zeros' or a number on several devices",
+                "'stored', which one holds",
             )
         return rows
 
@@ -244,12 +251,13 @@ class GenerativeStochasticNetwork(NoisyModel):
         parameters = tf.zeros([tf.shape(x)[0], *x.shape[1:], *more], self.example_dtype)
         return State(x, self.zero_hidden(x), parameters)
 
-    def transition_kernel(self, scaling="first"):
+    def transition_kernel(self, alpha="first"):
         """Returns one step of the chain as a kernel, for `mcmc.sample_chain`.
 
         Args:
-            scaling: "first" draws x with alpha_1, "all" with an alpha_k drawn for each chain and
-                step from all of them. Means are those of alpha_1.
+            alpha: the scaling factor that x is drawn with: "first" for alpha_1, "random" for an
+                alpha_k that is drawn for each chain and step from all of them. Means are those of
+                alpha_1.
 
         Raises:
             ValueError: the model isn't built.
@@ -257,7 +265,7 @@ class GenerativeStochasticNetwork(NoisyModel):
         if not self.built:
             advice = "Fit it, or call it on x."
             raise checks.invalid(f"{self.name}", "built", "a model without weights", advice)
-        return NetworkKernel(self, scaling)
+        return NetworkKernel(self, alpha)
 
     def get_config(self):
         """Returns what the model was made with."""
@@ -267,8 +275,8 @@ class GenerativeStochasticNetwork(NoisyModel):
             "walkback": keras.saving.serialize_keras_object(self.walkback),
             "scaling": self.scaling,
             "reconstruction": keras.saving.serialize_keras_object(self.reconstruction),
-            "start": self.start,
-            "memory": self.memory,
+            "initial_hidden": self.initial_hidden,
+            "num_remembered": self.num_remembered,
             "seed": self.seed,
         }
 
@@ -286,17 +294,20 @@ class NetworkKernel(SimpleKernel):
 
     Args:
         network: a `GenerativeStochasticNetwork`.
-        scaling: as for `GenerativeStochasticNetwork.transition_kernel`.
+        alpha: as for `GenerativeStochasticNetwork.transition_kernel`.
+
+    Raises:
+        ValueError: `alpha` is neither "first" nor "random".
     """
 
-    def __init__(self, network, scaling="first"):
+    def __init__(self, network, alpha="first"):
         self.network = network
-        self.scaling = checks.one_of("`scaling`", scaling, SCALINGS)
+        self.alpha = checks.one_of("`alpha`", alpha, ALPHAS)
 
     @property
     def parameters(self):
         """The arguments of the constructor."""
-        return {"network": self.network, "scaling": self.scaling}
+        return {"network": self.network, "alpha": self.alpha}
 
     def initial_state(self, x):
         """Returns the `State` of chains that begin at x (chains, ...)."""
@@ -320,7 +331,7 @@ class NetworkKernel(SimpleKernel):
         return state.distribution_parameters
 
     def _alpha(self, x, seed):
-        if self.scaling == "first" or self.network.log_alpha is None:
+        if self.alpha == "first" or self.network.log_alpha is None:
             return None
         alphas, chains = self.network.alphas, tf.shape(x)[0]
         number = tf.random.stateless_uniform([chains], seed, 0, alphas.shape[0], tf.int32)

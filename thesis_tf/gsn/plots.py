@@ -80,7 +80,7 @@ def draw_histograms(histograms, path, *, errors=None, truth=None, title=None):
     """Draws histograms over the same discrete states side by side (figure 5.3).
 
     Args:
-        histograms: {name: (states,) shares}, two at most.
+        histograms: {name: (states,) fractions}, two at most.
         path: a file that ends in .png, .svg or .pdf; an older one is replaced.
         errors: {name: (states,)} standard errors, drawn twice as long either way.
         truth: (states,) probabilities, drawn as marks.
@@ -89,14 +89,14 @@ def draw_histograms(histograms, path, *, errors=None, truth=None, title=None):
     path = checked_path(path)
     page = new_sheet(5.6, 3.4)
     axes = page.subplots()
-    style_axes(axes, "state", "share", title)
+    style_axes(axes, "state", "fraction", title)
     width = 0.8 / len(histograms)
-    for number, (color, (name, shares)) in enumerate(
+    for number, (color, (name, fractions)) in enumerate(
         zip((DATA, CHAIN), histograms.items(), strict=False)
     ):
-        places = np.arange(len(shares)) + (number + 0.5) * width - 0.4
+        places = np.arange(len(fractions)) + (number + 0.5) * width - 0.4
         bars = {} if name not in (errors or {}) else {"yerr": 2 * np.asarray(errors[name])}
-        axes.bar(places, shares, width * 0.95, color=color, label=name, ecolor=INK, **bars)
+        axes.bar(places, fractions, width * 0.95, color=color, label=name, ecolor=INK, **bars)
     if truth is not None:
         places = np.arange(len(truth))
         axes.scatter(places, truth, s=260, marker="_", color=EXACT, label="truth", zorder=4)

@@ -54,16 +54,16 @@ class Walkback:
         return value if isinstance(value, cls) else cls(value)
 
     @property
-    def most(self):
+    def max_steps(self):
         """The largest k."""
         return self.steps[1] if isinstance(self.steps, tuple) else self.steps
 
     @property
-    def fixed(self):
+    def fixed_steps(self):
         """k if it is always the same, else None."""
         if self.stop is None and not isinstance(self.steps, tuple):
             return self.steps
-        return self.most if self.most == 1 else None
+        return self.max_steps if self.max_steps == 1 else None
 
     def probabilities(self):
         """Returns P(k) for k = 1 ... most, a list of floats."""
@@ -72,13 +72,13 @@ class Walkback:
             return [0.0] * (low - 1) + [1 / (high - low + 1)] * (high - low + 1)
         if self.stop is None:
             return [0.0] * (self.steps - 1) + [1.0]
-        shares = [self.stop * (1 - self.stop) ** n for n in range(self.steps - 1)]
-        return [*shares, 1 - sum(shares)]
+        probabilities = [self.stop * (1 - self.stop) ** n for n in range(self.steps - 1)]
+        return [*probabilities, 1 - sum(probabilities)]
 
     @property
-    def mean(self):
+    def mean_steps(self):
         """The expected k."""
-        return sum(n * share for n, share in enumerate(self.probabilities(), 1))
+        return sum(n * probability for n, probability in enumerate(self.probabilities(), 1))
 
     def draw(self, seed):
         """Returns k, an int32 tensor."""
@@ -119,13 +119,13 @@ def walkback_losses(network, x, target, seed, hidden, walkback, training=False):
     follow = functools.partial(
         _followed, network, x, target, seed, hidden, walkback, training=training
     )
-    if walkback.fixed:
-        return follow(walkback.fixed)
+    if walkback.fixed_steps:
+        return follow(walkback.fixed_steps)
     # A program for each number of rounds: a loop of variable length would keep what its gradients
     # need in lists, and would not leave out the first and last products that a fixed one does.
-    shares = walkback.probabilities()
-    shortest = next(n for n, share in enumerate(shares) if share > 0)
-    programs = [functools.partial(follow, n) for n in range(shortest + 1, walkback.most + 1)]
+    probabilities = walkback.probabilities()
+    shortest = next(n for n, probability in enumerate(probabilities) if probability > 0)
+    programs = [functools.partial(follow, n) for n in range(shortest + 1, walkback.max_steps + 1)]
     draw = walkback.draw(tf.random.experimental.stateless_fold_in(seed, -1))
     return tf.switch_case(draw - 1 - shortest, programs)
 
@@ -144,4 +144,4 @@ def _followed(network, x, target, seed, hidden, walkback, rounds, training):
             x = reconstruction.sample(outputs, drawing, alpha)
             x = x if reconstruction.reparametrised else tf.stop_gradient(x)
     total = tf.add_n(losses)
-    return total / walkback.mean if walkback.loss == "every" else total, hidden
+    return total / walkback.mean_steps if walkback.loss == "every" else total, hidden

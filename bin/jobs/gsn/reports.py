@@ -1,6 +1,5 @@
 """What `bin.gsn` does with a trained network: chains, completions, likelihoods, a SavedModel."""
 
-import functools
 import math
 import pathlib
 
@@ -24,7 +23,7 @@ class Reports:
     """The jobs after training.
 
     Args:
-        trainer: a `gsn_training.Trainer`.
+        run: a `training.NetworkRun`.
         jobs: `bin.gsn.Jobs`.
         progress: whether bars and lines are shown.
 
@@ -32,10 +31,10 @@ class Reports:
         ValueError: what is asked for can't be had, before anything is trained or written.
     """
 
-    def __init__(self, trainer, jobs, *, progress=False):
-        self._trainer, self._jobs, self._progress = trainer, jobs, progress
-        self._folder, self._splits = trainer.folder, trainer.splits
-        self._seed = trainer.config.hardware.seed
+    def __init__(self, run, jobs, *, progress=False):
+        self._run, self._jobs, self._progress = run, jobs, progress
+        self._folder, self._splits = run.folder, run.splits
+        self._seed = run.config.hardware.seed
         if jobs.chains > len(self._splits.train):
             raise ValueError(
                 f"--chains must be at most {len(self._splits.train)}, the training examples that"
@@ -43,14 +42,23 @@ class Reports:
             )
         self._mask = self._known() if "inpaint" in jobs.do else None
         if "train" not in jobs.do:
-            trainer.load()
+            run.load()
 
     def run(self):
         """Does the jobs; returns {job: results}."""
-        found = {}
+        functions = {
+            "export": self._export,
+            "sample": self._sample,
+            "inpaint": self._inpaint,
+            "evaluate": self._evaluate,
+        }
+        found, chains = {}, None
         for job in self._jobs.do:
-            if job != "train":
-                found[job] = getattr(self, f"_{job}")()
+            if job in ("sample", "evaluate"):
+                chains = chains or self._run_chains()
+                found[job] = functions[job](chains)
+            elif job != "train":
+                found[job] = functions[job]()
         return found
 
     @property
@@ -58,23 +66,27 @@ class Reports:
         """The folder of chains of these settings."""
         jobs = self._jobs
         name = f"{jobs.chains}_chains_{jobs.chain_steps}_steps"
-        name += f"_burn_in_{jobs.burn_in}" * bool(jobs.burn_in)
-        name += f"_thin_{jobs.thin}" * (jobs.thin > 1)
-        name += f"_seed_{self._seed}" * bool(self._seed)
-        return self._folder / "sampled" / (name + f"_{jobs.chain_scaling}" * self._scaled)
+        if jobs.burn_in:
+            name += f"_burn_in_{jobs.burn_in}"
+        if jobs.thin > 1:
+            name += f"_thin_{jobs.thin}"
+        if self._seed:
+            name += f"_seed_{self._seed}"
+        if self._scaled:
+            name += f"_{jobs.chain_alpha}"
+        return self._folder / "sampled" / name
 
     @property
     def _scaled(self):
-        return self._trainer.model.log_alpha is not None
+        return self._run.model.log_alpha is not None
 
-    @functools.cached_property
-    def _chains(self):
-        """Runs the chains, or reads those that are there; returns parameters and diagnostics."""
+    def _run_chains(self):
+        """Runs the chains, or reads those that were run before; returns `mcmc.Chains`."""
         jobs = self._jobs
         rng = np.random.default_rng([self._seed, 1])
         rows = rng.choice(len(self._splits.train), jobs.chains, replace=False)
-        self._trainer.say(f"Running {jobs.chains:,} chains of {jobs.chain_steps:,} steps ...")
-        kernel = self._trainer.model.transition_kernel(jobs.chain_scaling)
+        self._run.say(f"Running {jobs.chains:,} chains of {jobs.chain_steps:,} steps ...")
+        kernel = self._run.model.transition_kernel(jobs.chain_alpha)
         return mcmc.sample_chain(
             kernel,
             self._splits.train.x[rows],
@@ -89,14 +101,13 @@ class Reports:
 
     def _means(self, parameters):
         """Returns E[x | h] of parameters (steps, chains, ...)."""
-        mean = self._trainer.model.reconstruction.mean
+        mean = self._run.model.reconstruction.mean
         return np.stack([mean(step).numpy() for step in tf.constant(parameters)])
 
-    def _sample(self):
-        chains = self._chains
+    def _sample(self, chains):
         found = chains.diagnostics.summary()
         means = self._means(chains.samples[: _SHEET[1]])
-        if self._trainer.is_image:
+        if self._run.is_image:
             every = "each step" if self._jobs.thin == 1 else f"every {self._jobs.thin} steps"
             title = f"{self._splits.name}: {every} of a chain a row"
             path = self._sampled / "samples.png"
@@ -105,11 +116,11 @@ class Reports:
         self._print("chains", found)
         return found
 
-    def _evaluate(self):
-        chains, splits = self._chains, self._splits
+    def _evaluate(self, chains):
+        splits = self._splits
         means = self._means(chains.samples)
-        self._trainer.say("Estimating likelihoods ...")
-        options = {"progress": self._progress}
+        self._run.say("Estimating likelihoods ...")
+        options = {"verbose": "auto" if self._progress else 0}
         held_out = splits.test.x, splits.valid.x
         few = splits.train.x[:_REFERENCE]
         # As many samples as training examples, evenly from all chains: a window's score depends on
@@ -122,12 +133,12 @@ class Reports:
             "parzen_of_all_samples": gsn.parzen_log_likelihood(means, *held_out, **options),
         }
         estimates["conservative"] = gsn.conservative_log_likelihood(
-            chains.samples, splits.test.x, self._trainer.model.reconstruction, **options
+            chains.samples, splits.test.x, self._run.model.reconstruction, **options
         )
         found = {name: estimate.summary() for name, estimate in estimates.items()}
         found["mixing"] = chains.diagnostics.summary()
         if self._scaled:
-            found["alphas"] = [float(alpha) for alpha in self._trainer.model.alphas]
+            found["alphas"] = [float(alpha) for alpha in self._run.model.alphas]
         files.write_json(self._sampled / "evaluation.json", found)
         probabilities = self._classifier()
         if probabilities is not None:
@@ -143,24 +154,26 @@ class Reports:
     def _quality(self, probabilities, means):
         steps, chains = means.shape[:2]
         flat = probabilities(means.reshape(-1, *means.shape[2:]))
-        found = gsn.sample_quality(flat.reshape(steps, chains, -1), thin=self._jobs.thin)
+        found = gsn.sample_quality(
+            flat.reshape(steps, chains, -1), num_steps_between_results=self._jobs.thin - 1
+        )
         return found.summary()
 
     def _classifier(self):
         """Returns a function from examples to class probabilities, or None without labels."""
-        config = self._trainer.config
-        if not self._trainer.is_image or len(self._trainer.shape) != 3:
+        config = self._run.config
+        if not self._run.is_image or len(self._run.shape) != 3:
             return None
         try:
             splits = config.data.load()
         except (ValueError, OSError):
             return None  # an archive without labels
-        if splits.train.x.shape[1:] != self._trainer.shape:
+        if splits.train.x.shape[1:] != self._run.shape:
             return None
-        model = models.build("mnist_convnet", self._trainer.shape, splits.num_classes)
+        model = models.build("mnist_convnet", self._run.shape, splits.num_classes)
         settings = configs.Training(_CLASSIFIER_EPOCHS)
         training.compile_for(model, settings)
-        self._trainer.say("Training a classifier, or reading the one that is there ...")
+        self._run.say("Training a classifier, or reading the one that is there ...")
         training.train(
             model, splits, settings, self._folder / "classifier", verbose=2 * self._progress
         )
@@ -178,8 +191,8 @@ class Reports:
 
         None stands for examples of which nothing was said and which have no left half.
         """
-        known, shape = self._jobs.known, self._trainer.shape
-        if known is None and not self._trainer.is_image:
+        known, shape = self._jobs.known, self._run.shape
+        if known is None and not self._run.is_image:
             return None
         known, mask = known or "left", np.zeros(shape, bool)
         if known.endswith(".npz"):
@@ -198,7 +211,7 @@ class Reports:
             raise ValueError(
                 f"--known must be left, right, top, bottom or an .npz file. Received: {known}."
             )
-        if not self._trainer.is_image:
+        if not self._run.is_image:
             raise ValueError(f"--known={known} is of images; give an .npz file with a mask.")
         rows, columns = math.ceil(shape[0] / 2), math.ceil(shape[1] / 2)
         where = {
@@ -211,12 +224,12 @@ class Reports:
     def _inpaint(self):
         jobs, mask = self._jobs, self._mask
         if mask is None:
-            self._trainer.say("Nothing is completed: --known has no default but of images.")
+            self._run.say("Nothing is completed: --known has no default but of images.")
             return {}
         truth = self._splits.test.x[:_COMPLETED]
         rng = np.random.default_rng([self._seed, 3])
-        self._trainer.say(f"Completing {len(truth)} test examples, {_RUNS} times each ...")
-        kernel = self._trainer.model.transition_kernel(jobs.chain_scaling)
+        self._run.say(f"Completing {len(truth)} test examples, {_RUNS} times each ...")
+        kernel = self._run.model.transition_kernel(jobs.chain_alpha)
         clamp = mcmc.MaskClamp(mask, truth)
         completions = []
         for run in range(_RUNS):
@@ -248,11 +261,12 @@ class Reports:
             flat = probabilities(completions.reshape(-1, *truth.shape[1:]))
             found["quality"] = gsn.sample_quality(flat).summary()
         name = f"{pathlib.Path(jobs.known or 'left').stem}_{jobs.inpaint_steps}_steps"
-        name += f"_seed_{self._seed}" * bool(self._seed)
+        if self._seed:
+            name += f"_seed_{self._seed}"
         folder = self._folder / "inpainted" / name
         with files.atomic(folder / "completions.npz") as partial:
             np.savez_compressed(partial, completions=completions, truth=truth, mask=mask)
-        if self._trainer.is_image:
+        if self._run.is_image:
             title = f"{self._splits.name}: completions after {jobs.inpaint_steps} steps"
             path = folder / "completions.png"
             gsn.draw_inpainting(truth, mask, completions, path, title=title)
@@ -262,9 +276,9 @@ class Reports:
 
     def _export(self):
         path = self._folder / "saved_model"
-        gsn.export(self._trainer.model, path, scaling=self._jobs.chain_scaling)
+        gsn.export(self._run.model, path, alpha=self._jobs.chain_alpha)
         return {"path": str(path)}
 
     def _print(self, heading, numbers):
         parts = (f"{k} {v:.4g}" for k, v in numbers.items() if isinstance(v, int | float))
-        self._trainer.say(f"{heading}: {', '.join(parts)}")
+        self._run.say(f"{heading}: {', '.join(parts)}")

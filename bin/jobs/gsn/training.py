@@ -14,7 +14,7 @@ from thesis_tf.persistence import files, fingerprint
 _SHEET = (10, 20)  # chains and steps of a sheet of samples
 
 
-class Trainer:
+class NetworkRun:
     """Builds, trains and loads a network.
 
     Args:
@@ -73,12 +73,12 @@ class Trainer:
             return walkback_dae(self.shape, network.layers[0], **shared)
         if network.network == "conv_dae":
             return convolutional_dae(self.shape, network.layers, **shared)
-        start = network.hidden_start
+        initial = network.initial_hidden
         model = gsn.GSN(
             network.layers,
             network.hidden_noise,
-            start=int(start) if start.isdigit() else start,
-            memory=len(self.splits.train) if start == "stored" else None,
+            initial_hidden=int(initial) if initial.isdigit() else initial,
+            num_remembered=len(self.splits.train) if initial == "stored" else None,
             **shared,
         )
         model.build((None, *self.shape))
@@ -110,7 +110,7 @@ class Trainer:
         with self.strategy.scope():
             self.model.compile(training.optimizer_for(config.training, rate))
         splits = self.splits
-        if config.network.hidden_start == "stored":
+        if config.network.initial_hidden == "stored":
             rows = {s: np.arange(len(getattr(splits, s))) for s in ("train", "valid", "test")}
             parts = {s: dataclasses.replace(getattr(splits, s), y=y) for s, y in rows.items()}
             splits = dataclasses.replace(splits, **parts)
@@ -169,31 +169,31 @@ class Trainer:
 class _Sheets(keras.callbacks.Callback):
     """Draws a sheet of samples every few epochs, and shows it and the factors in TensorBoard."""
 
-    def __init__(self, trainer, every):
+    def __init__(self, run, every):
         super().__init__()
-        self._trainer, self._every = trainer, every
-        self._writer = tf.summary.create_file_writer(str(trainer.folder / "logs"))
+        self._run, self._every = run, every
+        self._writer = tf.summary.create_file_writer(str(run.folder / "logs"))
 
     def on_epoch_end(self, epoch, logs=None):
         """Draws after epochs number `every`, twice that and so on, and after the last."""
-        trainer, model = self._trainer, self.model
+        run, model = self._run, self.model
         step = int(model.optimizer.iterations.numpy())
         with self._writer.as_default(step):
             if model.log_alpha is not None:
                 for number, alpha in enumerate(model.alphas.numpy(), 1):
                     tf.summary.scalar(f"scaling/alpha_{number}", alpha)
-        last = epoch + 1 == trainer.config.training.epochs
-        if not self._every or ((epoch + 1) % self._every and not last) or not trainer.is_image:
+        last = epoch + 1 == run.config.training.epochs
+        if not self._every or ((epoch + 1) % self._every and not last) or not run.is_image:
             return
         chains, steps = _SHEET
-        x = trainer.splits.train.x[:chains]
+        x = run.splits.train.x[:chains]
         kernel = model.transition_kernel()
-        seed = mcmc.stream_seed(trainer.config.hardware.seed, epoch)
+        seed = mcmc.stream_seed(run.config.hardware.seed, epoch)
         found = mcmc.sample_chain(kernel, x, steps, seed=seed, output_fn=kernel.mean, verbose=0)
-        path = trainer.folder / "sheets" / f"epoch_{epoch + 1:04d}.png"
-        gsn.draw_chains(found.samples, path, title=f"{trainer.splits.name}, epoch {epoch + 1}")
+        path = run.folder / "sheets" / f"epoch_{epoch + 1:04d}.png"
+        gsn.draw_chains(found.samples, path, title=f"{run.splits.name}, epoch {epoch + 1}")
         with self._writer.as_default(step):
-            last_states = found.samples[-1].reshape(len(x), *trainer.shape[:2], -1)
+            last_states = found.samples[-1].reshape(len(x), *run.shape[:2], -1)
             tf.summary.image("samples", np.clip(last_states, 0, 1), max_outputs=len(x))
         self._writer.flush()
 

@@ -65,7 +65,7 @@ def local_corruption(num_states, reach=1):
     return near / near.sum(axis=1, keepdims=True)
 
 
-def counting_chain(data, corruption, num_examples=5000, num_steps=5000, *, seed=0):
+def counting_chain(data, corruption, *, num_examples=5000, num_results=5000, seed=0):
     """Learns P(x | x~) by counting and runs the chain of it (figure 5.3, top).
 
     Each example is corrupted once. The chain begins at one of the examples, whose distribution is
@@ -76,7 +76,7 @@ def counting_chain(data, corruption, num_examples=5000, num_steps=5000, *, seed=
         data: (n,), P(x); 10 values in the thesis.
         corruption: (n, m), C(x~ | x), as of `local_corruption`.
         num_examples: how many x are drawn to learn from.
-        num_steps: how many states of the chain are counted, from the first step on.
+        num_results: how many states of the chain are counted, from the first step on.
         seed: an integer or a `numpy.random.Generator`.
 
     Returns:
@@ -88,7 +88,7 @@ def counting_chain(data, corruption, num_examples=5000, num_steps=5000, *, seed=
     """
     data, corruption = checked_problem(data, corruption)
     num_examples = checks.positive_integer("`num_examples`", num_examples)
-    num_steps = checks.positive_integer("`num_steps`", num_steps)
+    num_results = checks.positive_integer("`num_results`", num_results)
     rng = np.random.default_rng(seed)
     away = corruption.cumsum(axis=1)
     examples = _draw(np.broadcast_to(data.cumsum(), (num_examples, len(data))), rng)
@@ -97,17 +97,17 @@ def counting_chain(data, corruption, num_examples=5000, num_steps=5000, *, seed=
     )
     back = reconstruction.cumsum(axis=1)
     x, visits = examples[:1], np.zeros(len(data))
-    for _ in range(num_steps):
+    for _ in range(num_results):
         x = _draw(back[_draw(away[x], rng)], rng)
         visits[x] += 1
     transition = corruption @ reconstruction
     stationary = markov.stationary_distribution(transition)
-    covariance = markov.occupation_covariance(transition, num_steps)
-    statistic, freedom = _chi_square(visits / num_steps - stationary, covariance)
+    covariance = markov.occupation_covariance(transition, num_results)
+    statistic, freedom = _chi_square(visits / num_results - stationary, covariance)
     return CountingResult(
         truth=data,
         training_histogram=np.bincount(examples, minlength=len(data)) / num_examples,
-        chain_histogram=visits / num_steps,
+        chain_histogram=visits / num_results,
         stationary=stationary,
         standard_errors=np.sqrt(np.maximum(np.diag(covariance), 0)),
         reconstruction=reconstruction,
@@ -118,7 +118,14 @@ def counting_chain(data, corruption, num_examples=5000, num_steps=5000, *, seed=
 
 
 def parzen_chain(
-    examples, corruption_scale, kernel_scale, num_steps, *, num_chains=1, start=None, seed=0
+    examples,
+    corruption_scale,
+    kernel_scale,
+    num_results,
+    *,
+    num_chains=1,
+    initial_state=None,
+    seed=0,
 ):
     """Runs chains whose P(x | x~) is a Parzen estimate from examples (figure 5.3, bottom).
 
@@ -133,35 +140,35 @@ def parzen_chain(
         examples: (n, d), of a floating dtype.
         corruption_scale: the standard deviation of the corruption, positive.
         kernel_scale: that of the kernels, at least 0.
-        num_steps: how many states of each chain are returned, from the first step on.
+        num_results: how many states of each chain are returned, from the first step on.
         num_chains: chains that run side by side; a step takes num_chains n values of memory.
-        start: (num_chains, d), where they begin; None for examples drawn at random.
+        initial_state: (num_chains, d), where they begin; None for examples drawn at random.
         seed: an integer or a `numpy.random.Generator`.
 
     Returns:
-        (num_steps, num_chains, d) float64.
+        (num_results, num_chains, d) float64.
 
     Raises:
-        TypeError: examples or start aren't floating, or numbers aren't numbers.
+        TypeError: examples or initial states aren't floating, or numbers aren't numbers.
         ValueError: other shapes, values that aren't finite, or numbers out of range.
     """
     examples = _checked_points("`examples`", examples, (None, None))
     corruption_scale = checks.positive_number("`corruption_scale`", corruption_scale)
     if kernel_scale != 0:
         kernel_scale = checks.positive_number("`kernel_scale`, if not 0,", kernel_scale)
-    num_steps = checks.positive_integer("`num_steps`", num_steps)
+    num_results = checks.positive_integer("`num_results`", num_results)
     num_chains = checks.positive_integer("`num_chains`", num_chains)
     rng, shape = np.random.default_rng(seed), (num_chains, examples.shape[1])
-    if start is None:
+    if initial_state is None:
         x = examples[rng.integers(len(examples), size=num_chains)]
     else:
-        x = _checked_points("`start`", start, shape)
+        x = _checked_points("`initial_state`", initial_state, shape)
     # Around 0 and in units of the corruption, the squares in the exponents stay small.
     centre = examples.mean(axis=0)
     scaled = (examples - centre) / corruption_scale
     half_squares = np.square(scaled).sum(axis=1) / 2
-    samples = np.empty((num_steps, *shape))
-    for step in range(num_steps):
+    samples = np.empty((num_results, *shape))
+    for step in range(num_results):
         corrupted = (x - centre) / corruption_scale + rng.standard_normal(shape)
         # Without |x~|^2 / 2, which all examples have in common.
         exponents = corrupted @ scaled.T - half_squares

@@ -128,7 +128,7 @@ def denoising_chain(data, corruption, reconstruction=None):
 
     With the posterior, P(x) T(x' | x) = P(x') T(x | x'), so the chain keeps P(x). How far it is
     from it with a reconstruction that isn't there yet is the result's `distance`, which
-    `finite_state.perturbation_bound` of the two transition matrices bounds.
+    `perturbation_bound` of the two transition matrices bounds.
 
     Args:
         data: (n,), P(x), which is what is expected.

@@ -58,17 +58,18 @@ def resampling_kernel(table, axes):
     return kernel
 
 
-def random_scan(conditionals, shares=None):
+def random_scan(conditionals, probabilities=None):
     """Returns the transition matrix (N, N) that draws a subset at random and then x_s anew.
 
     Args:
         conditionals: {axes: table}.
-        shares: {axes: how often the subset is chosen}, of sum 1; None for all as often.
+        probabilities: {axes: how often the subset is chosen}, of sum 1; None for all as often.
 
     Raises:
-        TypeError, ValueError: no conditionals, tables of different shapes, or shares of others.
+        TypeError, ValueError: no conditionals, tables of different shapes, or probabilities of
+            other subsets.
     """
-    return _mixture(_kernels(conditionals), shares)
+    return _mixture(_kernels(conditionals), probabilities)
 
 
 def ordered_scan(conditionals, order=None):
@@ -94,7 +95,7 @@ def ordered_scan(conditionals, order=None):
     return product
 
 
-def dependency_network(joint, conditionals=None, shares=None):
+def dependency_network(joint, conditionals=None, probabilities=None):
     """Checks that a dependency network samples the joint distribution (Proposition 5).
 
     Whatever the conditionals, if each state can be reached the chain of `random_scan` has one
@@ -102,13 +103,14 @@ def dependency_network(joint, conditionals=None, shares=None):
     is `joint` if each conditional is its. The conditions:
 
         "consistent": each conditional keeps the stationary distribution by itself, that is, all are
-            conditionals of one joint distribution; then any order and any shares give the same;
+            conditionals of one joint distribution; then any order and any probabilities give
+            the same;
         "exact": each is the conditional of `joint`, wherever that is defined.
 
     Args:
         joint: (k_1, ..., k_d), the data's distribution, which is what is expected.
         conditionals: {axes: table}; None for those of the joint, one for each variable.
-        shares: as for `random_scan`.
+        probabilities: as for `random_scan`.
 
     Returns:
         `ChainCheck`, with distributions (N,): reshape them to the joint's.
@@ -124,7 +126,7 @@ def dependency_network(joint, conditionals=None, shares=None):
     shape = np.shape(next(iter(conditionals.values())))
     if shape != joint.shape:
         raise checks.invalid("`conditionals`", f"of shape {joint.shape}, as `joint`", shape)
-    transition = _mixture(kernels, shares)
+    transition = _mixture(kernels, probabilities)
     stationary = markov.stationary_distribution(transition)
     changes = [np.abs(stationary @ kernel - stationary).sum() for kernel in kernels.values()]
     conditions = {
@@ -134,13 +136,15 @@ def dependency_network(joint, conditionals=None, shares=None):
     return ChainCheck(transition, joint.ravel(), stationary, conditions)
 
 
-def _mixture(kernels, shares):
-    if shares is None:
-        shares = dict.fromkeys(kernels, 1 / len(kernels))
-    if set(shares) != set(kernels):
-        raise checks.invalid("`shares`", f"of the subsets {list(kernels)}", list(shares))
-    weights = [shares[axes] for axes in kernels]
-    weights = markov.checked_stochastic("`shares`", weights, (None,))
+def _mixture(kernels, probabilities):
+    if probabilities is None:
+        probabilities = dict.fromkeys(kernels, 1 / len(kernels))
+    if set(probabilities) != set(kernels):
+        raise checks.invalid(
+            "`probabilities`", f"of the subsets {list(kernels)}", list(probabilities)
+        )
+    weights = [probabilities[axes] for axes in kernels]
+    weights = markov.checked_stochastic("`probabilities`", weights, (None,))
     return sum(weight * kernel for weight, kernel in zip(weights, kernels.values(), strict=True))
 
 

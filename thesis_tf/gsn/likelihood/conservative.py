@@ -29,7 +29,7 @@ class ConservativeEstimate(base.LikelihoodEstimate):
         return {**super().summary(), "growth": growth}
 
 
-def conservative_log_likelihood(outputs, test, reconstruction, *, progress=False):
+def conservative_log_likelihood(outputs, test, reconstruction, *, verbose="auto"):
     """Estimates the log-likelihood of a GSN from the states of its chains (chapter 5).
 
     That is the mean over `test` of log P^(x), P^(x) = mean_i P(x | h_i). P^ has no bandwidth to
@@ -46,7 +46,7 @@ def conservative_log_likelihood(outputs, test, reconstruction, *, progress=False
         test: (m, ...) of a floating dtype.
         reconstruction: an object of `thesis_tf.gsn.reconstruction`, or another one with a method
             `pairwise_log_prob(outputs, x)` from (n, ...) and (m, ...) to log P(x_j | h_i), (n, m).
-        progress: whether a terminal shows a bar.
+        verbose: "auto" shows a progress bar on a terminal, 0 none, 1 one, 2 a line at the end.
 
     Returns:
         `ConservativeEstimate`. P(x | h) is computed in float64 if any of the data are float64, else
@@ -85,7 +85,7 @@ def conservative_log_likelihood(outputs, test, reconstruction, *, progress=False
     ]
     kernel, scales = _kernel(reconstruction), np.ones((chains, 1))
     log_p, alone = np.empty((len(ends), len(test))), 0
-    for place, block in log_mean.point_blocks(test, chains, progress=progress):
+    for place, block in log_mean.point_blocks(test, chains, verbose=verbose):
         total = -np.inf
         for number, (end, piece) in enumerate(zip(ends, pieces, strict=True)):
             means = piece.log_mean_exp(kernel, block, scales)[:, 0, : place.stop - place.start]

@@ -5,7 +5,8 @@ import functools
 
 import numpy as np
 import tensorflow as tf
-import tqdm
+
+from thesis_tf._core import progress
 
 # Samples, and points, of which all pairs are computed at once: 16 MB in float32. Matrix products
 # of this size are as fast as larger ones, and what follows them finds most of it in the caches.
@@ -72,22 +73,20 @@ class SampleBlocks:
         return _log_sum_exp(self._length)(values, scales)
 
 
-def point_blocks(points, results, *, progress=False, description=None):
+def point_blocks(points, results, *, verbose=0, description=None):
     """Cuts points to blocks of one static shape, for `SampleBlocks.log_mean_exp`.
 
     Args:
         points: (n, ...) tensor.
         results: how many numbers there will be for each point: chains times scales.
-        progress: whether a terminal shows a bar.
+        verbose: as for `progress.bar`.
         description: what the bar says.
 
     Yields:
         (slice, block): the block holds the points of the slice, the last one zeros after them.
     """
     size = _even(len(points), min(_BLOCK, max(_FEWEST_POINTS, _BLOCK_RESULTS // results)))
-    with tqdm.tqdm(
-        total=len(points), unit=" points", desc=description, disable=None if progress else True
-    ) as bar:
+    with progress.bar(verbose, total=len(points), description=description, unit="point") as bar:
         for start in range(0, len(points), size):
             place = slice(start, min(start + size, len(points)))
             yield place, _filled(points[place], (size,))

@@ -45,11 +45,15 @@ CONFIGS = {"quick": Config(expected_seconds=6), "full": Config(expected_seconds=
 
 def run(config):
     """Runs both kinds of chains, and compares what they draw with the data."""
-    from thesis_tf import gsn
+    from thesis_tf.gsn import finite
 
     data = np.random.default_rng([config.seed, 1]).dirichlet(2 * np.ones(_VALUES))
-    counted = gsn.counting_chain(
-        data, gsn.local_corruption(_VALUES), config.examples, config.examples, seed=config.seed
+    counted = finite.counting_chain(
+        data,
+        finite.local_corruption(_VALUES),
+        num_examples=config.examples,
+        num_results=config.examples,
+        seed=config.seed,
     )
     return {
         "histogram": {
@@ -66,14 +70,15 @@ def run(config):
 
 
 def _manifold(config):
-    from thesis_tf import datasets, gsn
+    from thesis_tf import datasets
+    from thesis_tf.gsn import finite
 
     kept = config.chains * (config.steps // config.kept_every)
     splits = datasets.load_inputs(
         "manifold10d", examples=(config.points, 1, 2 * kept), seed=config.seed
     )
     x = splits.train.x
-    chains = gsn.parzen_chain(
+    chains = finite.parzen_chain(
         x, config.corruption, config.kernel, config.steps, num_chains=config.chains,
         seed=config.seed,
     )  # fmt: skip
