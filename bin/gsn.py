@@ -45,6 +45,9 @@ changes class in 100 steps, as far as kept states show.
 import dataclasses
 import functools
 import math
+import pathlib
+from collections.abc import Callable
+from typing import Any
 
 from absl import app, flags
 
@@ -191,7 +194,7 @@ class Jobs:
     inpaint_steps: int
 
 
-def config_from_flags():
+def config_from_flags() -> Config:
     """Reads FLAGS of what is trained; raises runs.UsageError for what makes no sense."""
     network, corruption = FLAGS.network, FLAGS.corruption
     if network != "gsn":
@@ -228,7 +231,9 @@ def config_from_flags():
         raise runs.UsageError(
             f"--corruption_level of --corruption={corruption} must be {bounds}. Received: {level}."
         )
-    values = {field.name: FLAGS[field.name].value for field in dataclasses.fields(Network)}
+    values: dict[str, Any] = {
+        field.name: FLAGS[field.name].value for field in dataclasses.fields(Network)
+    }
     values |= {
         "layers": layers,
         "walkback_steps": steps,
@@ -245,14 +250,14 @@ def config_from_flags():
     )
 
 
-def _integers(name):
+def _integers(name: str) -> tuple[int, ...]:
     values = FLAGS[name].value or []
     if not all(value.strip().isdigit() and int(value) > 0 for value in values):
         raise runs.UsageError(f"--{name} must be positive numbers, e.g. 1000,1000.")
     return tuple(map(int, values))
 
 
-def jobs_from_flags():
+def jobs_from_flags() -> Jobs:
     """Reads FLAGS of what to do; raises runs.UsageError for what makes no sense."""
     unknown = [job for job in FLAGS.do if job not in JOBS]
     if unknown or not FLAGS.do:
@@ -264,12 +269,14 @@ def jobs_from_flags():
             runs.refuse_given(flags_of_job, f"only --do={','.join(of)} takes it")
     if FLAGS.chains < 1:
         raise runs.UsageError("--chains must be 1 at least.")
-    values = {field.name: FLAGS[field.name].value for field in dataclasses.fields(Jobs)}
+    values: dict[str, Any] = {
+        field.name: FLAGS[field.name].value for field in dataclasses.fields(Jobs)
+    }
     values["known"] = FLAGS.known and configs.expanded(FLAGS.known)
     return Jobs(**{**values, "do": tuple(job for job in JOBS if job in FLAGS.do)})
 
 
-def trained_config(folder):
+def trained_config(folder: pathlib.Path) -> Config:
     """Returns the `Config` of the run that `folder` holds; raises UsageError if it has none."""
     found = runs.read_config(folder)
     runs.refuse_given(
@@ -293,7 +300,19 @@ def trained_config(folder):
         raise runs.UsageError(f"{folder} holds a run of another program.") from None
 
 
-def run(config, jobs, folder, *, begin=lambda: None, progress=False, verbose=0):
+def _nothing_to_begin() -> None:
+    pass
+
+
+def run(
+    config: Config,
+    jobs: Jobs,
+    folder: pathlib.Path,
+    *,
+    begin: Callable[[], object] = _nothing_to_begin,
+    progress: bool = False,
+    verbose: Any = 0,
+) -> dict[str, Any]:
     """Does what `jobs` say; returns {job: results}.
 
     `begin` is called once all is known to fit, before anything is written.
@@ -316,7 +335,7 @@ def run(config, jobs, folder, *, begin=lambda: None, progress=False, verbose=0):
     return found
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     """Flags, config, run."""
     with runs.clean_errors(argv):
         jobs = jobs_from_flags()
@@ -324,10 +343,11 @@ def main(argv):
         if "train" in jobs.do:
             config = config_from_flags()
             folder = runs.claim(folder, config, FLAGS.overwrite)
-            begin = functools.partial(runs.begin, folder, config)
+            begin: Callable[[], object] = functools.partial(runs.begin, folder, config)
         else:
             folder = runs.existing(folder)
-            config, begin = trained_config(folder), lambda: None
+            config = trained_config(folder)
+            begin = _nothing_to_begin
         run(config, jobs, folder, begin=begin, progress=True, verbose=runs.progress())
         print(f"All pictures and numbers are in {folder}.")
 

@@ -21,10 +21,16 @@ on these examples can do, independent draws of them.
 
 import dataclasses
 import functools
+import pathlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from absl import app, flags
 
 from bin.common import configs, runs
+
+if TYPE_CHECKING:
+    import numpy as np
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("problems", 200, "Random problems for each proposition.", lower_bound=1)
@@ -45,12 +51,14 @@ class Config:
     seed: int
 
 
-def config_from_flags():
+def config_from_flags() -> Config:
     """Reads FLAGS."""
     return Config(FLAGS.problems, FLAGS.perturbations, FLAGS.seed)
 
 
-def run(config, folder, *, begin=lambda: None):
+def run(
+    config: Config, folder: pathlib.Path, *, begin: Callable[[], object] = lambda: None
+) -> dict[str, Any]:
     """Computes everything, writes it to `folder`, and returns {claim: numbers}."""
     import numpy as np
 
@@ -68,13 +76,13 @@ def run(config, folder, *, begin=lambda: None):
     return found
 
 
-def propositions(config, rng):
+def propositions(config: Config, rng: "np.random.Generator") -> dict[str, Any]:
     """The largest distance between stationary and data distribution, over random problems."""
     import numpy as np
 
     from thesis_tf.gsn import finite
 
-    farthest = {}
+    farthest: dict[str, float] = {}
     for _ in range(config.problems):
         n, m = rng.integers(2, 9, 2)
         data, corruption = rng.dirichlet(np.ones(n)), rng.dirichlet(np.ones(m), n)
@@ -98,7 +106,7 @@ def propositions(config, rng):
     return {"problems": config.problems, "distance": farthest}
 
 
-def theorem_4(config, rng):
+def theorem_4(config: Config, rng: "np.random.Generator") -> dict[str, Any]:
     """How often the bound holds on random perturbations, and how near it is."""
     import numpy as np
 
@@ -121,7 +129,7 @@ def theorem_4(config, rng):
     }
 
 
-def histogram(seed, path):
+def histogram(seed: int, path: pathlib.Path) -> dict[str, Any]:
     """Ten values by counting from 5,000 examples (figure 5.3, top)."""
     import numpy as np
 
@@ -146,7 +154,7 @@ def histogram(seed, path):
     }
 
 
-def manifold(seed, path):
+def manifold(seed: int, path: pathlib.Path) -> dict[str, Any]:
     """A curve in ten dimensions by a Parzen conditional (figure 5.3, bottom)."""
     import numpy as np
 
@@ -162,7 +170,7 @@ def manifold(seed, path):
     rng = np.random.default_rng([seed, 2])
     kernels = splits.train.x[rng.integers(len(splits.train), size=len(kept))]
     kernels = kernels + KERNEL_SCALE * rng.standard_normal(kernels.shape)
-    found = {"samples": len(kept)}
+    found: dict[str, Any] = {"samples": len(kept)}
     for name, samples in (("chains", kept), ("kernels_alone", kernels)):
         test = autoencoders.nearest_neighbour_test(
             samples.astype(splits.test.x.dtype), splits.test.x
@@ -174,7 +182,7 @@ def manifold(seed, path):
     return found
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     """Flags, config, run."""
     with runs.clean_errors(argv):
         config = config_from_flags()

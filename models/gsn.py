@@ -1,13 +1,22 @@
 """Dense and convolutional denoising auto-encoders that walkback trains (5.3.2)."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 
 from thesis_tf import gsn
 
 
-def walkback_dae(input_shape, units=2000, *, activation="sigmoid", reconstruction=None, **kwargs):
+def walkback_dae(
+    input_shape: Sequence[int],
+    units: int = 2000,
+    *,
+    activation: str = "sigmoid",
+    reconstruction: gsn.Reconstruction | None = None,
+    **kwargs: Any,
+) -> gsn.WalkbackAutoEncoder:
     """The denoising auto-encoder of 5.3.2, 784-2000-784 on MNIST, trained by walkback.
 
     Args:
@@ -32,8 +41,13 @@ def walkback_dae(input_shape, units=2000, *, activation="sigmoid", reconstructio
 
 
 def convolutional_dae(
-    input_shape, filters=(32, 64, 128), *, activation="relu", reconstruction=None, **kwargs
-):
+    input_shape: Sequence[int],
+    filters: Sequence[int] = (32, 64, 128),
+    *,
+    activation: str = "relu",
+    reconstruction: gsn.Reconstruction | None = None,
+    **kwargs: Any,
+) -> gsn.WalkbackAutoEncoder:
     """A convolutional denoising auto-encoder of images, trained by walkback.
 
     Each block halves height and width on the way up and doubles them on the way down, where the
@@ -79,13 +93,15 @@ def convolutional_dae(
     return gsn.WalkbackAutoEncoder(network, reconstruction=reconstruction, **kwargs)
 
 
-def _parameters(input_shape, reconstruction):
+def _parameters(
+    input_shape: Sequence[int], reconstruction: gsn.Reconstruction | None
+) -> tuple[tuple[int, ...], gsn.Reconstruction]:
     """Returns the shape of the parameters of an example, and the reconstruction."""
     reconstruction = reconstruction or gsn.Bernoulli()
     more = () if reconstruction.size == 1 else (reconstruction.size,)
     return (*input_shape, *more), reconstruction
 
 
-def _exact():
+def _exact() -> str:
     dtype = keras.config.dtype_policy().variable_dtype
     return "float64" if dtype == "float64" else "float32"

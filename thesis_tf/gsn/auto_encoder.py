@@ -1,10 +1,14 @@
 """Denoising auto-encoders as generative stochastic networks without hidden state (5.3.1, 5.3.2)."""
 
+from collections.abc import Sequence
+from typing import Any, Self
+
 import keras
 import tensorflow as tf
 
 from thesis_tf._core import checks
 from thesis_tf.gsn.network import GenerativeStochasticNetwork
+from thesis_tf.gsn.walkback import Hidden
 
 
 @keras.saving.register_keras_serializable(package="thesis_tf")
@@ -29,7 +33,7 @@ class WalkbackAutoEncoder(GenerativeStochasticNetwork):
         ValueError: its outputs aren't shaped as the reconstruction's parameters.
     """
 
-    def __init__(self, network, **kwargs):
+    def __init__(self, network: keras.Model, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not isinstance(network, keras.Model):
             received = type(network).__name__
@@ -42,7 +46,7 @@ class WalkbackAutoEncoder(GenerativeStochasticNetwork):
         if network.built and inputs:
             self.build(inputs[0].shape)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[int | None]) -> None:
         """Checks the shape of the outputs."""
         shape = tuple(input_shape[1:])
         size = self.reconstruction.size
@@ -57,21 +61,27 @@ class WalkbackAutoEncoder(GenerativeStochasticNetwork):
             )
         super().build(input_shape)
 
-    def zero_hidden(self, x):
+    def zero_hidden(self, x: tf.Tensor) -> Hidden:
         """Returns (): there are no hidden units."""
         return ()
 
-    def update(self, x, hidden, seed=None, training=False):
+    def update(
+        self,
+        x: tf.Tensor,
+        hidden: Hidden | None,
+        seed: tf.Tensor | None = None,
+        training: bool = False,
+    ) -> tuple[Hidden, tf.Tensor]:
         """Returns ((), outputs) of x (n, ...)."""
         return (), tf.cast(self.network(x, training=training), self.example_dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns what the model was made with."""
         network = keras.saving.serialize_keras_object(self.network)
         return {**super().get_config(), "network": network}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         """Returns a model as `get_config` says."""
         network = keras.saving.deserialize_keras_object(config["network"])
         return super().from_config({**config, "network": network})

@@ -5,17 +5,19 @@ that is empty for a denoising auto-encoder. One step of its Markov chain corrupt
 units H' = f(x~, H, Z) and draws x' ~ P(x | H') (5.3.4).
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Self
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from thesis_tf._core import arrays, checks
+from thesis_tf._core.types import TensorLike
 from thesis_tf._keras.noisy_model import NoisyModel
-from thesis_tf.corruption import SaltAndPepper
+from thesis_tf.corruption import Corruption, SaltAndPepper
 from thesis_tf.gsn.reconstruction import Bernoulli, Reconstruction
-from thesis_tf.gsn.walkback import Walkback, walkback_losses
+from thesis_tf.gsn.walkback import Hidden, Walkback, walkback_losses
 from thesis_tf.mcmc.kernels import SimpleKernel
 
 ALPHAS = ("first", "random")
@@ -62,15 +64,15 @@ class GenerativeStochasticNetwork(NoisyModel):
     def __init__(
         self,
         *,
-        corruption=SALT_AND_PEPPER,
-        walkback=4,
-        scaling=False,
-        reconstruction=None,
-        initial_hidden="zeros",
-        num_remembered=None,
-        seed=0,
-        **kwargs,
-    ):
+        corruption: Corruption | None = SALT_AND_PEPPER,
+        walkback: Walkback | int = 4,
+        scaling: bool = False,
+        reconstruction: Reconstruction | None = None,
+        initial_hidden: str | int = "zeros",
+        num_remembered: int | None = None,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(seed, **kwargs)
         if corruption is not None and not hasattr(corruption, "sample"):
             raise checks.invalid(
@@ -95,9 +97,12 @@ class GenerativeStochasticNetwork(NoisyModel):
         if num_remembered is not None:
             num_remembered = checks.positive_integer("`num_remembered`", num_remembered)
         self.initial_hidden, self.num_remembered = initial_hidden, num_remembered
-        self.log_alpha, self._stored = None, ()
+        self.log_alpha = None
+        self._stored: tuple[keras.Variable, ...] = ()
 
-    def fit(self, x=None, y=None, **kwargs):
+    def fit(
+        self, x: tf.Tensor | None = None, y: Any = None, **kwargs: Any
+    ) -> keras.callbacks.History:
         """As Keras' `fit`; arrays, and the first batch of a `tf.data.Dataset`, are looked at first.
 
         Raises:
@@ -111,11 +116,17 @@ class GenerativeStochasticNetwork(NoisyModel):
             self.reconstruction.check(first)
         return super().fit(x, y, **kwargs)
 
-    def zero_hidden(self, x):
+    def zero_hidden(self, x: tf.Tensor) -> Hidden:
         """Returns hidden units of zeros for visible units x (n, ...), a tuple."""
         raise NotImplementedError
 
-    def update(self, x, hidden, seed=None, training=False):
+    def update(
+        self,
+        x: tf.Tensor,
+        hidden: Hidden | None,
+        seed: tf.Tensor | None = None,
+        training: bool = False,
+    ) -> tuple[Hidden, tf.Tensor]:
         """Draws hidden units, and says what x they stand for.
 
         Args:
@@ -129,7 +140,7 @@ class GenerativeStochasticNetwork(NoisyModel):
         """
         raise NotImplementedError
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[int | None]) -> None:
         """Makes what all networks have: scaling factors, and memory for stored hidden units."""
         self.example_shape = tuple(input_shape[1:])
         if self.scaling and self.walkback.max_steps > 1:
@@ -150,12 +161,12 @@ class GenerativeStochasticNetwork(NoisyModel):
             )
         self.built = True
 
-    def save_own_variables(self, store):
+    def save_own_variables(self, store: Any) -> None:
         """Writes the model's own variables, without stored hidden units: they are of training."""
         for number, variable in enumerate(self._kept()):
             store[str(number)] = variable
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Any) -> None:
         """Reads what `save_own_variables` wrote; stored hidden units stay as they are."""
         kept = self._kept()
         if len(store.keys()) != len(kept):
@@ -165,42 +176,51 @@ class GenerativeStochasticNetwork(NoisyModel):
         for number, variable in enumerate(kept):
             variable.assign(store[str(number)])
 
-    def _kept(self):
+    def _kept(self) -> list[keras.Variable]:
         stored = {id(variable) for variable in self._stored}
         own = [*self._trainable_variables, *self._non_trainable_variables]
         return [variable for variable in own if id(variable) not in stored]
 
     @property
-    def example_dtype(self):
+    def example_dtype(self) -> tf.DType:
         """The dtype of examples, parameters and losses: float32 at least."""
         return tf.float64 if self.variable_dtype == "float64" else tf.float32
 
     @property
-    def alphas(self):
+    def alphas(self) -> tf.Tensor:
         """The scaling factors alpha_1, alpha_2, ..., a tensor; ones where none are learned."""
         one = tf.ones([1], self.example_dtype)
         if self.log_alpha is None:
             return tf.repeat(one, self.walkback.max_steps)
         return tf.concat([one, tf.exp(tf.cast(self.log_alpha.value, one.dtype))], axis=0)
 
-    def alpha(self, number):
+    def alpha(self, number: int) -> tf.Tensor | None:
         """Returns alpha_k of step k = `number` + 1 of walkback; None stands for 1."""
         if self.log_alpha is None or number == 0:
             return None
         return self.alphas[number]
 
-    def advance(self, x, hidden, seed, training=False):
+    def advance(
+        self, x: tf.Tensor, hidden: Hidden | None, seed: tf.Tensor, training: bool = False
+    ) -> tuple[Hidden, tf.Tensor]:
         """Corrupts x (n, ...) and updates hidden units; returns (hidden, outputs)."""
         fold = tf.random.experimental.stateless_fold_in
         if self.corruption is not None:
             x = self.corruption.sample(x, fold(seed, 2))
         return self.update(x, hidden, fold(seed, 3), training)
 
-    def call(self, x, training=False):
+    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns E[x | h] (n, ...) for x (n, ...) without noise, from hidden units of zeros."""
         return self.reconstruction.mean(self.update(x, None)[1])
 
-    def example_losses(self, x, target, seed, step, training):
+    def example_losses(
+        self,
+        x: tf.Tensor,
+        target: tf.Tensor | None,
+        seed: tf.Tensor,
+        step: tf.Tensor,
+        training: bool,
+    ) -> tf.Tensor:
         """Returns the walkback losses (n,) of a batch, in nats an example."""
         rows = None
         if self.initial_hidden == "stored":
@@ -219,17 +239,18 @@ class GenerativeStochasticNetwork(NoisyModel):
                 stored.value.scatter_update(tf.IndexedSlices(tf.stop_gradient(units), rows))
         return losses
 
-    def _first_hidden(self, x, rows, seed):
+    def _first_hidden(self, x: tf.Tensor, rows: tf.Tensor | None, seed: tf.Tensor) -> Hidden | None:
         if rows is not None:
             return tuple(tf.gather(stored.value, rows) for stored in self._stored)
         if not isinstance(self.initial_hidden, int):
             return None
-        hidden, fold = None, tf.random.experimental.stateless_fold_in
+        fold = tf.random.experimental.stateless_fold_in
+        hidden: Hidden | None = None
         for number in range(self.initial_hidden):
             hidden, _ = self.advance(x, hidden, fold(fold(seed, -2), number))
-        return tuple(tf.stop_gradient(units) for units in hidden)
+        return tuple(tf.stop_gradient(units) for units in hidden or ())
 
-    def _checked_rows(self, rows):
+    def _checked_rows(self, rows: tf.Tensor | None) -> tf.Tensor:
         if rows is None or not rows.dtype.is_integer:
             raise checks.invalid(
                 "Data with `initial_hidden='stored'`",
@@ -244,14 +265,14 @@ class GenerativeStochasticNetwork(NoisyModel):
             )
         return rows
 
-    def initial_state(self, x):
+    def initial_state(self, x: TensorLike) -> State:
         """Returns the `State` of chains that begin at x (chains, ...), hidden units being zeros."""
         x = tf.convert_to_tensor(x)
         more = () if self.reconstruction.size == 1 else (self.reconstruction.size,)
         parameters = tf.zeros([tf.shape(x)[0], *x.shape[1:], *more], self.example_dtype)
         return State(x, self.zero_hidden(x), parameters)
 
-    def transition_kernel(self, alpha="first"):
+    def transition_kernel(self, alpha: str = "first") -> "NetworkKernel":
         """Returns one step of the chain as a kernel, for `mcmc.sample_chain`.
 
         Args:
@@ -267,7 +288,7 @@ class GenerativeStochasticNetwork(NoisyModel):
             raise checks.invalid(f"{self.name}", "built", "a model without weights", advice)
         return NetworkKernel(self, alpha)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns what the model was made with."""
         return {
             **super().get_config(),
@@ -281,7 +302,7 @@ class GenerativeStochasticNetwork(NoisyModel):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         """Returns a model as `get_config` says."""
         config = dict(config)
         for name in ("corruption", "walkback", "reconstruction"):
@@ -300,20 +321,20 @@ class NetworkKernel(SimpleKernel):
         ValueError: `alpha` is neither "first" nor "random".
     """
 
-    def __init__(self, network, alpha="first"):
+    def __init__(self, network: GenerativeStochasticNetwork, alpha: str = "first") -> None:
         self.network = network
         self.alpha = checks.one_of("`alpha`", alpha, ALPHAS)
 
     @property
-    def parameters(self):
+    def parameters(self) -> dict[str, Any]:
         """The arguments of the constructor."""
         return {"network": self.network, "alpha": self.alpha}
 
-    def initial_state(self, x):
+    def initial_state(self, x: TensorLike) -> State:
         """Returns the `State` of chains that begin at x (chains, ...)."""
         return self.network.initial_state(x)
 
-    def step(self, state, seed):
+    def step(self, state: State, seed: tf.Tensor) -> State:
         """Returns the next `State`; the same seed, a pair of int32, gives the same."""
         fold, network = tf.random.experimental.stateless_fold_in, self.network
         hidden, parameters = network.advance(state.x, state.hidden, fold(seed, 0))
@@ -321,16 +342,16 @@ class NetworkKernel(SimpleKernel):
         x = network.reconstruction.sample(parameters, fold(seed, 1), alpha)
         return State(tf.cast(x, state.x.dtype), hidden, parameters)
 
-    def mean(self, state):
+    def mean(self, state: State) -> tf.Tensor:
         """Returns E[x | h] (chains, ...) of a state: a picture without the noise of its draw."""
         mean = self.network.reconstruction.mean(state.distribution_parameters)
         return tf.cast(mean, state.x.dtype)
 
-    def distribution_parameters(self, state):
+    def distribution_parameters(self, state: State) -> tf.Tensor:
         """Returns the parameters of the P(x | h) that x of a state was drawn from."""
         return state.distribution_parameters
 
-    def _alpha(self, x, seed):
+    def _alpha(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor | None:
         if self.alpha == "first" or self.network.log_alpha is None:
             return None
         alphas, chains = self.network.alphas, tf.shape(x)[0]

@@ -5,10 +5,12 @@ examples is of each (figures 5.4 and 5.6), and how often a chain changes class.
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
 from thesis_tf._core import checks
+from thesis_tf._core.types import ArrayLike
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -36,13 +38,15 @@ class SampleQuality:
     changes_per_100_steps: float | None
     standard_errors: dict | None
 
-    def summary(self):
+    def summary(self) -> dict[str, Any]:
         """Returns a dict that JSON can hold."""
         found = dataclasses.asdict(self)
         return {**found, "class_fractions": self.class_fractions.tolist()}
 
 
-def sample_quality(probabilities, *, threshold=0.5, num_steps_between_results=0):
+def sample_quality(
+    probabilities: ArrayLike, *, threshold: float = 0.5, num_steps_between_results: int = 0
+) -> SampleQuality:
     """Returns the `SampleQuality` of samples whose classes a classifier has named.
 
     Args:

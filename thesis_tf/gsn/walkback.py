@@ -2,11 +2,19 @@
 
 import dataclasses
 import functools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import keras
 import tensorflow as tf
 
 from thesis_tf._core import checks
+
+if TYPE_CHECKING:
+    from thesis_tf.gsn.network import GenerativeStochasticNetwork
+
+# Hidden units that a step of the chain takes from the one before.
+Hidden: TypeAlias = tuple[tf.Tensor, ...]
 
 LOSSES = ("every", "last")
 
@@ -27,11 +35,11 @@ class Walkback:
             round counts as often as it happens; "last" takes that of the last alone.
     """
 
-    steps: int | tuple = 4
+    steps: int | tuple[int, int] = 4
     stop: float | None = None
     loss: str = "every"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Raises TypeError or ValueError for what are no numbers of steps."""
         if isinstance(self.steps, tuple | list):
             if len(self.steps) != 2:
@@ -49,23 +57,23 @@ class Walkback:
         checks.one_of("`loss`", self.loss, LOSSES)
 
     @classmethod
-    def of(cls, value):
-        """Returns a `Walkback`, as it is or of so many steps."""
-        return value if isinstance(value, cls) else cls(value)
+    def of(cls, value: "Walkback | int | tuple[int, int]") -> "Walkback":
+        """Returns `value` if it is a `Walkback`, else that of so many steps."""
+        return value if isinstance(value, Walkback) else cls(value)
 
     @property
-    def max_steps(self):
+    def max_steps(self) -> int:
         """The largest k."""
         return self.steps[1] if isinstance(self.steps, tuple) else self.steps
 
     @property
-    def fixed_steps(self):
+    def fixed_steps(self) -> int | None:
         """k if it is always the same, else None."""
         if self.stop is None and not isinstance(self.steps, tuple):
             return self.steps
         return self.max_steps if self.max_steps == 1 else None
 
-    def probabilities(self):
+    def probabilities(self) -> list[float]:
         """Returns P(k) for k = 1 ... most, a list of floats."""
         if isinstance(self.steps, tuple):
             low, high = self.steps
@@ -76,27 +84,35 @@ class Walkback:
         return [*probabilities, 1 - sum(probabilities)]
 
     @property
-    def mean_steps(self):
+    def mean_steps(self) -> float:
         """The expected k."""
         return sum(n * probability for n, probability in enumerate(self.probabilities(), 1))
 
-    def draw(self, seed):
+    def draw(self, seed: tf.Tensor) -> tf.Tensor:
         """Returns k, an int32 tensor."""
         cumulative = tf.cumsum(tf.constant(self.probabilities(), tf.float32))
         u = tf.random.stateless_uniform([], seed)
         return 1 + tf.reduce_sum(tf.cast(u >= cumulative[:-1], tf.int32))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the settings, a dict that JSON can hold."""
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Mapping[str, Any]) -> "Walkback":
         """Returns the walkback of settings."""
         return cls(**config)
 
 
-def walkback_losses(network, x, target, seed, hidden, walkback, training=False):
+def walkback_losses(
+    network: "GenerativeStochasticNetwork",
+    x: tf.Tensor,
+    target: tf.Tensor,
+    seed: tf.Tensor,
+    hidden: Hidden | None,
+    walkback: "Walkback",
+    training: bool = False,
+) -> tuple[tf.Tensor, Hidden]:
     """Follows a chain from examples and returns what their reconstructions miss (Algorithm 1).
 
     In each round x is corrupted, hidden units are drawn and x is reconstructed and drawn anew; the
@@ -130,9 +146,18 @@ def walkback_losses(network, x, target, seed, hidden, walkback, training=False):
     return tf.switch_case(draw - 1 - shortest, programs)
 
 
-def _followed(network, x, target, seed, hidden, walkback, rounds, training):
+def _followed(
+    network: "GenerativeStochasticNetwork",
+    x: tf.Tensor,
+    target: tf.Tensor,
+    seed: tf.Tensor,
+    hidden: Hidden | None,
+    walkback: "Walkback",
+    rounds: int,
+    training: bool,
+) -> tuple[tf.Tensor, Any]:
     reconstruction = network.reconstruction
-    losses = []
+    losses: list[tf.Tensor] = []
     for number in range(rounds):
         of_round = tf.random.experimental.stateless_fold_in(seed, number)
         hidden, outputs = network.advance(x, hidden, of_round, training)

@@ -2,6 +2,8 @@
 
 import math
 import pathlib
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import keras
 import numpy as np
@@ -11,6 +13,12 @@ import models
 from bin.common import configs, runs, training
 from thesis_tf import gsn, mcmc
 from thesis_tf.persistence import files
+
+if TYPE_CHECKING:
+    from bin.gsn import Jobs
+    from bin.jobs.gsn.training import NetworkRun
+
+Classifier: TypeAlias = Callable[[np.ndarray], np.ndarray]
 
 _SHEET = (10, 20)  # chains and steps of a picture
 _REFERENCE = 10_000  # training examples that the score of the data themselves is taken with
@@ -31,8 +39,9 @@ class Reports:
         ValueError: what is asked for can't be had, before anything is trained or written.
     """
 
-    def __init__(self, run, jobs, *, progress=False):
+    def __init__(self, run: "NetworkRun", jobs: "Jobs", *, progress: bool = False) -> None:
         self._run, self._jobs, self._progress = run, jobs, progress
+        self._verbose: Literal["auto", 0] = "auto" if progress else 0
         self._folder, self._splits = run.folder, run.splits
         self._seed = run.config.hardware.seed
         if jobs.chains > len(self._splits.train):
@@ -44,25 +53,23 @@ class Reports:
         if "train" not in jobs.do:
             run.load()
 
-    def run(self):
+    def run(self) -> dict[str, Any]:
         """Does the jobs; returns {job: results}."""
-        functions = {
-            "export": self._export,
-            "sample": self._sample,
-            "inpaint": self._inpaint,
-            "evaluate": self._evaluate,
-        }
-        found, chains = {}, None
+        of_the_network = {"export": self._export, "inpaint": self._inpaint}
+        of_chains = {"sample": self._sample, "evaluate": self._evaluate}
+        found: dict[str, Any] = {}
+        chains: mcmc.Chains | None = None
         for job in self._jobs.do:
-            if job in ("sample", "evaluate"):
-                chains = chains or self._run_chains()
-                found[job] = functions[job](chains)
-            elif job != "train":
-                found[job] = functions[job]()
+            if job in of_chains:
+                if chains is None:
+                    chains = self._run_chains()
+                found[job] = of_chains[job](chains)
+            elif job in of_the_network:
+                found[job] = of_the_network[job]()
         return found
 
     @property
-    def _sampled(self):
+    def _sampled(self) -> pathlib.Path:
         """The folder of chains of these settings."""
         jobs = self._jobs
         name = f"{jobs.chains}_chains_{jobs.chain_steps}_steps"
@@ -77,10 +84,10 @@ class Reports:
         return self._folder / "sampled" / name
 
     @property
-    def _scaled(self):
+    def _scaled(self) -> bool:
         return self._run.model.log_alpha is not None
 
-    def _run_chains(self):
+    def _run_chains(self) -> mcmc.Chains:
         """Runs the chains, or reads those that were run before; returns `mcmc.Chains`."""
         jobs = self._jobs
         rng = np.random.default_rng([self._seed, 1])
@@ -95,16 +102,16 @@ class Reports:
             num_steps_between_results=jobs.thin - 1,
             seed=mcmc.stream_seed(self._seed, 2),
             output_fn=kernel.distribution_parameters,
-            verbose="auto" if self._progress else 0,
+            verbose=self._verbose,
             folder=self._sampled / "chains",
         )
 
-    def _means(self, parameters):
+    def _means(self, parameters: np.ndarray) -> np.ndarray:
         """Returns E[x | h] of parameters (steps, chains, ...)."""
         mean = self._run.model.reconstruction.mean
         return np.stack([mean(step).numpy() for step in tf.constant(parameters)])
 
-    def _sample(self, chains):
+    def _sample(self, chains: mcmc.Chains) -> dict[str, Any]:
         found = chains.diagnostics.summary()
         means = self._means(chains.samples[: _SHEET[1]])
         if self._run.is_image:
@@ -116,26 +123,29 @@ class Reports:
         self._print("chains", found)
         return found
 
-    def _evaluate(self, chains):
+    def _evaluate(self, chains: mcmc.Chains) -> dict[str, Any]:
         splits = self._splits
         means = self._means(chains.samples)
         self._run.say("Estimating likelihoods ...")
-        options = {"verbose": "auto" if self._progress else 0}
         held_out = splits.test.x, splits.valid.x
         few = splits.train.x[:_REFERENCE]
         # As many samples as training examples, evenly from all chains: a window's score depends on
         # how many there are.
         steps = max(1, len(few) // means.shape[1])
         evenly = means[np.linspace(0, len(means) - 1, min(steps, len(means))).astype(int)]
-        estimates = {
-            "parzen": gsn.parzen_log_likelihood(evenly, *held_out, **options),
-            "parzen_of_training_examples": gsn.parzen_log_likelihood(few, *held_out, **options),
-            "parzen_of_all_samples": gsn.parzen_log_likelihood(means, *held_out, **options),
+        estimates: dict[str, gsn.LikelihoodEstimate] = {
+            "parzen": gsn.parzen_log_likelihood(evenly, *held_out, verbose=self._verbose),
+            "parzen_of_training_examples": gsn.parzen_log_likelihood(
+                few, *held_out, verbose=self._verbose
+            ),
+            "parzen_of_all_samples": gsn.parzen_log_likelihood(
+                means, *held_out, verbose=self._verbose
+            ),
         }
         estimates["conservative"] = gsn.conservative_log_likelihood(
-            chains.samples, splits.test.x, self._run.model.reconstruction, **options
+            chains.samples, splits.test.x, self._run.model.reconstruction, verbose=self._verbose
         )
-        found = {name: estimate.summary() for name, estimate in estimates.items()}
+        found: dict[str, Any] = {n: estimate.summary() for n, estimate in estimates.items()}
         found["mixing"] = chains.diagnostics.summary()
         if self._scaled:
             found["alphas"] = [float(alpha) for alpha in self._run.model.alphas]
@@ -151,7 +161,7 @@ class Reports:
                 self._print(name, values)
         return found
 
-    def _quality(self, probabilities, means):
+    def _quality(self, probabilities: Classifier, means: np.ndarray) -> dict[str, Any]:
         steps, chains = means.shape[:2]
         flat = probabilities(means.reshape(-1, *means.shape[2:]))
         found = gsn.sample_quality(
@@ -159,7 +169,7 @@ class Reports:
         )
         return found.summary()
 
-    def _classifier(self):
+    def _classifier(self) -> Classifier | None:
         """Returns a function from examples to class probabilities, or None without labels."""
         config = self._run.config
         if not self._run.is_image or len(self._run.shape) != 3:
@@ -180,13 +190,13 @@ class Reports:
         # Pixels of labelled images are in [0, 255].
         scale = 255.0 if splits.train.x.dtype == np.uint8 else 1.0
 
-        def probabilities(x):
+        def probabilities(x: np.ndarray) -> np.ndarray:
             logits = model.predict(scale * x, batch_size=500, verbose=0)
             return keras.ops.convert_to_numpy(keras.ops.softmax(logits))
 
         return probabilities
 
-    def _known(self):
+    def _known(self) -> np.ndarray | None:
         """Returns the mask of what in-painting holds, booleans of an example's shape.
 
         None stands for examples of which nothing was said and which have no left half.
@@ -214,14 +224,14 @@ class Reports:
         if not self._run.is_image:
             raise ValueError(f"--known={known} is of images; give an .npz file with a mask.")
         rows, columns = math.ceil(shape[0] / 2), math.ceil(shape[1] / 2)
-        where = {
+        where: dict[str, Any] = {
             "left": np.s_[:, :columns], "right": np.s_[:, -columns:],
             "top": np.s_[:rows], "bottom": np.s_[-rows:],
         }  # fmt: skip
         mask[where[known]] = True
         return mask
 
-    def _inpaint(self):
+    def _inpaint(self) -> dict[str, Any]:
         jobs, mask = self._jobs, self._mask
         if mask is None:
             self._run.say("Nothing is completed: --known has no default but of images.")
@@ -231,7 +241,7 @@ class Reports:
         self._run.say(f"Completing {len(truth)} test examples, {_RUNS} times each ...")
         kernel = self._run.model.transition_kernel(jobs.chain_alpha)
         clamp = mcmc.MaskClamp(mask, truth)
-        completions = []
+        drawn = []
         for run in range(_RUNS):
             # What isn't known begins as values of other examples, in no order.
             other = rng.permuted(
@@ -248,10 +258,10 @@ class Reports:
                 output_fn=lambda state: clamp(kernel.mean(state)),
                 verbose=0,
             )
-            completions.append(chains.samples[-1])
-        completions = np.stack(completions)
+            drawn.append(chains.samples[-1])
+        completions = np.stack(drawn)
         spread = completions.std(axis=0)[:, ~mask] if (~mask).any() else np.zeros(1)
-        found = {
+        found: dict[str, Any] = {
             "steps": jobs.inpaint_steps,
             "known_is_bit_identical": bool((completions[:, :, mask] == truth[:, mask]).all()),
             "standard_deviation_between_runs": float(spread.mean()),
@@ -274,11 +284,11 @@ class Reports:
         self._print("inpainting", found)
         return found
 
-    def _export(self):
+    def _export(self) -> dict[str, Any]:
         path = self._folder / "saved_model"
         gsn.export(self._run.model, path, alpha=self._jobs.chain_alpha)
         return {"path": str(path)}
 
-    def _print(self, heading, numbers):
+    def _print(self, heading: str, numbers: Mapping[str, Any]) -> None:
         parts = (f"{k} {v:.4g}" for k, v in numbers.items() if isinstance(v, int | float))
         self._run.say(f"{heading}: {', '.join(parts)}")

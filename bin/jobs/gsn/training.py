@@ -1,6 +1,8 @@
 """The network of `bin.gsn`: built as its config says, trained with exact resumption, or loaded."""
 
 import dataclasses
+import pathlib
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -8,8 +10,11 @@ import tensorflow as tf
 
 from bin.common import training
 from models.gsn import convolutional_dae, walkback_dae
-from thesis_tf import corruption, gsn, mcmc
+from thesis_tf import corruption, datasets, gsn, mcmc
 from thesis_tf.persistence import files, fingerprint
+
+if TYPE_CHECKING:
+    from bin.gsn import Config, Network
 
 _SHEET = (10, 20)  # chains and steps of a sheet of samples
 
@@ -28,7 +33,15 @@ class NetworkRun:
         ValueError: data that the network can't have, before anything is written.
     """
 
-    def __init__(self, config, folder, strategy, *, chief=True, progress=False):
+    def __init__(
+        self,
+        config: "Config",
+        folder: pathlib.Path,
+        strategy: tf.distribute.Strategy,
+        *,
+        chief: bool = True,
+        progress: bool = False,
+    ) -> None:
         self.config, self.folder, self.strategy = config, folder, strategy
         self._chief, self._progress = chief, progress
         self.splits = config.data.load_inputs()
@@ -47,22 +60,22 @@ class NetworkRun:
                 raise ValueError(f"{error} {advice}") from error
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, ...]:
         """The shape of one example."""
         return self.splits.train.x.shape[1:]
 
     @property
-    def is_image(self):
+    def is_image(self) -> bool:
         """Whether examples can be drawn as images."""
         return len(self.shape) == 2 or (len(self.shape) == 3 and self.shape[-1] in (1, 3))
 
-    def _build(self):
+    def _build(self) -> gsn.GenerativeStochasticNetwork:
         network, seed = self.config.network, self.config.hardware.seed
         steps = network.walkback_steps
         walkback = gsn.Walkback(
             steps if len(steps) == 2 else steps[0], network.walkback_stop, network.walkback_loss
         )
-        shared = {
+        shared: dict[str, Any] = {
             "corruption": self._corruption(),
             "walkback": walkback,
             "scaling": network.scaling,
@@ -84,9 +97,9 @@ class NetworkRun:
         model.build((None, *self.shape))
         return model
 
-    def _corruption(self):
+    def _corruption(self) -> corruption.Corruption | None:
         kind, level = self.config.network.corruption, self.config.network.corruption_level
-        if kind == "none":
+        if kind == "none" or level is None:
             return None
         x = self.splits.train.x
         if kind == "salt_and_pepper":
@@ -98,9 +111,9 @@ class NetworkRun:
                 )
             height, width = (max(1, round(level * side)) for side in self.shape[:2])
             return corruption.Block(height, width, 0.0)
-        return {"masking": corruption.Masking, "gaussian": corruption.Gaussian}[kind](level)
+        return corruption.Masking(level) if kind == "masking" else corruption.Gaussian(level)
 
-    def train(self, sheet_every=5, verbose=0):
+    def train(self, sheet_every: int = 5, verbose: Any = 0) -> dict[str, float]:
         """Trains, or goes on from the checkpoint; returns the losses of the last epoch, a dict."""
         config = self.config
         self._check_inputs()
@@ -129,7 +142,7 @@ class NetworkRun:
                 self.model.save(partial)
         return logs
 
-    def load(self):
+    def load(self) -> None:
         """Reads the trained network; raises ValueError if there is none, or not of this config."""
         path = self.folder / "model.keras"
         if not path.exists():
@@ -147,7 +160,7 @@ class NetworkRun:
             raise ValueError(f"{path} is another network than {self.folder}/config.json says.")
         self.model = model
 
-    def _check_inputs(self):
+    def _check_inputs(self) -> None:
         """Raises ValueError if an earlier call trained on other examples under the same name."""
         parts = (self.splits.train, self.splits.valid, self.splits.test)
         own = {"data": fingerprint.of_arrays([part.x for part in parts])}
@@ -160,7 +173,7 @@ class NetworkRun:
         if self._chief:
             files.write_json(path, own)
 
-    def say(self, line):
+    def say(self, line: str) -> None:
         """Prints a line if progress is shown."""
         if self._progress:
             print(line, flush=True)
@@ -169,12 +182,12 @@ class NetworkRun:
 class _Sheets(keras.callbacks.Callback):
     """Draws a sheet of samples every few epochs, and shows it and the factors in TensorBoard."""
 
-    def __init__(self, run, every):
+    def __init__(self, run: NetworkRun, every: int) -> None:
         super().__init__()
         self._run, self._every = run, every
         self._writer = tf.summary.create_file_writer(str(run.folder / "logs"))
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Draws after epochs number `every`, twice that and so on, and after the last."""
         run, model = self._run, self.model
         step = int(model.optimizer.iterations.numpy())
@@ -198,13 +211,13 @@ class _Sheets(keras.callbacks.Callback):
         self._writer.flush()
 
 
-def _reconstruction(network):
+def _reconstruction(network: "Network") -> gsn.Reconstruction:
     if network.outputs == "bernoulli":
         return gsn.Bernoulli()
     return gsn.Normal(network.output_scale) if network.outputs == "normal" else gsn.NormalMixture(2)
 
 
-def _binarised(splits):
+def _binarised(splits: "datasets.Splits") -> "datasets.Splits":
     parts = {}
     for name in ("train", "valid", "test"):
         split = getattr(splits, name)

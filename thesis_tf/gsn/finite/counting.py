@@ -10,8 +10,10 @@ import numpy as np
 import scipy.stats
 
 from thesis_tf._core import checks
+from thesis_tf._core.types import Array, ArrayLike
 from thesis_tf.gsn.finite import markov
 from thesis_tf.gsn.finite.denoising import checked_problem, counted_posterior
+from thesis_tf.gsn.finite.markov import Shape
 
 # Of the covariance's largest eigenvalue: less is rounding of 0, of states that can't vary.
 _NO_VARIANCE = 1e-10
@@ -46,12 +48,12 @@ class CountingResult:
     degrees_of_freedom: int
 
     @property
-    def p_value(self):
+    def p_value(self) -> float:
         """The probability of a statistic this large or larger."""
         return float(scipy.stats.chi2.sf(self.statistic, self.degrees_of_freedom))
 
 
-def local_corruption(num_states, reach=1):
+def local_corruption(num_states: int, reach: int = 1) -> Array:
     """Returns C(x~ | x), (n, n): x~ is any value within `reach` of x, each as likely.
 
     Values at the ends have fewer neighbours, and so a larger probability to stay.
@@ -65,7 +67,14 @@ def local_corruption(num_states, reach=1):
     return near / near.sum(axis=1, keepdims=True)
 
 
-def counting_chain(data, corruption, *, num_examples=5000, num_results=5000, seed=0):
+def counting_chain(
+    data: ArrayLike,
+    corruption: ArrayLike,
+    *,
+    num_examples: int = 5000,
+    num_results: int = 5000,
+    seed: int | np.random.Generator = 0,
+) -> CountingResult:
     """Learns P(x | x~) by counting and runs the chain of it (figure 5.3, top).
 
     Each example is corrupted once. The chain begins at one of the examples, whose distribution is
@@ -118,15 +127,15 @@ def counting_chain(data, corruption, *, num_examples=5000, num_results=5000, see
 
 
 def parzen_chain(
-    examples,
-    corruption_scale,
-    kernel_scale,
-    num_results,
+    examples: ArrayLike,
+    corruption_scale: float,
+    kernel_scale: float,
+    num_results: int,
     *,
-    num_chains=1,
-    initial_state=None,
-    seed=0,
-):
+    num_chains: int = 1,
+    initial_state: ArrayLike | None = None,
+    seed: int | np.random.Generator = 0,
+) -> Array:
     """Runs chains whose P(x | x~) is a Parzen estimate from examples (figure 5.3, bottom).
 
     A step corrupts x to x~ = x + corruption_scale e, chooses example i with a probability in
@@ -179,21 +188,21 @@ def parzen_chain(
     return samples
 
 
-def _draw(cumulative, rng):
+def _draw(cumulative: Array, rng: np.random.Generator) -> Array:
     """Draws a number from each row of cumulative weights (n, k); returns (n,)."""
     # 1 - u is in (0, 1], so that neither a weight of 0 nor rounding past the end is ever drawn.
     level = (1 - rng.random((len(cumulative), 1))) * cumulative[:, -1:]
     return (cumulative < level).sum(axis=1)
 
 
-def _chi_square(error, covariance):
+def _chi_square(error: Array, covariance: Array) -> tuple[float, int]:
     values, vectors = np.linalg.eigh(covariance)
     varies = values > _NO_VARIANCE * values.max()
     along = error @ vectors[:, varies]
     return float((along**2 / values[varies]).sum()), int(varies.sum())
 
 
-def _checked_points(name, points, shape):
+def _checked_points(name: str, points: ArrayLike, shape: Shape) -> Array:
     points = np.asarray(points)
     if points.dtype.kind != "f":
         advice = "Convert it: x.astype(float)."

@@ -8,15 +8,21 @@ its subset; conditionals are a dict {axes: table} of tuples of axes, as (0,) and
 """
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 
 from thesis_tf._core import checks
+from thesis_tf._core.types import Array, ArrayLike
 from thesis_tf.gsn.finite import markov
 from thesis_tf.gsn.finite.denoising import TOLERANCE, ChainCheck
 
+Conditionals: TypeAlias = Mapping[tuple[int, ...], ArrayLike]
+Weights: TypeAlias = Mapping[tuple[int, ...], float]
 
-def conditional(joint, axes):
+
+def conditional(joint: ArrayLike, axes: tuple[int, ...]) -> Array:
     """Returns P(x_s | x_-s) for a subset s of the variables.
 
     Args:
@@ -39,7 +45,7 @@ def conditional(joint, axes):
     return table.reshape(joint.shape)
 
 
-def resampling_kernel(table, axes):
+def resampling_kernel(table: ArrayLike, axes: tuple[int, ...]) -> Array:
     """Returns the transition matrix (N, N) that draws x_s anew by P(x_s | x_-s).
 
     Args:
@@ -58,7 +64,7 @@ def resampling_kernel(table, axes):
     return kernel
 
 
-def random_scan(conditionals, probabilities=None):
+def random_scan(conditionals: Conditionals, probabilities: Weights | None = None) -> Array:
     """Returns the transition matrix (N, N) that draws a subset at random and then x_s anew.
 
     Args:
@@ -72,7 +78,9 @@ def random_scan(conditionals, probabilities=None):
     return _mixture(_kernels(conditionals), probabilities)
 
 
-def ordered_scan(conditionals, order=None):
+def ordered_scan(
+    conditionals: Conditionals, order: Sequence[tuple[int, ...]] | None = None
+) -> Array:
     """Returns the transition matrix (N, N) that draws one subset after the other anew.
 
     That is ordered pseudo-Gibbs sampling (Heckerman et al., 2000). With conditionals of no joint
@@ -95,7 +103,9 @@ def ordered_scan(conditionals, order=None):
     return product
 
 
-def dependency_network(joint, conditionals=None, probabilities=None):
+def dependency_network(
+    joint: ArrayLike, conditionals: Conditionals | None = None, probabilities: Weights | None = None
+) -> ChainCheck:
     """Checks that a dependency network samples the joint distribution (Proposition 5).
 
     Whatever the conditionals, if each state can be reached the chain of `random_scan` has one
@@ -136,25 +146,26 @@ def dependency_network(joint, conditionals=None, probabilities=None):
     return ChainCheck(transition, joint.ravel(), stationary, conditions)
 
 
-def _mixture(kernels, probabilities):
+def _mixture(kernels: dict[tuple[int, ...], Array], probabilities: Weights | None) -> Array:
     if probabilities is None:
         probabilities = dict.fromkeys(kernels, 1 / len(kernels))
     if set(probabilities) != set(kernels):
         raise checks.invalid(
             "`probabilities`", f"of the subsets {list(kernels)}", list(probabilities)
         )
-    weights = [probabilities[axes] for axes in kernels]
-    weights = markov.checked_stochastic("`probabilities`", weights, (None,))
-    return sum(weight * kernel for weight, kernel in zip(weights, kernels.values(), strict=True))
+    given = [probabilities[axes] for axes in kernels]
+    weights = markov.checked_stochastic("`probabilities`", given, (None,))
+    products = [weight * kernel for weight, kernel in zip(weights, kernels.values(), strict=True)]
+    return np.sum(products, axis=0)
 
 
-def _is_exact(joint, table, axes):
+def _is_exact(joint: Array, table: ArrayLike, axes: tuple[int, ...]) -> bool:
     occurs = np.broadcast_to(joint.sum(axis=axes, keepdims=True) > 0, joint.shape)
     exact = conditional(joint, axes)
     return np.allclose(np.asarray(table)[occurs], exact[occurs], rtol=0, atol=TOLERANCE)
 
 
-def _kernels(conditionals):
+def _kernels(conditionals: Conditionals) -> dict[tuple[int, ...], Array]:
     if not isinstance(conditionals, dict) or not conditionals:
         raise checks.invalid(
             "`conditionals`", "a dict {axes: table}", repr(conditionals)[:60], kind=TypeError
@@ -165,7 +176,7 @@ def _kernels(conditionals):
     return {axes: resampling_kernel(table, axes) for axes, table in conditionals.items()}
 
 
-def _groups(shape, axes):
+def _groups(shape: tuple[int, ...], axes: tuple[int, ...]) -> Array:
     """Returns numbers of states (N / K, K): in a row all values of x_s, for one of the others."""
     if not (
         isinstance(axes, tuple)
@@ -181,7 +192,7 @@ def _groups(shape, axes):
     return last.reshape(-1, math.prod(shape[axis] for axis in axes))
 
 
-def _checked_joint(joint):
+def _checked_joint(joint: ArrayLike) -> Array:
     joint = np.asarray(joint)
     flat = markov.checked_stochastic("`joint`", joint.ravel(), (None,))
     return flat.reshape(joint.shape)

@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 from thesis_tf._core import checks
+from thesis_tf._core.types import Array, ArrayLike
 from thesis_tf.gsn.finite import markov
 from thesis_tf.gsn.finite.denoising import (
     ChainCheck,
@@ -40,7 +41,7 @@ class WalkbackCheck(ChainCheck):
     iterations: int
 
 
-def geometric_probabilities(stop):
+def geometric_probabilities(stop: float) -> Array:
     """Returns P(k) = stop (1 - stop)^(k - 1) of Algorithm 1, (K,), for all k but a tail of 1e-17.
 
     Args:
@@ -52,7 +53,7 @@ def geometric_probabilities(stop):
     return probabilities / probabilities.sum()
 
 
-def round_frequencies(probabilities):
+def round_frequencies(probabilities: ArrayLike) -> Array:
     """Returns how often each round occurs if the x~ of all rounds are trained on, not the last's.
 
     That is P(k >= j) over its sum; of geometric probabilities, the same again.
@@ -68,7 +69,9 @@ def round_frequencies(probabilities):
     return tails / tails.sum()
 
 
-def walkback_corruption(corruption, reconstruction, probabilities):
+def walkback_corruption(
+    corruption: ArrayLike, reconstruction: ArrayLike, probabilities: ArrayLike
+) -> Array:
     """Returns the distribution of x~ after k rounds, sum_k P(k) T^(k - 1) C with T = C P.
 
     Args:
@@ -90,8 +93,14 @@ def walkback_corruption(corruption, reconstruction, probabilities):
 
 
 def walkback_chain(
-    data, corruption, probabilities, reconstruction=None, *, iterations=10_000, tolerance=1e-14
-):
+    data: ArrayLike,
+    corruption: ArrayLike,
+    probabilities: ArrayLike,
+    reconstruction: ArrayLike | None = None,
+    *,
+    iterations: int = 10000,
+    tolerance: float = 1e-14,
+) -> WalkbackCheck:
     """Trains by walkback until nothing changes, and checks Proposition 1 there.
 
     Training is exact and takes turns: the reconstruction P gives the walkback corruption C~, and
@@ -152,7 +161,7 @@ def walkback_chain(
     )
 
 
-def _corrupted(corruption, transition, probabilities):
+def _corrupted(corruption: Array, transition: Array, probabilities: Array) -> Array:
     # Horner's rule: a product with T for each round.
     total = probabilities[-1] * corruption
     for probability in probabilities[-2::-1]:

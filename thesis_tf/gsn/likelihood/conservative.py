@@ -1,12 +1,15 @@
 """A conservative log-likelihood: test examples under P(x | h), averaged over states of chains."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from thesis_tf._core import arrays, checks
+from thesis_tf._core.types import Array, TensorLike, Verbose
 from thesis_tf.gsn.likelihood import base, log_mean
+from thesis_tf.gsn.likelihood.log_mean import Kernel
 
 _PARTS = (8, 4, 2, 1)  # of the steps of each chain: the first eighth of them, fourth, half, and all
 
@@ -23,13 +26,15 @@ class ConservativeEstimate(base.LikelihoodEstimate):
     sample_counts: np.ndarray
     growth: np.ndarray
 
-    def summary(self):
+    def summary(self) -> dict[str, Any]:
         """Returns a dict that JSON can hold, None where nothing is known."""
         growth = dict(zip(map(str, self.sample_counts), map(float, self.growth), strict=True))
         return {**super().summary(), "growth": growth}
 
 
-def conservative_log_likelihood(outputs, test, reconstruction, *, verbose="auto"):
+def conservative_log_likelihood(
+    outputs: TensorLike, test: tf.Tensor, reconstruction: Any, *, verbose: Verbose = "auto"
+) -> ConservativeEstimate:
     """Estimates the log-likelihood of a GSN from the states of its chains (chapter 5).
 
     That is the mean over `test` of log P^(x), P^(x) = mean_i P(x | h_i). P^ has no bandwidth to
@@ -84,9 +89,9 @@ def conservative_log_likelihood(outputs, test, reconstruction, *, verbose="auto"
         for start, end in zip([0, *ends], ends, strict=False)
     ]
     kernel, scales = _kernel(reconstruction), np.ones((chains, 1))
-    log_p, alone = np.empty((len(ends), len(test))), 0
+    log_p, alone = np.empty((len(ends), len(test))), np.zeros(chains)
     for place, block in log_mean.point_blocks(test, chains, verbose=verbose):
-        total = -np.inf
+        total: Array = np.array(-np.inf)
         for number, (end, piece) in enumerate(zip(ends, pieces, strict=True)):
             means = piece.log_mean_exp(kernel, block, scales)[:, 0, : place.stop - place.start]
             bad = np.flatnonzero(~np.isfinite(means).all(axis=0))
@@ -106,10 +111,10 @@ def conservative_log_likelihood(outputs, test, reconstruction, *, verbose="auto"
     )
 
 
-def _kernel(reconstruction):
+def _kernel(reconstruction: Any) -> Kernel:
     compiled = tf.function(reconstruction.pairwise_log_prob, reduce_retracing=True, autograph=False)
 
-    def kernel(outputs, x):
+    def kernel(outputs: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
         values = compiled(outputs, x)
         if values.shape != [len(outputs), len(x)]:
             raise checks.invalid(

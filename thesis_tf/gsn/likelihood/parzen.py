@@ -3,11 +3,13 @@
 import dataclasses
 import math
 import warnings
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from thesis_tf._core import arrays, checks
+from thesis_tf._core.types import Array, ArrayLike, TensorLike, Verbose
 from thesis_tf.gsn.likelihood import base, log_mean
 
 # The grid by default: a wide one on a few validation points, then a narrow one on all.
@@ -31,12 +33,19 @@ class ParzenEstimate(base.LikelihoodEstimate):
     sigmas: np.ndarray
     validation_log_likelihoods: np.ndarray
 
-    def summary(self):
+    def summary(self) -> dict[str, Any]:
         """Returns a dict that JSON can hold, None where nothing is known."""
         return {**super().summary(), "sigma": self.sigma}
 
 
-def parzen_log_likelihood(samples, test, validation, *, sigmas=None, verbose="auto"):
+def parzen_log_likelihood(
+    samples: TensorLike,
+    test: TensorLike,
+    validation: TensorLike,
+    *,
+    sigmas: ArrayLike | None = None,
+    verbose: Verbose = "auto",
+) -> ParzenEstimate:
     """Estimates the log-likelihood of a model by a Gaussian window on its samples (Table 5.1).
 
     That is the mean over `test` of log p(x), p(x) = mean_i N(x; s_i, sigma^2 I), with the sigma
@@ -104,7 +113,7 @@ def parzen_log_likelihood(samples, test, validation, *, sigmas=None, verbose="au
 class _Window:
     """Gaussians on the samples of chains (chains, steps, ...), of any sigma."""
 
-    def __init__(self, chains, dtype, verbose):
+    def __init__(self, chains: tf.Tensor, dtype: tf.DType, verbose: Verbose) -> None:
         self.dtype, self._verbose = dtype, verbose
         self.size = math.prod(chains.shape[2:])
         flat = tf.reshape(tf.cast(chains, dtype), [*chains.shape[:2], self.size])
@@ -115,7 +124,9 @@ class _Window:
         half = -tf.reduce_sum(tf.square(flat), axis=2, keepdims=True) / 2
         self._blocks = log_mean.SampleBlocks(tf.concat([flat, half, tf.ones_like(half)], axis=2))
 
-    def log_likelihoods(self, points, sigmas, description):
+    def log_likelihoods(
+        self, points: tf.Tensor, sigmas: ArrayLike, description: str
+    ) -> tuple[Array, Array]:
         """Returns what all samples and what each chain make of points.
 
         Args:
@@ -129,7 +140,7 @@ class _Window:
         chains = self._blocks.chains
         sigmas = np.broadcast_to(sigmas, (chains, np.shape(sigmas)[-1]))
         constant = self.size * (np.log(sigmas) + math.log(2 * math.pi) / 2)
-        together, alone = [], 0
+        together, alone = [], np.zeros(sigmas.shape)
         for place, block in log_mean.point_blocks(
             points, sigmas.size, verbose=self._verbose, description=description
         ):
@@ -140,17 +151,17 @@ class _Window:
             together.append(log_mean.over_chains(log_p))
         return np.concatenate(together, axis=1), alone / len(points)
 
-    def _extended(self, points):
+    def _extended(self, points: tf.Tensor) -> tf.Tensor:
         flat = arrays.flat(tf.cast(points, self.dtype)) - self._center
         half = -tf.reduce_sum(tf.square(flat), axis=1, keepdims=True) / 2
         return tf.concat([flat, tf.ones_like(half), half], axis=1)
 
 
-def _product(samples, points):
+def _product(samples: tf.Tensor, points: tf.Tensor) -> tf.Tensor:
     return tf.matmul(samples, points, transpose_b=True)
 
 
-def _narrow_grid(window, chains, validation):
+def _narrow_grid(window: _Window, chains: tf.Tensor, validation: tf.Tensor) -> Array:
     """Returns 20 sigmas around the best of a wide grid."""
     # The best sigma^2 is a mean of squared distances a value with weights that fall with distance.
     # So it is at most their plain mean, above which the wide grid ends.
@@ -172,7 +183,7 @@ def _narrow_grid(window, chains, validation):
     return np.geomspace(wide[max(best.min() - 1, 0)], wide[min(best.max() + 1, _WIDE - 1)], _NARROW)
 
 
-def _described_choice(grid, best, chain_best, origin):
+def _described_choice(grid: Array, best: Any, chain_best: Array, origin: str) -> str:
     """Returns a phrase for the choice of sigmas; warns of one that is at an end of the grid."""
     phrase = f"sigma {grid[best]:.4g}"
     if len(grid) == 1:
@@ -198,14 +209,14 @@ def _described_choice(grid, best, chain_best, origin):
     return phrase
 
 
-def _checked_sigmas(sigmas):
+def _checked_sigmas(sigmas: ArrayLike) -> Array:
     grid = np.unique(np.asarray(sigmas, float))
     if np.ndim(sigmas) > 1 or not len(grid) or not (np.isfinite(grid) & (grid > 0)).all():
         raise checks.invalid("`sigmas`", "positive numbers, one at least", sigmas)
     return grid
 
 
-def _checked_validation(validation, test):
+def _checked_validation(validation: TensorLike, test: tf.Tensor) -> tf.Tensor:
     validation = arrays.checked_points("`validation`", validation)
     if len(validation) == 0:
         advice = "Sigma is chosen on it, never on `test`."
