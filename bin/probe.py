@@ -177,7 +177,7 @@ def main(argv):
         reports = run(
             config,
             folder,
-            begin=functools.partial(runs.begin, folder, config),
+            begin=functools.partial(runs.begin, folder, config, FLAGS.shard),
             shard=tuple(map(int, FLAGS.shard.split("/"))),
             extract_batch_size=FLAGS.extract_batch_size,
             log_every=FLAGS.log_every,

@@ -24,21 +24,12 @@ and at the end model.keras, model.weights.h5 and metrics.json.
 import dataclasses
 import functools
 import math
+import pathlib
+from collections.abc import Callable
 
-from absl import app, flags
+from absl import app
 
-from bin.common import configs, runs
-
-FLAGS = flags.FLAGS
-configs.use(
-    __name__,
-    configs.OUTPUT,
-    configs.DATA,
-    configs.MODEL,
-    configs.TRAINING,
-    configs.HARDWARE,
-)
-DEFAULT_EPOCHS = 5
+from bin.common import configs, flags, runs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,16 +42,21 @@ class Config:
     training: configs.Training
 
 
-def config_from_flags():
-    """Reads FLAGS; raises runs.UsageError for a combination that makes no sense."""
-    models = configs.models()
-    if len(models) != 1:
-        raise runs.UsageError("--weights takes one value here.")
-    epochs = DEFAULT_EPOCHS if FLAGS.epochs is None else FLAGS.epochs
-    return Config(configs.data(), models[0], configs.hardware(), configs.training(epochs))
+flags.define(__name__, Config, configs.Output, defaults={"epochs": 5})
 
 
-def run(config, folder, *, begin=lambda: None, verbose=0):
+def config_from_flags() -> Config:
+    """Reads the flags; raises UsageError for a combination that makes no sense."""
+    return flags.read(Config)
+
+
+def run(
+    config: Config,
+    folder: pathlib.Path,
+    *,
+    begin: Callable[[], None] = lambda: None,
+    verbose: int = 0,
+) -> dict[str, float]:
     """Trains as `config` says and writes to `folder`; returns the metrics on the test examples.
 
     `begin` is called once all is known to fit, before anything is written.
@@ -100,11 +96,11 @@ def run(config, folder, *, begin=lambda: None, verbose=0):
     return metrics
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     """Flags, config, run."""
     with runs.clean_errors(argv):
-        config = config_from_flags()
-        folder = runs.claim(FLAGS.output_dir or "runs/train", config, FLAGS.overwrite)
+        config, output = config_from_flags(), flags.read(configs.Output)
+        folder = runs.claim(output.output_dir or "runs/train", config, output.overwrite)
         begin = functools.partial(runs.begin, folder, config)
         metrics = run(config, folder, begin=begin, verbose=runs.progress())
         shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())

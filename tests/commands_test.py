@@ -16,7 +16,7 @@ CHECK = """
 import json, runpy, sys
 from absl import app, flags
 from absl.testing import flagsaver
-from bin import runs
+from bin.common import runs
 
 program, commands = sys.argv[1], json.loads(sys.argv[2])
 app.run = lambda main: None

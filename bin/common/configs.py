@@ -1,142 +1,72 @@
-"""The flags that binaries share, defined once, and the frozen configs that they turn into.
-
-Two binaries that define the same flag can't be imported into one process; here each is defined
-once, and a binary names those that its `--help` is to show with `use`.
-"""
+"""The configs that programs share; their fields are flags (see `bin.common.flags`)."""
 
 import dataclasses
-import pathlib
-import sys
+from typing import TYPE_CHECKING, Literal
 
-from absl import flags
+from absl import flags as absl_flags
 
-from thesis_tf.hardware import DISTRIBUTIONS, PRECISIONS, Hardware
+from bin.common import flags
+from bin.common.flags import option
+from thesis_tf import hardware as devices
 
-FLAGS = flags.FLAGS
+if TYPE_CHECKING:
+    import keras
 
-flags.DEFINE_string(
-    "dataset",
-    "mnist_mini",
-    "mnist_mini (bundled), mnist, fashion_mnist, cifar10, cifar100, svhn, tfds:NAME, an .npz file"
-    " with x_train, y_train (and x_valid, x_test, ...), or a folder of images by class. Where no"
-    " labels are needed (bin.dae, bin.gsn) also spiral, spiral15, manifold10d, manifold10d_25, or"
-    " an .npz with x.",
-)
-flags.DEFINE_string("data_dir", None, "Folder with mnist.npz, cifar10.npz, train_32x32.mat, ...")
-flags.DEFINE_list(
-    "examples",
-    None,
-    "How many training, validation and test examples to draw, e.g. 5000,1000,1000. Default: all.",
-)
-flags.DEFINE_string(
-    "model",
-    "mnist_convnet",
-    "mnist_convnet, lenet, mlp, issgd_mlp, skip_mlp, resnet50, resnet101, resnet152, vgg16, vgg19,"
-    " inception_v3, or a .keras file (loaded in safe mode; to train it, one that puts out logits).",
-)
-flags.DEFINE_list(
-    "weights",
-    "none",
-    "none, imagenet, or a .weights.h5 file; bin.probe compares several, with commas.",
-)
-flags.DEFINE_integer(
-    "image_size", None, "Side to which a backbone resizes images. Default: 224, or 299 (Inception)."
-)
-flags.DEFINE_enum(
-    "preprocessing",
-    "default",
-    ["default", "caffe", "tf", "unit"],
-    "What a backbone does to pixels: caffe (BGR minus mean), tf (in [-1, 1]), unit (in [0, 1]), or"
-    " the network's own.",
-)
-flags.DEFINE_bool("auxiliary_head", False, "Inception v3 with its auxiliary head on mixed7.")
-flags.DEFINE_enum("distribution", "none", DISTRIBUTIONS, "Which devices to use.")
-flags.DEFINE_integer("num_virtual_devices", 0, "Logical devices to cut the CPU into, to try.")
-flags.DEFINE_enum("precision", "float32", PRECISIONS, "Of computation; weights stay float32.")
-flags.DEFINE_integer(
-    "seed",
-    0,
-    "Seeds initial weights, data order, dropout and random features.",
-    lower_bound=0,
-    upper_bound=2**32 - 1,
-)
-flags.DEFINE_bool("deterministic", False, "Deterministic TensorFlow kernels; slower on GPUs.")
-flags.DEFINE_string("tpu", "", "TPU of --distribution=tpu: name or address; local on its machine.")
-flags.DEFINE_string(
-    "output_dir", None, "Folder for all that is written. Default: runs/NAME_OF_PROGRAM."
-)
-flags.DEFINE_bool("overwrite", False, "Empty --output_dir if it holds another run.")
-flags.DEFINE_integer("batch_size", 128, "Examples a step, over all devices.", lower_bound=1)
-flags.DEFINE_integer(
-    "epochs",
-    None,
-    "Passes over the training examples. Default: 5; bin.gsn 25; bin.probe 0 for a trained network.",
-    lower_bound=0,
-)
-flags.DEFINE_enum("optimizer", "adam", ["adam", "sgd", "rmsprop"], "How to train.")
-flags.DEFINE_float("learning_rate", 1e-3, "Of the optimizer.", lower_bound=0.0)
-flags.DEFINE_integer("checkpoint_every", 500, "Steps between checkpoints.", lower_bound=1)
-flags.DEFINE_list("snapshots", [], "Steps whose weights are kept for good, e.g. 0,100,1000.")
-flags.DEFINE_integer(
-    "chains",
-    2000,
-    "Chains that run side by side; 0 for none, where a program can do without.",
-    lower_bound=0,
-)
-flags.DEFINE_integer("chain_steps", 2000, "Steps of each chain.", lower_bound=1)
+    from thesis_tf.datasets import Splits
 
-DATA = ("dataset", "data_dir", "examples")
-MODEL = ("model", "weights", "image_size", "preprocessing", "auxiliary_head")
-HARDWARE = (
-    "distribution", "num_virtual_devices", "precision", "seed", "deterministic", "tpu",
-)  # fmt: skip
-TRAINING = (
-    "batch_size", "epochs", "optimizer", "learning_rate", "checkpoint_every", "snapshots",
-)  # fmt: skip
-OUTPUT = ("output_dir", "overwrite")
-CHAINS = ("chains", "chain_steps")
+FLAGS = absl_flags.FLAGS
 
 
-def _check_examples(value):
-    return value is None or (len(value) == 3 and all(n.isdigit() and int(n) > 0 for n in value))
+def _seed() -> int:
+    """The option `seed` of several configs."""
+    seed: int = option(
+        0,
+        "Seeds initial weights, data order, dropout and random features.",
+        lower_bound=0,
+        upper_bound=2**32 - 1,
+    )
+    return seed
 
 
-flags.register_validator(
-    "examples", _check_examples, "must be three positive numbers, e.g. 5000,1000,1000"
-)
-flags.register_validator(
-    "snapshots", lambda steps: all(step.isdigit() for step in steps), "must be steps, e.g. 0,100"
-)
-flags.register_validator(
-    "tpu",
-    lambda tpu: bool(tpu) == (FLAGS["distribution"].value == "tpu"),
-    "--distribution=tpu needs a TPU's name or address, or local; others have none",
-)
+def _are_sizes(values: list[str] | None) -> bool:
+    if values is None:
+        return True
+    return len(values) == 3 and all(value.isdigit() and int(value) > 0 for value in values)
 
 
-def use(module, *groups):
-    """Makes groups of the flags above show in `--help` of a binary.
+def _are_steps(values: list[str]) -> bool:
+    return all(value.isdigit() for value in values)
 
-    Args:
-        module: the binary's `__name__`.
-        *groups: tuples of flag names.
-    """
-    # absl knows the main module by the name of its file.
-    module = sys.argv[0] if module == "__main__" else module
-    for name in (name for group in groups for name in group):
-        FLAGS.register_key_flag_for_module(module, FLAGS[name])
+
+def _is_tpu_of_distribution(tpu: str) -> bool:
+    return bool(tpu) == (FLAGS["distribution"].value == "tpu")
 
 
 @dataclasses.dataclass(frozen=True)
 class Data:
     """Which examples."""
 
-    dataset: str
-    data_dir: str | None
-    examples: tuple | None
-    seed: int
+    dataset: str = option(
+        "mnist_mini",
+        "mnist_mini (bundled), mnist, fashion_mnist, cifar10, cifar100, svhn, tfds:NAME, an .npz"
+        " file with x_train, y_train (and x_valid, x_test, ...), or a folder of images by class."
+        " Where no labels are needed (bin.dae, bin.gsn) also spiral, spiral15, manifold10d,"
+        " manifold10d_25, or an .npz with x.",
+        argument="name_or_path",
+    )
+    data_dir: str | None = option(
+        None, "Folder with mnist.npz, cifar10.npz, train_32x32.mat, ...", is_path=True
+    )
+    examples: tuple[int, ...] | None = option(
+        None,
+        "How many training, validation and test examples to draw, e.g. 5000,1000,1000. Default:"
+        " all.",
+        valid=_are_sizes,
+        message="must be three positive numbers, e.g. 5000,1000,1000",
+    )
+    seed: int = _seed()
 
-    def load(self):
+    def load(self) -> "Splits":
         """Returns the `Splits`; raises before anything long if they can't be had."""
         from thesis_tf import datasets
 
@@ -154,7 +84,7 @@ class Data:
                 raise ValueError(f"--examples asks for more than there is: {error}") from None
         return splits
 
-    def load_inputs(self):
+    def load_inputs(self) -> "Splits":
         """Returns the `Splits` of examples without labels; raises if they can't be had."""
         from thesis_tf import datasets
 
@@ -165,13 +95,30 @@ class Data:
 class Model:
     """Which network."""
 
-    model: str
-    weights: str
-    image_size: int | None
-    preprocessing: str
-    auxiliary_head: bool
+    model: str = option(
+        "mnist_convnet",
+        "mnist_convnet, lenet, mlp, issgd_mlp, skip_mlp, resnet50, resnet101, resnet152, vgg16,"
+        " vgg19, inception_v3, or a .keras file (loaded in safe mode; to train it, one that returns"
+        " logits).",
+        is_path=True,
+    )
+    weights: str = option(
+        "none",
+        "none, imagenet, or a .weights.h5 file; bin.probe compares several, with commas.",
+        is_path=True,
+        several=True,
+    )
+    image_size: int | None = option(
+        None, "Side to which a backbone resizes images. Default: 224, or 299 (Inception)."
+    )
+    preprocessing: Literal["default", "caffe", "tf", "unit"] = option(
+        "default",
+        "What a backbone does to pixels: caffe (BGR minus mean), tf (in [-1, 1]), unit (in [0, 1]),"
+        " or the network's own.",
+    )
+    auxiliary_head: bool = option(False, "Inception v3 with its auxiliary head on mixed7.")
 
-    def build(self, input_shape, num_classes):
+    def build(self, input_shape: tuple[int, ...], num_classes: int | None) -> "keras.Model":
         """Returns the Keras model."""
         import models
 
@@ -187,63 +134,101 @@ class Model:
 
 
 @dataclasses.dataclass(frozen=True)
+class Hardware(devices.Hardware):
+    """What to run on."""
+
+    distribution: str = option("none", "Which devices to use.", choices=devices.DISTRIBUTIONS)
+    num_virtual_devices: int = option(0, "Logical devices to cut the CPU into, to try.")
+    precision: str = option(
+        "float32", "Of computation; weights stay float32.", choices=devices.PRECISIONS
+    )
+    seed: int = _seed()
+    deterministic: bool = option(False, "Deterministic TensorFlow kernels; slower on GPUs.")
+    tpu: str = option(
+        "",
+        "TPU of --distribution=tpu: name or address; local on its machine.",
+        valid=_is_tpu_of_distribution,
+        message="--distribution=tpu needs a TPU's name or address, or local; others have none",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class Training:
-    """How to train.
+    """How to train; each epoch leaves out the last partial batch."""
 
-    Attributes:
-        epochs: passes over the training examples; each leaves out the last partial batch.
-        batch_size: examples a step, over all devices.
-        optimizer: "adam", "sgd" or "rmsprop".
-        learning_rate: the optimizer's.
-        checkpoint_every: steps between checkpoints, besides the one at each epoch's end.
-        snapshots: steps at which the weights are kept for good.
-    """
-
-    epochs: int
-    batch_size: int = 128
-    optimizer: str = "adam"
-    learning_rate: float = 1e-3
-    checkpoint_every: int = 500
-    snapshots: tuple = ()
-
-
-def expanded(path):
-    """Returns a path with its ~, which a shell leaves alone in --weights=~/x, in full."""
-    return str(pathlib.Path(path).expanduser()) if path.startswith("~") else path
+    epochs: int = option(
+        flags.BY_PROGRAM,
+        "Passes over the training examples. bin.probe takes 5, and 0 for a trained network.",
+        lower_bound=0,
+    )
+    batch_size: int = option(128, "Examples per step, over all devices.", lower_bound=1)
+    optimizer: Literal["adam", "sgd", "rmsprop"] = option("adam", "How to train.")
+    learning_rate: float = option(1e-3, "Of the optimizer.", lower_bound=0.0)
+    checkpoint_every: int = option(500, "Steps between checkpoints.", lower_bound=1)
+    snapshots: tuple[int, ...] = option(
+        (),
+        "Steps whose weights are kept for good, e.g. 0,100,1000.",
+        valid=_are_steps,
+        message="must be steps, e.g. 0,100",
+    )
 
 
-def data():
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """Where results go; no part of what a run is."""
+
+    output_dir: str | None = option(
+        None, "Folder for all that is written. Default: runs/NAME_OF_PROGRAM."
+    )
+    overwrite: bool = option(False, "Empty --output_dir if it holds another run.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Chains:
+    """Markov chains that a program samples from."""
+
+    chains: int = option(
+        2000,
+        "Chains that run side by side; 0 for none, where a program can do without.",
+        lower_bound=0,
+    )
+    chain_steps: int = option(2000, "Steps of each chain.", lower_bound=1)
+
+
+# For programs that don't generate their flags yet.
+DATA = tuple(name for name in flags.names(Data) if name != "seed")
+MODEL = flags.names(Model)
+HARDWARE = flags.names(Hardware)
+TRAINING = flags.names(Training)
+OUTPUT = flags.names(Output)
+CHAINS = flags.names(Chains)
+expanded = flags.expanded
+
+
+def use(module: str, *groups: tuple[str, ...]) -> None:
+    """Defines groups of the flags above, and shows them in `--help` of a program."""
+    wanted = {name for group in groups for name in group}
+    for kind in (Data, Model, Hardware, Training, Output, Chains):
+        left_out = set(flags.names(kind)) - wanted
+        flags.define(module, kind, leave_out=left_out)
+
+
+def data() -> Data:
     """The `Data` that the flags ask for."""
-    examples = tuple(int(n) for n in FLAGS.examples) if FLAGS.examples else None
-    return Data(FLAGS.dataset, FLAGS.data_dir and expanded(FLAGS.data_dir), examples, FLAGS.seed)
+    return flags.read(Data)
 
 
-def models():
+def models() -> tuple[Model, ...]:
     """The `Model`s that the flags ask for, one for each of `--weights`."""
-    return tuple(
-        Model(
-            expanded(FLAGS.model),
-            expanded(weights),
-            FLAGS.image_size,
-            FLAGS.preprocessing,
-            FLAGS.auxiliary_head,
-        )
-        for weights in FLAGS.weights
-    )
+    given = FLAGS["weights"].value or ()
+    return tuple(flags.read(Model, weights=expanded(weights)) for weights in given)
 
 
-def training(epochs):
+def training(epochs: int) -> Training:
     """The `Training` that the flags ask for; `epochs` has another default in each binary."""
-    return Training(
-        epochs,
-        FLAGS.batch_size,
-        FLAGS.optimizer,
-        FLAGS.learning_rate,
-        FLAGS.checkpoint_every,
-        tuple(int(step) for step in FLAGS.snapshots),
-    )
+    return flags.read(Training, epochs=epochs)
 
 
-def hardware():
+def hardware() -> Hardware:
     """The `Hardware` that the flags ask for."""
-    return Hardware(**{name: FLAGS[name].value for name in HARDWARE})
+    return flags.read(Hardware)

@@ -13,12 +13,23 @@ import sys
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, TextIO
 
-from absl import flags, logging
+from absl import flags as absl_flags
+from absl import logging
 
-from thesis_tf.persistence import files
+from bin.common import flags
+from bin.common.flags import UsageError
+from thesis_tf.errors import ArgumentError
+from thesis_tf.persistence import files, locks
 
+if TYPE_CHECKING:
+    import numpy as np
+
+FLAGS = absl_flags.FLAGS
 CONFIG = "config.json"
+LOCK = ".lock"
 # What may be another from call to call of one run: where its data are.
 _PLACES = ("data_dir",)
 _NOT_OURS = (
@@ -26,11 +37,9 @@ _NOT_OURS = (
 )
 
 
-class UsageError(Exception):
-    """The flags or the output folder can't be used; the message says what to do."""
-
-
-def read_arrays(flag, path, wanted, needed=None):
+def read_arrays(
+    flag: str, path: str | pathlib.Path, wanted: str, needed: str | None = None
+) -> "dict[str, np.ndarray]":
     """Returns the arrays of the .npz file that a flag names, {name: array}.
 
     Args:
@@ -46,7 +55,7 @@ def read_arrays(flag, path, wanted, needed=None):
 
     if not pathlib.Path(path).is_file():
         raise ValueError(f"--{flag}={path} must be an existing .npz file.")
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     try:
         if zipfile.is_zipfile(path):
             with np.load(path, allow_pickle=False) as file:
@@ -59,7 +68,7 @@ def read_arrays(flag, path, wanted, needed=None):
 
 
 @contextlib.contextmanager
-def clean_errors(argv):
+def clean_errors(argv: list[str]) -> Iterator[None]:
     """Ends the program with one line, and no traceback, for an error that is the user's.
 
     `--verbosity=1` shows the traceback as well.
@@ -68,7 +77,7 @@ def clean_errors(argv):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     for name in ("tensorflow", "urllib3"):
         python_logging.getLogger(name).setLevel(python_logging.ERROR)
-    if not flags.FLAGS["verbosity"].present:
+    if not FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)
     try:
         if len(argv) > 1:
@@ -78,21 +87,33 @@ def clean_errors(argv):
     except KeyboardInterrupt:
         sys.exit("\nInterrupted. The same command goes on from where it was.")
     except UsageError as error:
-        sys.exit(f"error: {_in_flags(str(error), sys.argv[0])}")
-    except (ValueError, TypeError, OSError, ImportError) as error:
+        sys.exit(f"error: {error}")
+    except (ValueError, TypeError, OSError, ImportError, locks.LockedError) as error:
         logging.debug("", exc_info=True)
-        sys.exit(f"error: {_in_flags(str(error), sys.argv[0])}\n(--verbosity=1 shows where.)")
+        sys.exit(f"error: {_naming_flags(error)}\n(--verbosity=1 shows where.)")
 
 
-def _in_flags(message, program):
-    """Names flags where an error of the library names its arguments: --data_dir, `data_dir`."""
-    # An array of labels is no --labels of bin.probe.
-    known = {flag.name for flag in flags.FLAGS.get_key_flags_for_module(program)} - {"labels"}
-    names = {"name_or_path": "dataset"} | {name: name for name in known}
-    return re.sub(r"`(\w+)`", lambda m: f"--{names[m[1]]}" if m[1] in names else m[0], message)
+def _naming_flags(error: Exception) -> str:
+    """The message of an error, with the flag in place of the argument that it is about."""
+    message = str(error)
+    if isinstance(error, ArgumentError):
+        argument = error.argument
+    else:  # of `models`
+        found = re.match(r"`(\w+)` ", message)
+        argument = found[1] if found else None
+    if argument is None:
+        return message
+    name = flags.of_argument(argument)
+    if name is None and argument in FLAGS and argument != "labels":
+        name = argument  # a flag that a program defines by hand
+    if name is None:
+        return message
+    if isinstance(error, ArgumentError):
+        return error.message_for(f"--{name}")
+    return message.replace(f"`{argument}`", f"--{name}", 1)
 
 
-def check_flags(program):
+def check_flags(program: str) -> None:
     """Raises UsageError for flags of other programs, and for numbers that are not finite.
 
     All programs know the flags that some share, and would ignore those they have no use for.
@@ -100,12 +121,12 @@ def check_flags(program):
     Args:
         program: `sys.argv[0]`, by which absl knows the main module.
     """
-    known = {flag.name for flag in flags.FLAGS.get_key_flags_for_module(program)}
-    given = {name: flags.FLAGS[name].value for name in flags.FLAGS if flags.FLAGS[name].present}
+    known = {flag.name for flag in FLAGS.get_key_flags_for_module(program)}
+    given = {name: FLAGS[name].value for name in FLAGS if FLAGS[name].present}
     others = {
         name
         for name in given.keys() - known
-        if flags.FLAGS.find_module_defining_flag(name).startswith("bin.")
+        if str(FLAGS.find_module_defining_flag(name)).startswith("bin.")
     }
     refuse(others, "other programs have this, not this one; --help lists what it takes")
     for name, value in given.items():
@@ -113,19 +134,19 @@ def check_flags(program):
             raise UsageError(f"--{name} must be a finite number. Received: {value}.")
 
 
-def refuse(names, why):
+def refuse(names: Iterable[str], why: str) -> None:
     """Raises UsageError for flags that were given and have no effect."""
-    if names:
-        given = ", ".join(f"--{name}" for name in sorted(names))
+    given = ", ".join(f"--{name}" for name in sorted(names))
+    if given:
         raise UsageError(f"Leave out {given}: {why}.")
 
 
-def refuse_given(names, why):
+def refuse_given(names: Iterable[str], why: str) -> None:
     """Raises UsageError for those of the flags that were given, whatever they were set to."""
-    refuse([name for name in names if flags.FLAGS[name].present], why)
+    refuse([name for name in names if flags.given(name)], why)
 
 
-def existing(folder):
+def existing(folder: str | pathlib.Path) -> pathlib.Path:
     """Returns the path of a folder that holds a run; raises UsageError if it holds none."""
     folder = pathlib.Path(folder).expanduser()
     if not (folder / CONFIG).exists():
@@ -133,18 +154,18 @@ def existing(folder):
     return folder
 
 
-def read_config(folder):
+def read_config(folder: pathlib.Path) -> Any:
     """Returns the config of the run that `folder` holds as JSON reads it, lists as tuples."""
     return _with_tuples(files.read_json(folder / CONFIG))
 
 
-def _with_tuples(value):
+def _with_tuples(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _with_tuples(part) for key, part in value.items()}
     return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
 
 
-def writable(flag, folder):
+def writable(flag: str, folder: str | pathlib.Path) -> pathlib.Path:
     """Returns the path of the folder that a flag names, and makes it; UsageError if it can't."""
     folder = pathlib.Path(folder).expanduser()
     try:
@@ -158,7 +179,7 @@ def writable(flag, folder):
     return folder
 
 
-def claim(folder, config, overwrite=False):
+def claim(folder: str | pathlib.Path, config: Any, overwrite: bool = False) -> pathlib.Path:
     """Sees whether `folder` can be this run's own, before any work; changes nothing in it.
 
     Args:
@@ -195,33 +216,77 @@ def claim(folder, config, overwrite=False):
     return folder
 
 
-def begin(folder, config):
-    """Makes a claimed folder this run's own, emptying it of another: all flags are known to fit."""
+def lock(folder: pathlib.Path, part: str = "") -> None:
+    """Keeps other processes from running in a folder until this one ends, however it ends.
+
+    Args:
+        folder: the folder, which is there.
+        part: of programs that share a folder, each doing a part of the work, which part this is.
+
+    Raises:
+        UsageError: another process runs in the folder, on the same part.
+    """
+    path = folder.resolve() / (LOCK + part.replace("/", "_of_"))
+    if path in _LOCKS:
+        return
+    try:
+        _LOCKS[path] = locks.acquire(path, wait=False)
+    except locks.LockedError:
+        raise UsageError(
+            f"--output_dir={folder} is in use: another process runs in it. Wait until it ends, or"
+            " choose another folder."
+        ) from None
+    except OSError as error:  # a file system without locks
+        logging.warning("%s can't be locked (%s): see that no other run uses it.", folder, error)
+
+
+# The locks that this process holds; the system gives them back when it ends.
+_LOCKS: dict[pathlib.Path, TextIO] = {}
+
+
+def begin(folder: pathlib.Path, config: Any, part: str = "") -> None:
+    """Makes a claimed folder this run's own, and empties it of another: all flags are known to fit.
+
+    Only the chief of several workers calls it.
+
+    Args:
+        folder: what `claim` returned.
+        config: what `claim` was given.
+        part: as for `lock`.
+
+    Raises:
+        UsageError: another process runs in the folder.
+    """
+    lock(folder, part)
     if (folder / CONFIG).exists():
         found, wanted = _read(folder / CONFIG), _plain(config)
         if found == wanted:
             return
         if _differences(found, wanted):
             for entry in list(folder.iterdir()):
-                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+                if entry.is_dir():
+                    shutil.rmtree(entry)
+                elif not entry.name.startswith(LOCK):
+                    entry.unlink()
     files.write_json(folder / CONFIG, _plain(config))
 
 
-def _read(path):
+def _read(path: pathlib.Path) -> Any:
     try:
         return files.read_json(path)
     except ValueError as error:
         raise UsageError(f"{error} Choose another --output_dir, or delete that one.") from None
 
 
-def _plain(config):
+def _plain(config: Any) -> dict[str, Any]:
     """The config as JSON reads it again."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    return plain
 
 
-def _differences(found, wanted, prefix=""):
+def _differences(found: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> list[str]:
     """Lists in words where two configs differ."""
-    said = []
+    said: list[str] = []
     for key in sorted(found.keys() | wanted.keys()):
         there, here = found.get(key), wanted.get(key)
         if key in _PLACES:
@@ -233,6 +298,6 @@ def _differences(found, wanted, prefix=""):
     return said
 
 
-def progress():
+def progress() -> int:
     """Keras' `verbose`: a bar on a terminal, a line an epoch in a log."""
     return 1 if sys.stdout.isatty() else 2

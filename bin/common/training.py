@@ -10,6 +10,7 @@ import pathlib
 import keras
 import tensorflow as tf
 
+from thesis_tf.errors import invalid
 from thesis_tf.persistence import checkpoint, files
 
 CHECKPOINT = "checkpoint.npz"
@@ -119,9 +120,8 @@ def steps_an_epoch(splits, training):
     """The number of whole batches of the training examples; raises ValueError if there is none."""
     examples = len(splits.train)
     if training.batch_size > examples:
-        raise ValueError(
-            f"`batch_size` must be at most the {examples} training examples. Received:"
-            f" {training.batch_size}."
+        raise invalid(
+            "`batch_size`", f"at most the {examples} training examples", training.batch_size
         )
     return examples // training.batch_size
 

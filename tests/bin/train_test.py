@@ -164,4 +164,4 @@ def test_config_from_flags():
     assert config.model.image_size == 64
     assert config.hardware.seed == config.data.seed == 3
     assert config.training.snapshots == (1, 20)
-    assert config.training.epochs == train.DEFAULT_EPOCHS
+    assert config.training.epochs == 5

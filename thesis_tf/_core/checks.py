@@ -6,56 +6,9 @@ import operator
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
+from thesis_tf.errors import invalid
+
 _T = TypeVar("_T")
-
-
-class ArgumentError(Exception):
-    """A bad argument; it is a `ValueError` or a `TypeError` as well.
-
-    Attributes:
-        argument: the argument's name in the function that was called, None where the error is not
-            of one argument. By it a program names the flag that the argument came from.
-    """
-
-    argument: str | None = None
-
-
-class ArgumentValueError(ArgumentError, ValueError):
-    """An argument whose value can't be used."""
-
-
-class ArgumentTypeError(ArgumentError, TypeError):
-    """An argument of a type that can't be used."""
-
-
-def invalid(
-    name: str,
-    expected: str,
-    received: Any,
-    advice: str | None = None,
-    kind: type[Exception] = ValueError,
-) -> Exception:
-    """Builds the exception for a bad argument; the caller raises it.
-
-    Args:
-        name: the argument as the caller wrote it, e.g. "`labels`".
-        expected: a noun phrase, e.g. "integers in [0, 10)".
-        received: what came, as a noun phrase or a value.
-        advice: a sentence that says what to do, if there is one.
-        kind: the exception class. Of `ValueError` and `TypeError` it is the `ArgumentError`, whose
-            `argument` is the first name in backquotes.
-    """
-    message = f"{name} must be {expected}. Received: {received}."
-    error = _KINDS.get(kind, kind)(f"{message} {advice}" if advice else message)
-    if isinstance(error, ArgumentError) and name.startswith("`"):
-        error.argument = name.split("`")[1]
-    return error
-
-
-_KINDS: dict[type[Exception], type[Exception]] = {
-    ValueError: ArgumentValueError,
-    TypeError: ArgumentTypeError,
-}
 
 
 def positive_integer(name: str, value: Any) -> int:

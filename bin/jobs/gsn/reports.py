@@ -44,10 +44,10 @@ class Reports:
         self._verbose: Literal["auto", 0] = "auto" if progress else 0
         self._folder, self._splits = run.folder, run.splits
         self._seed = run.config.hardware.seed
-        if jobs.chains > len(self._splits.train):
+        if jobs.chains.chains > len(self._splits.train):
             raise ValueError(
                 f"--chains must be at most {len(self._splits.train)}, the training examples that"
-                f" they begin at. Received: {jobs.chains}."
+                f" they begin at. Received: {jobs.chains.chains}."
             )
         self._mask = self._known() if "inpaint" in jobs.do else None
         if "train" not in jobs.do:
@@ -72,11 +72,11 @@ class Reports:
     def _sampled(self) -> pathlib.Path:
         """The folder of chains of these settings."""
         jobs = self._jobs
-        name = f"{jobs.chains}_chains_{jobs.chain_steps}_steps"
-        if jobs.burn_in:
-            name += f"_burn_in_{jobs.burn_in}"
-        if jobs.thin > 1:
-            name += f"_thin_{jobs.thin}"
+        name = f"{jobs.chains.chains}_chains_{jobs.chains.chain_steps}_steps"
+        if jobs.num_burnin_steps:
+            name += f"_after_{jobs.num_burnin_steps}"
+        if jobs.num_steps_between_results:
+            name += f"_every_{jobs.num_steps_between_results + 1}"
         if self._seed:
             name += f"_seed_{self._seed}"
         if self._scaled:
@@ -91,15 +91,17 @@ class Reports:
         """Runs the chains, or reads those that were run before; returns `mcmc.Chains`."""
         jobs = self._jobs
         rng = np.random.default_rng([self._seed, 1])
-        rows = rng.choice(len(self._splits.train), jobs.chains, replace=False)
-        self._run.say(f"Running {jobs.chains:,} chains of {jobs.chain_steps:,} steps ...")
+        rows = rng.choice(len(self._splits.train), jobs.chains.chains, replace=False)
+        self._run.say(
+            f"Running {jobs.chains.chains:,} chains of {jobs.chains.chain_steps:,} steps ..."
+        )
         kernel = self._run.model.transition_kernel(jobs.chain_alpha)
         return mcmc.sample_chain(
             kernel,
             self._splits.train.x[rows],
-            jobs.chain_steps // jobs.thin,
-            num_burnin_steps=jobs.burn_in,
-            num_steps_between_results=jobs.thin - 1,
+            jobs.num_results,
+            num_burnin_steps=jobs.num_burnin_steps,
+            num_steps_between_results=jobs.num_steps_between_results,
             seed=mcmc.stream_seed(self._seed, 2),
             output_fn=kernel.distribution_parameters,
             verbose=self._verbose,
@@ -115,7 +117,8 @@ class Reports:
         found = chains.diagnostics.summary()
         means = self._means(chains.samples[: _SHEET[1]])
         if self._run.is_image:
-            every = "each step" if self._jobs.thin == 1 else f"every {self._jobs.thin} steps"
+            stride = self._jobs.num_steps_between_results + 1
+            every = "each step" if stride == 1 else f"every {stride} steps"
             title = f"{self._splits.name}: {every} of a chain a row"
             path = self._sampled / "samples.png"
             gsn.draw_chains(means, path, chains=_SHEET[0], columns=_SHEET[1], title=title)
@@ -165,7 +168,8 @@ class Reports:
         steps, chains = means.shape[:2]
         flat = probabilities(means.reshape(-1, *means.shape[2:]))
         found = gsn.sample_quality(
-            flat.reshape(steps, chains, -1), num_steps_between_results=self._jobs.thin - 1
+            flat.reshape(steps, chains, -1),
+            num_steps_between_results=self._jobs.num_steps_between_results,
         )
         return found.summary()
 

@@ -45,8 +45,8 @@ class NetworkRun:
         self.config, self.folder, self.strategy = config, folder, strategy
         self._chief, self._progress = chief, progress
         self.splits = config.data.load_inputs()
-        if config.binarise:
-            self.splits = _binarised(self.splits)
+        if config.binarize:
+            self.splits = _binarized(self.splits)
         self.steps = training.steps_an_epoch(self.splits, config.training)
         with strategy.scope():
             self.model = self._build()
@@ -217,7 +217,7 @@ def _reconstruction(network: "Network") -> gsn.Reconstruction:
     return gsn.Normal(network.output_scale) if network.outputs == "normal" else gsn.NormalMixture(2)
 
 
-def _binarised(splits: "datasets.Splits") -> "datasets.Splits":
+def _binarized(splits: "datasets.Splits") -> "datasets.Splits":
     parts = {}
     for name in ("train", "valid", "test"):
         split = getattr(splits, name)

@@ -1,12 +1,21 @@
 import dataclasses
 import json
 import os
+import pathlib
 import stat
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
-from bin.common import runs
+from bin.common import configs, flags, runs
+from thesis_tf import errors
+
+ROOT = pathlib.Path(__file__).parents[3]
+
+
+flags.define(__name__, configs.Data, configs.Hardware)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +69,7 @@ def test_other_run_is_kept_unless_told_otherwise(tmp_path):
     runs.claim(folder, Config(2), overwrite=True)
     assert (folder / "logs" / "events").exists()
     runs.begin(folder, Config(2))
-    assert os.listdir(folder) == ["config.json"]
+    assert sorted(os.listdir(folder)) == [".lock", "config.json"]
     assert json.loads((folder / "config.json").read_text())["seed"] == 2
 
 
@@ -68,6 +77,44 @@ def test_a_claim_that_came_to_nothing_leaves_the_folder_free(tmp_path):
     runs.claim(tmp_path, Config(1))
     runs.claim(tmp_path, Config(2))
     assert not os.listdir(tmp_path)
+
+
+HOLDER = """
+import pathlib, sys, time
+from bin.common import runs
+folder = pathlib.Path(sys.argv[1])
+try:
+    runs.lock(folder, sys.argv[2])
+except runs.UsageError as error:
+    sys.exit(f"error: {error}")
+print("holds it", flush=True)
+time.sleep(float(sys.argv[3]))
+"""
+
+
+def hold(folder, part="", seconds=0):
+    command = [sys.executable, "-c", HOLDER, str(folder), part, str(seconds)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    )
+
+
+def test_two_processes_do_not_share_a_folder(tmp_path):
+    first = hold(tmp_path, seconds=600)
+    try:
+        assert first.stdout.readline() == "holds it\n"
+        with pytest.raises(runs.UsageError, match=r"is in use: another process runs in it\. Wait"):
+            started(tmp_path, Config(1))
+        assert os.listdir(tmp_path) == [".lock"]
+        # Parts of one computation may.
+        assert hold(tmp_path, part="1/2").communicate()[0] == "holds it\n"
+    finally:
+        first.kill()
+        first.communicate()
+    started(tmp_path, Config(1))
+    # One process may begin again, and keeps others out.
+    started(tmp_path, Config(1))
+    assert "is in use" in hold(tmp_path).communicate()[1]
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -112,6 +159,10 @@ def test_unwritable_folder(tmp_path):
     ("error", "message"),
     [
         (ValueError("`x` must be y."), "error: `x` must be y."),
+        (errors.invalid("`dataset`", "y", "z"), "error: --dataset must be y. Received: z."),
+        (errors.invalid("`name_or_path`", "y", "z"), "error: --dataset must be y. Received: z."),
+        (errors.invalid("`tpu`", "y", "z", kind=OSError), "error: --tpu must be y."),
+        (errors.invalid("`nosuch` of x", "y", "z"), "error: `nosuch` of x must be y."),
         (FileNotFoundError(2, "No such file", "a.npz"), "error: .*a.npz"),
         (KeyboardInterrupt(), "The same command goes on"),
     ],
