@@ -3,7 +3,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.gsn import convolutional_dae, walkback_dae
 from thesis_tf import corruption, gsn
 from thesis_tf.gsn import GSN
 
@@ -80,15 +79,17 @@ def test_noise_before_and_after_the_activation():
     ],
     ids=str,
 )
-@pytest.mark.parametrize("kind", ["gsn", "dae", "conv"])
-def test_compile_fit_save_load(kind, policy, reconstruction, tmp_path):
+def test_compile_fit_save_load(policy, reconstruction, tmp_path):
     keras.config.set_dtype_policy(policy)
     keras.utils.set_random_seed(0)
-    model = {
-        "gsn": lambda **kw: GSN([6, 5], noise=0.5, **kw),
-        "dae": lambda **kw: walkback_dae((4, 4, 1), 7, **kw),
-        "conv": lambda **kw: convolutional_dae((4, 4, 1), (3, 4), **kw),
-    }[kind](reconstruction=reconstruction, corruption=NOISY, walkback=2, scaling=True)
+    model = GSN(
+        [6, 5],
+        noise=0.5,
+        reconstruction=reconstruction,
+        corruption=NOISY,
+        walkback=2,
+        scaling=True,
+    )
     model.compile(keras.optimizers.Adam(1e-2))
     losses = model.fit(X, epochs=3, batch_size=10, verbose=0, validation_data=X).history
     assert losses["val_loss"][-1] < losses["val_loss"][0]  # of the same noise
@@ -146,29 +147,6 @@ def test_burnt_in_hidden_units_have_no_gradient():
     np.testing.assert_allclose(gradient, tape.gradient(loss, model._kernels[1].value), rtol=1e-5)
 
 
-@pytest.mark.parametrize("binary", [True, False])
-def test_scaling_factors_say_that_later_rounds_are_less_certain(binary):
-    rng = np.random.default_rng(0)
-    prototypes = rng.integers(0, 2, (8, 16))
-    x = prototypes[rng.integers(8, size=400)] ^ (rng.uniform(size=(400, 16)) < 0.1)
-    x = x.astype(np.float32)
-    if not binary:
-        x += 0.1 * rng.normal(size=x.shape).astype(np.float32)
-    model = walkback_dae(
-        (16,),
-        30,
-        walkback=3,
-        scaling=True,
-        corruption=corruption.SaltAndPepper(0.4) if binary else corruption.Gaussian(0.5),
-        reconstruction=gsn.Bernoulli() if binary else gsn.Normal(),
-    )
-    model.compile(keras.optimizers.Adam(1e-2))
-    model.fit(x, epochs=30, batch_size=100, verbose=0)
-    first, second, third = model.alphas.numpy()
-    assert first == 1
-    assert third < second < 0.95 if binary else third > second > 1.05
-
-
 def test_two_devices_take_part(two_devices):
     strategy = tf.distribute.MirroredStrategy(
         two_devices, cross_device_ops=tf.distribute.ReductionToOneDevice()
@@ -208,8 +186,6 @@ def test_random_rounds_train():
         ),
         (lambda: GSN([3], num_remembered=3), ValueError, "`num_remembered`"),
         (lambda: GSN([3]).compile("adam", "mse"), ValueError, "GSN has a loss of its own"),
-        (lambda: convolutional_dae((6, 6, 1)), ValueError, "sides that 4 divides"),
-        (lambda: convolutional_dae((8,)), ValueError, "`input_shape`"),
         (lambda: fit(X * 255), ValueError, r"in \[0, 1\].*values in \[0, 255\]"),
         (lambda: fit(X.astype(np.uint8)), TypeError, "of a floating dtype"),
         (lambda: fit(X, np.zeros(20)), ValueError, "The target.*Labels have no place"),

@@ -44,7 +44,7 @@ def test_changes_of_class_along_chains():
         (np.full((2, 2), np.nan), {}, "`probabilities`"),
         (np.ones((3, 1)), {}, "`probabilities`"),
         (np.ones((3, 2)) / 2, {"threshold": 0}, "`threshold`"),
-        (np.ones((3, 2)) / 2, {"thin": 0}, "`thin`"),
+        (np.ones((3, 2)) / 2, {"num_steps_between_results": -1}, "`num_steps_between_results`"),
     ],
 )
 def test_bad_input(p, options, match):
