@@ -1,11 +1,14 @@
 """Dense and convolutional denoising auto-encoders that walkback trains (5.3.2)."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 
+from models.dtypes import at_least_float32
 from thesis_tf import gsn
 
 
@@ -31,11 +34,11 @@ def walkback_dae(
     """
     layers = keras.layers
     shape, reconstruction = _parameters(input_shape, reconstruction)
-    inputs = keras.Input(input_shape, name="x", dtype=_exact())
+    inputs = keras.Input(input_shape, name="x", dtype=at_least_float32())
     h = layers.Dense(units, activation=activation, name="encoder")(layers.Flatten()(inputs))
     # Parameters in float32 at least: a logit in bfloat16 has 8 bits.
-    outputs = layers.Dense(math.prod(shape), dtype=_exact(), name="decoder")(h)
-    outputs = layers.Reshape(shape, dtype=_exact(), name="parameters")(outputs)
+    outputs = layers.Dense(math.prod(shape), dtype=at_least_float32(), name="decoder")(h)
+    outputs = layers.Reshape(shape, dtype=at_least_float32(), name="parameters")(outputs)
     network = keras.Model(inputs, outputs, name="dae")
     return gsn.WalkbackAutoEncoder(network, reconstruction=reconstruction, **kwargs)
 
@@ -73,7 +76,7 @@ def convolutional_dae(
             f" divides. Received: {tuple(input_shape)}. Take fewer `filters`."
         )
     shape, reconstruction = _parameters(input_shape, reconstruction)
-    inputs = keras.Input(input_shape, name="x", dtype=_exact())
+    inputs = keras.Input(input_shape, name="x", dtype=at_least_float32())
     x, seen = inputs, []
     for number, width in enumerate(filters):
         strides = 1 if number == 0 else 2
@@ -87,8 +90,8 @@ def convolutional_dae(
         )(x)
         x = layers.Add(name=f"sum{number}")([x, seen[number]])
     size = shape[-1] * (shape[-2] if len(shape) == 4 else 1)
-    outputs = layers.Conv2D(size, 3, padding="same", dtype=_exact(), name="decoder")(x)
-    outputs = layers.Reshape(shape, dtype=_exact(), name="parameters")(outputs)
+    outputs = layers.Conv2D(size, 3, padding="same", dtype=at_least_float32(), name="decoder")(x)
+    outputs = layers.Reshape(shape, dtype=at_least_float32(), name="parameters")(outputs)
     network = keras.Model(inputs, outputs, name="convolutional_dae")
     return gsn.WalkbackAutoEncoder(network, reconstruction=reconstruction, **kwargs)
 
@@ -96,12 +99,7 @@ def convolutional_dae(
 def _parameters(
     input_shape: Sequence[int], reconstruction: gsn.Reconstruction | None
 ) -> tuple[tuple[int, ...], gsn.Reconstruction]:
-    """Returns the shape of the parameters of an example, and the reconstruction."""
+    """Returns the shape of one example's distribution parameters, and the reconstruction."""
     reconstruction = reconstruction or gsn.Bernoulli()
     more = () if reconstruction.size == 1 else (reconstruction.size,)
     return (*input_shape, *more), reconstruction
-
-
-def _exact() -> str:
-    dtype = keras.config.dtype_policy().variable_dtype
-    return "float64" if dtype == "float64" else "float32"
