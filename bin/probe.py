@@ -22,7 +22,7 @@ network goes on exactly and its probes begin anew):
     python -m bin.probe --mode=live --epochs=5 --output_dir=runs/live
 
 Other questions of the same features (section 9.3.6), from an .npz file with, for each factor F,
-F_train and F_test (and F_valid) in the order of the data set's own examples:
+F_train and F_test (and F_validation) in the order of the data set's own examples:
 
     python -m bin.probe --labels=factors.npz --control --output_dir=runs/factors
 

@@ -49,8 +49,8 @@ class Data:
     dataset: str = option(
         "mnist_mini",
         "mnist_mini (bundled), mnist, fashion_mnist, cifar10, cifar100, svhn, tfds:NAME, an .npz"
-        " file with x_train, y_train (and x_valid, x_test, ...), or a folder of images by class."
-        " Where no labels are needed (bin.dae, bin.gsn) also spiral, spiral15, manifold10d,"
+        " file with x_train, y_train (and x_validation, x_test, ...), or a folder of images by"
+        " class. Where no labels are needed (bin.dae, bin.gsn) also spiral, spiral15, manifold10d,"
         " manifold10d_25, or an .npz with x.",
         argument="name_or_path",
     )
@@ -77,9 +77,9 @@ class Data:
             )
         splits = datasets.load(self.dataset, self.data_dir, seed=self.seed)
         if self.examples:
-            train, valid, test = self.examples
+            train, validation, test = self.examples
             try:
-                splits = splits.take(train=train, valid=valid, test=test, seed=self.seed)
+                splits = splits.take(train=train, validation=validation, test=test, seed=self.seed)
             except ValueError as error:
                 raise ValueError(f"--examples asks for more than there is: {error}") from None
         return splits

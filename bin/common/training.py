@@ -93,7 +93,7 @@ def train(
     keeper = Keeper(folder, training, chief)
     keeper.set_model(model)
     keeper.keep_snapshot(done)
-    valid = _in_order(splits.valid, training.batch_size, heads)
+    validation = _in_order(splits.validation, training.batch_size, heads)
     logs = {}
     while done < total:
         # After a kill in the middle of an epoch, the rest of that epoch is a fit of its own; so is
@@ -106,7 +106,7 @@ def train(
             steps_per_epoch=part,
             initial_epoch=epoch,
             epochs=epoch + 1 if part < steps else total // steps,
-            validation_data=valid,
+            validation_data=validation,
             callbacks=[keeper, Summaries(folder, chief), *callbacks],
             verbose=verbose if chief else 0,
             shuffle=False,
@@ -252,6 +252,8 @@ class Summaries(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Writes the validation metrics."""
         if self._chief:
-            valid = {k.removeprefix("val_"): v for k, v in logs.items() if k.startswith("val_")}
-            self._write(valid, "valid/")
+            validation = {
+                k.removeprefix("val_"): v for k, v in logs.items() if k.startswith("val_")
+            }
+            self._write(validation, "validation/")
             self._writer.flush()

@@ -41,7 +41,7 @@ class Job:
             count = "There is one training example" if len(train) == 1 else "All are the same"
             raise ValueError(
                 f"The training examples of {splits.name} must differ. {count}"
-                f" ({len(splits.valid)} and {len(splits.test)} are held out)."
+                f" ({len(splits.validation)} and {len(splits.test)} are held out)."
             )
         self.sigma = config.sigma or _SIGMAS.get(splits.name, spread / 2)
         self._far = config.far or float(np.ptp(train, axis=0).max()) / 2
@@ -89,7 +89,7 @@ class Job:
 
     def check_inputs(self):
         """Raises ValueError if what an earlier call has kept is of other data or another model."""
-        arrays = [getattr(self._splits, name).x for name in ("train", "valid", "test")]
+        arrays = [getattr(self._splits, name).x for name in ("train", "validation", "test")]
         own = {"data": fingerprint.of_arrays(arrays)}
         if self._config.reconstruction:
             own["reconstruction"] = fingerprint.of_model(self.model)

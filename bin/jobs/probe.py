@@ -88,10 +88,10 @@ class Session:
 
 def factors(path, splits):
     """Reads `--labels`: a dict from factor to labels in the order of `splits.stacked()`."""
-    found, wanted = {}, "with arrays named FACTOR_train, FACTOR_test (and FACTOR_valid)"
+    found, wanted = {}, "with arrays named FACTOR_train, FACTOR_test (and FACTOR_validation)"
     for key, array in runs.read_arrays("labels", path, wanted).items():
         factor, _, source = key.rpartition("_")
-        if source not in ("train", "valid", "test") or not factor:
+        if source not in ("train", "validation", "test") or not factor:
             raise ValueError(f"--labels={path} must be an .npz file {wanted}. Received: {key}.")
         found.setdefault(factor, {})[source] = array
     return {factor: splits.gather(values) for factor, values in found.items()}

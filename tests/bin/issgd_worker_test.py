@@ -13,7 +13,7 @@ from thesis_tf.issgd.training.examples import by_split
 from thesis_tf.issgd.training.model_parameters import read_parameters, spec_of
 
 WORKER = issgd_worker.__name__.rpartition(".")[2]
-BLOCKS = {"train": 8, "valid": 2, "test": 2}
+BLOCKS = {"train": 8, "validation": 2, "test": 2}
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Data sets as NumPy arrays: names, archives and folders to train, valid and test.
+"""Data sets as NumPy arrays: names, archives and folders to train, validation and test.
 
     from thesis_tf import datasets
 

@@ -9,9 +9,15 @@ import numpy as np
 
 from thesis_tf._core import checks
 from thesis_tf.datasets.assemble import Source
-from thesis_tf.datasets.splits import SPLIT_NAMES
+from thesis_tf.datasets.splits import SPELLINGS, SPLIT_NAMES
 
-ARRAYS = tuple(f"{array}_{split}" for split in SPLIT_NAMES for array in "xy")
+# An array's name in a file to its name here: `x_val` and `x_valid` are `x_validation`.
+ARRAYS = {
+    f"{array}_{spelling}": f"{array}_{split}"
+    for split, spellings in SPELLINGS.items()
+    for spelling in spellings
+    for array in "xy"
+}
 
 
 def read_bundled(name):
@@ -24,8 +30,8 @@ def read_bundled(name):
 def read_inputs(path):
     """Reads the examples of an archive alone, for what learns without labels.
 
-    It holds `x` or `x_train`, and may hold `x_valid` and `x_test`; labels and other arrays are
-    passed over.
+    It holds `x` or `x_train`, and may hold `x_validation` (or `x_valid` or `x_val`) and `x_test`;
+    labels and other arrays are passed over.
 
     Returns:
         {split: array}.
@@ -35,26 +41,30 @@ def read_inputs(path):
         ValueError: if it is no archive, is damaged, holds Python objects, or no examples.
     """
     with _opened(path) as archive:
-        names = {name: name.removeprefix("x_") for name in ARRAYS if name[0] == "x"}
-        if "x_train" not in archive.files:
-            names = {"x": "train", **{n: s for n, s in names.items() if s != "train"}}
-        wanted = next(iter({"x", "x_train"} & names.keys()))
-        if wanted not in archive.files:
+        names = {
+            array.removeprefix("x_"): name
+            for array, name in _names(path, archive.files).items()
+            if array.startswith("x_")
+        }
+        if "train" not in names and "x" in archive.files:
+            names["train"] = "x"
+        if "train" not in names:
             raise checks.invalid(
                 f"The arrays in {path}",
-                "x or x_train, and perhaps x_valid and x_test",
+                "x or x_train, and perhaps x_validation and x_test",
                 ", ".join(archive.files) or "no arrays",
                 "Save it as np.savez(path, x=examples).",
             )
         with _readable(path):
-            return {split: archive[n] for n, split in names.items() if n in archive.files}
+            return {split: archive[name] for split, name in names.items()}
 
 
 def read(path):
     """Reads an archive.
 
-    It holds `x_train` and `y_train`, and may hold `x_valid` and `y_valid`, `x_test` and `y_test`,
-    and `class_names`, an array of strings of shape (number of classes,). Nothing is unpickled.
+    It holds `x_train` and `y_train`, and may hold `x_validation` and `y_validation` (or `valid` or
+    `val` in place of `validation`), `x_test` and `y_test`, and `class_names`, an array of strings
+    of shape (number of classes,). Nothing is unpickled.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -63,7 +73,7 @@ def read(path):
     with _opened(path) as archive:
         _check_names(path, archive.files)
         with _readable(path):
-            arrays = {key: archive[key] for key in archive.files if key in ARRAYS}
+            arrays = {array: archive[n] for array, n in _names(path, archive.files).items()}
             names = archive["class_names"] if "class_names" in archive.files else None
     if names is not None and (names.ndim != 1 or names.dtype.kind != "U"):
         raise checks.invalid(
@@ -113,15 +123,29 @@ def _readable(path):
 def _check_names(path, names):
     """Raises unless the arrays come in pairs, `x_train` and `y_train` among them."""
     split_like = {name for name in names if name.startswith(("x_", "y_"))}
-    partners = {"xy"["yx".index(name[0])] + name[1:] for name in split_like}
+    partners = {("y" if name[0] == "x" else "x") + name[1:] for name in split_like}
     required = {"x_train", "y_train"} | split_like | partners
     missing = sorted(required - split_like)
-    # An x_val that was passed over in silence would be replaced by examples from x_train.
+    # An x_dev that was passed over in silence would be replaced by examples from x_train.
     unknown = sorted(required - set(ARRAYS))
     if missing or unknown:
         raise checks.invalid(
             f"The arrays in {path}",
-            "x_train and y_train, and as pairs x_valid and y_valid, x_test and y_test",
+            "x_train and y_train, and as pairs x_validation and y_validation, x_test and y_test",
             ", ".join(names) or "no arrays",
             f"Missing: {', '.join(missing)}." if missing else f"Unknown: {', '.join(unknown)}.",
         )
+
+
+def _names(path, names):
+    """Returns {array here: its name in the file}; raises if a split is there twice."""
+    found = {}
+    for name in names:
+        array = ARRAYS.get(name)
+        if array in found:
+            raise checks.invalid(
+                f"The arrays in {path}", f"one {array}", f"{found[array]} and {name}"
+            )
+        if array is not None:
+            found[array] = name
+    return found

@@ -17,7 +17,7 @@ class Source:
     """What a reader found: a pair (x, y) a split, None where there is none; nothing checked."""
 
     train: tuple
-    valid: tuple | None = None
+    validation: tuple | None = None
     test: tuple | None = None
     class_names: Sequence[str] | None = None
 
@@ -25,9 +25,9 @@ class Source:
 def assemble(name, source, seed=0):
     """Checks a source's arrays and holds out the splits that it lacks.
 
-    A `valid` or `test` that isn't there becomes a tenth of `train`, at least one example, drawn
-    without replacement by `seed`; the rest stays training data. Both tenths are of the `train`
-    that the source has. Examples keep the order of the source.
+    A `validation` or `test` that isn't there becomes a tenth of `train`, at least one example,
+    drawn without replacement by `seed`; the rest stays training data. Both tenths are of the
+    `train` that the source has. Examples keep the order of the source.
 
     uint8 examples of shape (height, width) are grey images and get a channel axis. Labels of shape
     (n, 1) become (n,). Everything else stays as it is; what is held out is copied.

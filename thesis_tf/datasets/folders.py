@@ -4,15 +4,14 @@ import numpy as np
 
 from thesis_tf._core import checks, seeds
 from thesis_tf.datasets.assemble import Source
-
-# The names of a split's folder, after the split that it holds.
-SPLIT_FOLDERS = {"train": ("train",), "valid": ("valid", "val"), "test": ("test",)}
+from thesis_tf.datasets.splits import SPELLINGS
 
 
 def read(folder, image_size, seed):
-    """Reads FOLDER/CLASS/*.png, or FOLDER/SPLIT/CLASS/*.png with train, valid or val, and test.
+    """Reads FOLDER/CLASS/*.png, or FOLDER/SPLIT/CLASS/*.png.
 
-    A folder counts as a split if it has sub-folders, so `train` may also be the name of a class.
+    Splits are train, validation (or valid or val) and test. A folder counts as one if it has
+    sub-folders, so `train` may also be the name of a class.
     Formats are JPEG, PNG, BMP and GIF (its first frame). Every image becomes RGB, and one of
     another size is resized bilinearly, its aspect ratio given up. On the disk images are sorted by
     class; here they come in an order that `seed` draws.
@@ -49,12 +48,13 @@ def _subfolders(folder):
 def _split_folders(folder):
     """Returns the folder of each split that there is, {"train": folder} if there are none."""
     parts = {}
-    for split, names in SPLIT_FOLDERS.items():
+    for split, names in SPELLINGS.items():
         found = [
             name for name in names if name in _subfolders(folder) and _subfolders(folder / name)
         ]
         if len(found) > 1:
-            raise checks.invalid(str(folder), f"a folder with one of {' and '.join(names)}", "both")
+            expected = f"a folder with one of {', '.join(names)}"
+            raise checks.invalid(str(folder), expected, " and ".join(found))
         if found:
             parts[split] = folder / found[0]
     if parts and "train" not in parts:

@@ -35,8 +35,8 @@ def load_inputs(name_or_path, data_dir=None, examples=None, seed=0):
     Args:
         name_or_path: `spiral` (figures 3.5 and 3.7; `spiral15` goes to t = 15), `manifold10d`
             (figure 3.6 with 100 Gaussians; `manifold10d_25` with 25), which are drawn by `seed`; a
-            `PATH.npz` with `x` or `x_train` and perhaps `x_valid` and `x_test`; or what
-            `datasets.load` takes.
+            `PATH.npz` with `x` or `x_train` and perhaps `x_validation` and `x_test`; or
+            what `datasets.load` takes.
         data_dir: as for `load`.
         examples: how many training, validation and test examples to draw, a triple; None is
             20,000, 2,000 and 5,000 of what is synthetic, all of what is not.
@@ -64,8 +64,8 @@ def load_inputs(name_or_path, data_dir=None, examples=None, seed=0):
         splits = assemble_inputs(labelled.name, arrays, seed)
     if examples is None:
         return splits
-    train, valid, test = examples
-    return splits.take(train=train, valid=valid, test=test, seed=seed)
+    train, validation, test = examples
+    return splits.take(train=train, validation=validation, test=test, seed=seed)
 
 
 def _labelled(name, data_dir, seed):

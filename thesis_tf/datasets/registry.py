@@ -38,7 +38,7 @@ NAMES = tuple(_NAMED)
 
 
 def load(name_or_path, data_dir=None, image_size=None, seed=0):
-    """Loads a data set into memory and splits it into train, valid and test.
+    """Loads a data set into memory and splits it into train, validation and test.
 
     `name_or_path` is one of
 
@@ -47,12 +47,12 @@ def load(name_or_path, data_dir=None, image_size=None, seed=0):
       Keras;
     - `svhn`: `data_dir/train_32x32.mat` and `test_32x32.mat`, else a download by
       tensorflow_datasets, if that is installed;
-    - `PATH.npz`: an archive of x_train, y_train and, if there are, x_valid, y_valid, x_test, y_test
-      and class_names (strings). x are finite numbers of shape (n, ...), y integers of shape (n,) or
-      (n, 1);
-    - a folder with a sub-folder of images a class, or train/, valid/ (or val/) and test/ with these
-      in each. It is decoded into memory: 147 KiB an image at 224 x 224, so 1.4 GiB for 10,000,
-      twice that for a moment while splits are drawn;
+    - `PATH.npz`: an archive of x_train, y_train and, if there are, x_validation, y_validation,
+      x_test, y_test and class_names (strings); x_valid or x_val may stand for x_validation, and so
+      for y. x are finite numbers of shape (n, ...), y integers of shape (n,) or (n, 1);
+    - a folder with a sub-folder of images a class, or train/, validation/ (or valid/ or val/) and
+      test/ with these in each. It is decoded into memory: 147 KiB an image at 224 x 224, so
+      1.4 GiB for 10,000, twice that for a moment while splits are drawn;
     - `tfds:NAME`: image classification in tensorflow_datasets, with the extra `thesis_tf[tfds]`.
 
     Where there is no validation set, it is a tenth of the training set, drawn without replacement

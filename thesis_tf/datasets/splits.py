@@ -6,7 +6,9 @@ import numpy as np
 
 from thesis_tf._core import checks, seeds
 
-SPLIT_NAMES = ("train", "valid", "test")
+SPLIT_NAMES = ("train", "validation", "test")
+# How files, folders and other libraries may call a split.
+SPELLINGS = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}
 
 
 # Arrays have no single truth value, so the generated `==` could only fail.
@@ -44,7 +46,7 @@ class Splits:
     """
 
     train: Split
-    valid: Split
+    validation: Split
     test: Split
     class_names: tuple[str, ...]
     name: str
@@ -54,7 +56,7 @@ class Splits:
         """The number of classes, those that no example has included."""
         return len(self.class_names)
 
-    def take(self, train=None, valid=None, test=None, seed=0):
+    def take(self, train=None, validation=None, test=None, seed=0):
         """Returns a data set with a random subset of each split, without replacement.
 
         For one `seed` a smaller subset is the beginning of a larger one, so a curve over sizes
@@ -63,7 +65,7 @@ class Splits:
 
         Args:
             train: how many training examples to take; None leaves the split as it is.
-            valid: likewise of the validation split.
+            validation: likewise of the validation split.
             test: likewise of the test split.
             seed: a non-negative integer.
 
@@ -77,7 +79,7 @@ class Splits:
         seed = seeds.checked_seed(seed)
         chosen = {}
         for stream, (split_name, count) in enumerate(
-            zip(SPLIT_NAMES, (train, valid, test), strict=True)
+            zip(SPLIT_NAMES, (train, validation, test), strict=True)
         ):
             if count is None:
                 continue
@@ -100,9 +102,9 @@ class Splits:
         """Returns the splits end to end, for what numbers all examples in one sequence.
 
         Returns:
-            A tuple (x, y, slices): x of shape (n, ...) and y of shape (n,) hold train, valid and
-            test in that order, copied; `slices` maps each of "train", "valid" and "test" to its
-            slice of them.
+            A tuple (x, y, slices): x of shape (n, ...) and y of shape (n,) hold train,
+            validation and test in that order, copied; `slices` maps each of "train", "validation"
+            and "test" to its slice of them.
         """
         parts = [getattr(self, split_name) for split_name in SPLIT_NAMES]
         ends = np.cumsum([0, *map(len, parts)]).tolist()
@@ -115,8 +117,9 @@ class Splits:
         """Returns other values of the same examples, in the order of `stacked`.
 
         Args:
-            values: a dict from the source's splits ("train", and "valid" and "test" if the source
-                has them) to an array with a value for each of its rows, in the source's order.
+            values: a dict from the source's splits ("train", and "validation" and "test" if the
+                source has them) to an array with a value for each of its rows, in the source's
+                order.
 
         Returns:
             An array (n, ...).

@@ -4,9 +4,7 @@ import numpy as np
 
 from thesis_tf._core import checks
 from thesis_tf.datasets.assemble import Source
-
-# TensorFlow Datasets' names of a split, after ours.
-SPLITS = {"train": ("train",), "valid": ("validation", "valid", "val"), "test": ("test",)}
+from thesis_tf.datasets.splits import SPELLINGS
 
 
 def read(name, data_dir, image_size=None):
@@ -46,7 +44,7 @@ def read(name, data_dir, image_size=None):
         )
     found = {
         split: next((their for their in theirs if their in there), None)
-        for split, theirs in SPLITS.items()
+        for split, theirs in SPELLINGS.items()
     }
     pairs = {
         split: _read_split(builder, theirs, keys, image_size)

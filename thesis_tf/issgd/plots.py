@@ -13,7 +13,7 @@ COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 COLUMNS = {
     "loss": "training loss",
     "train_error": "training error",
-    "valid_error": "validation error",
+    "validation_error": "validation error",
     "test_error": "test error",
 }
 AXES = {0: "steps", 1: "seconds"}

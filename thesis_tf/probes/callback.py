@@ -23,7 +23,7 @@ class ProbeMonitor(keras.callbacks.Callback):
     `jit_compile="auto"` uses on GPUs, compiles both into one program and may round differently.)
 
         monitor = ProbeMonitor(every=100, log_dir="logs")
-        model.fit(x, y, validation_data=(x_valid, y_valid), callbacks=[monitor])
+        model.fit(x, y, validation_data=(x_val, y_val), callbacks=[monitor])
         print(monitor.report().table())
 
     In a loop of one's own it takes two lines:
@@ -105,7 +105,7 @@ class ProbeMonitor(keras.callbacks.Callback):
     def on_test_begin(self, logs=None):
         """Puts the probes' measuring in front of the model's validation step."""
         if self._built_for is self.model:
-            self._probes.clear("valid")
+            self._probes.clear("validation")
             self._attach("test_function", "test_step", "make_test_function", self._probes.measure)
 
     def on_test_batch_begin(self, batch, logs=None):
@@ -134,8 +134,8 @@ class ProbeMonitor(keras.callbacks.Callback):
             self._log()
 
     def evaluate(self, batches):
-        """Measures the probes on an iterable of (x, y); `report` shows it as "valid"."""
-        self._probes.clear("valid")
+        """Measures the probes on an iterable of (x, y); `report` shows it as "validation"."""
+        self._probes.clear("validation")
         for x, y in batches:
             self._custom_step(self._probes.measure, (x, y))
         self._report_validation()
@@ -143,8 +143,8 @@ class ProbeMonitor(keras.callbacks.Callback):
     def report(self):
         """Returns a `ProbeReport` of the probes as they are now.
 
-        Its measures are those of the last validation ("valid") and of the training examples since
-        the last entry in `history` or, where there were none, of that entry ("train"). A live
+        Its measures are those of the last validation ("validation") and of the training examples
+        since the last entry in `history` or, where there were none, of that entry ("train"). A live
         probe has no certificate: its gap is infinite.
         """
         if self._built_for is None:
@@ -217,7 +217,7 @@ class ProbeMonitor(keras.callbacks.Callback):
     def _report_validation(self):
         self._step = self._probes.steps
         self.reports[self._step] = self.report()
-        self._write("valid", self._probes.errors("valid"))
+        self._write("validation", self._probes.errors("validation"))
 
     def _log(self):
         """Adds what was measured since the last entry to `history` and TensorBoard."""

@@ -14,7 +14,7 @@ from thesis_tf.probes.report import Probe, ProbeReport
 from thesis_tf.probes.solver.softmax_regression import SoftmaxRegression
 from thesis_tf.probes.solver.standardized import Standardised
 
-SPLITS = ("train", "valid", "test")
+SPLITS = ("train", "validation", "test")
 # In the order of the path: strong penalties are quick to solve and start the weaker ones.
 PENALTIES = tuple(float(p) for p in 10.0 ** np.arange(1, -5.5, -0.5))
 RISES = 2  # in a row, of the validation cross-entropy, that end the path
@@ -48,9 +48,9 @@ def fit_probes(
         labels: (N,) integers in [0, K), in the order of the store; or a dict from name to such
             labels, to ask what else can be read off the same features (section 9.3.6). Booleans
             are two classes.
-        splits: a dict with "train" and "valid", and "test" if there is one, of slices, index
+        splits: a dict with "train" and "validation", and "test" if there is one, of slices, index
             arrays or masks over the store; or a tuple of the numbers of examples of each, end to
-            end. With a single penalty "valid" may be left out.
+            end. With a single penalty "validation" may be left out.
         class_names: the names of the classes, K of them, for the report. Without them K is the
             largest label and one. Where there are several sets of labels they are passed on as
             they are.
@@ -77,7 +77,7 @@ def fit_probes(
         raise checks.invalid("`penalties`", "positive numbers", penalties)
     if not gap > 0:
         raise checks.invalid("`gap`", "a positive number", gap)
-    rows = _rows(splits, store.examples, needs_valid=len(penalties) > 1)
+    rows = _rows(splits, store.examples, needs_validation=len(penalties) > 1)
     single = len(named) == 1
     targets = [
         _target(
@@ -152,7 +152,7 @@ class _Fit:
             steps += solution.steps
             nats = 0.0
             if len(penalties) > 1:
-                nats = self._measure("valid", target, solution).cross_entropy
+                nats = self._measure("validation", target, solution).cross_entropy
             if nats < least:
                 best, least = solution, nats
             # Where labels hardly show, strong penalties leave the same solution: that is no rise.
@@ -217,14 +217,14 @@ def _count(rows):
     return rows.stop - rows.start if isinstance(rows, slice) else len(rows)
 
 
-def _rows(splits, examples, needs_valid):
+def _rows(splits, examples, needs_validation):
     """Turns `splits` into a dict of slices with both ends or index arrays; checks them."""
     if isinstance(splits, (tuple, list)):
         if len(splits) > len(SPLITS):
             raise checks.invalid("`splits`", f"numbers of examples of {', '.join(SPLITS)}", splits)
         ends = np.cumsum([0, *splits]).tolist()
         splits = dict(zip(SPLITS, itertools.starmap(slice, itertools.pairwise(ends)), strict=False))
-    needed = {"train", "valid"} if needs_valid else {"train"}
+    needed = {"train", "validation"} if needs_validation else {"train"}
     if not needed <= set(splits):
         raise checks.invalid(
             "`splits`",

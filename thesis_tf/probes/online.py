@@ -11,7 +11,7 @@ from thesis_tf.probes.solver.softmax_regression import Solution
 from thesis_tf.probes.taps import forward, trace
 
 MOMENTUM = 0.99  # of the running moments that standardise features
-SPLITS = ("train", "valid")
+SPLITS = ("train", "validation")
 
 
 class LiveProbes:
@@ -126,7 +126,7 @@ class LiveProbes:
     def measure(self, x, y):
         """Measures all probes on a batch; in replica context."""
         logits = self._logits(self._features(x))
-        self._state["valid"].assign_add(self._sums(self._integers(y), logits))
+        self._state["validation"].assign_add(self._sums(self._integers(y), logits))
 
     def sums(self, split):
         """Wrong answers, nats and examples since `clear`: (taps + 1, 3), the model's own last."""

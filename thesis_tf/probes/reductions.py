@@ -126,7 +126,7 @@ class Reduction:
         if self.kind == "time_mean":
             tensor = tf.reduce_mean(tensor, 1) if mask is None else _masked_mean(tensor, mask)
         elif self.kind == "last":
-            tensor = tensor[:, -1] if mask is None else _last_valid(tensor, mask)
+            tensor = tensor[:, -1] if mask is None else _last_unmasked(tensor, mask)
         flat = tf.reshape(tensor, [-1, math.prod(tensor.shape[1:])])
         size = flat.shape[1]
         if self.kind not in RANDOM or size <= self.size:
@@ -152,7 +152,7 @@ def _masked_mean(tensor, mask):
     return tf.math.divide_no_nan(total, count)
 
 
-def _last_valid(tensor, mask):
+def _last_unmasked(tensor, mask):
     """The last step along axis 1 where the mask (batch, time) is true; the first if none is."""
     steps = tf.range(tf.shape(mask)[1])
     last = tf.reduce_max(tf.where(mask, steps, 0), 1)

@@ -45,8 +45,8 @@ class Probe:
 
     @property
     def split(self):
-        """The split that stands for unseen examples: test, or else valid, or else train."""
-        return next(name for name in ("test", "valid", "train") if name in self.measures)
+        """The split that stands for unseen examples: test, or else validation, or else train."""
+        return next(name for name in ("test", "validation", "train") if name in self.measures)
 
     @property
     def error(self):

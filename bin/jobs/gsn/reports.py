@@ -130,7 +130,7 @@ class Reports:
         splits = self._splits
         means = self._means(chains.samples)
         self._run.say("Estimating likelihoods ...")
-        held_out = splits.test.x, splits.valid.x
+        held_out = splits.test.x, splits.validation.x
         few = splits.train.x[:_REFERENCE]
         # As many samples as training examples, evenly from all chains: a window's score depends on
         # how many there are.

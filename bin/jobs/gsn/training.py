@@ -50,7 +50,7 @@ class NetworkRun:
         self.steps = training.steps_an_epoch(self.splits, config.training)
         with strategy.scope():
             self.model = self._build()
-        for part in (self.splits.train, self.splits.valid, self.splits.test):
+        for part in (self.splits.train, self.splits.validation, self.splits.test):
             try:
                 self.model.reconstruction.check(part.x)
             except ValueError as error:
@@ -124,7 +124,7 @@ class NetworkRun:
             self.model.compile(training.optimizer_for(config.training, rate))
         splits = self.splits
         if config.network.initial_hidden == "stored":
-            rows = {s: np.arange(len(getattr(splits, s))) for s in ("train", "valid", "test")}
+            rows = {s: np.arange(len(getattr(splits, s))) for s in ("train", "validation", "test")}
             parts = {s: dataclasses.replace(getattr(splits, s), y=y) for s, y in rows.items()}
             splits = dataclasses.replace(splits, **parts)
         logs = training.train(
@@ -162,7 +162,7 @@ class NetworkRun:
 
     def _check_inputs(self) -> None:
         """Raises ValueError if an earlier call trained on other examples under the same name."""
-        parts = (self.splits.train, self.splits.valid, self.splits.test)
+        parts = (self.splits.train, self.splits.validation, self.splits.test)
         own = {"data": fingerprint.of_arrays([part.x for part in parts])}
         path = self.folder / "inputs.json"
         if path.exists() and files.read_json(path) != own:
@@ -219,7 +219,7 @@ def _reconstruction(network: "Network") -> gsn.Reconstruction:
 
 def _binarized(splits: "datasets.Splits") -> "datasets.Splits":
     parts = {}
-    for name in ("train", "valid", "test"):
+    for name in ("train", "validation", "test"):
         split = getattr(splits, name)
         x = (split.x > 0.5).astype(split.x.dtype)
         parts[name] = dataclasses.replace(split, x=x, y=x)

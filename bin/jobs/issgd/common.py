@@ -184,7 +184,7 @@ class Run:
     def load(self):
         """Returns ({split: (x, y)}, number of classes)."""
         splits = self.data.load()
-        data = {name: getattr(splits, name) for name in ("train", "valid", "test")}
+        data = {name: getattr(splits, name) for name in ("train", "validation", "test")}
         return {name: (split.x, split.y) for name, split in data.items()}, splits.num_classes
 
     def build(self, data, num_classes):

@@ -95,15 +95,15 @@ class Sources:
 
         Args:
             name: mnist_mini, mnist, cifar10 or svhn.
-            examples: (train, valid, test) to draw, or None for all.
+            examples: (train, validation, test) to draw, or None for all.
             seed: of the draw.
         """
         from thesis_tf import datasets
 
         splits = datasets.load(name, self.data_dir, seed=seed)
         if examples is not None:
-            train, valid, test = examples
-            splits = splits.take(train=train, valid=valid, test=test, seed=seed)
+            train, validation, test = examples
+            splits = splits.take(train=train, validation=validation, test=test, seed=seed)
         return splits
 
 

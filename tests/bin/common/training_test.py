@@ -10,7 +10,7 @@ from thesis_tf import datasets
 
 @pytest.fixture(scope="module")
 def splits():
-    return datasets.load("mnist_mini").take(train=200, valid=50, test=50)
+    return datasets.load("mnist_mini").take(train=200, validation=50, test=50)
 
 
 def network():

@@ -19,8 +19,8 @@ def test_an_archive_of_all_it_can_hold(tmp_path):
         tmp_path / "toy.npz",
         x_train=X[:20],
         y_train=Y[:20, np.newaxis],
-        x_valid=X[20:24],
-        y_valid=Y[20:24],
+        x_validation=X[20:24],
+        y_validation=Y[20:24],
         x_test=X[24:],
         y_test=Y[24:],
         class_names=np.array(["rouge", "vert", "bleu", "été"]),
@@ -36,16 +36,34 @@ def test_an_archive_of_all_it_can_hold(tmp_path):
         x, y, slices = splits.stacked()
         np.testing.assert_array_equal(x, X)
         np.testing.assert_array_equal(y, Y)
-        assert slices == {"train": slice(0, 20), "valid": slice(20, 24), "test": slice(24, 30)}
+        assert slices == {"train": slice(0, 20), "validation": slice(20, 24), "test": slice(24, 30)}
 
 
 def test_an_archive_of_training_data_alone(tmp_path):
     path = save(tmp_path / "toy.npz", x_train=X, y_train=Y)
     splits = datasets.load(path, seed=2)
 
-    assert [len(splits.train), len(splits.valid), len(splits.test)] == [24, 3, 3]
+    assert [len(splits.train), len(splits.validation), len(splits.test)] == [24, 3, 3]
     assert splits.class_names == ("0", "1", "2")
-    np.testing.assert_array_equal(splits.valid.x, datasets.load(path, seed=2).valid.x)
+    np.testing.assert_array_equal(splits.validation.x, datasets.load(path, seed=2).validation.x)
+
+
+@pytest.mark.parametrize("spelling", ["validation", "valid", "val"])
+def test_spellings_of_the_validation_split(tmp_path, spelling):
+    held_out = {f"x_{spelling}": X[20:], f"y_{spelling}": Y[20:]}
+    path = save(tmp_path / "toy.npz", x_train=X[:20], y_train=Y[:20], **held_out)
+
+    for splits in (datasets.load(path), datasets.load_inputs(path)):
+        np.testing.assert_array_equal(splits.validation.x, X[20:])
+
+
+def test_two_validation_splits(tmp_path):
+    arrays = {f"{array}_{split}": X for array in "xy" for split in ("train", "val", "valid")}
+    path = save(tmp_path / "toy.npz", **arrays)
+
+    for load in (datasets.load, datasets.load_inputs):
+        with pytest.raises(ValueError, match=r"must be one x_validation.*: x_val and x_valid\."):
+            load(path)
 
 
 def test_an_error_in_the_arrays_names_the_data_set(tmp_path):
@@ -61,7 +79,7 @@ def test_an_error_in_the_arrays_names_the_data_set(tmp_path):
         ({}, r"Received: no arrays\. Missing: x_train, y_train\."),
         ({"x_train": X}, r"Missing: y_train\."),
         ({"x_train": X, "y_train": Y, "y_test": Y}, r"Missing: x_test\."),
-        ({"x_train": X, "y_train": Y, "x_val": X, "y_val": Y}, r"Unknown: x_val, y_val\."),
+        ({"x_train": X, "y_train": Y, "x_dev": X, "y_dev": Y}, r"Unknown: x_dev, y_dev\."),
         ({"train_x": X, "train_y": Y}, r"Missing: x_train, y_train\."),
     ],
 )

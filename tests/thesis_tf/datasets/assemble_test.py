@@ -21,10 +21,10 @@ def numbers_in(split):
 def test_both_held_out_splits_are_a_tenth_and_all_are_disjoint(n, tenth):
     splits = assemble("numbers", Source(numbered(n)))
 
-    assert len(splits.valid) == len(splits.test) == tenth
-    parts = [numbers_in(part) for part in (splits.train, splits.valid, splits.test)]
+    assert len(splits.validation) == len(splits.test) == tenth
+    parts = [numbers_in(part) for part in (splits.train, splits.validation, splits.test)]
     assert sorted(itertools.chain(*parts)) == list(range(n))
-    for part in (splits.train, splits.valid, splits.test):
+    for part in (splits.train, splits.validation, splits.test):
         assert numbers_in(part) == sorted(numbers_in(part))
         np.testing.assert_array_equal(part.y, np.array(numbers_in(part)) % 3)
 
@@ -33,12 +33,12 @@ def test_only_what_is_missing_is_held_out():
     splits = assemble("numbers", Source(numbered(100), test=numbered(7, first=500)))
 
     assert numbers_in(splits.test) == list(range(500, 507))
-    assert len(splits.valid) == 10
+    assert len(splits.validation) == 10
     assert len(splits.train) == 90
 
-    splits = assemble("numbers", Source(numbered(100), valid=numbered(7, first=500)))
+    splits = assemble("numbers", Source(numbered(100), validation=numbered(7, first=500)))
 
-    assert numbers_in(splits.valid) == list(range(500, 507))
+    assert numbers_in(splits.validation) == list(range(500, 507))
     assert len(splits.test) == 10
 
 
@@ -47,23 +47,23 @@ def test_given_splits_are_left_as_they_are():
     splits = assemble("numbers", Source((x, y), (x[:5], y[:5]), (x[5:9], y[5:9])))
 
     assert splits.train.x is x
-    assert [len(splits.train), len(splits.valid), len(splits.test)] == [20, 5, 4]
+    assert [len(splits.train), len(splits.validation), len(splits.test)] == [20, 5, 4]
 
 
 def test_the_split_depends_on_the_seed_alone():
     one, same, other = (assemble("numbers", Source(numbered(200)), seed) for seed in (3, 3, 4))
 
-    assert numbers_in(one.valid) == numbers_in(same.valid)
+    assert numbers_in(one.validation) == numbers_in(same.validation)
     assert numbers_in(one.test) == numbers_in(same.test)
-    assert numbers_in(one.valid) != numbers_in(other.valid)
+    assert numbers_in(one.validation) != numbers_in(other.validation)
 
 
 def test_the_held_out_tenth_is_drawn_evenly():
-    # Over 400 seeds each of 20 examples is in `valid` (2 of 20) 40 times on average, with a
+    # Over 400 seeds each of 20 examples is in `validation` (2 of 20) 40 times on average, with a
     # standard deviation of sqrt(400 * 0.1 * 0.9) = 6; five of them bound all 20 examples.
     counts = np.zeros(20, int)
     for seed in range(400):
-        counts[numbers_in(assemble("numbers", Source(numbered(20)), seed).valid)] += 1
+        counts[numbers_in(assemble("numbers", Source(numbered(20)), seed).validation)] += 1
 
     assert counts.sum() == 800
     assert np.abs(counts - 40).max() <= 30
@@ -71,7 +71,7 @@ def test_the_held_out_tenth_is_drawn_evenly():
 
 def test_too_few_examples_to_hold_out():
     with pytest.raises(
-        ValueError, match=r"at least 3 examples, as valid and test are drawn from it.*: 2\."
+        ValueError, match=r"at least 3 examples, as validation and test are drawn from it.*: 2\."
     ):
         assemble("few", Source(numbered(2)))
 
@@ -110,7 +110,7 @@ def test_labels_become_int64_of_shape_n(dtype, shape):
     x, y = numbered(30)
     splits = assemble("numbers", Source((x, y.astype(dtype).reshape(shape))))
 
-    for part in (splits.train, splits.valid, splits.test):
+    for part in (splits.train, splits.validation, splits.test):
         assert part.y.dtype == np.int64
         np.testing.assert_array_equal(part.y, np.array(numbers_in(part)) % 3)
 
@@ -171,7 +171,6 @@ def test_bad_examples(x, message):
 
 @pytest.mark.parametrize("x", [np.zeros((4, 2), np.float32), np.zeros((4, 1), np.float64)])
 def test_splits_of_different_shape_or_dtype(x):
-    with pytest.raises(
-        ValueError, match=r"`x_valid` of bad must be float32 of shape \(n, 1\), as `x_train` is"
-    ):
-        assemble("bad", Source((X, Y), valid=(x, Y[:4])))
+    message = r"`x_validation` of bad must be float32 of shape \(n, 1\), as `x_train` is"
+    with pytest.raises(ValueError, match=message):
+        assemble("bad", Source((X, Y), validation=(x, Y[:4])))

@@ -29,12 +29,12 @@ def test_a_folder_of_classes_is_split(tmp_path):
 
     assert splits.name == "pets"
     assert splits.class_names == ("cat", "dog")
-    assert [len(splits.train), len(splits.valid), len(splits.test)] == [40, 5, 5]
+    assert [len(splits.train), len(splits.validation), len(splits.test)] == [40, 5, 5]
     assert splits.train.x.shape == (40, 6, 8, 3)
     assert splits.train.x.dtype == np.uint8
-    parts = [colours(part) for part in (splits.train, splits.valid, splits.test)]
+    parts = [colours(part) for part in (splits.train, splits.validation, splits.test)]
     assert sorted(itertools.chain(*parts)) == [(c, i) for c in range(2) for i in range(25)]
-    for part, seen in zip((splits.train, splits.valid, splits.test), parts, strict=True):
+    for part, seen in zip((splits.train, splits.validation, splits.test), parts, strict=True):
         assert part.y.tolist() == [red for red, _ in seen]
 
 
@@ -45,16 +45,16 @@ def test_images_come_in_a_drawn_order_and_not_by_class(tmp_path):
     for seed in range(3):
         splits = load(seed)
         # 10 of 50 examples in two classes are of one class with probability 6e-4.
-        assert len(set(splits.valid.y) | set(splits.test.y)) == 2
+        assert len(set(splits.validation.y) | set(splits.test.y)) == 2
         assert (np.diff(splits.train.y) != 0).sum() > 1
     assert colours(load(0).train) == colours(load(0).train)
-    assert colours(load(0).valid) != colours(load(1).valid)
+    assert colours(load(0).validation) != colours(load(1).validation)
 
 
-@pytest.mark.parametrize("valid", ["valid", "val"])
-def test_folders_of_splits(tmp_path, valid):
+@pytest.mark.parametrize("spelling", ["validation", "valid", "val"])
+def test_folders_of_splits(tmp_path, spelling):
     write(tmp_path / "train", ["a", "b", "c"], 4)
-    write(tmp_path / valid, ["c", "a"], 2, first=10)  # "c" is written in red 0 here.
+    write(tmp_path / spelling, ["c", "a"], 2, first=10)  # "c" is written in red 0 here.
     write(tmp_path / "test", ["a", "b", "c"], 3, first=20)
     (tmp_path / "train" / ".ipynb_checkpoints").mkdir()
     splits = datasets.load(tmp_path, image_size=(6, 8))
@@ -64,8 +64,9 @@ def test_folders_of_splits(tmp_path, valid):
     assert sorted(colours(splits.test)) == [(c, i) for c in range(3) for i in (20, 21, 22)]
     # A class may have no images in a split, and the others keep their numbers.
     red_of = {2: 0, 0: 1}
-    assert sorted(splits.valid.y.tolist()) == [0, 0, 2, 2]
-    assert [red for red, _ in colours(splits.valid)] == [red_of[y] for y in splits.valid.y]
+    assert sorted(splits.validation.y.tolist()) == [0, 0, 2, 2]
+    validation = splits.validation
+    assert [red for red, _ in colours(validation)] == [red_of[y] for y in validation.y]
 
 
 def test_train_may_be_a_class(tmp_path):
@@ -142,7 +143,7 @@ def test_two_validation_folders(tmp_path):
     for split in ("train", "valid", "val"):
         write(tmp_path / split, ["a", "b"], 1)
 
-    with pytest.raises(ValueError, match=r"one of valid and val\. Received: both"):
+    with pytest.raises(ValueError, match=r"one of validation, valid, val\. .*: valid and val"):
         datasets.load(tmp_path)
 
 

@@ -9,7 +9,7 @@ X = np.random.default_rng(0).normal(size=(40, 3))
 @pytest.mark.parametrize("name", ["spiral", "spiral15", "manifold10d", "manifold10d_25"])
 def test_synthetic_data_are_drawn_apart_for_each_split(name):
     splits = datasets.load_inputs(name, examples=(30, 20, 10), seed=3)
-    parts = [splits.train.x, splits.valid.x, splits.test.x]
+    parts = [splits.train.x, splits.validation.x, splits.test.x]
     assert [len(part) for part in parts] == [30, 20, 10]
     assert all(part.shape[1] == (2 if "spiral" in name else 10) for part in parts)
     assert len(np.unique(np.concatenate(parts), axis=0)) == 60
@@ -24,20 +24,20 @@ def test_an_archive_of_examples(tmp_path):
     path = tmp_path / "mine.npz"
     np.savez(path, x=X)
     splits = datasets.load_inputs(str(path))
-    assert [len(splits.train), len(splits.valid), len(splits.test)] == [32, 4, 4]
+    assert [len(splits.train), len(splits.validation), len(splits.test)] == [32, 4, 4]
     assert splits.train.x.dtype == np.float64
     assert splits.name == "mine"
-    every = np.concatenate([splits.train.x, splits.valid.x, splits.test.x])
+    every = np.concatenate([splits.train.x, splits.validation.x, splits.test.x])
     np.testing.assert_array_equal(np.sort(every, axis=0), np.sort(X, axis=0))
     few = datasets.load_inputs(path, examples=(5, 2, 3))
-    assert [len(few.train), len(few.valid), len(few.test)] == [5, 2, 3]
+    assert [len(few.train), len(few.validation), len(few.test)] == [5, 2, 3]
 
 
 def test_labels_and_other_arrays_are_passed_over(tmp_path):
     path = tmp_path / "mine.npz"
     np.savez(path, x_train=X, x_test=X[:7], y_train=np.arange(3), more=np.ones(2))
     splits = datasets.load_inputs(path)
-    assert [len(splits.train), len(splits.valid), len(splits.test)] == [36, 4, 7]
+    assert [len(splits.train), len(splits.validation), len(splits.test)] == [36, 4, 7]
 
 
 def test_pixels_become_numbers_up_to_1(tmp_path):

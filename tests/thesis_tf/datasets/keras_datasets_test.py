@@ -37,7 +37,7 @@ def test_an_archive_in_the_data_folder_with_labels_as_keras_has_them(
     assert splits.class_names == classes
     np.testing.assert_array_equal(splits.test.x, x[:10].reshape(10, *shape[:2], -1))
     np.testing.assert_array_equal(splits.test.y, np.arange(10) % len(classes))
-    assert [len(splits.train), len(splits.valid)] == [36, 4]
+    assert [len(splits.train), len(splits.validation)] == [36, 4]
 
 
 def test_labels_beyond_the_classes_of_that_name(tmp_path):
@@ -59,7 +59,7 @@ import json, sys
 from thesis_tf import datasets
 fashion = datasets.load("fashion_mnist", seed=1)
 report = {
-    "sizes": [len(fashion.train), len(fashion.valid), len(fashion.test)],
+    "sizes": [len(fashion.train), len(fashion.validation), len(fashion.test)],
     "shape": fashion.train.x.shape,
     "test": fashion.test.x[:, 0, 0, 0].tolist(),
     "labels": [fashion.class_names[label] for label in fashion.test.y],
@@ -133,7 +133,7 @@ def test_the_channels_of_cifar_come_last():
 def test_the_real_data(asset, name, shape, sizes, first):
     splits = datasets.load(name, data_dir=asset(f"{name}.npz").parent)
 
-    assert [len(splits.train), len(splits.valid), len(splits.test)] == sizes
+    assert [len(splits.train), len(splits.validation), len(splits.test)] == sizes
     assert splits.train.x.shape[1:] == shape
     assert splits.train.x.dtype == np.uint8
     assert splits.train.x.max() == 255

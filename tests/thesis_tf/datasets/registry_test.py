@@ -13,13 +13,13 @@ def test_mnist_mini():
 
     assert splits.name == "mnist_mini"
     assert splits.class_names == tuple("0123456789")
-    for part, size in ((splits.train, 8100), (splits.valid, 900), (splits.test, 1000)):
+    for part, size in ((splits.train, 8100), (splits.validation, 900), (splits.test, 1000)):
         assert part.x.shape == (size, 28, 28, 1)
         assert part.x.dtype == np.uint8
         assert part.y.shape == (size,)
         assert part.y.dtype == np.int64
     # How often each digit comes in the published files' first 9,000 and first 1,000 labels.
-    y = np.concatenate([splits.train.y, splits.valid.y])
+    y = np.concatenate([splits.train.y, splits.validation.y])
     assert np.bincount(y).tolist() == [891, 1023, 889, 922, 899, 774, 908, 961, 846, 887]
     assert np.bincount(splits.test.y).tolist() == [85, 126, 116, 107, 110, 87, 87, 99, 89, 94]
 
@@ -33,7 +33,7 @@ def test_mnist_mini_is_the_beginning_of_mnist(asset):
 
     np.testing.assert_array_equal(splits.test.x[..., 0], x_test)
     np.testing.assert_array_equal(splits.test.y, y_test)
-    held_out = {image.tobytes() for image in splits.valid.x}
+    held_out = {image.tobytes() for image in splits.validation.x}
     assert len(held_out) == 900
     rest = [i for i, image in enumerate(x_train) if image.tobytes() not in held_out]
     np.testing.assert_array_equal(splits.train.x[..., 0], x_train[rest])

@@ -13,7 +13,7 @@ def splits():
     y = np.arange(100) % 3
     return datasets.Splits(
         train=datasets.Split(x[:70], y[:70]),
-        valid=datasets.Split(x[70:90], y[70:90]),
+        validation=datasets.Split(x[70:90], y[70:90]),
         test=datasets.Split(x[90:], y[90:]),
         class_names=("a", "b", "c"),
         name="numbers",
@@ -35,14 +35,14 @@ def test_num_classes_counts_names_not_labels(splits):
 
 
 def test_take_draws_distinct_examples_with_their_own_labels(splits):
-    taken = splits.take(train=30, valid=20, seed=1)
+    taken = splits.take(train=30, validation=20, seed=1)
 
     assert len(taken.train) == 30
     assert len(np.unique(taken.train.x)) == 30
     assert taken.train.x.max() < 70
     np.testing.assert_array_equal(taken.train.y, taken.train.x[:, 0] % 3)
     # All of a split, in a drawn order.
-    np.testing.assert_array_equal(np.sort(taken.valid.x[:, 0]), np.arange(70, 90))
+    np.testing.assert_array_equal(np.sort(taken.validation.x[:, 0]), np.arange(70, 90))
     assert taken.test is splits.test
     assert taken.class_names == splits.class_names
     assert taken.name == "numbers"
@@ -54,7 +54,7 @@ def test_take_is_not_the_beginning_of_the_split(splits):
 
 
 def test_take_depends_on_the_seed_alone(splits):
-    one, other = splits.take(train=30, seed=1), splits.take(train=30, valid=5, test=5, seed=1)
+    one, other = splits.take(train=30, seed=1), splits.take(train=30, validation=5, test=5, seed=1)
     np.testing.assert_array_equal(one.train.x, other.train.x)
 
     assert not np.array_equal(one.train.x, splits.take(train=30, seed=2).train.x)
@@ -66,7 +66,7 @@ def test_a_smaller_take_begins_a_larger_one(splits):
     np.testing.assert_array_equal(small.train.x, large.train.x[:10])
 
 
-@pytest.mark.parametrize("split", ["train", "valid", "test"])
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_take_of_more_than_there_is(splits, split):
     there = len(getattr(splits, split))
 
@@ -87,7 +87,7 @@ def test_stacked_puts_the_splits_end_to_end(splits):
 
     np.testing.assert_array_equal(x[:, 0], np.arange(100))
     np.testing.assert_array_equal(y, np.arange(100) % 3)
-    assert slices == {"train": slice(0, 70), "valid": slice(70, 90), "test": slice(90, 100)}
+    assert slices == {"train": slice(0, 70), "validation": slice(70, 90), "test": slice(90, 100)}
     assert x.dtype == np.float32
 
 
@@ -105,7 +105,7 @@ def archive(tmp_path):
 
 def test_values_follow_their_examples_through_holding_out_and_drawing(archive):
     path, arrays = archive
-    splits = datasets.load(path, seed=3).take(train=100, valid=7, test=20, seed=5)
+    splits = datasets.load(path, seed=3).take(train=100, validation=7, test=20, seed=5)
     x, _, slices = splits.stacked()
     first = splits.gather({split: arrays[f"x_{split}"][:, 0] for split in ("train", "test")})
     np.testing.assert_array_equal(first, x[:, 0])

@@ -20,7 +20,7 @@ def test_the_two_files_of_the_authors(tmp_path):
     save(tmp_path / "test_32x32.mat", images(20, 1), y[:20])
     splits = datasets.load("svhn", data_dir=tmp_path)
 
-    assert [len(splits.train), len(splits.valid), len(splits.test)] == [45, 5, 20]
+    assert [len(splits.train), len(splits.validation), len(splits.test)] == [45, 5, 20]
     assert splits.class_names == tuple("0123456789")
     np.testing.assert_array_equal(splits.test.x, images(20, 1))
     # 10 is the digit 0; every other digit is itself.
@@ -113,7 +113,7 @@ def test_data_that_tensorflow_datasets_has_prepared(tmp_path):
     SvhnCropped(data_dir=tmp_path).download_and_prepare()
     splits = datasets.load("svhn", data_dir=tmp_path)
 
-    assert [len(splits.train), len(splits.valid), len(splits.test)] == [18, 2, 20]
+    assert [len(splits.train), len(splits.validation), len(splits.test)] == [18, 2, 20]
     labels = {image.tobytes(): i % 10 for i, image in enumerate(images(20, 0))}
     assert splits.test.y.tolist() == [labels[image.tobytes()] for image in splits.test.x]
 

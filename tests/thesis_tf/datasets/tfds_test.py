@@ -126,11 +126,11 @@ def test_supervised_images(builders, tmp_path):
 
     assert splits.name == "tfds:thesis_shapes"
     assert splits.class_names == ("circle", "square", "star")
-    assert [len(splits.train), len(splits.valid), len(splits.test)] == [18, 2, 5]
+    assert [len(splits.train), len(splits.validation), len(splits.test)] == [18, 2, 5]
     assert splits.train.x.shape == (18, 4, 5, 1)
     assert splits.train.x.dtype == np.uint8
-    assert sorted(levels(splits.train) + levels(splits.valid)) == list(range(20))
-    for part, base in ((splits.train, 0), (splits.valid, 0), (splits.test, 200)):
+    assert sorted(levels(splits.train) + levels(splits.validation)) == list(range(20))
+    for part, base in ((splits.train, 0), (splits.validation, 0), (splits.test, 200)):
         assert part.y.tolist() == [(level - base) % 3 for level in levels(part)]
     again = datasets.load("tfds:thesis_shapes:1.0.0", data_dir=tmp_path)
     np.testing.assert_array_equal(splits.train.x, again.train.x)
@@ -141,7 +141,7 @@ def test_image_and_label_without_supervised_keys(builders, tmp_path):
     splits = datasets.load("tfds:thesis_three_splits", data_dir=tmp_path)
 
     assert sorted(levels(splits.train)) == list(range(20))
-    assert sorted(levels(splits.valid)) == list(range(100, 106))
+    assert sorted(levels(splits.validation)) == list(range(100, 106))
     assert sorted(levels(splits.test)) == list(range(200, 205))
 
 

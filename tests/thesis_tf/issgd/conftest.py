@@ -68,11 +68,11 @@ class Task:
 
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
-    def __init__(self, train=90, valid=20, test=20):
+    def __init__(self, train=90, validation=20, test=20):
         rng = np.random.default_rng(0)
         self.data = {
             name: (rng.normal(size=(n, 4)).astype(np.float32), rng.integers(3, size=n))
-            for name, n in (("train", train), ("valid", valid), ("test", test))
+            for name, n in (("train", train), ("validation", validation), ("test", test))
         }
 
     def model(self, seed=0, learning_rate=0.1, hidden=6):

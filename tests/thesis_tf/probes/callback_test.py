@@ -85,13 +85,13 @@ def test_probes_learn_and_are_logged(data, tmp_path):
     assert last["input"] < 0.02  # the patterns are linearly separable
     assert list(monitor.reports) == list(range(7, 141, 7))
     report = monitor.report()
-    assert report.probe("input").measures["valid"].examples == 50
-    assert report.own["class"]["output"]["valid"].examples == 50
+    assert report.probe("input").measures["validation"].examples == 50
+    assert report.own["class"]["output"]["validation"].examples == 50
     tags = set()
     for file in tmp_path.glob("events*"):
         for event in tf.compat.v1.train.summary_iterator(str(file)):
             tags |= {value.tag for value in event.summary.value}
-    assert {"probe_error_train/relu", "probe_error_valid/relu"} <= tags
+    assert {"probe_error_train/relu", "probe_error_validation/relu"} <= tags
 
 
 def test_reported_weights_are_those_that_were_measured(data):
@@ -101,9 +101,9 @@ def test_reported_weights_are_those_that_were_measured(data):
     fit(model, data, [monitor], epochs=5)
     probe = monitor.report().probe("input")
     logits = x[:50].reshape(50, -1) @ probe.solution.weights + probe.solution.bias
-    assert np.mean(logits.argmax(1) != y[:50]) == pytest.approx(probe.measures["valid"].error)
+    assert np.mean(logits.argmax(1) != y[:50]) == pytest.approx(probe.measures["validation"].error)
     nats = tf.nn.sparse_softmax_cross_entropy_with_logits(y[:50], logits).numpy().mean()
-    assert nats == pytest.approx(probe.measures["valid"].cross_entropy, rel=1e-4)
+    assert nats == pytest.approx(probe.measures["validation"].cross_entropy, rel=1e-4)
 
 
 def test_first_step_follows_the_analytic_gradient(data):
@@ -130,7 +130,7 @@ def test_loop_of_ones_own(data):
     monitor.evaluate([(x[:50], y[:50]), (x[50:80], y[50:80])])
     assert_same_variables([tf.constant(value) for value in before], model.variables)
     assert [entry["step"] for entry in monitor.history] == [2, 4, 6]
-    assert monitor.report().probe("relu").measures["valid"].examples == 80
+    assert monitor.report().probe("relu").measures["validation"].examples == 80
 
 
 def test_fit_without_the_monitor_gets_the_plain_step_back(data):

@@ -82,7 +82,7 @@ def test_probes_are_those_of_scikit_learn(store, labels):
         # f is 0.01-strongly convex: the weights are within sqrt(2 gap / 0.01) of the best.
         weights = probe.solution.weights * scale[:, None]
         assert np.linalg.norm(weights - model.coef_.T) < np.sqrt(2e-7 / 0.01)
-        for split, part in {"train": slice(300), "valid": slice(300, 400)}.items():
+        for split, part in {"train": slice(300), "validation": slice(300, 400)}.items():
             p = model.predict_log_proba(z[part])
             nats = -p[range(len(p)), labels[part]].mean()
             assert probe.measures[split].cross_entropy == pytest.approx(nats, abs=1e-2)
@@ -107,7 +107,8 @@ def test_the_penalty_is_the_one_of_least_validation_cross_entropy(store, labels)
             for penalty in penalties
         }
         assert probe.solution.penalty == min(each, key=each.get)
-        assert probe.measures["valid"].cross_entropy == pytest.approx(min(each.values()), abs=1e-3)
+        least = pytest.approx(min(each.values()), abs=1e-3)
+        assert probe.measures["validation"].cross_entropy == least
         assert probe.solution.gap <= 1e-5
 
 
@@ -122,7 +123,7 @@ def test_a_unit_that_hardly_fires_in_training_does_not_choose_the_penalty(labels
         fitted(s, labels, penalties=fit.PENALTIES).probes for s in (with_odd, without)
     )
     assert found.solution.penalty == wanted.solution.penalty
-    for split in ("valid", "test"):
+    for split in ("validation", "test"):
         difference = found.measures[split].cross_entropy - wanted.measures[split].cross_entropy
         # What three examples of one unit may change, and a gap of .001 in each loss.
         assert abs(difference) < 0.02
@@ -140,9 +141,9 @@ def test_labels_that_hardly_show_are_not_given_up_at_strong_penalties(tmp_path):
         fitted(store, y, splits, penalties=[penalty], gap=1e-4).probes[0]
         for penalty in fit.PENALTIES
     ]
-    least = min(probe.measures["valid"].cross_entropy for probe in each)
-    assert least < each[0].measures["valid"].cross_entropy - 1e-3
-    assert found.measures["valid"].cross_entropy < least + 1e-4
+    least = min(probe.measures["validation"].cross_entropy for probe in each)
+    assert least < each[0].measures["validation"].cross_entropy - 1e-3
+    assert found.measures["validation"].cross_entropy < least + 1e-4
 
 
 def test_features_whose_squares_overflow_are_an_error(labels, tmp_path):
@@ -160,16 +161,16 @@ def test_penalties_may_come_in_any_order(store, labels):
 
 SAME = {
     "counts": SPLITS,
-    "slices": {"train": slice(300), "valid": slice(300, 400), "test": slice(400, None)},
+    "slices": {"train": slice(300), "validation": slice(300, 400), "test": slice(400, None)},
     "slices from the end": {
-        "train": slice(0, -300), "valid": slice(-300, -200), "test": slice(-200, 600),
+        "train": slice(0, -300), "validation": slice(-300, -200), "test": slice(-200, 600),
     },
     "indices": {
-        "train": np.arange(300), "valid": list(range(300, 400)), "test": np.arange(400, 600),
+        "train": np.arange(300), "validation": list(range(300, 400)), "test": np.arange(400, 600),
     },
     "masks": {
         "train": np.arange(600) < 300,
-        "valid": (np.arange(600) >= 300) & (np.arange(600) < 400),
+        "validation": (np.arange(600) >= 300) & (np.arange(600) < 400),
         "test": np.arange(600) >= 400,
     },
 }  # fmt: skip
@@ -184,7 +185,7 @@ def test_scattered_rows_are_those_rows(store, labels, tmp_path):
     order = np.random.default_rng(2).permutation(600)
     moved = write(tmp_path, {tap.name: store.read(tap.name)[order] for tap in store.taps})
     places = np.argsort(order)
-    splits = {"train": places[:300], "valid": places[300:400], "test": places[400:]}
+    splits = {"train": places[:300], "validation": places[300:400], "test": places[400:]}
     assert same(fitted(moved, labels[order], splits), fitted(store, labels))
     every = fitted(store, labels, {"train": slice(0, 600, 2), "test": slice(1, 600, 2)})
     halves = {"train": np.arange(0, 600, 2), "test": np.arange(1, 600, 2)}
@@ -195,17 +196,17 @@ def test_a_single_penalty_needs_no_validation_and_nothing_needs_a_test(store, la
     report = fitted(store, labels, {"train": slice(300)})
     assert [list(probe.measures) for probe in report.probes] == [["train"]] * 2
     assert report.probes[0].error == report.probes[0].measures["train"].error
-    with_valid = fitted(store, labels, (300, 100), penalties=[0.1, 0.01])
-    assert with_valid.probes[0].split == "valid"
+    with_validation = fitted(store, labels, (300, 100), penalties=[0.1, 0.01])
+    assert with_validation.probes[0].split == "validation"
 
 
 @pytest.mark.parametrize(
     ("splits", "error", "message"),
     [
         ((300, 300, 100), ValueError, "'test' must be within 600 examples"),
-        ((300, 100, 100, 100), ValueError, "numbers of examples of train, valid, test"),
-        ((300, 0, 100), ValueError, "'valid' must be at least one example"),
-        ({"valid": slice(100)}, ValueError, "a dict with train"),
+        ((300, 100, 100, 100), ValueError, "numbers of examples of train, validation, test"),
+        ((300, 0, 100), ValueError, "'validation' must be at least one example"),
+        ({"validation": slice(100)}, ValueError, "a dict with train"),
         ({"train": slice(100), "test": slice(99, 200)}, ValueError, "'test' overlaps 'train'"),
         ({"train": slice(601)}, ValueError, "within 600 examples"),
         ({"train": [0, 600]}, ValueError, "0 to 600"),
@@ -336,7 +337,7 @@ def test_the_models_own_error(store, labels):
             wrong = (logits.argmax(1) != labels)[part]
             assert output[split].error == wrong.mean()
             assert output[split].cross_entropy == pytest.approx(nats[part].mean(), rel=1e-5)
-    assert set(report.own["class"]["logits"]) == {"train", "valid", "test"}
+    assert set(report.own["class"]["logits"]) == {"train", "validation", "test"}
 
 
 @pytest.mark.parametrize("splits", ["counts", "masks"])

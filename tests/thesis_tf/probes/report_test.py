@@ -18,7 +18,7 @@ from thesis_tf.probes.report import Probe, ProbeReport, draw_curves, draw_networ
 from thesis_tf.probes.solver.softmax_regression import Solution
 from thesis_tf.probes.taps import Tap
 
-SPLITS = ("train", "valid", "test")
+SPLITS = ("train", "validation", "test")
 TAPS = [
     Tap("input", (None, 28, 28, 1), "float32", "Model"),
     Tap("a|b,c", (None, None, 8), "bfloat16", "Conv1D"),
@@ -80,13 +80,15 @@ def report(splits=SPLITS, labels=("class",), control=False, own=True, **solution
 
 REPORTS = {
     "plain": report(),
-    "without a test split": report(("train", "valid")),
+    "without a test split": report(("train", "validation")),
     "only training": report(("train",)),
     "several labels": report(labels=("class", "odd", "size")),
     "control": report(control=True),
     "all": report(labels=("class", "odd"), control=True),
     "no own error": report(own=False),
-    "live": report(("train", "valid"), gap=math.inf, loss=math.nan, converged=False, penalty=0.0),
+    "live": report(
+        ("train", "validation"), gap=math.inf, loss=math.nan, converged=False, penalty=0.0
+    ),
     "float64": report(weights=np.ones((3, 10)), bias=np.zeros(10)),
 }
 
@@ -224,7 +226,7 @@ def test_properties_of_a_probe():
     assert (one.split, one.error) == ("test", 0.27)
     assert one.selectivity == pytest.approx(0.92 - 0.27)
     assert probe(TAPS[0]).selectivity is None
-    assert probe(TAPS[0], splits=("valid", "train")).split == "valid"
+    assert probe(TAPS[0], splits=("validation", "train")).split == "validation"
     assert probe(TAPS[0], splits=("train",)).split == "train"
 
 

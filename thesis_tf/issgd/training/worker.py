@@ -20,7 +20,7 @@ from thesis_tf.issgd.training.steps import classification_errors
 from thesis_tf.issgd.transport import clock
 
 # How many blocks of each split a worker takes in turn, as the original code did.
-TURNS = {"train": 20, "valid": 1, "test": 1}
+TURNS = {"train": 20, "validation": 1, "test": 1}
 HEARTBEAT_SECONDS = 5.0
 
 
@@ -202,7 +202,7 @@ _numbers = itertools.count()
 
 
 def _in_turn(turns, data):
-    """Spreads the splits over one round: 20 train, 1 valid, 1 test."""
+    """Spreads the splits over one round: 20 train, 1 validation, 1 test."""
     unknown = sorted(set(turns) - set(TURNS) - set(data))
     if unknown or any(count < 0 for count in turns.values()) or not turns.get("train"):
         raise checks.invalid("`turns`", "{split: blocks}, some of them of train", turns)

@@ -59,7 +59,7 @@ def run(config: Any) -> dict[str, Any]:
     splits = gsn_chains.inputs(config.networks[0])
     count, steps, thin = config.networks[0].scored
     many = min(count * (steps // thin), len(splits.train))
-    reference = gsn.parzen_log_likelihood(splits.train.x[:many], splits.test.x, splits.valid.x)
+    reference = gsn.parzen_log_likelihood(splits.train.x[:many], splits.test.x, splits.validation.x)
     rows, notes = [{"name": REAL, "parzen": reference.summary()}], []
     for name, network in zip(config.names, config.networks, strict=True):
         found = gsn_chains.samples(network)

@@ -184,8 +184,8 @@ def examples_note(config, found):
     """Says how many examples the probes had."""
     count = found["examples"]
     return (
-        f"Probes of {DATASETS[config.dataset]}: {count['train']:,} training, {count['valid']:,}"
-        f" validation and {count['test']:,} test examples."
+        f"Probes of {DATASETS[config.dataset]}: {count['train']:,} training,"
+        f" {count['validation']:,} validation and {count['test']:,} test examples."
     )
 
 

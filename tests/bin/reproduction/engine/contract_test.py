@@ -108,7 +108,7 @@ def test_what_is_missing_is_named(tmp_path):
 
 def test_bundled_data_need_no_files():
     splits = Sources().load("mnist_mini", (50, 20, 10))
-    assert [len(part) for part in (splits.train, splits.valid, splits.test)] == [50, 20, 10]
+    assert [len(part) for part in (splits.train, splits.validation, splits.test)] == [50, 20, 10]
 
 
 @pytest.mark.parametrize("name", contract.SOURCES)

@@ -94,10 +94,10 @@ def test_of_an_object_64_rows_are_looked_at():
 
 def test_data_by_split():
     whole = Examples(X, Y)
-    data = by_split({"train": whole, "valid": (X[:3], Y[:3]), "test": None})
-    assert list(data) == ["train", "valid"]
+    data = by_split({"train": whole, "validation": (X[:3], Y[:3]), "test": None})
+    assert list(data) == ["train", "validation"]
     assert data["train"] is whole
-    assert len(data["valid"]) == 3
+    assert len(data["validation"]) == 3
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def test_exact_draws_are_by_present_norms(open_memory, task, in_thread):
         assert record["waited"] > 0
     last = history.records[-1]
     assert last["trace_ideal"] <= last["trace_uniform"]
-    assert {"train_loss", "train_error", "valid_loss", "test_error"} <= set(last)
+    assert {"train_loss", "train_error", "validation_loss", "test_error"} <= set(last)
 
 
 def test_relaxed_draws_are_by_what_workers_measured(open_memory, task, in_thread):
@@ -363,18 +363,19 @@ def test_several_inputs(open_memory, task, in_thread):
     with in_thread(lambda: worker.run(poll_seconds=0.001)):
         history = master.train(8)
     assert history.records[-1]["usable"] == 1
-    assert "valid_error" in {name for record in history.records for name in record}
+    assert "validation_error" in {name for record in history.records for name in record}
 
 
 def test_losses_are_means_over_examples(task, open_memory):
-    # 20 examples of "valid" are a block of 16 and one of 4.
+    # 20 examples of "validation" are a block of 16 and one of 4.
     master, worker = master_on(task, open_memory()), open_memory()
     worker.join()
-    worker.push("valid", 0, np.zeros(16, np.float32), 0, "w", loss=1.0, error=0.0)
-    worker.push("valid", 1, np.zeros(4, np.float32), 0, "w", loss=6.0, error=1.0)
-    assert master._take({"valid": worker.pull("valid")}) == {"valid_loss": 2.0, "valid_error": 0.2}
+    worker.push("validation", 0, np.zeros(16, np.float32), 0, "w", loss=1.0, error=0.0)
+    worker.push("validation", 1, np.zeros(4, np.float32), 0, "w", loss=6.0, error=1.0)
+    taken = master._take({"validation": worker.pull("validation")})
+    assert taken == {"validation_loss": 2.0, "validation_error": 0.2}
     # Nothing new is nothing to record.
-    assert master._take({"valid": worker.pull("valid")}) == {}
+    assert master._take({"validation": worker.pull("validation")}) == {}
     master._end(finished=False)
 
 

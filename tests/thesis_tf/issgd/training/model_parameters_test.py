@@ -28,7 +28,7 @@ def spec(units=4, activation="relu", loss=None, labels=0, block_size=8, splits=(
     ])
     loss = loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     name = Objective(model, loss).loss_name
-    data = {"train": (x, y), "test": (x[:5], y[:5]), "valid": (x[:3], y[:3])}
+    data = {"train": (x, y), "test": (x[:5], y[:5]), "validation": (x[:3], y[:3])}
     return spec_of(model, name, by_split({s: data[s] for s in splits}), block_size)
 """
 HERE = {}
@@ -138,7 +138,7 @@ def test_names_and_weights_and_the_order_of_splits_do_not_matter():
         ({"loss": "sparse_categorical_crossentropy"}, {"model"}),
         ({"loss": keras.losses.SparseCategoricalCrossentropy()}, {"model"}),
         ({"labels": 1}, {"data"}),
-        ({"splits": ("train", "valid")}, {"data", "splits"}),
+        ({"splits": ("train", "validation")}, {"data", "splits"}),
         ({"block_size": 9}, {"block_size"}),
     ],
 )

@@ -9,7 +9,7 @@ from thesis_tf.issgd.training.examples import by_split
 from thesis_tf.issgd.training.model_parameters import read_parameters, spec_of
 
 BLOCK = 16
-BLOCKS = {"train": 6, "valid": 2, "test": 2}  # of a `Task`
+BLOCKS = {"train": 6, "validation": 2, "test": 2}  # of a `Task`
 
 
 def spec(task, model=None, block_size=BLOCK):
@@ -176,7 +176,7 @@ def test_what_differs_is_said(open_memory, task):
         worker_on(task, store).run()
 
 
-@pytest.mark.parametrize("turns", [{"valid": 1}, {"train": 1, "tset": 1}, {"train": -1}])
+@pytest.mark.parametrize("turns", [{"validation": 1}, {"train": 1, "tset": 1}, {"train": -1}])
 def test_turns_that_cannot_be(open_memory, task, turns):
     with pytest.raises(ValueError, match="`turns` must be"):
         worker_on(task, open_memory(), turns=turns)
@@ -185,4 +185,4 @@ def test_turns_that_cannot_be(open_memory, task, turns):
 def test_an_error_of_ones_own(store, open_memory, task):
     store.publish(read_parameters(task.model()), 0)
     worker_on(task, open_memory(), error=lambda y, outputs: np.full(len(y), 0.25)).run(blocks=10)
-    assert store.pull("valid").errors.tolist() == [0.25, 0.25]
+    assert store.pull("validation").errors.tolist() == [0.25, 0.25]

@@ -17,7 +17,7 @@ class Config(Settings):
 
     Attributes:
         dataset: mnist_mini or mnist.
-        examples: (train, valid, test) to draw, or None for all.
+        examples: (train, validation, test) to draw, or None for all.
         epochs: of training.
     """
 

@@ -24,7 +24,7 @@ class Config(Settings):
 
     Attributes:
         dataset: mnist_mini or mnist.
-        examples: (train, valid, test) to draw, or None for all.
+        examples: (train, validation, test) to draw, or None for all.
         network: "gsn", that of figure 5.5, or "dae" with one hidden layer.
         layers: units of the hidden layers.
         noise: standard deviation in hidden layers above the first, of a gsn.
@@ -167,9 +167,9 @@ def scored(config: Any, model: Any, splits: Any) -> dict[str, Any]:
     parameters, reconstruction = chains.samples, model.reconstruction
     flat = reconstruction.mean(tf.constant(np.concatenate(parameters)))
     means = np.reshape(flat, (*parameters.shape[:2], *splits.test.x.shape[1:]))
-    x, valid = splits.test.x, splits.valid.x
+    x, validation = splits.test.x, splits.validation.x
     return {
-        "parzen": gsn.parzen_log_likelihood(means, x, valid).summary(),
+        "parzen": gsn.parzen_log_likelihood(means, x, validation).summary(),
         "conservative": gsn.conservative_log_likelihood(parameters, x, reconstruction).summary(),
         "mixing": chains.diagnostics.summary(),
     }

@@ -24,7 +24,7 @@ class Config(contract.Settings):
     Attributes:
         stand_in: what it learns where no faces are given.
         side: of the square images.
-        examples: (train, valid, test) at most; likelihoods are of the last two.
+        examples: (train, validation, test) at most; likelihoods are of the last two.
         layers: units of the hidden layers.
         noise: standard deviation in hidden layers above the first.
         corruption: standard deviation of the Gaussian noise on images of variance 1.
@@ -131,7 +131,7 @@ def _inputs(config: Any) -> Any:
     splits = datasets.load_inputs(
         sources.faces if name == "faces" else name, sources.data_dir, seed=config.seed
     )
-    parts = (splits.train, splits.valid, splits.test)
+    parts = (splits.train, splits.validation, splits.test)
     shape, fewest = splits.train.x.shape, min(map(len, parts))
     if len(shape) not in (3, 4) or shape[3:] not in ((), (1,), (3,)) or fewest < _FEWEST:
         raise ValueError(
@@ -141,7 +141,8 @@ def _inputs(config: Any) -> Any:
         )
     counts = [min(most, len(part)) for most, part in zip(config.examples, parts, strict=True)]
     splits = splits.take(*counts, seed=config.seed)
-    scaled = {s: _normalised(getattr(splits, s).x, config.side) for s in ("train", "valid", "test")}
+    names = ("train", "validation", "test")
+    scaled = {name: _normalised(getattr(splits, name).x, config.side) for name in names}
     return dataclasses.replace(splits, **{name: datasets.Split(x, x) for name, x in scaled.items()})
 
 

@@ -26,7 +26,7 @@ class Config(contract.Settings):
 
     Attributes:
         datasets: of which the first that is there is used.
-        examples: (train, valid, test) to draw, or None for all.
+        examples: (train, validation, test) to draw, or None for all.
         units: of the network's hidden layers.
         batch_size: examples a step.
         learning_rate: of SGD.

@@ -21,14 +21,14 @@ class Config(Settings):
             weights were trained with.
         weights: the name in `contract.SOURCES` of those to begin with, or None for random ones.
         dataset: a name in `contract.SOURCES`, or mnist_mini.
-        examples: (train, valid, test) that it is trained with; None stands for all.
+        examples: (train, validation, test) that it is trained with; None stands for all.
         moments: the steps at which it is probed, in order; it is trained up to the last.
         batch_size, learning_rate: of the training, by Adam.
         momentum: of the moving averages of batch normalisation. None leaves Keras' .99, with which
             they lag behind by some hundred steps.
         taps: where to probe, as `probes.extract` takes it.
         reduction: from activations to features.
-        probed: (train, valid, test) examples of the probes; None stands for all.
+        probed: (train, validation, test) examples of the probes; None stands for all.
     """
 
     model: str
@@ -81,7 +81,7 @@ def reports(config):
             moments.append({"step": step, "report": _report(config, model, probed)})
     return {
         "moments": moments,
-        "examples": {name: len(getattr(probed, name)) for name in ("train", "valid", "test")},
+        "examples": {name: len(getattr(probed, name)) for name in ("train", "validation", "test")},
         "trained_on": len(splits.train) if last else 0,
         "preprocessing": preprocessing,
     }

@@ -95,7 +95,7 @@ def test_the_main_path_of_inception():
 
 def test_notes():
     config = probed_network.Config(model="mlp", moments=(0, 1500), batch_size=32)
-    found = {"examples": {"train": 1200, "valid": 30, "test": 40}, "trained_on": 8100}
+    found = {"examples": {"train": 1200, "validation": 30, "test": 40}, "trained_on": 8100}
     assert common.examples_note(config, found) == (
         "Probes of the 10,000 bundled MNIST digits: 1,200 training, 30 validation and 40 test"
         " examples."

@@ -31,7 +31,7 @@ def test_a_pretrained_network_says_how_pixels_were_scaled(monkeypatch):
     report = {"probes": [], "edges": []}
     found = {
         "moments": [{"step": 0, "report": report}],
-        "examples": {"train": 1, "valid": 1, "test": 1},
+        "examples": {"train": 1, "validation": 1, "test": 1},
         "trained_on": 9,
         "preprocessing": "unit",
     }

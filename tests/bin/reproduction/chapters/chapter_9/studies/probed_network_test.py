@@ -31,7 +31,7 @@ def losses(found):
 def test_a_network_is_probed_while_it_learns():
     found = probed_network.reports(TINY)
     assert [moment["step"] for moment in found["moments"]] == [0, 3, 5]
-    assert found["examples"] == {"train": 40, "valid": 20, "test": 30}
+    assert found["examples"] == {"train": 40, "validation": 20, "test": 30}
     assert found["trained_on"] == 64
     assert found["preprocessing"] == "default"
     for moment in found["moments"]:
