@@ -35,12 +35,12 @@ if the data have moved. It writes there:
                                evaluation.json
     inpainted/SETTINGS/        completions.png, .npz and inpainting.json
 
-In evaluation.json parzen is of as many samples as of training examples beside it, evenly from all
-chains, parzen_of_all_samples of all; chain_log_likelihood is the mean over chains, each alone. What
-quality says is a classifier's of real examples: its confidence (largest probability) and entropy of
-a sample; spurious, the share of samples with no class above .5; class_entropy of all samples (2.3
-for ten classes as often as one another, 0 where all chains draw the same); and how often a chain
-changes class in 100 steps, as far as kept states show.
+In evaluation.json, parzen takes as many samples as there are training examples beside it, evenly
+from all chains, and parzen_of_all_samples takes all; chain_log_likelihood is the mean over chains,
+each alone. quality is measured by a classifier of real examples: the mean confidence (largest
+probability) and entropy per sample; spurious, the fraction of samples with no class above .5;
+class_entropy of all samples (2.3 for ten equally frequent classes, 0 if all chains draw the same
+class); and how often a chain changes class in 100 steps, as far as kept states show.
 """
 
 import dataclasses
@@ -211,11 +211,11 @@ def config_from_flags() -> Config:
     if len(steps) not in (1, 2) or steps[0] > steps[-1]:
         raise UsageError("--walkback_steps must be a number, or the smallest and the largest.")
     if stop is not None and (len(steps) == 2 or steps == (1,)):
-        raise UsageError("--walkback_stop is of one number of --walkback_steps, above 1.")
+        raise UsageError("--walkback_stop needs a single number of --walkback_steps, above 1.")
     if stop is not None and not 0 < stop <= 1:
         raise UsageError("--walkback_stop must be a probability in (0, 1].")
     if steps == (1,) and asked.scaling:
-        raise UsageError("--scaling is of --walkback_steps above 1.")
+        raise UsageError("--scaling needs --walkback_steps above 1.")
     if steps == (1,) and network == "gsn" and len(layers) > 1 and asked.initial_hidden == "zeros":
         raise UsageError(
             "--walkback_steps=1 from --initial_hidden=zeros never reaches the second layer. Give"

@@ -19,7 +19,7 @@ class WalkbackAutoEncoder(GenerativeStochasticNetwork):
         model.compile("adam")
         model.fit(x, epochs=25, batch_size=100)
 
-    With `walkback=1` it is the plain denoising auto-encoder. Dropout and batch normalisation of the
+    With `walkback=1` it is the plain denoising auto-encoder. Dropout and batch normalization of the
     network act in training, as Keras' own, and chains have neither.
 
     Args:
@@ -57,7 +57,7 @@ class WalkbackAutoEncoder(GenerativeStochasticNetwork):
             raise checks.invalid(
                 "`network`",
                 f"a model from {shape} to {expected}, the parameters of {self.reconstruction}",
-                f"one that puts out {outputs[1:]}",
+                f"one that returns {outputs[1:]}",
             )
         super().build(input_shape)
 

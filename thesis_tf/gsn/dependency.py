@@ -26,7 +26,7 @@ fold_in = tf.random.experimental.stateless_fold_in
 
 @keras.saving.register_keras_serializable(package="thesis_tf")
 class DependencyNetwork(NoisyModel):
-    """All conditionals of x in one Keras model, trained by generalised pseudo-likelihood.
+    """All conditionals of x in one Keras model, trained by generalized pseudo-likelihood.
 
         model = DependencyNetwork(network, subset_size=1)
         model.compile("adam")
@@ -37,14 +37,14 @@ class DependencyNetwork(NoisyModel):
     is predicted too, and left out.
 
     Args:
-        network: a Keras model, or any function, that puts out the parameters of the
-            reconstruction from x with the subset's values replaced by zero, and, if it takes two
-            arguments, a mask (n, ...) in the dtype of x that is 1 where x is given.
+        network: a Keras model, or any function, from x with the subset's values replaced by zero to
+            the parameters of the reconstruction; if it takes two arguments, the second is a mask
+            (n, ...) in the dtype of x that is 1 where x is given.
         subset_size: how many values a random subset has.
         subsets: boolean (m, *example's shape), subsets of which one is drawn with equal
             probability, in place of all of one size.
         reconstruction: P(x_i | ...), an object of `thesis_tf.gsn`; None is `Bernoulli()`.
-        seed: an integer, of the subsets in training.
+        seed: an integer >= 0, by which subsets are drawn in training.
         **kwargs: of `keras.Model`.
 
     Raises:

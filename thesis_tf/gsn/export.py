@@ -14,10 +14,10 @@ from thesis_tf.gsn.walkback import Hidden
 def export(model: GenerativeStochasticNetwork, path: Path, *, alpha: str = "first") -> None:
     """Writes a SavedModel of one step of a network's chain.
 
-    Its signatures take and put out tensors by name, for any number of chains:
+    Its signatures take and return tensors by name, for any number of chains:
 
-        step     x (chains, ...), hidden_0, hidden_1, ... as the step before put them out, and seed,
-                 a pair of int32, to x, mean and hidden_0, ...
+        step     x (chains, ...), hidden_0, hidden_1, ... from the step before, and seed, a pair of
+                 int32, to x, mean and hidden_0, ...
         start    x to the hidden_0, ... of a chain that begins there, zeros; with `step` alone where
                  a network has no hidden state
         inpaint  x, mask (chains, ...; true where x is known), steps (an int32) and seed to x and

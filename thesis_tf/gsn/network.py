@@ -57,7 +57,7 @@ class GenerativeStochasticNetwork(NoisyModel):
             (5.3.4).
         num_remembered: the number of training examples, for `initial_hidden="stored"`. Stored
             hidden units aren't saved with the model; a loaded one begins with zeros again.
-        seed: an integer, of all noise in training.
+        seed: an integer >= 0, of which all noise in training is a function.
         **kwargs: of `keras.Model`.
     """
 
@@ -221,7 +221,7 @@ class GenerativeStochasticNetwork(NoisyModel):
         step: tf.Tensor,
         training: bool,
     ) -> tf.Tensor:
-        """Returns the walkback losses (n,) of a batch, in nats an example."""
+        """Returns the walkback losses (n,) of a batch, in nats per example."""
         rows = None
         if self.initial_hidden == "stored":
             rows, target = (self._checked_rows(target) if training else None), None

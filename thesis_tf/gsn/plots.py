@@ -9,8 +9,12 @@ from thesis_tf._core import checks
 from thesis_tf._core.types import Array, ArrayLike, Path
 from thesis_tf.plotting.images import draw_images
 from thesis_tf.plotting.style import (
+    BLUE,
+    GREEN,
     INK,
     LINE,
+    PURPLE,
+    VERMILION,
     add_legend,
     checked_path,
     new_sheet,
@@ -18,7 +22,7 @@ from thesis_tf.plotting.style import (
     style_axes,
 )
 
-DATA, CHAIN, EXACT = "#0072b2", "#d55e00", "#24292f"
+DATA, CHAIN, EXACT = BLUE, VERMILION, INK
 
 
 def draw_chains(
@@ -80,7 +84,7 @@ def draw_scaling(factors: Mapping[str, Array], path: Path, *, title: str | None 
     style_axes(axes, "step of walkback k", "scaling factor", title)
     axes.axhline(1, color=LINE, linewidth=0.8)
     for color, (name, alphas) in zip(
-        (DATA, CHAIN, "#009e73", "#cc79a7"), factors.items(), strict=False
+        (BLUE, VERMILION, GREEN, PURPLE), factors.items(), strict=False
     ):
         steps = np.arange(1, len(alphas) + 1)
         axes.plot(steps, alphas, color=color, marker="o", markersize=4, label=name)

@@ -1,12 +1,12 @@
-"""Reconstruction distributions P(x | h): from what a network puts out to a tfp distribution.
+"""Reconstruction distributions P(x | h): from the outputs of a network to a TFP distribution.
 
     reconstruction = Bernoulli()
     reconstruction.distribution(logits).log_prob(x)  # (n,)
     reconstruction.sample(logits, seed=(0, 1))
 
-A Keras model can't put out a distribution, so it puts out parameters, and the distribution is built
-where it is needed, inside the loss. `outputs` are (n, ...) for x (n, ...), or (n, ..., size) where
-a value of x has more than one parameter. `alpha` is a scaling factor of walkback (5.3.3), above 0:
+A Keras model can't return a distribution, so it returns the parameters of one, and the distribution
+is built where it is needed, inside the loss. `outputs` are (n, ...) for x (n, ...), or
+(n, ..., size) where a value of x has more than one parameter. `alpha` is a scaling factor of walkback (5.3.3), above 0:
 P(x | h) is narrower for a larger one of logits, wider for a larger one of scales.
 """
 
@@ -34,13 +34,13 @@ class Reconstruction:
     """What all of them share.
 
     Attributes:
-        reparametrised: whether gradients flow from a sample to the parameters. Where they don't, as
+        reparametrized: whether gradients flow from a sample to the parameters. Where they don't, as
             of what is discrete, walkback takes a sample as a constant.
     """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
-    reparametrised = False
+    reparametrized = False
 
     @property
     def size(self) -> int:
@@ -142,15 +142,16 @@ class Normal(Reconstruction):
     A scaling factor multiplies the standard deviation, so that it grows where x is less certain.
 
     Attributes:
-        scale: the standard deviation, positive, in the units of x; None lets the network put out
-            one for each value: outputs are then (n, ..., 2) of locations and softplus^-1 of scales.
-        smallest: the least standard deviation that a network can put out.
+        scale: the standard deviation, positive, in the units of x; None takes one for each
+            value from the network, whose outputs are then (n, ..., 2): locations and softplus^-1 of
+            scales.
+        smallest: the least standard deviation of a value.
     """
 
     scale: float | None = None
     smallest: float = 1e-3
 
-    reparametrised = True
+    reparametrized = True
 
     def __post_init__(self) -> None:
         """Raises ValueError unless scales are positive."""
@@ -187,7 +188,7 @@ class Normal(Reconstruction):
 @keras.saving.register_keras_serializable(package="thesis_tf")
 @dataclasses.dataclass(frozen=True)
 class NormalMixture(Reconstruction):
-    """Real-valued x with several modes a value (5.2): a mixture of normals for each.
+    """Real-valued x with several modes per value (5.2): a mixture of normals for each.
 
     Outputs are (n, ..., 3 components): logits, locations and softplus^-1 of scales. Samples are
     constants to gradients, since which component they come from is discrete.

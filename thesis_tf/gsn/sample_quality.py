@@ -50,7 +50,7 @@ def sample_quality(
     """Returns the `SampleQuality` of samples whose classes a classifier has named.
 
     Args:
-        probabilities: (n, classes), or (steps, chains, classes) of chains, as a softmax puts out.
+        probabilities: (n, classes), or (steps, chains, classes) of chains: outputs of a softmax.
         threshold: of the largest probability, below which a sample is spurious.
         num_steps_between_results: as of the chains that the samples are from.
 

@@ -117,7 +117,7 @@ def walkback_losses(
 
     In each round x is corrupted, hidden units are drawn and x is reconstructed and drawn anew; the
     loss of a round is -log P(target | h). Gradients flow through hidden units from round to round,
-    and through the drawn x where it is reparametrised (`Normal`) and the corruption is; a drawn x
+    and through the drawn x where it is reparametrized (`Normal`) and the corruption is; a drawn x
     that is discrete (`Bernoulli`, `NormalMixture`) is a constant.
 
     Args:
@@ -130,7 +130,7 @@ def walkback_losses(
         training: passed on to `network.advance`.
 
     Returns:
-        (losses, hidden): (n,) in nats an example, and the hidden units after the last round.
+        (losses, hidden): (n,) in nats per example, and the hidden units after the last round.
     """
     follow = functools.partial(
         _followed, network, x, target, seed, hidden, walkback, training=training
@@ -167,6 +167,6 @@ def _followed(
         if number < rounds - 1:
             drawing = tf.random.experimental.stateless_fold_in(of_round, 1)
             x = reconstruction.sample(outputs, drawing, alpha)
-            x = x if reconstruction.reparametrised else tf.stop_gradient(x)
+            x = x if reconstruction.reparametrized else tf.stop_gradient(x)
     total = tf.add_n(losses)
     return total / walkback.mean_steps if walkback.loss == "every" else total, hidden

@@ -19,7 +19,20 @@ from thesis_tf._core import checks
 from thesis_tf.persistence import files
 
 FONT = "DejaVu Sans"  # comes with matplotlib, so a picture is the same everywhere
-INK, SOFT, LINE, GRID = "#24292f", "#57606a", "#a3abb4", "#e6e8eb"
+
+# Text and curves of what is exact; notes; axes and references; grids and edges; what is missing.
+INK, SOFT, LINE, GRID, BLANK = "#24292f", "#57606a", "#a3abb4", "#e6e8eb", "#d5d7da"
+# Okabe and Ito's colors, which stay apart for color-blind readers.
+BLUE, VERMILION, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
+SKY, ORANGE, GRAY = "#56b4e9", "#e69f00", "#4d4d4d"
+# Of several series, in this order.
+CATEGORICAL = (BLUE, VERMILION, GREEN, PURPLE, SKY, ORANGE, GRAY)
+# Of two opposites: negative and positive, smallest and largest.
+DIVERGING = (BLUE, VERMILION)
+# Of a magnitude, matplotlib's name: dark is large.
+SEQUENTIAL = "viridis_r"
+# Good to bad: the hue goes from blue through green and yellow to red and never turns back.
+GOOD_TO_BAD = ("#2b62b5", "#2a9aa8", "#4fae62", "#b5c94a", "#f2b33d", "#e8743a", "#cf2f2a")
 
 _SUFFIXES = (".png", ".svg", ".pdf")
 _DPI = 150

@@ -1,6 +1,6 @@
 """Generative stochastic networks without networks: P(x | x~) of counts and of kernels (figure 5.3).
 
-Nothing is parametrised, so what a chain's histogram misses is what the theory lets it: the error of
+Nothing is parametrized, so what a chain's histogram misses is what the theory lets it: the error of
 the examples, and the chain's sampling error.
 """
 
@@ -173,12 +173,12 @@ def parzen_chain(
     else:
         x = _checked_points("`initial_state`", initial_state, shape)
     # Around 0 and in units of the corruption, the squares in the exponents stay small.
-    centre = examples.mean(axis=0)
-    scaled = (examples - centre) / corruption_scale
+    center = examples.mean(axis=0)
+    scaled = (examples - center) / corruption_scale
     half_squares = np.square(scaled).sum(axis=1) / 2
     samples = np.empty((num_results, *shape))
     for step in range(num_results):
-        corrupted = (x - centre) / corruption_scale + rng.standard_normal(shape)
+        corrupted = (x - center) / corruption_scale + rng.standard_normal(shape)
         # Without |x~|^2 / 2, which all examples have in common.
         exponents = corrupted @ scaled.T - half_squares
         weights = np.exp(exponents - exponents.max(axis=1, keepdims=True))

@@ -45,8 +45,8 @@ def conservative_log_likelihood(
     it is a cross-entropy, which compares models, but with no density.
 
     Args:
-        outputs: (steps, chains, ...) or (n, ...), what the network puts out for P(x | h) in states
-            h of its chains, such as logits: of the shape of examples, and (..., size) if there are
+        outputs: (steps, chains, ...) or (n, ...), the network's outputs for P(x | h) in states h of
+            its chains, such as logits: of the shape of examples, and (..., size) if there are
             `reconstruction.size` parameters for each value, more than one.
         test: (m, ...) of a floating dtype.
         reconstruction: an object of `thesis_tf.gsn.reconstruction`, or another one with a method

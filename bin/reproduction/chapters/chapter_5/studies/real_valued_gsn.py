@@ -142,11 +142,11 @@ def _inputs(config: Any) -> Any:
     counts = [min(most, len(part)) for most, part in zip(config.examples, parts, strict=True)]
     splits = splits.take(*counts, seed=config.seed)
     names = ("train", "validation", "test")
-    scaled = {name: _normalised(getattr(splits, name).x, config.side) for name in names}
+    scaled = {name: _normalized(getattr(splits, name).x, config.side) for name in names}
     return dataclasses.replace(splits, **{name: datasets.Split(x, x) for name, x in scaled.items()})
 
 
-def _normalised(x: np.ndarray, side: int) -> np.ndarray:
+def _normalized(x: np.ndarray, side: int) -> np.ndarray:
     """Returns grey images (n, side, side, 1), each of mean 0 and variance 1."""
     import tensorflow as tf
 
