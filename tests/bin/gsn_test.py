@@ -203,7 +203,7 @@ def test_help_teaches_at_once(help_of):
         ({"walkback_steps": ["3", "2"]}, "--walkback_steps must be a number, or the smallest"),
         (
             {"walkback_steps": ["1", "2"], "walkback_stop": 0.5},
-            "--walkback_stop needs a single number",
+            "--walkback_stop needs a single",
         ),
         ({"initial_hidden": "warm"}, "--initial_hidden must be zeros, stored or a number"),
         ({"do": ["dream"]}, "--do must be some of train, export, sample"),

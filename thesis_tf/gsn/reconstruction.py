@@ -6,8 +6,9 @@
 
 A Keras model can't return a distribution, so it returns the parameters of one, and the distribution
 is built where it is needed, inside the loss. `outputs` are (n, ...) for x (n, ...), or
-(n, ..., size) where a value of x has more than one parameter. `alpha` is a scaling factor of walkback (5.3.3), above 0:
-P(x | h) is narrower for a larger one of logits, wider for a larger one of scales.
+(n, ..., size) where a value of x has more than one parameter. `alpha` is a scaling factor of
+walkback (5.3.3), above 0: P(x | h) is narrower for a larger one of logits, wider for a larger one
+of scales.
 """
 
 import dataclasses

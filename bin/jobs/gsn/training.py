@@ -71,7 +71,8 @@ class NetworkRun:
 
     def _build(self) -> gsn.GenerativeStochasticNetwork:
         network, seed = self.config.network, self.config.hardware.seed
-        steps = network.walkback_steps
+        steps, layers = network.walkback_steps, network.layers
+        assert layers is not None  # `bin.gsn.config_from_flags` fills in the default
         walkback = gsn.Walkback(
             steps if len(steps) == 2 else steps[0], network.walkback_stop, network.walkback_loss
         )
@@ -83,12 +84,12 @@ class NetworkRun:
             "seed": seed,
         }
         if network.network == "dae":
-            return walkback_dae(self.shape, network.layers[0], **shared)
+            return walkback_dae(self.shape, layers[0], **shared)
         if network.network == "conv_dae":
-            return convolutional_dae(self.shape, network.layers, **shared)
+            return convolutional_dae(self.shape, layers, **shared)
         initial = network.initial_hidden
         model = gsn.GSN(
-            network.layers,
+            layers,
             network.hidden_noise,
             initial_hidden=int(initial) if initial.isdigit() else initial,
             num_remembered=len(self.splits.train) if initial == "stored" else None,
