@@ -84,19 +84,19 @@ def bare_product(samples, test, block=2000):
     return run
 
 
-def speed(samples, test, valid, rounds):
+def speed(samples, test, validation, rounds):
     from thesis_tf.gsn import reconstruction
     from thesis_tf.gsn.likelihood import conservative, parzen
 
-    def window(samples=samples, test=test, valid=valid, sigmas=SIGMAS):
-        return lambda: parzen.parzen_log_likelihood(samples, test, valid, sigmas)
+    def window(samples=samples, test=test, validation=validation, sigmas=SIGMAS):
+        return lambda: parzen.parzen_log_likelihood(samples, test, validation, sigmas=sigmas)
 
     chains = samples.reshape(-1, min(100, len(samples)), samples.shape[1])
     black, logits = (test > 0.5).astype(np.float32), 4 * samples - 2
     bernoulli = reconstruction.Bernoulli()
     ways = {
         "bare matrix product": (bare_product(samples, test), 1),
-        "one sigma, all test points": (window(valid=valid[:FEW], sigmas=0.2), 1),
+        "one sigma, all test points": (window(validation=validation[:FEW], sigmas=0.2), 1),
         "20 sigmas, all validation points": (window(test=test[:FEW]), 1),
         "20 sigmas, all validation and test points": (window(), 1),
         "the same of 100 chains": (window(chains), 1),
@@ -120,7 +120,7 @@ def speed(samples, test, valid, rounds):
         print(f"  {name:44} {statistics.median(times):8.2f} s  {ratio:7.2f}x")
 
 
-def accuracy(samples, test, valid):
+def accuracy(samples, test, validation):
     from thesis_tf.gsn.likelihood import parzen
 
     rng = np.random.default_rng(1)
@@ -128,9 +128,11 @@ def accuracy(samples, test, valid):
     squares = scipy.spatial.distance.cdist(few.astype(float), samples.astype(float), "sqeuclidean")
     constant = np.log(len(samples)) + samples.shape[1] * np.log(2 * np.pi) / 2
     print(f"Error in nats of {len(few)} points: the largest, and that of their mean")
-    best = parzen.parzen_log_likelihood(samples, few, valid)
+    best = parzen.parzen_log_likelihood(samples, few, validation)
     for sigma in (0.05, 0.1, 0.2, 0.5, best.sigma):
-        found = parzen.parzen_log_likelihood(samples, few, valid[:FEW], sigma).log_likelihoods
+        found = parzen.parzen_log_likelihood(
+            samples, few, validation[:FEW], sigmas=sigma
+        ).log_likelihoods
         log_p = scipy.special.logsumexp(-squares / (2 * sigma**2), axis=1) - constant
         error = found - (log_p - samples.shape[1] * np.log(sigma))
         print(f"  sigma {sigma:.4g}: {abs(error).max():.1e}, {abs(error.mean()):.1e}")

@@ -21,10 +21,16 @@ on these examples can do, independent draws of them.
 
 import dataclasses
 import functools
+import pathlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from absl import app, flags
 
 from bin.common import configs, runs
+
+if TYPE_CHECKING:
+    import numpy as np
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("problems", 200, "Random problems for each proposition.", lower_bound=1)
@@ -45,12 +51,14 @@ class Config:
     seed: int
 
 
-def config_from_flags():
+def config_from_flags() -> Config:
     """Reads FLAGS."""
     return Config(FLAGS.problems, FLAGS.perturbations, FLAGS.seed)
 
 
-def run(config, folder, *, begin=lambda: None):
+def run(
+    config: Config, folder: pathlib.Path, *, begin: Callable[[], object] = lambda: None
+) -> dict[str, Any]:
     """Computes everything, writes it to `folder`, and returns {claim: numbers}."""
     import numpy as np
 
@@ -68,29 +76,29 @@ def run(config, folder, *, begin=lambda: None):
     return found
 
 
-def propositions(config, rng):
+def propositions(config: Config, rng: "np.random.Generator") -> dict[str, Any]:
     """The largest distance between stationary and data distribution, over random problems."""
     import numpy as np
 
-    from thesis_tf import gsn
+    from thesis_tf.gsn import finite
 
-    farthest = {}
+    farthest: dict[str, float] = {}
     for _ in range(config.problems):
         n, m = rng.integers(2, 9, 2)
         data, corruption = rng.dirichlet(np.ones(n)), rng.dirichlet(np.ones(m), n)
         hidden = rng.dirichlet(np.ones(m), n)
         pair = rng.dirichlet(np.ones(n * m)).reshape(n, m)
-        latent = gsn.latent_chain(data, hidden)
+        latent = finite.latent_chain(data, hidden)
         checks = {
-            "denoising (5.3.1)": gsn.denoising_chain(data, corruption),
-            "walkback (Proposition 1)": gsn.walkback_chain(
-                data, corruption, gsn.geometric_shares(0.5)
+            "denoising (5.3.1)": finite.denoising_chain(data, corruption),
+            "walkback (Proposition 1)": finite.walkback_chain(
+                data, corruption, finite.geometric_probabilities(0.5)
             ),
             "latent (Proposition 2)": latent,
-            "clamped (5.B)": gsn.clamped_chain(
+            "clamped (5.B)": finite.clamped_chain(
                 hidden, latent.reconstruction, np.arange(n) < max(1, n // 2)
             ),
-            "dependency network (Proposition 5)": gsn.dependency_network(pair),
+            "dependency network (Proposition 5)": finite.dependency_network(pair),
         }
         for name, check in checks.items():
             assert check.applies, (name, check.conditions)
@@ -98,37 +106,38 @@ def propositions(config, rng):
     return {"problems": config.problems, "distance": farthest}
 
 
-def theorem_4(config, rng):
+def theorem_4(config: Config, rng: "np.random.Generator") -> dict[str, Any]:
     """How often the bound holds on random perturbations, and how near it is."""
     import numpy as np
 
-    from thesis_tf import gsn
+    from thesis_tf.gsn import finite
 
-    held, shares, sharper = 0, [], []
+    held, ratios, sharper = 0, [], []
     for _ in range(config.perturbations):
         n = rng.integers(2, 13)
         matrix, other = rng.dirichlet(np.ones(n), (2, n))
-        share = 10 ** rng.uniform(-6, 0)
-        found = gsn.perturbation_bound(matrix, (1 - share) * matrix + share * other)
+        fraction = 10 ** rng.uniform(-6, 0)
+        found = finite.perturbation_bound(matrix, (1 - fraction) * matrix + fraction * other)
         held += found.holds
-        shares.append(found.distance / found.bound)
+        ratios.append(found.distance / found.bound)
         sharper.append(found.distance / found.sharper_bound)
     return {
         "perturbations": config.perturbations,
         "held": held,
-        "median_distance_to_bound": float(np.median(shares)),
+        "median_distance_to_bound": float(np.median(ratios)),
         "median_distance_to_sharper_bound": float(np.median(sharper)),
     }
 
 
-def histogram(seed, path):
+def histogram(seed: int, path: pathlib.Path) -> dict[str, Any]:
     """Ten values by counting from 5,000 examples (figure 5.3, top)."""
     import numpy as np
 
     from thesis_tf import gsn
+    from thesis_tf.gsn import finite
 
     data = np.random.default_rng([seed, 1]).dirichlet(2 * np.ones(10))
-    found = gsn.counting_chain(data, gsn.local_corruption(10), seed=seed)
+    found = finite.counting_chain(data, finite.local_corruption(10), seed=seed)
     shown = {"5,000 examples": found.training_histogram, "5,000 steps": found.chain_histogram}
     gsn.draw_histograms(
         shown, path, errors={"5,000 steps": found.standard_errors}, truth=found.truth
@@ -145,14 +154,15 @@ def histogram(seed, path):
     }
 
 
-def manifold(seed, path):
+def manifold(seed: int, path: pathlib.Path) -> dict[str, Any]:
     """A curve in ten dimensions by a Parzen conditional (figure 5.3, bottom)."""
     import numpy as np
 
-    from thesis_tf import autoencoders, datasets, gsn
+    from thesis_tf import autoencoders, datasets
+    from thesis_tf.gsn import finite
 
     splits = datasets.load_inputs("manifold10d", examples=(5000, 100, 2500), seed=seed)
-    chains = gsn.parzen_chain(
+    chains = finite.parzen_chain(
         splits.train.x, CORRUPTION_SCALE, KERNEL_SCALE, CHAIN_STEPS, num_chains=CHAINS, seed=seed
     )
     kept = chains[KEPT_EVERY - 1 :: KEPT_EVERY].reshape(-1, 10)
@@ -160,7 +170,7 @@ def manifold(seed, path):
     rng = np.random.default_rng([seed, 2])
     kernels = splits.train.x[rng.integers(len(splits.train), size=len(kept))]
     kernels = kernels + KERNEL_SCALE * rng.standard_normal(kernels.shape)
-    found = {"samples": len(kept)}
+    found: dict[str, Any] = {"samples": len(kept)}
     for name, samples in (("chains", kept), ("kernels_alone", kernels)):
         test = autoencoders.nearest_neighbor_test(
             samples.astype(splits.test.x.dtype), splits.test.x
@@ -172,7 +182,7 @@ def manifold(seed, path):
     return found
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     """Flags, config, run."""
     with runs.clean_errors(argv):
         config = config_from_flags()

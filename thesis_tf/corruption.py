@@ -10,29 +10,41 @@ integers, as in `tf.random.stateless_normal`. Keras saves and loads them with a 
 
 import dataclasses
 import math
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self, TypeAlias
 
 import keras
 import tensorflow as tf
 
 from thesis_tf._core import checks
+from thesis_tf._core.types import TensorLike
+
+# A pair of int32, as in `tf.random.stateless_normal`.
+Seed: TypeAlias = Any
 
 
-class _Corruption:
-    """What all corruption processes share: settings that Keras can save."""
+class Corruption:
+    """Base class of corruption processes: frozen dataclasses, whose fields Keras saves."""
 
-    def get_config(self):
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def sample(self, x: TensorLike, seed: Seed) -> tf.Tensor:
+        """Returns a corrupted x (n, ...)."""
+        raise NotImplementedError
+
+    def get_config(self) -> dict[str, Any]:
         """Returns the settings, a dict that JSON can hold."""
-        return dataclasses.asdict(self)
+        return {field: getattr(self, field) for field in self.__dataclass_fields__}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
         """Returns the corruption of settings."""
         return cls(**config)
 
 
 @keras.saving.register_keras_serializable(package="thesis_tf")
 @dataclasses.dataclass(frozen=True)
-class Gaussian(_Corruption):
+class Gaussian(Corruption):
     """x~ = x + sigma e with e ~ N(0, I).
 
     Attributes:
@@ -41,16 +53,16 @@ class Gaussian(_Corruption):
 
     sigma: float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Raises ValueError unless sigma is positive."""
         checks.positive_number("`sigma`", self.sigma)
 
-    def sample(self, x, seed):
+    def sample(self, x: TensorLike, seed: Seed) -> tf.Tensor:
         """Returns a corrupted x (n, ...)."""
         x = _floating(x)
         return x + self.sigma * tf.random.stateless_normal(tf.shape(x), seed, dtype=x.dtype)
 
-    def log_prob(self, corrupted, x):
+    def log_prob(self, corrupted: TensorLike, x: TensorLike) -> tf.Tensor:
         """Returns the log density (n,) of corrupted examples (n, ...), given x (n, ...)."""
         x, corrupted = _pair(x, corrupted)
         squares = tf.square((corrupted - x) / tf.constant(self.sigma, x.dtype))
@@ -60,7 +72,7 @@ class Gaussian(_Corruption):
 
 @keras.saving.register_keras_serializable(package="thesis_tf")
 @dataclasses.dataclass(frozen=True)
-class SaltAndPepper(_Corruption):
+class SaltAndPepper(Corruption):
     """Each value becomes, with a probability, `low` or `high`, each as often.
 
     Attributes:
@@ -72,11 +84,11 @@ class SaltAndPepper(_Corruption):
     low: float = 0.0
     high: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Raises ValueError unless the probability is one."""
         checks.probability("`probability`", self.probability)
 
-    def sample(self, x, seed):
+    def sample(self, x: TensorLike, seed: Seed) -> tf.Tensor:
         """Returns a corrupted x (n, ...)."""
         x = _floating(x)
         u = _uniform(x, seed)
@@ -87,7 +99,7 @@ class SaltAndPepper(_Corruption):
         )
         return tf.where(u < self.probability, value, x)
 
-    def log_prob(self, corrupted, x):
+    def log_prob(self, corrupted: TensorLike, x: TensorLike) -> tf.Tensor:
         """Returns the log probability (n,) of corrupted examples (n, ...), given x (n, ...).
 
         A value that is neither its own nor `low` or `high` has none: minus infinity.
@@ -100,7 +112,7 @@ class SaltAndPepper(_Corruption):
 
 @keras.saving.register_keras_serializable(package="thesis_tf")
 @dataclasses.dataclass(frozen=True)
-class Masking(_Corruption):
+class Masking(Corruption):
     """Each value becomes, with a probability, `value`.
 
     Attributes:
@@ -111,16 +123,16 @@ class Masking(_Corruption):
     probability: float
     value: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Raises ValueError unless the probability is one."""
         checks.probability("`probability`", self.probability)
 
-    def sample(self, x, seed):
+    def sample(self, x: TensorLike, seed: Seed) -> tf.Tensor:
         """Returns a corrupted x (n, ...)."""
         x = _floating(x)
         return tf.where(_uniform(x, seed) < self.probability, tf.constant(self.value, x.dtype), x)
 
-    def log_prob(self, corrupted, x):
+    def log_prob(self, corrupted: TensorLike, x: TensorLike) -> tf.Tensor:
         """Returns the log probability (n,) of corrupted examples (n, ...), given x (n, ...).
 
         A value that is neither its own nor `value` has none: minus infinity.
@@ -131,7 +143,7 @@ class Masking(_Corruption):
 
 @keras.saving.register_keras_serializable(package="thesis_tf")
 @dataclasses.dataclass(frozen=True)
-class Block(_Corruption):
+class Block(Corruption):
     """A rectangle of each image, anywhere with equal probability, becomes `value`: in-painting.
 
     Its probabilities have no simple form where x itself has values equal to `value`, so there is
@@ -147,12 +159,12 @@ class Block(_Corruption):
     width: int
     value: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Raises TypeError or ValueError unless height and width are positive integers."""
         checks.positive_integer("`height`", self.height)
         checks.positive_integer("`width`", self.width)
 
-    def sample(self, x, seed):
+    def sample(self, x: TensorLike, seed: Seed) -> tf.Tensor:
         """Returns corrupted images x (n, height, width) or (n, height, width, channels).
 
         Raises:
@@ -183,13 +195,13 @@ class Block(_Corruption):
         return tf.where(block, tf.constant(self.value, x.dtype), x)
 
 
-def _uniform(x, seed):
+def _uniform(x: tf.Tensor, seed: Seed) -> tf.Tensor:
     # In 24 bits at least: of bfloat16's 8 a probability of .001 would become .0039.
     dtype = tf.float64 if x.dtype == tf.float64 else tf.float32
     return tf.random.stateless_uniform(tf.shape(x), seed, dtype=dtype)
 
 
-def _pair(x, corrupted):
+def _pair(x: Any, corrupted: Any) -> tuple[tf.Tensor, tf.Tensor]:
     x, corrupted = _floating(x), tf.convert_to_tensor(corrupted)
     if corrupted.dtype != x.dtype or not corrupted.shape.is_compatible_with(x.shape):
         raise checks.invalid(
@@ -200,7 +212,7 @@ def _pair(x, corrupted):
     return x, corrupted
 
 
-def _log_of_ways(corrupted, ways):
+def _log_of_ways(corrupted: tf.Tensor, ways: list[tuple[Any, float]]) -> tf.Tensor:
     """Sums the logs of each value's probability, over the ways (value, probability) to get it."""
     total = tf.zeros_like(corrupted)
     for value, probability in ways:
@@ -208,12 +220,12 @@ def _log_of_ways(corrupted, ways):
     return _sum(tf.math.log(total))
 
 
-def _sum(values):
+def _sum(values: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(values, axis=list(range(1, values.shape.rank)))
 
 
-def _floating(x):
-    x = tf.convert_to_tensor(x)
+def _floating(values: TensorLike) -> tf.Tensor:
+    x = tf.convert_to_tensor(values)
     if not x.dtype.is_floating:
         advice = "Convert it: tf.cast(x, tf.float32), pixels divided by 255."
         raise checks.invalid("`x`", "of a floating dtype", x.dtype.name, advice, TypeError)

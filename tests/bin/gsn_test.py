@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from absl import flags
 from absl.testing import flagsaver
 
 from bin import gsn
@@ -94,7 +95,7 @@ def test_digits_and_everything_that_is_written(tmp_path):
 @pytest.mark.parametrize(
     "values",
     [
-        {"network": "dae", "layers": ["20"], "binarise": True, "walkback_stop": 0.5},
+        {"network": "dae", "layers": ["20"], "binarize": True, "walkback_stop": 0.5},
         {
             "network": "conv_dae",
             "layers": ["3", "4"],
@@ -102,8 +103,8 @@ def test_digits_and_everything_that_is_written(tmp_path):
             "corruption": "gaussian",
         },
         {"outputs": "normal", "output_scale": 0.3, "corruption": "masking"},
-        {"hidden_start": "stored", "walkback_loss": "last", "known": "top"},
-        {"hidden_start": "2", "corruption": "block", "walkback_steps": ["1", "3"]},
+        {"initial_hidden": "stored", "walkback_loss": "last", "known": "top"},
+        {"initial_hidden": "2", "corruption": "block", "walkback_steps": ["1", "3"]},
         {"corruption": "none", "outputs": "normal_mixture", "layers": ["10"]},
     ],
     ids=lambda values: "-".join(map(str, values.values())),
@@ -139,11 +140,11 @@ def test_a_trained_network_says_its_own_settings(tmp_path):
     rest = {"chains": 2, "chain_steps": 6}
     said = finish(start(tmp_path / "run", {"do": "sample", **rest}))
     assert "effective_sample_size" in said
-    for more in ({"thin": 2}, {"seed": 3}):
+    for more in ({"num_steps_between_results": 1}, {"seed": 3}):
         sample(tmp_path / "run", **rest, **more)
     assert names(tmp_path / "run" / "sampled") == {
         "2_chains_6_steps",
-        "2_chains_6_steps_thin_2",
+        "2_chains_6_steps_every_2",
         "2_chains_6_steps_seed_3",
     }
     with flagsaver.as_parsed(do="sample", data_dir="elsewhere"):
@@ -166,7 +167,8 @@ def test_a_trained_network_says_its_own_settings(tmp_path):
 def test_it_goes_on_where_it_was_killed(tmp_path):
     values = {**SMALL, "do": ["train", "sample"], "epochs": 6, "checkpoint_every": 5}
     del values["inpaint_steps"]
-    values |= {"chains": 8, "chain_steps": 8000, "thin": 40, "hidden_start": "stored"}
+    values |= {"chains": 8, "chain_steps": 8000, "num_steps_between_results": 39}
+    values["initial_hidden"] = "stored"
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     finish(start(whole, values))
     (name,) = (path.name for path in (whole / "sampled").iterdir())
@@ -197,17 +199,19 @@ def test_help_teaches_at_once(help_of):
 @pytest.mark.parametrize(
     ("values", "match"),
     [
-        ({"layers": ["0"]}, "--layers must be positive numbers"),
         ({"network": "dae", "layers": ["3", "4"]}, "--layers of --network=dae is one number"),
-        ({"walkback_steps": ["3", "2"]}, "--walkback_steps must be a number, or the least"),
-        ({"walkback_steps": ["1", "2"], "walkback_stop": 0.5}, "--walkback_stop is of one number"),
-        ({"hidden_start": "warm"}, "--hidden_start must be zeros, stored or a number"),
+        ({"walkback_steps": ["3", "2"]}, "--walkback_steps must be a number, or the smallest"),
+        (
+            {"walkback_steps": ["1", "2"], "walkback_stop": 0.5},
+            "--walkback_stop needs a single",
+        ),
+        ({"initial_hidden": "warm"}, "--initial_hidden must be zeros, stored or a number"),
         ({"do": ["dream"]}, "--do must be some of train, export, sample"),
         ({"chains": 0}, "--chains must be 1 at least"),
-        ({"thin": 25}, "--thin must be at most --chain_steps"),
+        ({"num_steps_between_results": 25}, "must be less than --chain_steps"),
         ({"walkback_stop": 0.0}, "--walkback_stop must be a probability"),
         ({"walkback_steps": ["1"], "walkback_stop": 0.5}, "above 1"),
-        ({"walkback_steps": ["1"], "scaling": True}, "--scaling is of --walkback_steps above 1"),
+        ({"walkback_steps": ["1"], "scaling": True}, "--scaling needs --walkback_steps above 1"),
         ({"walkback_steps": ["1"]}, "never reaches the second layer"),
         ({"corruption": "masking", "corruption_level": 2.0}, r"must be in \(0, 1\]. Received: 2.0"),
         ({"corruption": "block", "corruption_level": 7.0}, r"must be in \(0, 1\]"),
@@ -219,6 +223,12 @@ def test_flags_that_make_no_sense(values, match):
         (gsn.config_from_flags(), gsn.jobs_from_flags())
 
 
+@pytest.mark.parametrize("name", ["layers", "walkback_steps"])
+def test_sizes_that_are_no_numbers(name):
+    with pytest.raises(flags.IllegalFlagValueError, match=f"--{name}.*must be positive numbers"):
+        flagsaver.as_parsed(**{name: "0"}).__enter__()
+
+
 @pytest.mark.parametrize(
     ("values", "match"),
     [
@@ -226,7 +236,10 @@ def test_flags_that_make_no_sense(values, match):
         ({"corruption": "none", "corruption_level": "1"}, "Leave out --corruption_level"),
         ({"output_scale": "1"}, "Leave out --output_scale"),
         ({"do": "train", "known": "top"}, "Leave out --known: only --do=inpaint takes it"),
-        ({"do": "inpaint", "thin": "2"}, "Leave out --thin: only --do=sample,evaluate takes it"),
+        (
+            {"do": "inpaint", "num_steps_between_results": "2"},
+            "Leave out --num_steps_between_results: only --do=sample,evaluate takes it",
+        ),
         ({"do": "sample", "sheet_every": "2"}, "Leave out --sheet_every: only --do=train takes it"),
     ],
 )

@@ -1,14 +1,18 @@
 """What every function of points x and reconstructions r(x) checks and converts."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from thesis_tf._core import checks, seeds
+from thesis_tf._core.types import TensorLike
 
 
-def checked_points(name, x, like=None, at_least=0):
+def checked_points(
+    name: str, x: TensorLike, like: tf.Tensor | None = None, at_least: int = 0
+) -> tf.Tensor:
     """Returns points (n, ...) as a tensor of their own floating dtype.
 
     Args:
@@ -61,12 +65,12 @@ def stateless_seed(seed: Any) -> tf.Tensor:
     return tf.constant(np.array([high, low], np.uint32).astype(np.int32))
 
 
-def flat(x):
+def flat(x: tf.Tensor) -> tf.Tensor:
     """Reshapes (n, ...) to (n, d)."""
     return tf.reshape(x, [tf.shape(x)[0], int(np.prod(x.shape[1:]))])
 
 
-def reconstruction(reconstruct, x):
+def reconstruction(reconstruct: Callable[[tf.Tensor], Any], x: tf.Tensor) -> tf.Tensor:
     """Returns r(x) in the dtype of x (n, ...); raises unless it has the shape of x."""
     r = tf.convert_to_tensor(reconstruct(x))
     if not r.dtype.is_floating or not r.shape.is_compatible_with(x.shape):
@@ -79,7 +83,9 @@ def reconstruction(reconstruct, x):
     return tf.cast(r, x.dtype)
 
 
-def compiled(function, *, jit_compile=False, batch_axes=1):
+def compiled(
+    function: Callable[..., Any], *, jit_compile: bool = False, batch_axes: int = 1
+) -> Callable[..., Any]:
     """Returns a compiled function of points whose number may change, but not their shape.
 
     `tf.function` alone would forget the shape of a point once it has seen two.
@@ -91,7 +97,7 @@ def compiled(function, *, jit_compile=False, batch_axes=1):
     """
     of_shape = {}
 
-    def call(x, *rest):
+    def call(x: tf.Tensor, *rest: Any) -> Any:
         key = tuple(x.shape[batch_axes:]), x.dtype
         if key not in of_shape:
             # Without AutoGraph errors are raised as they are, in one line.

@@ -1,5 +1,7 @@
 """Keras models whose loss has noise in it: a function of the seed and the training step alone."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -19,12 +21,14 @@ class NoisyModel(keras.Model):
         seed: an integer.
     """
 
-    def __init__(self, seed=0, **kwargs):
+    def __init__(self, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.seed = seed
         self.loss_tracker = keras.metrics.Mean(name="loss")
 
-    def example_losses(self, x, target, seed, step, training):
+    def example_losses(
+        self, x: Any, target: tf.Tensor | None, seed: tf.Tensor, step: tf.Tensor, training: bool
+    ) -> tf.Tensor:
         """Returns the losses (n,) of a batch.
 
         Args:
@@ -36,7 +40,9 @@ class NoisyModel(keras.Model):
         """
         raise NotImplementedError
 
-    def compile(self, optimizer="rmsprop", loss=None, metrics=None, **kwargs):
+    def compile(
+        self, optimizer: Any = "rmsprop", loss: None = None, metrics: None = None, **kwargs: Any
+    ) -> None:
         """As Keras' `compile`; the model has its own loss, so there is none to give here.
 
         Raises:
@@ -47,19 +53,19 @@ class NoisyModel(keras.Model):
             raise checks.invalid("`loss` and `metrics`", "left out", loss or metrics, advice)
         super().compile(optimizer, **kwargs)
 
-    def get_compile_config(self):
+    def get_compile_config(self) -> dict[str, Any] | None:
         """Returns what `compile` was given, for a saved model."""
         if self.optimizer is None:
             return None
         return {"optimizer": keras.saving.serialize_keras_object(self.optimizer)}
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles a model that was loaded, so that `fit` goes on."""
         self.compile(keras.saving.deserialize_keras_object(config["optimizer"]))
         if self.built:
             self.optimizer.build(self.trainable_variables)
 
-    def fit(self, x=None, y=None, **kwargs):
+    def fit(self, x: Any = None, y: Any = None, **kwargs: Any) -> keras.callbacks.History:
         """As Keras' `fit`.
 
         Raises:
@@ -73,11 +79,11 @@ class NoisyModel(keras.Model):
         return super().fit(x, y, **kwargs)
 
     @property
-    def metrics(self):
+    def metrics(self) -> list[keras.metrics.Metric]:
         """The mean loss of an example."""
         return [self.loss_tracker]
 
-    def train_step(self, data):
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Takes one optimizer step on a batch."""
         step = tf.cast(self.optimizer.iterations, tf.int32)
         with tf.GradientTape() as tape:
@@ -90,14 +96,14 @@ class NoisyModel(keras.Model):
         self.loss_tracker.update_state(losses)
         return {"loss": self.loss_tracker.result()}
 
-    def test_step(self, data):
+    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Takes the loss of a batch, with noise as at the end of training."""
         # Another noise for each batch, the same at every evaluation.
         number = tf.cast(self.loss_tracker.count, tf.int32)
         self.loss_tracker.update_state(self._noisy_losses(data, tf.int32.max, False, number))
         return {"loss": self.loss_tracker.result()}
 
-    def _noisy_losses(self, data, step, training, draw=0):
+    def _noisy_losses(self, data: Any, step: tf.Tensor, training: bool, draw: Any = 0) -> tf.Tensor:
         x, target, weights = keras.utils.unpack_x_y_sample_weight(data)
         if not self.built:
             self.build((None, *x.shape[1:]))  # by Keras only where `call` is called

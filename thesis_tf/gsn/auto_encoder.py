@@ -1,10 +1,14 @@
 """Denoising auto-encoders as generative stochastic networks without hidden state (5.3.1, 5.3.2)."""
 
+from collections.abc import Sequence
+from typing import Any, Self
+
 import keras
 import tensorflow as tf
 
 from thesis_tf._core import checks
 from thesis_tf.gsn.network import GenerativeStochasticNetwork
+from thesis_tf.gsn.walkback import Hidden
 
 
 @keras.saving.register_keras_serializable(package="thesis_tf")
@@ -15,7 +19,7 @@ class WalkbackAutoEncoder(GenerativeStochasticNetwork):
         model.compile("adam")
         model.fit(x, epochs=25, batch_size=100)
 
-    With `walkback=1` it is the plain denoising auto-encoder. Dropout and batch normalisation of the
+    With `walkback=1` it is the plain denoising auto-encoder. Dropout and batch normalization of the
     network act in training, as Keras' own, and chains have neither.
 
     Args:
@@ -29,20 +33,20 @@ class WalkbackAutoEncoder(GenerativeStochasticNetwork):
         ValueError: its outputs aren't shaped as the reconstruction's parameters.
     """
 
-    def __init__(self, network, **kwargs):
+    def __init__(self, network: keras.Model, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not isinstance(network, keras.Model):
             received = type(network).__name__
             raise checks.invalid("`network`", "a keras.Model", received, kind=TypeError)
-        if self.start != "zeros":
-            advice = "A denoising auto-encoder has no hidden units to begin with."
-            raise checks.invalid("`start`", '"zeros"', repr(self.start), advice)
+        if self.initial_hidden != "zeros":
+            advice = "A denoising auto-encoder has no hidden state."
+            raise checks.invalid("`initial_hidden`", '"zeros"', repr(self.initial_hidden), advice)
         self.network = network
         inputs = getattr(network, "inputs", None)
         if network.built and inputs:
             self.build(inputs[0].shape)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[int | None]) -> None:
         """Checks the shape of the outputs."""
         shape = tuple(input_shape[1:])
         size = self.reconstruction.size
@@ -53,25 +57,31 @@ class WalkbackAutoEncoder(GenerativeStochasticNetwork):
             raise checks.invalid(
                 "`network`",
                 f"a model from {shape} to {expected}, the parameters of {self.reconstruction}",
-                f"one that puts out {outputs[1:]}",
+                f"one that returns {outputs[1:]}",
             )
         super().build(input_shape)
 
-    def zero_hidden(self, x):
+    def zero_hidden(self, x: tf.Tensor) -> Hidden:
         """Returns (): there are no hidden units."""
         return ()
 
-    def update(self, x, hidden, seed=None, training=False):
+    def update(
+        self,
+        x: tf.Tensor,
+        hidden: Hidden | None,
+        seed: tf.Tensor | None = None,
+        training: bool = False,
+    ) -> tuple[Hidden, tf.Tensor]:
         """Returns ((), outputs) of x (n, ...)."""
         return (), tf.cast(self.network(x, training=training), self.example_dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns what the model was made with."""
         network = keras.saving.serialize_keras_object(self.network)
         return {**super().get_config(), "network": network}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         """Returns a model as `get_config` says."""
         network = keras.saving.deserialize_keras_object(config["network"])
         return super().from_config({**config, "network": network})

@@ -2,12 +2,16 @@
 
 import itertools
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from thesis_tf._core import checks
+from thesis_tf.corruption import Corruption
 from thesis_tf.gsn.network import SALT_AND_PEPPER, GenerativeStochasticNetwork
+from thesis_tf.gsn.walkback import Hidden, Walkback
 
 
 @keras.saving.register_keras_serializable(package="thesis_tf")
@@ -28,20 +32,20 @@ class GSN(GenerativeStochasticNetwork):
     Args:
         layer_sizes: units of each hidden layer, one layer at least.
         noise: standard deviation of eta_in and of eta_out, or a pair of them; 0 for none.
-        corruption, walkback, scaling, reconstruction, start, memory, seed: those of
-            `thesis_tf.gsn.GenerativeStochasticNetwork`.
+        corruption, walkback, scaling, reconstruction, initial_hidden, num_remembered, seed: as for
+            `GenerativeStochasticNetwork`.
         **kwargs: of `keras.Model`.
     """
 
     def __init__(
         self,
-        layer_sizes,
-        noise=2.0,
-        corruption=SALT_AND_PEPPER,
-        walkback=4,
-        scaling=False,
-        **kwargs,
-    ):
+        layer_sizes: Sequence[int],
+        noise: float | Sequence[float] = 2.0,
+        corruption: Corruption | None = SALT_AND_PEPPER,
+        walkback: Walkback | int = 4,
+        scaling: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(corruption=corruption, walkback=walkback, scaling=scaling, **kwargs)
         if not isinstance(layer_sizes, list | tuple) or not layer_sizes:
             raise checks.invalid("`layer_sizes`", "a list of one size at least", layer_sizes)
@@ -52,7 +56,7 @@ class GSN(GenerativeStochasticNetwork):
             raise checks.invalid("`noise`", expected, noise)
         self.noise = tuple(map(float, pair))
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[Any]) -> None:
         """Makes the kernels (below, above) and the biases of all layers."""
         sizes = [math.prod(input_shape[1:]), *self.layer_sizes]
         self._kernels = [
@@ -65,17 +69,25 @@ class GSN(GenerativeStochasticNetwork):
         ]
         # Of a value with several parameters the first is tied, the rest begin at zero.
         more = self.reconstruction.size - 1
-        self._head = more and self.add_weight(
-            shape=(sizes[1], sizes[0] * more), initializer="zeros", name="head"
-        )
+        self._head = None
+        if more:
+            self._head = self.add_weight(
+                shape=(sizes[1], sizes[0] * more), initializer="zeros", name="head"
+            )
         super().build(input_shape)
 
-    def zero_hidden(self, x):
+    def zero_hidden(self, x: tf.Tensor) -> Hidden:
         """Returns the even hidden layers, zeros, for x (n, ...)."""
         dtype = self.compute_dtype
         return tuple(tf.zeros((tf.shape(x)[0], size), dtype) for size in self.layer_sizes[1::2])
 
-    def update(self, x, hidden, seed=None, training=False):
+    def update(
+        self,
+        x: tf.Tensor,
+        hidden: Hidden | None,
+        seed: tf.Tensor | None = None,
+        training: bool = False,
+    ) -> tuple[Hidden, tf.Tensor]:
         """Updates odd layers, then even ones; returns (even layers, outputs)."""
         last = len(self.layer_sizes)
         layers = {0: tf.reshape(tf.cast(x, self.compute_dtype), (-1, self._kernels[0].shape[0]))}
@@ -85,7 +97,9 @@ class GSN(GenerativeStochasticNetwork):
             layers[number] = self._activated(number, layers, seed)
         return tuple(layers[i] for i in range(2, last + 1, 2)), self._outputs(layers[1])
 
-    def _activated(self, number, layers, seed):
+    def _activated(
+        self, number: int, layers: dict[int, tf.Tensor], seed: tf.Tensor | None
+    ) -> tf.Tensor:
         """Returns h of a layer, from the layers beside it that are there; others are zeros."""
         a = self._used(self._biases[number])
         if number - 1 in layers:
@@ -96,36 +110,36 @@ class GSN(GenerativeStochasticNetwork):
             a += self._down(layers[number + 1], number)
         if seed is None or number == 1:
             return tf.tanh(a)
-        noises = [
-            sigma
-            and sigma
-            * tf.random.stateless_normal(
-                tf.shape(a),
-                tf.random.experimental.stateless_fold_in(seed, 2 * number + i),
-                dtype=a.dtype,
-            )
+        noise_in, noise_out = (
+            self._noise(a, sigma, tf.random.experimental.stateless_fold_in(seed, 2 * number + i))
             for i, sigma in enumerate(self.noise)
-        ]
-        return tf.tanh(a + noises[0]) + noises[1]
+        )
+        return tf.tanh(a + noise_in) + noise_out
 
-    def _outputs(self, h):
+    @staticmethod
+    def _noise(a: tf.Tensor, sigma: float, seed: tf.Tensor) -> tf.Tensor | float:
+        if sigma == 0:
+            return 0.0
+        return sigma * tf.random.stateless_normal(tf.shape(a), seed, dtype=a.dtype)
+
+    def _outputs(self, h: tf.Tensor) -> tf.Tensor:
         dtype = self.example_dtype
         outputs = self._down(h, 0)
         outputs = tf.cast(outputs, dtype) + tf.cast(self._biases[0].value, dtype)
         shape = (-1, *self.example_shape)
-        if not self.reconstruction.size - 1:
+        if self._head is None:
             return tf.reshape(outputs, shape)
         rest = tf.cast(tf.matmul(h, self._used(self._head)), dtype)
         outputs = tf.reshape(outputs, (*shape, 1))
         return tf.concat([outputs, tf.reshape(rest, (*shape, self.reconstruction.size - 1))], -1)
 
-    def _down(self, h, number):
+    def _down(self, h: tf.Tensor, number: int) -> tf.Tensor:
         return tf.matmul(h, self._used(self._kernels[number]), transpose_b=True)
 
-    def _used(self, variable):
+    def _used(self, variable: keras.Variable) -> tf.Tensor:
         return tf.cast(variable.value, self.compute_dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns what the model was made with."""
         own = {"layer_sizes": self.layer_sizes, "noise": self.noise}
         return {**super().get_config(), **own}

@@ -6,13 +6,17 @@ where no joint distribution has all these conditionals, the chain has a stationa
 where they are consistent estimators it converges to the data's (Proposition 5).
 """
 
+from collections.abc import Callable
+from typing import Any, Self
+
 import keras
 import numpy as np
 import tensorflow as tf
 
 from thesis_tf._core import checks
+from thesis_tf._core.types import Array, ArrayLike
 from thesis_tf._keras.noisy_model import NoisyModel
-from thesis_tf.gsn.reconstruction import Bernoulli
+from thesis_tf.gsn.reconstruction import Bernoulli, Reconstruction
 from thesis_tf.mcmc.kernels import SimpleKernel
 
 ORDERS = ("random", "ordered")
@@ -22,7 +26,7 @@ fold_in = tf.random.experimental.stateless_fold_in
 
 @keras.saving.register_keras_serializable(package="thesis_tf")
 class DependencyNetwork(NoisyModel):
-    """All conditionals of x in one Keras model, trained by generalised pseudo-likelihood.
+    """All conditionals of x in one Keras model, trained by generalized pseudo-likelihood.
 
         model = DependencyNetwork(network, subset_size=1)
         model.compile("adam")
@@ -33,14 +37,14 @@ class DependencyNetwork(NoisyModel):
     is predicted too, and left out.
 
     Args:
-        network: a Keras model, or any function, that puts out the parameters of the
-            reconstruction from x with the subset's values replaced by zero, and, if it takes two
-            arguments, a mask (n, ...) in the dtype of x that is 1 where x is given.
+        network: a Keras model, or any function, from x with the subset's values replaced by zero to
+            the parameters of the reconstruction; if it takes two arguments, the second is a mask
+            (n, ...) in the dtype of x that is 1 where x is given.
         subset_size: how many values a random subset has.
         subsets: boolean (m, *example's shape), subsets of which one is drawn with equal
             probability, in place of all of one size.
         reconstruction: P(x_i | ...), an object of `thesis_tf.gsn`; None is `Bernoulli()`.
-        seed: an integer, of the subsets in training.
+        seed: an integer >= 0, by which subsets are drawn in training.
         **kwargs: of `keras.Model`.
 
     Raises:
@@ -49,8 +53,15 @@ class DependencyNetwork(NoisyModel):
     """
 
     def __init__(
-        self, network, *, subset_size=1, subsets=None, reconstruction=None, seed=0, **kwargs
-    ):
+        self,
+        network: Callable[[Any], Any],
+        *,
+        subset_size: int = 1,
+        subsets: ArrayLike | None = None,
+        reconstruction: Reconstruction | None = None,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(seed, **kwargs)
         if not callable(network):
             received = type(network).__name__
@@ -62,7 +73,7 @@ class DependencyNetwork(NoisyModel):
         self.reconstruction = Bernoulli() if reconstruction is None else reconstruction
         self.built = True
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns what the model was made with."""
         return {
             **super().get_config(),
@@ -74,7 +85,7 @@ class DependencyNetwork(NoisyModel):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         """Returns a model as `get_config` says."""
         parts = {
             name: keras.saving.deserialize_keras_object(config[name])
@@ -82,7 +93,7 @@ class DependencyNetwork(NoisyModel):
         }
         return cls(**{**config, **parts})
 
-    def conditionals(self, x, chosen):
+    def conditionals(self, x: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
         """Returns the parameters of P(x_s | x_-s) for x (n, ...) and subsets s, booleans (n, ...).
 
         Only those of the values in s mean anything.
@@ -90,7 +101,7 @@ class DependencyNetwork(NoisyModel):
         given = tf.cast(~chosen, x.dtype)
         return self.network([x * given, given] if self.takes_mask else x * given)
 
-    def draw_subsets(self, x, seed):
+    def draw_subsets(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Returns a random subset for each of x (n, ...), booleans of its shape."""
         shape = tf.shape(x)
         if self.subsets is not None:
@@ -103,18 +114,25 @@ class DependencyNetwork(NoisyModel):
         rank = tf.argsort(order, axis=1)
         return tf.reshape(rank < self.subset_size, shape)
 
-    def call(self, x, training=False):
+    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns E[x_i] (n, ...) of no evidence: all values of x (n, ...) are left out."""
         return self.reconstruction.mean(self.conditionals(x, tf.ones_like(x, tf.bool)))
 
-    def example_losses(self, x, target, seed, step, training):
+    def example_losses(
+        self,
+        x: tf.Tensor,
+        target: tf.Tensor | None,
+        seed: tf.Tensor,
+        step: tf.Tensor,
+        training: bool,
+    ) -> tf.Tensor:
         """Returns - log P(x_s | x_-s), (n,), of a random subset of each example."""
         chosen = self.draw_subsets(x, seed)
         terms = self.reconstruction.log_probs(self.conditionals(x, chosen), x)
         axes = list(range(1, x.shape.rank))
         return -tf.reduce_sum(tf.where(chosen, terms, 0), axes)
 
-    def transition_kernel(self, order="random"):
+    def transition_kernel(self, order: str = "random") -> "DependencyKernel":
         """Returns one step of the chain on x as a kernel, for `mcmc.sample_chain`.
 
         Args:
@@ -133,29 +151,29 @@ class DependencyKernel(SimpleKernel):
         order: as for `DependencyNetwork.transition_kernel`.
     """
 
-    def __init__(self, network, order="random"):
+    def __init__(self, network: DependencyNetwork, order: str = "random") -> None:
         self.network = network
         self.order = checks.one_of("`order`", order, ORDERS)
 
     @property
-    def parameters(self):
+    def parameters(self) -> dict[str, Any]:
         """The arguments of the constructor."""
         return {"network": self.network, "order": self.order}
 
-    def step(self, state, seed):
+    def step(self, state: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Returns x (chains, ...) with one subset resampled, or all of them in order."""
         if self.order == "ordered":
             return self._swept(state, seed)
         chosen = self.network.draw_subsets(state, fold_in(seed, 0))
         return self._resampled(state, chosen, fold_in(seed, 1))
 
-    def _swept(self, x, seed):
+    def _swept(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         subsets = self.network.subsets
         if subsets is None:
             subsets = np.eye(int(np.prod(x.shape[1:])), dtype=bool).reshape(-1, *x.shape[1:])
         subsets = tf.constant(subsets)
 
-        def body(number, x):
+        def body(number: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
             chosen = tf.broadcast_to(subsets[number], tf.shape(x))
             after = self._resampled(x, chosen, fold_in(seed, number))
             after.set_shape(x.shape)
@@ -164,13 +182,13 @@ class DependencyKernel(SimpleKernel):
         count = subsets.shape[0]
         return tf.while_loop(lambda number, _: number < count, body, (tf.constant(0), x))[1]
 
-    def _resampled(self, x, chosen, seed):
+    def _resampled(self, x: tf.Tensor, chosen: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         network = self.network
         drawn = network.reconstruction.sample(network.conditionals(x, chosen), seed)
         return tf.where(chosen, tf.cast(drawn, x.dtype), x)
 
 
-def _checked_subsets(subsets):
+def _checked_subsets(subsets: ArrayLike) -> Array:
     subsets = np.asarray(subsets)
     if subsets.dtype != bool or subsets.ndim < 2 or not subsets.any(axis=0).all():
         raise checks.invalid(

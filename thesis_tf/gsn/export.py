@@ -1,18 +1,23 @@
 """The transition kernel of a network as a SavedModel, for plain TensorFlow and for serving."""
 
+from collections.abc import Callable
+from typing import Any
+
 import tensorflow as tf
 
 from thesis_tf._core import checks, saved_model
+from thesis_tf._core.types import Path
 from thesis_tf.gsn.network import GenerativeStochasticNetwork
+from thesis_tf.gsn.walkback import Hidden
 
 
-def export(model, path, *, scaling="first"):
+def export(model: GenerativeStochasticNetwork, path: Path, *, alpha: str = "first") -> None:
     """Writes a SavedModel of one step of a network's chain.
 
-    Its signatures take and put out tensors by name, for any number of chains:
+    Its signatures take and return tensors by name, for any number of chains:
 
-        step     x (chains, ...), hidden_0, hidden_1, ... as the step before put them out, and seed,
-                 a pair of int32, to x, mean and hidden_0, ...
+        step     x (chains, ...), hidden_0, hidden_1, ... from the step before, and seed, a pair of
+                 int32, to x, mean and hidden_0, ...
         start    x to the hidden_0, ... of a chain that begins there, zeros; with `step` alone where
                  a network has no hidden state
         inpaint  x, mask (chains, ...; true where x is known), steps (an int32) and seed to x and
@@ -25,7 +30,7 @@ def export(model, path, *, scaling="first"):
     Args:
         model: a built `GenerativeStochasticNetwork`.
         path: the folder; a SavedModel that is there is replaced.
-        scaling: as for `GenerativeStochasticNetwork.transition_kernel`.
+        alpha: as for `GenerativeStochasticNetwork.transition_kernel`.
 
     Raises:
         TypeError: another model.
@@ -38,7 +43,7 @@ def export(model, path, *, scaling="first"):
     if not model.built:
         raise checks.invalid("`model`", "built", "one that isn't", "Fit it, or call it on x.")
     saved_model.check_path(path)
-    kernel = model.transition_kernel(scaling)
+    kernel = model.transition_kernel(alpha)
     dtype = model.example_dtype
     x = tf.TensorSpec((None, *model.example_shape), dtype, "x")
     seed = tf.TensorSpec((2,), tf.int32, "seed")
@@ -50,16 +55,18 @@ def export(model, path, *, scaling="first"):
 
     order = range(len(one))
 
-    def step(x, seed, **hidden):
+    def step(x: tf.Tensor, seed: tf.Tensor, **hidden: Any) -> dict[str, tf.Tensor]:
         state = model.initial_state(x)._replace(hidden=tuple(hidden[f"hidden_{i}"] for i in order))
         after = kernel.step(state, seed)
         return {"x": after.x, "mean": kernel.mean(after), **_named(after.hidden)}
 
-    def start(x):
+    def start(x: tf.Tensor) -> dict[str, tf.Tensor]:
         return _named(model.zero_hidden(x))
 
-    def inpaint(x, mask, steps, seed):
-        def body(number, *flat):
+    def inpaint(
+        x: tf.Tensor, mask: tf.Tensor, steps: tf.Tensor, seed: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        def body(number: tf.Tensor, *flat: Any) -> Any:
             before = tf.nest.pack_sequence_as(state, flat)
             after = kernel.step(before, tf.random.experimental.stateless_fold_in(seed, number))
             after = after._replace(x=tf.where(mask, x, after.x))
@@ -86,9 +93,9 @@ def export(model, path, *, scaling="first"):
     saved_model.save(module, path, signatures)
 
 
-def _named(hidden):
+def _named(hidden: Hidden) -> dict[str, tf.Tensor]:
     return {f"hidden_{i}": part for i, part in enumerate(hidden)}
 
 
-def _traced(function, **arguments):
+def _traced(function: Callable[..., Any], **arguments: Any) -> Any:
     return tf.function(function, autograph=False).get_concrete_function(**arguments)

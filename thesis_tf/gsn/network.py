@@ -5,20 +5,22 @@ that is empty for a denoising auto-encoder. One step of its Markov chain corrupt
 units H' = f(x~, H, Z) and draws x' ~ P(x | H') (5.3.4).
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Self
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from thesis_tf._core import arrays, checks
+from thesis_tf._core.types import TensorLike
 from thesis_tf._keras.noisy_model import NoisyModel
-from thesis_tf.corruption import SaltAndPepper
+from thesis_tf.corruption import Corruption, SaltAndPepper
 from thesis_tf.gsn.reconstruction import Bernoulli, Reconstruction
-from thesis_tf.gsn.walkback import Walkback, walkback_losses
+from thesis_tf.gsn.walkback import Hidden, Walkback, walkback_losses
 from thesis_tf.mcmc.kernels import SimpleKernel
 
-SCALINGS = ("first", "all")
+ALPHAS = ("first", "random")
 SALT_AND_PEPPER = SaltAndPepper(0.4)  # of the thesis' experiments with digits (5.4)
 
 
@@ -41,8 +43,8 @@ class GenerativeStochasticNetwork(NoisyModel):
 
     A subclass gives `zero_hidden` and `update`.
 
-    Data are examples x (n, ...). With `start="stored"` they are pairs (x, rows), where rows are the
-    places of the examples in the training set, in [0, memory).
+    Data are examples x (n, ...). With `initial_hidden="stored"` they are pairs (x, rows), where
+    rows are the indices of the examples in the training set, in [0, num_remembered).
 
     Args:
         corruption: of x at every step, an object of `thesis_tf.corruption`; None for none.
@@ -50,26 +52,27 @@ class GenerativeStochasticNetwork(NoisyModel):
         scaling: whether a factor alpha_k is learned for each step k of walkback (5.3.3); alpha_1 is
             1, since the weights have a scale of their own.
         reconstruction: P(x | h), an object of `thesis_tf.gsn.reconstruction`.
-        start: the hidden units that a training step begins with: "zeros", "stored" (those of the
-            last visit to the example) or a number of steps to burn in, x held (5.3.4).
-        memory: the number of training examples, for `start="stored"`. What is stored isn't saved
-            with the model; a loaded one begins with zeros again.
-        seed: an integer, of all noise in training.
+        initial_hidden: the hidden units at the first round of a training step: "zeros", "stored"
+            (those of the last visit to the example), or a number of burn-in steps with x fixed
+            (5.3.4).
+        num_remembered: the number of training examples, for `initial_hidden="stored"`. Stored
+            hidden units aren't saved with the model; a loaded one begins with zeros again.
+        seed: an integer >= 0, of which all noise in training is a function.
         **kwargs: of `keras.Model`.
     """
 
     def __init__(
         self,
         *,
-        corruption=SALT_AND_PEPPER,
-        walkback=4,
-        scaling=False,
-        reconstruction=None,
-        start="zeros",
-        memory=None,
-        seed=0,
-        **kwargs,
-    ):
+        corruption: Corruption | None = SALT_AND_PEPPER,
+        walkback: Walkback | int = 4,
+        scaling: bool = False,
+        reconstruction: Reconstruction | None = None,
+        initial_hidden: str | int = "zeros",
+        num_remembered: int | None = None,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(seed, **kwargs)
         if corruption is not None and not hasattr(corruption, "sample"):
             raise checks.invalid(
@@ -84,15 +87,22 @@ class GenerativeStochasticNetwork(NoisyModel):
         if not isinstance(self.reconstruction, Reconstruction):
             expected, received = "an object such as Bernoulli() or Normal()", repr(reconstruction)
             raise checks.invalid("`reconstruction`", expected, received, kind=TypeError)
-        if start not in ("zeros", "stored"):
-            start = checks.positive_integer('`start`, if not "zeros" or "stored",', start)
-        if (start == "stored") != (memory is not None):
-            expected = "the number of training examples with `start='stored'`, else None"
-            raise checks.invalid("`memory`", expected, repr(memory))
-        self.start, self.memory = start, memory and checks.positive_integer("`memory`", memory)
-        self.log_alpha, self._stored = None, ()
+        if initial_hidden not in ("zeros", "stored"):
+            initial_hidden = checks.positive_integer(
+                '`initial_hidden`, if not "zeros" or "stored",', initial_hidden
+            )
+        if (initial_hidden == "stored") != (num_remembered is not None):
+            expected = "the number of training examples with `initial_hidden='stored'`, else None"
+            raise checks.invalid("`num_remembered`", expected, repr(num_remembered))
+        if num_remembered is not None:
+            num_remembered = checks.positive_integer("`num_remembered`", num_remembered)
+        self.initial_hidden, self.num_remembered = initial_hidden, num_remembered
+        self.log_alpha = None
+        self._stored: tuple[keras.Variable, ...] = ()
 
-    def fit(self, x=None, y=None, **kwargs):
+    def fit(
+        self, x: tf.Tensor | None = None, y: Any = None, **kwargs: Any
+    ) -> keras.callbacks.History:
         """As Keras' `fit`; arrays, and the first batch of a `tf.data.Dataset`, are looked at first.
 
         Raises:
@@ -106,11 +116,17 @@ class GenerativeStochasticNetwork(NoisyModel):
             self.reconstruction.check(first)
         return super().fit(x, y, **kwargs)
 
-    def zero_hidden(self, x):
+    def zero_hidden(self, x: tf.Tensor) -> Hidden:
         """Returns hidden units of zeros for visible units x (n, ...), a tuple."""
         raise NotImplementedError
 
-    def update(self, x, hidden, seed=None, training=False):
+    def update(
+        self,
+        x: tf.Tensor,
+        hidden: Hidden | None,
+        seed: tf.Tensor | None = None,
+        training: bool = False,
+    ) -> tuple[Hidden, tf.Tensor]:
         """Draws hidden units, and says what x they stand for.
 
         Args:
@@ -124,18 +140,18 @@ class GenerativeStochasticNetwork(NoisyModel):
         """
         raise NotImplementedError
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[int | None]) -> None:
         """Makes what all networks have: scaling factors, and memory for stored hidden units."""
         self.example_shape = tuple(input_shape[1:])
-        if self.scaling and self.walkback.most > 1:
+        if self.scaling and self.walkback.max_steps > 1:
             self.log_alpha = self.add_weight(
-                shape=(self.walkback.most - 1,), initializer="zeros", name="log_alpha"
+                shape=(self.walkback.max_steps - 1,), initializer="zeros", name="log_alpha"
             )
-        if self.start == "stored":
+        if self.initial_hidden == "stored":
             hidden = self.zero_hidden(tf.zeros((1, *self.example_shape)))
             self._stored = tuple(
                 self.add_weight(
-                    shape=(self.memory, *units.shape[1:]),
+                    shape=(self.num_remembered, *units.shape[1:]),
                     initializer="zeros",
                     trainable=False,
                     dtype=units.dtype.name,
@@ -145,12 +161,12 @@ class GenerativeStochasticNetwork(NoisyModel):
             )
         self.built = True
 
-    def save_own_variables(self, store):
+    def save_own_variables(self, store: Any) -> None:
         """Writes the model's own variables, without stored hidden units: they are of training."""
         for number, variable in enumerate(self._kept()):
             store[str(number)] = variable
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Any) -> None:
         """Reads what `save_own_variables` wrote; stored hidden units stay as they are."""
         kept = self._kept()
         if len(store.keys()) != len(kept):
@@ -160,45 +176,54 @@ class GenerativeStochasticNetwork(NoisyModel):
         for number, variable in enumerate(kept):
             variable.assign(store[str(number)])
 
-    def _kept(self):
+    def _kept(self) -> list[keras.Variable]:
         stored = {id(variable) for variable in self._stored}
         own = [*self._trainable_variables, *self._non_trainable_variables]
         return [variable for variable in own if id(variable) not in stored]
 
     @property
-    def example_dtype(self):
+    def example_dtype(self) -> tf.DType:
         """The dtype of examples, parameters and losses: float32 at least."""
         return tf.float64 if self.variable_dtype == "float64" else tf.float32
 
     @property
-    def alphas(self):
+    def alphas(self) -> tf.Tensor:
         """The scaling factors alpha_1, alpha_2, ..., a tensor; ones where none are learned."""
         one = tf.ones([1], self.example_dtype)
         if self.log_alpha is None:
-            return tf.repeat(one, self.walkback.most)
+            return tf.repeat(one, self.walkback.max_steps)
         return tf.concat([one, tf.exp(tf.cast(self.log_alpha.value, one.dtype))], axis=0)
 
-    def alpha(self, number):
+    def alpha(self, number: int) -> tf.Tensor | None:
         """Returns alpha_k of step k = `number` + 1 of walkback; None stands for 1."""
         if self.log_alpha is None or number == 0:
             return None
         return self.alphas[number]
 
-    def advance(self, x, hidden, seed, training=False):
+    def advance(
+        self, x: tf.Tensor, hidden: Hidden | None, seed: tf.Tensor, training: bool = False
+    ) -> tuple[Hidden, tf.Tensor]:
         """Corrupts x (n, ...) and updates hidden units; returns (hidden, outputs)."""
         fold = tf.random.experimental.stateless_fold_in
         if self.corruption is not None:
             x = self.corruption.sample(x, fold(seed, 2))
         return self.update(x, hidden, fold(seed, 3), training)
 
-    def call(self, x, training=False):
+    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns E[x | h] (n, ...) for x (n, ...) without noise, from hidden units of zeros."""
         return self.reconstruction.mean(self.update(x, None)[1])
 
-    def example_losses(self, x, target, seed, step, training):
-        """Returns the walkback losses (n,) of a batch, in nats an example."""
+    def example_losses(
+        self,
+        x: tf.Tensor,
+        target: tf.Tensor | None,
+        seed: tf.Tensor,
+        step: tf.Tensor,
+        training: bool,
+    ) -> tf.Tensor:
+        """Returns the walkback losses (n,) of a batch, in nats per example."""
         rows = None
-        if self.start == "stored":
+        if self.initial_hidden == "stored":
             rows, target = (self._checked_rows(target) if training else None), None
         # Keras' `fit` hands float64 on as float32.
         x = tf.cast(arrays.checked_points("Examples", x), self.example_dtype)
@@ -214,42 +239,46 @@ class GenerativeStochasticNetwork(NoisyModel):
                 stored.value.scatter_update(tf.IndexedSlices(tf.stop_gradient(units), rows))
         return losses
 
-    def _first_hidden(self, x, rows, seed):
+    def _first_hidden(self, x: tf.Tensor, rows: tf.Tensor | None, seed: tf.Tensor) -> Hidden | None:
         if rows is not None:
             return tuple(tf.gather(stored.value, rows) for stored in self._stored)
-        if not isinstance(self.start, int):
+        if not isinstance(self.initial_hidden, int):
             return None
-        hidden, fold = None, tf.random.experimental.stateless_fold_in
-        for number in range(self.start):
+        fold = tf.random.experimental.stateless_fold_in
+        hidden: Hidden | None = None
+        for number in range(self.initial_hidden):
             hidden, _ = self.advance(x, hidden, fold(fold(seed, -2), number))
-        return tuple(tf.stop_gradient(units) for units in hidden)
+        return tuple(tf.stop_gradient(units) for units in hidden or ())
 
-    def _checked_rows(self, rows):
+    def _checked_rows(self, rows: tf.Tensor | None) -> tf.Tensor:
         if rows is None or not rows.dtype.is_integer:
             raise checks.invalid(
-                "Data with `start='stored'`",
+                "Data with `initial_hidden='stored'`",
                 "pairs (x, rows) of examples and their places in the training set",
                 "x alone" if rows is None else f"(x, {rows.dtype.name})",
             )
         if tf.distribute.get_strategy().num_replicas_in_sync > 1:
             raise checks.invalid(
-                "`start`", "'zeros' or a number on several devices", "'stored', which one holds"
+                "`initial_hidden`",
+                "'zeros' or a number on several devices",
+                "'stored', which one holds",
             )
         return rows
 
-    def initial_state(self, x):
+    def initial_state(self, x: TensorLike) -> State:
         """Returns the `State` of chains that begin at x (chains, ...), hidden units being zeros."""
         x = tf.convert_to_tensor(x)
         more = () if self.reconstruction.size == 1 else (self.reconstruction.size,)
         parameters = tf.zeros([tf.shape(x)[0], *x.shape[1:], *more], self.example_dtype)
         return State(x, self.zero_hidden(x), parameters)
 
-    def transition_kernel(self, scaling="first"):
+    def transition_kernel(self, alpha: str = "first") -> "NetworkKernel":
         """Returns one step of the chain as a kernel, for `mcmc.sample_chain`.
 
         Args:
-            scaling: "first" draws x with alpha_1, "all" with an alpha_k drawn for each chain and
-                step from all of them. Means are those of alpha_1.
+            alpha: the scaling factor that x is drawn with: "first" for alpha_1, "random" for an
+                alpha_k that is drawn for each chain and step from all of them. Means are those of
+                alpha_1.
 
         Raises:
             ValueError: the model isn't built.
@@ -257,9 +286,9 @@ class GenerativeStochasticNetwork(NoisyModel):
         if not self.built:
             advice = "Fit it, or call it on x."
             raise checks.invalid(f"{self.name}", "built", "a model without weights", advice)
-        return NetworkKernel(self, scaling)
+        return NetworkKernel(self, alpha)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns what the model was made with."""
         return {
             **super().get_config(),
@@ -267,13 +296,13 @@ class GenerativeStochasticNetwork(NoisyModel):
             "walkback": keras.saving.serialize_keras_object(self.walkback),
             "scaling": self.scaling,
             "reconstruction": keras.saving.serialize_keras_object(self.reconstruction),
-            "start": self.start,
-            "memory": self.memory,
+            "initial_hidden": self.initial_hidden,
+            "num_remembered": self.num_remembered,
             "seed": self.seed,
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         """Returns a model as `get_config` says."""
         config = dict(config)
         for name in ("corruption", "walkback", "reconstruction"):
@@ -286,23 +315,26 @@ class NetworkKernel(SimpleKernel):
 
     Args:
         network: a `GenerativeStochasticNetwork`.
-        scaling: as for `GenerativeStochasticNetwork.transition_kernel`.
+        alpha: as for `GenerativeStochasticNetwork.transition_kernel`.
+
+    Raises:
+        ValueError: `alpha` is neither "first" nor "random".
     """
 
-    def __init__(self, network, scaling="first"):
+    def __init__(self, network: GenerativeStochasticNetwork, alpha: str = "first") -> None:
         self.network = network
-        self.scaling = checks.one_of("`scaling`", scaling, SCALINGS)
+        self.alpha = checks.one_of("`alpha`", alpha, ALPHAS)
 
     @property
-    def parameters(self):
+    def parameters(self) -> dict[str, Any]:
         """The arguments of the constructor."""
-        return {"network": self.network, "scaling": self.scaling}
+        return {"network": self.network, "alpha": self.alpha}
 
-    def initial_state(self, x):
+    def initial_state(self, x: TensorLike) -> State:
         """Returns the `State` of chains that begin at x (chains, ...)."""
         return self.network.initial_state(x)
 
-    def step(self, state, seed):
+    def step(self, state: State, seed: tf.Tensor) -> State:
         """Returns the next `State`; the same seed, a pair of int32, gives the same."""
         fold, network = tf.random.experimental.stateless_fold_in, self.network
         hidden, parameters = network.advance(state.x, state.hidden, fold(seed, 0))
@@ -310,17 +342,17 @@ class NetworkKernel(SimpleKernel):
         x = network.reconstruction.sample(parameters, fold(seed, 1), alpha)
         return State(tf.cast(x, state.x.dtype), hidden, parameters)
 
-    def mean(self, state):
+    def mean(self, state: State) -> tf.Tensor:
         """Returns E[x | h] (chains, ...) of a state: a picture without the noise of its draw."""
         mean = self.network.reconstruction.mean(state.distribution_parameters)
         return tf.cast(mean, state.x.dtype)
 
-    def distribution_parameters(self, state):
+    def distribution_parameters(self, state: State) -> tf.Tensor:
         """Returns the parameters of the P(x | h) that x of a state was drawn from."""
         return state.distribution_parameters
 
-    def _alpha(self, x, seed):
-        if self.scaling == "first" or self.network.log_alpha is None:
+    def _alpha(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor | None:
+        if self.alpha == "first" or self.network.log_alpha is None:
             return None
         alphas, chains = self.network.alphas, tf.shape(x)[0]
         number = tf.random.stateless_uniform([chains], seed, 0, alphas.shape[0], tf.int32)

@@ -1,9 +1,12 @@
 """The figures of chapter 5, from the results of this area to files."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from matplotlib import ticker
 
 from thesis_tf._core import checks
+from thesis_tf._core.types import Array, ArrayLike, Path
 from thesis_tf.plotting.images import draw_images
 from thesis_tf.plotting.style import (
     BLUE,
@@ -21,7 +24,9 @@ from thesis_tf.plotting.style import (
 DATA, CHAIN, EXACT = BLUE, VERMILION, INK
 
 
-def draw_chains(images, path, *, chains=10, columns=20, title=None):
+def draw_chains(
+    images: ArrayLike, path: Path, *, chains: int = 10, columns: int = 20, title: str | None = None
+) -> None:
     """Draws consecutive states of chains, a row of images a chain (figures 5.4 and 5.6).
 
     Args:
@@ -39,7 +44,15 @@ def draw_chains(images, path, *, chains=10, columns=20, title=None):
     draw_images(rows, path, columns=min(columns, len(images)), title=title)
 
 
-def draw_inpainting(truth, mask, completions, path, *, unknown=0.5, title=None):
+def draw_inpainting(
+    truth: ArrayLike,
+    mask: ArrayLike,
+    completions: ArrayLike,
+    path: Path,
+    *,
+    unknown: float = 0.5,
+    title: str | None = None,
+) -> None:
     """Draws what was known, completions of it, and the truth (figure 5.6).
 
     Args:
@@ -51,12 +64,12 @@ def draw_inpainting(truth, mask, completions, path, *, unknown=0.5, title=None):
         title: a heading.
     """
     truth = np.asarray(truth)
-    rows = {"known": np.where(mask, truth, unknown)}
-    rows |= {f"run {i + 1}": images for i, images in enumerate(completions)}
+    rows = {"known": np.where(np.asarray(mask), truth, unknown)}
+    rows |= {f"run {i + 1}": images for i, images in enumerate(np.asarray(completions))}
     draw_images({**rows, "truth": truth}, path, columns=len(truth), title=title)
 
 
-def draw_scaling(factors, path, *, title=None):
+def draw_scaling(factors: Mapping[str, Array], path: Path, *, title: str | None = None) -> None:
     """Draws scaling factors alpha_k against the step of walkback k (figure 5.9).
 
     Args:
@@ -77,11 +90,18 @@ def draw_scaling(factors, path, *, title=None):
     save(page, path)
 
 
-def draw_histograms(histograms, path, *, errors=None, truth=None, title=None):
+def draw_histograms(
+    histograms: Mapping[str, Array],
+    path: Path,
+    *,
+    errors: Mapping[str, Array] | None = None,
+    truth: ArrayLike | None = None,
+    title: str | None = None,
+) -> None:
     """Draws histograms over the same discrete states side by side (figure 5.3).
 
     Args:
-        histograms: {name: (states,) shares}, two at most.
+        histograms: {name: (states,) fractions}, two at most.
         path: a file that ends in .png, .svg or .pdf; an older one is replaced.
         errors: {name: (states,)} standard errors, drawn twice as long either way.
         truth: (states,) probabilities, drawn as marks.
@@ -90,17 +110,27 @@ def draw_histograms(histograms, path, *, errors=None, truth=None, title=None):
     path = checked_path(path)
     page = new_figure(5.6, 3.4)
     axes = page.subplots()
-    style_axes(axes, "state", "share", title)
+    style_axes(axes, "state", "fraction", title)
     width = 0.8 / len(histograms)
-    for number, (color, (name, shares)) in enumerate(
+    for number, (color, (name, fractions)) in enumerate(
         zip((DATA, CHAIN), histograms.items(), strict=False)
     ):
-        places = np.arange(len(shares)) + (number + 0.5) * width - 0.4
-        bars = {} if name not in (errors or {}) else {"yerr": 2 * np.asarray(errors[name])}
-        axes.bar(places, shares, width * 0.95, color=color, label=name, ecolor=INK, **bars)
+        places = np.arange(len(fractions)) + (number + 0.5) * width - 0.4
+        bars = {}
+        if errors is not None and name in errors:
+            bars["yerr"] = 2 * np.asarray(errors[name])
+        axes.bar(places, fractions, width * 0.95, color=color, label=name, ecolor=INK, **bars)
     if truth is not None:
-        places = np.arange(len(truth))
-        axes.scatter(places, truth, s=260, marker="_", color=EXACT, label="truth", zorder=4)
+        expected = np.asarray(truth)
+        axes.scatter(
+            np.arange(len(expected)),
+            expected,
+            s=260,
+            marker="_",
+            color=EXACT,
+            label="truth",
+            zorder=4,
+        )
     axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     add_legend(axes)
     save(page, path)

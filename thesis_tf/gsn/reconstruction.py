@@ -1,17 +1,20 @@
-"""Reconstruction distributions P(x | h): from what a network puts out to a tfp distribution.
+"""Reconstruction distributions P(x | h): from the outputs of a network to a TFP distribution.
 
     reconstruction = Bernoulli()
     reconstruction.distribution(logits).log_prob(x)  # (n,)
     reconstruction.sample(logits, seed=(0, 1))
 
-A Keras model can't put out a distribution, so it puts out parameters, and the distribution is built
-where it is needed, inside the loss. `outputs` are (n, ...) for x (n, ...), or (n, ..., size) where
-a value of x has more than one parameter. `alpha` is a scaling factor of walkback (5.3.3), above 0:
-P(x | h) is narrower for a larger one of logits, wider for a larger one of scales.
+A Keras model can't return a distribution, so it returns the parameters of one, and the distribution
+is built where it is needed, inside the loss. `outputs` are (n, ...) for x (n, ...), or
+(n, ..., size) where a value of x has more than one parameter. `alpha` is a scaling factor of
+walkback (5.3.3), above 0: P(x | h) is narrower for a larger one of logits, wider for a larger one
+of scales.
 """
 
 import dataclasses
 import math
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self, TypeAlias
 
 import keras
 import numpy as np
@@ -19,68 +22,78 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from thesis_tf._core import checks
+from thesis_tf._core.types import TensorLike
 
 tfd = tfp.distributions
+
+# A scaling factor: a number or a tensor that broadcasts against outputs; None stands for 1.
+Alpha: TypeAlias = Any
+Distribution: TypeAlias = Any  # a tfp.distributions.Distribution
 
 
 class Reconstruction:
     """What all of them share.
 
     Attributes:
-        size: parameters for each value of x.
-        reparametrised: whether gradients flow from a sample to the parameters. Where they don't, as
+        reparametrized: whether gradients flow from a sample to the parameters. Where they don't, as
             of what is discrete, walkback takes a sample as a constant.
     """
 
-    size = 1
-    reparametrised = False
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
-    def distribution(self, outputs, alpha=None):
+    reparametrized = False
+
+    @property
+    def size(self) -> int:
+        """Parameters for each value of x."""
+        return 1
+
+    def distribution(self, outputs: tf.Tensor, alpha: Alpha = None) -> Distribution:
         """Returns P(x | h), a tfp distribution of batch shape (n,) and event shape (...)."""
         values = self._values(outputs, alpha)
         return tfd.Independent(values, reinterpreted_batch_ndims=values.batch_shape.rank - 1)
 
-    def log_prob(self, outputs, x, alpha=None):
+    def log_prob(self, outputs: tf.Tensor, x: tf.Tensor, alpha: Alpha = None) -> tf.Tensor:
         """Returns log P(x | h), (n,), summed over the values of an example."""
         return self.distribution(outputs, alpha).log_prob(x)
 
-    def log_probs(self, outputs, x):
+    def log_probs(self, outputs: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
         """Returns the log-probability of each value, in the shape of x (n, ...)."""
         return self._values(outputs, None).log_prob(x)
 
-    def sample(self, outputs, seed, alpha=None):
+    def sample(self, outputs: tf.Tensor, seed: Any, alpha: Alpha = None) -> tf.Tensor:
         """Returns x (n, ...), drawn from P(x | h); the same seed gives the same."""
         return self.distribution(outputs, alpha).sample(seed=seed)
 
-    def mean(self, outputs, alpha=None):
+    def mean(self, outputs: tf.Tensor, alpha: Alpha = None) -> tf.Tensor:
         """Returns E[x | h], (n, ...): the mean field."""
         return self._values(outputs, alpha).mean()
 
-    def pairwise_log_prob(self, outputs, x):
+    def pairwise_log_prob(self, outputs: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
         """Returns log P(x_j | h_i), (n, m), for outputs of n states and m examples x."""
 
-        def with_all(one):
+        def with_all(one: tf.Tensor) -> tf.Tensor:
             same = tf.broadcast_to(one, tf.concat([tf.shape(x)[:1], tf.shape(one)], axis=0))
             return self.log_prob(same, x)
 
         # A state at a time: all pairs of all values at once would not fit in memory.
         return tf.map_fn(with_all, outputs, fn_output_signature=outputs.dtype)
 
-    def check(self, x):
+    def check(self, x: TensorLike) -> None:
         """Raises ValueError if examples (n, ...) can't have this distribution."""
         if not np.isfinite(np.sum(np.asarray(x), dtype=np.float64)):
             raise checks.invalid("Data", "finite", "NaN or infinity")
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the settings, a dict that JSON can hold."""
-        return dataclasses.asdict(self)
+        return {field: getattr(self, field) for field in self.__dataclass_fields__}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
         """Returns the reconstruction of settings."""
         return cls(**config)
 
-    def _values(self, outputs, alpha):
+    def _values(self, outputs: tf.Tensor, alpha: Alpha) -> Distribution:
         """Returns the distribution of each value, of batch shape (n, ...)."""
         raise NotImplementedError
 
@@ -93,23 +106,23 @@ class Bernoulli(Reconstruction):
     A scaling factor multiplies the logits, so that it falls where x is less certain.
     """
 
-    def _values(self, outputs, alpha):
+    def _values(self, outputs: tf.Tensor, alpha: Alpha) -> Distribution:
         return tfd.Bernoulli(logits=_scaled(outputs, alpha), dtype=outputs.dtype)
 
-    def log_prob(self, outputs, x, alpha=None):
+    def log_prob(self, outputs: tf.Tensor, x: tf.Tensor, alpha: Alpha = None) -> tf.Tensor:
         """Returns log P(x | h), (n,)."""
         # The same numbers as tfp's in one softplus an element in place of two.
         logits = _scaled(outputs, alpha)
         terms = tf.nn.sigmoid_cross_entropy_with_logits(labels=x, logits=logits)
         return -tf.reduce_sum(terms, axis=list(range(1, terms.shape.rank)))
 
-    def pairwise_log_prob(self, outputs, x):
+    def pairwise_log_prob(self, outputs: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
         """Returns log P(x_j | h_i), (n, m), by one matrix product."""
         logits, x = _flat(outputs), _flat(x)
         absent = tf.reduce_sum(tf.nn.softplus(logits), axis=1, keepdims=True)
         return tf.matmul(logits, x, transpose_b=True) - absent
 
-    def check(self, x):
+    def check(self, x: TensorLike) -> None:
         """Raises ValueError unless all values are in [0, 1]."""
         super().check(x)
         low, high = float(tf.reduce_min(x)), float(tf.reduce_max(x))
@@ -130,34 +143,35 @@ class Normal(Reconstruction):
     A scaling factor multiplies the standard deviation, so that it grows where x is less certain.
 
     Attributes:
-        scale: the standard deviation, positive, in the units of x; None lets the network put out
-            one for each value: outputs are then (n, ..., 2) of locations and softplus^-1 of scales.
-        smallest: the least standard deviation that a network can put out.
+        scale: the standard deviation, positive, in the units of x; None takes one for each
+            value from the network, whose outputs are then (n, ..., 2): locations and softplus^-1 of
+            scales.
+        smallest: the least standard deviation of a value.
     """
 
     scale: float | None = None
     smallest: float = 1e-3
 
-    reparametrised = True
+    reparametrized = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Raises ValueError unless scales are positive."""
         if self.scale is not None:
             checks.positive_number("`scale`", self.scale)
         checks.positive_number("`smallest`", self.smallest)
 
     @property
-    def size(self):
+    def size(self) -> int:
         """1 with a fixed scale, else 2."""
         return 1 if self.scale else 2
 
-    def _values(self, outputs, alpha):
+    def _values(self, outputs: tf.Tensor, alpha: Alpha) -> Distribution:
         if self.scale:
             return tfd.Normal(outputs, _scaled(tf.constant(self.scale, outputs.dtype), alpha))
         loc, scale = tf.unstack(outputs, axis=-1)
         return tfd.Normal(loc, _scaled(_positive(scale, self.smallest), alpha))
 
-    def pairwise_log_prob(self, outputs, x):
+    def pairwise_log_prob(self, outputs: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
         """Returns log P(x_j | h_i), (n, m), by matrix products."""
         values = self._values(outputs, None)
         x = _flat(x)
@@ -175,7 +189,7 @@ class Normal(Reconstruction):
 @keras.saving.register_keras_serializable(package="thesis_tf")
 @dataclasses.dataclass(frozen=True)
 class NormalMixture(Reconstruction):
-    """Real-valued x with several modes a value (5.2): a mixture of normals for each.
+    """Real-valued x with several modes per value (5.2): a mixture of normals for each.
 
     Outputs are (n, ..., 3 components): logits, locations and softplus^-1 of scales. Samples are
     constants to gradients, since which component they come from is discrete.
@@ -188,7 +202,7 @@ class NormalMixture(Reconstruction):
     components: int = 2
     smallest: float = 1e-3
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Raises ValueError unless there are two components at least."""
         if checks.positive_integer("`components`", self.components) < 2:
             advice = "Normal() is a mixture of one."
@@ -196,11 +210,11 @@ class NormalMixture(Reconstruction):
         checks.positive_number("`smallest`", self.smallest)
 
     @property
-    def size(self):
+    def size(self) -> int:
         """3 for each component."""
         return 3 * self.components
 
-    def _values(self, outputs, alpha):
+    def _values(self, outputs: tf.Tensor, alpha: Alpha) -> Distribution:
         logits, loc, scale = tf.split(outputs, 3, axis=-1)
         if tf.is_tensor(alpha) and alpha.shape.rank:  # one for each example
             alpha = alpha[..., tf.newaxis]
@@ -208,14 +222,14 @@ class NormalMixture(Reconstruction):
         return tfd.MixtureSameFamily(tfd.Categorical(logits=logits), tfd.Normal(loc, scale))
 
 
-def _scaled(values, alpha):
+def _scaled(values: tf.Tensor, alpha: Alpha) -> tf.Tensor:
     # A Python number would be rounded to float32 by tf.cast.
     return values if alpha is None else values * tf.convert_to_tensor(alpha, values.dtype)
 
 
-def _positive(values, smallest):
+def _positive(values: tf.Tensor, smallest: float) -> tf.Tensor:
     return tf.nn.softplus(values) + tf.constant(smallest, values.dtype)
 
 
-def _flat(x):
+def _flat(x: tf.Tensor) -> tf.Tensor:
     return tf.reshape(x, [tf.shape(x)[0], math.prod(x.shape[1:])])

@@ -2,11 +2,19 @@
 
 import dataclasses
 import functools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import keras
 import tensorflow as tf
 
 from thesis_tf._core import checks
+
+if TYPE_CHECKING:
+    from thesis_tf.gsn.network import GenerativeStochasticNetwork
+
+# Hidden units that a step of the chain takes from the one before.
+Hidden: TypeAlias = tuple[tf.Tensor, ...]
 
 LOSSES = ("every", "last")
 
@@ -27,11 +35,11 @@ class Walkback:
             round counts as often as it happens; "last" takes that of the last alone.
     """
 
-    steps: int | tuple = 4
+    steps: int | tuple[int, int] = 4
     stop: float | None = None
     loss: str = "every"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Raises TypeError or ValueError for what are no numbers of steps."""
         if isinstance(self.steps, tuple | list):
             if len(self.steps) != 2:
@@ -49,59 +57,67 @@ class Walkback:
         checks.one_of("`loss`", self.loss, LOSSES)
 
     @classmethod
-    def of(cls, value):
-        """Returns a `Walkback`, as it is or of so many steps."""
-        return value if isinstance(value, cls) else cls(value)
+    def of(cls, value: "Walkback | int | tuple[int, int]") -> "Walkback":
+        """Returns `value` if it is a `Walkback`, else that of so many steps."""
+        return value if isinstance(value, Walkback) else cls(value)
 
     @property
-    def most(self):
+    def max_steps(self) -> int:
         """The largest k."""
         return self.steps[1] if isinstance(self.steps, tuple) else self.steps
 
     @property
-    def fixed(self):
+    def fixed_steps(self) -> int | None:
         """k if it is always the same, else None."""
         if self.stop is None and not isinstance(self.steps, tuple):
             return self.steps
-        return self.most if self.most == 1 else None
+        return self.max_steps if self.max_steps == 1 else None
 
-    def probabilities(self):
+    def probabilities(self) -> list[float]:
         """Returns P(k) for k = 1 ... most, a list of floats."""
         if isinstance(self.steps, tuple):
             low, high = self.steps
             return [0.0] * (low - 1) + [1 / (high - low + 1)] * (high - low + 1)
         if self.stop is None:
             return [0.0] * (self.steps - 1) + [1.0]
-        shares = [self.stop * (1 - self.stop) ** n for n in range(self.steps - 1)]
-        return [*shares, 1 - sum(shares)]
+        probabilities = [self.stop * (1 - self.stop) ** n for n in range(self.steps - 1)]
+        return [*probabilities, 1 - sum(probabilities)]
 
     @property
-    def mean(self):
+    def mean_steps(self) -> float:
         """The expected k."""
-        return sum(n * share for n, share in enumerate(self.probabilities(), 1))
+        return sum(n * probability for n, probability in enumerate(self.probabilities(), 1))
 
-    def draw(self, seed):
+    def draw(self, seed: tf.Tensor) -> tf.Tensor:
         """Returns k, an int32 tensor."""
         cumulative = tf.cumsum(tf.constant(self.probabilities(), tf.float32))
         u = tf.random.stateless_uniform([], seed)
         return 1 + tf.reduce_sum(tf.cast(u >= cumulative[:-1], tf.int32))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the settings, a dict that JSON can hold."""
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Mapping[str, Any]) -> "Walkback":
         """Returns the walkback of settings."""
         return cls(**config)
 
 
-def walkback_losses(network, x, target, seed, hidden, walkback, training=False):
+def walkback_losses(
+    network: "GenerativeStochasticNetwork",
+    x: tf.Tensor,
+    target: tf.Tensor,
+    seed: tf.Tensor,
+    hidden: Hidden | None,
+    walkback: "Walkback",
+    training: bool = False,
+) -> tuple[tf.Tensor, Hidden]:
     """Follows a chain from examples and returns what their reconstructions miss (Algorithm 1).
 
     In each round x is corrupted, hidden units are drawn and x is reconstructed and drawn anew; the
     loss of a round is -log P(target | h). Gradients flow through hidden units from round to round,
-    and through the drawn x where it is reparametrised (`Normal`) and the corruption is; a drawn x
+    and through the drawn x where it is reparametrized (`Normal`) and the corruption is; a drawn x
     that is discrete (`Bernoulli`, `NormalMixture`) is a constant.
 
     Args:
@@ -114,25 +130,34 @@ def walkback_losses(network, x, target, seed, hidden, walkback, training=False):
         training: passed on to `network.advance`.
 
     Returns:
-        (losses, hidden): (n,) in nats an example, and the hidden units after the last round.
+        (losses, hidden): (n,) in nats per example, and the hidden units after the last round.
     """
     follow = functools.partial(
         _followed, network, x, target, seed, hidden, walkback, training=training
     )
-    if walkback.fixed:
-        return follow(walkback.fixed)
+    if walkback.fixed_steps:
+        return follow(walkback.fixed_steps)
     # A program for each number of rounds: a loop of variable length would keep what its gradients
     # need in lists, and would not leave out the first and last products that a fixed one does.
-    shares = walkback.probabilities()
-    shortest = next(n for n, share in enumerate(shares) if share > 0)
-    programs = [functools.partial(follow, n) for n in range(shortest + 1, walkback.most + 1)]
+    probabilities = walkback.probabilities()
+    shortest = next(n for n, probability in enumerate(probabilities) if probability > 0)
+    programs = [functools.partial(follow, n) for n in range(shortest + 1, walkback.max_steps + 1)]
     draw = walkback.draw(tf.random.experimental.stateless_fold_in(seed, -1))
     return tf.switch_case(draw - 1 - shortest, programs)
 
 
-def _followed(network, x, target, seed, hidden, walkback, rounds, training):
+def _followed(
+    network: "GenerativeStochasticNetwork",
+    x: tf.Tensor,
+    target: tf.Tensor,
+    seed: tf.Tensor,
+    hidden: Hidden | None,
+    walkback: "Walkback",
+    rounds: int,
+    training: bool,
+) -> tuple[tf.Tensor, Any]:
     reconstruction = network.reconstruction
-    losses = []
+    losses: list[tf.Tensor] = []
     for number in range(rounds):
         of_round = tf.random.experimental.stateless_fold_in(seed, number)
         hidden, outputs = network.advance(x, hidden, of_round, training)
@@ -142,6 +167,6 @@ def _followed(network, x, target, seed, hidden, walkback, rounds, training):
         if number < rounds - 1:
             drawing = tf.random.experimental.stateless_fold_in(of_round, 1)
             x = reconstruction.sample(outputs, drawing, alpha)
-            x = x if reconstruction.reparametrised else tf.stop_gradient(x)
+            x = x if reconstruction.reparametrized else tf.stop_gradient(x)
     total = tf.add_n(losses)
-    return total / walkback.mean if walkback.loss == "every" else total, hidden
+    return total / walkback.mean_steps if walkback.loss == "every" else total, hidden

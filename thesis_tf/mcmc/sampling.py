@@ -162,6 +162,7 @@ class _Loop:
 
         @tf.function(jit_compile=self._jit_compile, autograph=False)
         def piece(flat: list[tf.Tensor], seed: tf.Tensor) -> Any:
+            seed = self._first_seed(seed)
             return self._steps(count, tf.constant(0), seed, self._no_counts(), *flat)[3:]
 
         return piece
@@ -174,6 +175,7 @@ class _Loop:
 
         @tf.function(jit_compile=self._jit_compile, autograph=False)
         def piece(flat: list[tf.Tensor], seed: tf.Tensor) -> Any:
+            seed = self._first_seed(seed)
             output = tf.convert_to_tensor(self.output_fn(self._packed(flat)[0]))
             samples = tf.TensorArray(output.dtype, count, element_shape=output.shape)
 
@@ -195,6 +197,11 @@ class _Loop:
             return flat, kept
 
         return piece
+
+    def _first_seed(self, seed: tf.Tensor) -> tf.Tensor:
+        if self._folds:
+            return seed
+        return tfp.random.sanitize_seed(seed, salt="mcmc.sample_chain")  # as TFP does
 
     def _steps(self, count: int, first: Any, seed: Any, accepted: Any, *flat: Any) -> Any:
         """Takes `count` steps, from step number `first` of the piece."""

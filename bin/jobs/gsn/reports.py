@@ -1,8 +1,9 @@
 """What `bin.gsn` does with a trained network: chains, completions, likelihoods, a SavedModel."""
 
-import functools
 import math
 import pathlib
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import keras
 import numpy as np
@@ -12,6 +13,12 @@ import models
 from bin.common import configs, runs, training
 from thesis_tf import gsn, mcmc
 from thesis_tf.persistence import files
+
+if TYPE_CHECKING:
+    from bin.gsn import Jobs
+    from bin.jobs.gsn.training import NetworkRun
+
+Classifier: TypeAlias = Callable[[np.ndarray], np.ndarray]
 
 _SHEET = (10, 20)  # chains and steps of a picture
 _REFERENCE = 10_000  # training examples that the score of the data themselves is taken with
@@ -24,7 +31,7 @@ class Reports:
     """The jobs after training.
 
     Args:
-        trainer: a `gsn_training.Trainer`.
+        run: a `training.NetworkRun`.
         jobs: `bin.gsn.Jobs`.
         progress: whether bars and lines are shown.
 
@@ -32,72 +39,86 @@ class Reports:
         ValueError: what is asked for can't be had, before anything is trained or written.
     """
 
-    def __init__(self, trainer, jobs, *, progress=False):
-        self._trainer, self._jobs, self._progress = trainer, jobs, progress
-        self._folder, self._splits = trainer.folder, trainer.splits
-        self._seed = trainer.config.hardware.seed
-        if jobs.chains > len(self._splits.train):
+    def __init__(self, run: "NetworkRun", jobs: "Jobs", *, progress: bool = False) -> None:
+        self._run, self._jobs, self._progress = run, jobs, progress
+        self._verbose: Literal["auto", 0] = "auto" if progress else 0
+        self._folder, self._splits = run.folder, run.splits
+        self._seed = run.config.hardware.seed
+        if jobs.chains.chains > len(self._splits.train):
             raise ValueError(
                 f"--chains must be at most {len(self._splits.train)}, the training examples that"
-                f" they begin at. Received: {jobs.chains}."
+                f" they begin at. Received: {jobs.chains.chains}."
             )
         self._mask = self._known() if "inpaint" in jobs.do else None
         if "train" not in jobs.do:
-            trainer.load()
+            run.load()
 
-    def run(self):
+    def run(self) -> dict[str, Any]:
         """Does the jobs; returns {job: results}."""
-        found = {}
+        of_the_network = {"export": self._export, "inpaint": self._inpaint}
+        of_chains = {"sample": self._sample, "evaluate": self._evaluate}
+        found: dict[str, Any] = {}
+        chains: mcmc.Chains | None = None
         for job in self._jobs.do:
-            if job != "train":
-                found[job] = getattr(self, f"_{job}")()
+            if job in of_chains:
+                if chains is None:
+                    chains = self._run_chains()
+                found[job] = of_chains[job](chains)
+            elif job in of_the_network:
+                found[job] = of_the_network[job]()
         return found
 
     @property
-    def _sampled(self):
+    def _sampled(self) -> pathlib.Path:
         """The folder of chains of these settings."""
         jobs = self._jobs
-        name = f"{jobs.chains}_chains_{jobs.chain_steps}_steps"
-        name += f"_burn_in_{jobs.burn_in}" * bool(jobs.burn_in)
-        name += f"_thin_{jobs.thin}" * (jobs.thin > 1)
-        name += f"_seed_{self._seed}" * bool(self._seed)
-        return self._folder / "sampled" / (name + f"_{jobs.chain_scaling}" * self._scaled)
+        name = f"{jobs.chains.chains}_chains_{jobs.chains.chain_steps}_steps"
+        if jobs.num_burnin_steps:
+            name += f"_after_{jobs.num_burnin_steps}"
+        if jobs.num_steps_between_results:
+            name += f"_every_{jobs.num_steps_between_results + 1}"
+        if self._seed:
+            name += f"_seed_{self._seed}"
+        if self._scaled:
+            name += f"_{jobs.chain_alpha}"
+        return self._folder / "sampled" / name
 
     @property
-    def _scaled(self):
-        return self._trainer.model.log_alpha is not None
+    def _scaled(self) -> bool:
+        return self._run.model.log_alpha is not None
 
-    @functools.cached_property
-    def _chains(self):
-        """Runs the chains, or reads those that are there; returns parameters and diagnostics."""
+    def _run_chains(self) -> mcmc.Chains:
+        """Runs the chains, or reads those that were run before; returns `mcmc.Chains`."""
         jobs = self._jobs
         rng = np.random.default_rng([self._seed, 1])
-        rows = rng.choice(len(self._splits.train), jobs.chains, replace=False)
-        self._trainer.say(f"Running {jobs.chains:,} chains of {jobs.chain_steps:,} steps ...")
-        kernel = self._trainer.model.transition_kernel(jobs.chain_scaling)
+        rows = rng.choice(len(self._splits.train), jobs.chains.chains, replace=False)
+        self._run.say(
+            f"Running {jobs.chains.chains:,} chains of {jobs.chains.chain_steps:,} steps ..."
+        )
+        kernel = self._run.model.transition_kernel(jobs.chain_alpha)
         return mcmc.sample_chain(
             kernel,
             self._splits.train.x[rows],
-            jobs.chain_steps // jobs.thin,
-            num_burnin_steps=jobs.burn_in,
-            num_steps_between_results=jobs.thin - 1,
+            jobs.num_results,
+            num_burnin_steps=jobs.num_burnin_steps,
+            num_steps_between_results=jobs.num_steps_between_results,
             seed=mcmc.stream_seed(self._seed, 2),
             output_fn=kernel.distribution_parameters,
-            verbose="auto" if self._progress else 0,
+            verbose=self._verbose,
             folder=self._sampled / "chains",
         )
 
-    def _means(self, parameters):
+    def _means(self, parameters: np.ndarray) -> np.ndarray:
         """Returns E[x | h] of parameters (steps, chains, ...)."""
-        mean = self._trainer.model.reconstruction.mean
+        mean = self._run.model.reconstruction.mean
         return np.stack([mean(step).numpy() for step in tf.constant(parameters)])
 
-    def _sample(self):
-        chains = self._chains
+    def _sample(self, chains: mcmc.Chains) -> dict[str, Any]:
         found = chains.diagnostics.summary()
         means = self._means(chains.samples[: _SHEET[1]])
-        if self._trainer.is_image:
-            every = "each step" if self._jobs.thin == 1 else f"every {self._jobs.thin} steps"
+        if self._run.is_image:
+            stride = self._jobs.num_steps_between_results + 1
+            every = "each step" if stride == 1 else f"every {stride} steps"
             title = f"{self._splits.name}: {every} of a chain a row"
             path = self._sampled / "samples.png"
             gsn.draw_chains(means, path, chains=_SHEET[0], columns=_SHEET[1], title=title)
@@ -105,29 +126,32 @@ class Reports:
         self._print("chains", found)
         return found
 
-    def _evaluate(self):
-        chains, splits = self._chains, self._splits
+    def _evaluate(self, chains: mcmc.Chains) -> dict[str, Any]:
+        splits = self._splits
         means = self._means(chains.samples)
-        self._trainer.say("Estimating likelihoods ...")
-        options = {"progress": self._progress}
+        self._run.say("Estimating likelihoods ...")
         held_out = splits.test.x, splits.validation.x
         few = splits.train.x[:_REFERENCE]
         # As many samples as training examples, evenly from all chains: a window's score depends on
         # how many there are.
         steps = max(1, len(few) // means.shape[1])
         evenly = means[np.linspace(0, len(means) - 1, min(steps, len(means))).astype(int)]
-        estimates = {
-            "parzen": gsn.parzen_log_likelihood(evenly, *held_out, **options),
-            "parzen_of_training_examples": gsn.parzen_log_likelihood(few, *held_out, **options),
-            "parzen_of_all_samples": gsn.parzen_log_likelihood(means, *held_out, **options),
+        estimates: dict[str, gsn.LikelihoodEstimate] = {
+            "parzen": gsn.parzen_log_likelihood(evenly, *held_out, verbose=self._verbose),
+            "parzen_of_training_examples": gsn.parzen_log_likelihood(
+                few, *held_out, verbose=self._verbose
+            ),
+            "parzen_of_all_samples": gsn.parzen_log_likelihood(
+                means, *held_out, verbose=self._verbose
+            ),
         }
         estimates["conservative"] = gsn.conservative_log_likelihood(
-            chains.samples, splits.test.x, self._trainer.model.reconstruction, **options
+            chains.samples, splits.test.x, self._run.model.reconstruction, verbose=self._verbose
         )
-        found = {name: estimate.summary() for name, estimate in estimates.items()}
+        found: dict[str, Any] = {n: estimate.summary() for n, estimate in estimates.items()}
         found["mixing"] = chains.diagnostics.summary()
         if self._scaled:
-            found["alphas"] = [float(alpha) for alpha in self._trainer.model.alphas]
+            found["alphas"] = [float(alpha) for alpha in self._run.model.alphas]
         files.write_json(self._sampled / "evaluation.json", found)
         probabilities = self._classifier()
         if probabilities is not None:
@@ -140,46 +164,49 @@ class Reports:
                 self._print(name, values)
         return found
 
-    def _quality(self, probabilities, means):
+    def _quality(self, probabilities: Classifier, means: np.ndarray) -> dict[str, Any]:
         steps, chains = means.shape[:2]
         flat = probabilities(means.reshape(-1, *means.shape[2:]))
-        found = gsn.sample_quality(flat.reshape(steps, chains, -1), thin=self._jobs.thin)
+        found = gsn.sample_quality(
+            flat.reshape(steps, chains, -1),
+            num_steps_between_results=self._jobs.num_steps_between_results,
+        )
         return found.summary()
 
-    def _classifier(self):
+    def _classifier(self) -> Classifier | None:
         """Returns a function from examples to class probabilities, or None without labels."""
-        config = self._trainer.config
-        if not self._trainer.is_image or len(self._trainer.shape) != 3:
+        config = self._run.config
+        if not self._run.is_image or len(self._run.shape) != 3:
             return None
         try:
             splits = config.data.load()
         except (ValueError, OSError):
             return None  # an archive without labels
-        if splits.train.x.shape[1:] != self._trainer.shape:
+        if splits.train.x.shape[1:] != self._run.shape:
             return None
-        model = models.build("mnist_convnet", self._trainer.shape, splits.num_classes)
+        model = models.build("mnist_convnet", self._run.shape, splits.num_classes)
         settings = configs.Training(_CLASSIFIER_EPOCHS)
         training.compile_for(model, settings)
-        self._trainer.say("Training a classifier, or reading the one that is there ...")
+        self._run.say("Training a classifier, or reading the one that is there ...")
         training.train(
             model, splits, settings, self._folder / "classifier", verbose=2 * self._progress
         )
         # Pixels of labelled images are in [0, 255].
         scale = 255.0 if splits.train.x.dtype == np.uint8 else 1.0
 
-        def probabilities(x):
+        def probabilities(x: np.ndarray) -> np.ndarray:
             logits = model.predict(scale * x, batch_size=500, verbose=0)
             return keras.ops.convert_to_numpy(keras.ops.softmax(logits))
 
         return probabilities
 
-    def _known(self):
+    def _known(self) -> np.ndarray | None:
         """Returns the mask of what in-painting holds, booleans of an example's shape.
 
         None stands for examples of which nothing was said and which have no left half.
         """
-        known, shape = self._jobs.known, self._trainer.shape
-        if known is None and not self._trainer.is_image:
+        known, shape = self._jobs.known, self._run.shape
+        if known is None and not self._run.is_image:
             return None
         known, mask = known or "left", np.zeros(shape, bool)
         if known.endswith(".npz"):
@@ -198,27 +225,27 @@ class Reports:
             raise ValueError(
                 f"--known must be left, right, top, bottom or an .npz file. Received: {known}."
             )
-        if not self._trainer.is_image:
+        if not self._run.is_image:
             raise ValueError(f"--known={known} is of images; give an .npz file with a mask.")
         rows, columns = math.ceil(shape[0] / 2), math.ceil(shape[1] / 2)
-        where = {
+        where: dict[str, Any] = {
             "left": np.s_[:, :columns], "right": np.s_[:, -columns:],
             "top": np.s_[:rows], "bottom": np.s_[-rows:],
         }  # fmt: skip
         mask[where[known]] = True
         return mask
 
-    def _inpaint(self):
+    def _inpaint(self) -> dict[str, Any]:
         jobs, mask = self._jobs, self._mask
         if mask is None:
-            self._trainer.say("Nothing is completed: --known has no default but of images.")
+            self._run.say("Nothing is completed: --known has no default but of images.")
             return {}
         truth = self._splits.test.x[:_COMPLETED]
         rng = np.random.default_rng([self._seed, 3])
-        self._trainer.say(f"Completing {len(truth)} test examples, {_RUNS} times each ...")
-        kernel = self._trainer.model.transition_kernel(jobs.chain_scaling)
+        self._run.say(f"Completing {len(truth)} test examples, {_RUNS} times each ...")
+        kernel = self._run.model.transition_kernel(jobs.chain_alpha)
         clamp = mcmc.MaskClamp(mask, truth)
-        completions = []
+        drawn = []
         for run in range(_RUNS):
             # What isn't known begins as values of other examples, in no order.
             other = rng.permuted(
@@ -235,10 +262,10 @@ class Reports:
                 output_fn=lambda state: clamp(kernel.mean(state)),
                 verbose=0,
             )
-            completions.append(chains.samples[-1])
-        completions = np.stack(completions)
+            drawn.append(chains.samples[-1])
+        completions = np.stack(drawn)
         spread = completions.std(axis=0)[:, ~mask] if (~mask).any() else np.zeros(1)
-        found = {
+        found: dict[str, Any] = {
             "steps": jobs.inpaint_steps,
             "known_is_bit_identical": bool((completions[:, :, mask] == truth[:, mask]).all()),
             "standard_deviation_between_runs": float(spread.mean()),
@@ -248,11 +275,12 @@ class Reports:
             flat = probabilities(completions.reshape(-1, *truth.shape[1:]))
             found["quality"] = gsn.sample_quality(flat).summary()
         name = f"{pathlib.Path(jobs.known or 'left').stem}_{jobs.inpaint_steps}_steps"
-        name += f"_seed_{self._seed}" * bool(self._seed)
+        if self._seed:
+            name += f"_seed_{self._seed}"
         folder = self._folder / "inpainted" / name
         with files.atomic(folder / "completions.npz") as partial:
             np.savez_compressed(partial, completions=completions, truth=truth, mask=mask)
-        if self._trainer.is_image:
+        if self._run.is_image:
             title = f"{self._splits.name}: completions after {jobs.inpaint_steps} steps"
             path = folder / "completions.png"
             gsn.draw_inpainting(truth, mask, completions, path, title=title)
@@ -260,11 +288,11 @@ class Reports:
         self._print("inpainting", found)
         return found
 
-    def _export(self):
+    def _export(self) -> dict[str, Any]:
         path = self._folder / "saved_model"
-        gsn.export(self._trainer.model, path, scaling=self._jobs.chain_scaling)
+        gsn.export(self._run.model, path, alpha=self._jobs.chain_alpha)
         return {"path": str(path)}
 
-    def _print(self, heading, numbers):
+    def _print(self, heading: str, numbers: Mapping[str, Any]) -> None:
         parts = (f"{k} {v:.4g}" for k, v in numbers.items() if isinstance(v, int | float))
-        self._trainer.say(f"{heading}: {', '.join(parts)}")
+        self._run.say(f"{heading}: {', '.join(parts)}")

@@ -1,6 +1,8 @@
 """The network of `bin.gsn`: built as its config says, trained with exact resumption, or loaded."""
 
 import dataclasses
+import pathlib
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -8,13 +10,16 @@ import tensorflow as tf
 
 from bin.common import inputs, training
 from models.gsn import convolutional_dae, walkback_dae
-from thesis_tf import corruption, gsn, mcmc
+from thesis_tf import corruption, datasets, gsn, mcmc
 from thesis_tf.persistence import files, fingerprint
+
+if TYPE_CHECKING:
+    from bin.gsn import Config, Network
 
 _SHEET = (10, 20)  # chains and steps of a sheet of samples
 
 
-class Trainer:
+class NetworkRun:
     """Builds, trains and loads a network.
 
     Args:
@@ -28,12 +33,20 @@ class Trainer:
         ValueError: data that the network can't have, before anything is written.
     """
 
-    def __init__(self, config, folder, strategy, *, chief=True, progress=False):
+    def __init__(
+        self,
+        config: "Config",
+        folder: pathlib.Path,
+        strategy: tf.distribute.Strategy,
+        *,
+        chief: bool = True,
+        progress: bool = False,
+    ) -> None:
         self.config, self.folder, self.strategy = config, folder, strategy
         self._chief, self._progress = chief, progress
         self.splits = config.data.load_inputs()
-        if config.binarise:
-            self.splits = _binarised(self.splits)
+        if config.binarize:
+            self.splits = _binarized(self.splits)
         self.steps = training.steps_an_epoch(self.splits, config.training)
         with strategy.scope():
             self.model = self._build()
@@ -47,22 +60,23 @@ class Trainer:
                 raise ValueError(f"{error} {advice}") from error
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, ...]:
         """The shape of one example."""
         return self.splits.train.x.shape[1:]
 
     @property
-    def is_image(self):
+    def is_image(self) -> bool:
         """Whether examples can be drawn as images."""
         return len(self.shape) == 2 or (len(self.shape) == 3 and self.shape[-1] in (1, 3))
 
-    def _build(self):
+    def _build(self) -> gsn.GenerativeStochasticNetwork:
         network, seed = self.config.network, self.config.hardware.seed
-        steps = network.walkback_steps
+        steps, layers = network.walkback_steps, network.layers
+        assert layers is not None  # `bin.gsn.config_from_flags` fills in the default
         walkback = gsn.Walkback(
             steps if len(steps) == 2 else steps[0], network.walkback_stop, network.walkback_loss
         )
-        shared = {
+        shared: dict[str, Any] = {
             "corruption": self._corruption(),
             "walkback": walkback,
             "scaling": network.scaling,
@@ -70,23 +84,23 @@ class Trainer:
             "seed": seed,
         }
         if network.network == "dae":
-            return walkback_dae(self.shape, network.layers[0], **shared)
+            return walkback_dae(self.shape, layers[0], **shared)
         if network.network == "conv_dae":
-            return convolutional_dae(self.shape, network.layers, **shared)
-        start = network.hidden_start
+            return convolutional_dae(self.shape, layers, **shared)
+        initial = network.initial_hidden
         model = gsn.GSN(
-            network.layers,
+            layers,
             network.hidden_noise,
-            start=int(start) if start.isdigit() else start,
-            memory=len(self.splits.train) if start == "stored" else None,
+            initial_hidden=int(initial) if initial.isdigit() else initial,
+            num_remembered=len(self.splits.train) if initial == "stored" else None,
             **shared,
         )
         model.build((None, *self.shape))
         return model
 
-    def _corruption(self):
+    def _corruption(self) -> corruption.Corruption | None:
         kind, level = self.config.network.corruption, self.config.network.corruption_level
-        if kind == "none":
+        if kind == "none" or level is None:
             return None
         x = self.splits.train.x
         if kind == "salt_and_pepper":
@@ -98,9 +112,9 @@ class Trainer:
                 )
             height, width = (max(1, round(level * side)) for side in self.shape[:2])
             return corruption.Block(height, width, 0.0)
-        return {"masking": corruption.Masking, "gaussian": corruption.Gaussian}[kind](level)
+        return corruption.Masking(level) if kind == "masking" else corruption.Gaussian(level)
 
-    def train(self, sheet_every=5, verbose=0):
+    def train(self, sheet_every: int = 5, verbose: Any = 0) -> dict[str, float]:
         """Trains, or goes on from the checkpoint; returns the losses of the last epoch, a dict."""
         config = self.config
         parts = (self.splits.train, self.splits.validation, self.splits.test)
@@ -112,7 +126,7 @@ class Trainer:
         with self.strategy.scope():
             self.model.compile(training.optimizer_for(config.training, rate))
         splits = self.splits
-        if config.network.hidden_start == "stored":
+        if config.network.initial_hidden == "stored":
             rows = {s: np.arange(len(getattr(splits, s))) for s in ("train", "validation", "test")}
             parts = {s: dataclasses.replace(getattr(splits, s), y=y) for s, y in rows.items()}
             splits = dataclasses.replace(splits, **parts)
@@ -131,7 +145,7 @@ class Trainer:
                 self.model.save(partial)
         return logs
 
-    def load(self):
+    def load(self) -> None:
         """Reads the trained network; raises ValueError if there is none, or not of this config."""
         path = self.folder / "model.keras"
         if not path.exists():
@@ -149,7 +163,7 @@ class Trainer:
             raise ValueError(f"{path} is another network than {self.folder}/config.json says.")
         self.model = model
 
-    def say(self, line):
+    def say(self, line: str) -> None:
         """Prints a line if progress is shown."""
         if self._progress:
             print(line, flush=True)
@@ -158,42 +172,42 @@ class Trainer:
 class _Sheets(keras.callbacks.Callback):
     """Draws a sheet of samples every few epochs, and shows it and the factors in TensorBoard."""
 
-    def __init__(self, trainer, every):
+    def __init__(self, run: NetworkRun, every: int) -> None:
         super().__init__()
-        self._trainer, self._every = trainer, every
-        self._writer = tf.summary.create_file_writer(str(trainer.folder / "logs"))
+        self._run, self._every = run, every
+        self._writer = tf.summary.create_file_writer(str(run.folder / "logs"))
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Draws after epochs number `every`, twice that and so on, and after the last."""
-        trainer, model = self._trainer, self.model
+        run, model = self._run, self.model
         step = int(model.optimizer.iterations.numpy())
         with self._writer.as_default(step):
             if model.log_alpha is not None:
                 for number, alpha in enumerate(model.alphas.numpy(), 1):
                     tf.summary.scalar(f"scaling/alpha_{number}", alpha)
-        last = epoch + 1 == trainer.config.training.epochs
-        if not self._every or ((epoch + 1) % self._every and not last) or not trainer.is_image:
+        last = epoch + 1 == run.config.training.epochs
+        if not self._every or ((epoch + 1) % self._every and not last) or not run.is_image:
             return
         chains, steps = _SHEET
-        x = trainer.splits.train.x[:chains]
+        x = run.splits.train.x[:chains]
         kernel = model.transition_kernel()
-        seed = mcmc.stream_seed(trainer.config.hardware.seed, epoch)
+        seed = mcmc.stream_seed(run.config.hardware.seed, epoch)
         found = mcmc.sample_chain(kernel, x, steps, seed=seed, output_fn=kernel.mean, verbose=0)
-        path = trainer.folder / "sheets" / f"epoch_{epoch + 1:04d}.png"
-        gsn.draw_chains(found.samples, path, title=f"{trainer.splits.name}, epoch {epoch + 1}")
+        path = run.folder / "sheets" / f"epoch_{epoch + 1:04d}.png"
+        gsn.draw_chains(found.samples, path, title=f"{run.splits.name}, epoch {epoch + 1}")
         with self._writer.as_default(step):
-            last_states = found.samples[-1].reshape(len(x), *trainer.shape[:2], -1)
+            last_states = found.samples[-1].reshape(len(x), *run.shape[:2], -1)
             tf.summary.image("samples", np.clip(last_states, 0, 1), max_outputs=len(x))
         self._writer.flush()
 
 
-def _reconstruction(network):
+def _reconstruction(network: "Network") -> gsn.Reconstruction:
     if network.outputs == "bernoulli":
         return gsn.Bernoulli()
     return gsn.Normal(network.output_scale) if network.outputs == "normal" else gsn.NormalMixture(2)
 
 
-def _binarised(splits):
+def _binarized(splits: "datasets.Splits") -> "datasets.Splits":
     parts = {}
     for name in ("train", "validation", "test"):
         split = getattr(splits, name)

@@ -9,6 +9,8 @@ from thesis_tf import mcmc
 from thesis_tf.gsn import (
     DependencyNetwork,
     Normal,
+)
+from thesis_tf.gsn.finite import (
     occupation_covariance,
     ordered_scan,
     random_scan,

@@ -99,7 +99,7 @@ def test_gradients_through_samples(kind):
     with tf.GradientTape() as tape:
         tape.watch(outputs)
         total = tf.reduce_sum(kind.sample(outputs, (0, 1)))
-    assert (tape.gradient(total, outputs) is not None) == kind.reparametrised
+    assert (tape.gradient(total, outputs) is not None) == kind.reparametrized
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)

@@ -14,7 +14,7 @@ def test_what_a_classifier_says():
     entropy.append(0.8 * np.log(1.25) + 0.2 * np.log(10))
     assert found.entropy == pytest.approx(np.mean(entropy))
     assert found.spurious == 0.25
-    np.testing.assert_allclose(found.class_shares, [0.75, 0.25, 0])
+    np.testing.assert_allclose(found.class_fractions, [0.75, 0.25, 0])
     assert found.class_entropy == pytest.approx(0.75 * np.log(4 / 3) + 0.25 * np.log(4))
     assert found.changes_per_100_steps is None
     expected = np.std([1, 0.5, 0.4, 0.8], ddof=1) / 2
@@ -27,7 +27,9 @@ def test_changes_of_class_along_chains():
     chains = np.stack([one_hot[[0, 0, 1, 1, 2]], one_hot[[2, 2, 2, 2, 2]]], axis=1)
     found = sample_quality(chains)
     assert found.changes_per_100_steps == pytest.approx(100 * 2 / 8)
-    assert sample_quality(chains, thin=5).changes_per_100_steps == pytest.approx(20 * 2 / 8)
+    assert sample_quality(
+        chains, num_steps_between_results=4
+    ).changes_per_100_steps == pytest.approx(20 * 2 / 8)
     assert found.standard_errors["confidence"] == 0
     assert sample_quality(chains[:, :1]).standard_errors is None
     assert sample_quality(chains[:1]).changes_per_100_steps is None
@@ -42,7 +44,7 @@ def test_changes_of_class_along_chains():
         (np.full((2, 2), np.nan), {}, "`probabilities`"),
         (np.ones((3, 1)), {}, "`probabilities`"),
         (np.ones((3, 2)) / 2, {"threshold": 0}, "`threshold`"),
-        (np.ones((3, 2)) / 2, {"thin": 0}, "`thin`"),
+        (np.ones((3, 2)) / 2, {"num_steps_between_results": -1}, "`num_steps_between_results`"),
     ],
 )
 def test_bad_input(p, options, match):

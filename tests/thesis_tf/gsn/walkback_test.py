@@ -54,7 +54,7 @@ def test_losses_of_a_drawn_number_of_rounds(walkback):
         losses, _ = tf.function(walkback_losses)(network, X, X, seed, None, walkback)
         alone = Walkback(rounds)
         fixed, _ = walkback_losses(network, X, X, seed, None, alone)
-        np.testing.assert_allclose(losses, fixed * rounds / walkback.mean, rtol=1e-5)
+        np.testing.assert_allclose(losses, fixed * rounds / walkback.mean_steps, rtol=1e-5)
     assert len(seen) > 1
 
 
@@ -67,8 +67,8 @@ def test_numbers_of_rounds():
     assert (Walkback(3).fixed, Walkback((2, 2)).most, geometric.fixed) == (3, 2, None)
     assert Walkback(1, stop=0.5).fixed == 1
     draws = [int(geometric.draw((0, i))) for i in range(2000)]
-    shares = np.bincount(draws, minlength=5)[1:] / 2000
-    np.testing.assert_allclose(shares, geometric.probabilities(), atol=4 * 0.5 / 2000**0.5)
+    probabilities = np.bincount(draws, minlength=5)[1:] / 2000
+    np.testing.assert_allclose(probabilities, geometric.probabilities(), atol=4 * 0.5 / 2000**0.5)
 
 
 def gradient_by_differences(value_of, variable, index, step):

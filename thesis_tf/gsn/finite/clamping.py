@@ -10,6 +10,7 @@ import dataclasses
 import numpy as np
 
 from thesis_tf._core import checks
+from thesis_tf._core.types import Array, ArrayLike
 from thesis_tf.gsn.finite import markov
 from thesis_tf.gsn.finite.denoising import TOLERANCE, ChainCheck
 from thesis_tf.gsn.finite.latent import (
@@ -30,7 +31,7 @@ class ClampedCheck(ChainCheck):
     mismatch: float
 
 
-def clamped_chain(hidden, reconstruction, allowed):
+def clamped_chain(hidden: ArrayLike, reconstruction: ArrayLike, allowed: ArrayLike) -> ClampedCheck:
     """Checks that a clamped chain samples pi(x | x in S), pi being that of the unclamped chain.
 
     The condition "balanced" is enough: in the settled unclamped chain, x has the same joint
@@ -70,7 +71,7 @@ def clamped_chain(hidden, reconstruction, allowed):
         )
 
     inside = hidden[allowed]
-    within = _restricted(reconstruction[:, allowed], inside.any(axis=(0, 1)))
+    within = _restricted(reconstruction[:, allowed], np.asarray(inside.any(axis=(0, 1))))
     transition = pair_transition(inside, within)
     settled = markov.stationary_distribution(transition).reshape(len(inside), -1)
     expected, stationary = np.zeros((2, shape[0]))
@@ -80,7 +81,7 @@ def clamped_chain(hidden, reconstruction, allowed):
     return ClampedCheck(transition, expected, stationary, conditions, float(mismatch))
 
 
-def _restricted(reconstruction, drawn):
+def _restricted(reconstruction: Array, drawn: Array) -> Array:
     """Returns P(x | h, x in S) from P(x | h) of x in S; uniform for an h that is never drawn."""
     total = reconstruction.sum(axis=1, keepdims=True)
     nowhere = np.flatnonzero((total[:, 0] == 0) & drawn)
@@ -95,7 +96,7 @@ def _restricted(reconstruction, drawn):
     return np.divide(reconstruction, total, out=uniform, where=total > 0)
 
 
-def _checked_allowed(allowed, num_states):
+def _checked_allowed(allowed: ArrayLike, num_states: int) -> Array:
     allowed = np.asarray(allowed)
     if allowed.dtype != bool:
         advice = "Turn numbers of states into a mask: np.isin(np.arange(n), numbers)."

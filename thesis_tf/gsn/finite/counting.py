@@ -1,6 +1,6 @@
 """Generative stochastic networks without networks: P(x | x~) of counts and of kernels (figure 5.3).
 
-Nothing is parametrised, so what a chain's histogram misses is what the theory lets it: the error of
+Nothing is parametrized, so what a chain's histogram misses is what the theory lets it: the error of
 the examples, and the chain's sampling error.
 """
 
@@ -10,8 +10,10 @@ import numpy as np
 import scipy.stats
 
 from thesis_tf._core import checks
+from thesis_tf._core.types import Array, ArrayLike
 from thesis_tf.gsn.finite import markov
 from thesis_tf.gsn.finite.denoising import checked_problem, counted_posterior
+from thesis_tf.gsn.finite.markov import Shape
 
 # Of the covariance's largest eigenvalue: less is rounding of 0, of states that can't vary.
 _NO_VARIANCE = 1e-10
@@ -46,12 +48,12 @@ class CountingResult:
     degrees_of_freedom: int
 
     @property
-    def p_value(self):
+    def p_value(self) -> float:
         """The probability of a statistic this large or larger."""
         return float(scipy.stats.chi2.sf(self.statistic, self.degrees_of_freedom))
 
 
-def local_corruption(num_states, reach=1):
+def local_corruption(num_states: int, reach: int = 1) -> Array:
     """Returns C(x~ | x), (n, n): x~ is any value within `reach` of x, each as likely.
 
     Values at the ends have fewer neighbours, and so a larger probability to stay.
@@ -65,7 +67,14 @@ def local_corruption(num_states, reach=1):
     return near / near.sum(axis=1, keepdims=True)
 
 
-def counting_chain(data, corruption, num_examples=5000, num_steps=5000, *, seed=0):
+def counting_chain(
+    data: ArrayLike,
+    corruption: ArrayLike,
+    *,
+    num_examples: int = 5000,
+    num_results: int = 5000,
+    seed: int | np.random.Generator = 0,
+) -> CountingResult:
     """Learns P(x | x~) by counting and runs the chain of it (figure 5.3, top).
 
     Each example is corrupted once. The chain begins at one of the examples, whose distribution is
@@ -76,7 +85,7 @@ def counting_chain(data, corruption, num_examples=5000, num_steps=5000, *, seed=
         data: (n,), P(x); 10 values in the thesis.
         corruption: (n, m), C(x~ | x), as of `local_corruption`.
         num_examples: how many x are drawn to learn from.
-        num_steps: how many states of the chain are counted, from the first step on.
+        num_results: how many states of the chain are counted, from the first step on.
         seed: an integer or a `numpy.random.Generator`.
 
     Returns:
@@ -88,7 +97,7 @@ def counting_chain(data, corruption, num_examples=5000, num_steps=5000, *, seed=
     """
     data, corruption = checked_problem(data, corruption)
     num_examples = checks.positive_integer("`num_examples`", num_examples)
-    num_steps = checks.positive_integer("`num_steps`", num_steps)
+    num_results = checks.positive_integer("`num_results`", num_results)
     rng = np.random.default_rng(seed)
     away = corruption.cumsum(axis=1)
     examples = _draw(np.broadcast_to(data.cumsum(), (num_examples, len(data))), rng)
@@ -97,17 +106,17 @@ def counting_chain(data, corruption, num_examples=5000, num_steps=5000, *, seed=
     )
     back = reconstruction.cumsum(axis=1)
     x, visits = examples[:1], np.zeros(len(data))
-    for _ in range(num_steps):
+    for _ in range(num_results):
         x = _draw(back[_draw(away[x], rng)], rng)
         visits[x] += 1
     transition = corruption @ reconstruction
     stationary = markov.stationary_distribution(transition)
-    covariance = markov.occupation_covariance(transition, num_steps)
-    statistic, freedom = _chi_square(visits / num_steps - stationary, covariance)
+    covariance = markov.occupation_covariance(transition, num_results)
+    statistic, freedom = _chi_square(visits / num_results - stationary, covariance)
     return CountingResult(
         truth=data,
         training_histogram=np.bincount(examples, minlength=len(data)) / num_examples,
-        chain_histogram=visits / num_steps,
+        chain_histogram=visits / num_results,
         stationary=stationary,
         standard_errors=np.sqrt(np.maximum(np.diag(covariance), 0)),
         reconstruction=reconstruction,
@@ -118,8 +127,15 @@ def counting_chain(data, corruption, num_examples=5000, num_steps=5000, *, seed=
 
 
 def parzen_chain(
-    examples, corruption_scale, kernel_scale, num_steps, *, num_chains=1, start=None, seed=0
-):
+    examples: ArrayLike,
+    corruption_scale: float,
+    kernel_scale: float,
+    num_results: int,
+    *,
+    num_chains: int = 1,
+    initial_state: ArrayLike | None = None,
+    seed: int | np.random.Generator = 0,
+) -> Array:
     """Runs chains whose P(x | x~) is a Parzen estimate from examples (figure 5.3, bottom).
 
     A step corrupts x to x~ = x + corruption_scale e, chooses example i with a probability in
@@ -133,36 +149,36 @@ def parzen_chain(
         examples: (n, d), of a floating dtype.
         corruption_scale: the standard deviation of the corruption, positive.
         kernel_scale: that of the kernels, at least 0.
-        num_steps: how many states of each chain are returned, from the first step on.
+        num_results: how many states of each chain are returned, from the first step on.
         num_chains: chains that run side by side; a step takes num_chains n values of memory.
-        start: (num_chains, d), where they begin; None for examples drawn at random.
+        initial_state: (num_chains, d), where they begin; None for examples drawn at random.
         seed: an integer or a `numpy.random.Generator`.
 
     Returns:
-        (num_steps, num_chains, d) float64.
+        (num_results, num_chains, d) float64.
 
     Raises:
-        TypeError: examples or start aren't floating, or numbers aren't numbers.
+        TypeError: examples or initial states aren't floating, or numbers aren't numbers.
         ValueError: other shapes, values that aren't finite, or numbers out of range.
     """
     examples = _checked_points("`examples`", examples, (None, None))
     corruption_scale = checks.positive_number("`corruption_scale`", corruption_scale)
     if kernel_scale != 0:
         kernel_scale = checks.positive_number("`kernel_scale`, if not 0,", kernel_scale)
-    num_steps = checks.positive_integer("`num_steps`", num_steps)
+    num_results = checks.positive_integer("`num_results`", num_results)
     num_chains = checks.positive_integer("`num_chains`", num_chains)
     rng, shape = np.random.default_rng(seed), (num_chains, examples.shape[1])
-    if start is None:
+    if initial_state is None:
         x = examples[rng.integers(len(examples), size=num_chains)]
     else:
-        x = _checked_points("`start`", start, shape)
+        x = _checked_points("`initial_state`", initial_state, shape)
     # Around 0 and in units of the corruption, the squares in the exponents stay small.
-    centre = examples.mean(axis=0)
-    scaled = (examples - centre) / corruption_scale
+    center = examples.mean(axis=0)
+    scaled = (examples - center) / corruption_scale
     half_squares = np.square(scaled).sum(axis=1) / 2
-    samples = np.empty((num_steps, *shape))
-    for step in range(num_steps):
-        corrupted = (x - centre) / corruption_scale + rng.standard_normal(shape)
+    samples = np.empty((num_results, *shape))
+    for step in range(num_results):
+        corrupted = (x - center) / corruption_scale + rng.standard_normal(shape)
         # Without |x~|^2 / 2, which all examples have in common.
         exponents = corrupted @ scaled.T - half_squares
         weights = np.exp(exponents - exponents.max(axis=1, keepdims=True))
@@ -172,21 +188,21 @@ def parzen_chain(
     return samples
 
 
-def _draw(cumulative, rng):
+def _draw(cumulative: Array, rng: np.random.Generator) -> Array:
     """Draws a number from each row of cumulative weights (n, k); returns (n,)."""
     # 1 - u is in (0, 1], so that neither a weight of 0 nor rounding past the end is ever drawn.
     level = (1 - rng.random((len(cumulative), 1))) * cumulative[:, -1:]
     return (cumulative < level).sum(axis=1)
 
 
-def _chi_square(error, covariance):
+def _chi_square(error: Array, covariance: Array) -> tuple[float, int]:
     values, vectors = np.linalg.eigh(covariance)
     varies = values > _NO_VARIANCE * values.max()
     along = error @ vectors[:, varies]
     return float((along**2 / values[varies]).sum()), int(varies.sum())
 
 
-def _checked_points(name, points, shape):
+def _checked_points(name: str, points: ArrayLike, shape: Shape) -> Array:
     points = np.asarray(points)
     if points.dtype.kind != "f":
         advice = "Convert it: x.astype(float)."

@@ -16,6 +16,7 @@ import scipy.sparse
 import scipy.sparse.csgraph
 
 from thesis_tf._core import checks
+from thesis_tf._core.types import Array, ArrayLike
 from thesis_tf.gsn.finite import markov
 
 # How far probabilities may differ, by rounding, and still be taken for equal.
@@ -40,12 +41,12 @@ class ChainCheck:
     conditions: dict
 
     @property
-    def distance(self):
+    def distance(self) -> float:
         """|expected - stationary|_1, at most 2."""
         return float(np.abs(self.expected - self.stationary).sum())
 
     @property
-    def applies(self):
+    def applies(self) -> bool:
         """Whether all conditions hold, so that the distance is 0 but for rounding."""
         return all(self.conditions.values())
 
@@ -71,7 +72,7 @@ class Positivity:
     ergodicity: markov.Ergodicity
 
 
-def posterior(data, corruption):
+def posterior(data: ArrayLike, corruption: ArrayLike) -> Array:
     """Returns P(x | x~) by Bayes' rule, the best reconstruction there is (5.3.1).
 
     Args:
@@ -90,7 +91,9 @@ def posterior(data, corruption):
     return np.divide(joint, total, out=np.tile(data, (len(joint), 1)), where=total > 0)
 
 
-def counted_posterior(examples, corrupted, num_states, num_corrupted=None):
+def counted_posterior(
+    examples: ArrayLike, corrupted: ArrayLike, num_states: int, num_corrupted: int | None = None
+) -> Array:
     """Returns P(x | x~) by counting, the least log-loss on pairs of a table that is free.
 
     Args:
@@ -123,12 +126,14 @@ def counted_posterior(examples, corrupted, num_states, num_corrupted=None):
     return np.divide(counts, total, out=histogram, where=total > 0)
 
 
-def denoising_chain(data, corruption, reconstruction=None):
+def denoising_chain(
+    data: ArrayLike, corruption: ArrayLike, reconstruction: ArrayLike | None = None
+) -> ChainCheck:
     """Checks that the chain of a denoising auto-encoder samples the data (5.3.1).
 
     With the posterior, P(x) T(x' | x) = P(x') T(x | x'), so the chain keeps P(x). How far it is
     from it with a reconstruction that isn't there yet is the result's `distance`, which
-    `finite_state.perturbation_bound` of the two transition matrices bounds.
+    `perturbation_bound` of the two transition matrices bounds.
 
     Args:
         data: (n,), P(x), which is what is expected.
@@ -155,7 +160,9 @@ def denoising_chain(data, corruption, reconstruction=None):
     return ChainCheck(transition, data, stationary, {"posterior": same})
 
 
-def positivity(data, corruption, reconstruction=None):
+def positivity(
+    data: ArrayLike, corruption: ArrayLike, reconstruction: ArrayLike | None = None
+) -> Positivity:
     """Says which of Corollaries 1 and 2 makes the chain ergodic (5.3.1).
 
     Corollary 2 is the thesis' with "x and x~ are within epsilon" read as "C(x~ | x) is positive",
@@ -191,19 +198,19 @@ def positivity(data, corruption, reconstruction=None):
     )
 
 
-def checked_problem(data, corruption):
+def checked_problem(data: ArrayLike, corruption: ArrayLike) -> tuple[Array, Array]:
     """Returns P(x) (n,) and C(x~ | x) (n, m) as float64; raises TypeError or ValueError."""
     data = markov.checked_stochastic("`data`", data, (None,))
     return data, markov.checked_stochastic("`corruption`", corruption, (len(data), None))
 
 
-def checked_reconstruction(reconstruction, corruption):
+def checked_reconstruction(reconstruction: ArrayLike, corruption: Array) -> Array:
     """Returns P(x | x~) (m, n) as float64; raises TypeError or ValueError."""
     shape = corruption.shape[::-1]
     return markov.checked_stochastic("`reconstruction`", reconstruction, shape)
 
 
-def _checked_numbers(name, values, most):
+def _checked_numbers(name: str, values: ArrayLike, most: int) -> Array:
     values = np.asarray(values)
     if values.dtype.kind not in "iu":
         raise checks.invalid(name, "integers", values.dtype, kind=TypeError)

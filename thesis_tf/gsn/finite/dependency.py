@@ -8,15 +8,21 @@ its subset; conditionals are a dict {axes: table} of tuples of axes, as (0,) and
 """
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 
 from thesis_tf._core import checks
+from thesis_tf._core.types import Array, ArrayLike
 from thesis_tf.gsn.finite import markov
 from thesis_tf.gsn.finite.denoising import TOLERANCE, ChainCheck
 
+Conditionals: TypeAlias = Mapping[tuple[int, ...], ArrayLike]
+Weights: TypeAlias = Mapping[tuple[int, ...], float]
 
-def conditional(joint, axes):
+
+def conditional(joint: ArrayLike, axes: tuple[int, ...]) -> Array:
     """Returns P(x_s | x_-s) for a subset s of the variables.
 
     Args:
@@ -39,7 +45,7 @@ def conditional(joint, axes):
     return table.reshape(joint.shape)
 
 
-def resampling_kernel(table, axes):
+def resampling_kernel(table: ArrayLike, axes: tuple[int, ...]) -> Array:
     """Returns the transition matrix (N, N) that draws x_s anew by P(x_s | x_-s).
 
     Args:
@@ -58,20 +64,23 @@ def resampling_kernel(table, axes):
     return kernel
 
 
-def random_scan(conditionals, shares=None):
+def random_scan(conditionals: Conditionals, probabilities: Weights | None = None) -> Array:
     """Returns the transition matrix (N, N) that draws a subset at random and then x_s anew.
 
     Args:
         conditionals: {axes: table}.
-        shares: {axes: how often the subset is chosen}, of sum 1; None for all as often.
+        probabilities: {axes: how often the subset is chosen}, of sum 1; None for all as often.
 
     Raises:
-        TypeError, ValueError: no conditionals, tables of different shapes, or shares of others.
+        TypeError, ValueError: no conditionals, tables of different shapes, or probabilities of
+            other subsets.
     """
-    return _mixture(_kernels(conditionals), shares)
+    return _mixture(_kernels(conditionals), probabilities)
 
 
-def ordered_scan(conditionals, order=None):
+def ordered_scan(
+    conditionals: Conditionals, order: Sequence[tuple[int, ...]] | None = None
+) -> Array:
     """Returns the transition matrix (N, N) that draws one subset after the other anew.
 
     That is ordered pseudo-Gibbs sampling (Heckerman et al., 2000). With conditionals of no joint
@@ -94,7 +103,9 @@ def ordered_scan(conditionals, order=None):
     return product
 
 
-def dependency_network(joint, conditionals=None, shares=None):
+def dependency_network(
+    joint: ArrayLike, conditionals: Conditionals | None = None, probabilities: Weights | None = None
+) -> ChainCheck:
     """Checks that a dependency network samples the joint distribution (Proposition 5).
 
     Whatever the conditionals, if each state can be reached the chain of `random_scan` has one
@@ -102,13 +113,14 @@ def dependency_network(joint, conditionals=None, shares=None):
     is `joint` if each conditional is its. The conditions:
 
         "consistent": each conditional keeps the stationary distribution by itself, that is, all are
-            conditionals of one joint distribution; then any order and any shares give the same;
+            conditionals of one joint distribution; then any order and any probabilities give
+            the same;
         "exact": each is the conditional of `joint`, wherever that is defined.
 
     Args:
         joint: (k_1, ..., k_d), the data's distribution, which is what is expected.
         conditionals: {axes: table}; None for those of the joint, one for each variable.
-        shares: as for `random_scan`.
+        probabilities: as for `random_scan`.
 
     Returns:
         `ChainCheck`, with distributions (N,): reshape them to the joint's.
@@ -124,7 +136,7 @@ def dependency_network(joint, conditionals=None, shares=None):
     shape = np.shape(next(iter(conditionals.values())))
     if shape != joint.shape:
         raise checks.invalid("`conditionals`", f"of shape {joint.shape}, as `joint`", shape)
-    transition = _mixture(kernels, shares)
+    transition = _mixture(kernels, probabilities)
     stationary = markov.stationary_distribution(transition)
     changes = [np.abs(stationary @ kernel - stationary).sum() for kernel in kernels.values()]
     conditions = {
@@ -134,23 +146,26 @@ def dependency_network(joint, conditionals=None, shares=None):
     return ChainCheck(transition, joint.ravel(), stationary, conditions)
 
 
-def _mixture(kernels, shares):
-    if shares is None:
-        shares = dict.fromkeys(kernels, 1 / len(kernels))
-    if set(shares) != set(kernels):
-        raise checks.invalid("`shares`", f"of the subsets {list(kernels)}", list(shares))
-    weights = [shares[axes] for axes in kernels]
-    weights = markov.checked_stochastic("`shares`", weights, (None,))
-    return sum(weight * kernel for weight, kernel in zip(weights, kernels.values(), strict=True))
+def _mixture(kernels: dict[tuple[int, ...], Array], probabilities: Weights | None) -> Array:
+    if probabilities is None:
+        probabilities = dict.fromkeys(kernels, 1 / len(kernels))
+    if set(probabilities) != set(kernels):
+        raise checks.invalid(
+            "`probabilities`", f"of the subsets {list(kernels)}", list(probabilities)
+        )
+    given = [probabilities[axes] for axes in kernels]
+    weights = markov.checked_stochastic("`probabilities`", given, (None,))
+    products = [weight * kernel for weight, kernel in zip(weights, kernels.values(), strict=True)]
+    return np.sum(products, axis=0)
 
 
-def _is_exact(joint, table, axes):
+def _is_exact(joint: Array, table: ArrayLike, axes: tuple[int, ...]) -> bool:
     occurs = np.broadcast_to(joint.sum(axis=axes, keepdims=True) > 0, joint.shape)
     exact = conditional(joint, axes)
     return np.allclose(np.asarray(table)[occurs], exact[occurs], rtol=0, atol=TOLERANCE)
 
 
-def _kernels(conditionals):
+def _kernels(conditionals: Conditionals) -> dict[tuple[int, ...], Array]:
     if not isinstance(conditionals, dict) or not conditionals:
         raise checks.invalid(
             "`conditionals`", "a dict {axes: table}", repr(conditionals)[:60], kind=TypeError
@@ -161,7 +176,7 @@ def _kernels(conditionals):
     return {axes: resampling_kernel(table, axes) for axes, table in conditionals.items()}
 
 
-def _groups(shape, axes):
+def _groups(shape: tuple[int, ...], axes: tuple[int, ...]) -> Array:
     """Returns numbers of states (N / K, K): in a row all values of x_s, for one of the others."""
     if not (
         isinstance(axes, tuple)
@@ -177,7 +192,7 @@ def _groups(shape, axes):
     return last.reshape(-1, math.prod(shape[axis] for axis in axes))
 
 
-def _checked_joint(joint):
+def _checked_joint(joint: ArrayLike) -> Array:
     joint = np.asarray(joint)
     flat = markov.checked_stochastic("`joint`", joint.ravel(), (None,))
     return flat.reshape(joint.shape)

@@ -10,6 +10,7 @@ import dataclasses
 
 import numpy as np
 
+from thesis_tf._core.types import Array, ArrayLike
 from thesis_tf.gsn.finite import markov
 from thesis_tf.gsn.finite.denoising import TOLERANCE, ChainCheck, posterior
 
@@ -29,7 +30,7 @@ class LatentCheck(ChainCheck):
     joint: np.ndarray
 
 
-def kept_hidden(hidden):
+def kept_hidden(hidden: ArrayLike) -> Array:
     """Returns P(h | x), (n, k), that drawing h' ~ f(. | h, x) keeps while x is held.
 
     Args:
@@ -42,7 +43,7 @@ def kept_hidden(hidden):
     return np.stack([markov.stationary_distribution(f) for f in checked_hidden(hidden)])
 
 
-def latent_transition(hidden, reconstruction):
+def latent_transition(hidden: ArrayLike, reconstruction: ArrayLike) -> Array:
     """Returns the transition matrix over states (x, h), (n k, n k).
 
     Args:
@@ -56,7 +57,12 @@ def latent_transition(hidden, reconstruction):
     return pair_transition(hidden, checked_latent_reconstruction(reconstruction, hidden))
 
 
-def latent_chain(data, hidden, initial=None, reconstruction=None):
+def latent_chain(
+    data: ArrayLike,
+    hidden: ArrayLike,
+    initial: ArrayLike | None = None,
+    reconstruction: ArrayLike | None = None,
+) -> LatentCheck:
     """Checks that x has the distribution of the data in the chain of a GSN (Proposition 2).
 
     With X_0 from the data, H_0 ~ P(H_0 | X_0), H_1 ~ f(. | H_0, X_0) and X_1 ~ P(. | H_1), the
@@ -109,13 +115,13 @@ def latent_chain(data, hidden, initial=None, reconstruction=None):
     )
 
 
-def pair_transition(hidden, reconstruction):
+def pair_transition(hidden: Array, reconstruction: Array) -> Array:
     """Returns what `latent_transition` does, of checked arguments, (n, k, k) and (k, n)."""
     size = hidden.shape[0] * hidden.shape[1]
     return np.einsum("xhk,ky->xhyk", hidden, reconstruction).reshape(size, size)
 
 
-def checked_hidden(hidden, num_states=None):
+def checked_hidden(hidden: ArrayLike, num_states: int | None = None) -> Array:
     """Returns f(h' | h, x) as float64 of shape (n, k, k); raises TypeError or ValueError."""
     hidden = np.asarray(hidden)
     if hidden.ndim == 2:
@@ -125,7 +131,7 @@ def checked_hidden(hidden, num_states=None):
     return markov.checked_stochastic("`hidden`", hidden, (num_states, size, size))
 
 
-def checked_latent_reconstruction(reconstruction, hidden):
+def checked_latent_reconstruction(reconstruction: ArrayLike, hidden: Array) -> Array:
     """Returns P(x | h) as float64 of shape (k, n); raises TypeError or ValueError."""
     shape = hidden.shape[1::-1]
     return markov.checked_stochastic("`reconstruction`", reconstruction, shape)

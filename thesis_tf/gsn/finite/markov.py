@@ -6,16 +6,22 @@ transpose of the one here. All is float64 and dense: a thousand states take a se
 """
 
 import dataclasses
+from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 import scipy.sparse
 import scipy.sparse.csgraph
 
 from thesis_tf._core import checks
+from thesis_tf._core.types import Array, ArrayLike
 
 # By which a row's sum may differ from 1, times its length, and a distance may exceed its bound.
 _ROW_TOLERANCE = 1e-9
 _ROUNDING = 1e-12
+
+# What an array must be: None stands for any size of an axis.
+Shape: TypeAlias = tuple[int | None, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,12 +41,12 @@ class Ergodicity:
     recurrent_classes: tuple
 
     @property
-    def ergodic(self):
+    def ergodic(self) -> bool:
         """Whether the chain is irreducible and aperiodic."""
         return self.irreducible and self.period == 1
 
     @property
-    def converges(self):
+    def converges(self) -> bool:
         """Whether the chain settles to one distribution, from transient states too."""
         return len(self.recurrent_classes) == 1 and self.period == 1
 
@@ -65,17 +71,17 @@ class PerturbationBound:
     sharper_bound: float
 
     @property
-    def distance(self):
+    def distance(self) -> float:
         """|pi - pi~|_1, at most 2."""
         return float(np.abs(self.stationary - self.other_stationary).sum())
 
     @property
-    def holds(self):
+    def holds(self) -> bool:
         """Whether the distance is within both bounds, but for rounding."""
         return self.distance <= min(self.bound, self.sharper_bound) + _ROUNDING
 
 
-def stationary_distribution(matrix):
+def stationary_distribution(matrix: ArrayLike) -> Array:
     """Returns the distribution pi that the chain keeps, pi K = pi.
 
     By elimination without subtractions (Grassmann, Taksar and Heyman, 1985): each pi_i is right to
@@ -110,7 +116,7 @@ def stationary_distribution(matrix):
     return pi
 
 
-def ergodicity(matrix):
+def ergodicity(matrix: ArrayLike) -> Ergodicity:
     """Returns the `Ergodicity` of a chain; every probability above 0 counts as a possible move.
 
     Args:
@@ -131,7 +137,7 @@ def ergodicity(matrix):
     return Ergodicity(count == 1, int(period), recurrent)
 
 
-def fundamental_matrix(matrix):
+def fundamental_matrix(matrix: ArrayLike) -> Array:
     """Returns Z = (I - K + 1 pi)^-1, (n, n), with rows pi in 1 pi.
 
     Z = I + sum_t (K^t - 1 pi) wherever that sum converges. Arguments and errors are those of
@@ -141,7 +147,7 @@ def fundamental_matrix(matrix):
     return _fundamental(matrix, stationary_distribution(matrix))
 
 
-def perturbation_bound(matrix, other):
+def perturbation_bound(matrix: ArrayLike, other: ArrayLike) -> PerturbationBound:
     """Bounds how far wrong transitions move the stationary distribution (Theorem 4).
 
         |pi - pi~|_1 <= ||Z|| ||K - K~||,    Z = (I - K + 1 pi)^-1
@@ -176,7 +182,7 @@ def perturbation_bound(matrix, other):
     return PerturbationBound(pi, other_pi, change, _norm(z) * change, spread * change)
 
 
-def occupation_covariance(matrix, num_steps):
+def occupation_covariance(matrix: ArrayLike, num_steps: int) -> Array:
     """Returns the covariance of the fractions of time that a chain spends in each state.
 
     The chain is taken to begin in its stationary distribution. With M = K - 1 pi, the covariance of
@@ -205,7 +211,7 @@ def occupation_covariance(matrix, num_steps):
     return (at_once + later + later.T) / num_steps**2
 
 
-def checked_transitions(name, matrix):
+def checked_transitions(name: str, matrix: ArrayLike) -> Array:
     """Returns a transition matrix (n, n) as float64; raises TypeError or ValueError otherwise."""
     matrix = checked_stochastic(name, matrix)
     if matrix.shape[0] != matrix.shape[1]:
@@ -213,7 +219,7 @@ def checked_transitions(name, matrix):
     return matrix
 
 
-def checked_stochastic(name, table, shape=None):
+def checked_stochastic(name: str, table: ArrayLike, shape: Shape | None = None) -> Array:
     """Returns conditional probabilities as float64, of which the last axis sums to 1.
 
     Args:
@@ -249,7 +255,7 @@ def checked_stochastic(name, table, shape=None):
     return table
 
 
-def _eliminated(matrix):
+def _eliminated(matrix: Array) -> Array:
     """Returns the stationary distribution of an irreducible chain."""
     rates = matrix.copy()
     for last in range(len(rates) - 1, 0, -1):
@@ -270,7 +276,7 @@ def _eliminated(matrix):
     return pi / pi.sum()
 
 
-def _period(graph, states, source, target):
+def _period(graph: scipy.sparse.csr_array, states: Array, source: Array, target: Array) -> int:
     """Returns the greatest common divisor of the lengths of all ways back in a recurrent class."""
     depth = scipy.sparse.csgraph.shortest_path(graph, unweighted=True, indices=int(states[0]))
     inside = np.isin(source, states)
@@ -278,14 +284,14 @@ def _period(graph, states, source, target):
     return int(np.gcd.reduce((depth[source] + 1 - depth[target]).astype(np.int64)))
 
 
-def _fundamental(matrix, pi):
+def _fundamental(matrix: Array, pi: Array) -> Array:
     return np.linalg.inv(np.eye(len(pi)) - matrix + pi)
 
 
-def _norm(matrix):
+def _norm(matrix: Array) -> float:
     return float(np.abs(matrix).sum(axis=1).max())
 
 
-def _abridged(states):
+def _abridged(states: Sequence[int]) -> str:
     shown = ", ".join(map(str, states[:6]))
     return f"[{shown}{', ...' if len(states) > 6 else ''}]"

@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 from thesis_tf._core import checks
+from thesis_tf._core.types import Array, ArrayLike
 from thesis_tf.gsn.finite import markov
 from thesis_tf.gsn.finite.denoising import (
     ChainCheck,
@@ -19,7 +20,7 @@ from thesis_tf.gsn.finite.denoising import (
     posterior,
 )
 
-# Of k beyond which geometric shares are left out: less than a rounding of their sum.
+# Of k beyond which geometric probabilities are left out: less than a rounding of their sum.
 _TAIL = 1e-17
 
 
@@ -40,7 +41,7 @@ class WalkbackCheck(ChainCheck):
     iterations: int
 
 
-def geometric_shares(stop):
+def geometric_probabilities(stop: float) -> Array:
     """Returns P(k) = stop (1 - stop)^(k - 1) of Algorithm 1, (K,), for all k but a tail of 1e-17.
 
     Args:
@@ -48,34 +49,36 @@ def geometric_shares(stop):
     """
     stop = checks.probability("`stop`", stop)
     rounds = 1 if stop == 1 else max(1, math.ceil(math.log(_TAIL) / math.log1p(-stop)))
-    shares = stop * (1 - stop) ** np.arange(rounds)
-    return shares / shares.sum()
+    probabilities = stop * (1 - stop) ** np.arange(rounds)
+    return probabilities / probabilities.sum()
 
 
-def shares_of_every_round(shares):
+def round_frequencies(probabilities: ArrayLike) -> Array:
     """Returns how often each round occurs if the x~ of all rounds are trained on, not the last's.
 
-    That is P(k >= j) over its sum; of geometric shares, the same again.
+    That is P(k >= j) over its sum; of geometric probabilities, the same again.
 
     Args:
-        shares: (K,), P(k) for k = 1 ... K.
+        probabilities: (K,), P(k) for k = 1 ... K.
 
     Returns:
         (K,) float64.
     """
-    shares = markov.checked_stochastic("`shares`", shares, (None,))
-    tails = np.cumsum(shares[::-1])[::-1]
+    probabilities = markov.checked_stochastic("`probabilities`", probabilities, (None,))
+    tails = np.cumsum(probabilities[::-1])[::-1]
     return tails / tails.sum()
 
 
-def walkback_corruption(corruption, reconstruction, shares):
+def walkback_corruption(
+    corruption: ArrayLike, reconstruction: ArrayLike, probabilities: ArrayLike
+) -> Array:
     """Returns the distribution of x~ after k rounds, sum_k P(k) T^(k - 1) C with T = C P.
 
     Args:
         corruption: (n, m), C(x~ | x).
         reconstruction: (m, n), P(x | x~).
-        shares: (K,), P(k) for k = 1 ... K, as of `Walkback.probabilities`, `geometric_shares` or
-            `shares_of_every_round`.
+        probabilities: (K,), P(k) for k = 1 ... K, such as `Walkback.probabilities()`,
+            `geometric_probabilities(stop)` or `round_frequencies(probabilities)`.
 
     Returns:
         (n, m) float64.
@@ -85,13 +88,19 @@ def walkback_corruption(corruption, reconstruction, shares):
     """
     corruption = markov.checked_stochastic("`corruption`", corruption)
     reconstruction = checked_reconstruction(reconstruction, corruption)
-    shares = markov.checked_stochastic("`shares`", shares, (None,))
-    return _corrupted(corruption, corruption @ reconstruction, shares)
+    probabilities = markov.checked_stochastic("`probabilities`", probabilities, (None,))
+    return _corrupted(corruption, corruption @ reconstruction, probabilities)
 
 
 def walkback_chain(
-    data, corruption, shares, reconstruction=None, *, iterations=10_000, tolerance=1e-14
-):
+    data: ArrayLike,
+    corruption: ArrayLike,
+    probabilities: ArrayLike,
+    reconstruction: ArrayLike | None = None,
+    *,
+    iterations: int = 10000,
+    tolerance: float = 1e-14,
+) -> WalkbackCheck:
     """Trains by walkback until nothing changes, and checks Proposition 1 there.
 
     Training is exact and takes turns: the reconstruction P gives the walkback corruption C~, and
@@ -111,7 +120,7 @@ def walkback_chain(
     Args:
         data: (n,), P(x), which is what is expected.
         corruption: (n, m), the original C(x~ | x).
-        shares: (K,), as for `walkback_corruption`.
+        probabilities: (K,), as for `walkback_corruption`.
         reconstruction: (m, n), what training begins with; None for the posterior under C.
         iterations: the most turns that are taken.
         tolerance: the most that a probability changes by in the last turn.
@@ -125,20 +134,20 @@ def walkback_chain(
             classes.
     """
     data, corruption = checked_problem(data, corruption)
-    shares = markov.checked_stochastic("`shares`", shares, (None,))
+    probabilities = markov.checked_stochastic("`probabilities`", probabilities, (None,))
     if reconstruction is None:
         reconstruction = posterior(data, corruption)
     reconstruction = checked_reconstruction(reconstruction, corruption)
     iterations = checks.positive_integer("`iterations`", iterations)
     tolerance = checks.positive_number("`tolerance`", tolerance)
     for turn in range(1, iterations + 1):  # noqa: B007
-        corrupted = _corrupted(corruption, corruption @ reconstruction, shares)
+        corrupted = _corrupted(corruption, corruption @ reconstruction, probabilities)
         before, reconstruction = reconstruction, posterior(data, corrupted)
         converged = bool(np.abs(reconstruction - before).max() <= tolerance)
         if converged:
             break
     transition = corruption @ reconstruction
-    corrupted = _corrupted(corruption, transition, shares)
+    corrupted = _corrupted(corruption, transition, probabilities)
     classes = markov.ergodicity(corrupted @ reconstruction).recurrent_classes
     return WalkbackCheck(
         transition=transition,
@@ -152,9 +161,9 @@ def walkback_chain(
     )
 
 
-def _corrupted(corruption, transition, shares):
+def _corrupted(corruption: Array, transition: Array, probabilities: Array) -> Array:
     # Horner's rule: a product with T for each round.
-    total = shares[-1] * corruption
-    for share in shares[-2::-1]:
-        total = share * corruption + transition @ total
+    total = probabilities[-1] * corruption
+    for probability in probabilities[-2::-1]:
+        total = probability * corruption + transition @ total
     return total

@@ -2,11 +2,13 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from thesis_tf._core import arrays, checks
+from thesis_tf._core.types import Array, TensorLike
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -26,26 +28,26 @@ class LikelihoodEstimate:
     protocol: str
 
     @property
-    def log_likelihood(self):
+    def log_likelihood(self) -> float:
         """The mean over test examples."""
         return float(np.mean(self.log_likelihoods))
 
     @property
-    def standard_error(self):
+    def standard_error(self) -> float:
         """That of the mean over test examples, for these samples; NaN for one example."""
         return _standard_error(self.log_likelihoods)
 
     @property
-    def chain_standard_error(self):
+    def chain_standard_error(self) -> float:
         """That of the mean of `chain_log_likelihoods`; NaN for one chain."""
         return _standard_error(self.chain_log_likelihoods)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         """Says the mean, its standard error and the protocol, and no arrays."""
         mean, error = self.log_likelihood, self.standard_error
         return f"{type(self).__name__}({mean:.2f} +- {error:.2f} nats; {self.protocol})"
 
-    def summary(self):
+    def summary(self) -> dict[str, Any]:
         """Returns a dict that JSON can hold, None where nothing is known."""
         numbers = {
             "log_likelihood": self.log_likelihood,
@@ -57,11 +59,11 @@ class LikelihoodEstimate:
         return {**known, "protocol": self.protocol}
 
 
-def _standard_error(values):
+def _standard_error(values: Array) -> float:
     return float(np.std(values, ddof=1) / len(values) ** 0.5) if len(values) > 1 else math.nan
 
 
-def chains_of(name, samples, shape):
+def chains_of(name: str, samples: TensorLike, shape: Any) -> tuple[tf.Tensor, str]:
     """Checks samples and brings them in one form.
 
     Args:

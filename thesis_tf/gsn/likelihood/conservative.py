@@ -1,12 +1,15 @@
 """A conservative log-likelihood: test examples under P(x | h), averaged over states of chains."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from thesis_tf._core import arrays, checks
+from thesis_tf._core.types import Array, TensorLike, Verbose
 from thesis_tf.gsn.likelihood import base, log_mean
+from thesis_tf.gsn.likelihood.log_mean import Kernel
 
 _PARTS = (8, 4, 2, 1)  # of the steps of each chain: the first eighth of them, fourth, half, and all
 
@@ -23,13 +26,15 @@ class ConservativeEstimate(base.LikelihoodEstimate):
     sample_counts: np.ndarray
     growth: np.ndarray
 
-    def summary(self):
+    def summary(self) -> dict[str, Any]:
         """Returns a dict that JSON can hold, None where nothing is known."""
         growth = dict(zip(map(str, self.sample_counts), map(float, self.growth), strict=True))
         return {**super().summary(), "growth": growth}
 
 
-def conservative_log_likelihood(outputs, test, reconstruction, *, progress=False):
+def conservative_log_likelihood(
+    outputs: TensorLike, test: tf.Tensor, reconstruction: Any, *, verbose: Verbose = "auto"
+) -> ConservativeEstimate:
     """Estimates the log-likelihood of a GSN from the states of its chains (chapter 5).
 
     That is the mean over `test` of log P^(x), P^(x) = mean_i P(x | h_i). P^ has no bandwidth to
@@ -40,13 +45,13 @@ def conservative_log_likelihood(outputs, test, reconstruction, *, progress=False
     it is a cross-entropy, which compares models, but with no density.
 
     Args:
-        outputs: (steps, chains, ...) or (n, ...), what the network puts out for P(x | h) in states
-            h of its chains, such as logits: of the shape of examples, and (..., size) if there are
+        outputs: (steps, chains, ...) or (n, ...), the network's outputs for P(x | h) in states h of
+            its chains, such as logits: of the shape of examples, and (..., size) if there are
             `reconstruction.size` parameters for each value, more than one.
         test: (m, ...) of a floating dtype.
         reconstruction: an object of `thesis_tf.gsn.reconstruction`, or another one with a method
             `pairwise_log_prob(outputs, x)` from (n, ...) and (m, ...) to log P(x_j | h_i), (n, m).
-        progress: whether a terminal shows a bar.
+        verbose: "auto" shows a progress bar on a terminal, 0 none, 1 one, 2 a line at the end.
 
     Returns:
         `ConservativeEstimate`. P(x | h) is computed in float64 if any of the data are float64, else
@@ -84,9 +89,9 @@ def conservative_log_likelihood(outputs, test, reconstruction, *, progress=False
         for start, end in zip([0, *ends], ends, strict=False)
     ]
     kernel, scales = _kernel(reconstruction), np.ones((chains, 1))
-    log_p, alone = np.empty((len(ends), len(test))), 0
-    for place, block in log_mean.point_blocks(test, chains, progress=progress):
-        total = -np.inf
+    log_p, alone = np.empty((len(ends), len(test))), np.zeros(chains)
+    for place, block in log_mean.point_blocks(test, chains, verbose=verbose):
+        total: Array = np.array(-np.inf)
         for number, (end, piece) in enumerate(zip(ends, pieces, strict=True)):
             means = piece.log_mean_exp(kernel, block, scales)[:, 0, : place.stop - place.start]
             bad = np.flatnonzero(~np.isfinite(means).all(axis=0))
@@ -106,10 +111,10 @@ def conservative_log_likelihood(outputs, test, reconstruction, *, progress=False
     )
 
 
-def _kernel(reconstruction):
+def _kernel(reconstruction: Any) -> Kernel:
     compiled = tf.function(reconstruction.pairwise_log_prob, reduce_retracing=True, autograph=False)
 
-    def kernel(outputs, x):
+    def kernel(outputs: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
         values = compiled(outputs, x)
         if values.shape != [len(outputs), len(x)]:
             raise checks.invalid(

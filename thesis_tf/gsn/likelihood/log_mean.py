@@ -2,10 +2,17 @@
 
 import contextlib
 import functools
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
-import tqdm
+
+from thesis_tf._core import progress
+from thesis_tf._core.types import Array, ArrayLike, Verbose
+
+# A function of samples (n, ...) and points (m, ...) to (n, m).
+Kernel: TypeAlias = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 # Samples, and points, of which all pairs are computed at once: 16 MB in float32. Matrix products
 # of this size are as fast as larger ones, and what follows them finds most of it in the caches.
@@ -23,7 +30,7 @@ class SampleBlocks:
         samples: (chains, steps, ...) tensor.
     """
 
-    def __init__(self, samples):
+    def __init__(self, samples: tf.Tensor) -> None:
         self.chains, self.steps = samples.shape[:2]
         self._length = _even(self.steps, _BLOCK)
         self._together = _even(self.chains, max(1, _BLOCK // self._length))
@@ -39,7 +46,7 @@ class SampleBlocks:
             for chain in range(0, self.chains, self._together)
         ]
 
-    def log_mean_exp(self, kernel, points, scales):
+    def log_mean_exp(self, kernel: Kernel, points: tf.Tensor, scales: ArrayLike) -> Array:
         """Returns log mean_t exp(scale k(h_t, x)) over the steps t of each chain.
 
         Args:
@@ -50,19 +57,21 @@ class SampleBlocks:
         Returns:
             (chains, scales, m) float64 array.
         """
-        scales = _filled(tf.constant(scales, tf.float64), (len(self._blocks) * self._together,))
-        results = np.empty([*scales.shape, len(points)])
+        factors = _filled(tf.constant(scales, tf.float64), (len(self._blocks) * self._together,))
+        results = np.empty([*factors.shape, len(points)])
         with _all_digits():
             for number, pieces in enumerate(self._blocks):
                 place = slice(number * self._together, (number + 1) * self._together)
                 for piece, block in enumerate(pieces):
                     there = min(self._length, self.steps - piece * self._length)
-                    sums = self._log_sums(kernel, block, there, points, scales[place]).numpy()
+                    sums = self._log_sums(kernel, block, there, points, factors[place]).numpy()
                     results[place] = np.logaddexp(results[place], sums) if piece else sums
         results -= np.log(self.steps)
         return results[: self.chains]
 
-    def _log_sums(self, kernel, block, there, points, scales):
+    def _log_sums(
+        self, kernel: Kernel, block: tf.Tensor, there: int, points: tf.Tensor, scales: tf.Tensor
+    ) -> tf.Tensor:
         rows = self._together * self._length
         values = kernel(tf.reshape(block, [rows, *block.shape[2:]]), points)
         values = tf.reshape(values, [self._together, self._length, len(points)])
@@ -72,29 +81,29 @@ class SampleBlocks:
         return _log_sum_exp(self._length)(values, scales)
 
 
-def point_blocks(points, results, *, progress=False, description=None):
+def point_blocks(
+    points: tf.Tensor, results: int, *, verbose: Verbose = 0, description: str | None = None
+) -> Iterator[tuple[slice, tf.Tensor]]:
     """Cuts points to blocks of one static shape, for `SampleBlocks.log_mean_exp`.
 
     Args:
         points: (n, ...) tensor.
         results: how many numbers there will be for each point: chains times scales.
-        progress: whether a terminal shows a bar.
+        verbose: as for `progress.bar`.
         description: what the bar says.
 
     Yields:
         (slice, block): the block holds the points of the slice, the last one zeros after them.
     """
     size = _even(len(points), min(_BLOCK, max(_FEWEST_POINTS, _BLOCK_RESULTS // results)))
-    with tqdm.tqdm(
-        total=len(points), unit=" points", desc=description, disable=None if progress else True
-    ) as bar:
+    with progress.bar(verbose, total=len(points), description=description, unit="point") as bar:
         for start in range(0, len(points), size):
             place = slice(start, min(start + size, len(points)))
             yield place, _filled(points[place], (size,))
             bar.update(place.stop - start)
 
 
-def over_chains(values):
+def over_chains(values: Array) -> Array:
     """Returns log mean exp over the first axis of a float64 array, whose memory it uses."""
     top = values.max(axis=0)
     values -= top
@@ -102,7 +111,7 @@ def over_chains(values):
 
 
 @functools.cache
-def _log_sum_exp(steps):
+def _log_sum_exp(steps: int) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
     """Returns a function of k (chains, steps, points) and scales (chains, scales).
 
     It returns log sum_t exp(scale k_t), (chains, scales, points) float64.
@@ -114,12 +123,12 @@ def _log_sum_exp(steps):
     rows = steps // parts
 
     @tf.function(jit_compile=True, reduce_retracing=True, autograph=False)
-    def log_sum_exp(values, scales):
+    def log_sum_exp(values: tf.Tensor, scales: tf.Tensor) -> tf.Tensor:
         # The largest value has the largest term whatever the scale, as long as that is positive.
         top = tf.reduce_max(values, axis=1, keepdims=True)
         factors = tf.cast(scales, values.dtype)[:, tf.newaxis, :, tf.newaxis]
 
-        def sum_of(start, size, of=1):
+        def sum_of(start: int, size: int, of: int = 1) -> tf.Tensor:
             slices = [values[:, start + i * size : start + (i + 1) * size] for i in range(of)]
             terms = [tf.exp(factors * (s - top)[:, :, tf.newaxis]) for s in slices]
             return tf.reduce_sum(sum(terms), axis=1)
@@ -135,7 +144,7 @@ def _log_sum_exp(steps):
 
 
 @contextlib.contextmanager
-def _all_digits():
+def _all_digits() -> Iterator[None]:
     """Keeps GPUs and TPUs from products of fewer digits than float32 has.
 
     Distances are small differences of what such products are sums of.
@@ -149,13 +158,13 @@ def _all_digits():
         options.enable_tensor_float_32_execution(enabled)
 
 
-def _even(count, most):
+def _even(count: int, most: int) -> int:
     """Returns the size of as few blocks as can hold `count`, none of more than `most`."""
     blocks = -(-count // most)
     return -(-count // blocks)
 
 
-def _filled(x, shape):
+def _filled(x: tf.Tensor, shape: Any) -> tf.Tensor:
     """Returns x with zeros behind, up to `shape` along its first axes."""
     padding = [[0, size - there] for size, there in zip(shape, x.shape, strict=False)]
     if not np.any(padding):

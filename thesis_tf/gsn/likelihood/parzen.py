@@ -3,11 +3,13 @@
 import dataclasses
 import math
 import warnings
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from thesis_tf._core import arrays, checks
+from thesis_tf._core.types import Array, ArrayLike, TensorLike, Verbose
 from thesis_tf.gsn.likelihood import base, log_mean
 
 # The grid by default: a wide one on a few validation points, then a narrow one on all.
@@ -23,28 +25,35 @@ class ParzenEstimate(base.LikelihoodEstimate):
         sigma: the standard deviation of the window on all samples.
         chain_sigmas: (chains,), of the window on each chain alone.
         sigmas: (k,), the grid that they are chosen from, in ascending order.
-        valid_log_likelihoods: (k,), the means over validation points, by all samples.
+        validation_log_likelihoods: (k,), the means over validation points, by all samples.
     """
 
     sigma: float
     chain_sigmas: np.ndarray
     sigmas: np.ndarray
-    valid_log_likelihoods: np.ndarray
+    validation_log_likelihoods: np.ndarray
 
-    def summary(self):
+    def summary(self) -> dict[str, Any]:
         """Returns a dict that JSON can hold, None where nothing is known."""
         return {**super().summary(), "sigma": self.sigma}
 
 
-def parzen_log_likelihood(samples, test, valid, sigmas=None, *, progress=False):
+def parzen_log_likelihood(
+    samples: TensorLike,
+    test: TensorLike,
+    validation: TensorLike,
+    *,
+    sigmas: ArrayLike | None = None,
+    verbose: Verbose = "auto",
+) -> ParzenEstimate:
     """Estimates the log-likelihood of a model by a Gaussian window on its samples (Table 5.1).
 
     That is the mean over `test` of log p(x), p(x) = mean_i N(x; s_i, sigma^2 I), with the sigma
-    that is best for `valid`. It is about the model smoothed by the window, on average lower than
-    infinitely many samples would make it, and with many values an example it depends on how many
-    there are. So compare what has the same protocol, and with the score of training examples:
+    that is best for `validation`. It measures the model smoothed by the window, is lower on average
+    than with infinitely many samples, and depends on their number where examples have many values.
+    So compare numbers of the same protocol, and with the score of training examples:
 
-        reference = parzen_log_likelihood(train[:10_000], test, valid)
+        reference = parzen_log_likelihood(train[:10_000], test, validation)
 
     Each chain alone, with a sigma of its own, comes out of the same pass. All sigmas share the
     distances, which are computed in blocks by matrix products: 2 n m d operations for n samples
@@ -53,11 +62,11 @@ def parzen_log_likelihood(samples, test, valid, sigmas=None, *, progress=False):
     Args:
         samples: (steps, chains, ...), as chains give them, or (n, ...).
         test: (m, ...) of a floating dtype.
-        valid: (v, ...), other examples of the same kind.
+        validation: (v, ...), other examples of the same kind.
         sigmas: standard deviations to choose from, in the units of the data: a sequence or one
             number. None takes 20 around the best of a wide geometric grid, which is found with the
             first 500 validation points.
-        progress: whether a terminal shows a bar.
+        verbose: "auto" shows a progress bar on a terminal, 0 none, 1 one, 2 a line at the end.
 
     Returns:
         `ParzenEstimate`, computed in float64 if any of the data are float64, else in float32, where
@@ -66,25 +75,25 @@ def parzen_log_likelihood(samples, test, valid, sigmas=None, *, progress=False):
 
     Raises:
         TypeError: data of another than a floating dtype.
-        ValueError: data that are empty, not finite or of shapes that don't fit, `valid` that is
-            `test`, or a sigma that is not a positive number.
+        ValueError: data that are empty, not finite or of shapes that don't fit, `validation` that
+            is `test`, or a sigma that is not a positive number.
 
     Warns:
         UserWarning: the best sigma is at an end of the grid.
     """
     test = arrays.checked_points("`test`", test, at_least=1)
-    valid = _checked_valid(valid, test)
+    validation = _checked_validation(validation, test)
     chains, phrase = base.chains_of("`samples`", samples, test.shape[1:])
-    wide = tf.float64 in (chains.dtype, test.dtype, valid.dtype)
-    window = _Window(chains, tf.float64 if wide else tf.float32, progress)
+    wide = tf.float64 in (chains.dtype, test.dtype, validation.dtype)
+    window = _Window(chains, tf.float64 if wide else tf.float32, verbose)
     if sigmas is None:
-        grid = _narrow_grid(window, chains, valid)
-        origin = f", around the best of a wide grid on {min(_WIDE_POINTS, len(valid)):,}"
+        grid = _narrow_grid(window, chains, validation)
+        origin = f", around the best of a wide grid on {min(_WIDE_POINTS, len(validation)):,}"
     else:
         grid, origin = _checked_sigmas(sigmas), ""
-    on_valid, chains_on_valid = window.log_likelihoods(valid, grid, "validation")
-    on_valid = on_valid.mean(axis=1)
-    best, chain_best = np.argmax(on_valid), np.argmax(chains_on_valid, axis=1)
+    on_validation, chains_on_validation = window.log_likelihoods(validation, grid, "validation")
+    on_validation = on_validation.mean(axis=1)
+    best, chain_best = np.argmax(on_validation), np.argmax(chains_on_validation, axis=1)
     choice = _described_choice(grid, best, chain_best, origin)
     # For each chain that of all samples and its own.
     pair = np.stack([np.full(len(chain_best), grid[best]), grid[chain_best]], axis=1)
@@ -92,20 +101,20 @@ def parzen_log_likelihood(samples, test, valid, sigmas=None, *, progress=False):
     return ParzenEstimate(
         on_test[0],
         chains_on_test[:, 1],
-        f"Gaussian Parzen window: {phrase}, {len(test):,} test and {len(valid):,} validation"
+        f"Gaussian Parzen window: {phrase}, {len(test):,} test and {len(validation):,} validation"
         f" points of {window.size:,} values, {choice}, {window.dtype.name}",
         float(grid[best]),
         grid[chain_best],
         grid,
-        on_valid,
+        on_validation,
     )
 
 
 class _Window:
     """Gaussians on the samples of chains (chains, steps, ...), of any sigma."""
 
-    def __init__(self, chains, dtype, progress):
-        self.dtype, self._progress = dtype, progress
+    def __init__(self, chains: tf.Tensor, dtype: tf.DType, verbose: Verbose) -> None:
+        self.dtype, self._verbose = dtype, verbose
         self.size = math.prod(chains.shape[2:])
         flat = tf.reshape(tf.cast(chains, dtype), [*chains.shape[:2], self.size])
         # Around 0 the squares of which distances are differences stay small.
@@ -115,7 +124,9 @@ class _Window:
         half = -tf.reduce_sum(tf.square(flat), axis=2, keepdims=True) / 2
         self._blocks = log_mean.SampleBlocks(tf.concat([flat, half, tf.ones_like(half)], axis=2))
 
-    def log_likelihoods(self, points, sigmas, description):
+    def log_likelihoods(
+        self, points: tf.Tensor, sigmas: ArrayLike, description: str
+    ) -> tuple[Array, Array]:
         """Returns what all samples and what each chain make of points.
 
         Args:
@@ -129,9 +140,9 @@ class _Window:
         chains = self._blocks.chains
         sigmas = np.broadcast_to(sigmas, (chains, np.shape(sigmas)[-1]))
         constant = self.size * (np.log(sigmas) + math.log(2 * math.pi) / 2)
-        together, alone = [], 0
+        together, alone = [], np.zeros(sigmas.shape)
         for place, block in log_mean.point_blocks(
-            points, sigmas.size, progress=self._progress, description=description
+            points, sigmas.size, verbose=self._verbose, description=description
         ):
             log_p = self._blocks.log_mean_exp(_product, self._extended(block), 1 / sigmas**2)
             log_p = log_p[:, :, : place.stop - place.start]
@@ -140,28 +151,28 @@ class _Window:
             together.append(log_mean.over_chains(log_p))
         return np.concatenate(together, axis=1), alone / len(points)
 
-    def _extended(self, points):
+    def _extended(self, points: tf.Tensor) -> tf.Tensor:
         flat = arrays.flat(tf.cast(points, self.dtype)) - self._center
         half = -tf.reduce_sum(tf.square(flat), axis=1, keepdims=True) / 2
         return tf.concat([flat, tf.ones_like(half), half], axis=1)
 
 
-def _product(samples, points):
+def _product(samples: tf.Tensor, points: tf.Tensor) -> tf.Tensor:
     return tf.matmul(samples, points, transpose_b=True)
 
 
-def _narrow_grid(window, chains, valid):
+def _narrow_grid(window: _Window, chains: tf.Tensor, validation: tf.Tensor) -> Array:
     """Returns 20 sigmas around the best of a wide grid."""
     # The best sigma^2 is a mean of squared distances a value with weights that fall with distance.
     # So it is at most their plain mean, above which the wide grid ends.
-    few = valid[:_WIDE_POINTS]
+    few = validation[:_WIDE_POINTS]
     center = tf.reduce_mean(few, axis=0)
     spread = tf.square(few - center), tf.square(chains - tf.cast(center, chains.dtype))
     of_chains = tf.reduce_mean(spread[1], axis=range(1, chains.shape.rank))
     most = math.sqrt(float(tf.reduce_mean(spread[0])) + float(tf.reduce_max(of_chains)))
     if most == 0:
         raise checks.invalid(
-            "`samples` and `valid`",
+            "`samples` and `validation`",
             "different from one another",
             "the same point everywhere",
             "Give `sigmas`.",
@@ -172,7 +183,7 @@ def _narrow_grid(window, chains, valid):
     return np.geomspace(wide[max(best.min() - 1, 0)], wide[min(best.max() + 1, _WIDE - 1)], _NARROW)
 
 
-def _described_choice(grid, best, chain_best, origin):
+def _described_choice(grid: Array, best: Any, chain_best: Array, origin: str) -> str:
     """Returns a phrase for the choice of sigmas; warns of one that is at an end of the grid."""
     phrase = f"sigma {grid[best]:.4g}"
     if len(grid) == 1:
@@ -198,25 +209,27 @@ def _described_choice(grid, best, chain_best, origin):
     return phrase
 
 
-def _checked_sigmas(sigmas):
+def _checked_sigmas(sigmas: ArrayLike) -> Array:
     grid = np.unique(np.asarray(sigmas, float))
     if np.ndim(sigmas) > 1 or not len(grid) or not (np.isfinite(grid) & (grid > 0)).all():
         raise checks.invalid("`sigmas`", "positive numbers, one at least", sigmas)
     return grid
 
 
-def _checked_valid(valid, test):
-    valid = arrays.checked_points("`valid`", valid)
-    if len(valid) == 0:
+def _checked_validation(validation: TensorLike, test: tf.Tensor) -> tf.Tensor:
+    validation = arrays.checked_points("`validation`", validation)
+    if len(validation) == 0:
         advice = "Sigma is chosen on it, never on `test`."
-        raise checks.invalid("`valid`", "1 point at least", "0", advice)
-    if valid.shape[1:] != test.shape[1:]:
+        raise checks.invalid("`validation`", "1 point at least", "0", advice)
+    if validation.shape[1:] != test.shape[1:]:
         raise checks.invalid(
-            "`valid`",
+            "`validation`",
             f"points of shape {tuple(test.shape[1:])}, as `test`",
-            f"shape {tuple(valid.shape)}",
+            f"shape {tuple(validation.shape)}",
         )
-    if len(valid) == len(test) and bool(tf.reduce_all(tf.cast(valid, test.dtype) == test)):
+    if len(validation) == len(test) and bool(
+        tf.reduce_all(tf.cast(validation, test.dtype) == test)
+    ):
         advice = "A sigma that is chosen on `test` makes its likelihood too high."
-        raise checks.invalid("`valid`", "other points than `test`", "the same", advice)
-    return valid
+        raise checks.invalid("`validation`", "other points than `test`", "the same", advice)
+    return validation

@@ -1,6 +1,8 @@
 """What the figures of chapter 5 share: their networks, sheets of images, and comparisons."""
 
 import dataclasses
+import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +13,7 @@ from bin.reproduction.chapters.chapter_5.studies import (
 )
 from bin.reproduction.engine.contract import NO_NUMBER, Claim, verdict
 
-_MNIST = {
+_MNIST: dict[str, Any] = {
     "dataset": "mnist",
     "needs": ("mnist",),
     "batch_size": 100,
@@ -19,8 +21,8 @@ _MNIST = {
     "scored": (8, 12_500, 10),
     "classifier": digit_classifier.CONFIGS["full"],
 }
-_WIDE = {"network": "dae", "layers": (2000,)}
-_DEEP = {"layers": (1000, 1000)}
+_WIDE: dict[str, Any] = {"network": "dae", "layers": (2000,)}
+_DEEP: dict[str, Any] = {"layers": (1000, 1000)}
 # The rows of Table 5.1. Epochs are such that all take about as much computation, and the plain
 # auto-encoder as many reconstructions as the one with four steps of walkback.
 NETWORKS = {
@@ -66,7 +68,7 @@ ESTIMATES = {"parzen": "Parzen window", "conservative": "conservative estimate"}
 _COPY = 1 / 3
 
 
-def note(name, config, found):
+def note(name: str, config: Any, found: dict[str, Any]) -> str:
     """Says how a network of digits was trained and on what."""
     units = "-".join(map(str, (784, *config.layers, *((784,) if config.network == "dae" else ()))))
     noisy = config.network == "gsn" and len(config.layers) > 1
@@ -77,7 +79,7 @@ def note(name, config, found):
     )
 
 
-def smaller(config):
+def smaller(config: Any) -> Any:
     """Says what the thesis trains, where this is less."""
     if config.dataset == "mnist":
         return []
@@ -86,11 +88,11 @@ def smaller(config):
     ]
 
 
-def _steps(config):
+def _steps(config: Any) -> Any:
     return "no walkback" if config.walkback == 1 else f"walkback {config.walkback}"
 
 
-def judged(found):
+def judged(found: dict[str, Any]) -> Any:
     """Says what the classifier is that judges samples."""
     return (
         f"The classifier is right on {found['accuracy']:.1%} of test images; of those"
@@ -99,24 +101,24 @@ def judged(found):
     )
 
 
-def shown(mean, error, digits=3):
+def shown(mean: float, error: float, digits: int = 3) -> str:
     """A number with its standard error, in words."""
     return f"{mean:.{digits}f} ± {error:.{digits}f}"
 
 
-def share(quality):
-    """What part of samples has no class above .5, with its standard error, in words."""
+def fraction(quality: dict[str, Any]) -> str:
+    """The fraction of samples that have no class above .5, with its standard error, in words."""
     error = quality["standard_errors"]["spurious"]
     return f"{quality['spurious']:.1%} ± {error:.1%}"
 
 
-def fewer(quality, than, name="spurious"):
+def fewer(quality: dict[str, Any], than: dict[str, Any], name: str = "spurious") -> Any:
     """How much less of `name` one has than the other, with a standard error: `verdict`'s two."""
     errors = [q["standard_errors"][name] for q in (quality, than)]
     return than[name] - quality[name], float(np.hypot(*errors))
 
 
-def nats(estimate):
+def nats(estimate: dict[str, Any]) -> tuple[float, float]:
     """A log-likelihood and its standard error, over test examples and over chains.
 
     How much single chains differ says, on the safe side, how far all of them may be off.
@@ -126,34 +128,34 @@ def nats(estimate):
     return estimate["log_likelihood"], float(np.hypot.reduce(errors))
 
 
-def more_nats(estimate, than):
+def more_nats(estimate: dict[str, Any], than: dict[str, Any]) -> Any:
     """How many nats more one estimate has than the other, with its standard error."""
     (mean, error), (other, other_error) = nats(estimate), nats(than)
     return mean - other, float(np.hypot(error, other_error))
 
 
-def factors(alphas):
+def factors(alphas: np.ndarray) -> Any:
     """Scaling factors in words."""
     return ", ".join(f"{alpha:.2f}" for alpha in alphas)
 
 
-def halfway(alphas):
+def halfway(alphas: np.ndarray) -> Any:
     """The place of the factors that training had halfway among those (epochs, k) of its epochs."""
     return (len(alphas) - 1) // 2
 
 
-def settled(alphas):
+def settled(alphas: np.ndarray) -> Any:
     """Whether the order of factors (epochs, k) was the same in all of the training's last half."""
     order = np.sign(np.diff(alphas[halfway(alphas) :], axis=1))
     return len(alphas) > 1 and bool((order == order[-1]).all())
 
 
-def is_real_valued(data):
+def is_real_valued(data: str) -> Any:
     """Whether it can stand for real-valued data: digits are next to binary."""
     return data != "mnist_mini"
 
 
-def notes_on_faces(config, found):
+def notes_on_faces(config: Any, found: dict[str, Any]) -> Any:
     """Says what a network of real-valued images learned, and how."""
     layers = "-".join(map(str, (found["side"] ** 2, *config.layers)))
     said = (
@@ -166,7 +168,7 @@ def notes_on_faces(config, found):
     return [f"{DATA[found['data']]} stand in for faces, as real values.", said]
 
 
-def no_copies(found):
+def no_copies(found: dict[str, Any]) -> Any:
     """That chains end at no copies of training examples.
 
     A copy is much nearer to one example than to any other: by the rule of Yoon et al. (2023), at
@@ -189,7 +191,9 @@ def no_copies(found):
     )
 
 
-def draw_nearest(found, path, rows=8, columns=10):
+def draw_nearest(
+    found: dict[str, Any], path: pathlib.Path, rows: Any = 8, columns: int = 10
+) -> None:
     """Draws the last steps of chains in rows, and the nearest training examples at their ends."""
     images = found["images"][-columns:, :rows].swapaxes(0, 1)
     chains = montage(images)
@@ -199,7 +203,7 @@ def draw_nearest(found, path, rows=8, columns=10):
     draw_sheets({title: np.hstack([chains, gap, nearest])}, path, columns=1)
 
 
-def montage(images, gap=1):
+def montage(images: np.ndarray, gap: int = 1) -> np.ndarray:
     """Returns images (rows, columns, height, width) of bytes as one, with white gaps."""
     rows, columns, height, width = images.shape
     page = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap), 255, np.uint8)
@@ -210,7 +214,7 @@ def montage(images, gap=1):
     return page
 
 
-def draw_sheets(sheets, path, columns=2):
+def draw_sheets(sheets: dict[str, Any], path: pathlib.Path, columns: int = 2) -> None:
     """Draws sheets of images beside and below one another.
 
     Args:

@@ -1,6 +1,8 @@
 """Figure 5.10: samples on faces of a GSN that was trained with scaling factors."""
 
 import dataclasses
+import pathlib
+from typing import Any
 
 from bin.reproduction.chapters.chapter_5 import common
 from bin.reproduction.chapters.chapter_5.studies import real_valued_gsn
@@ -39,7 +41,7 @@ CONFIGS = {
 }
 
 
-def run(config):
+def run(config: Any) -> dict[str, Any]:
     """Returns chains, their nearest examples, and likelihoods with and without factors."""
     found = real_valued_gsn.samples(config.network)
     other = real_valued_gsn.samples(config.compared)
@@ -56,12 +58,12 @@ def run(config):
     }
 
 
-def draw(result, path):
+def draw(result: dict[str, Any], path: pathlib.Path) -> None:
     """Draws chains, and the nearest examples."""
     common.draw_nearest(result, path)
 
 
-def claims(result):
+def claims(result: dict[str, Any]) -> list[Claim]:
     """That factors help, by either estimate, and that the samples are no copies."""
     return [
         *(_helps(result, key, by) for key, by in common.ESTIMATES.items()),
@@ -69,7 +71,7 @@ def claims(result):
     ]
 
 
-def _helps(result, key, by):
+def _helps(result: dict[str, Any], key: str, by: Any) -> Any:
     with_factors, without = (result[name][key] for name in ("scaled", "plain"))
     gain, error = common.more_nats(with_factors, without)
     # What they do on digits, which are next to binary, says little of faces.

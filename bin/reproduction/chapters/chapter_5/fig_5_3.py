@@ -1,6 +1,8 @@
 """Figure 5.3: chains whose P(x | x~) is learned without a network, by counting and by kernels."""
 
 import dataclasses
+import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -43,13 +45,17 @@ class Config(Settings):
 CONFIGS = {"quick": Config(expected_seconds=6), "full": Config(expected_seconds=6)}
 
 
-def run(config):
+def run(config: Any) -> dict[str, Any]:
     """Runs both kinds of chains, and compares what they draw with the data."""
-    from thesis_tf import gsn
+    from thesis_tf.gsn import finite
 
     data = np.random.default_rng([config.seed, 1]).dirichlet(2 * np.ones(_VALUES))
-    counted = gsn.counting_chain(
-        data, gsn.local_corruption(_VALUES), config.examples, config.examples, seed=config.seed
+    counted = finite.counting_chain(
+        data,
+        finite.local_corruption(_VALUES),
+        num_examples=config.examples,
+        num_results=config.examples,
+        seed=config.seed,
     )
     return {
         "histogram": {
@@ -65,15 +71,16 @@ def run(config):
     }
 
 
-def _manifold(config):
-    from thesis_tf import datasets, gsn
+def _manifold(config: Any) -> Any:
+    from thesis_tf import datasets
+    from thesis_tf.gsn import finite
 
     kept = config.chains * (config.steps // config.kept_every)
     splits = datasets.load_inputs(
         "manifold10d", examples=(config.points, 1, 2 * kept), seed=config.seed
     )
     x = splits.train.x
-    chains = gsn.parzen_chain(
+    chains = finite.parzen_chain(
         x, config.corruption, config.kernel, config.steps, num_chains=config.chains,
         seed=config.seed,
     )  # fmt: skip
@@ -90,7 +97,7 @@ def _manifold(config):
     }
 
 
-def _told_apart(samples, fresh):
+def _told_apart(samples: Any, fresh: np.ndarray) -> Any:
     """How often neighbours tell samples from data that nothing was learned from, and its error."""
     from thesis_tf import autoencoders
 
@@ -98,7 +105,7 @@ def _told_apart(samples, fresh):
     return [found.accuracy, found.standard_error]
 
 
-def draw(result, path):
+def draw(result: dict[str, Any], path: pathlib.Path) -> None:
     """Draws the histograms above two planes of the curve, for examples and for chains."""
     from thesis_tf.gsn.plots import CHAIN, DATA, EXACT
     from thesis_tf.plotting import style
@@ -127,7 +134,7 @@ def draw(result, path):
     style.save(page, path)
 
 
-def claims(result):
+def claims(result: dict[str, Any]) -> list[Claim]:
     """That both chains draw what the data are."""
     found, told = result["histogram"], result["manifold"]["accuracy"]
     distance = {

@@ -1,6 +1,8 @@
 """Figure 5.4: successive samples of a denoising auto-encoder, without and with walkback."""
 
 import dataclasses
+import pathlib
+from typing import Any
 
 from bin.reproduction.chapters.chapter_5 import common
 from bin.reproduction.chapters.chapter_5.studies import gsn_chains
@@ -41,7 +43,7 @@ CONFIGS = {
 }
 
 
-def run(config):
+def run(config: Any) -> dict[str, Any]:
     """Returns the chains of both and what a classifier says of them."""
     configs = {"plain": config.one_step, "walkback": config.walkback}
     found = {name: gsn_chains.samples(network) for name, network in configs.items()}
@@ -57,7 +59,7 @@ def run(config):
     }
 
 
-def draw(result, path):
+def draw(result: dict[str, Any], path: pathlib.Path) -> None:
     """Draws chains of both beside one another."""
     sheets = {
         title: common.montage(result[name]["images"][-_COLUMNS:, :_ROWS].swapaxes(0, 1))
@@ -66,7 +68,7 @@ def draw(result, path):
     common.draw_sheets(sheets, path)
 
 
-def claims(result):
+def claims(result: dict[str, Any]) -> list[Claim]:
     """That walkback leaves fewer samples that are no digits."""
     plain, walkback = (result[name]["quality"] for name in ("plain", "walkback"))
     numbers = [
@@ -77,8 +79,8 @@ def claims(result):
         Claim(
             "Walkback training yields fewer spurious samples than the plain criterion.",
             NO_NUMBER,
-            f"without a class above .5: {common.share(plain)} without walkback,"
-            f" {common.share(walkback)} with it; mean {', '.join(numbers)}",
+            f"without a class above .5: {common.fraction(plain)} without walkback,"
+            f" {common.fraction(walkback)} with it; mean {', '.join(numbers)}",
             verdict_of_difference(*common.fewer(walkback, plain)),
         )
     ]

@@ -1,6 +1,8 @@
 """Figure 5.6: samples of a GSN with two hidden layers, and of halves of images that are known."""
 
 import dataclasses
+import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +50,7 @@ CONFIGS = {
 }
 
 
-def run(config):
+def run(config: Any) -> dict[str, Any]:
     """Returns chains, completions, and what a classifier says of them."""
     found = gsn_chains.samples(config.network)
     other = gsn_chains.samples(config.compared)["stages"][-1]
@@ -66,7 +68,7 @@ def run(config):
     }
 
 
-def draw(result, path):
+def draw(result: dict[str, Any], path: pathlib.Path) -> None:
     """Draws two runs, and completions."""
     images, found = result["chains"]["images"], result["completions"]
     columns = min(_COLUMNS, len(images))
@@ -83,7 +85,7 @@ def draw(result, path):
     common.draw_sheets({**sheets, title: common.montage(rows)}, path, columns=1)
 
 
-def claims(result):
+def claims(result: dict[str, Any]) -> list[Claim]:
     """That chains mix and samples look like digits, and that what is known stays."""
     chains, completions = result["chains"], result["completions"]
     changes = chains["changes"]
@@ -107,8 +109,8 @@ def claims(result):
         Claim(
             "Samples are sharp: fewer of them are no digits than the auto-encoder's.",
             NO_NUMBER,
-            f"without a class above .5: {common.share(sharp)}, of the auto-encoder with walkback"
-            f" {common.share(other)}, of real images {common.share(real)}; mean confidence"
+            f"without a class above .5: {common.fraction(sharp)}, of the auto-encoder with walkback"
+            f" {common.fraction(other)}, of real images {common.fraction(real)}; mean confidence"
             f" {sharp['confidence']:.3f}, {other['confidence']:.3f} and {real['confidence']:.3f}",
             verdict_of_difference(*common.fewer(sharp, other)),
         ),
@@ -128,13 +130,13 @@ def claims(result):
         Claim(
             "Completions look like digits.",
             NO_NUMBER,
-            f"without a class above .5: {common.share(drawn)}, with the pixels that chains began"
-            f" with {common.share(begun)}; mean confidence {drawn['confidence']:.3f} and"
+            f"without a class above .5: {common.fraction(drawn)}, with the pixels that chains began"
+            f" with {common.fraction(begun)}; mean confidence {drawn['confidence']:.3f} and"
             f" {begun['confidence']:.3f}",
             verdict_of_difference(*common.fewer(drawn, begun)),
         ),
     ]
 
 
-def _error(values):
+def _error(values: np.ndarray) -> Any:
     return float(values.std(ddof=1) / len(values) ** 0.5)

@@ -1,6 +1,8 @@
 """Figure 5.7: samples of the GSN with two hidden layers early and later in training."""
 
 import dataclasses
+import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +37,7 @@ CONFIGS = {
 }
 
 
-def run(config):
+def run(config: Any) -> dict[str, Any]:
     """Returns the chains of all three moments and what was said of them."""
     found = gsn_chains.samples(config.network)
     kept = ("epoch", "images", "quality", "parzen")
@@ -50,7 +52,7 @@ def run(config):
     }
 
 
-def draw(result, path):
+def draw(result: dict[str, Any], path: pathlib.Path) -> None:
     """Draws chains after both epochs beside one another."""
     sheets = {
         f"after {stage['epoch']} epochs": common.montage(
@@ -61,12 +63,12 @@ def draw(result, path):
     common.draw_sheets(sheets, path)
 
 
-def claims(result):
+def claims(result: dict[str, Any]) -> list[Claim]:
     """That most of what training brings is there early."""
     start, early, late = result["stages"]
-    part = early["epoch"] / late["epoch"]
+    fraction = early["epoch"] / late["epoch"]
     numbers = [common.nats(stage["parzen"]) for stage in (start, early, late)]
-    done, error = _part_done(*numbers)
+    done, error = _fraction_done(*numbers)
     likelihoods = ", ".join(common.shown(*number, 0) for number in numbers)
     return [
         Claim(
@@ -75,14 +77,14 @@ def claims(result):
             NO_NUMBER,
             f"log-likelihood by a Parzen window untrained, after {early['epoch']} and after"
             f" {late['epoch']} epochs: {likelihoods} nats; {done:.0%} ± {error:.0%} of the gain"
-            f" after {part:.0%} of the training",
-            verdict_of_difference(done - part, error),
+            f" after {fraction:.0%} of the training",
+            verdict_of_difference(done - fraction, error),
         ),
         Claim(
             "At the earlier epoch most samples are digits already.",
             NO_NUMBER,
-            f"without a class above .5: {common.share(early['quality'])} after {early['epoch']}"
-            f" epochs, {common.share(late['quality'])} after {late['epoch']}; mean confidence"
+            f"without a class above .5: {common.fraction(early['quality'])} after {early['epoch']}"
+            f" epochs, {common.fraction(late['quality'])} after {late['epoch']}; mean confidence"
             f" {early['quality']['confidence']:.3f} and {late['quality']['confidence']:.3f}",
             verdict_of_difference(
                 0.5 - early["quality"]["spurious"], early["quality"]["standard_errors"]["spurious"]
@@ -91,8 +93,10 @@ def claims(result):
     ]
 
 
-def _part_done(start, early, late):
-    """Which part of the way from start to late is done at early, and its standard error."""
+def _fraction_done(
+    start: tuple[float, float], early: tuple[float, float], late: tuple[float, float]
+) -> tuple[float, float]:
+    """Which fraction of the way from start to late is done at early, and its standard error."""
     (a, a_error), (b, b_error), (c, c_error) = start, early, late
     way = c - a
     done = (b - a) / way

@@ -1,10 +1,12 @@
 """Figure 5.8: samples of a GSN with three hidden layers on faces, beside their nearest examples."""
 
 import dataclasses
+import pathlib
+from typing import Any
 
 from bin.reproduction.chapters.chapter_5 import common
 from bin.reproduction.chapters.chapter_5.studies import real_valued_gsn
-from bin.reproduction.engine.contract import Settings
+from bin.reproduction.engine.contract import Claim, Settings
 
 TITLE = "Consecutive samples of a GSN with three hidden layers on faces"
 CAPTION = (
@@ -37,7 +39,7 @@ CONFIGS = {
 }
 
 
-def run(config):
+def run(config: Any) -> dict[str, Any]:
     """Returns chains, and how far their last states are from training examples."""
     found = real_valued_gsn.samples(config.network)
     kept = ("data", "images", "nearest", "distances")
@@ -45,11 +47,11 @@ def run(config):
     return {key: found[key] for key in kept} | {"notes": notes}
 
 
-def draw(result, path):
+def draw(result: dict[str, Any], path: pathlib.Path) -> None:
     """Draws chains, and the nearest examples."""
     common.draw_nearest(result, path)
 
 
-def claims(result):
+def claims(result: dict[str, Any]) -> list[Claim]:
     """That the samples are no copies of training examples."""
     return [common.no_copies(result)]

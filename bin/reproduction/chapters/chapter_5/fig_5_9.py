@@ -1,6 +1,8 @@
 """Figure 5.9: scaling factors over the steps of walkback."""
 
 import dataclasses
+import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -45,7 +47,7 @@ CONFIGS = {
 }
 
 
-def run(config):
+def run(config: Any) -> dict[str, Any]:
     """Returns the factors of both after every epoch."""
     binary, real = gsn_chains.samples(config.binary), real_valued_gsn.samples(config.real)
     return {
@@ -59,7 +61,7 @@ def run(config):
     }
 
 
-def draw(result, path):
+def draw(result: dict[str, Any], path: pathlib.Path) -> None:
     """Draws factors against steps."""
     from thesis_tf import gsn
 
@@ -67,7 +69,7 @@ def draw(result, path):
     gsn.draw_scaling({"digits, Bernoulli": result["binary"][-1], real: result["real"][-1]}, path)
 
 
-def claims(result):
+def claims(result: dict[str, Any]) -> list[Claim]:
     """That factors fall on binary data, and grow on real-valued data."""
     real, told = common.DATA[result["data"]], common.is_real_valued(result["data"])
     return [
@@ -76,7 +78,7 @@ def claims(result):
     ]
 
 
-def _claim(sentence, alphas, direction, told=True):
+def _claim(sentence: str, alphas: np.ndarray, direction: Any, told: Any = True) -> Any:
     holds = (direction * np.diff(alphas[-1]) > 0).all()
     before = common.factors(alphas[common.halfway(alphas)])
     return Claim(

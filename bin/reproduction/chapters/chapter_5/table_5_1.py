@@ -1,6 +1,8 @@
 """Table 5.1: test log-likelihoods of digits by a Parzen window on samples."""
 
 import dataclasses
+import pathlib
+from typing import Any
 
 from bin.reproduction.chapters.chapter_5 import common
 from bin.reproduction.chapters.chapter_5.studies import gsn_chains
@@ -50,7 +52,7 @@ CONFIGS = {
 }
 
 
-def run(config):
+def run(config: Any) -> dict[str, Any]:
     """Returns the rows: estimates, with what a classifier says of samples."""
     from thesis_tf import gsn
 
@@ -76,7 +78,7 @@ def run(config):
     }
 
 
-def draw(result, path):
+def draw(result: dict[str, Any], path: pathlib.Path) -> None:
     """Draws the estimates of every row with error bars, and the thesis' numbers."""
     from thesis_tf.gsn.plots import CHAIN, DATA, EXACT
     from thesis_tf.plotting import style
@@ -86,7 +88,7 @@ def draw(result, path):
     axes = page.subplots()
     style.style_axes(axes, "test log-likelihood, nats", "")
     for key, color in (("parzen", DATA), ("conservative", CHAIN)):
-        label = common.ESTIMATES[key]
+        label: str | None = common.ESTIMATES[key]
         for place, row in enumerate(rows):
             if key in row:
                 mean, error = common.nats(row[key])
@@ -108,7 +110,7 @@ def draw(result, path):
     style.save(page, path)
 
 
-def claims(result):
+def claims(result: dict[str, Any]) -> list[Claim]:
     """The thesis' numbers, and the order of its rows."""
     rows = {row["name"]: row for row in result["rows"]}
     return [
@@ -124,7 +126,7 @@ def claims(result):
     ]
 
 
-def _number(row, value, samples):
+def _number(row: dict[str, Any], value: int, samples: int) -> Claim:
     mean, error = common.nats(row["parzen"])
     return Claim(
         f"The log-likelihood of {row['name']} is {value} nats.",
@@ -135,7 +137,7 @@ def _number(row, value, samples):
     )
 
 
-def _above(sentence, name, other, rows):
+def _above(sentence: str, name: str, other: str, rows: dict[str, Any]) -> Claim:
     difference, error = common.more_nats(rows[name]["parzen"], rows[other]["parzen"])
     both = [THESIS.get(n) for n in (name, other)]
     return Claim(

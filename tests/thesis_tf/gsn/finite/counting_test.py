@@ -43,7 +43,12 @@ def test_more_examples_learn_the_truth_better():
     far = [
         np.mean(
             [
-                np.abs(counting_chain(TRUTH, corruption, count, 1, seed=s).stationary - TRUTH).sum()
+                np.abs(
+                    counting_chain(
+                        TRUTH, corruption, num_examples=count, num_results=1, seed=s
+                    ).stationary
+                    - TRUTH
+                ).sum()
                 for s in range(8)
             ]
         )
@@ -55,10 +60,13 @@ def test_more_examples_learn_the_truth_better():
 
 
 def test_the_statistic_is_chi_square():
+    truth = TRUTH[:4] / TRUTH[:4].sum()
     statistics = np.array(
-        [counting_chain(TRUTH[:4] / TRUTH[:4].sum(), local_corruption(4), 1000, 400, seed=s)
-         for s in range(200)]
-    )  # fmt: skip
+        [
+            counting_chain(truth, local_corruption(4), num_examples=1000, num_results=400, seed=s)
+            for s in range(200)
+        ]
+    )
     p_values = [result.p_value for result in statistics]
     assert scipy.stats.kstest(p_values, "uniform").pvalue > 1e-3
     # And the standard errors are those of the bins.
@@ -70,18 +78,20 @@ def test_the_statistic_is_chi_square():
 
 def test_values_that_no_example_has():
     truth = np.array([0.3, 0.4, 0.3, 0, 0])
-    result = counting_chain(truth, local_corruption(5), 300, 500)
+    result = counting_chain(truth, local_corruption(5), num_examples=300, num_results=500)
     for histogram in (result.chain_histogram, result.stationary, result.standard_errors):
         np.testing.assert_array_equal(histogram[3:], 0)
     assert result.degrees_of_freedom == 2
-    result = counting_chain([1.0], [[1.0]], 3, 4)
+    result = counting_chain([1.0], [[1.0]], num_examples=3, num_results=4)
     assert (result.statistic, result.degrees_of_freedom) == (0, 0)
 
 
 def test_corruption_to_other_values():
     """Two noisy values of three: even or odd."""
     corruption = np.array([[0.9, 0.1], [0.2, 0.8], [0.9, 0.1]])
-    result = counting_chain([0.2, 0.5, 0.3], corruption, 2000, 2000, seed=1)
+    result = counting_chain(
+        [0.2, 0.5, 0.3], corruption, num_examples=2000, num_results=2000, seed=1
+    )
     assert result.reconstruction.shape == (2, 3)
     exact = denoising_chain(result.training_histogram, corruption).transition
     np.testing.assert_allclose(result.transition, exact, atol=0.1)
@@ -90,7 +100,7 @@ def test_corruption_to_other_values():
 
 def test_seeds():
     one, same, other = (
-        counting_chain(TRUTH, local_corruption(10), 100, 100, seed=seed)
+        counting_chain(TRUTH, local_corruption(10), num_examples=100, num_results=100, seed=seed)
         for seed in (3, np.random.default_rng(3), 4)
     )
     np.testing.assert_array_equal(one.chain_histogram, same.chain_histogram)
@@ -103,13 +113,13 @@ def test_seeds():
         (([0.5, 0.4], np.eye(2)), "`data` must be of sum 1"),
         (([0.5, 0.5], np.eye(3)), r"`corruption` must be of shape \(2, any\)"),
         (([0.5, 0.5], np.eye(2)), "2 classes"),
-        (([1.0], [[1.0]], 0), "`num_examples` must be a positive integer"),
-        (([1.0], [[1.0]], 5, -1), "`num_steps` must be a positive integer"),
+        (([1.0], [[1.0]], {"num_examples": 0}), "`num_examples` must be a positive integer"),
+        (([1.0], [[1.0]], {"num_results": -1}), "`num_results` must be a positive integer"),
     ],
 )
 def test_bad_counting(arguments, match):
     with pytest.raises(ValueError, match=match):
-        counting_chain(*arguments)
+        counting_chain(*arguments[:2], **dict(*arguments[2:]))
 
 
 def test_bad_local_corruption():
@@ -142,9 +152,9 @@ def test_parzen_chains_choose_examples_as_often_as_they_should(kernel_scale):
     )
     assert samples.shape == (steps, chains, 1)
     which = np.abs(samples - points).argmin(axis=-1)
-    share = np.bincount(which.ravel()) / which.size
+    probability = np.bincount(which.ravel()) / which.size
     errors = np.sqrt(np.diag(occupation_covariance(exact, steps)) / chains)
-    assert (np.abs(share - pi) < 5 * errors).all()
+    assert (np.abs(probability - pi) < 5 * errors).all()
     if kernel_scale == 0:
         np.testing.assert_allclose(pi, 0.25, atol=1e-9)
     # Around the example, the kernel.
@@ -157,10 +167,10 @@ def test_one_step_from_each_example():
     exact = exact_examples(points, 1.0, 0)
     for x, row in zip(points, exact, strict=True):
         samples = parzen_chain(
-            points[:, np.newaxis], 1.0, 0, 1, num_chains=count, start=np.full((count, 1), x)
+            points[:, np.newaxis], 1.0, 0, 1, num_chains=count, initial_state=np.full((count, 1), x)
         )
-        share = (samples[0] == points).mean(axis=0)
-        assert (np.abs(share - row) <= 5 * np.sqrt(row * (1 - row) / count) + 1e-5).all()
+        probability = (samples[0] == points).mean(axis=0)
+        assert (np.abs(probability - row) <= 5 * np.sqrt(row * (1 - row) / count) + 1e-5).all()
 
 
 def test_wide_kernels_shift_weight_between_examples():
@@ -171,7 +181,9 @@ def test_wide_kernels_shift_weight_between_examples():
     far = [np.abs(pi - 0.25).sum() for pi in settled]
     assert far[0] < 1e-9 < 1e-3 < far[1] < far[2]
     start = np.random.default_rng(0).choice(points, size=(1000, 1), p=settled[2])
-    samples = parzen_chain(points[:, np.newaxis], 1.0, 1.0, 200, num_chains=1000, start=start)
+    samples = parzen_chain(
+        points[:, np.newaxis], 1.0, 1.0, 200, num_chains=1000, initial_state=start
+    )
     means = samples.mean(axis=(0, 2))
     error = means.std() / np.sqrt(1000)
     assert abs(means.mean() - settled[2] @ points) < 5 * error
@@ -200,10 +212,10 @@ def test_parzen_chains_stay_on_a_manifold():
 def test_chains_come_back_from_far_away():
     examples = np.random.default_rng(0).normal(size=(50, 3))
     start = np.full((4, 3), 1e6)
-    samples = parzen_chain(examples, 0.1, 0.05, 3, num_chains=4, start=start)
+    samples = parzen_chain(examples, 0.1, 0.05, 3, num_chains=4, initial_state=start)
     assert np.abs(samples).max() < 5
     # Where the data lie doesn't matter.
-    moved = parzen_chain(examples + 1e3, 0.1, 0.05, 3, num_chains=4, start=start + 1e3)
+    moved = parzen_chain(examples + 1e3, 0.1, 0.05, 3, num_chains=4, initial_state=start + 1e3)
     np.testing.assert_allclose(moved, samples + 1e3, atol=1e-6)
 
 
@@ -227,15 +239,19 @@ def test_parzen_seeds_and_dtypes():
         ({"examples": np.full((2, 2), np.inf)}, ValueError, "`examples` must be finite"),
         ({"corruption_scale": 0}, ValueError, "`corruption_scale` must be a positive number"),
         ({"kernel_scale": -1}, ValueError, "`kernel_scale`, if not 0, must be a positive number"),
-        ({"num_steps": 0}, ValueError, "`num_steps` must be a positive integer"),
+        ({"num_results": 0}, ValueError, "`num_results` must be a positive integer"),
         ({"num_chains": 1.5}, TypeError, "`num_chains` must be a positive integer"),
-        ({"start": np.zeros((2, 2))}, ValueError, r"`start` must be of shape \(1, 2\)"),
-        ({"start": np.full((1, 2), np.nan)}, ValueError, "`start` must be finite"),
+        (
+            {"initial_state": np.zeros((2, 2))},
+            ValueError,
+            r"`initial_state` must be of shape \(1, 2\)",
+        ),
+        ({"initial_state": np.full((1, 2), np.nan)}, ValueError, "`initial_state` must be finite"),
     ],
 )
 def test_bad_parzen(changed, error, match):
     arguments = {
-        "examples": np.zeros((3, 2)), "corruption_scale": 1, "kernel_scale": 0.1, "num_steps": 2
+        "examples": np.zeros((3, 2)), "corruption_scale": 1, "kernel_scale": 0.1, "num_results": 2
     }  # fmt: skip
     with pytest.raises(error, match=match):
         parzen_chain(**{**arguments, **changed})

@@ -147,8 +147,8 @@ def test_either_corollary_makes_the_chain_settle_on_the_data():
     for _ in range(400):
         n, m = rng.integers(1, 6, size=2)
 
-        def table(rows, columns, share):
-            kept = rng.random((rows, columns)) < share
+        def table(rows, columns, probability):
+            kept = rng.random((rows, columns)) < probability
             kept[np.arange(rows), rng.integers(columns, size=rows)] = True
             weights = kept * rng.uniform(0.1, 1, (rows, columns))
             return weights / weights.sum(axis=1, keepdims=True)

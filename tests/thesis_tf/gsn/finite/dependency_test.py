@@ -75,7 +75,7 @@ def test_generalized_pseudolikelihood_draws_subsets():
 
 
 def test_inconsistent_conditionals_of_two_variables():
-    """Random scan settles to the mixture of where the two orders settle, weighted by the shares."""
+    """Random scan settles to the mixture of the two orders' distributions."""
     tables = inconsistent()
     last_0, last_1 = (
         settled(ordered_scan(tables, order), (2, 3)) for order in ([(1,), (0,)], [(0,), (1,)])
@@ -84,9 +84,11 @@ def test_inconsistent_conditionals_of_two_variables():
     # What was drawn last fits its conditional.
     np.testing.assert_allclose(conditional(last_0, (0,)), tables[(0,)], atol=1e-13)
     np.testing.assert_allclose(conditional(last_1, (1,)), tables[(1,)], atol=1e-13)
-    for share in (0.5, 0.9):
-        mixed = settled(random_scan(tables, {(0,): share, (1,): 1 - share}), (2, 3))
-        np.testing.assert_allclose(mixed, share * last_0 + (1 - share) * last_1, atol=1e-13)
+    for probability in (0.5, 0.9):
+        mixed = settled(random_scan(tables, {(0,): probability, (1,): 1 - probability}), (2, 3))
+        np.testing.assert_allclose(
+            mixed, probability * last_0 + (1 - probability) * last_1, atol=1e-13
+        )
     check = dependency_network(random_joint((2, 3)), tables)
     assert check.conditions == {"consistent": False, "exact": False}
     np.testing.assert_allclose(check.stationary, (last_0 + last_1).ravel() / 2, atol=1e-13)
@@ -172,8 +174,8 @@ TABLE = np.full((2, 2), 0.5)
         (random_scan, ({},), TypeError, "`conditionals` must be a dict"),
         (random_scan, ([TABLE],), TypeError, "`conditionals` must be a dict"),
         (random_scan, ({(0,): TABLE, (1,): np.ones((2, 1))},), ValueError, "tables of one shape"),
-        (random_scan, ({(0,): TABLE}, {(1,): 1.0}), ValueError, r"`shares` must be of the subsets"),
-        (random_scan, ({(0,): TABLE}, {(0,): 0.9}), ValueError, "`shares` must be of sum 1"),
+        (random_scan, ({(0,): TABLE}, {(1,): 1.0}), ValueError, "`probabilities` must be of the"),
+        (random_scan, ({(0,): TABLE}, {(0,): 0.9}), ValueError, "`probabilities` must be of sum 1"),
         (ordered_scan, ({(0,): TABLE}, [(1,)]), ValueError, "`order` must be of the subsets"),
         (ordered_scan, ({(0,): TABLE}, []), ValueError, "`order` must be of the subsets"),
         (dependency_network, (np.ones((1, 1)), {(0,): TABLE}), ValueError, r"shape \(1, 1\), as"),

@@ -216,8 +216,8 @@ def test_occupation_by_all_paths(matrix, steps):
     second = np.zeros((3, 3))
     for path in itertools.product(range(3), repeat=steps):
         chance = pi[path[0]] * np.prod([matrix[a, b] for a, b in itertools.pairwise(path)])
-        share = np.bincount(path, minlength=3) / steps
-        second += chance * np.outer(share, share)
+        probability = np.bincount(path, minlength=3) / steps
+        second += chance * np.outer(probability, probability)
     found = occupation_covariance(matrix, steps)
     np.testing.assert_allclose(found, second - np.outer(pi, pi), atol=1e-15)
 

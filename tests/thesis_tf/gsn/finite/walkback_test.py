@@ -6,20 +6,20 @@ import pytest
 from thesis_tf.gsn.finite.denoising import denoising_chain, posterior
 from thesis_tf.gsn.finite.markov import stationary_distribution
 from thesis_tf.gsn.finite.walkback import (
-    geometric_shares,
-    shares_of_every_round,
+    geometric_probabilities,
+    round_frequencies,
     walkback_chain,
     walkback_corruption,
 )
 
-SHARES = {
+PROBABILITIES = {
     "one": [1.0],
     "two": [0, 1.0],
     "three": [0, 0, 1.0],
     "every of four": [0.25] * 4,
-    "geometric .5": geometric_shares(0.5),
-    "geometric .8": geometric_shares(0.8),
-    "geometric .2": geometric_shares(0.2),
+    "geometric .5": geometric_probabilities(0.5),
+    "geometric .8": geometric_probabilities(0.8),
+    "geometric .2": geometric_probabilities(0.2),
 }
 
 
@@ -43,29 +43,29 @@ def eigenvalues(transition):
 
 
 def test_geometric_shares():
-    shares = geometric_shares(0.5)
-    np.testing.assert_allclose(shares[:5], 0.5 ** np.arange(1, 6), rtol=1e-15)
-    assert shares.sum() == pytest.approx(1, abs=1e-15)
-    np.testing.assert_allclose(shares_of_every_round(shares), shares, atol=1e-16)
-    np.testing.assert_array_equal(geometric_shares(1), [1])
-    np.testing.assert_allclose(shares_of_every_round([0, 0, 1]), [1 / 3] * 3)
-    np.testing.assert_allclose(shares_of_every_round([0.5, 0.5]), [2 / 3, 1 / 3])
+    probabilities = geometric_probabilities(0.5)
+    np.testing.assert_allclose(probabilities[:5], 0.5 ** np.arange(1, 6), rtol=1e-15)
+    assert probabilities.sum() == pytest.approx(1, abs=1e-15)
+    np.testing.assert_allclose(round_frequencies(probabilities), probabilities, atol=1e-16)
+    np.testing.assert_array_equal(geometric_probabilities(1), [1])
+    np.testing.assert_allclose(round_frequencies([0, 0, 1]), [1 / 3] * 3)
+    np.testing.assert_allclose(round_frequencies([0.5, 0.5]), [2 / 3, 1 / 3])
 
 
 def test_the_corruption_by_all_paths():
     corruption = np.array([[0.7, 0.3, 0], [0.2, 0.5, 0.3]])
     back = np.array([[0.9, 0.1], [0.4, 0.6], [0.3, 0.7]])
-    shares, expected = [0.5, 0.2, 0.3], np.zeros((2, 3))
-    for rounds, share in enumerate(shares, 1):
+    probabilities, expected = [0.5, 0.2, 0.3], np.zeros((2, 3))
+    for rounds, probability in enumerate(probabilities, 1):
         for x in range(2):
             moves = list(itertools.product(range(3), range(2)))
             for path in itertools.product(moves, repeat=rounds - 1):
-                at, chance = x, share
+                at, chance = x, probability
                 for noisy, then in path:
                     chance *= corruption[at, noisy] * back[noisy, then]
                     at = then
                 expected[x] += chance * corruption[at]
-    np.testing.assert_allclose(walkback_corruption(corruption, back, shares), expected)
+    np.testing.assert_allclose(walkback_corruption(corruption, back, probabilities), expected)
 
 
 def test_geometric_walkback_in_closed_form():
@@ -73,20 +73,20 @@ def test_geometric_walkback_in_closed_form():
     for stop in (0.3, 0.5, 0.9, 1):
         steps = np.eye(6) - (1 - stop) * corruption @ back
         expected = stop * np.linalg.solve(steps, corruption)
-        found = walkback_corruption(corruption, back, geometric_shares(stop))
+        found = walkback_corruption(corruption, back, geometric_probabilities(stop))
         np.testing.assert_allclose(found, expected, atol=1e-14)
 
 
-@pytest.mark.parametrize("shares", SHARES.values(), ids=SHARES)
+@pytest.mark.parametrize("probabilities", PROBABILITIES.values(), ids=PROBABILITIES)
 @pytest.mark.parametrize("start", ["posterior", "anything", "identity"])
-def test_proposition_1(shares, start):
+def test_proposition_1(probabilities, start):
     data, corruption, other = problem()
     first = {"posterior": None, "anything": other, "identity": np.eye(6)}[start]
-    check = walkback_chain(data, corruption, shares, first)
+    check = walkback_chain(data, corruption, probabilities, first)
     assert check.applies
     assert check.distance < 1e-12
     # A fixed point of training, by the original corruption's chain.
-    again = posterior(data, walkback_corruption(corruption, check.reconstruction, shares))
+    again = posterior(data, walkback_corruption(corruption, check.reconstruction, probabilities))
     np.testing.assert_allclose(again, check.reconstruction, atol=1e-13)
     np.testing.assert_allclose(check.transition, corruption @ check.reconstruction)
     np.testing.assert_allclose(data @ check.transition, data, atol=1e-12)
@@ -99,24 +99,24 @@ def test_one_round_is_denoising():
     assert check.iterations == 2
 
 
-@pytest.mark.parametrize("shares", SHARES.values(), ids=SHARES)
-def test_from_denoising_on_each_turn_keeps_the_data(shares):
+@pytest.mark.parametrize("probabilities", PROBABILITIES.values(), ids=PROBABILITIES)
+def test_from_denoising_on_each_turn_keeps_the_data(probabilities):
     data, corruption, _ = problem(seed=1)
     for turns in (1, 2, 3, 5):
-        check = walkback_chain(data, corruption, shares, iterations=turns)
+        check = walkback_chain(data, corruption, probabilities, iterations=turns)
         assert check.distance < 1e-13
 
 
 def test_from_elsewhere_the_data_are_kept_at_the_end_only():
     data, corruption, other = problem(seed=1)
-    shares = SHARES["geometric .5"]
+    probabilities = PROBABILITIES["geometric .5"]
     distances = [
-        walkback_chain(data, corruption, shares, other, iterations=turns).distance
+        walkback_chain(data, corruption, probabilities, other, iterations=turns).distance
         for turns in (1, 2, 4, 8)
     ]
     assert distances[0] > 1e-2
     assert all(near < far for far, near in itertools.pairwise(distances))
-    check = walkback_chain(data, corruption, shares, other, iterations=1)
+    check = walkback_chain(data, corruption, probabilities, other, iterations=1)
     assert not check.converged
     assert not check.applies
 
@@ -126,7 +126,7 @@ def test_how_far_a_geometric_walkback_goes(stop):
     """On each eigenvector of denoising's chain, t = t* stop / (1 - (1 - stop) t)."""
     data, corruption, _ = problem(seed=2)
     plain = eigenvalues(denoising_chain(data, corruption).transition)
-    check = walkback_chain(data, corruption, geometric_shares(stop))
+    check = walkback_chain(data, corruption, geometric_probabilities(stop))
     root = np.sqrt(1 - 4 * stop * (1 - stop) * plain[1:])
     expected = (1 - root) / (2 * (1 - stop))
     np.testing.assert_allclose(eigenvalues(check.transition)[1:], expected, atol=1e-12)
@@ -134,10 +134,10 @@ def test_how_far_a_geometric_walkback_goes(stop):
     assert expected[0] < min(1, stop / (1 - stop))
 
 
-@pytest.mark.parametrize("shares", [[0, 1.0], [0, 0, 1.0], [0, 0.5, 0.5]])
-def test_never_a_single_round_forgets_everything(shares):
+@pytest.mark.parametrize("probabilities", [[0, 1.0], [0, 0, 1.0], [0, 0.5, 0.5]])
+def test_never_a_single_round_forgets_everything(probabilities):
     data, corruption, _ = problem(seed=2)
-    check = walkback_chain(data, corruption, shares)
+    check = walkback_chain(data, corruption, probabilities)
     np.testing.assert_allclose(check.reconstruction, np.tile(data, (6, 1)), atol=1e-12)
 
 
@@ -163,7 +163,7 @@ def test_without_one_round_a_periodic_chain_keeps_anything():
 
 
 def test_a_single_state():
-    check = walkback_chain([1.0], [[0.5, 0.5]], geometric_shares(0.5))
+    check = walkback_chain([1.0], [[0.5, 0.5]], geometric_probabilities(0.5))
     assert check.applies
     assert check.distance == 0
 
@@ -171,8 +171,8 @@ def test_a_single_state():
 @pytest.mark.parametrize(
     ("arguments", "keywords", "error", "match"),
     [
-        (([1.0], np.eye(1), []), {}, ValueError, r"`shares` must be of shape \(any\)"),
-        (([1.0], np.eye(1), [0.5, 0.6]), {}, ValueError, r"`shares` must be of sum 1"),
+        (([1.0], np.eye(1), []), {}, ValueError, r"`probabilities` must be of shape \(any\)"),
+        (([1.0], np.eye(1), [0.5, 0.6]), {}, ValueError, r"`probabilities` must be of sum 1"),
         (([1.0], np.eye(2), [1.0]), {}, ValueError, r"`corruption` must be of shape \(1, any\)"),
         (([1.0], np.eye(1), [1.0], np.eye(2)), {}, ValueError, "`reconstruction` must be of shape"),
         (([1.0], np.eye(1), [1.0]), {"iterations": 0}, ValueError, "`iterations` must be a posit"),
@@ -187,8 +187,8 @@ def test_bad_input(arguments, keywords, error, match):
 
 def test_bad_corruptions_and_shares():
     with pytest.raises(ValueError, match=r"`stop` must be in \(0, 1\]"):
-        geometric_shares(1.5)
-    with pytest.raises(ValueError, match="`shares` must be finite probabilities"):
-        shares_of_every_round([2.0, -1.0])
+        geometric_probabilities(1.5)
+    with pytest.raises(ValueError, match="`probabilities` must be finite probabilities"):
+        round_frequencies([2.0, -1.0])
     with pytest.raises(ValueError, match=r"`reconstruction` must be of shape \(3, 2\)"):
         walkback_corruption(np.full((2, 3), 1 / 3), np.eye(2), [1.0])

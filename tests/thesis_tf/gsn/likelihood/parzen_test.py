@@ -27,9 +27,9 @@ def exact(samples, points, sigma):
 @pytest.mark.parametrize(("count", "points"), [(1, 1), (1, 6), (37, 1), (37, 23)])
 def test_against_scipy(count, points, shape):
     samples, test, valid = (RNG.normal(size=(n, *shape)) for n in (count, points, 11))
-    found = parzen_log_likelihood(samples, test, valid, GRID)
+    found = parzen_log_likelihood(samples, test, valid, sigmas=GRID)
     on_valid = [exact(samples, valid, sigma).mean() for sigma in GRID]
-    np.testing.assert_allclose(found.valid_log_likelihoods, on_valid, rtol=1e-12)
+    np.testing.assert_allclose(found.validation_log_likelihoods, on_valid, rtol=1e-12)
     assert found.sigma == GRID[np.argmax(on_valid)]
     log_p = exact(samples, test, found.sigma)
     np.testing.assert_allclose(found.log_likelihoods, log_p, rtol=1e-12)
@@ -43,7 +43,7 @@ def test_against_scipy(count, points, shape):
 
 def test_against_sklearn_in_many_dimensions():
     samples, test, valid = (RNG.normal(size=(n, 784)) for n in (150, 40, 10))
-    found = parzen_log_likelihood(samples, test, valid, 0.9)
+    found = parzen_log_likelihood(samples, test, valid, sigmas=0.9)
     # With smaller leaves sklearn bounds what it leaves out, and badly in so many dimensions.
     tree = sklearn.neighbors.KernelDensity(bandwidth=0.9, leaf_size=150).fit(samples)
     np.testing.assert_allclose(found.log_likelihoods, tree.score_samples(test), rtol=1e-12)
@@ -54,20 +54,22 @@ def test_float32_is_near_float64():
     samples = RNG.random((300, 784)) ** 3
     test = np.clip(samples[:50] + RNG.normal(size=(50, 784)) * 0.1, 0, 1)
     valid = samples[50:60] + 0.1
-    double = parzen_log_likelihood(samples, test, valid, 0.2)
-    single = parzen_log_likelihood(*(x.astype(np.float32) for x in (samples, test, valid)), 0.2)
+    double = parzen_log_likelihood(samples, test, valid, sigmas=0.2)
+    single = parzen_log_likelihood(
+        *(x.astype(np.float32) for x in (samples, test, valid)), sigmas=0.2
+    )
     # 3e-7 of the squared distance from the mean, here about 63, over sigma^2.
     np.testing.assert_allclose(single.log_likelihoods, double.log_likelihoods, atol=5e-4)
     assert single.protocol.endswith("float32")
     assert double.protocol.endswith("float64")
-    mixed = parzen_log_likelihood(samples.astype(np.float32), test, valid, 0.2)
+    mixed = parzen_log_likelihood(samples.astype(np.float32), test, valid, sigmas=0.2)
     assert mixed.protocol.endswith("float64")
 
 
 def test_far_from_the_origin():
     samples, test, valid = (RNG.normal(size=(n, 3)) for n in (80, 20, 10))
-    near = parzen_log_likelihood(samples, test, valid, GRID)
-    far = parzen_log_likelihood(samples + 1000, test + 1000, valid + 1000, GRID)
+    near = parzen_log_likelihood(samples, test, valid, sigmas=GRID)
+    far = parzen_log_likelihood(samples + 1000, test + 1000, valid + 1000, sigmas=GRID)
     np.testing.assert_allclose(far.log_likelihoods, near.log_likelihoods, rtol=1e-9)
     assert far.sigma == near.sigma
 
@@ -90,13 +92,13 @@ def test_chains_are_pooled_and_each_alone(shape, monkeypatch):
     steps, chains = shape
     samples = RNG.normal(size=(steps, chains, 3)) * RNG.uniform(0.3, 1.5, (chains, 1))
     test, valid = RNG.normal(size=(33, 3)), RNG.normal(size=(29, 3))
-    found = parzen_log_likelihood(samples, test, valid, GRID)
-    pooled = parzen_log_likelihood(samples.reshape(-1, 3), test, valid, GRID)
-    alone = [parzen_log_likelihood(s, test, valid, GRID) for s in samples.swapaxes(0, 1)]
+    found = parzen_log_likelihood(samples, test, valid, sigmas=GRID)
+    pooled = parzen_log_likelihood(samples.reshape(-1, 3), test, valid, sigmas=GRID)
+    alone = [parzen_log_likelihood(s, test, valid, sigmas=GRID) for s in samples.swapaxes(0, 1)]
     assert found.sigma == pooled.sigma
     np.testing.assert_allclose(found.log_likelihoods, pooled.log_likelihoods, rtol=1e-12)
     np.testing.assert_allclose(
-        found.valid_log_likelihoods, pooled.valid_log_likelihoods, rtol=1e-12
+        found.validation_log_likelihoods, pooled.validation_log_likelihoods, rtol=1e-12
     )
     own = np.array([one.log_likelihood for one in alone])
     np.testing.assert_allclose(found.chain_log_likelihoods, own, rtol=1e-12)
@@ -141,7 +143,7 @@ def test_one_sample_has_the_sigma_of_the_points_around_it():
 def test_a_best_sigma_at_an_end_is_said(grid, where):
     samples, test, valid = (RNG.normal(size=(n, 2)) for n in (50, 5, 40))
     with pytest.warns(UserWarning, match=rf"at an end of the grid, and better .* {where}"):
-        found = parzen_log_likelihood(samples, test, valid, grid)
+        found = parzen_log_likelihood(samples, test, valid, sigmas=grid)
     assert f"better may be {where}" in found.protocol
     np.testing.assert_array_equal(found.sigmas, sorted(grid))
 
@@ -150,7 +152,7 @@ def test_protocol():
     samples, test, valid = (
         RNG.normal(size=s).astype(np.float32) for s in ((40, 50, 2, 2), (7, 2, 2), (60, 2, 2))
     )
-    found = parzen_log_likelihood(samples, test, valid, [0.1, 0.5, 2])
+    found = parzen_log_likelihood(samples, test, valid, sigmas=[0.1, 0.5, 2])
     assert found.protocol == (
         "Gaussian Parzen window: 2,000 samples (chains: 50, steps: 40), 7 test and 60 validation"
         " points of 4 values, sigma 0.5, the best on validation points of 3 in [0.1, 2], for"
@@ -166,7 +168,7 @@ def test_protocol():
 
 def test_tensors_and_arrays_are_the_same():
     samples, test, valid = (RNG.normal(size=(n, 2)) for n in (50, 5, 40))
-    array = parzen_log_likelihood(samples, test, valid, GRID)
+    array = parzen_log_likelihood(samples, test, valid, sigmas=GRID)
     tensor = parzen_log_likelihood(*map(tf.constant, (samples, test, valid)), tf.constant(GRID))
     np.testing.assert_array_equal(array.log_likelihoods, tensor.log_likelihoods)
 
@@ -178,21 +180,24 @@ X, Y, Z = np.zeros((5, 3)), np.ones((4, 3)), np.full((2, 3), 2.0)
     ("arguments", "message"),
     [
         ((X[:, :2], Y, Z), r"`samples` must be of shape \(steps, chains, 3\) or \(n, 3\)"),
-        ((X, Y, Z[:, :2]), r"`valid` must be points of shape \(3,\), as `test`"),
+        ((X, Y, Z[:, :2]), r"`validation` must be points of shape \(3,\), as `test`"),
         ((X[:0], Y, Z), r"`samples` must be .* not empty"),
         ((X, Y[:0], Z), r"`test` must be 1 point at least"),
-        ((X, Y, Z[:0]), r"`valid` must be 1 point at least. Received: 0. Sigma is chosen on it"),
-        ((X, Y, Y), r"`valid` must be other points than `test`"),
-        ((X, Y, Y.astype(np.float32)), r"`valid` must be other points than `test`"),
+        (
+            (X, Y, Z[:0]),
+            r"`validation` must be 1 point at least. Received: 0. Sigma is chosen on it",
+        ),
+        ((X, Y, Y), r"`validation` must be other points than `test`"),
+        ((X, Y, Y.astype(np.float32)), r"`validation` must be other points than `test`"),
         ((X * np.nan, Y, Z), r"`samples` must be finite"),
         ((X, Y * np.inf, Z), r"`test` must be finite"),
-        ((X, Y, Z * np.nan), r"`valid` must be finite"),
+        ((X, Y, Z * np.nan), r"`validation` must be finite"),
         ((X, Y, Z, 0), r"`sigmas` must be positive numbers"),
         ((X, Y, Z, [0.1, -1]), r"`sigmas` must be positive numbers"),
         ((X, Y, Z, [0.1, np.nan]), r"`sigmas` must be positive numbers"),
         ((X, Y, Z, []), r"`sigmas` must be positive numbers, one at least"),
         ((X, Y, Z, [[0.1]]), r"`sigmas` must be positive numbers"),
-        ((X, Y, X[:2]), r"`samples` and `valid` must be different .* Give `sigmas`"),
+        ((X, Y, X[:2]), r"`samples` and `validation` must be different .* Give `sigmas`"),
     ],
 )
 def test_bad_values(arguments, message):

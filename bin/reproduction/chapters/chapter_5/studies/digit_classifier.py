@@ -1,6 +1,7 @@
 """A classifier of real digits, which says how much like digits the samples of chapter 5 are."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,7 @@ CONFIGS = {"quick": Config(), "full": Config(dataset="mnist", needs=("mnist",), 
 
 
 @study_cache.shared
-def trained(config):
+def trained(config: Any) -> Any:
     """Trains it.
 
     Returns:
@@ -57,7 +58,7 @@ def trained(config):
     }
 
 
-def probabilities(found):
+def probabilities(found: dict[str, Any]) -> Any:
     """Returns a function from images (..., 28, 28, 1) in [0, 1] to probabilities (..., 10).
 
     Args:
@@ -66,20 +67,20 @@ def probabilities(found):
     model = _network()
     model.set_weights(found["weights"])
 
-    def classify(x):
+    def classify(x: np.ndarray) -> np.ndarray:
         flat = np.reshape(x, (-1, *x.shape[-3:]))
         return _softmax(model, _SCALE * flat).reshape(*x.shape[:-3], -1)
 
     return classify
 
 
-def _network():
+def _network() -> Any:
     import models
 
     return models.build("mnist_convnet", (28, 28, 1), 10)
 
 
-def _softmax(model, x):
+def _softmax(model: Any, x: np.ndarray) -> np.ndarray:
     import keras
 
     logits = model.predict(x, batch_size=500, verbose=0)

@@ -5,6 +5,8 @@ E[x | H] of their steps.
 """
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -62,7 +64,7 @@ class Config(Settings):
 
 
 @study_cache.shared
-def samples(config):
+def samples(config: Any) -> dict[str, Any]:
     """Trains the network and runs its chains after each of `config.epochs`.
 
     Returns:
@@ -80,7 +82,8 @@ def samples(config):
     splits = inputs(config)
     keras.utils.set_random_seed(config.seed)
     model = _network(config, splits.train.x.shape[1:])
-    records, stages = [], []
+    records: list[dict[str, Any]] = []
+    stages = []
     for epoch in trained(model, splits, config, records):
         stages.append(_stage(config, model, splits, classify) | {"epoch": epoch})
     return {
@@ -94,7 +97,7 @@ def samples(config):
     }
 
 
-def inputs(config):
+def inputs(config: Any) -> Any:
     """Returns `Splits` of examples in [0, 1], without labels."""
     from thesis_tf import datasets
 
@@ -106,7 +109,7 @@ def inputs(config):
     )
 
 
-def trained(model, splits, config, records):
+def trained(model: Any, splits: Any, config: Any, records: list[dict[str, Any]]) -> Any:
     """Trains a network, and yields each of `config.epochs` when that many are done.
 
     Args:
@@ -119,7 +122,7 @@ def trained(model, splits, config, records):
 
     from bin.common import training
 
-    def record(epoch, logs):
+    def record(epoch: int, logs: dict[str, float]) -> None:
         records.append({"loss": logs["loss"], "alphas": model.alphas.numpy()})
 
     steps = len(splits.train) // config.batch_size
@@ -143,7 +146,7 @@ def trained(model, splits, config, records):
         yield until
 
 
-def scored(config, model, splits):
+def scored(config: Any, model: Any, splits: Any) -> dict[str, Any]:
     """Runs the chains of `config.scored` and estimates likelihoods from them.
 
     Returns:
@@ -175,19 +178,19 @@ def scored(config, model, splits):
     }
 
 
-def starts(config, splits, count):
+def starts(config: Any, splits: Any, count: int) -> np.ndarray:
     """Returns the training examples that so many chains begin at."""
     rng = np.random.default_rng([config.seed, 1])
     return splits.train.x[rng.permutation(len(splits.train))[:count]]
 
 
-def pixels(images):
+def pixels(images: np.ndarray) -> np.ndarray:
     """Returns images (..., 28, 28[, 1]) in [0, 1] as bytes (..., 28, 28)."""
     images = images[..., 0] if images.shape[-1] == 1 else images
     return np.round(255 * np.clip(images, 0, 1)).astype(np.uint8)
 
 
-def _network(config, shape):
+def _network(config: Any, shape: tuple[int, ...]) -> Any:
     from models.gsn import walkback_dae
     from thesis_tf import gsn
     from thesis_tf.corruption import SaltAndPepper
@@ -205,7 +208,9 @@ def _network(config, shape):
     return model
 
 
-def _stage(config, model, splits, classify):
+def _stage(
+    config: Any, model: Any, splits: Any, classify: Callable[[np.ndarray], np.ndarray]
+) -> dict[str, Any]:
     """What is drawn of a network, and what is said of it."""
     from thesis_tf import gsn, mcmc
 
@@ -224,7 +229,9 @@ def _stage(config, model, splits, classify):
     }
 
 
-def _completions(config, model, splits, classify):
+def _completions(
+    config: Any, model: Any, splits: Any, classify: Callable[[np.ndarray], np.ndarray]
+) -> dict[str, Any]:
     """Completes test images whose left half is known.
 
     Returns:
@@ -240,7 +247,7 @@ def _completions(config, model, splits, classify):
     mask[:, : truth.shape[2] // 2] = True
     kernel, clamp = model.transition_kernel(), mcmc.MaskClamp(mask, truth)
     rng = np.random.default_rng([config.seed, 4])
-    begun, last, held = [], [], True
+    begun, ends, held = [], [], True
     for run in range(_RUNS):
         # What isn't known begins as values of other examples, in no order.
         rows = rng.permutation(len(splits.train))[: len(truth)]
@@ -257,8 +264,8 @@ def _completions(config, model, splits, classify):
         )
         drawn = chains.final_state.x.numpy()
         held &= bool((drawn[:, mask] == truth[:, mask]).all())
-        last.append(chains.samples[-1])
-    last = np.stack(last)
+        ends.append(chains.samples[-1])
+    last = np.stack(ends)
     return {
         "truth": pixels(truth),
         "mask": mask[..., 0],

@@ -5,6 +5,7 @@ and variance 1, as is usual for faces (`tf.image.per_image_standardization`).
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -58,7 +59,7 @@ class Config(contract.Settings):
     compared: int = 200
     scored: tuple = (8, 4000, 4)
 
-    def data(self):
+    def data(self) -> str:
         """The name of what it learns."""
         return "faces" if self.sources.has("faces") else self.stand_in
 
@@ -67,7 +68,7 @@ _FEWEST = 2  # an example has a nearest and a second nearest
 
 
 @study_cache.shared
-def samples(config):
+def samples(config: Any) -> dict[str, Any]:
     """Trains the network, runs chains, and looks for the nearest training examples.
 
     Returns:
@@ -97,7 +98,7 @@ def samples(config):
         seed=config.seed,
     )
     model.build((None, *train.shape[1:]))
-    records = []
+    records: list[dict[str, Any]] = []
     for _ in gsn_chains.trained(model, splits, config, records):
         pass
     begun = gsn_chains.starts(config, splits, count)
@@ -123,7 +124,7 @@ def samples(config):
     }
 
 
-def _inputs(config):
+def _inputs(config: Any) -> Any:
     from thesis_tf import datasets
 
     name, sources = config.data(), config.sources
@@ -141,11 +142,11 @@ def _inputs(config):
     counts = [min(most, len(part)) for most, part in zip(config.examples, parts, strict=True)]
     splits = splits.take(*counts, seed=config.seed)
     names = ("train", "validation", "test")
-    parts = {name: _normalised(getattr(splits, name).x, config.side) for name in names}
-    return dataclasses.replace(splits, **{name: datasets.Split(x, x) for name, x in parts.items()})
+    scaled = {name: _normalized(getattr(splits, name).x, config.side) for name in names}
+    return dataclasses.replace(splits, **{name: datasets.Split(x, x) for name, x in scaled.items()})
 
 
-def _normalised(x, side):
+def _normalized(x: np.ndarray, side: int) -> np.ndarray:
     """Returns grey images (n, side, side, 1), each of mean 0 and variance 1."""
     import tensorflow as tf
 
@@ -154,7 +155,7 @@ def _normalised(x, side):
     return tf.image.per_image_standardization(tf.image.resize(x, (side, side), "area")).numpy()
 
 
-def _nearest(images, train):
+def _nearest(images: np.ndarray, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns distances (n, 2) to the nearest two training examples, and the nearest (n,)."""
     import scipy.spatial
 
