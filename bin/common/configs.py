@@ -64,7 +64,7 @@ class Data:
         argument="name_or_path",
     )
     data_dir: str | None = data_dir()
-    examples: tuple[int, ...] | None = option(
+    examples: tuple[int, int, int] | None = option(
         None,
         "How many training, validation and test examples to draw, e.g. 5000,1000,1000. Default:"
         " all.",

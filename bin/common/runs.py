@@ -12,7 +12,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from absl import flags as absl_flags
 from absl import logging
@@ -291,6 +291,6 @@ def _differences(found: dict[str, Any], wanted: dict[str, Any], prefix: str = ""
     return said
 
 
-def progress() -> int:
+def progress() -> Literal[1, 2]:
     """Keras' `verbose`: a bar on a terminal, a line an epoch in a log."""
     return 1 if sys.stdout.isatty() else 2

@@ -79,7 +79,7 @@ def train(
     seed: int = 0,
     chief: bool = True,
     callbacks: Sequence[keras.callbacks.Callback] = (),
-    verbose: int = 0,
+    verbose: int | str = 0,
 ) -> dict[str, float]:
     """Trains a compiled `model`, or goes on training it from the checkpoint in `folder`.
 

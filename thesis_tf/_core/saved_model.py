@@ -1,14 +1,17 @@
 """SavedModels that are either whole or not there, and never written over something else."""
 
 import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import tensorflow as tf
 
 from thesis_tf._core import checks
+from thesis_tf._core.types import Path
 from thesis_tf.persistence import files
 
 
-def check_path(path):
+def check_path(path: Path) -> None:
     """Raises FileExistsError if `path` holds something else than a SavedModel."""
     path = pathlib.Path(path)
     if not path.exists() or (path / "saved_model.pb").exists():
@@ -19,7 +22,7 @@ def check_path(path):
         )
 
 
-def save(module, path, signatures):
+def save(module: tf.Module, path: Path, signatures: Mapping[str, Callable[..., Any]]) -> None:
     """Writes a tf.Module with its signatures, {name: concrete function}, atomically."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

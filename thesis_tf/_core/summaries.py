@@ -41,5 +41,5 @@ class SummaryWriter:
 
     def _opened(self) -> tf.summary.SummaryWriter:
         if self._writer is None:
-            self._writer = tf.summary.create_file_writer(os.fspath(self._log_dir))
+            self._writer = tf.summary.create_file_writer(str(self._log_dir))
         return self._writer

@@ -1,6 +1,7 @@
 """The figures of chapter 5, from the results of this area to files."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib import ticker
@@ -116,7 +117,7 @@ def draw_histograms(
         zip((DATA, CHAIN), histograms.items(), strict=False)
     ):
         places = np.arange(len(fractions)) + (number + 0.5) * width - 0.4
-        bars = {}
+        bars: dict[str, Any] = {}
         if errors is not None and name in errors:
             bars["yerr"] = 2 * np.asarray(errors[name])
         axes.bar(places, fractions, width * 0.95, color=color, label=name, ecolor=INK, **bars)

@@ -2,13 +2,18 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import keras
 
 DATA_BYTES = 1 << 28
 
 
-def of_model(model, weights=True):
+def of_model(model: "keras.Model", weights: bool = True) -> str:
     """Hashes a Keras model: its layers' settings and wiring, its weights' shapes and values.
 
     Names don't count: the same model built twice in one process gets new ones. Nor does what is
@@ -28,7 +33,7 @@ def of_model(model, weights=True):
     return digest.hexdigest()[:32]
 
 
-def _settings(layer):
+def _settings(layer: "keras.layers.Layer") -> str:
     try:
         config = layer.get_config()
     except NotImplementedError:
@@ -36,7 +41,7 @@ def _settings(layer):
     parts = [*layer._flatten_layers(), *getattr(layer, "operations", [])]
     numbers = {part.name: number for number, part in enumerate(parts)}
 
-    def nameless(value, key=""):
+    def nameless(value: Any, key: str = "") -> Any:
         if isinstance(value, dict):
             return {k: nameless(v, k) for k, v in value.items() if k not in _IGNORED}
         if isinstance(value, (list, tuple)):
@@ -51,7 +56,7 @@ _IGNORED = ("trainable", "seed")
 _NAMES = ("name", "keras_history", "input_layers", "output_layers")
 
 
-def of_arrays(arrays):
+def of_arrays(arrays: Sequence[np.ndarray]) -> str:
     """Hashes a list of arrays: shapes, dtypes, and values.
 
     Of an array above `DATA_BYTES` it takes evenly spaced examples that add up to about as much,
@@ -70,6 +75,6 @@ def of_arrays(arrays):
     return digest.hexdigest()[:32]
 
 
-def of_json(value):
+def of_json(value: Any) -> str:
     """Hashes a value that JSON can hold."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:32]

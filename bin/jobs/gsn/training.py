@@ -128,8 +128,8 @@ class NetworkRun:
         splits = self.splits
         if config.network.initial_hidden == "stored":
             rows = {s: np.arange(len(getattr(splits, s))) for s in ("train", "validation", "test")}
-            parts = {s: dataclasses.replace(getattr(splits, s), y=y) for s, y in rows.items()}
-            splits = dataclasses.replace(splits, **parts)
+            numbered = {s: dataclasses.replace(getattr(splits, s), y=y) for s, y in rows.items()}
+            splits = dataclasses.replace(splits, **numbered)
         logs = training.train(
             self.model,
             splits,

@@ -5,10 +5,13 @@ import enum
 import functools
 import hashlib
 import pathlib
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 if TYPE_CHECKING:
     from thesis_tf.datasets import Splits
+
+# Examples of the three splits; None for all of one.
+Counts: TypeAlias = tuple[int | None, int | None, int | None]
 
 BUDGETS = ("quick", "full")
 
@@ -94,9 +97,7 @@ class Sources:
             return f"{' and '.join(_FILES[name])} (--data_dir)"
         return f"--{name}"
 
-    def load(
-        self, name: str, examples: tuple[int, int, int] | None = None, seed: int = 0
-    ) -> "Splits":
+    def load(self, name: str, examples: Counts | None = None, seed: int = 0) -> "Splits":
         """Returns the `Splits` of a data set: those bundled need no files.
 
         Args:

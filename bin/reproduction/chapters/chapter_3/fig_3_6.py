@@ -135,7 +135,7 @@ def _fresh(config: Config, index: int, scale: float = 1.0) -> npt.NDArray[Any]:
 
     network, stream = config.network, 10 + index
     manifold = datasets.manifold10d(seed=network.draw)
-    x = manifold.sample(config.chains, network.draw, stream=stream)
+    x = manifold.sample(config.chains, seed=network.draw, stream=stream)
     return x + scale * (manifold_dae.noisy(network, x, stream) - x)
 
 

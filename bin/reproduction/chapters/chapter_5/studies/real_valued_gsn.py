@@ -143,7 +143,8 @@ def _inputs(config: Any) -> Any:
     splits = splits.take(*counts, seed=config.seed)
     names = ("train", "validation", "test")
     scaled = {name: _normalized(getattr(splits, name).x, config.side) for name in names}
-    return dataclasses.replace(splits, **{name: datasets.Split(x, x) for name, x in scaled.items()})
+    parts_scaled: dict[str, Any] = {name: datasets.Split(x, x) for name, x in scaled.items()}
+    return dataclasses.replace(splits, **parts_scaled)
 
 
 def _normalized(x: np.ndarray, side: int) -> np.ndarray:
