@@ -111,7 +111,7 @@ def draw(result: dict[str, Any], path: pathlib.Path) -> None:
     from thesis_tf.plotting import style
 
     found, page = result["histogram"], style.new_figure(7.2, 7.4)
-    top, below = np.ravel(page.subfigures(2, 1, height_ratios=(1, 1.5)))
+    (top,), (below,) = page.subfigures(2, 1, squeeze=False, height_ratios=(1, 1.5))
     axes, places = top.subplots(), np.arange(_VALUES)
     style.style_axes(axes, "value", "share")
     count = f"{result['examples']:,}"
