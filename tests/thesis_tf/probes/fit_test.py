@@ -347,10 +347,16 @@ def test_features_that_do_not_fit_in_memory(store, labels, splits, monkeypatch):
         store, labels, SAME[splits], gap=1e-6, penalties=[0.1, 0.01], control=True, memory_limit=0
     )
     for probe, other in zip(streamed.probes, kept.probes, strict=True):
-        assert probe.solution.weights == pytest.approx(other.solution.weights, abs=1e-4)
-        assert probe.solution.loss == pytest.approx(other.solution.loss, abs=1e-6)
+        # Both losses are within the gap of the minimum, and both weights within sqrt(2 gap /
+        # penalty) of the best ones.
+        assert probe.solution.penalty == other.solution.penalty
+        scale = store.read(probe.tap.name)[:300].std(0)[:, None]
+        apart = np.linalg.norm((probe.solution.weights - other.solution.weights) * scale)
+        assert apart < 2 * np.sqrt(2e-6 / probe.solution.penalty)
+        rounding = 8 * float(np.finfo(np.float32).eps)  # of logits below 8
+        assert probe.solution.loss == pytest.approx(other.solution.loss, abs=1e-6 + rounding)
         assert probe.measures["test"].cross_entropy == pytest.approx(
-            other.measures["test"].cross_entropy, abs=1e-4
+            other.measures["test"].cross_entropy, abs=1e-2
         )
     assert len(list(fit._blocks(store, "near", slice(0, 300)))) > 5
 
