@@ -24,7 +24,7 @@ SOURCES = {
 SHARED = {"_core", "_keras", "datasets", "gradient_norms", "mcmc", "persistence", "plotting"}
 ROOMS = {path.parent.name for path in (ROOT / "thesis_tf").glob("*/__init__.py")} - {"_programs"}
 AREAS = ROOMS - SHARED
-MOST_LINES = 420
+MOST_LINES = 400
 MOST_FILES = 12
 # Folders that grow by a file for each figure.
 MANY_FILES = ("bin/reproduction/chapters/",)
