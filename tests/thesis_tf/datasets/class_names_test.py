@@ -41,8 +41,8 @@ def test_names_are_those_of_the_table_in_the_docstring_of_keras(name):
 def test_fine_labels_are_numbered_in_alphabetical_order():
     fine = [name for names in SUPERCLASSES.values() for name in names.split()]
     assert len(set(fine)) == 100
-    assert class_names.CIFAR100 == tuple(sorted(fine))
+    assert tuple(sorted(fine)) == class_names.CIFAR100
 
 
 def test_digits_are_their_own_names():
-    assert class_names.DIGITS == tuple(map(str, range(10)))
+    assert tuple(map(str, range(10))) == class_names.DIGITS

@@ -18,7 +18,7 @@ IMAGE = (3, 4, 6)
         lambda: L.LayerNormalization(axis=[1, 3], epsilon=0.5),
         lambda: L.LayerNormalization(center=False),
         lambda: L.RMSNormalization(),
-        lambda: L.RMSNormalization(axis=[1, 3], epsilon=0.5),
+        lambda: L.RMSNormalization(axis=[2, 3], epsilon=0.5),
         lambda: L.GroupNormalization(2),
         lambda: L.GroupNormalization(3, axis=1, epsilon=0.5),
         lambda: L.GroupNormalization(6, scale=False),
