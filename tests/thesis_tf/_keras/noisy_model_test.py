@@ -114,7 +114,15 @@ def test_a_saved_model_goes_on(tmp_path):
     for each in (model, again):
         each.fit(X, Y, batch_size=16, **ORDERED)
     assert_equal(model, again)
-    assert Regression().get_compile_config() is None
+
+
+def test_a_model_that_is_not_compiled_is_saved(tmp_path):
+    model = Regression(0.5)
+    model.build((None, 4))
+    model.save(tmp_path / "m.keras")
+    again = keras.saving.load_model(tmp_path / "m.keras", safe_mode=True)
+    np.testing.assert_array_equal(again(X), model(X))
+    assert (again.sigma, again.compiled) == (0.5, False)
 
 
 def test_two_devices_take_the_step_of_one(two_devices):

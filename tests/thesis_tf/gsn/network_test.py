@@ -170,8 +170,8 @@ def stored(x, rows):
         (lambda: built().fit(255 * X), ValueError, r"in \[0, 1\].*values in \[0, 255\]"),
         (lambda: stored(X, None), ValueError, r"pairs \(x, rows\).*Received: x alone"),
         (lambda: stored(X, X[:, 0]), ValueError, r"Received: \(x, float32\)"),
-        (lambda: GenerativeStochasticNetwork().update(X, None), NotImplementedError, ""),
-        (lambda: GenerativeStochasticNetwork().zero_hidden(X), NotImplementedError, ""),
+        (lambda: GenerativeStochasticNetwork().update(X, None), NotImplementedError, None),
+        (lambda: GenerativeStochasticNetwork().zero_hidden(X), NotImplementedError, None),
     ],
 )
 def test_bad_input(make, error, match):
