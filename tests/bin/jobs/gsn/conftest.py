@@ -8,6 +8,7 @@ from bin.common import configs
 from bin.jobs.gsn import training
 
 IMAGES = np.random.default_rng(0).uniform(size=(60, 4, 5, 1)).astype(np.float32)
+SMALL = {"layers": (6, 5), "corruption_level": 0.3, "walkback_steps": (2,)}
 
 
 @pytest.fixture(scope="session")
@@ -25,9 +26,7 @@ def make_run():
             configs.Data(str(path)),
             configs.Hardware(seed=seed),
             configs.Training(epochs, batch_size=9),
-            gsn.Network(
-                **{"layers": (6, 5), "corruption_level": 0.3, "walkback_steps": (2,), **network}
-            ),
+            gsn.Network(**{**SMALL, **network}),
             binarize,
             decay=0.5,
         )

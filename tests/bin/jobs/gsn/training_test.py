@@ -123,7 +123,7 @@ def test_data_that_the_outputs_cannot_have(make_run, tmp_path):
 
 
 def test_a_longer_run_goes_on_and_what_it_wrote_is_read(make_run, tmp_path):
-    settings = {"x": VECTORS, "initial_hidden": "stored", "walkback_steps": (1,)}
+    settings = {"x": VECTORS, "initial_hidden": "stored"}
     whole = make_run(tmp_path / "whole", epochs=2, **settings)
     whole.train()
     assert (abs(whole.model._stored[0].numpy()).max(axis=1) > 0).all()  # of all examples
