@@ -119,7 +119,9 @@ def test_two_devices_take_part(two_devices):
     with strategy.scope():
         stored = GSN([6, 5], initial_hidden="stored", num_remembered=20)
         stored.compile("adam")
-    with pytest.raises(ValueError, match="`start` must be 'zeros' or a number on several devices"):
+    with pytest.raises(
+        ValueError, match="`initial_hidden` must be 'zeros' or a number on several devices"
+    ):
         stored.fit(X, np.arange(20), batch_size=10, verbose=0)
 
 
