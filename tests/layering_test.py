@@ -62,6 +62,8 @@ OWNERS = {
     "numpy.load": {"thesis_tf/persistence/arrays.py"},
 }
 STYLE = "thesis_tf/plotting/style.py"
+# Names for types alone: there is nothing to run.
+UNTESTED = {"thesis_tf/_core/types.py"}
 # Modules that don't keep to the two rules above yet; the list only shrinks.
 NOT_YET = {
     "tqdm": {
@@ -255,6 +257,18 @@ def mirrors_no_module(sources):
     return found
 
 
+def has_no_test(sources):
+    """a/b.py is tested by tests/a/b_test.py; an `__init__.py` only says what a package exports."""
+    return [
+        f"{path} has no tests/{path.removesuffix('.py')}_test.py"
+        for path in sources
+        if within(path.replace("/", "."), PACKAGES)
+        and not path.endswith("/__init__.py")
+        and path not in UNTESTED
+        and f"tests/{path.removesuffix('.py')}_test.py" not in sources
+    ]
+
+
 RULES = {
     imports_upwards: [
         ("thesis_tf/a.py", "import models"),
@@ -309,6 +323,7 @@ RULES = {
     too_long: [("bin/a.py", "pass\n" * (MOST_LINES + 1))],
     too_full: [],
     mirrors_no_module: [("tests/thesis_tf/probes/a_test.py", "")],
+    has_no_test: [("thesis_tf/probes/a.py", ""), ("bin/a.py", ""), ("models/a.py", "")],
 }
 ALLOWED = {
     "thesis_tf/probes/a.py": "import time\nimport os\nfrom thesis_tf.probes import b\n"
@@ -319,6 +334,14 @@ ALLOWED = {
     "bin/a.py": "from absl import flags\nimport models\nfrom thesis_tf import datasets, probes\n",
     "tests/thesis_tf/probes/a_test.py": "import pickle\nf(allow_pickle=False, safe_mode=True)\n",
     "tests/tree_test.py": "pass\n" * (MOST_LINES + 1),
+    "thesis_tf/probes/__init__.py": "from thesis_tf.probes.a import f\n",
+    "thesis_tf/_core/types.py": "Path = str\n",
+    "benchmarks/a.py": "pass\n",
+}
+# Each of these has a test, too.
+ALLOWED |= {
+    f"tests/{path.removesuffix('.py')}_test.py": "pass\n"
+    for path in ("thesis_tf/_core/progress.py", STYLE, *CLOCK_READERS, "bin/a.py")
 }
 
 

@@ -54,8 +54,8 @@ class NoisyModel(keras.Model):
         super().compile(optimizer, **kwargs)
 
     def get_compile_config(self) -> dict[str, Any] | None:
-        """Returns what `compile` was given, for a saved model."""
-        if self.optimizer is None:
+        """Returns what `compile` was given, for a saved model; None if it isn't compiled."""
+        if not self.compiled:
             return None
         return {"optimizer": keras.saving.serialize_keras_object(self.optimizer)}
 

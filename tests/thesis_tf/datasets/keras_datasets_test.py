@@ -47,13 +47,6 @@ def test_labels_beyond_the_classes_of_that_name(tmp_path):
         datasets.load("cifar10", data_dir=tmp_path)
 
 
-def test_class_names():
-    assert [len(names) for names in (class_names.FASHION_MNIST, class_names.CIFAR10)] == [10, 10]
-    assert len(class_names.CIFAR100) == len(set(class_names.CIFAR100)) == 100
-    # The fine labels are numbered alphabetically.
-    assert list(class_names.CIFAR100) == sorted(class_names.CIFAR100)
-
-
 OFFLINE = """
 import json, sys
 from thesis_tf import datasets

@@ -3,7 +3,6 @@ import pytest
 import tensorflow as tf
 
 from thesis_tf.gradient_norms.forms import Full, Outer, Rows, combined
-from thesis_tf.gradient_norms.rules.convolution_form import Convolution
 
 RNG = np.random.default_rng(0)
 
@@ -20,18 +19,6 @@ FORMS = {
     "outer, groups": lambda: Outer(normal(3, 2, 3, 4), normal(3, 2, 3, 5), (4, 5, 2), (2, 0, 1)),
     "rows": lambda: Rows(tf.constant([[1, 1, 0], [2, 3, 2], [0, 0, 0]]), normal(3, 3, 5), 4),
     "rows, one": lambda: Rows(tf.constant([[1], [2], [0]]), normal(3, 1, 5), 4),
-    "convolution": lambda: Convolution(
-        normal(3, 6, 5, 4), normal(3, 2, 2, 5), (2, 3), (3, 2), (1, 1)
-    ),
-    "convolution, few channels": lambda: Convolution(
-        normal(3, 8, 9, 2), normal(3, 3, 4, 5), (3, 2), (2, 2), (1, 1)
-    ),
-    "convolution, Gram": lambda: Convolution(
-        normal(3, 4, 4, 20), normal(3, 2, 2, 30), (3, 3), (1, 1), (1, 1)
-    ),
-    "convolution, groups": lambda: Convolution(
-        normal(3, 5, 6), normal(3, 4, 4), (2,), (1,), (1,), 2
-    ),
 }  # fmt: skip
 
 

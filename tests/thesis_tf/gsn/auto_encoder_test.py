@@ -122,7 +122,11 @@ def test_a_subclassed_network_is_checked_when_it_is_built():
             ValueError,
             r"to \(4, 2\), the parameters of Normal",
         ),
-        (lambda: WalkbackAutoEncoder(network(), start=2), ValueError, "no hidden units"),
+        (
+            lambda: WalkbackAutoEncoder(network(), initial_hidden=2),
+            ValueError,
+            r"`initial_hidden` must be .*no hidden state",
+        ),
         (lambda: WalkbackAutoEncoder(network()).fit(X * np.nan), ValueError, "finite"),
         (
             lambda: WalkbackAutoEncoder(network(), reconstruction="normal"),

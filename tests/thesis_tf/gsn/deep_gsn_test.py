@@ -107,46 +107,6 @@ def test_compile_fit_save_load(policy, reconstruction, tmp_path):
     assert after.distribution_parameters.dtype == model.example_dtype
 
 
-def test_stored_hidden_units(tmp_path):
-    model = GSN(
-        [6, 5], noise=0.1, initial_hidden="stored", num_remembered=20, corruption=None, walkback=1
-    )
-    model.compile(keras.optimizers.SGD(0.0))
-    rows = np.arange(20)[::-1].copy()
-    model.fit(X, rows, batch_size=20, verbose=0, shuffle=False)
-    stored = model._stored[0].numpy()
-    (h2,), _ = model.update(X, None)
-    assert np.abs(stored[rows] - h2).max() < 0.1 * 6 * 2
-    # The next visit goes on from them.
-    seed = tf.random.experimental.stateless_fold_in(
-        tf.random.experimental.stateless_fold_in(tf.constant([0, 1]), 0), 0
-    )
-    expected = model.example_losses(tf.constant(X), tf.constant(rows), seed, 1, True)
-    model._stored[0].assign(stored)
-    model.fit(X, rows, batch_size=20, verbose=0, shuffle=False)
-    np.testing.assert_allclose(np.mean(expected), model.loss_tracker.result(), rtol=1e-5)
-    assert (model._stored[0].numpy() != stored).all()
-    # They are as large as the training set, and of no use to what samples.
-    model.save(tmp_path / "m.keras")
-    again = keras.saving.load_model(tmp_path / "m.keras", safe_mode=True)
-    np.testing.assert_array_equal(again(X), model(X))
-    assert not again._stored[0].numpy().any()
-
-
-def test_burnt_in_hidden_units_have_no_gradient():
-    model = randomised(GSN([6, 5], noise=0.1, initial_hidden=3, corruption=NOISY, walkback=1))
-    seed = tf.constant([0, 1])
-    x = tf.constant(X)
-    hidden = model._first_hidden(x, None, seed)
-    with tf.GradientTape() as tape:
-        loss = tf.reduce_sum(model.example_losses(x, None, seed, 0, True))
-    gradient = tape.gradient(loss, model._kernels[1].value)
-    with tf.GradientTape() as tape:
-        losses, _ = gsn.walkback.walkback_losses(model, x, x, seed, hidden, model.walkback)
-        loss = tf.reduce_sum(losses)
-    np.testing.assert_allclose(gradient, tape.gradient(loss, model._kernels[1].value), rtol=1e-5)
-
-
 def test_two_devices_take_part(two_devices):
     strategy = tf.distribute.MirroredStrategy(
         two_devices, cross_device_ops=tf.distribute.ReductionToOneDevice()
@@ -159,7 +119,9 @@ def test_two_devices_take_part(two_devices):
     with strategy.scope():
         stored = GSN([6, 5], initial_hidden="stored", num_remembered=20)
         stored.compile("adam")
-    with pytest.raises(ValueError, match="`start` must be 'zeros' or a number on several devices"):
+    with pytest.raises(
+        ValueError, match="`initial_hidden` must be 'zeros' or a number on several devices"
+    ):
         stored.fit(X, np.arange(20), batch_size=10, verbose=0)
 
 

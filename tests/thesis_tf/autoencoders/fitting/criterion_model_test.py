@@ -58,62 +58,6 @@ def test_training_lowers_the_loss(name):
     assert history["val_loss"][-1] < 0.4 * history["val_loss"][0]
 
 
-def test_validation_has_the_same_noise_each_time_and_another_in_each_batch():
-    one = compiled()
-    losses = [one.evaluate(X, batch_size=16, verbose=0, return_dict=True)["loss"] for _ in range(2)]
-    assert losses[0] == losses[1]
-    twice = one.evaluate(np.tile(X[:16], (2, 1)), batch_size=16, verbose=0, return_dict=True)
-    once = one.evaluate(X[:16], batch_size=16, verbose=0, return_dict=True)
-    assert twice["loss"] != once["loss"]
-
-
-def test_it_goes_on_from_a_checkpoint_with_the_noise_that_would_have_been():
-    through, stopped = compiled(), compiled()
-    options = {"batch_size": 16, "shuffle": False, "verbose": 0}
-    through.fit(X, epochs=4, **options)
-    stopped.fit(X, epochs=2, **options)
-    again = compiled()
-    again.optimizer.build(again.trainable_variables)
-    variables = lambda model: [*model.variables, *model.optimizer.variables]  # noqa: E731
-    for new, old in zip(variables(again), variables(stopped), strict=True):
-        new.assign(old.value)
-    again.fit(X, epochs=2, **options)
-    for a, b in zip(through.model.variables, again.model.variables, strict=True):
-        np.testing.assert_array_equal(a, b)
-
-
-def test_two_devices_take_the_step_of_one(two_devices):
-    options = {"batch_size": 64, "epochs": 3, "shuffle": False, "verbose": 0}
-    pairs = X + 0.1, X  # no noise of its own, so that both see the same
-    one = compiled(DenoisingLoss(None))
-    one.fit(*pairs, **options)
-    strategy = tf.distribute.MirroredStrategy(
-        two_devices, cross_device_ops=tf.distribute.ReductionToOneDevice()
-    )
-    with strategy.scope():
-        both = compiled(DenoisingLoss(None))
-    both.fit(*pairs, **options)
-    for a, b in zip(one.model.variables, both.model.variables, strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-6)
-
-
-def test_replicas_draw_apart(two_devices):
-    strategy = tf.distribute.MirroredStrategy(
-        two_devices, cross_device_ops=tf.distribute.ReductionToOneDevice()
-    )
-    seen = []
-
-    class Recording(DenoisingLoss):
-        def __call__(self, reconstruct, x, target=None, *, seed=(0, 0), step=0):
-            tf.py_function(lambda s: seen.append(tuple(s.numpy())), [seed], [])
-            return super().__call__(reconstruct, x, target, seed=seed, step=step)
-
-    with strategy.scope():
-        both = compiled(Recording(0.1))
-    both.fit(X, batch_size=32, epochs=1, verbose=0)
-    assert len(seen) == len(set(seen)) == 4
-
-
 def test_weights_of_examples_and_mixed_precision():
     keras.config.set_dtype_policy("mixed_bfloat16")
     one = compiled(optimizer=keras.optimizers.Adam(0.01))

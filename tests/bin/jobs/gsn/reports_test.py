@@ -1,0 +1,153 @@
+import json
+
+import numpy as np
+import pytest
+import scipy.special
+import tensorflow as tf
+
+from bin import gsn
+from bin.common import configs
+from bin.jobs.gsn import reports
+
+CHAINS, STEPS = 4, 9
+
+
+@pytest.fixture(scope="module")
+def trained(make_run, tmp_path_factory):
+    """A network of images that is trained, as it is read anew."""
+    folder = tmp_path_factory.mktemp("gsn") / "run"
+    settings = {"binarize": True, "scaling": True}
+    make_run(folder, **settings).train(sheet_every=0)
+    return make_run(folder, **settings)
+
+
+def jobs(*do, **settings):
+    return gsn.Jobs(**{"chains": configs.Chains(CHAINS, STEPS), "do": do, **settings})
+
+
+def done(run, *do, **settings):
+    return reports.Reports(run, jobs(*do, **settings)).run()
+
+
+def samples(folder):
+    """The logits (steps, chains, ...) of chains that were run, from their files."""
+    pieces = sorted((folder / "chains").glob("piece_*.npz"))
+    return np.concatenate([np.load(path, allow_pickle=False)["samples"] for path in pieces])
+
+
+def log_mean(log_probabilities):
+    """The mean over test examples of log mean_i P(x | i), from (samples, test examples)."""
+    each = scipy.special.logsumexp(log_probabilities, axis=0) - np.log(len(log_probabilities))
+    return each.mean()
+
+
+def test_likelihoods_are_those_written_out(trained):
+    found = done(trained, "evaluate", num_steps_between_results=2)["evaluate"]
+    folder = trained.folder / "sampled" / "4_chains_9_steps_every_3_seed_3_first"
+    assert json.loads((folder / "evaluation.json").read_text()) == found
+    logits = samples(folder).astype(float)
+    assert logits.shape == (3, CHAINS, 4, 5, 1)
+    x = trained.splits.test.x.reshape(12, 1, 20).astype(float)
+    p = scipy.special.expit(logits.reshape(1, 12, 20))
+    conservative = np.log(np.where(x == 1, p, 1 - p)).sum(-1).T
+    assert found["conservative"]["log_likelihood"] == pytest.approx(log_mean(conservative), 1e-4)
+    # The best of a dense grid of windows is near the one that validation examples choose.
+    validation = trained.splits.validation.x.reshape(12, 1, 20).astype(float)
+    grid = np.geomspace(0.1, 2, 200)
+    best = max(grid, key=lambda sigma: log_mean(window(p, validation, sigma)))
+    expected = log_mean(window(p, x, best))
+    assert found["parzen_of_all_samples"]["log_likelihood"] == pytest.approx(expected, rel=0.02)
+    # 36 training examples allow more samples than there are.
+    assert found["parzen"] == found["parzen_of_all_samples"]
+    assert found["alphas"] == pytest.approx([1, np.exp(float(trained.model.log_alpha[0]))])
+    assert "quality" not in found  # there are no labels
+
+
+def window(samples, x, sigma):
+    """log N(x_j; s_i, sigma^2), (samples, examples)."""
+    squares = ((x - samples) ** 2).sum(-1).T
+    return -squares / (2 * sigma**2) - 20 / 2 * np.log(2 * np.pi * sigma**2)
+
+
+def test_sampling_draws_and_measures_chains_once(trained, monkeypatch):
+    found = done(trained, "sample", num_burnin_steps=1, chain_alpha="random")["sample"]
+    folder = trained.folder / "sampled" / "4_chains_9_steps_after_1_seed_3_random"
+    assert {path.name for path in folder.iterdir()} == {"chains", "mixing.json", "samples.png"}
+    assert json.loads((folder / "mixing.json").read_text()) == found
+    drawn = samples(folder)
+    assert drawn.shape == (STEPS, CHAINS, 4, 5, 1)
+    done(trained, "sample", num_burnin_steps=1, chain_alpha="random")
+    np.testing.assert_array_equal(samples(folder), drawn)
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        ("left", "11100" * 4),  # three of five columns
+        ("right", "00111" * 4),
+        ("top", "1" * 10 + "0" * 10),
+        ("bottom", "0" * 10 + "1" * 10),
+        (None, "11100" * 4),
+    ],
+)
+def test_what_in_painting_knows(trained, known, expected):
+    mask = reports.Reports(trained, jobs("inpaint", known=known))._mask
+    assert mask.shape == (4, 5, 1)
+    assert "".join(map(str, mask.astype(int).ravel())) == expected
+
+
+def test_in_painting_keeps_what_is_known(trained, tmp_path):
+    mask = np.random.default_rng(0).uniform(size=(4, 5)) < 0.5
+    np.savez(tmp_path / "mask.npz", mask=mask)
+    known = str(tmp_path / "mask.npz")
+    found = done(trained, "inpaint", known=known, inpaint_steps=3)["inpaint"]
+    folder = trained.folder / "inpainted" / "mask_3_steps_seed_3"
+    assert json.loads((folder / "inpainting.json").read_text()) == found
+    with np.load(folder / "completions.npz", allow_pickle=False) as file:
+        drawn, truth = file["completions"], file["truth"]
+        np.testing.assert_array_equal(file["mask"][..., 0], mask)
+    np.testing.assert_array_equal(truth, trained.splits.test.x[:10])
+    assert (drawn[:, :, mask] == truth[:, mask]).all()
+    assert found["known_is_bit_identical"] is True
+    deviation = drawn[:, :, ~mask].std(axis=0).mean()
+    assert found["standard_deviation_between_runs"] == pytest.approx(deviation, rel=1e-6)
+    assert ((drawn > 0) & (drawn < 1))[:, :, ~mask].all()  # means, not draws
+
+
+def test_what_is_exported_is_the_chain(trained):
+    path = done(trained, "export")["export"]["path"]
+    x, seed = tf.constant(trained.splits.test.x), tf.constant([0, 1])
+    step = tf.saved_model.load(path).signatures["step"]
+    after = trained.model.transition_kernel().step(trained.model.initial_state(x), seed)
+    found = step(x=x, seed=seed, hidden_0=trained.model.zero_hidden(x)[0])
+    np.testing.assert_array_equal(found["x"], after.x)
+
+
+def test_vectors_are_completed_only_with_a_mask(make_run, tmp_path):
+    run = make_run(tmp_path / "run", np.random.default_rng(0).uniform(size=(60, 3)))
+    assert reports.Reports(run, jobs("train", "inpaint")).run() == {"inpaint": {}}
+    with pytest.raises(ValueError, match=r"--known=left is of images; give an .npz file"):
+        reports.Reports(run, jobs("train", "inpaint", known="left"))
+    with pytest.raises(ValueError, match=r"model.keras is not there"):
+        reports.Reports(run, jobs("inpaint"))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "match"),
+    [
+        ({"mask": np.ones((4, 5), bool)}, "Received: true everywhere"),
+        ({"mask": np.zeros(4, bool)}, r"must be of shape \(4, 5, 1\).*Received: \(4,\)"),
+        ({"known": np.zeros((4, 5), bool)}, "with an array named mask"),
+    ],
+)
+def test_masks_that_do_not_fit(trained, tmp_path, arrays, match):
+    np.savez(tmp_path / "mask.npz", **arrays)
+    with pytest.raises(ValueError, match=match):
+        reports.Reports(trained, jobs("inpaint", known=str(tmp_path / "mask.npz")))
+
+
+def test_settings_that_do_not_fit(trained):
+    with pytest.raises(ValueError, match="--known must be left, right, top, bottom or an"):
+        reports.Reports(trained, jobs("inpaint", known="middle"))
+    with pytest.raises(ValueError, match="--chains must be at most 36"):
+        reports.Reports(trained, jobs("sample", chains=configs.Chains(37, 5)))
