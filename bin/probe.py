@@ -57,7 +57,9 @@ flags.DEFINE_enum("mode", "frozen", ["frozen", "live"], "Fit probes to a model, 
 flags.DEFINE_string("labels", None, "An .npz file with more labels for the same inputs.")
 flags.DEFINE_bool("control", False, "Also fit shuffled labels; the report gives selectivity.")
 flags.DEFINE_bool("export", True, "Write the probed model as a SavedModel.")
-flags.DEFINE_float("tol", 1e-3, "The largest suboptimality of each probe, in nats.", 1e-12)
+flags.DEFINE_float(
+    "suboptimality", 1e-3, "How far above its minimum a probe's loss may be, in nats.", 1e-12
+)
 flags.DEFINE_integer("extract_batch_size", 32, "Examples per forward pass.", lower_bound=1)
 flags.DEFINE_integer("log_every", 50, "Steps between entries of a live probe.", lower_bound=1)
 flags.DEFINE_string("shard", "1/1", "Extract the i-th of n parts, e.g. 2/8.")
@@ -91,7 +93,7 @@ class Config:
     labels: str | None
     control: bool
     export: bool
-    tol: float
+    suboptimality: float
 
 
 def config_from_flags() -> Config:
@@ -107,7 +109,7 @@ def config_from_flags() -> Config:
         if FLAGS.labels or FLAGS.control or FLAGS.shard != "1/1":
             raise runs.UsageError("--labels, --control and --shard belong to --mode=frozen.")
         runs.refuse_given(
-            ("tol", "extract_batch_size"),
+            ("suboptimality", "extract_batch_size"),
             "probes of --mode=live are trained, and no features are kept",
         )
     else:
@@ -131,7 +133,7 @@ def config_from_flags() -> Config:
         labels=FLAGS.labels and configs.expanded(FLAGS.labels),
         control=FLAGS.control,
         export=FLAGS.export,
-        tol=FLAGS.tol,
+        suboptimality=FLAGS.suboptimality,
     )
 
 

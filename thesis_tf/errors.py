@@ -29,9 +29,14 @@ class ArgumentError(Exception):
 class ArgumentValueError(ArgumentError, ValueError):
     """An argument whose value can't be used."""
 
+    # By this AutoGraph knows that the class can be raised again with a longer message.
+    __init__ = Exception.__init__
+
 
 class ArgumentTypeError(ArgumentError, TypeError):
     """An argument of a type that can't be used."""
+
+    __init__ = Exception.__init__
 
 
 class ArgumentFileNotFoundError(ArgumentError, FileNotFoundError):

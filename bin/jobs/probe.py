@@ -88,7 +88,7 @@ class Session:
                 {"class": classes, **self.factors} if self.factors else classes,
                 parts,
                 class_names=self.splits.class_names,
-                tol=config.tol,
+                tol=config.suboptimality,
                 control=config.control,
                 seed=config.hardware.seed,
             )

@@ -32,7 +32,7 @@ def config(**changes):
         "labels": None,
         "control": False,
         "export": True,
-        "tol": 1e-2,
+        "suboptimality": 1e-2,
     }
     return probe.Config(**{**fields, **changes})
 
@@ -181,7 +181,7 @@ def test_flags_that_make_no_sense_together(flags, message):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"mode": "live", "epochs": "1", "tol": "1e-4"}, "Leave out --tol"),
+        ({"mode": "live", "epochs": "1", "suboptimality": "1e-4"}, "Leave out --suboptimality"),
         ({"log_every": "7"}, "Leave out --log_every: it belongs to --mode=live"),
         ({"epochs": "0", "batch_size": "3"}, "Leave out --batch_size: the network is not trained"),
     ],

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 import models
-from thesis_tf.autoencoders import ContractiveLoss, Trainer
+from thesis_tf.autoencoders import ContractiveLoss, CriterionModel
 
 RNG = np.random.default_rng(0)
 BUILDERS = [models.autoencoder, models.tied_autoencoder]
@@ -53,7 +53,7 @@ def test_the_contractive_auto_encoder_trains():
     criterion = ContractiveLoss(encode, 0.1, distance="bernoulli")
     plain = keras.losses.BinaryCrossentropy(reduction=None)(x, model(x)).numpy() * 6
     np.testing.assert_allclose(criterion(model, tf.constant(x)), plain + 0.1 * norms, rtol=1e-4)
-    trainer = Trainer(model, criterion)
+    trainer = CriterionModel(model, criterion)
     trainer.compile(keras.optimizers.Adam(0.02))
     losses = trainer.fit(x, epochs=20, batch_size=16, verbose=0).history["loss"]
     assert losses[-1] < losses[0] - 0.02

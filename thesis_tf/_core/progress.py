@@ -1,11 +1,14 @@
 """Progress bars, all switched by Keras' `verbose`."""
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import tqdm
 
 from thesis_tf._core import checks
 from thesis_tf._core.types import Verbose
+
+# What `bar` returns.
+Bar: TypeAlias = tqdm.tqdm
 
 _LEVELS = ("auto", 0, 1, 2)
 
@@ -23,7 +26,7 @@ def bar(
     description: str | None = None,
     unit: str = "it",
     leave: bool = True,
-) -> tqdm.tqdm:
+) -> Bar:
     """Returns a progress bar on stderr; use it in a `with` statement.
 
     Args:

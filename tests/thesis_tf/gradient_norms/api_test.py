@@ -244,7 +244,7 @@ def test_bad_arguments():
     model = small_model()
     with pytest.raises(ValueError, match="must be layers or trainable variables"):
         gradient_norms.per_example_gradient_norms(model, LOSS, parameters="densest")
-    with pytest.raises(ValueError, match="one value an example"):
+    with pytest.raises(ValueError, match="one value per example"):
         gradient_norms.per_example_gradient_norms(model, lambda y, o: tf.reduce_mean(o))(*data())
     f, (x, y) = gradient_norms.per_example_gradient_norms(model, LOSS), data()
     with pytest.raises(TypeError, match=r"`y` must be numbers. Received: strings. Map names"):

@@ -6,7 +6,6 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse.linalg
 import tensorflow as tf
-import tqdm
 
 from thesis_tf._core import checks, progress
 from thesis_tf._core.seeds import checked_seed
@@ -164,7 +163,7 @@ class _Search:
     tol: float
     options: SearchOptions
     saved: StateFolder | None
-    bar: tqdm.tqdm
+    bar: progress.Bar
 
     def run(self, state: LanczosState) -> Eigenpairs:
         """Searches until the wanted pairs have converged, by products too."""
@@ -269,7 +268,7 @@ def _eigsh(
     tol: float,
     first: np.ndarray,
     max_products: int,
-    bar: tqdm.tqdm,
+    bar: progress.Bar,
 ) -> Eigenpairs:
     """Finds eigenpairs by ARPACK."""
     before, matrix = operator.products, operator.to_scipy()

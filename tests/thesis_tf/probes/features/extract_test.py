@@ -122,7 +122,7 @@ def test_predictions_are_kept_beside_the_taps_and_not_counted_twice(model, tmp_p
 
     # An output that is no vector of class scores is no prediction.
     x = keras.Input((8, 8, 3))
-    store = extract(keras.Model(x, layers.Conv2D(2, 3)(x)), images(5), tmp_path / "b", "input")
+    store = extract(keras.Model(x, layers.Conv2D(2, 3)(x)), images(5), tmp_path / "b", taps="input")
     assert store.predictions == []
 
 
@@ -344,7 +344,7 @@ def test_shards_of_other_work_are_refused_before_the_work(model, tmp_path):
 
     with pytest.raises(ValueError, match="00001-of-00002 was made from another model"):
         extract(model, x, tmp_path, taps="conv", shard=(1, 2))
-    with pytest.raises(ValueError, match="is a part of another number of shards"):
+    with pytest.raises(ValueError, match="belongs to another number of shards"):
         extract(other, x, tmp_path, taps="conv", shard=(1, 3))
     assert not hasattr(x, "taken")
 
@@ -376,7 +376,7 @@ def test_a_tap_that_mixes_examples(tmp_path):
     model = keras.Model(x, [layers.Dense(2, name="top")(x), h])
 
     with pytest.raises(ValueError, match=r"Tap 'steps' must be one row for each of 5 .*: 20 rows"):
-        extract(model, np.zeros((5, 4, 3), np.float32), tmp_path, "steps")
+        extract(model, np.zeros((5, 4, 3), np.float32), tmp_path, taps="steps")
 
 
 @pytest.mark.parametrize(
