@@ -1,7 +1,7 @@
-"""The modes in which a batch's products with the Hessian or the Gauss-Newton matrix are computed.
+"""The modes of computing a batch's products with the Hessian or the Gauss-Newton matrix.
 
-Each mode has two functions of tensors: `keep` computes what all products with a batch need, and
-`product` computes one product from that.
+Each has two functions of tensors: `keep` computes what all products with a batch need, `product`
+computes one product from that.
 """
 
 import dataclasses
@@ -110,10 +110,9 @@ def frozen_gradient(
 def traced(
     mode: Mode, specs: tuple[Any, Any, Any, Any]
 ) -> tuple["tf.types.experimental.ConcreteFunction", "tf.types.experimental.ConcreteFunction"]:
-    """Traces both functions of a mode.
+    """Traces both functions of a new object of a mode.
 
     Args:
-        mode: a new object of one of the modes.
         specs: `tf.TensorSpec`s (vector, parameters, constants, (x, y, weights)).
 
     Returns:
@@ -384,8 +383,8 @@ class MatrixKind:
 
     Attributes:
         modes: {name: class} of the modes in which its products can be computed.
-        differentiated: (objective, parameters, frozen, constants, batch) -> (d,), the function
-            whose derivative with respect to `parameters`, where they equal `frozen`, the matrix is.
+        differentiated: (objective, parameters, frozen, constants, batch) -> (d,); the matrix is its
+            derivative with respect to `parameters`, where they equal `frozen`.
     """
 
     modes: Mapping[str, Callable[[Any], Mode]]

@@ -78,7 +78,7 @@ def test_samples_of_a_gaussian():
     # The window makes N(0, 1) to N(0, 1 + sigma^2), up to the variance of a mean of n densities.
     sigma, count = 0.5, 200_000
     samples, test = RNG.normal(size=(count, 1)), np.linspace(-2, 2, 9)[:, np.newaxis]
-    found = parzen_log_likelihood(samples, test, samples[:3], sigma).log_likelihoods
+    found = parzen_log_likelihood(samples, test, samples[:3], sigmas=sigma).log_likelihoods
     wide = scipy.stats.norm(0, math.hypot(1, sigma))
     kernels = scipy.stats.norm.pdf(test, samples[:20_000].T, sigma)
     errors = kernels.std(axis=1) / kernels.mean(axis=1) / math.sqrt(count)
@@ -158,7 +158,7 @@ def test_protocol():
         " points of 4 values, sigma 0.5, the best on validation points of 3 in [0.1, 2], for"
         " each chain alone in [0.5, 0.5], float32"
     )
-    one = parzen_log_likelihood(samples[:, 0], test, valid, 0.5)
+    one = parzen_log_likelihood(samples[:, 0], test, valid, sigmas=0.5)
     assert one.protocol == (
         "Gaussian Parzen window: 40 samples, 7 test and 60 validation points of 4 values, sigma"
         " 0.5, the only one, float32"
@@ -169,7 +169,9 @@ def test_protocol():
 def test_tensors_and_arrays_are_the_same():
     samples, test, valid = (RNG.normal(size=(n, 2)) for n in (50, 5, 40))
     array = parzen_log_likelihood(samples, test, valid, sigmas=GRID)
-    tensor = parzen_log_likelihood(*map(tf.constant, (samples, test, valid)), tf.constant(GRID))
+    tensor = parzen_log_likelihood(
+        *map(tf.constant, (samples, test, valid)), sigmas=tf.constant(GRID)
+    )
     np.testing.assert_array_equal(array.log_likelihoods, tensor.log_likelihoods)
 
 
@@ -201,8 +203,9 @@ X, Y, Z = np.zeros((5, 3)), np.ones((4, 3)), np.full((2, 3), 2.0)
     ],
 )
 def test_bad_values(arguments, message):
+    *data, sigmas = arguments if len(arguments) == 4 else (*arguments, None)
     with pytest.raises(ValueError, match=message):
-        parzen_log_likelihood(*arguments)
+        parzen_log_likelihood(*data, sigmas=sigmas)
 
 
 def test_bad_types():
