@@ -178,8 +178,8 @@ def test_defaults_are_those_of_the_chapter():
     [
         ({"weights": ["a", "b"]}, "--weights takes one value"),
         ({"checkpoints": ["a"], "train_steps": 5}, "a training that is over"),
-        ({"checkpoints": ["a"], "compare_subset": True}, "Leave out --compare_subset: of --check"),
-        ({"checkpoints": ["a"], "density": True}, "Leave out --density: of --checkpoints"),
+        ({"checkpoints": ["a"], "compare_subset": True}, "Leave out --compare_subset: for --check"),
+        ({"checkpoints": ["a"], "density": True}, "Leave out --density: for --checkpoints"),
         ({"at_steps": ["60"]}, "--at_steps=60 is after the last of 50 --train_steps"),
         ({"at_steps": ["1"], "gauss_newton": True}, "take the Hessian"),
         ({"gauss_newton": True, "product_mode": "forward_accumulator"}, "has no --product_mode"),

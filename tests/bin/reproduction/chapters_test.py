@@ -50,7 +50,7 @@ def test_none_waits_for_itself_by_way_of_others():
 
 def test_no_module_loads_tensorflow_before_it_runs():
     code = (
-        "import sys\nfrom bin.reproduction import catalogue\n"
+        "import sys\nfrom bin.reproduction.engine import catalogue\n"
         "for figure in catalogue.figures():\n    figure.load()\n"
         "print(*[n for n in ('tensorflow', 'keras', 'matplotlib') if n in sys.modules])"
     )
