@@ -223,7 +223,7 @@ def test_divergence_keeps_the_last_good_checkpoint(tmp_path, sync_every):
     model.compile(keras.optimizers.SGD(0.1), LOSS)
 
     def explode(record):
-        if record["step"] == 8:
+        if record.step == 8:
             model.optimizer.learning_rate.assign(np.inf)
 
     options = {"sync_every": sync_every, "checkpoint_every": 1}
