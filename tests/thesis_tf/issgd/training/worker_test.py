@@ -167,7 +167,7 @@ def test_what_differs_is_said(open_memory, task):
     with pytest.raises(RunMismatchError, match=r"model: .*; parameter_bytes: 204 there, 236 here"):
         worker.run()
     worker = Worker(task.model(), "mse", task.data, store, block_size=BLOCK)
-    with pytest.raises(RunMismatchError, match=r"something else than this program \(model: "):
+    with pytest.raises(RunMismatchError, match=r"created with other settings \(model: "):
         worker.run()
     worker = Worker(task.model(), task.loss, task.data, store, block_size=32)
     with pytest.raises(RunMismatchError, match=r"\(block_size: 16 there, 32 here\)"):
