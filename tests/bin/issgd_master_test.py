@@ -200,7 +200,7 @@ def test_the_master_is_killed(running):
 def test_a_second_master_is_refused(running, tmp_path):
     others = {
         running.start_master(tmp_path): "has had another master",
-        running.start_master(running.folder): "Another process",
+        running.start_master(running.folder): "another process runs in it",
     }
     for other, message in others.items():
         assert message in other.refuse()
