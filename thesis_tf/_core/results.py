@@ -1,20 +1,21 @@
 """What results of all areas have in common."""
 
+import abc
 from collections.abc import Sequence
 from typing import Any
 
 from thesis_tf._core import tables
 
 
-class TabularResult:
+class TabularResult(abc.ABC):
     """A mixin for frozen dataclasses of results that people read as a table.
 
-    A subclass gives `_table`, and `summary` where it has numbers of the whole.
+    A subclass gives `_table` and `summary`.
     """
 
+    @abc.abstractmethod
     def _table(self) -> tuple[Sequence[str], Sequence[Sequence[tables.Cell]]]:
         """Returns the headings of the columns, and the rows."""
-        raise NotImplementedError
 
     def table(self) -> str:
         """Returns the result as a text table."""
@@ -23,6 +24,6 @@ class TabularResult:
     def _repr_html_(self) -> str:
         return tables.as_html(*self._table())
 
+    @abc.abstractmethod
     def summary(self) -> dict[str, Any]:
         """Returns the numbers of the whole as a plain dict that JSON can hold."""
-        raise NotImplementedError
