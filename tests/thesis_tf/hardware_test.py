@@ -32,7 +32,7 @@ def test_bad_fields(field, value, message):
 )
 def test_a_cluster_needs_two_workers(monkeypatch, config):
     monkeypatch.setenv("TF_CONFIG", config)
-    with pytest.raises(ValueError, match=r"`TF_CONFIG` must be JSON.* For two machines set it"):
+    with pytest.raises(ValueError, match=r"`TF_CONFIG` must be JSON.* For two machines, set it"):
         configure(Hardware("multi_worker"))
 
 

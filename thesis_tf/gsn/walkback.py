@@ -74,7 +74,7 @@ class Walkback:
         return self.max_steps if self.max_steps == 1 else None
 
     def probabilities(self) -> list[float]:
-        """Returns P(k) for k = 1 ... most, a list of floats."""
+        """Returns P(k) for k = 1 ... `max_steps`, a list of floats."""
         if isinstance(self.steps, tuple):
             low, high = self.steps
             return [0.0] * (low - 1) + [1 / (high - low + 1)] * (high - low + 1)

@@ -61,11 +61,15 @@ def test_losses_of_a_drawn_number_of_rounds(walkback):
 def test_numbers_of_rounds():
     geometric = Walkback(4, stop=0.5)
     np.testing.assert_allclose(geometric.probabilities(), [0.5, 0.25, 0.125, 0.125])
-    assert geometric.mean == pytest.approx(1.875)
+    assert geometric.mean_steps == pytest.approx(1.875)
     assert Walkback((2, 4)).probabilities() == pytest.approx([0, 1 / 3, 1 / 3, 1 / 3])
     assert Walkback(3).probabilities() == [0, 0, 1]
-    assert (Walkback(3).fixed, Walkback((2, 2)).most, geometric.fixed) == (3, 2, None)
-    assert Walkback(1, stop=0.5).fixed == 1
+    assert (Walkback(3).fixed_steps, Walkback((2, 2)).max_steps, geometric.fixed_steps) == (
+        3,
+        2,
+        None,
+    )
+    assert Walkback(1, stop=0.5).fixed_steps == 1
     draws = [int(geometric.draw((0, i))) for i in range(2000)]
     probabilities = np.bincount(draws, minlength=5)[1:] / 2000
     np.testing.assert_allclose(probabilities, geometric.probabilities(), atol=4 * 0.5 / 2000**0.5)

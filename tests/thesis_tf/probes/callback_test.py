@@ -185,7 +185,7 @@ def test_mirrored_probes_see_every_example(data, two_devices):
         ({"taps": "rleu"}, "nearest are: relu"),
         ({"num_classes": 1}, "`num_classes` must be at least 2"),
         ({"reduction": "man"}, "`reduction` must be one of"),
-        ({"every": 0}, "`every` must be a positive integer"),
+        ({"log_every": 0}, "`log_every` must be a positive integer"),
     ],
 )
 def test_bad_arguments_fail_before_the_first_step(data, arguments, message):
