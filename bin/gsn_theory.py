@@ -25,19 +25,14 @@ import pathlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from absl import app, flags
+from absl import app
 
-from bin.common import configs, runs
+from bin.common import configs, flags, runs
+from bin.common.flags import option
 
 if TYPE_CHECKING:
     import numpy as np
 
-FLAGS = flags.FLAGS
-flags.DEFINE_integer("problems", 200, "Random problems for each proposition.", lower_bound=1)
-flags.DEFINE_integer(
-    "perturbations", 1000, "Perturbed transition matrices (Theorem 4).", lower_bound=1
-)
-configs.use(__name__, configs.OUTPUT, ("seed",))
 CORRUPTION_SCALE, KERNEL_SCALE = 0.5, 0.01
 CHAINS, CHAIN_STEPS, KEPT_EVERY = 50, 1000, 20
 
@@ -46,14 +41,12 @@ CHAINS, CHAIN_STEPS, KEPT_EVERY = 50, 1000, 20
 class Config:
     """What is computed."""
 
-    problems: int
-    perturbations: int
-    seed: int
+    problems: int = option(200, "Random problems for each proposition.", lower_bound=1)
+    perturbations: int = option(1000, "Perturbed transition matrices (Theorem 4).", lower_bound=1)
+    seed: int = configs.seed_option()
 
 
-def config_from_flags() -> Config:
-    """Reads FLAGS."""
-    return Config(FLAGS.problems, FLAGS.perturbations, FLAGS.seed)
+flags.define(__name__, Config, configs.Output)
 
 
 def run(
@@ -185,8 +178,8 @@ def manifold(seed: int, path: pathlib.Path) -> dict[str, Any]:
 def main(argv: list[str]) -> None:
     """Flags, config, run."""
     with runs.clean_errors(argv):
-        config = config_from_flags()
-        folder = runs.claim(FLAGS.output_dir or "runs/gsn_theory", config, FLAGS.overwrite)
+        config, output = flags.read(Config), flags.read(configs.Output)
+        folder = runs.claim(output.output_dir or "runs/gsn_theory", config, output.overwrite)
         found = run(config, folder, begin=functools.partial(runs.begin, folder, config))
         for name, distance in found["propositions"]["distance"].items():
             print(f"{name}: stationary distributions within {distance:.1e} of the data's")

@@ -32,8 +32,6 @@ The same command after a kill goes on where it was. Several machines share the w
 network with --epochs=0, --shard=1/8 ... --shard=8/8 and one --output_dir; the last fits the probes.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import pathlib
@@ -41,42 +39,25 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
-from absl import app, flags
+from absl import app
 
-from bin.common import configs, runs
+from bin.common import configs, flags, runs
+from bin.common.flags import option
 
 if TYPE_CHECKING:
     from thesis_tf.probes import ProbeReport
 
 Verbose = Literal["auto", 0, 1, 2]
 
-FLAGS = flags.FLAGS
-flags.DEFINE_list("taps", "*", "Where to probe; * is every place (see above).")
-flags.DEFINE_string("reduction", "subset:1000", "From outputs to features (section 9.3.4).")
-flags.DEFINE_enum("mode", "frozen", ["frozen", "live"], "Fit probes to a model, or beside it.")
-flags.DEFINE_string("labels", None, "An .npz file with more labels for the same inputs.")
-flags.DEFINE_bool("control", False, "Also fit shuffled labels; the report gives selectivity.")
-flags.DEFINE_bool("export", True, "Write the probed model as a SavedModel.")
-flags.DEFINE_float(
-    "suboptimality", 1e-3, "How far above its minimum a probe's loss may be, in nats.", 1e-12
-)
-flags.DEFINE_integer("extract_batch_size", 32, "Examples per forward pass.", lower_bound=1)
-flags.DEFINE_integer("log_every", 50, "Steps between entries of a live probe.", lower_bound=1)
-flags.DEFINE_string("shard", "1/1", "Extract the i-th of n parts, e.g. 2/8.")
-configs.use(
-    __name__,
-    configs.OUTPUT,
-    configs.DATA,
-    configs.MODEL,
-    configs.TRAINING,
-    configs.HARDWARE,
-)
-flags.register_validator(
-    "shard",
-    lambda shard: (m := re.fullmatch(r"(\d+)/(\d+)", shard)) and 1 <= int(m[1]) <= int(m[2]),
-    "must be i/n with 1 <= i <= n",
-)
 DEFAULT_EPOCHS = 5
+# What only the one mode has a use for.
+FROZEN_FLAGS = ("labels", "control", "shard")
+LIVE_FLAGS = ("log_every",)
+
+
+def _is_shard(shard: str) -> bool:
+    found = re.fullmatch(r"(\d+)/(\d+)", shard)
+    return found is not None and 1 <= int(found[1]) <= int(found[2])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,54 +68,73 @@ class Config:
     models: tuple[configs.Model, ...]
     hardware: configs.Hardware
     training: configs.Training
-    taps: tuple[str, ...]
-    reduction: str
-    mode: str
-    labels: str | None
-    control: bool
-    export: bool
-    suboptimality: float
+    taps: tuple[str, ...] = option(("*",), "Where to probe; * is every place (see above).")
+    reduction: str = option("subset:1000", "From outputs to features (section 9.3.4).")
+    mode: Literal["frozen", "live"] = option("frozen", "Fit probes to a model, or beside it.")
+    labels: str | None = option(
+        None, "An .npz file with more labels for the same inputs.", is_path=True, argument=""
+    )
+    control: bool = option(False, "Also fit shuffled labels; the report gives selectivity.")
+    export: bool = option(True, "Write the probed model as a SavedModel.")
+    suboptimality: float = option(
+        1e-3,
+        "How far above its minimum a probe's loss may be, in nats.",
+        lower_bound=1e-12,
+        argument="tol",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """How a run is computed; no part of what it is."""
+
+    shard: str = option(
+        "1/1",
+        "Extract the i-th of n parts, e.g. 2/8.",
+        valid=_is_shard,
+        message="must be i/n with 1 <= i <= n",
+    )
+    extract_batch_size: int = option(32, "Examples per forward pass.", lower_bound=1)
+    log_every: int = option(50, "Steps between entries of a live probe.", lower_bound=1)
+
+
+flags.define(__name__, Config, Work, configs.Output, defaults={"epochs": DEFAULT_EPOCHS})
 
 
 def config_from_flags() -> Config:
-    """Reads FLAGS; raises runs.UsageError for a combination that makes no sense."""
-    models = configs.models()
-    untrained = len(models) == 1 and models[0].weights == "none" and ".keras" not in models[0].model
-    epochs = FLAGS.epochs if FLAGS.epochs is not None else DEFAULT_EPOCHS if untrained else 0
-    if len(models) > 1 and epochs:
+    """Reads the flags; raises UsageError for a combination that makes no sense."""
+    config = flags.read(Config)
+    if not flags.given("epochs") and _is_trained(config.models):
+        training = dataclasses.replace(config.training, epochs=0)
+        config = dataclasses.replace(config, training=training)
+    epochs, work = config.training.epochs, flags.read(Work)
+    if len(config.models) > 1 and epochs:
         raise runs.UsageError("--epochs trains one network; --weights names several.")
-    if FLAGS.mode == "live":
+    if config.mode == "live":
         if not epochs:
             raise runs.UsageError("--mode=live trains the network: give --epochs.")
-        if FLAGS.labels or FLAGS.control or FLAGS.shard != "1/1":
-            raise runs.UsageError("--labels, --control and --shard belong to --mode=frozen.")
+        runs.refuse_given(FROZEN_FLAGS, "--mode=live has no use for it")
         runs.refuse_given(
             ("suboptimality", "extract_batch_size"),
             "probes of --mode=live are trained, and no features are kept",
         )
     else:
-        runs.refuse_given(["log_every"], "it belongs to --mode=live")
+        runs.refuse_given(LIVE_FLAGS, "only --mode=live logs")
     if not epochs:
-        runs.refuse_given(set(configs.TRAINING) - {"epochs"}, "the network is not trained")
-    if FLAGS.distribution == "multi_worker":
+        unused = set(flags.names(configs.Training)) - {"epochs"}
+        runs.refuse_given(unused, "the network is not trained")
+    if config.hardware.distribution == "multi_worker":
         raise runs.UsageError(
             "Several machines share the extraction by --shard=i/n; train with bin.train."
         )
-    if FLAGS.shard != "1/1" and epochs:
+    if work.shard != "1/1" and epochs:
         raise runs.UsageError("--shard extracts features of a trained network: give --epochs=0.")
-    return Config(
-        data=configs.data(),
-        models=models,
-        hardware=configs.hardware(),
-        training=configs.training(epochs),
-        taps=tuple(FLAGS.taps),
-        reduction=FLAGS.reduction,
-        mode=FLAGS.mode,
-        labels=FLAGS.labels and configs.expanded(FLAGS.labels),
-        control=FLAGS.control,
-        export=FLAGS.export,
-        suboptimality=FLAGS.suboptimality,
-    )
+    return config
+
+
+def _is_trained(models: tuple[configs.Model, ...]) -> bool:
+    """Whether networks come with weights; several are always read from files."""
+    return len(models) > 1 or models[0].weights != "none" or ".keras" in models[0].model
 
 
 def run(
@@ -146,7 +146,7 @@ def run(
     extract_batch_size: int = 32,
     log_every: int = 50,
     verbose: Verbose = 0,
-) -> dict[str, ProbeReport]:
+) -> "dict[str, ProbeReport]":
     """Probes as `config` says and writes to `folder`; returns {name: report}.
 
     `begin` is called once everything is known to fit, before anything is written.
@@ -193,21 +193,22 @@ def run(
 def main(argv: list[str]) -> None:
     """Flags, config, run."""
     with runs.clean_errors(argv):
-        config = config_from_flags()
-        folder = runs.claim(FLAGS.output_dir or "runs/probe", config, FLAGS.overwrite)
+        config, work, output = config_from_flags(), flags.read(Work), flags.read(configs.Output)
+        folder = runs.claim(output.output_dir or "runs/probe", config, output.overwrite)
+        index, count = map(int, work.shard.split("/"))
         reports = run(
             config,
             folder,
-            begin=functools.partial(runs.begin, folder, config, FLAGS.shard),
-            shard=(int(FLAGS.shard.split("/")[0]), int(FLAGS.shard.split("/")[1])),
-            extract_batch_size=FLAGS.extract_batch_size,
-            log_every=FLAGS.log_every,
+            begin=functools.partial(runs.begin, folder, config, work.shard),
+            shard=(index, count),
+            extract_batch_size=work.extract_batch_size,
+            log_every=work.log_every,
             verbose=runs.progress(),
         )
         if reports:
             print(f"All tables and figures are in {folder}.")
         else:
-            print(f"Shard {FLAGS.shard} is done; the last of them to finish fits the probes.")
+            print(f"Shard {work.shard} is done; the last of them to finish fits the probes.")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 import keras
 
 from models import weights_file
+from thesis_tf.errors import invalid
 
 CAFFE_MEAN = (103.939, 116.779, 123.68)  # of ImageNet's blue, green and red, in [0, 255]
 PREPROCESSING = ("default", "caffe", "tf", "unit")
@@ -85,16 +86,13 @@ def backbone(
     spec = BACKBONES[architecture]
     size = image_size or spec.image_size
     if size < spec.smallest:
-        raise ValueError(
-            f"`image_size` must be at least {spec.smallest} for {architecture}. Received: {size}."
-        )
+        raise invalid("`image_size`", f"at least {spec.smallest} for {architecture}", size)
     if len(input_shape) != 3 or input_shape[-1] not in (1, 3):
-        raise ValueError(
-            f"`input_shape` must be (height, width, 1 or 3) for {architecture}. Received:"
-            f" {input_shape}."
-        )
+        raise invalid("`input_shape`", f"(height, width, 1 or 3) for {architecture}", input_shape)
     if auxiliary_head and architecture != "inception_v3":
-        raise ValueError(f"`auxiliary_head` is Inception v3's. Received: {architecture}.")
+        raise invalid(
+            "`auxiliary_head`", f"False for {architecture}", True, "Inception v3 has one."
+        )
     path = None if weights in ("imagenet", "none") else weights_file.existing(weights)
     if num_classes is None:
         num_classes = 1000 if path is None else weights_file.classes_in(path)
@@ -132,9 +130,7 @@ def _preprocess(x: keras.KerasTensor, size: int, preprocessing: str) -> keras.Ke
         return layers.Rescaling(1 / 127.5, offset=-1, name="pixels", dtype=_exact())(x)
     if preprocessing == "unit":
         return layers.Rescaling(1 / 255, name="pixels", dtype=_exact())(x)
-    raise ValueError(
-        f"`preprocessing` must be one of {', '.join(PREPROCESSING)}. Received: {preprocessing!r}."
-    )
+    raise invalid("`preprocessing`", f"one of {', '.join(PREPROCESSING)}", repr(preprocessing))
 
 
 def _named(name: str, tensor: keras.KerasTensor) -> keras.KerasTensor:
@@ -234,10 +230,7 @@ def _load(architecture: str, path: os.PathLike[str], model: keras.Model, base: k
             errors.append(error)
         else:
             return
-    raise ValueError(
-        f"`weights` must be a Keras weights file of {architecture}. Received: {path}, which does"
-        f" not fit: {weights_file.reason(errors[-1])}"
-    ) from errors[-1]
+    raise weights_file.unfitting(architecture, path, errors[-1]) from errors[-1]
 
 
 def _load_imagenet(
@@ -251,9 +244,10 @@ def _load_imagenet(
     try:
         source = spec.build(weights="imagenet", include_top=whole)
     except Exception as error:
-        raise ValueError(
-            f"Keras could not download the ImageNet weights of {architecture} ({error}). Put a"
-            " .weights.h5 file of the network from keras.applications on this machine and give its"
-            " path as `weights`."
+        raise invalid(
+            "`weights`",
+            f"a file of {architecture}, where Keras can't download its ImageNet weights",
+            f"imagenet ({error})",
+            "Make one by `save_weights` of the network from keras.applications.",
         ) from error
     (model if whole else base).set_weights(source.get_weights())

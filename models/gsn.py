@@ -10,6 +10,7 @@ import keras
 
 from models.dtypes import at_least_float32
 from thesis_tf import gsn
+from thesis_tf.errors import invalid
 
 
 def walkback_dae(
@@ -71,9 +72,11 @@ def convolutional_dae(
     """
     layers, halvings = keras.layers, len(filters) - 1
     if len(input_shape) != 3 or any(side % 2**halvings for side in input_shape[:2]):
-        raise ValueError(
-            f"`input_shape` must be (height, width, channels) with sides that {2**halvings}"
-            f" divides. Received: {tuple(input_shape)}. Take fewer `filters`."
+        raise invalid(
+            "`input_shape`",
+            f"(height, width, channels) with sides that {2**halvings} divides",
+            tuple(input_shape),
+            "Take fewer `filters`.",
         )
     shape, reconstruction = _parameters(input_shape, reconstruction)
     inputs = keras.Input(input_shape, name="x", dtype=at_least_float32())

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import keras
 
+from thesis_tf.errors import invalid
+
 
 def mnist_convnet(
     input_shape: Sequence[int] = (28, 28, 1),
@@ -33,9 +35,10 @@ def mnist_convnet(
         ValueError: examples of another shape, or images of fewer than 4 pixels a side.
     """
     if len(input_shape) != 3 or min(input_shape[:2]) < 4:
-        raise ValueError(
-            f"`input_shape` must be (height, width, channels) for {name}, of at least 4 x 4 pixels."
-            f" Received: {tuple(input_shape)}."
+        raise invalid(
+            "`input_shape`",
+            f"(height, width, channels) for {name}, of at least 4 x 4 pixels",
+            tuple(input_shape),
         )
     layers = keras.layers
     return keras.Sequential(

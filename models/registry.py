@@ -7,7 +7,7 @@ import functools
 import os
 import pathlib
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
@@ -16,6 +16,7 @@ from models import weights_file
 from models.backbones import BACKBONES, backbone
 from models.mlp import issgd_mlp, mlp, skip_mlp
 from models.mnist_convnet import mnist_convnet
+from thesis_tf.errors import invalid
 
 _PLAIN: dict[str, Callable[..., keras.Model]] = {
     "mnist_convnet": mnist_convnet,
@@ -60,40 +61,42 @@ def build(
     options: dict[str, Any] = {k: value for k, value in given.items() if value not in (None, False)}
     if name.endswith(".keras"):
         if options or weights != "none":
-            superfluous = list(options) if weights == "none" else [*options, "weights"]
-            raise ValueError(
-                f"A .keras file holds its settings and weights: leave out"
-                f" {', '.join(f'`{name}`' for name in superfluous)}."
+            extra = list(options) if weights == "none" else [*options, "weights"]
+            raise invalid(
+                _quoted(extra),
+                "left out for a .keras file",
+                "a value",
+                "The file holds the model's settings and weights.",
             )
         if not pathlib.Path(name).exists():
-            raise ValueError(
-                f"`model` must be one of {', '.join(NAMES)}, or an existing .keras "
-                f"file. Received: {name}."
-            )
+            raise invalid("`model`", f"one of {', '.join(NAMES)}, or an existing .keras file", name)
         if not zipfile.is_zipfile(name):
-            raise ValueError(f"`model` must be a .keras file. {name} is none, or was cut short.")
+            raise invalid("`model`", "a .keras file", f"{name}, which is none or was cut short")
         return keras.saving.load_model(name, compile=False, safe_mode=True)
     if name in BACKBONES:
         return backbone(name, input_shape, num_classes, weights=weights, **options)
     if name not in _PLAIN:
         near = difflib.get_close_matches(name, NAMES, n=3)
-        hint = f" The nearest are: {', '.join(near)}." if near else ""
-        raise ValueError(
-            f"`model` must be one of {', '.join(NAMES)}, or a .keras file. "
-            f"Received: {name!r}.{hint}"
+        raise invalid(
+            "`model`",
+            f"one of {', '.join(NAMES)}, or a .keras file",
+            repr(name),
+            f"The nearest are: {', '.join(near)}." if near else None,
         )
     if options:
-        raise ValueError(
-            f"{', '.join(f'`{key}`' for key in options)} must not be given for {name}: only"
-            f" backbones ({', '.join(BACKBONES)}) have such options."
+        raise invalid(
+            _quoted(options),
+            f"left out for {name}",
+            "a value",
+            f"Only backbones ({', '.join(BACKBONES)}) have such options.",
         )
     if weights == "imagenet":
-        raise ValueError(
-            f"`weights` must be none or a file for {name}: it has no ImageNet weights."
+        raise invalid(
+            "`weights`", f"none or a file for {name}", "imagenet", "It has no ImageNet weights."
         )
     path = None if weights == "none" else weights_file.existing(weights)
     if num_classes is None and path is None:
-        raise ValueError(f"`num_classes` must be given for {name} without weights.")
+        raise invalid("`num_classes`", f"given for {name} without weights", None)
     if num_classes is None and path is not None:
         num_classes = weights_file.classes_in(path)
     model = _PLAIN[name](input_shape, num_classes)
@@ -101,9 +104,11 @@ def build(
         try:
             model.load_weights(path)
         except (ValueError, KeyError, OSError) as error:
-            raise ValueError(
-                f"`weights` must be a Keras weights file of {name} for inputs of shape"
-                f" {tuple(input_shape)} and {num_classes} classes. Received: {path}, which does not"
-                f" fit: {weights_file.reason(error)}"
-            ) from error
+            wanted = f"{name} for inputs of shape {tuple(input_shape)} and {num_classes} classes"
+            raise weights_file.unfitting(wanted, path, error) from error
     return model
+
+
+def _quoted(names: Iterable[str]) -> str:
+    """Returns the names of arguments as an error has them."""
+    return ", ".join(f"`{name}`" for name in names)

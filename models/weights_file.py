@@ -8,16 +8,19 @@ from typing import Any
 
 import h5py  # type: ignore[import-untyped]  # it has no type information
 
+from thesis_tf.errors import invalid
+
 
 def existing(path: str | os.PathLike[str]) -> pathlib.Path:
     """Returns the path of a weights file; raises ValueError if there is none or it is no HDF5."""
     path = pathlib.Path(path)
     if not path.is_file():
-        raise ValueError(f"`weights` must be none or an existing file. Received: {path}.")
+        raise invalid("`weights`", "none or an existing file", path)
     if not h5py.is_hdf5(path):
-        raise ValueError(
-            "`weights` must be a file that Keras' `save_weights` wrote (.weights.h5). Received:"
-            f" {path}, which is not HDF5 or was cut short."
+        raise invalid(
+            "`weights`",
+            "a file that Keras' `save_weights` wrote (.weights.h5)",
+            f"{path}, which is not HDF5 or was cut short",
         )
     return path
 
@@ -42,7 +45,22 @@ def _datasets(group: Any) -> list[str]:
     return names
 
 
-def reason(error: Exception) -> str:
+def unfitting(wanted: str, path: str | os.PathLike[str], error: Exception) -> Exception:
+    """Returns the error for a weights file that does not fit.
+
+    Args:
+        wanted: what network the weights must be of.
+        path: the file.
+        error: what Keras raised.
+    """
+    return invalid(
+        "`weights`",
+        f"a Keras weights file of {wanted}",
+        f"{path}, which does not fit: {_reason(error).removesuffix('.')}",
+    )
+
+
+def _reason(error: Exception) -> str:
     """Returns Keras' message about a file that does not fit, in one line: it fills pages."""
     head, _, rest = str(error).partition("\n")
     head, example, layer = head.partition(" Example error message for object ")

@@ -26,7 +26,7 @@ for given in commands:
     with flagsaver.flagsaver():
         try:
             assert len(flags.FLAGS([names["__file__"], *given])) == 1, "a flag without --"
-            runs.check_flags(names["__file__"])
+            runs.check_flags()
             for read in ("jobs_from_flags", "config_from_flags"):
                 names.get(read, lambda: None)()
         except Exception as error:

@@ -1,7 +1,6 @@
 """The configs that programs share; their fields are flags (see `bin.common.flags`)."""
 
 import dataclasses
-import sys
 from typing import TYPE_CHECKING, Literal
 
 from absl import flags as absl_flags
@@ -202,44 +201,3 @@ class Chains:
         lower_bound=0,
     )
     chain_steps: int = option(2000, "Steps of each chain.", lower_bound=1)
-
-
-# For programs that don't generate their flags yet.
-DATA = tuple(name for name in flags.names(Data) if name != "seed")
-MODEL = flags.names(Model)
-HARDWARE = flags.names(Hardware)
-TRAINING = flags.names(Training)
-OUTPUT = flags.names(Output)
-CHAINS = flags.names(Chains)
-expanded = flags.expanded
-
-
-def use(module: str, *groups: tuple[str, ...]) -> None:
-    """Defines groups of the flags above, and shows them in `--help` of a program."""
-    wanted = {name for group in groups for name in group}
-    for kind in (Data, Model, Hardware, Training, Output, Chains):
-        flags.define(module, kind, leave_out=set(flags.names(kind)) - wanted)
-    program = sys.argv[0] if module == "__main__" else module
-    for name in wanted:
-        FLAGS.register_key_flag_for_module(program, FLAGS[name])
-
-
-def data() -> Data:
-    """The `Data` that the flags ask for."""
-    return flags.read(Data)
-
-
-def models() -> tuple[Model, ...]:
-    """The `Model`s that the flags ask for, one for each of `--weights`."""
-    given = FLAGS["weights"].value or ()
-    return tuple(flags.read(Model, weights=expanded(weights)) for weights in given)
-
-
-def training(epochs: int) -> Training:
-    """The `Training` that the flags ask for; `epochs` has another default in each binary."""
-    return flags.read(Training, epochs=epochs)
-
-
-def hardware() -> Hardware:
-    """The `Hardware` that the flags ask for."""
-    return flags.read(Hardware)

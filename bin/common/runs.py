@@ -7,7 +7,6 @@ import logging as python_logging
 import math
 import os
 import pathlib
-import re
 import shutil
 import sys
 import tempfile
@@ -75,7 +74,7 @@ def clean_errors(argv: list[str]) -> Iterator[None]:
     try:
         if len(argv) > 1:
             raise UsageError(f"Unknown argument {argv[1]!r}: flags are written --name=value.")
-        check_flags(sys.argv[0])
+        check_flags()
         yield
     except KeyboardInterrupt:
         sys.exit("\nInterrupted. The same command goes on from where it was.")
@@ -88,41 +87,16 @@ def clean_errors(argv: list[str]) -> Iterator[None]:
 
 def _naming_flags(error: Exception) -> str:
     """The message of an error, with the flag in place of the argument that it is about."""
-    message = str(error)
-    if isinstance(error, ArgumentError):
-        argument = error.argument
-    else:  # of `models`
-        found = re.match(r"`(\w+)` ", message)
-        argument = found[1] if found else None
-    if argument is None:
-        return message
-    name = flags.of_argument(argument)
-    if name is None and argument in FLAGS and argument != "labels":
-        name = argument  # a flag that a program defines by hand
-    if name is None:
-        return message
-    if isinstance(error, ArgumentError):
-        return error.message_for(f"--{name}")
-    return message.replace(f"`{argument}`", f"--{name}", 1)
+    if not isinstance(error, ArgumentError) or error.argument is None:
+        return str(error)
+    name = flags.of_argument(error.argument)
+    return str(error) if name is None else error.message_for(f"--{name}")
 
 
-def check_flags(program: str) -> None:
-    """Raises UsageError for flags of other programs, and for numbers that are not finite.
-
-    All programs know the flags that some share, and would ignore those they have no use for.
-
-    Args:
-        program: `sys.argv[0]`, by which absl knows the main module.
-    """
-    known = {flag.name for flag in FLAGS.get_key_flags_for_module(program)}
-    given = {name: FLAGS[name].value for name in FLAGS if FLAGS[name].present}
-    others = {
-        name
-        for name in given.keys() - known
-        if str(FLAGS.find_module_defining_flag(name)).startswith("bin.")
-    }
-    refuse(others, "other programs have this, not this one; --help lists what it takes")
-    for name, value in given.items():
+def check_flags() -> None:
+    """Raises UsageError for numbers that are not finite, which absl lets pass."""
+    for name in FLAGS:
+        value = FLAGS[name].value
         if isinstance(value, float) and not math.isfinite(value):
             raise UsageError(f"--{name} must be a finite number. Received: {value}.")
 

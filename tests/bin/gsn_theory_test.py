@@ -4,11 +4,12 @@ import numpy as np
 from absl.testing import flagsaver
 
 from bin import gsn_theory
+from bin.common import flags
 
 
 def test_every_claim_and_everything_that_is_written(tmp_path):
     with flagsaver.flagsaver(problems=20, perturbations=100):
-        found = gsn_theory.run(gsn_theory.config_from_flags(), tmp_path)
+        found = gsn_theory.run(flags.read(gsn_theory.Config), tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
         "theory.json",
         "histogram.png",

@@ -56,7 +56,7 @@ def test_keras_file(tmp_path):
 def test_a_keras_file_that_cannot_be_used(tmp_path):
     path = tmp_path / "own.keras"
     models.build("mlp", (4,), 3).save(path)
-    with pytest.raises(ValueError, match="leave out `image_size`, `weights`"):
+    with pytest.raises(ValueError, match="`image_size`, `weights` must be left out"):
         models.build(str(path), (4,), None, image_size=3, weights="imagenet")
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(ValueError, match=r"own.keras is none, or was cut short"):
@@ -68,7 +68,7 @@ def test_a_keras_file_that_cannot_be_used(tmp_path):
     [
         ("resnet5", {}, "The nearest are: resnet50"),
         ("nowhere.keras", {}, "an existing .keras file"),
-        ("mlp", {"image_size": 64}, "`image_size` must not be given for mlp"),
+        ("mlp", {"image_size": 64}, "`image_size` must be left out for mlp"),
         ("mlp", {"weights": "imagenet"}, "has no ImageNet weights"),
         ("mlp", {"weights": "no.weights.h5"}, "an existing file"),
     ],

@@ -30,8 +30,9 @@ def test_the_reason_is_one_line_that_names_a_layer(tmp_path):
     models.build("mlp", (28, 28, 1), 10).save_weights(tmp_path / "a.weights.h5")
     with pytest.raises(ValueError, match="could not be loaded") as raised:
         models.build("mnist_convnet", (28, 28, 1), 10).load_weights(tmp_path / "a.weights.h5")
-    reason = weights_file.reason(raised.value)
-    assert "conv1" in reason
-    assert "\n" not in reason
-    assert len(reason) < 500
-    assert weights_file.reason(OSError("cut short\nand more")) == "cut short"
+    said = str(weights_file.unfitting("mnist_convnet", tmp_path / "a.weights.h5", raised.value))
+    assert "conv1" in said
+    assert "\n" not in said
+    assert len(said) < 700
+    said = str(weights_file.unfitting("mlp", tmp_path, OSError("cut short\nand more")))
+    assert said.endswith("which does not fit: cut short.")

@@ -134,16 +134,3 @@ def test_preprocessing_by_its_name_or_as_the_network_has_it(monkeypatch):
     assert first["preprocessing"] is None
     assert (first["weights"], first["image_size"]) == ("imagenet", 64)
     assert (second["preprocessing"], second["auxiliary_head"]) == ("tf", True)
-
-
-def test_programs_that_read_groups_of_flags():
-    configs.use(__name__, configs.DATA, ("seed",), configs.MODEL, configs.HARDWARE)
-    shown = {flag.name for flag in FLAGS.get_key_flags_for_module(__name__)}
-    assert {"dataset", "seed", "weights", "precision"} <= shown
-    with flagsaver.flagsaver(seed=7, weights=["none", "~/a.weights.h5"], epochs=9):
-        assert configs.data() == configs.Data(seed=7)
-        assert configs.hardware() == configs.Hardware(seed=7)
-        one, other = configs.models()
-        assert configs.training(2) == configs.Training(2)
-    assert one == configs.Model()
-    assert other.weights == str(pathlib.Path.home() / "a.weights.h5")
