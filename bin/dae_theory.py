@@ -23,6 +23,7 @@ from absl import app
 
 from bin.common import configs, flags, runs
 from bin.common.flags import option
+from thesis_tf.reporting import tables
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -180,21 +181,29 @@ def moments(dimension: int, seed: int) -> list[dict[str, float]]:
 
 def table(found: dict[str, Any]) -> str:
     """Returns the numbers as text."""
-    lines = ["relative error of the score, weighted by p (Theorems 1 and 2)"]
-    lines += [f"  sigma {r['sigma']:<5g} RCAE {r['rcae']:.4f}  DAE {r['dae']:.4f}"
-              for r in found["scores"]]  # fmt: skip
-    lines.append("|DAE loss - RCAE loss| / sigma^2 of one r (Proposition 1)")
-    lines += [f"  sigma {r['sigma']:<5g} best r {r['best_difference_per_sigma2']:.1e}"
-              f"  r = x^2 {r['other_difference_per_sigma2']:.1e}"
-              for r in found["proposition_1"]]  # fmt: skip
-    lines.append("relative error of the curvature (Eq 3.9)")
-    lines += [f"  sigma {r['sigma']:<5g} RCAE {r['rcae']:.4f}  DAE {r['dae']:.4f}"
-              for r in found["hessian"]]  # fmt: skip
-    lines.append("relative error of local moments (Proposition 4, Theorems 3 and 5)")
-    for d, rows in found["local_moments"].items():
-        lines += [f"  d = {d}, delta {r['delta']:<4g} Z {r['mass']:.6f}  m {r['mean']:.5f}"
-                  f"  C {r['covariance']:.5f}" for r in rows]  # fmt: skip
-    return "\n".join(lines)
+    errors = ["sigma", "rcae", "dae"]
+    parts = [
+        ("relative error of the score, weighted by p (Theorems 1 and 2)", errors, found["scores"]),
+        (
+            "|DAE loss - RCAE loss| / sigma^2 of one r: the best, and x^2 (Proposition 1)",
+            ["sigma", "best_difference_per_sigma2", "other_difference_per_sigma2"],
+            found["proposition_1"],
+        ),
+        ("relative error of the curvature (Eq 3.9)", errors, found["hessian"]),
+        (
+            "relative error of local moments (Proposition 4, Theorems 3 and 5)",
+            ["dimension", "delta", "mass", "mean", "covariance"],
+            [
+                {"dimension": int(dimension), **row}
+                for dimension, rows in found["local_moments"].items()
+                for row in rows
+            ],
+        ),
+    ]
+    return "\n\n".join(
+        f"{title}\n{tables.text(keys, [[row[key] for key in keys] for row in rows], left=())}"
+        for title, keys, rows in parts
+    )
 
 
 def main(argv: list[str]) -> None:

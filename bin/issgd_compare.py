@@ -99,30 +99,34 @@ def run(
     config: Config, folder: pathlib.Path, seeds: int, *, begin: Callable[[], None] = lambda: None
 ) -> str:
     """Does all runs that are not done yet; returns a table of them."""
-    import tqdm
-
     from bin.jobs.issgd import comparison
     from thesis_tf import hardware
+    from thesis_tf.reporting import progress
 
     data, classes = config.run.load()
     hardware.configure(config.hardware)
     begin()
     done: dict[str, list[comparison.issgd.History]] = {name: [] for name in comparison.METHODS}
     jobs = [(seed, method) for seed in range(seeds) for method in comparison.METHODS]
-    for seed, method in tqdm.tqdm(jobs, unit="run", disable=None):
-        path = folder / "runs" / f"{method}_{seed}.json"
-        if not path.exists():
-            sampling = comparison.Sampling(
-                batch_size=config.training.batch_size,
-                refresh_every=None if method == "uniform" else config.refresh_every,
-                smoothing=config.draws.rule(),
-                seed=seed,
-                true_gradient=config.true_gradient,
-            )
-            target = min(config.targets) if config.stop_at_target else None
-            evaluation = comparison.Evaluation(data, config.evaluate_every, config.steps, target)
-            comparison.save(comparison.train(config, data, classes, sampling, evaluation), path)
-        done[method].append(comparison.load(path))
+    with progress.bar("auto", total=len(jobs), unit="run") as bar:
+        for seed, method in jobs:
+            path = folder / "runs" / f"{method}_{seed}.json"
+            if not path.exists():
+                sampling = comparison.Sampling(
+                    batch_size=config.training.batch_size,
+                    refresh_every=None if method == "uniform" else config.refresh_every,
+                    smoothing=config.draws.rule(),
+                    seed=seed,
+                    true_gradient=config.true_gradient,
+                )
+                target = min(config.targets) if config.stop_at_target else None
+                evaluation = comparison.Evaluation(
+                    data, config.evaluate_every, config.steps, target
+                )
+                history = comparison.train(config, data, classes, sampling, evaluation)
+                comparison.save(history, path)
+            done[method].append(comparison.load(path))
+            bar.update()
     return comparison.report(done, config.targets, folder)
 
 

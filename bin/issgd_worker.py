@@ -19,7 +19,8 @@ from absl import app
 from bin.common import configs, flags, runs
 from bin.common.flags import option
 from bin.jobs.issgd import config as issgd_configs
-from bin.jobs.issgd import messages, store_url
+from bin.jobs.issgd import store_url
+from thesis_tf.reporting import progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +70,7 @@ def main(argv: list[str]) -> None:
             batch_size=config.worker_batch_size,
             block_size=config.run.block_size,
             lease_seconds=config.lease_seconds,
-            log=messages.log,
+            log=progress.say,
         )
 
         def is_orphaned() -> bool:

@@ -47,6 +47,7 @@ from absl import app
 from bin.common import configs, flags, runs
 from bin.common.flags import option
 from bin.reproduction.engine import catalogue, contract, plan, pools, report, schedule, verdicts
+from thesis_tf.reporting import tables
 
 _GIB_A_JOB = 4
 _CORES_A_RAY_TASK = 2
@@ -158,20 +159,20 @@ def run(
 def table(figures: Sequence[catalogue.Figure]) -> str:
     """What `--list` prints."""
     head = "what it is (what full needs, [and uses if it is there])"
-    lines = [f"{'--figures':<11}{'quick':>8}{'full':>8}  {head}"]
+    rows: list[list[tables.Cell]] = []
     for figure in figures:
         try:
             module = figure.load()
         except Exception as error:  # whatever a figure's own module raises
-            lines.append(f"{figure.name:<11}{'':16}  {type(error).__name__}: {error}")
+            rows.append([figure.name, "", "", f"{type(error).__name__}: {error}"])
             continue
         quick, full = (module.CONFIGS[budget] for budget in contract.BUDGETS)
         wants = [*full.needs, *filter(None, [" or ".join(full.needs_one_of)])]
         wants += [f"[{name}]" for name in full.takes]
-        times = "".join(f"{_duration(c.expected_seconds):>8}" for c in (quick, full))
+        times = [_duration(c.expected_seconds) for c in (quick, full)]
         needs = f" ({', '.join(wants)})" if wants else ""
-        lines.append(f"{figure.name:<11}{times}  {module.TITLE}{needs}")
-    return "\n".join(lines)
+        rows.append([figure.name, *times, module.TITLE + needs])
+    return tables.text(["--figures", "quick", "full", head], rows, left=(0, 3))
 
 
 def _duration(seconds: float) -> str:

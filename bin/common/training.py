@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from thesis_tf.errors import invalid
 from thesis_tf.persistence import checkpoint, files
+from thesis_tf.reporting.summaries import SummaryWriter
 
 if TYPE_CHECKING:
     from bin.common.configs import Training
@@ -256,27 +257,22 @@ class Summaries(keras.callbacks.Callback):
     def __init__(self, folder: pathlib.Path, chief: bool) -> None:
         super().__init__()
         # Workers other than the chief write nothing.
-        self._writer = tf.summary.create_file_writer(str(folder / "logs")) if chief else None
+        self._writer = SummaryWriter(folder / "logs" if chief else None)
 
     def _write(self, logs: Mapping[str, Any] | None, prefix: str) -> None:
-        assert self._writer is not None
         step = int(self.model.optimizer.iterations.numpy())
-        with self._writer.as_default(step):
-            for name, value in (logs or {}).items():
-                tf.summary.scalar(prefix + name, value)
+        self._writer.scalars(step, {prefix + name: v for name, v in (logs or {}).items()})
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Writes the running training metrics."""
-        if self._writer is not None and batch % self.EVERY == 0:
+        if batch % self.EVERY == 0:
             self._write(logs, "train/")
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Writes the validation metrics."""
-        if self._writer is not None:
-            validation = {
-                name.removeprefix("val_"): value
-                for name, value in (logs or {}).items()
-                if name.startswith("val_")
-            }
-            self._write(validation, "validation/")
-            self._writer.flush()
+        validation = {
+            name.removeprefix("val_"): value
+            for name, value in (logs or {}).items()
+            if name.startswith("val_")
+        }
+        self._write(validation, "validation/")

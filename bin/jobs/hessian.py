@@ -10,6 +10,7 @@ import numpy as np
 
 from thesis_tf import hessian
 from thesis_tf.persistence import files
+from thesis_tf.reporting import tables
 
 if TYPE_CHECKING:
     import keras
@@ -192,15 +193,15 @@ def along_eigenvectors(
 
 def best_steps_table(values: np.ndarray, steps: Sequence[hessian.BestStep]) -> str:
     """Returns a text table, the largest eigenvalue first."""
-    lines = [
-        "The best step -alpha* (g'v) v along each eigenvector, and how much it lowers the loss"
-        " (alpha* < 0 goes up the gradient):",
-        f"{'eigenvalue':>12} {'1 / alpha*':>12} {'decrease':>10}",
+    rows = [
+        (f"{value:.5g}", f"{1 / step.alpha if step.alpha else np.inf:.5g}", f"{step.decrease:.3g}")
+        for value, step in sorted(zip(values, steps, strict=True), key=lambda row: -row[0])
     ]
-    for value, step in sorted(zip(values, steps, strict=True), key=lambda row: -row[0]):
-        inverse = 1 / step.alpha if step.alpha else np.inf
-        lines.append(f"{value:12.5g} {inverse:12.5g} {step.decrease:10.3g}")
-    return "\n".join(lines) + "\n"
+    return (
+        "The best step -alpha* (g'v) v along each eigenvector, and how much it lowers the loss"
+        " (alpha* < 0 goes up the gradient):\n"
+        f"{tables.text(['eigenvalue', '1 / alpha*', 'decrease'], rows, left=())}\n"
+    )
 
 
 def by_step(paths: Iterable[str], model: "keras.Model") -> dict[int, str]:

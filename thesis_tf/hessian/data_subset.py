@@ -8,14 +8,15 @@ import numpy as np
 import numpy.typing as npt
 import scipy.linalg
 
-from thesis_tf._core import checks, tables
-from thesis_tf._core.results import TabularResult
+from thesis_tf._core import checks
 from thesis_tf._core.seeds import checked_seed
 from thesis_tf._core.types import Verbose
 from thesis_tf.hessian.eigen.eigenpairs import DEFAULT_SEARCH, Eigenpairs, SearchOptions
 from thesis_tf.hessian.eigen.lanczos import SymmetricOperator
 from thesis_tf.hessian.eigen.solvers import extreme_eigenpairs
 from thesis_tf.hessian.results import Result
+from thesis_tf.reporting import tables
+from thesis_tf.reporting.results import TabularResult
 
 
 def fixed_subset(

@@ -8,13 +8,14 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from thesis_tf._core import checks, progress, tables
+from thesis_tf._core import checks
 from thesis_tf._core.seeds import checked_seed
 from thesis_tf._core.types import Verbose
 from thesis_tf.hessian.eigen import lanczos
 from thesis_tf.hessian.eigen.basis import make_basis
 from thesis_tf.hessian.eigen.lanczos import SymmetricOperator
 from thesis_tf.hessian.results import Result
+from thesis_tf.reporting import progress, tables
 
 TOGETHER = 8  # vectors that go through the data set in one pass
 _QUANTILES = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)

@@ -4,10 +4,10 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
-from thesis_tf._core import tables
-from thesis_tf._core.results import TabularResult
 from thesis_tf._core.types import Path
 from thesis_tf.persistence import files
+from thesis_tf.reporting import tables
+from thesis_tf.reporting.results import TabularResult
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from thesis_tf._core import checks, tables
+from thesis_tf._core import checks
 from thesis_tf.hessian.operators import Operator
 from thesis_tf.hessian.results import Result
+from thesis_tf.reporting import tables
 
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)

@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse.linalg
 import tensorflow as tf
 
-from thesis_tf._core import checks, progress
+from thesis_tf._core import checks
 from thesis_tf._core.types import Data, Loss, TensorLike, Verbose
 from thesis_tf._keras.objective import Objective
 from thesis_tf._keras.sharding import ShardedData
@@ -17,6 +17,7 @@ from thesis_tf.hessian.products import modes
 from thesis_tf.hessian.products.averages import Averages
 from thesis_tf.hessian.products.fallback import NO_DERIVATIVE
 from thesis_tf.persistence import fingerprint
+from thesis_tf.reporting import progress
 
 DEFAULT_MEMORY_LIMIT = 2 << 30
 

@@ -5,10 +5,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from thesis_tf._core import tables
-from thesis_tf._core.results import TabularResult
 from thesis_tf._core.types import Path
 from thesis_tf.persistence import arrays
+from thesis_tf.reporting import tables
+from thesis_tf.reporting.results import TabularResult
 
 
 class Result(TabularResult):

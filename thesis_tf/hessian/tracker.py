@@ -10,7 +10,6 @@ import keras
 import numpy as np
 
 from thesis_tf._core import checks
-from thesis_tf._core.summaries import SummaryWriter
 from thesis_tf._core.types import Path, Verbose
 from thesis_tf.hessian.data_subset import angles
 from thesis_tf.hessian.eigen.eigenpairs import DEFAULT_SEARCH, Eigenpairs, SearchOptions
@@ -19,6 +18,7 @@ from thesis_tf.hessian.eigen.solvers import extreme_eigenpairs
 from thesis_tf.hessian.history import SpectrumEntry, SpectrumHistory
 from thesis_tf.hessian.operators import Operator
 from thesis_tf.persistence import files
+from thesis_tf.reporting.summaries import SummaryWriter
 
 HISTORY = "history.json"
 

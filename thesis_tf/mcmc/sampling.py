@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from thesis_tf._core import arrays, checks, progress, seeds
+from thesis_tf._core import arrays, checks, seeds
 from thesis_tf._core.types import Array, Path, Verbose
 from thesis_tf.mcmc import kernels
 from thesis_tf.mcmc.chains import Chains
@@ -23,6 +23,7 @@ from thesis_tf.mcmc.diagnostics import diagnose, random_projections
 from thesis_tf.mcmc.folders import ChainFolder
 from thesis_tf.mcmc.kernels import State
 from thesis_tf.persistence import fingerprint
+from thesis_tf.reporting import progress
 
 _PIECES = 20
 _STREAMS = 1 << 32

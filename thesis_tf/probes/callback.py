@@ -10,12 +10,12 @@ import numpy as np
 import tensorflow as tf
 
 from thesis_tf._core import checks
-from thesis_tf._core.summaries import SummaryWriter
 from thesis_tf._core.types import Path, Structure
 from thesis_tf.probes.online import SPLITS, LiveProbes
 from thesis_tf.probes.reductions import Reduction
 from thesis_tf.probes.report import ProbeReport
 from thesis_tf.probes.taps import Selection
+from thesis_tf.reporting.summaries import SummaryWriter
 
 
 class ProbeMonitor(keras.callbacks.Callback):

@@ -10,13 +10,14 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from thesis_tf._core import checks, progress, seeds
+from thesis_tf._core import checks, seeds
 from thesis_tf._core.types import Array, ArrayLike, Verbose
 from thesis_tf.probes.features.store import FeatureStore
 from thesis_tf.probes.metrics import Metrics, measure
 from thesis_tf.probes.report import Probe, ProbeReport
 from thesis_tf.probes.solver.softmax_regression import SoftmaxRegression, Solution
 from thesis_tf.probes.solver.standardized import Standardized
+from thesis_tf.reporting import progress
 
 SPLITS = ("train", "validation", "test")
 # In the order of the path: strong regularization is quick to solve and starts the weaker ones.

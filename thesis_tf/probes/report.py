@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from thesis_tf._core import checks, tables
-from thesis_tf._core.results import TabularResult
+from thesis_tf._core import checks
 from thesis_tf._core.types import Array, Path
 from thesis_tf.persistence import arrays, files
 from thesis_tf.probes.metrics import Metrics
@@ -21,6 +20,8 @@ from thesis_tf.probes.plots.reports import draw_curves, draw_networks
 from thesis_tf.probes.reductions import Reduction
 from thesis_tf.probes.solver.softmax_regression import Solution
 from thesis_tf.probes.taps import Tap
+from thesis_tf.reporting import tables
+from thesis_tf.reporting.results import TabularResult
 
 FORMATS = ("console", "csv", "json", "markdown")
 # JSON has no infinity: the loss and the suboptimality of a probe without certificate are null.

@@ -12,6 +12,7 @@ from bin.common import inputs, training
 from models.gsn import convolutional_dae, walkback_dae
 from thesis_tf import corruption, datasets, gsn, mcmc
 from thesis_tf.persistence import files, fingerprint
+from thesis_tf.reporting.summaries import SummaryWriter
 
 if TYPE_CHECKING:
     from bin.gsn import Config, Network
@@ -175,16 +176,15 @@ class _Sheets(keras.callbacks.Callback):
     def __init__(self, run: NetworkRun, every: int) -> None:
         super().__init__()
         self._run, self._every = run, every
-        self._writer = tf.summary.create_file_writer(str(run.folder / "logs"))
+        self._writer = SummaryWriter(run.folder / "logs")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Draws after epochs number `every`, twice that and so on, and after the last."""
         run, model = self._run, self.model
         step = int(model.optimizer.iterations.numpy())
-        with self._writer.as_default(step):
-            if model.log_alpha is not None:
-                for number, alpha in enumerate(model.alphas.numpy(), 1):
-                    tf.summary.scalar(f"scaling/alpha_{number}", alpha)
+        if model.log_alpha is not None:
+            alphas = enumerate(model.alphas.numpy(), 1)
+            self._writer.scalars(step, {f"scaling/alpha_{k}": alpha for k, alpha in alphas})
         last = epoch + 1 == run.config.training.epochs
         if not self._every or ((epoch + 1) % self._every and not last) or not run.is_image:
             return
@@ -195,10 +195,7 @@ class _Sheets(keras.callbacks.Callback):
         found = mcmc.sample_chain(kernel, x, steps, seed=seed, output_fn=kernel.mean, verbose=0)
         path = run.folder / "sheets" / f"epoch_{epoch + 1:04d}.png"
         gsn.draw_chains(found.samples, path, title=f"{run.splits.name}, epoch {epoch + 1}")
-        with self._writer.as_default(step):
-            last_states = found.samples[-1].reshape(len(x), *run.shape[:2], -1)
-            tf.summary.image("samples", np.clip(last_states, 0, 1), max_outputs=len(x))
-        self._writer.flush()
+        self._writer.images(step, "samples", found.samples[-1].reshape(len(x), *run.shape[:2], -1))
 
 
 def _reconstruction(network: "Network") -> gsn.Reconstruction:

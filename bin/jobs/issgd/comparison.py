@@ -13,6 +13,7 @@ from bin.jobs.issgd import reports
 from bin.jobs.issgd.config import Config
 from thesis_tf import issgd
 from thesis_tf.persistence import files
+from thesis_tf.reporting import tables
 
 METHODS = ("uniform", "importance")
 
@@ -252,19 +253,21 @@ def _summary(runs: Sequence[issgd.History], targets: Sequence[float]) -> dict[st
 
 def _table(summary: Mapping[str, Any], targets: Sequence[float]) -> str:
     """Returns a table of medians, with quartiles for the values at the end."""
-    lines = [f"{'median (quartiles)':26}" + "".join(f"{m:>24}" for m in summary) + f"{'ratio':>8}"]
+    rows: list[list[tables.Cell]] = []
     for target in targets:
-        found = {m: _median_step(s["steps_to"][str(target)]) for m, s in summary.items()}
-        cells = "".join(f"{'-' if v is None else format(v, '.0f'):>24}" for v in found.values())
-        u, i = found.values()
-        ratio = f"{u / i:8.2f}" if u is not None and i else f"{'-':>8}"
-        lines.append(f"{f'steps to loss {target:g}':26}{cells}{ratio}")
+        u, i = (_median_step(s["steps_to"][str(target)]) for s in summary.values())
+        steps = ["-" if value is None else f"{value:.0f}" for value in (u, i)]
+        rows.append([f"steps to loss {target:g}", *steps, _ratio(u, i)])
     for name in _AT_THE_END:
-        ends = {m: np.percentile(s["at_the_end"][name], [50, 25, 75]) for m, s in summary.items()}
-        cells = "".join(f"{f'{m:.4f} ({a:.4f}-{b:.4f})':>24}" for m, a, b in ends.values())
-        u, i = (values[0] for values in ends.values())
-        lines.append(f"{name.replace('_', ' ') + ' at the end':26}{cells}{u / i if i else 0:8.2f}")
-    return "\n".join(lines)
+        ends = [np.percentile(s["at_the_end"][name], [50, 25, 75]) for s in summary.values()]
+        cells = [f"{median:.4f} ({low:.4f}-{high:.4f})" for median, low, high in ends]
+        (u, i) = (values[0] for values in ends)
+        rows.append([f"{name.replace('_', ' ')} at the end", *cells, _ratio(u, i)])
+    return tables.text(["median (quartiles)", *summary, "ratio"], rows)
+
+
+def _ratio(uniform: float | None, importance: float | None) -> str:
+    return f"{uniform / importance:.2f}" if uniform is not None and importance else "-"
 
 
 def _median_step(steps: Sequence[int | None]) -> float | None:

@@ -9,8 +9,8 @@ from typing import IO, Self
 from absl import flags as absl_flags
 
 from bin.common import flags, roots
-from bin.jobs.issgd import messages
 from bin.jobs.issgd.config import Run
+from thesis_tf.reporting import progress
 
 FLAGS = absl_flags.FLAGS
 PATIENCE = 10.0  # seconds that workers have to end
@@ -58,7 +58,7 @@ class LocalWorkers:
                 self._told.add(number)
                 lines = self._logs[number].read_text(errors="replace").strip().splitlines()
                 last = lines[-1] if lines else "its log is empty."
-                messages.log(
+                progress.say(
                     f"Local worker {number + 1} ended (status {worker.returncode}; its log is"
                     f" {self._logs[number]}): {last}"
                 )

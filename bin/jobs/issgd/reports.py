@@ -9,10 +9,10 @@ import numpy as np
 from bin.jobs.issgd import config
 from thesis_tf import issgd
 from thesis_tf.persistence import files
+from thesis_tf.reporting.summaries import SummaryWriter
 
 if TYPE_CHECKING:
     import keras
-    import tensorflow as tf
 
 SUFFIXES = ("png", "svg")
 
@@ -26,18 +26,16 @@ class Reports:
 
     def __init__(self, folder: pathlib.Path) -> None:
         self._folder = folder
-        self._writer: tf.summary.SummaryWriter | None = None
+        self._writer = SummaryWriter(folder / "logs")
 
     def write(self, record: issgd.Record) -> None:
         """Writes a record of the history to TensorBoard."""
-        import tensorflow as tf
-
-        if self._writer is None:
-            self._writer = tf.summary.create_file_writer(str(self._folder / "logs"))
-        with self._writer.as_default(record.step):
-            for name, value in record.values().items():
-                if isinstance(value, (int, float)) and name != "step":
-                    tf.summary.scalar(f"issgd/{name.replace('+', '_plus_')}", float(value))
+        values = {
+            f"issgd/{name.replace('+', '_plus_')}": float(value)
+            for name, value in record.values().items()
+            if isinstance(value, (int, float)) and name != "step"
+        }
+        self._writer.scalars(record.step, values)
 
     def finish(
         self,

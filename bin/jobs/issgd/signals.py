@@ -4,7 +4,7 @@ import contextlib
 import signal
 from collections.abc import Callable, Iterator
 
-from bin.jobs.issgd import messages
+from thesis_tf.reporting import progress
 
 
 @contextlib.contextmanager
@@ -19,7 +19,7 @@ def stopping() -> Iterator[Callable[[], bool]]:
     def ask(number: int, frame: object) -> None:
         came.append(number)
         restore.close()
-        messages.log("Stops at the next synchronization, and saves; once more stops at once.")
+        progress.say("Stops at the next synchronization, and saves; once more stops at once.")
 
     with contextlib.ExitStack() as restore:
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from bin.common import flags
 from bin.common.flags import option
-from bin.jobs.issgd import messages
+from thesis_tf.reporting import progress
 
 SCHEMES = ("shm", "redis", "rediss", "redis+cluster", "rediss+cluster")
 
@@ -61,7 +61,7 @@ def log_what_stays(url: str, run_id: str) -> None:
         free = (
             f"from thesis_tf.issgd import stores; stores.open_store('{url}', '{run_id}').delete()"
         )
-        messages.log(
+        progress.say(
             "The run stays in memory for others that use it. When all have ended, free it:"
             f' python -c "{free}"'
         )

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from bin.common import configs, flags, runs
-from bin.jobs.issgd import messages
 from bin.jobs.issgd.config import Config, Limits
+from thesis_tf.reporting import progress
 
 if TYPE_CHECKING:
     import keras
@@ -67,6 +67,6 @@ def trainer(
         sync_every=config.training.sync_every,
         checkpoint_every=limits.checkpoint_every,
         folder=folder,
-        log=messages.log,
+        log=progress.say,
         on_sync=on_sync,
     )

@@ -9,11 +9,11 @@ import scipy.spatial
 import tensorflow as tf
 
 from thesis_tf._core import arrays, checks, seeds
-from thesis_tf._core.results import TabularResult
-from thesis_tf._core.tables import Cell
 from thesis_tf._core.types import Array, TensorLike
 from thesis_tf.autoencoders.density import array_kind
 from thesis_tf.autoencoders.density.data_region import DataRegion
+from thesis_tf.reporting.results import TabularResult
+from thesis_tf.reporting.tables import Cell
 
 if TYPE_CHECKING:
     from thesis_tf.autoencoders.density.score import ScoreEstimator

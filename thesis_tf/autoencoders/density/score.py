@@ -10,13 +10,13 @@ import numpy as np
 import tensorflow as tf
 
 from thesis_tf._core import arrays, checks
-from thesis_tf._core.results import TabularResult
-from thesis_tf._core.tables import Cell
 from thesis_tf._core.types import Array, TensorLike
 from thesis_tf.autoencoders.density import jacobians, quadrature
 from thesis_tf.autoencoders.density.array_kind import same_kind
 from thesis_tf.autoencoders.density.data_region import DataRegion
 from thesis_tf.autoencoders.density.hessian import LogDensityHessian
+from thesis_tf.reporting.results import TabularResult
+from thesis_tf.reporting.tables import Cell
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)

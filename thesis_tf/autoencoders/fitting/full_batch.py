@@ -10,12 +10,12 @@ import scipy.optimize
 import tensorflow as tf
 
 from thesis_tf._core import arrays, checks
-from thesis_tf._core.results import TabularResult
-from thesis_tf._core.tables import Cell
 from thesis_tf._core.types import TensorLike
 from thesis_tf._keras.objective import in_float64
 from thesis_tf._keras.parameter_vector import Layout, select
 from thesis_tf.autoencoders.criteria import Criterion
+from thesis_tf.reporting.results import TabularResult
+from thesis_tf.reporting.tables import Cell
 
 # Called with the number of an iteration, from 1, and the loss after it.
 IterationCallback: TypeAlias = Callable[[int, float], None]

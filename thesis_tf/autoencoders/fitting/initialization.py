@@ -10,10 +10,10 @@ import scipy.linalg
 import tensorflow as tf
 
 from thesis_tf._core import arrays, checks, seeds
-from thesis_tf._core.results import TabularResult
-from thesis_tf._core.tables import Cell
 from thesis_tf._core.types import Array, TensorLike
 from thesis_tf.autoencoders.noise import Corruption, NoiseSchedule
+from thesis_tf.reporting.results import TabularResult
+from thesis_tf.reporting.tables import Cell
 
 # From rows (n, d) of corrupted examples to features (n, k).
 _Features: TypeAlias = Callable[[Array], Array]

@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import tensorflow as tf
 
-from thesis_tf._core import progress
 from thesis_tf._core.types import Array, ArrayLike, Verbose
+from thesis_tf.reporting import progress
 
 # A function of samples (n, ...) and points (m, ...) to (n, m).
 Kernel: TypeAlias = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]

@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from thesis_tf._core import checks, tables
+from thesis_tf._core import checks
 from thesis_tf.hessian.results import Result
+from thesis_tf.reporting import tables
 
 SOLVERS = ("lanczos", "eigsh")
 Solver = Literal["lanczos", "eigsh"]

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import scipy.sparse.linalg
 import tensorflow as tf
 
-from thesis_tf._core import checks, progress
+from thesis_tf._core import checks
 from thesis_tf._core.seeds import checked_seed
 from thesis_tf._core.types import Path, TensorLike, Verbose
 from thesis_tf.hessian.eigen import lanczos
@@ -20,6 +20,7 @@ from thesis_tf.hessian.eigen.lanczos import (
     SymmetricOperator,
 )
 from thesis_tf.hessian.eigen.state_files import StateFolder
+from thesis_tf.reporting import progress
 
 CONFIRM = 20
 

@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from thesis_tf._core import checks, tables
-from thesis_tf._core.results import TabularResult
+from thesis_tf._core import checks
 from thesis_tf._core.types import Array, ArrayLike
 from thesis_tf.issgd.sampling.smoothing import Smoothing, as_smoothing
+from thesis_tf.reporting import tables
+from thesis_tf.reporting.results import TabularResult
 
 # Equal weights and uniform draws differ by rounding alone, which must not switch the draws.
 _ROUNDING = 1e-9

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from thesis_tf._core import checks, progress
+from thesis_tf._core import checks
 from thesis_tf._core.types import Path, Verbose
 from thesis_tf.issgd.sampling.proposal import Proposal
 from thesis_tf.issgd.sampling.tracker import ProposalTracker
@@ -23,6 +23,7 @@ from thesis_tf.issgd.training.steps import Steps
 from thesis_tf.issgd.training.synchronizer import Pulled, Synchronizer, Training
 from thesis_tf.issgd.transport import clock
 from thesis_tf.persistence import checkpoint
+from thesis_tf.reporting import progress
 
 CHECKPOINT = "checkpoint.npz"
 

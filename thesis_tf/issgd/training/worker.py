@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from thesis_tf._core import checks, progress
+from thesis_tf._core import checks
 from thesis_tf._core.types import Loss, Structure, TensorLike, Verbose
 from thesis_tf._keras.objective import Objective
 from thesis_tf.gradient_norms import GradientNorms
@@ -21,6 +21,7 @@ from thesis_tf.issgd.training.examples import by_split
 from thesis_tf.issgd.training.model_parameters import spec_of, write_parameters
 from thesis_tf.issgd.training.steps import classification_errors
 from thesis_tf.issgd.transport import clock
+from thesis_tf.reporting import progress
 
 # How many blocks of each split a worker measures in turn, as in the original code.
 TURNS = {"train": 20, "validation": 1, "test": 1}

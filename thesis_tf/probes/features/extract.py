@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from thesis_tf._core import checks, progress, seeds
+from thesis_tf._core import checks, seeds
 from thesis_tf._core.types import Array, Path, Structure, Verbose
 from thesis_tf._keras.batches import Stream, inputs_only
 from thesis_tf.persistence import fingerprint
@@ -27,6 +27,7 @@ from thesis_tf.probes.features.shards import (
 from thesis_tf.probes.features.store import FeatureStore
 from thesis_tf.probes.reductions import Reduction
 from thesis_tf.probes.taps import Selection, Tap, Trace, fixed_batch, forward, input_spec, trace
+from thesis_tf.reporting import progress
 
 FLUSH_EVERY = 512  # examples; those that an interruption loses at most
 

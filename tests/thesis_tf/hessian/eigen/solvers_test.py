@@ -188,6 +188,6 @@ def test_a_bar_counts_products(matrix, monkeypatch):
         def set_postfix_str(self, text):
             self.text = text
 
-    monkeypatch.setattr("thesis_tf._core.progress.tqdm.tqdm", Bar)
+    monkeypatch.setattr("thesis_tf.reporting.progress.tqdm.tqdm", Bar)
     pairs = extreme_eigenpairs(matrix(SPECTRUM)[0], 2, 1)
     assert (bars[0].n, bars[0].text, bars[0].closed) == (pairs.products, "3 of 3 converged", True)

@@ -71,11 +71,11 @@ class Config(contract.Settings):
 def compared(config: Config) -> dict[str, Any]:
     """Trains by both methods; returns curves (runs, evaluations) and gradient variances."""
     import keras
-    import tqdm
 
     from bin.jobs.issgd import comparison
     from bin.jobs.issgd.config import Draws, loss
     from models.mlp import mlp
+    from thesis_tf.reporting import progress
 
     splits = config.sources.load(config.dataset(), config.examples, config.seed)
     data = {name: (getattr(splits, name).x, getattr(splits, name).y) for name in ("train", "test")}
@@ -84,24 +84,26 @@ def compared(config: Config) -> dict[str, Any]:
     mistakes: dict[str, list[list[np.ndarray]]] = {method: [] for method in METHODS}
     # Both methods of a run in turn, so that other work on the machine slows them alike.
     jobs = [(run, method) for run in range(config.runs) for method in METHODS]
-    for run, method in tqdm.tqdm(jobs, unit="run", disable=None):
-        seed = config.seed * config.runs + run
-        keras.backend.clear_session()
-        keras.utils.set_random_seed(seed)
-        model = mlp(splits.train.x.shape[1:], splits.num_classes, units=config.units)
-        momentum = {"momentum": config.momentum, "nesterov": True} if config.momentum else {}
-        optimizer = keras.optimizers.SGD(config.learning_rate, **momentum)
-        model.compile(optimizer, loss())
-        evaluation = comparison.Evaluation(data, config.evaluate_every, config.steps)
-        sampling = comparison.Sampling(
-            batch_size=config.batch_size,
-            refresh_every=config.refresh_every if method == "importance" else None,
-            smoothing=rule,
-            seed=seed,
-            true_gradient=True,
-        )
-        done[method].append(comparison.fit(model, evaluation, sampling))
-        mistakes[method].append(evaluation.mistakes)
+    with progress.bar("auto", total=len(jobs), unit="run") as bar:
+        for run, method in jobs:
+            seed = config.seed * config.runs + run
+            keras.backend.clear_session()
+            keras.utils.set_random_seed(seed)
+            model = mlp(splits.train.x.shape[1:], splits.num_classes, units=config.units)
+            momentum = {"momentum": config.momentum, "nesterov": True} if config.momentum else {}
+            optimizer = keras.optimizers.SGD(config.learning_rate, **momentum)
+            model.compile(optimizer, loss())
+            evaluation = comparison.Evaluation(data, config.evaluate_every, config.steps)
+            sampling = comparison.Sampling(
+                batch_size=config.batch_size,
+                refresh_every=config.refresh_every if method == "importance" else None,
+                smoothing=rule,
+                seed=seed,
+                true_gradient=True,
+            )
+            done[method].append(comparison.fit(model, evaluation, sampling))
+            mistakes[method].append(evaluation.mistakes)
+            bar.update()
     ratio, step = comparison.worst_ratio(done["uniform"], done["importance"])
     return {
         "label": config.label(),

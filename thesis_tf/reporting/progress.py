@@ -1,5 +1,6 @@
 """Progress bars, all switched by Keras' `verbose`."""
 
+import sys
 from typing import Any, TypeAlias
 
 import tqdm
@@ -46,3 +47,8 @@ def bar(
         # Nothing is printed before `close`, which prints the last state.
         return tqdm.tqdm(**options, mininterval=float("inf"), delay=1e-9)
     return tqdm.tqdm(**options, disable={"auto": None, 0: True, 1: False}[verbose])
+
+
+def say(message: str) -> None:
+    """Writes a line to stderr, above the bars that are shown there."""
+    tqdm.tqdm.write(message, file=sys.stderr)

@@ -1,6 +1,6 @@
 import pytest
 
-from thesis_tf._core.results import TabularResult
+from thesis_tf.reporting.results import TabularResult
 
 
 class Result(TabularResult):

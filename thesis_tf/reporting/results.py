@@ -4,7 +4,7 @@ import abc
 from collections.abc import Sequence
 from typing import Any
 
-from thesis_tf._core import tables
+from thesis_tf.reporting import tables
 
 
 class TabularResult(abc.ABC):

@@ -1,7 +1,7 @@
 import numpy as np
 import tensorflow as tf
 
-from thesis_tf._core.summaries import SummaryWriter
+from thesis_tf.reporting.summaries import SummaryWriter
 
 
 def read(folder):

@@ -1,4 +1,4 @@
-from thesis_tf._core import tables
+from thesis_tf.reporting import tables
 
 HEADINGS = ("layer", "error", "converged")
 ROWS = [("a|b", 0.123456, True), ("<c>", None, False)]

@@ -1,6 +1,6 @@
 import pytest
 
-from thesis_tf._core import progress
+from thesis_tf.reporting import progress
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,11 @@ def test_a_bar_on_a_terminal(capsys, monkeypatch):
 def test_other_values_are_refused():
     with pytest.raises(ValueError, match=r"`verbose` must be one of auto, 0, 1, 2. Received: 3"):
         progress.bar(3)
+
+
+def test_lines_stand_above_the_bar(capsys):
+    with progress.bar(1, total=3, description="work"):
+        progress.say("a worker left")
+        said = capsys.readouterr().err
+    assert "a worker left\n" in said
+    assert "work:   0%" in said.rpartition("a worker left\n")[2]

@@ -1,0 +1,1 @@
+"""What people see of work and results: progress bars, TensorBoard, tables."""
