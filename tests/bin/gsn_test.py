@@ -49,7 +49,7 @@ def start(folder, values):
 
 
 def finish(process, status=0):
-    said, _ = process.communicate(timeout=300)
+    said, _ = process.communicate(timeout=900)
     assert process.returncode == status, said
     assert "Traceback" not in said, said
     return said
