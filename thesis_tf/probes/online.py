@@ -131,7 +131,7 @@ class LiveProbes:
         self._state["train"].assign_add(self._sums(labels, logits))
 
     def measure(self, x: Structure, y: Structure) -> None:
-        """Metrics all probes on a batch; in replica context."""
+        """Measures all probes on a batch; in replica context."""
         logits = self._logits(self._features(x))
         self._state["validation"].assign_add(self._sums(self._integers(y), logits))
 

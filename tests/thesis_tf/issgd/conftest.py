@@ -14,6 +14,12 @@ from thesis_tf.issgd.stores import open_store
 KINDS = ("memory", "shm", "redis", "cluster")
 
 
+@pytest.fixture
+def store_kinds():
+    """The kinds of `store_url`."""
+    return KINDS
+
+
 @pytest.fixture(scope="session")
 def shared_cluster(redis_factory):
     """A cluster of one node."""
