@@ -361,7 +361,7 @@ def test_what_breaks_a_rule_is_found(rule, path, text):
 
 def test_a_full_folder_is_found():
     files = {f"bin/jobs/{number}.py": "" for number in range(MOST_FILES + 1)}
-    assert too_full(files) == [f"bin/jobs has {MOST_FILES + 1} files"]
+    assert too_full(files) == [f"bin/jobs has {MOST_FILES + 1} files, of at most {MOST_FILES}"]
 
 
 def imported(statement):
