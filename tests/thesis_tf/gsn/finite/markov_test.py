@@ -131,7 +131,7 @@ def test_ergodicity(matrix, irreducible, period, recurrent):
 
 
 def test_more_than_one_recurrent_class():
-    with pytest.raises(ValueError, match=r"2 classes: \[1\], \[2, 3\]\. Take the rows"):
+    with pytest.raises(ValueError, match=r"2 classes: \[1\], \[2, 3\]\. Use the rows"):
         stationary_distribution(SPLIT)
     with pytest.raises(ValueError, match=r"20 classes: \[0\], \[1\], \[2\], \[3\], \.\.\.\."):
         stationary_distribution(np.eye(20))
