@@ -40,7 +40,7 @@ def checked_points(
             f"{x.dtype.name} of shape {tuple(x.shape)}",
         )
     if x.shape[0] is not None and x.shape[0] < at_least:
-        raise checks.invalid(name, f"{at_least} point at least", f"{x.shape[0]}")
+        raise checks.invalid(name, f"at least {at_least} point", f"{x.shape[0]}")
     if tf.executing_eagerly():
         bad = np.flatnonzero(~tf.reduce_all(tf.math.is_finite(flat(x)), axis=1).numpy())
         if len(bad):

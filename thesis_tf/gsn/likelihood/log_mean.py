@@ -18,6 +18,7 @@ Kernel: TypeAlias = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 # float32. Larger matrix products are not faster, and these still fit mostly into the caches.
 _BLOCK = 2000
 _BLOCK_RESULTS = 1 << 22  # the most results (chain, scale, point) of a block: 32 MB in float64
+_FEWEST_POINTS = 64
 _PARTS = range(8, 17)  # candidate numbers of parts of the steps; see `_log_sum_exp`
 _NOTHING = -1e30  # the kernel's value for samples that only pad a block
 

@@ -180,7 +180,7 @@ def test_folders_of_something_else(tmp_path):
         ({"seed": 1.5}, TypeError, "`seed` must be a non-negative integer"),
         ({"seed": (1, 2)}, TypeError, "`seed` must be a non-negative integer"),
         ({"estimator": gaussian_dae}, TypeError, "a ScoreEstimator"),
-        ({"initial_state": START[:0]}, ValueError, "1 point at least"),
+        ({"initial_state": START[:0]}, ValueError, "at least 1 point"),
         ({"proposal_stddev": 0.0}, ValueError, "`proposal_stddev`"),
         ({"num_results": 0}, ValueError, "`num_results`"),
         ({"num_burnin_steps": -1}, ValueError, "`num_burnin_steps`"),

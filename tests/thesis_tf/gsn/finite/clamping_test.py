@@ -144,7 +144,7 @@ def test_hidden_units_that_are_never_drawn_need_lead_nowhere():
 @pytest.mark.parametrize(
     ("hidden", "reconstruction", "allowed", "error", "match"),
     [
-        (np.eye(2), np.full((2, 2), 0.5), [0, 1], TypeError, r"booleans\. .* int64\. Convert indices"),
+        (np.eye(2), np.full((2, 2), 0.5), [0, 1], TypeError, r"booleans\. .* int64\. Convert"),
         (np.eye(2), np.full((2, 2), 0.5), [True], ValueError, r"of shape \(2,\), not all false"),
         (np.eye(2), np.full((2, 2), 0.5), [False] * 2, ValueError, "with 0 true values"),
         (np.eye(2), np.eye(3), [True] * 2, ValueError, r"`reconstruction` must be of shape \(2, 2"),

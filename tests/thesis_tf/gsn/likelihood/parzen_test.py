@@ -184,7 +184,7 @@ X, Y, Z = np.zeros((5, 3)), np.ones((4, 3)), np.full((2, 3), 2.0)
         ((X[:, :2], Y, Z), r"`samples` must be of shape \(steps, chains, 3\) or \(n, 3\)"),
         ((X, Y, Z[:, :2]), r"`validation` must be points of shape \(3,\), as `test`"),
         ((X[:0], Y, Z), r"`samples` must be .* not empty"),
-        ((X, Y[:0], Z), r"`test` must be 1 point at least"),
+        ((X, Y[:0], Z), r"`test` must be at least 1 point"),
         (
             (X, Y, Z[:0]),
             r"`validation` must be at least 1 point. Received: 0. Sigma is chosen on it",
