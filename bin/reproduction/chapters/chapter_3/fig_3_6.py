@@ -203,10 +203,12 @@ def claims(result: dict[str, Any]) -> list[Claim]:
             NO_NUMBER,
             f"{inside['samples']:.1%} of them are as near as noisy data; so are"
             f" {inside['fresh']:.1%} of fresh noisy data and {inside['initial']:.1%} of the chains'"
-            " initial states",verdict(inside["samples"] > inside["fresh"] - 2 * off),
+            " initial states",
+            verdict(inside["samples"] > inside["fresh"] - 2 * off),
         ),
         Claim(
-            "The samples can't be distinguished from the data with noise.",NO_NUMBER,
+            "The samples can't be distinguished from the data with noise.",
+            NO_NUMBER,
             f"accuracy of five nearest neighbors: {told['samples']:.3f} for samples, {chance:.3f} ±"
             f" {error:.3f} for fresh data ({len(told['fresh'])} draws), {told['tenth']:.3f} with"
             f" 10 % too much noise, {told['fifth']:.3f} with 20 %; test loss / sigma^2:"
