@@ -119,7 +119,7 @@ def test_missing_data_are_named_with_the_figures(start_any_program, tmp_path):
     )
     program.process.wait(120)
     assert program.process.returncode == 1
-    missing = f"{tmp_path / 'data' / 'cifar10.npz'} (not there)"
+    missing = f"{tmp_path / 'data' / 'cifar10.npz'} (missing)"
     assert f"Figure 7.2, Figure 7.3: not computed; missing: {missing}." in program.said
     assert report_of(folder)["counts"]["figures"] == {"done": 1, "failed": 0, "without": 2}
 

@@ -409,7 +409,7 @@ def test_models_of_a_fixed_batch_size(tmp_path):
     model = keras.Model(x, layers.Dense(2)(layers.LSTM(5, stateful=True, name="lstm")(x)))
     data = np.random.default_rng(0).normal(size=(10, 6, 3)).astype(np.float32)
 
-    with pytest.raises(ValueError, match="`batch_size` must be 4, which the model was made for"):
+    with pytest.raises(ValueError, match="`batch_size` must be 4, the fixed size of the model"):
         extract(model, data, tmp_path)
     store = extract(model, data, tmp_path, taps="lstm", batch_size=4)
 
