@@ -475,7 +475,7 @@ def test_a_killed_extraction_goes_on_where_it_stopped(start, tmp_path):
     done = json.loads(manifest.read_text())["done"]
     assert process.returncode == -signal.SIGKILL
     assert 0 < done < len(x)
-    with pytest.raises(ValueError, match=f"is not complete: {done} of its examples"):
+    with pytest.raises(ValueError, match=f"is not complete: it has {done} examples"):
         FeatureStore(tmp_path / "killed")
 
     recorded = x.view(Recorded)
