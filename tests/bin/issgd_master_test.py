@@ -288,10 +288,10 @@ def test_wrong_password_and_wrong_certificate(
             MASTER,
             f"--output_dir={tmp_path / 'a'}",
             ISSGD_STORE=f"redis://:wr0ng@127.0.0.1:{port}/0",
-        ): "refuses this user",
+        ): "rejects this user",
         start_program(
             WORKER, ISSGD_STORE=f"redis://:wr0ng@127.0.0.1:{port}/0"
-        ): "refuses this user",
+        ): "rejects this user",
         start_program(
             MASTER,
             f"--output_dir={tmp_path / 'b'}",
