@@ -159,7 +159,7 @@ def test_the_same_call_reads_its_folder(tmp_path):
 
 def test_chains_that_diverge_and_an_r_that_is_not_finite(tmp_path):
     away = ScoreEstimator(lambda x: 3 * x, 0.1)
-    with pytest.raises(ValueError, match="Take a smaller step"):
+    with pytest.raises(ValueError, match="Use a smaller step"):
         langevin(away, START[:5], 1000, 0.5, adjusted=False, folder=tmp_path)
     assert not [path for path in tmp_path.iterdir() if "piece_19" in path.name]
     nothing = ScoreEstimator(lambda x: x * np.nan, 0.1)
