@@ -1,1 +1,1 @@
-"""Ratios against peers, each a script that prints a table; run from the checkout."""
+"""Benchmarks against other libraries; each is a script that prints a table. Run from a checkout."""

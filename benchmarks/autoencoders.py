@@ -1,7 +1,8 @@
 """Speed of chapter 3: exact solutions, fits, contraction and Metropolis-Hastings.
 
-Pairs take turns in one process; shown are medians over the rounds, of seconds and of ratios within
-a round. JAX, if it is installed, runs the same chains with the same network, all compiled.
+The methods are run alternately in one process. The table has medians over rounds, of seconds and of
+ratios within a round. JAX, if it is installed, runs the same chains with the same network,
+compiled.
 
     python -m benchmarks.autoencoders
     python -m benchmarks.autoencoders --parts banded chains
@@ -16,7 +17,7 @@ import time
 import numpy as np
 import scipy.linalg
 
-PAUSE = 0.2  # seconds in which idle threads of the other stop spinning
+PAUSE = 0.2  # seconds after which idle threads of the other method no longer spin
 
 
 def parse_arguments():

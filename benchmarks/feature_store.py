@@ -1,22 +1,22 @@
-"""Rates of the feature store beside those of plain files: warm and cold reads, checks, writes.
+"""Speed of the feature store relative to plain files: warm and cold reads, checks, writes.
 
-Writes a store of 15,000 float32 features in 17 columns, then measures, in turn within each round:
+Writes a store of 15,000 float32 features in 17 columns, then measures alternately in each round:
 
     warm blocks     FeatureStore.blocks over all columns, from the page cache into memory
-    warm read_into  the same into arrays that the caller keeps using
+    warm read_into  the same into arrays that the caller reuses
     warm plain      one thread that reads the same bytes, file by file, with 16 MiB `readinto`s
     cold blocks     as above, after the files were dropped from the page cache; an eighth of the
-    cold plain      store at a time, either first by chance, as disks and those who share them
-                    change their minds within seconds
+    cold plain      store at a time, in random order, since the speed of a shared disk varies
+                    within seconds
     verify          opening the store with verify=True
-    write           ShardWriter, made durable every 512 examples
+    write           ShardWriter, flushed to disk every 512 examples
     write plain     the same bytes to plain files, with fsync at the end
 
-and prints the median over the rounds of GB/s and examples/s, and of the ratio to the plain way in
-the same round.
+and prints medians over the rounds of GB/s, of examples/s, and of the ratio to plain files in the
+same round.
 
-The page cache is dropped file by file (posix_fadvise), which leaves the caches of others alone, or
-with `--drop machine` by /proc/sys/vm/drop_caches, where that is permitted.
+The page cache is dropped file by file (posix_fadvise), which doesn't affect other files, or with
+`--drop machine` by /proc/sys/vm/drop_caches if that is permitted.
 
     python -m benchmarks.feature_store --folder /tmp/bench --gigabytes 3
 """
@@ -38,7 +38,7 @@ from thesis_tf.probes.reductions import Reduction
 from thesis_tf.probes.taps import Tap
 
 FEATURES, COLUMNS = 15_000, 17
-CHUNK = 512  # examples an append, as in `extract`
+CHUNK = 512  # examples per append, as in `extract`
 PLAIN = 1 << 24
 PARTS = 8
 DROP_CACHES = pathlib.Path("/proc/sys/vm/drop_caches")

@@ -1,9 +1,9 @@
-"""Time that per-example gradient norms take, in plain gradients, beside other libraries.
+"""Time of per-example gradient norms relative to ordinary gradients, also for other libraries.
 
 Every method runs in a separate process, with the same parameters and examples; one runs at a time
-while the others sleep. The table shows the median time, the median of the ratios to the gradient in
-the same turn (TensorFlow's, of the mean loss with respect to all parameters, compiled by
-`tf.function`), and the sum of squared norms, to see that all compute the same.
+while the others sleep. The table has the median time, the median of the ratios to the gradient in
+the same round (TensorFlow's gradient of the mean loss with respect to all parameters, compiled by
+`tf.function`), and the sum of squared norms, which must be the same for all methods.
 
     norms           per_example_gradient_norms: losses and squared norms
     both            GradientNorms.with_gradients: these and the scaled gradient, as a peer needs
@@ -12,10 +12,10 @@ the same turn (TensorFlow's, of the mean loss with respect to all parameters, co
     backpack        BatchL2Grad, which comes with the gradient
     jax, jax_norms  JAX's gradient, and norms of vmap(grad), which forms each example's gradient
 
-The floor is what two passes of matrix products take of a plain gradient's three: .63 for the MLP,
-.67 for the others. Peers that are not installed (benchmarks/requirements-peers.txt) are left out;
-ResNet-50's batch normalization is beyond them, and so is vmap(grad) of the MLP, whose gradients of
-128 examples are 9.7 GB.
+The lower bound is the time of two of an ordinary gradient's three passes of matrix products: 0.63
+for the MLP, 0.67 for the others. Libraries that are not installed
+(benchmarks/requirements-peers.txt) are skipped. They don't support ResNet-50's batch normalization,
+and vmap(grad) of the MLP needs too much memory (9.7 GB for the gradients of 128 examples).
 
     python -m benchmarks.gradient_norms
     python -m benchmarks.gradient_norms --models lenet --turns 31

@@ -1,13 +1,13 @@
-"""What a training step of a generative stochastic network costs beside its matrix products.
+"""Cost of a training step of a generative stochastic network relative to its matrix products.
 
-Each way takes its turn in one process; shown are medians over the turns of milliseconds, and of the
-share that the bare products have of the step in the same turn. The products are those that a step
-can't do without, forward and backward, on operands of their own; the rest is noise (Philox), Adam,
-sums of the gradients of each round, and what is elementwise.
+The methods are run alternately in one process. The table has medians over rounds of milliseconds,
+and of the fraction of the step that the matrix products take in the same round. The products are
+those that a step needs, forward and backward, on separate operands. The rest of a step is noise
+(Philox), Adam, sums of the gradients of each round, and elementwise operations.
 
     step           `train_step` of the model, with Adam
     no noise       the same without corruption and hidden noise
-    products       the matrix products alone
+    products       only the matrix products
 
     python -m benchmarks.gsn
     python -m benchmarks.gsn --batch_sizes 100 500 --precision mixed_bfloat16
@@ -18,7 +18,7 @@ import os
 import statistics
 import time
 
-PAUSE = 0.1  # seconds, in which the other's threads stop spinning for work and let the cores go
+PAUSE = 0.1  # seconds after which idle threads of the other method no longer spin
 ROUNDS = 4  # of walkback
 NETWORKS = {"gsn": (784, 1000, 1000), "gsn_wide": (784, 3000, 3000), "dae": (784, 2000)}
 

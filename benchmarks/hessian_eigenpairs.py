@@ -3,9 +3,10 @@
 The network is the LeNet of chapter 11 before training and after `--steps` steps of RMSProp in
 batches of 32; the Hessian that of the mean loss over `--examples` training digits. One Lanczos
 search for both ends is compared with two calls of SciPy's `eigsh`, one for each end, at the same
-tolerance relative to the eigenvalues. Shown are products, seconds, the fraction of them spent
-outside products, the largest residual |Hv - lambda v| / |lambda|, and how far the eigenvalues are
-from those of `eigsh`. `warm` starts from the eigenvectors before training.
+tolerance relative to the eigenvalues. The table has the number of products, seconds, the fraction
+of them spent outside of products, the largest residual |Hv - lambda v| / |lambda|, and the
+difference of the eigenvalues from those of `eigsh`. `warm` starts from the eigenvectors before
+training.
 
     python -m benchmarks.hessian_eigenpairs --dataset mnist --data_dir FOLDER
     python -m benchmarks.hessian_eigenpairs --examples 500 --solvers lanczos

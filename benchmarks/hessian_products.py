@@ -1,16 +1,16 @@
-"""What a Hessian-vector product costs, in gradients, beside other libraries.
+"""Cost of a Hessian-vector product relative to a gradient, also for other libraries.
 
-The network is the LeNet of chapter 11 (3,274,634 parameters) after an epoch of 32 steps, the data
-`--examples` digits in one batch. Every contestant has a process, and the same weights, digits
-and vector; they take turns, one product per turn, while the others sleep. The table shows the
-median time, the median of the ratios to the gradient in the same turn (TensorFlow's, compiled by
-`tf.function`), and v'Hv (of gradients, v'g), to see that all compute the same.
+The network is the LeNet of chapter 11 (3,274,634 parameters) after an epoch of 32 steps; the data
+are `--examples` digits in one batch. Every method has a separate process and the same weights,
+digits and vector. They run alternately, one product per round, while the others sleep. The table
+has the median time, the median of the ratios to the gradient in the same round (TensorFlow's,
+compiled by `tf.function`), and v'Hv (v'g for gradients), which must be the same for all methods.
 
-    kept            HessianOperator: of a fixed data set the gradient's values stay in memory
-    memory_limit=0  the same, with everything computed anew in each product
+    kept            HessianOperator: for a fixed data set the gradient's values stay in memory
+    memory_limit=0  the same, with everything computed again for each product
     accumulator     HessianOperator(mode="forward_accumulator")
     two tapes       HessianOperator(mode="reverse_over_reverse")
-    Gauss-Newton    GaussNewtonOperator; another matrix, so its v'Hv is another
+    Gauss-Newton    GaussNewtonOperator; another matrix, so its v'Hv is different
     torch           PyTorch's gradient
     curvlinops      its HessianLinearOperator, reverse over reverse mode
     pyhessian       products over a data loader, as for a data set of several batches
@@ -18,7 +18,7 @@ median time, the median of the ratios to the gradient in the same turn (TensorFl
     jax             jax.jvp of jax.grad, jitted
     jax gradient    jax.grad, jitted
 
-Peers that are not installed (benchmarks/requirements-peers.txt) are left out.
+Libraries that are not installed (benchmarks/requirements-peers.txt) are skipped.
 
     python -m benchmarks.hessian_products
     python -m benchmarks.hessian_products --ways gradient kept --examples 3000 --turns 9

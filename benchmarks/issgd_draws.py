@@ -1,11 +1,11 @@
 """Microseconds to draw 128 of 600,000 examples in proportion to norms that have just changed.
 
 In each round every method gets the same new gradient norms, one method after the other in one
-process, twice in a row: first after the others have filled the caches, then with other new norms.
-The table shows medians over the rounds: of microseconds, and of the ratio to the time of `Proposal`
-in the same round. "All new" is `update` of all norms and `sample`; "sample alone" leaves out the
-update, which a master can make when the norms arrive. The other methods get the float32 norms, and
-neither check nor keep them.
+process, twice in a row: first with caches filled by the other methods, then with other new norms.
+The table has medians over the rounds of microseconds, and of the ratio to the time of `Proposal` in
+the same round. "All new" is `update` of all norms and `sample`; "sample alone" excludes the update,
+which a master can do when the norms arrive. The other methods get float32 norms, which they neither
+check nor keep.
 
     python -m benchmarks.issgd_draws
     python -m benchmarks.issgd_draws --tensorflow

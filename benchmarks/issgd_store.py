@@ -1,18 +1,18 @@
-"""What the stores of importance-sampling SGD cost, beside a bare socket, and where their limit is.
+"""Speed and limits of the stores of importance-sampling SGD, relative to a plain socket.
 
-For each kind of store, with a `redis-server` of its own on the loopback for redis, it measures
+For each kind of store, with a separate local `redis-server` for redis, it measures
 
-    pull        570,000 weights in 279 blocks into an array that is used again
+    pull        570,000 weights in 279 blocks into an array that is reused
     pull new    the same into a new array
     push        a block of 2,048
-    lease       a block, and gives it back
-    head        the version that is current
-    fetch       76 MB of parameters into an array that is used again
-    raw socket  the same bytes from another process by `recv_into`, in turns with `fetch`
+    lease       a block, and releases it
+    head        the current version
+    fetch       76 MB of parameters into an array that is reused
+    raw socket  the same bytes from another process by `recv_into`, alternating with `fetch`
     publish     76 MB
 
-and prints medians; `x raw` is the median over the turns of fetch / raw. Then one process publishes
-and two read for `--torn_seconds`, and every byte that they read is looked at.
+and prints medians; `x raw` is the median over the rounds of fetch / raw. Then one process publishes
+and two read for `--torn_seconds`, and every byte that they read is checked.
 
 With `--scale`, processes lease and push blocks, each after a simulated time of computing
 (`--compute_ms`), then without any, and then fetch parameters: weights/s and GB/s by the number of
@@ -40,7 +40,7 @@ from thesis_tf.issgd.stores import RunSpec, open_store
 
 EXAMPLES, BLOCK, BYTES = 570_000, 2_048, 76_000_000
 SPEC = RunSpec("model", "data", (("train", EXAMPLES),), BYTES, BLOCK)
-# Forked, so that a child doesn't import everything again; memory:// is for threads, not for them.
+# Forked, so that children don't import everything again. (memory:// is for threads only.)
 CONTEXT = multiprocessing.get_context("fork")
 PROCESSES = (1, 2, 4, 8)
 

@@ -1,11 +1,11 @@
-"""NegativeCurvature beside the optimizers that it wraps, at equal steps and at equal time.
+"""Compares NegativeCurvature with the optimizers that it wraps, at equal steps and at equal time.
 
 Trains the network from the same weights on the same batches of 32 with RMSProp and Adam, alone and
-wrapped, with steps along the curvature and without. Wrapped optimizers run for `--steps`, then
-their bases for as long as those took. Shown are the mean over `--seeds` and its standard error of
-the loss on 2,000 training examples and of the error on the test examples; the time of a step, as
-ratio to the base's; how many steps along v were taken; and, half-way and at the end, v'Hv on the
-2,000 examples beside the smallest eigenvalue by Lanczos.
+wrapped, with and without steps along the curvature. Wrapped optimizers run for `--steps`, then the
+base optimizers for the same time. The table has, as means over `--seeds` with standard errors, the
+loss on 2,000 training examples and the error on the test examples; the time of a step relative to
+the base optimizer; the number of steps along v; and, halfway and at the end, v'Hv on the 2,000
+examples with the smallest eigenvalue by Lanczos.
 
     python -m benchmarks.negative_curvature
     python -m benchmarks.negative_curvature --learning_rate 1e-4

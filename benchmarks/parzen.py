@@ -1,11 +1,11 @@
 """Speed and accuracy of likelihood estimates: Parzen windows and conservative ones (chapter 5).
 
-10,000 samples, 10,000 test and 10,000 validation points of 784 values in float32. Ways take turns
-in one process; shown are medians over the rounds of seconds, and of ratios within a round to the
-bare matrix product of 10,000 x 784 x 10,000, in the blocks that we use. scikit-learn's
-KernelDensity, with leaves that hold all samples since it is wrong with smaller ones, is timed on
-100 test points, and its time is multiplied. Errors are those of 200 random test points against
-float64.
+The data are 10,000 samples, 10,000 test and 10,000 validation points of 784 values in float32.
+Methods run alternately in one process. The table has medians over the rounds of seconds, and of
+ratios within a round to the matrix product of 10,000 x 784 x 10,000 in the same blocks.
+scikit-learn's KernelDensity, with leaves that hold all samples since it is wrong with smaller
+leaves, is timed on 100 test points, and its time is extrapolated. Errors are those of 200 random
+test points relative to float64.
 
     python -m benchmarks.parzen                    # mnist_mini, drawn again with noise of .1
     python -m benchmarks.parzen --dataset mnist --data_dir FOLDER
@@ -21,7 +21,7 @@ import numpy as np
 import scipy.spatial.distance
 import scipy.special
 
-PAUSE = 0.2  # seconds, in which the other's threads stop spinning for work and let the cores go
+PAUSE = 0.2  # seconds after which idle threads of the other method no longer spin
 FEW, TIMED, CHECKED = 10, 100, 200  # points
 SIGMAS = np.geomspace(0.05, 1, 20)
 

@@ -1,7 +1,8 @@
-"""How the stores' bulk reads compare with redis-py, with hiredis and without.
+"""Compares the stores' bulk reads with redis-py, with and without hiredis.
 
-Fetches 76 MB in chunks of 1 MiB over loopback, two asked for ahead, and runs a script with 8 KB; in
-turns, medians and ratios to ours. A `redis-server` of its own must be on the PATH.
+Fetches 76 MB in chunks of 1 MiB over loopback, with two chunks requested in advance, and runs a
+script with 8 KB. Methods run alternately; the table has medians and ratios to this library. A
+`redis-server` must be on the PATH.
 
     python -m benchmarks.redis_client
 """

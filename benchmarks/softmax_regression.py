@@ -1,14 +1,14 @@
-"""Seconds to solve probes' softmax regressions, beside scikit-learn's LogisticRegression.
+"""Time to solve probes' softmax regressions, compared with scikit-learn's LogisticRegression.
 
-Both get the same features, labels and l2. Ours runs until its suboptimality is at most `--tol`,
-from the features as they are; scikit-learn, from features that were standardized for it, at the
-loosest of a row of tolerances with which its loss is within `--tol` of the minimum (which is
-taken from a solution of a hundredth of it). The two run in turn in one process, and what is
-shown are medians over the rounds: of seconds, and of the ratio within a round.
+Both get the same features, labels and l2. This library gets raw features and runs until its
+suboptimality is at most `--tol`. scikit-learn gets standardized features and the loosest of several
+tolerances with which its loss is within `--tol` of the minimum (known from a solution with a
+hundredth of this tolerance). Both run alternately in one process. The table has medians over the
+rounds of seconds, and of the ratio within a round.
 
-Without `--store` the features are the outputs of a layer of random weights and ReLUs on the bundled
-MNIST digits. `--classes 1000` is random features of as many classes, 4 examples each, in which
-scikit-learn is left out unless `--peer` asks for it: it takes minutes.
+Without `--store` the features are the outputs of a layer with random weights and ReLUs on the
+bundled MNIST digits. `--classes 1000` uses random features of 1,000 classes with 4 examples each;
+scikit-learn is then skipped, since it takes minutes, unless `--peer` is given.
 
     python -m benchmarks.softmax_regression
     python -m benchmarks.softmax_regression --store FOLDER --labels labels.npy --examples 5000
@@ -30,7 +30,7 @@ from thesis_tf.probes.solver.softmax_regression import SoftmaxRegression
 from thesis_tf.probes.solver.standardized import Standardized
 
 SIZES = (64, 256, 512, 1024, 2048)
-PAUSE = 0.2  # seconds, in which the other's threads stop spinning for work and let the cores go
+PAUSE = 0.2  # seconds after which idle threads of the other method no longer spin
 TOLERANCES = 10.0 ** -np.arange(0, 6.25, 0.25)
 
 

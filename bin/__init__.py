@@ -1,1 +1,1 @@
-"""The programs, one absl binary a job; run them from the checkout: `python -m bin.probe`."""
+"""The programs, one absl binary per job; run them from the checkout: `python -m bin.probe`."""

@@ -1,37 +1,38 @@
 r"""Trains an auto-encoder and reads the density of its data from it (thesis, chapter 3).
 
-With no flags it learns the spiral of figures 3.5 and 3.7, initializes hidden units from the data,
-refines them by L-BFGS, draws the score that r(x) - x implies, looks for spurious attractors, and
-samples by Metropolis-Hastings with path integrals: all in half a minute on two cores.
+Without flags it learns the spiral of figures 3.5 and 3.7: it initializes hidden units from the
+data, refines them by L-BFGS, draws the score that r(x) - x implies, searches for spurious
+attractors, and samples by Metropolis-Hastings with path integrals. This takes half a minute on two
+cores.
 
     python -m bin.dae
 
-A few more:
+More examples:
 
-    # Figure 3.7: without larger noise r learns attractors where no data are.
+    # Figure 3.7: without larger noise, r has spurious attractors far from the data.
     python -m bin.dae --noise=plain --output_dir=runs/plain
     # Figure 3.6: a one-dimensional manifold in ten dimensions.
     python -m bin.dae --dataset=manifold10d --units=500 --chain_steps=20000 --output_dir=runs/10d
-    # Images: minibatches by Adam, Langevin steps.
+    # Images: minibatches with Adam, Langevin steps.
     python -m bin.dae --dataset=mnist_mini --units=1000 --sampler=langevin --output_dir=runs/digits
-    # Your own data, np.savez("mine.npz", x=examples), or your own model, which maps x to r(x).
+    # Your data, np.savez("mine.npz", x=examples), or your model, which maps x to r(x).
     python -m bin.dae --dataset=mine.npz --sigma=.05 --output_dir=runs/mine
     python -m bin.dae --dataset=mine.npz --sigma=.05 --reconstruction=r.keras --output_dir=runs/r
 
-The same command continues a run that was interrupted. It writes to --output_dir:
+The same command continues an interrupted run. The program writes to --output_dir:
 
     model.keras, fit.json             the auto-encoder, and how it was fitted
-    diagnostics.json                  all numbers: loss / sigma^2, score error, samples, attractors
+    diagnostics.json                  measurements: loss / sigma^2, score error, samples, attractors
     score_field.png, .npz             arrows r(x) - x; the points and their scores
     samples.png, .npz                 data, data with noise, and samples
     attractors.png, spectrum.png      fixed points of r; eigenvalues and asymmetry of dr/dx
     reconstructions.png               of images, (n, h, w) or (n, h, w, channels): clean, noisy, r
 
-In diagnostics.json score_error_to_kernel_density is relative to the score of the best possible
-auto-encoder for the training examples; fraction_ended_outside is the fraction of the far points
-that ended where no example's noise leads; two_sample_accuracy is how often nearest neighbors tell
-samples from noisy test examples (.5 by chance); samples_per_chain is the number of states that were
-kept of each chain.
+In diagnostics.json, score_error_to_kernel_density is relative to the score of the best possible
+auto-encoder for the training examples. fraction_ended_outside is the fraction of far points that
+ended where the noise of no example can reach. two_sample_accuracy is the accuracy with which
+nearest neighbors distinguish samples from noisy test examples (0.5 by chance). samples_per_chain is
+the number of kept states per chain.
 """
 
 import dataclasses
@@ -46,7 +47,7 @@ from absl import app
 from bin.common import configs, flags, runs
 from bin.common.flags import option
 
-# Flags that have no effect on a model that is trained already.
+# Flags that have no effect if the model is already trained.
 FITTING = (
     "units", "tied", "initialization", "fit", "iterations", "copies", "noise", "max_sigma",
     "walkback", "criterion", "epochs", "optimizer", "learning_rate",
@@ -63,8 +64,9 @@ class Config:
     chains: configs.Chains
     sigma: float | None = option(
         None,
-        "Standard deviation of the noise; the score is that of the density smoothed by it. Default:"
-        " .01 (spiral), .1 (manifold10d), else half the standard deviation of the data's values.",
+        "Standard deviation of the noise; the score is that of the density smoothed by this noise."
+        " Default: 0.01 (spiral), 0.1 (manifold10d), else half the standard deviation of the data's"
+        " values.",
         lower_bound=0.0,
     )
     criterion: Literal["denoising", "rcae"] = option(
@@ -73,52 +75,52 @@ class Config:
     noise: Literal["sampled", "decreasing", "plain"] = option(
         "sampled",
         "sampled: half the examples get noise from sigma to --max_sigma, with importance weights;"
-        " decreasing: from --max_sigma to sigma over training, by minibatches; plain: sigma alone.",
+        " decreasing: from --max_sigma to sigma during training; plain: sigma alone.",
     )
     max_sigma: float | None = option(
         None,
-        "Standard deviation of the largest noise. Default: half the range of the value that varies"
-        " most.",
+        "Standard deviation of the largest noise. Default: half the range of the value with the"
+        " largest range.",
         lower_bound=0.0,
     )
     walkback: int = option(
         1,
-        "Rounds of corruption and reconstruction; more than 1 need minibatches.",
+        "Rounds of corruption and reconstruction; more than 1 requires minibatches.",
         lower_bound=1,
     )
     reconstruction: str | None = option(
-        None, "A .keras file of a trained r, in place of training.", is_path=True
+        None, "A .keras file of a trained r, instead of training.", is_path=True
     )
     units: int = option(300, "Hidden units.", lower_bound=1)
     tied: bool = option(
         False,
-        "The decoder has the encoder's weights, transposed; needs Keras' initial weights.",
+        "The decoder uses the encoder's transposed weights; requires --initialization=keras.",
     )
     initialization: Literal["data", "keras"] = option(
         "data", "data: hidden units centered on examples, then least squares; keras: Glorot's."
     )
     fit: Literal["lbfgs", "bfgs", "minibatch", "none"] | None = option(
         None,
-        "lbfgs and bfgs: --iterations of a full-batch method; minibatch: --optimizer for --epochs,"
-        " by default at a rate of 1e-5 after --initialization=data. Default: lbfgs up to 64 values"
-        " per example, else minibatch.",
+        "lbfgs, bfgs: a full-batch method for --iterations; minibatch: --optimizer for --epochs, by"
+        " default with a learning rate of 1e-5 after --initialization=data; none: no training."
+        " Default: lbfgs up to 64 values per example, else minibatch.",
     )
     iterations: int = option(50, "Iterations of a full-batch method.", lower_bound=1)
     copies: int = option(4, "Noisy copies of each example, for full-batch methods.", lower_bound=1)
     sampler: Literal["metropolis_hastings", "langevin", "unadjusted_langevin"] = option(
-        "metropolis_hastings", "The transition of the chains."
+        "metropolis_hastings", "The transition kernel of the chains."
     )
     step: float | None = option(
         None,
-        "Standard deviation of a step, in units of sigma. Default: 2.4 / d^(1/2) by"
-        " Metropolis-Hastings and 1.6 / d^(1/6) by Langevin steps, for examples of d values.",
+        "Standard deviation of a step, in units of sigma. Default: 2.4 / d^(1/2) for"
+        " Metropolis-Hastings and 1.6 / d^(1/6) for Langevin steps, for examples of d values.",
     )
     num_points: int = option(2, "Points of the path integral along a proposal.", lower_bound=1)
     chains_from: Literal["data", "box"] = option(
-        "data", "Where chains begin: training examples with noise, or a box around them."
+        "data", "Where chains begin: at training examples with noise, or in a box around the data."
     )
     far_points: int = option(
-        1000, "Initial points in the search for attractors; 0 for none.", lower_bound=0
+        1000, "Initial points in the search for attractors; 0 for no search.", lower_bound=0
     )
 
 
@@ -144,7 +146,7 @@ def config_from_flags() -> Config:
     if needs_steps:
         config = dataclasses.replace(config, fit="minibatch")
     if config.initialization == "data" and not flags.given("learning_rate"):
-        # Larger steps lead away from the solution of least squares.
+        # Larger steps would move away from the least-squares solution.
         training = dataclasses.replace(config.training, learning_rate=1e-5)
         config = dataclasses.replace(config, training=training)
     return config
@@ -157,19 +159,19 @@ def _check_fitting(config: Config) -> None:
         runs.refuse_given(FITTING, "--reconstruction is a model that is trained already")
     if config.criterion == "rcae":
         if config.walkback > 1:
-            raise runs.UsageError("--walkback needs --criterion=denoising.")
+            raise runs.UsageError("--walkback requires --criterion=denoising.")
         runs.refuse_given(("noise", "max_sigma", "copies"), "--criterion=rcae has no noise")
     needs_steps = config.noise == "decreasing" or config.walkback > 1
     if needs_steps and config.fit not in (None, "minibatch"):
         raise runs.UsageError(
-            "--noise=decreasing and --walkback depend on training steps: they need --fit=minibatch."
+            "--noise=decreasing and --walkback depend on training steps: use --fit=minibatch."
         )
     if config.tied and flags.given("initialization") and config.initialization == "data":
         raise runs.UsageError(
-            "Leave out --initialization=data: --tied weights have Keras' initial values."
+            "Leave out --initialization=data: --tied requires Keras' initial weights."
         )
     if config.hardware.distribution != "none" and config.fit != "minibatch":
-        raise runs.UsageError("--distribution needs --fit=minibatch.")
+        raise runs.UsageError("--distribution requires --fit=minibatch.")
     if config.noise == "plain":
         runs.refuse_given(["max_sigma"], "--noise=plain has noise of sigma alone")
     if config.fit == "none":
@@ -193,9 +195,9 @@ def run(
     begin: Callable[[], None] = lambda: None,
     verbose: int = 0,
 ) -> dict[str, Any]:
-    """Fits and measures as `config` says and writes to `folder`; returns the diagnostics, a dict.
+    """Fits and measures according to `config`, writes to `folder`, and returns the diagnostics.
 
-    `begin` is called once everything is known to fit, before anything is written.
+    `begin` is called after all checks of the arguments, before anything is written.
     """
     from bin.common import inputs
     from bin.jobs.dae import diagnostics, fitting, problem
@@ -209,7 +211,7 @@ def run(
     with strategy.scope():
         model = made.build_model()
     estimator = autoencoders.ScoreEstimator(model, made.sigma)
-    estimator.score(splits.train.x[:1])  # a model that doesn't fit the data is an error here
+    estimator.score(splits.train.x[:1])  # raises if the model doesn't fit the data
     if output.chief:
         begin()
     hardware.wait_for_all(strategy)
@@ -225,7 +227,7 @@ def main(argv: list[str]) -> None:
         folder = runs.claim(output.output_dir or "runs/dae", config, output.overwrite)
         begin = functools.partial(runs.begin, folder, config)
         run(config, folder, begin=begin, verbose=runs.progress())
-        print(f"All figures and numbers are in {folder}.")
+        print(f"All results are in {folder}.")
 
 
 if __name__ == "__main__":

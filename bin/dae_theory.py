@@ -1,16 +1,16 @@
 r"""Checks the theorems of chapter 3 on exact solutions: figures 3.3 and 3.4.
 
 The optimal RCAE and DAE of a density in one dimension are compared with the score and the curvature
-of the density; local moments are compared with their asymptotic formulas in several dimensions. Ten
-seconds, most of them to load TensorFlow:
+of the density; local moments are compared with their asymptotic formulas in several dimensions.
+This takes ten seconds, mostly to load TensorFlow:
 
     python -m bin.dae_theory
 
-It writes to --output_dir:
+The program writes to --output_dir:
 
-    theory.json       every number, by claim
+    theory.json       all results, by claim
     wells.png         the energy of figure 3.3, and scores at the sigmas of the thesis (3.4)
-    wells_small.png   the same at sigmas that are small enough
+    wells_small.png   the same at smaller sigmas, which approximate the limit
 """
 
 import dataclasses
@@ -105,7 +105,7 @@ def losses(config: Config) -> list[dict[str, float]]:
     grid, rows = wells.grid(config.points), []
     for sigma in SMALL_SIGMAS:
         row = {"sigma": sigma}
-        # Of the best r, and of one that stays away from x as sigma vanishes.
+        # For the optimal r, and for an r that doesn't approach x as sigma vanishes.
         for name, r in (("best", theory.dae_1d(wells, grid, sigma)), ("other", grid**2)):
             denoising = theory.dae_loss_1d(r, wells, grid, sigma)
             contracting = theory.rcae_loss_1d(r, wells, grid, sigma)
@@ -180,12 +180,12 @@ def moments(dimension: int, seed: int) -> list[dict[str, float]]:
 
 
 def table(found: dict[str, Any]) -> str:
-    """Returns the numbers as text."""
+    """Returns the results as text."""
     errors = ["sigma", "rcae", "dae"]
     parts = [
         ("relative error of the score, weighted by p (Theorems 1 and 2)", errors, found["scores"]),
         (
-            "|DAE loss - RCAE loss| / sigma^2 of one r: the best, and x^2 (Proposition 1)",
+            "|DAE loss - RCAE loss| / sigma^2 for the optimal r, and for x^2 (Proposition 1)",
             ["sigma", "best_difference_per_sigma2", "other_difference_per_sigma2"],
             found["proposition_1"],
         ),
@@ -212,7 +212,7 @@ def main(argv: list[str]) -> None:
         config, output = config_from_flags(), flags.read(configs.Output)
         folder = runs.claim(output.output_dir or "runs/dae_theory", config, output.overwrite)
         found = run(config, folder, begin=functools.partial(runs.begin, folder, config))
-        print(f"{table(found)}\nAll is in {folder}.")
+        print(f"{table(found)}\nAll results are in {folder}.")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-r"""Trains a generative stochastic network, samples from it, in-paints and estimates likelihoods.
+r"""Trains a generative stochastic network, samples, in-paints and estimates log-likelihoods.
 
-Thesis, chapter 5. With no flags it trains the network of figure 5.5 with two hidden layers on the
-bundled digits, runs chains, completes halves of images, and scores what it drew, in a few minutes
-on two cores:
+This is chapter 5 of the thesis. Without flags it trains the network of figure 5.5 with two hidden
+layers on the bundled digits, runs chains, completes half-known images, and evaluates the samples,
+in a few minutes on two cores:
 
     python -m bin.gsn
 
-A few more:
+More examples:
 
-    # Table 5.1: GSN-2, a walkback auto-encoder and a plain one, on the whole of MNIST.
+    # Table 5.1: GSN-2, an auto-encoder with walkback and one without, on all of MNIST.
     python -m bin.gsn --dataset=mnist --data_dir=~/data --epochs=25 --output_dir=runs/gsn2
     python -m bin.gsn --dataset=mnist --data_dir=~/data --epochs=25 --network=dae --layers=2000 \
         --output_dir=runs/walkback_dae
@@ -16,31 +16,32 @@ A few more:
         --walkback_steps=1 --output_dir=runs/dae
     # Scaling factors of walkback (figure 5.9).
     python -m bin.gsn --scaling --output_dir=runs/scaling
-    # Colour images, real values: a convolutional auto-encoder with Normal outputs.
+    # Color images, real values: a convolutional auto-encoder with Normal outputs.
     python -m bin.gsn --dataset=cifar10 --data_dir=~/data --network=conv_dae --layers=32,64,128 \
         --outputs=normal --corruption=gaussian --corruption_level=.2 --output_dir=runs/cifar10
-    # More of a network that is trained: longer chains, then the upper half of images.
+    # With a trained network: longer chains; completions of images whose upper half is known.
     python -m bin.gsn --do=sample,evaluate --chain_steps=20000 --num_steps_between_results=1 \
         --output_dir=runs/gsn2
     python -m bin.gsn --do=inpaint --known=top --output_dir=runs/gsn2
 
-The same command after a kill goes on. Once a network is trained, --do without train takes its
-settings from --output_dir, so flags of data, network and training are left out, but for --data_dir
-if the data have moved. It writes there:
+After a kill, the same command continues. Once a network is trained, --do without train reads its
+settings from --output_dir. Then leave out the flags of data, network and training, except for
+--data_dir if the data have moved. The program writes to --output_dir:
 
     model.keras, sheets/       the network; samples after every few epochs
     logs/                      losses, scaling factors and samples for TensorBoard
     saved_model/               the transition kernel for TensorFlow Serving: step, inpaint
-    sampled/SETTINGS/          chains in pieces, samples.png (a row a chain), mixing.json, and
+    sampled/SETTINGS/          chains in pieces, samples.png (one row per chain), mixing.json and
                                evaluation.json
     inpainted/SETTINGS/        completions.png, .npz and inpainting.json
 
-In evaluation.json, parzen takes as many samples as there are training examples beside it, evenly
-from all chains, and parzen_of_all_samples takes all; chain_log_likelihood is the mean over chains,
-each alone. quality is measured by a classifier of real examples: the mean confidence (largest
-probability) and entropy per sample; spurious, the fraction of samples with no class above .5;
-class_entropy of all samples (2.3 for ten equally frequent classes, 0 if all chains draw the same
-class); and how often a chain changes class in 100 steps, as far as kept states show.
+In evaluation.json, parzen uses as many samples as the estimate of training examples next to it,
+evenly spaced over all chains; parzen_of_all_samples uses all samples. chain_log_likelihood is the
+mean of the estimates from each chain alone. quality is measured by a classifier of real examples:
+the mean confidence (largest class probability) and entropy per sample; spurious, the fraction of
+samples with no class above 0.5; class_entropy, of all samples (2.3 for ten equally frequent
+classes, 0 if all samples have the same class); and the changes of class per 100 steps of a chain,
+as far as kept states show them.
 """
 
 import dataclasses
@@ -66,7 +67,7 @@ def _are_positive(values: list[str] | None) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """What is trained."""
+    """The network."""
 
     network: Literal["gsn", "dae", "conv_dae"] = option(
         "gsn",
@@ -81,53 +82,58 @@ class Network:
         message="must be positive numbers, e.g. 1000,1000",
     )
     hidden_noise: float = option(
-        2.0, "Standard deviation of the noise of a gsn, before and after tanh.", lower_bound=0.0
+        2.0, "Standard deviation of a gsn's noise, before and after tanh.", lower_bound=0.0
     )
     corruption: Literal["salt_and_pepper", "masking", "gaussian", "block", "none"] = option(
         "salt_and_pepper", "Corruption of x at every step."
     )
     corruption_level: float | None = option(
         None,
-        "Probability of salt_and_pepper (.4) or masking (.4), sigma of gaussian (.3), or the"
-        " block's fraction of an image's side (.5).",
+        "Probability of salt_and_pepper or masking, sigma of gaussian, or the block's fraction of"
+        " an image's side. Default: 0.4 (salt_and_pepper, masking), 0.3 (gaussian), 0.5 (block).",
         lower_bound=0.0,
     )
     walkback_steps: tuple[int, ...] = option(
         (4,),
-        "Steps of walkback, or the smallest and the largest number: 2,6. 1 is a plain DAE.",
+        "Steps of walkback, or their smallest and largest number, e.g. 2,6. With 1, a dae is a"
+        " plain denoising auto-encoder.",
         valid=_are_positive,
         message="must be positive numbers, e.g. 4 or 2,6",
     )
     walkback_stop: float | None = option(
         None,
-        "Probability to stop after each step, at --walkback_steps at the latest. Default: never.",
+        "Probability to stop after each step; --walkback_steps is then the maximum. Default: the"
+        " number of steps is not random.",
     )
-    walkback_loss: Literal["every", "last"] = option("every", "Steps whose losses are added up.")
+    walkback_loss: Literal["every", "last"] = option("every", "The steps whose losses are added.")
     scaling: bool = option(False, "Learn a scaling factor for each step of walkback.")
     outputs: Literal["bernoulli", "normal", "normal_mixture"] = option(
         "bernoulli",
-        "P(x | h) of a value: bernoulli for [0, 1]; normal and a mixture of two have scales too.",
+        "P(x | h) of a value: bernoulli for [0, 1]; normal or mixture (of two normals) for real"
+        " values, with scales that the network predicts.",
     )
-    output_scale: float | None = option(None, "Fixed scale of --outputs=normal.", lower_bound=0.0)
+    output_scale: float | None = option(
+        None, "Fixed standard deviation of --outputs=normal.", lower_bound=0.0
+    )
     initial_hidden: str = option(
         "zeros",
-        "Hidden units at the first step of walkback: zeros, stored (of the last visit), or a"
-        " number of burn-in steps.",
+        "Hidden units at the first step of walkback: zeros, stored (from the last time that the"
+        " example was used), or a number of burn-in steps.",
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What one run trains; a folder with an equal one holds the same run."""
+    """The settings of one training; a folder with an equal config holds the same run."""
 
     data: configs.Data
     hardware: configs.Hardware
     training: configs.Training
     network: Network
-    binarize: bool = option(False, "Values above .5 become 1, others 0.")
+    binarize: bool = option(False, "Set values above 0.5 to 1 and others to 0.")
     decay: float = option(
         0.96,
-        "Factor of the learning rate per epoch.",
+        "Factor by which the learning rate is multiplied after each epoch.",
         lower_bound=0.0,
         upper_bound=1.0,
     )
@@ -135,29 +141,29 @@ class Config:
 
 @dataclasses.dataclass(frozen=True)
 class Jobs:
-    """What to do with a network; each job has a folder of its own for each of its settings."""
+    """The jobs to do with a network; each setting of a job has a separate folder."""
 
     chains: configs.Chains
     do: tuple[str, ...] = option(JOBS, f"Which of {', '.join(JOBS)} to do, in this order.")
     sheet_every: int = option(5, "Epochs between sheets of samples; 0 for none.", lower_bound=0)
-    num_burnin_steps: int = option(0, "Steps before the first that counts.", lower_bound=0)
+    num_burnin_steps: int = option(0, "Steps before the first kept state.", lower_bound=0)
     num_steps_between_results: int = option(
-        0, "Steps of --chain_steps that are left out before each that is kept.", lower_bound=0
+        0, "Steps of --chain_steps that are skipped between kept states.", lower_bound=0
     )
     chain_alpha: Literal["first", "random"] = option(
-        "first", "Scaling factor of chains: alpha_1, or an alpha_k drawn at each step."
+        "first", "Scaling factor of chains: alpha_1, or a random alpha_k at each step."
     )
     known: str | None = option(
         None,
-        "What in-painting keeps: left, right, top, bottom, or an .npz file with a boolean mask."
-        " Default: left of images; other examples are not completed.",
+        "Known values for in-painting: left, right, top or bottom half, or an .npz file with a"
+        " boolean mask. Default: the left half of images; other examples are not completed.",
         is_path=True,
     )
     inpaint_steps: int = option(100, "Steps of in-painting.", lower_bound=1)
 
     @property
     def num_results(self) -> int:
-        """States that are kept of each chain."""
+        """The number of kept states per chain."""
         return self.chains.chain_steps // (self.num_steps_between_results + 1)
 
 
@@ -170,7 +176,7 @@ flags.define(
 )
 
 
-# Of which jobs the flags are that say how to do them.
+# {flag: the jobs that use it}.
 JOB_FLAGS = {
     ("sheet_every",): ("train",),
     ("chains", "chain_steps", "num_burnin_steps", "num_steps_between_results"): (
@@ -180,7 +186,7 @@ JOB_FLAGS = {
     ("chain_alpha",): ("sample", "evaluate", "inpaint", "export"),
     ("known", "inpaint_steps"): ("inpaint",),
 }
-# Of a network that is trained already, --output_dir says these, but not where its data are now.
+# Flags that must be left out for a trained network, since --output_dir determines their values.
 TRAINED = (
     "dataset",
     "examples",
@@ -194,7 +200,7 @@ TRAINED = (
 
 
 def config_from_flags() -> Config:
-    """Reads the flags of what is trained; raises UsageError for a combination without sense."""
+    """Reads the flags of the training; raises UsageError for an invalid combination."""
     config = flags.read(Config)
     asked = config.network
     network, corruption = asked.network, asked.corruption
@@ -218,8 +224,8 @@ def config_from_flags() -> Config:
         raise UsageError("--scaling needs --walkback_steps above 1.")
     if steps == (1,) and network == "gsn" and len(layers) > 1 and asked.initial_hidden == "zeros":
         raise UsageError(
-            "--walkback_steps=1 from --initial_hidden=zeros never reaches the second layer. Give"
-            " more steps, another --initial_hidden, or one of --layers."
+            "--walkback_steps=1 from --initial_hidden=zeros never reaches the second layer. Use"
+            " more steps, another --initial_hidden, or a single layer."
         )
     if asked.initial_hidden not in ("zeros", "stored") and not asked.initial_hidden.isdigit():
         raise UsageError("--initial_hidden must be zeros, stored or a number of steps.")
@@ -239,7 +245,7 @@ def config_from_flags() -> Config:
 
 
 def jobs_from_flags() -> Jobs:
-    """Reads the flags of what to do; raises UsageError for a combination without sense."""
+    """Reads the flags of the jobs; raises UsageError for an invalid combination."""
     jobs = flags.read(Jobs)
     unknown = [job for job in jobs.do if job not in JOBS]
     if unknown or not jobs.do:
@@ -250,16 +256,14 @@ def jobs_from_flags() -> Jobs:
         if not set(of) & set(jobs.do):
             runs.refuse_given(names, f"only --do={','.join(of)} takes it")
     if jobs.chains.chains < 1:
-        raise UsageError("--chains must be 1 at least.")
+        raise UsageError("--chains must be at least 1.")
     return dataclasses.replace(jobs, do=tuple(job for job in JOBS if job in jobs.do))
 
 
 def trained_config(folder: pathlib.Path) -> Config:
-    """Returns the `Config` of the run that `folder` holds; raises UsageError if it has none."""
+    """Returns the `Config` of the run in `folder`; raises UsageError if there is none."""
     found = runs.read_config(folder)
-    runs.refuse_given(
-        TRAINED, f"{folder} holds a network that is trained; --do=train trains another"
-    )
+    runs.refuse_given(TRAINED, f"{folder} holds a trained network; --do=train trains another one")
     try:
         own: dict[str, Any] = {"precision": found["hardware"]["precision"]}
         if not flags.given("seed"):
@@ -292,9 +296,9 @@ def run(
     progress: bool = False,
     verbose: Any = 0,
 ) -> dict[str, Any]:
-    """Does what `jobs` say; returns {job: results}.
+    """Does the jobs; returns {job: results}.
 
-    `begin` is called once all is known to fit, before anything is written.
+    `begin` is called after all checks of the arguments, before anything is written.
     """
     from bin.jobs.gsn import reports, training
     from thesis_tf import hardware
@@ -328,7 +332,7 @@ def main(argv: list[str]) -> None:
             config = trained_config(folder)
             begin = functools.partial(runs.lock, folder)
         run(config, jobs, folder, begin=begin, progress=True, verbose=runs.progress())
-        print(f"All pictures and numbers are in {folder}.")
+        print(f"All results are in {folder}.")
 
 
 if __name__ == "__main__":

@@ -1,22 +1,23 @@
-r"""Checks what chapter 5 proves, where everything can be enumerated, and figure 5.3.
+r"""Checks the propositions of chapter 5 on enumerated spaces, and reproduces figure 5.3.
 
-On random discrete problems the chains of the thesis' propositions are built as matrices, and their
-stationary distributions compared with the data's. Then a conditional is learned without a network:
-by counting, for ten values, and by kernels, for a curve in ten dimensions. Ten
+For random discrete problems, the chains of the thesis' propositions are constructed as matrices,
+and their stationary distributions are compared with the data's. Then P(x | x~) is learned without a
+network: by counting, for ten values, and by kernels, for a curve in ten dimensions. This takes ten
 seconds, half of them to load TensorFlow:
 
     python -m bin.gsn_theory
 
-It writes to --output_dir:
+The program writes to --output_dir:
 
-    theory.json       every number, by claim
-    histogram.png     figure 5.3, top: the data, and a chain of what was counted
+    theory.json       all results, by claim
+    histogram.png     figure 5.3, top: the data, and the chain that was learned by counting
     manifold.png      figure 5.3, bottom: training examples, and chains of a Parzen conditional
 
-In theory.json distance is |pi - pi'|_1, the largest of all problems; p_value is of the histogram's
-chi-square against the exact stationary distribution, autocorrelation included; two_sample_accuracy
-is how often neighbours tell chains from test examples (.5 by chance), and, as the best that kernels
-on these examples can do, independent draws of them.
+In theory.json, distance is the largest |pi - pi'|_1 of all problems. p_value is that of a
+chi-square test of the histogram against the exact stationary distribution, which accounts for
+autocorrelation. two_sample_accuracy is the accuracy with which neighbors distinguish chains from
+test examples (0.5 by chance). For comparison it is also computed for independent draws from the
+same kernels, the best possible result with these kernels.
 """
 
 import dataclasses
@@ -39,7 +40,7 @@ CHAINS, CHAIN_STEPS, KEPT_EVERY = 50, 1000, 20
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What is computed."""
+    """The settings of one run."""
 
     problems: int = option(200, "Random problems for each proposition.", lower_bound=1)
     perturbations: int = option(1000, "Perturbed transition matrices (Theorem 4).", lower_bound=1)
@@ -70,7 +71,7 @@ def run(
 
 
 def propositions(config: Config, rng: "np.random.Generator") -> dict[str, Any]:
-    """The largest distance between stationary and data distribution, over random problems."""
+    """Returns the largest distance of stationary and data distributions over random problems."""
     import numpy as np
 
     from thesis_tf.gsn import finite
@@ -100,7 +101,7 @@ def propositions(config: Config, rng: "np.random.Generator") -> dict[str, Any]:
 
 
 def theorem_4(config: Config, rng: "np.random.Generator") -> dict[str, Any]:
-    """How often the bound holds on random perturbations, and how near it is."""
+    """Returns how often the bound holds for random perturbations, and how tight it is."""
     import numpy as np
 
     from thesis_tf.gsn import finite
@@ -123,7 +124,7 @@ def theorem_4(config: Config, rng: "np.random.Generator") -> dict[str, Any]:
 
 
 def histogram(seed: int, path: pathlib.Path) -> dict[str, Any]:
-    """Ten values by counting from 5,000 examples (figure 5.3, top)."""
+    """Learns ten values by counting from 5,000 examples (figure 5.3, top)."""
     import numpy as np
 
     from thesis_tf import gsn
@@ -148,7 +149,7 @@ def histogram(seed: int, path: pathlib.Path) -> dict[str, Any]:
 
 
 def manifold(seed: int, path: pathlib.Path) -> dict[str, Any]:
-    """A curve in ten dimensions by a Parzen conditional (figure 5.3, bottom)."""
+    """Samples a curve with a Parzen estimate of P(x | x~) (figure 5.3, bottom)."""
     import numpy as np
 
     from thesis_tf import autoencoders, datasets
@@ -189,7 +190,7 @@ def main(argv: list[str]) -> None:
             f"Figure 5.3: p-value {found['histogram']['p_value']:.2f}, two-sample accuracy"
             f" {found['manifold']['chains']['two_sample_accuracy']:.3f}"
         )
-        print(f"All pictures and numbers are in {folder}.")
+        print(f"All results are in {folder}.")
 
 
 if __name__ == "__main__":

@@ -1,42 +1,46 @@
-r"""Computes eigenvalues of a loss' Hessian, of both signs, and the best steps along eigenvectors.
+r"""Computes extreme eigenvalues of a loss' Hessian, and the best steps along its eigenvectors.
 
-With no flags it trains the LeNet of the chapter (3,274,634 parameters) for 50 steps on the bundled
-data, finds the 20 largest and the 3 smallest eigenvalues on 2,000 of its examples, and searches for
-the best step along each eigenvector (figures 11.1 to 11.4): tables and figures in six minutes on
-two cores.
+Without flags it trains the LeNet of chapter 11 (3,274,634 parameters) for 50 steps on the bundled
+data, computes the 20 largest and the 3 smallest eigenvalues on 2,000 of its examples, and searches
+for the best step along each eigenvector (figures 11.1 to 11.4). This takes six minutes on two
+cores:
 
     python -m bin.hessian
 
-Over training (figures 11.5 and 11.6), while it trains or from weights that bin.train saved:
+Eigenvalues over training (figures 11.5 and 11.6), during training or from weights saved by
+bin.train:
 
     python -m bin.hessian --train_steps=1000 --at_steps=0,10,50,100,200,500,1000 \
         --output_dir=runs/f
     python -m bin.hessian --checkpoints=step_0000000.weights.h5,step_0000300.weights.h5 \
         --output_dir=runs/checkpoints
 
-The density of the whole spectrum as well, and a subset compared with all examples (section 11.D):
+Also the density of the whole spectrum, and a comparison of a subset with all examples (section
+11.D):
 
     python -m bin.hessian --density --output_dir=runs/density
     python -m bin.hessian --subset=.05 --compare_subset --noline_search --output_dir=runs/subset
 
-A pretrained network; vectors of the search that exceed a limit of memory (in MiB) are on disk:
+A pretrained network; vectors of the search that exceed a memory limit (in MiB) are kept on disk:
 
     python -m bin.hessian --model=resnet50 --weights=resnet50.weights.h5 --dataset=cifar10 \
         --image_size=64 --subset=64 --hessian_batch_size=32 --largest=3 --smallest=1 \
         --memory_limit=1000 --output_dir=runs/resnet50
 
-Training is by RMSProp in batches of 32 unless flags say otherwise; the Hessian is that of the mean
-cross entropy over the subset, with every layer as at inference. Before long work the derivatives
-are checked in float64. After a kill the same command continues; with several machines
-(--distribution=multi_worker) a search begins again. In --output_dir:
+By default, training uses RMSProp with batches of 32. The Hessian is that of the mean cross-entropy
+over the subset, with all layers in inference mode. Before long computations, a self-check tests the
+derivatives in float64. After a kill, the same command continues; with several machines
+(--distribution=multi_worker) a search starts again from the beginning. The program writes to
+--output_dir:
 
-    eigenvalues.json, eigenpairs.npz   values with residuals |Hv - lambda v|; the same with vectors
-    spectrum.png, density.npz          both ends; with --density all, and trace.json
-    line_searches.png                  the loss along the outermost two, figures 11.1 and 11.2
-    best_steps.json, .png              the best step along each, figures 11.3 and 11.4
+    eigenvalues.json, eigenpairs.npz   values with residuals |Hv - lambda v|; also with vectors
+    spectrum.png                       the eigenvalues at both ends
+    density.npz, trace.json            with --density: the whole spectrum, also in spectrum.png
+    line_searches.png                  the loss along the two extreme eigenvectors (11.1 and 11.2)
+    best_steps.json, .png              the best step along each eigenvector (11.3 and 11.4)
     history/, history.txt, .png        with --at_steps or --checkpoints, figures 11.5 and 11.6
     subset.json, .txt                  with --compare_subset
-    logs/, checkpoint.npz              TensorBoard's; the training's, from which it continues
+    logs/, checkpoint.npz              for TensorBoard; the state from which training continues
 """
 
 import dataclasses
@@ -54,7 +58,7 @@ if TYPE_CHECKING:
     from thesis_tf.hessian import Eigenpairs, SpectrumHistory
 
 DEFAULTS = {"model": "lenet", "optimizer": "rmsprop", "batch_size": 32}
-COMPARED = 10  # eigenvalues at each end (section 11.D)
+COMPARED = 10  # the number of eigenvalues at each end (section 11.D)
 
 
 def _are_steps(values: list[str]) -> bool:
@@ -63,60 +67,60 @@ def _are_steps(values: list[str]) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """All settings of a run; a folder with equal ones holds the same run."""
+    """The settings of one run; a folder with an equal config holds the same run."""
 
     data: configs.Data
     model: configs.Model
     hardware: configs.Hardware
     training: configs.Training
     checkpoints: tuple[str, ...] = option(
-        (), "Weights files of one network at several steps of training.", is_path=True
+        (), "Files with weights of one network at several steps of training.", is_path=True
     )
     train_steps: int | None = option(
         None, "Steps to train first. Default: 50, or 0 if weights are given.", lower_bound=0
     )
     at_steps: tuple[int, ...] = option(
         (),
-        "Steps of the training at which to find eigenvalues.",
+        "Steps of training at which to compute eigenvalues.",
         valid=_are_steps,
         message="must be steps, e.g. 0,10,100",
     )
     subset: float = option(
         2000.0,
-        "Training examples whose loss is taken; up to 1, a fraction of all.",
+        "The number of training examples whose loss is used, or, up to 1, their fraction.",
         lower_bound=1e-6,
     )
-    largest: int = option(20, "How many eigenvalues at the upper end.", lower_bound=0)
-    smallest: int = option(3, "How many eigenvalues at the lower end.", lower_bound=0)
+    largest: int = option(20, "The number of largest eigenvalues.", lower_bound=0)
+    smallest: int = option(3, "The number of smallest eigenvalues.", lower_bound=0)
     tol: float = option(
         1e-3,
-        "Largest residual of an eigenpair, relative to its eigenvalue, or to the smallest one that"
-        " can be told from 0 if that is larger.",
+        "Largest residual of an eigenpair, relative to its eigenvalue, or to the smallest value"
+        " that can be distinguished from 0 if that is larger.",
         lower_bound=1e-9,
     )
-    solver: Literal["lanczos", "eigsh"] = option("lanczos", "How eigenpairs are found.")
-    gauss_newton: bool = option(False, "The Gauss-Newton matrix in place of the Hessian.")
+    solver: Literal["lanczos", "eigsh"] = option("lanczos", "How eigenpairs are computed.")
+    gauss_newton: bool = option(False, "Use the Gauss-Newton matrix instead of the Hessian.")
     product_mode: Literal["forward_over_reverse", "forward_accumulator", "reverse_over_reverse"] = (
         option("forward_over_reverse", "How products are computed.")
     )
     parameters: tuple[str, ...] = option(
         (), "Only these layers or variables, by name or glob. Default: all."
     )
-    hessian_batch_size: int = option(1000, "Examples that are computed at once.", lower_bound=1)
+    hessian_batch_size: int = option(1000, "Examples per batch of the Hessian.", lower_bound=1)
     memory_limit: int = option(
-        4096, "MiB for values kept between products, and as many for vectors.", lower_bound=1
+        4096, "MiB for values kept between products, and MiB for vectors.", lower_bound=1
     )
     line_search: bool = option(True, "Search for the best step along each eigenvector.")
     density: bool = option(False, "Estimate the density of the whole spectrum.")
-    density_steps: int = option(60, "Lanczos steps for each of its random vectors.", lower_bound=1)
-    density_vectors: int = option(4, "Random vectors of the density.", lower_bound=2)
+    density_steps: int = option(60, "Lanczos steps per random vector.", lower_bound=1)
+    density_vectors: int = option(4, "Random vectors for the density.", lower_bound=2)
     compare_subset: bool = option(
         False,
-        "Compare the subset with all examples (11.D): the 10 eigenvalues at each end, or as many as"
-        " --largest and --smallest say.",
+        "Compare the subset with all examples (11.D): 10 eigenvalues at each end, or --largest and"
+        " --smallest.",
     )
-    check: bool = option(True, "Check the derivatives before long work.")
-    compared: tuple[int, int] = (COMPARED, COMPARED)  # eigenvalues at the upper and the lower end
+    check: bool = option(True, "Check the derivatives before long computations.")
+    compared: tuple[int, int] = (COMPARED, COMPARED)  # the numbers of largest and of smallest
 
 
 flags.define(
@@ -149,8 +153,8 @@ def _check(config: Config, steps: int) -> None:
     model, at_steps = config.model, config.at_steps
     if config.checkpoints and (steps or at_steps or model.weights != "none"):
         raise runs.UsageError(
-            "--checkpoints belong to a training that is over: leave out --train_steps, --at_steps"
-            " and --weights."
+            "--checkpoints are from a finished training: leave out --train_steps, --at_steps and"
+            " --weights."
         )
     if at_steps and at_steps[-1] > steps:
         raise runs.UsageError(
@@ -162,19 +166,19 @@ def _check(config: Config, steps: int) -> None:
         chosen = {"density": config.density, "compare_subset": config.compare_subset}
         runs.refuse(
             [name for name, value in chosen.items() if value],
-            "for --checkpoints only eigenvalues are found; pass one of them as --weights for more",
+            "--checkpoints compute only eigenvalues; pass one of the files as --weights for more",
         )
     if config.gauss_newton and config.product_mode == "forward_accumulator":
-        raise runs.UsageError("--gauss_newton has no --product_mode=forward_accumulator.")
+        raise runs.UsageError("--gauss_newton doesn't support --product_mode=forward_accumulator.")
     if model.auxiliary_head:
         raise runs.UsageError(
             "The Hessian is that of a loss with one output: leave out --auxiliary_head."
         )
     if not config.density:
-        runs.refuse_given(("density_steps", "density_vectors"), "without --density there is none")
+        runs.refuse_given(("density_steps", "density_vectors"), "they require --density")
     if not steps:
         unused = ("optimizer", "learning_rate", "batch_size")
-        runs.refuse_given(unused, "no --train_steps are taken")
+        runs.refuse_given(unused, "--train_steps is 0")
     if not config.largest + config.smallest:
         raise runs.UsageError("--largest and --smallest are both 0.")
 
@@ -186,9 +190,9 @@ def run(
     begin: Callable[[], None] = lambda: None,
     verbose: int = 0,
 ) -> "Eigenpairs | SpectrumHistory":
-    """Does what `config` says, writes to `folder`, and returns the eigenvalues.
+    """Computes the results of `config`, writes to `folder`, and returns the eigenvalues.
 
-    `begin` is called when all arguments have been checked, before anything is written.
+    `begin` is called after all checks of the arguments, before anything is written.
     """
     import numpy as np
 
@@ -226,7 +230,7 @@ def run(
     wanted = max(config.largest + config.smallest, sum(compared))
     if wanted >= operator.shape[0]:
         raise runs.UsageError(
-            f"{wanted} eigenvalues are wanted of a matrix of {operator.shape[0]} parameters."
+            f"{wanted} eigenvalues are requested of a matrix of {operator.shape[0]} parameters."
         )
     if chief:
         begin()
@@ -252,7 +256,7 @@ def run(
             subset,
             history_folder,
             at_steps=config.at_steps,
-            operator=dataclasses.replace(options, check=False),  # it has passed
+            operator=dataclasses.replace(options, check=False),  # the self-check has passed
             largest=config.largest,
             smallest=config.smallest,
             tol=config.tol,
@@ -305,7 +309,7 @@ def main(argv: list[str]) -> None:
             begin=functools.partial(runs.begin, folder, config),
             verbose=runs.progress(),
         )
-        print(f"{found.table()}\nAll tables and figures are in {folder}.")
+        print(f"{found.table()}\nAll results are in {folder}.")
 
 
 if __name__ == "__main__":

@@ -1,22 +1,23 @@
 r"""Compares importance sampling with uniform draws over seeds: figures 7.2 to 7.4, Table 7.1.
 
 Every run trains the same network on this machine. The gradient norms of all training examples are
-measured anew every --refresh_every steps (7.4.1), or never, which makes draws uniform. Compared are
-numbers of steps, not what a step costs:
+measured every --refresh_every steps (7.4.1), or never for uniform draws. The program compares
+numbers of steps, not the cost of a step:
 
     python -m bin.issgd_compare --steps=600 --seeds=3
     python -m bin.issgd_compare --dataset=mnist --data_dir=... --learning_rate=.1 --steps=3000
 
-As in the thesis, except for its workers (the other setting is --learning_rate=.001 --smoothing=1):
+The settings of the thesis, but without workers (its other setting is --learning_rate=.001
+--smoothing=1):
 
     python -m bin.issgd_compare --dataset=svhn --data_dir=... --model=issgd_mlp \
         --learning_rate=.01 --momentum=.95 --smoothing=10 --examples=65000,7000,26032
 
-The same command after a kill continues, and one with more --seeds adds theirs; a run that was not
-finished starts anew. It writes to --output_dir:
+After a kill, the same command continues; an unfinished run starts again from its beginning. The
+same command with more --seeds adds runs. The program writes to --output_dir:
 
     runs/METHOD_SEED.json       losses, errors, gradient variances over the steps of one run
-    training.png                medians and quartiles over seeds (figures 7.2, 7.3)
+    training.png                medians and quartiles over seeds (figures 7.2 and 7.3)
     gradient_variance.png       square roots of gradient variances (figure 7.4)
     table.txt, summary.json     steps until a loss is reached; errors at the end (Table 7.1)
 """
@@ -43,7 +44,7 @@ def _are_losses(values: list[str]) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Config(issgd_configs.Config):
-    """A comparison."""
+    """The settings of a comparison."""
 
     steps: int = issgd_configs.steps_option()
     refresh_every: int = option(
@@ -58,13 +59,13 @@ class Config(issgd_configs.Config):
     )
     stop_at_target: bool = option(False, "End a run when it reaches the lowest of --targets.")
     true_gradient: bool = option(
-        False, "Compute the true gradient at each measurement too: exact variances."
+        False, "Also compute the true gradient at each measurement, for exact variances."
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class Seeds:
-    """How many runs; more can be added to a comparison."""
+    """The number of runs; a later call can add more to a comparison."""
 
     seeds: int = option(5, "Runs of each method.", lower_bound=1)
 
@@ -90,7 +91,7 @@ def config_from_flags() -> Config:
     """Reads the flags; raises UsageError for a combination that makes no sense."""
     config = flags.read(Config)
     if config.hardware.distribution != "none":
-        raise flags.UsageError("A comparison runs on one device: --distribution=none.")
+        raise flags.UsageError("A comparison runs on one device: use --distribution=none.")
     config.check()
     return dataclasses.replace(config, targets=tuple(sorted(config.targets, reverse=True)))
 
@@ -98,7 +99,7 @@ def config_from_flags() -> Config:
 def run(
     config: Config, folder: pathlib.Path, seeds: int, *, begin: Callable[[], None] = lambda: None
 ) -> str:
-    """Does all runs that are not done yet; returns a table of them."""
+    """Executes all runs that are not finished yet; returns a table of all runs."""
     from bin.jobs.issgd import comparison
     from thesis_tf import hardware
     from thesis_tf.reporting import progress
@@ -138,7 +139,7 @@ def main(argv: list[str]) -> None:
         folder = runs.claim(output.output_dir or default, config, output.overwrite)
         begin = functools.partial(runs.begin, folder, config)
         table = run(config, folder, flags.read(Seeds).seeds, begin=begin)
-        print(f"{table}\nAll tables and pictures are in {folder}.")
+        print(f"{table}\nAll results are in {folder}.")
 
 
 if __name__ == "__main__":

@@ -1,33 +1,35 @@
-r"""Trains by importance sampling, with workers that keep the examples' gradient norms fresh.
+r"""Trains by importance sampling, with workers that keep the examples' gradient norms up to date.
 
-This is chapter 7 of the thesis. With --local_workers alone it trains the MLP on the bundled data,
-with workers that it starts on this machine and meets in shared memory: a minute on two cores.
+This is chapter 7 of the thesis. With only --local_workers it trains the MLP on the bundled data,
+with workers that it starts on this machine and that use shared memory. This takes a minute on two
+cores:
 
     python -m bin.issgd_master --local_workers=2
 
-On several machines, against one Redis; workers may start first, die and join late:
+On several machines with one Redis server; workers may start first, die and join late:
 
     export ISSGD_STORE=rediss://user:password@redis.example:6380/0
     python -m bin.issgd_master --run_id=r1 --dataset=cifar10 --data_dir=... --model=issgd_mlp
     python -m bin.issgd_worker --run_id=r1 --dataset=cifar10 --data_dir=... --model=issgd_mlp
 
-As in the thesis (7.4; smoothing +10 and +1, 5,000 validation examples):
+The settings of the thesis (7.4; smoothing +10 or +1, 5,000 validation examples):
 
     python -m bin.issgd_master --local_workers=3 --dataset=cifar10 --data_dir=... \
         --examples=45000,5000,10000 --model=issgd_mlp --optimizer=sgd --learning_rate=.01 \
         --momentum=.95 --smoothing=10 --staleness_seconds=20
 
-With --mode=exact it waits, every --sync_every steps, until all gradient norms were measured with
-the present parameters (figure 7.1). With --mode=uniform, a baseline, it draws uniformly and needs
-no store. The same command after a kill continues from the last checkpoint, and one with more
---steps after the end. It writes to --output_dir:
+With --mode=exact the master waits, every --sync_every steps, until all gradient norms have been
+measured with the current parameters (figure 7.1). With --mode=uniform, a baseline, it draws
+uniformly and needs no store. After a kill, the same command continues from the last checkpoint;
+after the end, the same command with more --steps continues the training. The program writes to
+--output_dir:
 
     config.json, checkpoint.npz     the run, and the state from which it continues
-    history.jsonl, logs/            a record every --sync_every steps; the same for TensorBoard
+    history.jsonl, logs/            a record every --sync_every steps; also for TensorBoard
     training.png                    losses and errors over steps and time
     gradient_variance.png           square roots of gradient variances (figure 7.4)
     model.keras, metrics.json       at the end
-    worker_N.log                    of --local_workers
+    worker_N.log                    the logs of --local_workers
 """
 
 import dataclasses
@@ -46,7 +48,7 @@ from bin.jobs.issgd import local_workers, signals, store_url, training
 
 @dataclasses.dataclass(frozen=True)
 class Config(issgd_configs.Config):
-    """A master's training."""
+    """The settings of a master's training."""
 
     mode: Literal["relaxed", "exact", "uniform"] = option("relaxed", "How it synchronizes.")
 
@@ -77,7 +79,7 @@ def config_from_flags() -> Config:
             "One master trains, on one machine: --distribution=none or mirrored."
         )
     if config.mode == "uniform":
-        why = "--mode=uniform draws without workers and gradient norms"
+        why = "--mode=uniform doesn't use workers or gradient norms"
         runs.refuse_given(("store", *flags.names(issgd_configs.Draws)), why)
         if flags.read(Workers).local_workers:
             runs.refuse(["local_workers"], why)
@@ -97,12 +99,12 @@ def run(
     """Trains and writes to a folder.
 
     Args:
-        config: what the training is.
-        limits: when it ends.
+        config: the settings of the training.
+        limits: when this call ends.
         folder: where to write.
-        url: the store; None for shared memory of the folder.
+        url: the URL of the store; None for shared memory of the folder.
         workers: the number of workers to start on this machine.
-        begin: called once all is known to fit, before anything is written.
+        begin: called after all checks of the arguments, before anything is written.
 
     Returns:
         The metrics on the test examples.
@@ -135,7 +137,7 @@ def run(
         except issgd.stores.RunMismatchError:
             if url != own_url:
                 raise
-            # A run that was killed and overwritten left it; nobody else meets here.
+            # A killed run, which is overwritten now, left this store; no other run uses it.
             store.delete()
             trainer = make(issgd.MasterSynchronizer(store, exact=exact, block_size=block_size))
     with (
@@ -145,7 +147,7 @@ def run(
 
         def stop() -> bool:
             if workers and not local.any_left() and config.mode == "exact":
-                raise flags.UsageError("--mode=exact waits for workers, and all of them ended.")
+                raise flags.UsageError("--mode=exact waits for workers, but all of them ended.")
             return is_asked()
 
         history = trainer.train(limits.steps, seconds=limits.max_seconds, stop=stop)

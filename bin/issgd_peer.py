@@ -1,15 +1,16 @@
 """Trains as one of several peers, which share gradient norms and parameters (section 7.6).
 
-Every peer trains; there is no master and no worker. Start as many as you like, each with another
---peer_name (and so another folder and other draws), all with the same --run_id:
+Every peer trains; there is no master and no worker. Start any number of peers, with the same
+--run_id and different values of --peer_name, which determines a peer's folder and draws:
 
     python -m bin.issgd_peer --peer_name=a &
     python -m bin.issgd_peer --peer_name=b
 
-They push the gradient norms of the examples that they train on, draw by the norms of all peers, and
-every --syncs_per_exchange synchronizations average their parameters with those of another peer,
-chosen at random. The same command after a kill continues; a peer that joins late begins with
-another's parameters. It writes to --output_dir what bin.issgd_master does.
+Each peer pushes the gradient norms of the examples on which it trains, and draws examples by the
+norms from all peers. Every --syncs_per_exchange synchronizations, it averages its parameters with
+those of a random other peer. After a kill, the same command continues. A peer that joins late
+begins with the parameters of another peer. The program writes the same files to --output_dir as
+bin.issgd_master.
 """
 
 import dataclasses
@@ -28,11 +29,11 @@ from bin.jobs.issgd import signals, store_url, training
 
 @dataclasses.dataclass(frozen=True)
 class Config(issgd_configs.Config):
-    """A peer's training."""
+    """The settings of a peer's training."""
 
     peer_name: str | None = option(
         None,
-        "The peer's name, which no other peer has: letters, digits, '.', '_', '-'.",
+        "The name of this peer, unique in the run: letters, digits, '.', '_', '-'.",
         valid=issgd_configs.is_name,
         message=issgd_configs.NAME_MESSAGE,
     )
@@ -41,7 +42,7 @@ class Config(issgd_configs.Config):
     )
     mixing_fraction: float = option(
         0.5,
-        "How far parameters move towards the other peer's.",
+        "The fraction of the way that parameters move toward those of the other peer.",
         lower_bound=0.0,
         upper_bound=1.0,
     )
@@ -62,7 +63,7 @@ def config_from_flags() -> Config:
     """Reads the flags; raises UsageError for a combination that makes no sense."""
     config = flags.read(Config)
     if not config.peer_name:
-        raise flags.UsageError("--peer_name is needed: a name that no other peer of the run has.")
+        raise flags.UsageError("--peer_name is required: a name that is unique in the run.")
     config.check()
     return config
 

@@ -1,14 +1,14 @@
-"""Measures gradient norms of blocks of examples for a master, until its run is over (chapter 7).
+"""Measures gradient norms of blocks of examples for a master until its run ends (chapter 7).
 
-Give it the master's flags for data and model (--dataset, --data_dir, --examples, --model and so
-on), and the same --run_id, --block_size and --seed: the store refuses a worker that does not fit.
-Start as many as there are machines or cores to spare; they may start before the master, join late,
-and die at any moment.
+Pass the same flags for data and model as to the master (--dataset, --data_dir, --examples, --model
+and so on), and the same --run_id, --block_size and --seed; otherwise the store rejects the worker.
+Start one worker per available machine or core. Workers may start before the master, join late, and
+die at any moment.
 
     export ISSGD_STORE=redis://redis.example:6379/0
     python -m bin.issgd_worker --run_id=r1 --dataset=cifar10 --data_dir=... --model=issgd_mlp
 
-docs/issgd has working files for Kubernetes, Slurm and Ray that start many.
+docs/issgd has files that start many workers with Kubernetes, Slurm and Ray.
 """
 
 import dataclasses
@@ -25,21 +25,21 @@ from thesis_tf.reporting import progress
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """A worker."""
+    """The settings of a worker."""
 
     run: issgd_configs.Run
     hardware: configs.Hardware
     worker_name: str | None = option(
-        None, "The name by which the master knows it. Default: host and process."
+        None, "The worker's name in the store. Default: host and process."
     )
     worker_batch_size: int = option(256, "Examples that are computed at once.", lower_bound=1)
     lease_seconds: float = option(
-        30.0, "Seconds after which an unfinished block is another worker's.", lower_bound=0.1
+        30.0, "Seconds after which an unfinished block goes to another worker.", lower_bound=0.1
     )
     max_blocks: int | None = option(
         None, "Blocks after which the worker stops. Default: no limit.", lower_bound=0
     )
-    parent: int | None = option(None, "Process with whose end the worker is to end.", lower_bound=1)
+    parent: int | None = option(None, "A process id; the worker ends with it.", lower_bound=1)
 
 
 flags.define(

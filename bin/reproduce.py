@@ -1,35 +1,35 @@
-r"""Computes the figures and tables of the thesis again, and says which of its claims hold.
+r"""Recomputes the figures and tables of the thesis and checks which of its claims hold.
 
     python -m bin.reproduce --list
     python -m bin.reproduce --figures=3.4,table_5.1,'11.*'
     python -m bin.reproduce --budget=quick
 
-The quick budget needs nothing but what is bundled and takes 12 minutes on two cores. Where a figure
-is of other data, or of a pretrained network, it then uses a stand-in, and says so. The full budget
-uses the real ones and takes two hours on two cores:
+The quick budget needs only bundled data and takes 12 minutes on two cores. For a figure that needs
+other data or a pretrained network, it uses a stand-in and says so. The full budget uses the real
+data and networks and takes two hours on two cores:
 
     python -m bin.reproduce --budget=full --data_dir=DATA \
         --resnet50_weights=resnet50_imagenet.weights.h5 \
         --inception_weights=inception_v3_notop.weights.h5 --output_dir=runs/report
 
-DATA holds mnist.npz and cifar10.npz, and train_32x32.mat and test_32x32.mat of SVHN if you have
-them; without these, figures of SVHN use CIFAR-10. --faces is an .npz file with x, images of one
-size, in place of the Toronto Face Database, which is not public. Figures whose files are missing
-are named, and the others go on.
+DATA holds mnist.npz and cifar10.npz, and optionally train_32x32.mat and test_32x32.mat of SVHN;
+without the latter, figures of SVHN use CIFAR-10. --faces is an .npz file with an array x, images of
+one size, to use instead of the Toronto Face Database, which is not public. Figures whose files are
+missing are listed and skipped.
 
-It writes to --output_dir:
+The program writes to --output_dir:
 
-    index.html    the report: all claims, then each figure; nothing else is needed to read it
-    README.md     the same as Markdown, with the pictures in figures/
-    report.json   the same for programs
-    cache/        what was computed (see --cache_dir)
+    index.html    the report: all claims, then each figure; a self-contained page
+    README.md     the report as Markdown, with images in figures/
+    report.json   the report as JSON
+    cache/        computed results (see --cache_dir)
 
-A figure that is there already is not computed again, unless its settings, its data or the code that
-computes it have changed. After a kill the same command goes on, and loses the figure under way. One
-that fails is shown with its error, and does not stop the others.
+A result in the cache is computed again only if its settings, its data or the code that computes it
+have changed. After a kill, the same command continues; only the figure in progress is lost. If a
+figure fails, the report shows its error, and the other figures are still computed.
 
-On many machines: start a Ray cluster whose machines have this checkout's packages, and share a
-folder for --cache_dir.
+To use many machines, start a Ray cluster whose machines have the packages that this checkout needs,
+and use a shared folder for --cache_dir:
 
     python -m bin.reproduce --budget=full --ray_address=auto --cache_dir=/shared/cache --jobs=16 ...
 """
@@ -55,7 +55,7 @@ _CORES_A_RAY_TASK = 2
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What the folder of a report holds results of."""
+    """The settings of a report; a folder with an equal config holds the same report."""
 
     budget: Literal["quick", "full"] = option("quick", "How much to compute, and from which data.")
     seed: int = configs.seed_option()
@@ -63,7 +63,7 @@ class Config:
 
 @dataclasses.dataclass(frozen=True)
 class Sources:
-    """Where data and weights are that are not bundled."""
+    """The paths of data and weights that are not bundled."""
 
     data_dir: str | None = configs.data_dir()
     resnet50_weights: str | None = option(
@@ -73,27 +73,27 @@ class Sources:
         None, "Weights of an Inception v3 without its top.", is_path=True
     )
     faces: str | None = option(
-        None, "An .npz file of images in place of the Toronto Face Database.", is_path=True
+        None, "An .npz file of images, instead of the Toronto Face Database.", is_path=True
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """What may be another from call to call."""
+    """Settings that may differ between calls for the same report."""
 
     figures: tuple[str, ...] = option(
         ("all",),
-        "Names or globs, e.g. 3.4,table_5.1,11.*; see --list. The report is of these, whatever else"
-        " has been computed before.",
+        "Names or globs, e.g. 3.4,table_5.1,11.*; see --list. The report has only these figures,"
+        " even if others were computed before.",
     )
     list: bool = option(False, "List the figures, how long they take, and what they need.")
     jobs: int | None = option(
         None,
-        "Figures at a time, each in a process with its share of the cores. Default: one per core,"
-        " as far as there are 4 GiB of memory for each.",
+        "Figures that are computed at the same time, each in a process with an equal fraction of"
+        " the cores. Default: one per core, but at most one per 4 GiB of memory.",
         lower_bound=1,
     )
-    cache_dir: str | None = option(None, "What was computed. Default: OUTPUT_DIR/cache.")
+    cache_dir: str | None = option(None, "Folder for computed results. Default: OUTPUT_DIR/cache.")
     ray_address: str | None = option(
         None, "A Ray cluster to compute on: auto, HOST:PORT, ray://..."
     )
@@ -103,7 +103,7 @@ flags.define(__name__, Config, Sources, Call, configs.Output)
 
 
 def config_from_flags() -> Config:
-    """Reads the flags; raises UsageError for what makes no sense."""
+    """Reads the flags; raises UsageError for an invalid combination."""
     config = flags.read(Config)
     if config.budget == "quick":
         given = dataclasses.asdict(flags.read(Sources))
@@ -113,7 +113,7 @@ def config_from_flags() -> Config:
 
 
 def sources_from_flags() -> contract.Sources:
-    """Where data and weights are; raises UsageError for a file that isn't there."""
+    """Returns the paths of data and weights; raises UsageError for a missing file."""
     paths = {}
     for name, given in dataclasses.asdict(flags.read(Sources)).items():
         if given:
@@ -126,7 +126,7 @@ def sources_from_flags() -> contract.Sources:
 
 
 def jobs_and_threads(jobs: int | None, ray_address: str | None) -> tuple[int, int]:
-    """Returns how many figures at a time, and how many threads each has."""
+    """Returns the number of simultaneous figures, and the number of threads of each."""
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
     else:
@@ -141,24 +141,24 @@ def jobs_and_threads(jobs: int | None, ray_address: str | None) -> tuple[int, in
 def run(
     folder: pathlib.Path, made: plan.Plan, pool: schedule.Pool, jobs: int, command: str
 ) -> list[verdicts.Entry]:
-    """Computes what a `plan.Plan` lacks and writes the report; returns its entries."""
+    """Computes the missing results of a `plan.Plan` and writes the report; returns its entries."""
     for line in made.problems():
         print(line, flush=True)
     if left := made.left():
-        print(f"{len(left)} to compute; what they print goes to {made.logs}.", flush=True)
+        print(f"Computing {len(left)} figures; their logs are in {made.logs}.", flush=True)
         made.compute(pool, jobs)
     try:
         return made.write(folder, command)
     except OSError as error:
         raise runs.UsageError(
-            f"The report can't be written ({error}). What was computed is kept: once this is put"
-            " right, the same command writes it."
+            f"The report can't be written ({error}). Computed results are kept: after you fix this,"
+            " the same command writes the report."
         ) from error
 
 
 def table(figures: Sequence[catalogue.Figure]) -> str:
-    """What `--list` prints."""
-    head = "what it is (what full needs, [and uses if it is there])"
+    """Returns the text of `--list`."""
+    head = "title (files that the full budget needs, [and optional files])"
     rows: list[list[tables.Cell]] = []
     for figure in figures:
         try:
@@ -190,7 +190,7 @@ def main(argv: list[str]) -> None:
         config, sources = config_from_flags(), sources_from_flags()
         jobs, threads = jobs_and_threads(call.jobs, call.ray_address)
         folder = runs.claim(output.output_dir or "runs/reproduce", config, output.overwrite)
-        # Processes of a cluster run in a folder of their own.
+        # Processes of a cluster run in another working directory.
         cache_dir = (folder / "cache").absolute()
         if call.cache_dir:
             cache_dir = runs.writable("cache_dir", call.cache_dir).absolute()

@@ -1,11 +1,11 @@
-r"""Trains a network, and goes on exactly where it was killed.
+r"""Trains a network, with exact resumption after a kill.
 
-With no flags it trains the MNIST convnet of figure 9.2 on the bundled data (about a minute):
+Without flags it trains the MNIST convnet of figure 9.2 on the bundled data (about a minute):
 
     python -m bin.train
 
-The same command after a kill, at any moment, ends with the same weights as one that ran through.
-A few more:
+After a kill at any moment, the same command ends with the same weights as an uninterrupted run.
+More examples:
 
     # The 128-layer network of figure 9.6.
     python -m bin.train --model=skip_mlp --learning_rate=1e-4 --epochs=30 --output_dir=runs/skip
@@ -13,12 +13,12 @@ A few more:
     python -m bin.train --model=inception_v3 --auxiliary_head --image_size=75 --dataset=cifar10 \
         --batch_size=64 --epochs=2 --learning_rate=3e-4 --snapshots=0,100,500,1400 \
         --output_dir=runs/inception
-    # Two devices on a machine that has none, and two machines (TF_CONFIG names them).
+    # Two virtual devices on a machine without accelerators; two machines (listed in TF_CONFIG).
     python -m bin.train --distribution=mirrored --num_virtual_devices=2 --output_dir=runs/mirrored
     TF_CONFIG=... python -m bin.train --distribution=multi_worker --output_dir=/shared/run
 
-It writes to --output_dir: config.json, checkpoint.npz, the snapshots, logs/ for TensorBoard,
-and at the end model.keras, model.weights.h5 and metrics.json.
+The program writes to --output_dir: config.json, checkpoint.npz, the snapshots, logs/ for
+TensorBoard, and at the end model.keras, model.weights.h5 and metrics.json.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ from bin.common import configs, flags, runs
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What one run is; a folder with an equal one holds the same run."""
+    """The settings of one run; a folder with an equal config holds the same run."""
 
     data: configs.Data
     model: configs.Model
@@ -57,9 +57,9 @@ def run(
     begin: Callable[[], None] = lambda: None,
     verbose: int = 0,
 ) -> dict[str, float]:
-    """Trains as `config` says and writes to `folder`; returns the metrics on the test examples.
+    """Trains according to `config` and writes to `folder`; returns the metrics on test examples.
 
-    `begin` is called once all is known to fit, before anything is written.
+    `begin` is called after all checks of the arguments, before anything is written.
     """
     from bin.common import training
     from thesis_tf import hardware
@@ -80,7 +80,7 @@ def run(
         model, splits, config.training, folder, seed=seed, chief=chief, verbose=verbose
     )
     if verbose and config.training.epochs and not logs:
-        print(f"The training in {folder} was over already: no step was left to take.")
+        print(f"The training in {folder} was already finished: no steps are left.")
     metrics = training.evaluate(model, splits.test, config.training.batch_size)
     if not math.isfinite(metrics["loss"]):
         raise ValueError(
@@ -104,7 +104,7 @@ def main(argv: list[str]) -> None:
         begin = functools.partial(runs.begin, folder, config)
         metrics = run(config, folder, begin=begin, verbose=runs.progress())
         shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-        print(f"Test examples: {shown}. All is in {folder}.")
+        print(f"Test examples: {shown}. All results are in {folder}.")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Keras builders of the networks in the thesis, by name. They hold no algorithms."""
+"""Functions that build the thesis' Keras networks, by name; they implement no algorithms."""
 
 from models.autoencoder import TiedAutoEncoder, autoencoder, tied_autoencoder
 from models.registry import NAMES, build

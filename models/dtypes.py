@@ -1,4 +1,4 @@
-"""The precision in which models compute what must not be rounded to 16 bits."""
+"""The precision of computations that must not be rounded to 16 bits."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Probes, Hessians, importance sampling, densities and generative networks for Keras models.
 
-Each area is a package of its own, named for what it does, and is imported by name:
+Each area is a separate package, which is imported by name:
 
     from thesis_tf import datasets, probes
 

@@ -1,11 +1,12 @@
-"""Corruption processes C(x~ | x): what noise does to examples before they are reconstructed.
+"""Corruption processes C(x~ | x), which add noise to examples before reconstruction.
 
     corruption = Gaussian(0.1)
     noisy = corruption.sample(x, seed=(0, 1))  # the same seed gives the same noise, on any device
     corruption.log_prob(noisy, x)  # log C(noisy | x), (n,)
 
-Each takes a tensor x (n, ...) of a floating dtype and keeps its shape and dtype. Seeds are pairs of
-integers, as in `tf.random.stateless_normal`. Keras saves and loads them with a model that has one.
+A corruption takes a tensor x (n, ...) of a floating dtype and keeps its shape and dtype. Seeds are
+pairs of integers, as in `tf.random.stateless_normal`. Keras saves and loads corruptions with
+models.
 """
 
 import dataclasses
@@ -33,12 +34,12 @@ class Corruption:
         raise NotImplementedError
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the settings, a dict that JSON can hold."""
+        """Returns the settings, a JSON-serializable dict."""
         return {field: getattr(self, field) for field in self.__dataclass_fields__}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """Returns the corruption of settings."""
+        """Returns a corruption from the result of `get_config`."""
         return cls(**config)
 
 
@@ -73,11 +74,11 @@ class Gaussian(Corruption):
 @keras.saving.register_keras_serializable(package="thesis_tf")
 @dataclasses.dataclass(frozen=True)
 class SaltAndPepper(Corruption):
-    """Each value becomes, with a probability, `low` or `high`, each as often.
+    """Replaces each value, with a given probability, by `low` or `high` with equal chances.
 
     Attributes:
-        probability: that a value is replaced, in (0, 1].
-        low, high: the least and the largest value of the data.
+        probability: the probability that a value is replaced, in (0, 1].
+        low, high: the smallest and the largest value of the data.
     """
 
     probability: float
@@ -102,7 +103,7 @@ class SaltAndPepper(Corruption):
     def log_prob(self, corrupted: TensorLike, x: TensorLike) -> tf.Tensor:
         """Returns the log probability (n,) of corrupted examples (n, ...), given x (n, ...).
 
-        A value that is neither its own nor `low` or `high` has none: minus infinity.
+        It is minus infinity if a value is neither unchanged nor `low` or `high`.
         """
         x, corrupted = _pair(x, corrupted)
         ways = [(x, 1 - self.probability)]
@@ -113,11 +114,11 @@ class SaltAndPepper(Corruption):
 @keras.saving.register_keras_serializable(package="thesis_tf")
 @dataclasses.dataclass(frozen=True)
 class Masking(Corruption):
-    """Each value becomes, with a probability, `value`.
+    """Replaces each value, with a given probability, by `value`.
 
     Attributes:
-        probability: that a value is replaced, in (0, 1].
-        value: by what.
+        probability: the probability that a value is replaced, in (0, 1].
+        value: the replacement.
     """
 
     probability: float
@@ -135,7 +136,7 @@ class Masking(Corruption):
     def log_prob(self, corrupted: TensorLike, x: TensorLike) -> tf.Tensor:
         """Returns the log probability (n,) of corrupted examples (n, ...), given x (n, ...).
 
-        A value that is neither its own nor `value` has none: minus infinity.
+        It is minus infinity if a value is neither unchanged nor `value`.
         """
         x, corrupted = _pair(x, corrupted)
         return _log_of_ways(corrupted, [(x, 1 - self.probability), (self.value, self.probability)])
@@ -144,15 +145,15 @@ class Masking(Corruption):
 @keras.saving.register_keras_serializable(package="thesis_tf")
 @dataclasses.dataclass(frozen=True)
 class Block(Corruption):
-    """A rectangle of each image, anywhere with equal probability, becomes `value`: in-painting.
+    """Replaces a rectangle at a random position of each image by `value`, for in-painting.
 
-    Its probabilities have no simple form where x itself has values equal to `value`, so there is
-    no `log_prob`.
+    Its probabilities have no simple form if x has values equal to `value`, so there is no
+    `log_prob`.
 
     Attributes:
-        height: of the rectangle, in pixels.
-        width: of the rectangle, in pixels.
-        value: by what pixels are replaced.
+        height: the height of the rectangle, in pixels.
+        width: the width of the rectangle, in pixels.
+        value: the replacement.
     """
 
     height: int
@@ -178,7 +179,7 @@ class Block(Corruption):
                 "`x`",
                 f"{expected} {self.width}",
                 f"shape {tuple(x.shape)}",
-                "Take a smaller Block, or Masking for what has no rows and columns.",
+                "Use a smaller Block, or Masking for data that aren't images.",
             )
         inside = []
         for axis, (size, length) in enumerate(zip(room, (self.height, self.width), strict=True)):
@@ -196,7 +197,7 @@ class Block(Corruption):
 
 
 def _uniform(x: tf.Tensor, seed: Seed) -> tf.Tensor:
-    # In 24 bits at least: of bfloat16's 8 a probability of .001 would become .0039.
+    # With at least 24 bits: with the 8 bits of bfloat16, a probability of 0.001 would be 0.0039.
     dtype = tf.float64 if x.dtype == tf.float64 else tf.float32
     return tf.random.stateless_uniform(tf.shape(x), seed, dtype=dtype)
 

@@ -1,7 +1,7 @@
-"""The errors for bad arguments: what was expected, what came, what to do.
+"""The errors for bad arguments: what was expected, what was received, what to do.
 
-A program finds in `ArgumentError.argument` which argument of the library an error is about, and
-names the flag that it came from.
+`ArgumentError.argument` is the name of the argument in the library, from which a program can
+determine the flag.
 """
 
 from typing import Any
@@ -29,7 +29,7 @@ class ArgumentError(Exception):
 class ArgumentValueError(ArgumentError, ValueError):
     """An argument whose value can't be used."""
 
-    # By this AutoGraph knows that the class can be raised again with a longer message.
+    # AutoGraph checks this to determine whether it can raise the class with a longer message.
     __init__ = Exception.__init__
 
 
@@ -72,10 +72,11 @@ def invalid(
     Args:
         name: the argument as the caller wrote it, e.g. "`labels`".
         expected: a noun phrase, e.g. "integers in [0, 10)".
-        received: what came, as a noun phrase or a value.
-        advice: a sentence that says what to do, if there is one.
-        kind: the exception class. For `ValueError`, `TypeError` and the `OSError`s above it is the
-            `ArgumentError` of that kind, whose `argument` is the first name in backquotes.
+        received: what was received, as a noun phrase or a value.
+        advice: a sentence that says what to do, or None.
+        kind: the exception class. For `ValueError`, `TypeError` and the `OSError`s above, the
+            corresponding `ArgumentError` is returned; its `argument` is the first name in
+            backquotes.
     """
     message = f"{name} must be {expected}. Received: {received}."
     error = _KINDS.get(kind, kind)(f"{message} {advice}" if advice else message)

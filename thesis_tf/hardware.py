@@ -1,4 +1,4 @@
-"""Where and how to compute: devices, precision and seeds, set once at the start of a program."""
+"""Devices, precision and seeds, which are set once at the start of a program."""
 
 import dataclasses
 from typing import TYPE_CHECKING, Any
@@ -20,8 +20,8 @@ class Hardware:
         distribution: "none" (one device), "mirrored" (all devices of this machine),
             "multi_worker" (all machines of the `TF_CONFIG` that TensorFlow reads from the
             environment) or "tpu".
-        num_virtual_devices: how many logical devices to cut the CPU into, to try a mirrored
-            program on a machine without accelerators; 0 leaves it whole.
+        num_virtual_devices: the number of logical devices into which the CPU is divided, to test a
+            mirrored program on a machine without accelerators; 0 for no division.
         precision: "float32", or "mixed_bfloat16": computes in bfloat16, keeps weights in float32.
         seed: seeds Python, NumPy and TensorFlow.
         deterministic: makes every TensorFlow operation deterministic, at some cost in speed.
@@ -44,18 +44,18 @@ class Hardware:
 
 
 def configure(hardware: Hardware) -> "tf.distribute.Strategy":
-    """Sets up TensorFlow and Keras; to be called before anything is computed.
+    """Configures TensorFlow and Keras; must be called before anything is computed.
 
     Args:
         hardware: the devices, the precision and the seed.
 
     Returns:
-        The `tf.distribute.Strategy` under whose `scope()` models are to be built. For "none" it is
-        TensorFlow's default strategy, whose scope changes nothing.
+        The `tf.distribute.Strategy` under whose `scope()` models must be built. For "none" it is
+        TensorFlow's default strategy, whose scope has no effect.
 
     Raises:
-        ValueError: `TF_CONFIG` does not name two workers at least.
-        RuntimeError: virtual devices are asked for after TensorFlow began to compute.
+        ValueError: `TF_CONFIG` doesn't list at least two workers.
+        RuntimeError: virtual devices are requested after TensorFlow began to compute.
     """
     import keras
     import tensorflow as tf
@@ -139,6 +139,6 @@ def _split_cpu(tf: Any, count: int) -> None:
         )
     except RuntimeError as error:
         raise RuntimeError(
-            f"The CPU can't be cut into {count} virtual devices any more: TensorFlow has begun to"
-            " compute. Call `configure` first."
+            f"The CPU can't be divided into {count} virtual devices any more: TensorFlow has begun"
+            " to compute. Call `configure` first."
         ) from error

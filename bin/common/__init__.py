@@ -1,1 +1,1 @@
-"""What the programs share: configs with their flags, output folders, training."""
+"""Shared by the programs: configs with their flags, output folders, training."""

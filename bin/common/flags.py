@@ -1,21 +1,21 @@
-"""absl flags that are generated from frozen dataclasses, so that an option is written once.
+"""Generates absl flags from frozen dataclasses, so that an option is declared only once.
 
 A new flag is a field of a program's config:
 
     sigma: float | None = option(None, "Standard deviation of the noise.", lower_bound=0)
 
-`define(__name__, Config)`, called when the program is imported, makes `--sigma` of it, and
-`read(Config)`, called once absl has parsed the command line, fills the field.
+`define(__name__, Config)`, called when the program is imported, defines `--sigma`, and
+`read(Config)`, called after absl has parsed the command line, sets the field.
 
-The type of a field says how its flag is parsed: `str`, `int`, `float` and `bool`, a `Literal` of
-strings for one of several words, a `tuple` of strings or numbers for values with commas in between;
-each may be `| None`. A field that is a dataclass itself (`bin.common.configs` has those that
-programs share) adds the flags of its fields. Programs that share a field share its flag, which is
-defined once in a process; two different options of one name are an error.
+The type of a field determines how its flag is parsed: `str`, `int`, `float` and `bool`; a `Literal`
+of strings for a choice; a `tuple` of strings or numbers for comma-separated values. Each type may
+be `| None`. If the type of a field is a dataclass, the flags of its fields are added;
+`bin.common.configs` has the dataclasses that programs share. Programs that share a field share its
+flag, which is defined once per process; two different options with the same name are an error.
 
-A program whose default is another gives it to `define`, which shows it in `--help`, and a value
-that it computes to `read`. What a program does with a flag that is no part of what its run is
-(where to write, how many workers) is a field of another dataclass than its config.
+A program with another default passes it to `define`, which shows it in `--help`. A program passes
+values that it computes to `read`. Flags that don't determine the run (where to write, how many
+workers) are fields of a separate dataclass.
 
     flags.define(__name__, Config, configs.Output, defaults={"epochs": 5}, leave_out=["snapshots"])
     config = flags.read(Config, learning_rate=1e-5 if flags.given("sigma") else 1e-3)
@@ -40,7 +40,7 @@ class UsageError(Exception):
 
 
 class _ByProgram:
-    """The default of an option that each program gives its own default."""
+    """The default of an option whose default each program must set."""
 
 
 BY_PROGRAM: Final = _ByProgram()
@@ -48,7 +48,7 @@ BY_PROGRAM: Final = _ByProgram()
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """What `option` was given; see there."""
+    """The arguments of `option`."""
 
     default: Any
     help: str
@@ -75,24 +75,23 @@ def option(
     valid: Callable[[Any], object] | None = None,
     message: str = "",
 ) -> Any:
-    """Makes a field of a frozen dataclass a flag.
+    """Declares a field of a frozen dataclass that is also a flag.
 
     Args:
-        default: the value of the flag if it isn't given, and of the field if the dataclass is made
-            without it. With `BY_PROGRAM` the field has none: each program says it, by `defaults`
-            of `define` or as a value for `read`.
+        default: the default of the flag and of the field. With `BY_PROGRAM` there is no default:
+            each program must set the value, by `defaults` of `define` or by an argument of `read`.
         help: the flag's help.
-        lower_bound: least value of a number.
+        lower_bound: smallest value of a number.
         upper_bound: largest value of a number.
-        choices: the words that a flag of type `str` takes; those of a `Literal` are known.
-        is_path: whether a leading ~, which a shell leaves alone in --name=~/x, is expanded.
-        several: whether the flag of a single value takes several, with commas in between: a field
-            of type `tuple[KIND, ...]` then holds one KIND for each of them.
-        argument: the name of the library's argument that the flag feeds, so that an error can name
-            the flag; None for the flag's own name, "" if the argument of that name is another.
-        valid: called with the value as absl has parsed it (the strings of a list); true if it can
-            be used.
-        message: what the value must be, for the error where `valid` is not true: "must be ...".
+        choices: the valid values of a flag of type `str`; a `Literal` determines its choices.
+        is_path: whether to expand a leading ~, which a shell doesn't expand in --name=~/x.
+        several: whether the flag takes several comma-separated values instead of one: a field of
+            type `tuple[KIND, ...]` then holds one KIND per value.
+        argument: the name of the library's argument that the flag sets, so that an error can name
+            the flag; None for the name of the flag, "" if the flag sets no argument.
+        valid: a function from the value as parsed by absl (strings for a list) to whether it is
+            valid.
+        message: the error message for an invalid value: "must be ...".
     """
     made = Option(
         default,
@@ -113,7 +112,7 @@ def option(
 
 @dataclasses.dataclass(frozen=True)
 class _Program:
-    """How a program differs from the defaults of a config's options."""
+    """The differences of a program from the defaults of a config's options."""
 
     defaults: Mapping[str, Any]
     leave_out: Collection[str]
@@ -133,15 +132,15 @@ def define(
 
     Args:
         module: the program's `__name__`.
-        *kinds: the dataclasses whose options the program has.
-        defaults: {flag: default} where this program's default is another than the option's.
-        leave_out: flags of `kinds` that the program doesn't have: their fields get the default.
+        *kinds: the dataclasses whose options become flags.
+        defaults: {flag: default} for defaults that differ from those of the options.
+        leave_out: options of `kinds` that don't become flags; their fields have the default.
 
     Raises:
         ValueError: another option has the same name.
     """
     defaults = dict(defaults or {})
-    # absl knows the main module by the name of its file.
+    # absl identifies the main module by the name of its file.
     program = sys.argv[0] if module == "__main__" else module
     unknown = {*defaults, *leave_out}
     for kind in kinds:
@@ -165,11 +164,11 @@ def read(kind: type[_T], **values: Any) -> _T:
 
     Args:
         kind: the dataclass.
-        **values: the fields, at any depth, that the program sets in place of a flag, and those that
-            are no options.
+        **values: values of fields, at any depth, that replace those of flags, and values of fields
+            that aren't options.
 
     Raises:
-        UsageError: a flag that may have several values has several, and `kind` takes one.
+        UsageError: a flag has several values, but `kind` takes one.
     """
     unknown = values.keys() - {field.name for field in _fields(kind)}
     if unknown:
@@ -178,18 +177,18 @@ def read(kind: type[_T], **values: Any) -> _T:
 
 
 def names(kind: type) -> tuple[str, ...]:
-    """Returns the names of a config's flags, those of the configs in it included."""
+    """Returns the names of a config's flags, including those of nested configs."""
     found = (field.name for field in _fields(kind) if field.option is not None)
     return tuple(dict.fromkeys(found))
 
 
 def given(name: str) -> bool:
-    """Whether a flag is on the command line, whatever it was set to."""
+    """Returns whether a flag is on the command line, with any value."""
     return name in FLAGS and bool(FLAGS[name].present)
 
 
 def of_argument(argument: str) -> str | None:
-    """Returns the name of the flag that feeds an argument of the library, None if none does."""
+    """Returns the name of the flag that sets an argument of the library, None if there is none."""
     for name, (made, _) in _DEFINED.items():
         fed = name if made.argument is None else made.argument
         if fed == argument:
@@ -198,12 +197,12 @@ def of_argument(argument: str) -> str | None:
 
 
 def expanded(path: str) -> str:
-    """Returns a path with a leading ~ in full."""
+    """Returns a path with a leading ~ expanded."""
     return str(pathlib.Path(path).expanduser()) if path.startswith("~") else path
 
 
 class _Field(NamedTuple):
-    """A field of a config or of one of the configs in it; `option` is None if it is no flag."""
+    """A field of a config or of a nested config; `option` is None if it isn't a flag."""
 
     owner: type
     name: str
@@ -212,7 +211,7 @@ class _Field(NamedTuple):
 
 
 def _fields(kind: type) -> Iterator[_Field]:
-    """Yields the fields of a config, and those of the configs in it."""
+    """Yields the fields of a config and of its nested configs."""
     hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
         hint, found = hints[field.name], field.metadata.get("option")
@@ -223,7 +222,7 @@ def _fields(kind: type) -> Iterator[_Field]:
 
 
 def _nested(hint: Any) -> type | None:
-    """Returns the dataclass that a field holds, or holds a tuple of."""
+    """Returns the dataclass of a field or of the elements of a tuple, None if there is none."""
     hint = _required(hint)
     if typing.get_origin(hint) is tuple:
         hint = typing.get_args(hint)[0]
@@ -238,7 +237,7 @@ def _required(hint: Any) -> Any:
 
 
 def _element(hint: Any) -> Callable[[str], Any] | None:
-    """Returns the type of the values of a list, None if the type is no list's."""
+    """Returns the type of the elements of a tuple, None for other types."""
     hint = _required(hint)
     return typing.get_args(hint)[0] if typing.get_origin(hint) is tuple else None
 
@@ -290,12 +289,12 @@ def _are_numbers(value: list[str] | None, hint: Any) -> bool:
 
 
 def _for_absl(value: Any) -> Any:
-    """Returns a field's value as absl takes the default of its flag."""
+    """Converts a field's value to a default for absl."""
     return [str(part) for part in value] if isinstance(value, tuple) else value
 
 
 def _for_field(value: Any, hint: Any) -> Any:
-    """Returns a flag's value as its field holds it."""
+    """Converts a flag's value to that of its field."""
     element = _element(hint)
     if element is None or value is None:
         return value
@@ -303,7 +302,7 @@ def _for_field(value: Any, hint: Any) -> Any:
 
 
 def _flag_value(name: str, hint: Any, made: Option, program: _Program) -> Any:
-    """Returns what the flag says, or else the program's default, or else the option's."""
+    """Returns the flag's value if given, else the program's default, else the option's."""
     unset = name not in FLAGS or name in program.leave_out
     if unset or (FLAGS[name].using_default_value and name in program.defaults):
         value = program.defaults.get(name, made.default)
@@ -341,7 +340,7 @@ def _read(kind: type[_T], values: Mapping[str, Any], program: _Program) -> _T:
 
 
 def _read_several(kind: type, values: Mapping[str, Any], program: _Program) -> tuple[Any, ...]:
-    """Returns one config for each value of the flag of `kind` that takes several."""
+    """Returns one config per value of the flag of `kind` that takes several values."""
     (field,) = (field for field in _fields(kind) if field.option and field.option.several)
     assert field.option is not None
     if field.name in values:

@@ -1,4 +1,4 @@
-"""The inputs of a run: a folder goes on with those that it was begun with, and no others."""
+"""The inputs of a run: checks that a run continues with the inputs with which it began."""
 
 import pathlib
 from collections.abc import Mapping
@@ -12,9 +12,10 @@ def check(folder: pathlib.Path, fingerprints: Mapping[str, str], *, write: bool 
     """Compares the inputs of a run with those of earlier calls in the same folder.
 
     Args:
-        folder: the run's.
-        fingerprints: {name of an input: fingerprint of what it holds}.
-        write: whether to keep the fingerprints for later calls; of several workers the chief does.
+        folder: the folder of the run.
+        fingerprints: {name of an input: fingerprint of its content}.
+        write: whether to save the fingerprints for later calls; of several workers, only the chief
+            does.
 
     Raises:
         ValueError: an earlier call had other inputs under the same names.
@@ -24,8 +25,8 @@ def check(folder: pathlib.Path, fingerprints: Mapping[str, str], *, write: bool 
     differing = [name for name, value in fingerprints.items() if kept.get(name) != value]
     if differing:
         raise ValueError(
-            f"The {' and the '.join(differing)} changed since {folder} was begun. Choose another"
-            " --output_dir, or delete that one."
+            f"The {' and the '.join(differing)} changed since the run in {folder} began. Choose"
+            " another --output_dir, or delete that one."
         )
     if write:
         files.write_json(path, dict(fingerprints))

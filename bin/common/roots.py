@@ -1,4 +1,4 @@
-"""Where the sources of this project are: in a checkout side by side, in a wheel not quite."""
+"""Paths of this project's packages, which are laid out differently in a checkout and in a wheel."""
 
 import pathlib
 

@@ -1,8 +1,8 @@
-"""Training that goes on exactly where it was killed.
+"""Training with exact resumption after a kill.
 
-The order of examples is a function of the seed and the step alone, and a checkpoint holds every
-variable (weights, optimizer, the state of random layers): a run that was stopped at any moment
-ends with the same weights as one that was not.
+The order of examples is determined by the seed and the step, and a checkpoint holds every variable
+(weights, optimizer, the state of random layers). So a run that was stopped at any moment and
+resumed ends with the same weights as an uninterrupted run.
 """
 
 import pathlib
@@ -24,7 +24,7 @@ CHECKPOINT = "checkpoint.npz"
 
 
 def compile_for(model: keras.Model, training: "Training") -> None:
-    """Compiles `model` for classification from logits; an auxiliary head counts .4."""
+    """Compiles `model` for classification from logits; an auxiliary head has loss weight 0.4."""
     optimizer = optimizer_for(training)
     heads = len(model.outputs)
     loss = [keras.losses.SparseCategoricalCrossentropy(from_logits=True) for _ in range(heads)]
@@ -32,14 +32,14 @@ def compile_for(model: keras.Model, training: "Training") -> None:
     if heads == 1:
         model.compile(optimizer, loss[0], metrics=metrics[0])
     else:
-        # Szegedy et al. 2016 do not give the weight; .4 is that of their published code.
+        # Szegedy et al. 2016 don't give the loss weight; 0.4 is from their published code.
         model.compile(optimizer, loss, loss_weights=[1.0] + [0.4] * (heads - 1), metrics=metrics)
 
 
 def optimizer_for(
     training: "Training", learning_rate: float | None = None
 ) -> keras.optimizers.Optimizer:
-    """The Keras optimizer that a `configs.Training` asks for, perhaps with another rate."""
+    """Returns the Keras optimizer of a `configs.Training`, optionally with another rate."""
     optimizer = keras.optimizers.get(training.optimizer)
     optimizer.learning_rate = learning_rate or training.learning_rate
     return optimizer
@@ -48,10 +48,10 @@ def optimizer_for(
 def batches(
     split: "Split", batch_size: int, seed: int, first_step: int, heads: int = 1
 ) -> tf.data.Dataset:
-    """An endless `tf.data.Dataset` of batches that starts at any step at no cost.
+    """Returns an infinite `tf.data.Dataset` of batches, which can start at any step at no cost.
 
-    Epoch e goes through the permutation of the examples that `seed` and e give, which
-    `index_shuffle` computes one index at a time.
+    Epoch e has a permutation of the examples that depends on `seed` and e; `index_shuffle` computes
+    it one index at a time.
     """
     x, y = tf.constant(split.x), tf.constant(split.y)
     examples = len(split.y)
@@ -82,21 +82,21 @@ def train(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int | str = 0,
 ) -> dict[str, float]:
-    """Trains a compiled `model`, or goes on training it from the checkpoint in `folder`.
+    """Trains a compiled `model`, or continues from the checkpoint in `folder`.
 
     Args:
         model: compiled by `compile_for`.
         splits: `Splits`; the validation examples are evaluated after each epoch.
         training: a `configs.Training`.
-        folder: for the checkpoint, snapshots and TensorBoard summaries.
-        total: steps to end with, in place of whole epochs.
+        folder: the folder of the checkpoint, snapshots and TensorBoard summaries.
+        total: the number of steps, instead of whole epochs.
         seed: seed of the order of examples.
-        chief: whether this process writes files; of several workers one does.
-        callbacks: more `keras.callbacks.Callback`s.
+        chief: whether this process writes files; of several workers, only the chief does.
+        callbacks: additional `keras.callbacks.Callback`s.
         verbose: as for `model.fit`.
 
     Returns:
-        The logs of the last epoch, {} if nothing was left to do.
+        The logs of the last epoch, {} if training was already finished.
 
     Raises:
         ValueError: there is no whole batch, or a snapshot is to be kept after the last step.
@@ -116,8 +116,8 @@ def train(
     validation = _in_order(splits.validation, training.batch_size, heads)
     logs: dict[str, float] = {}
     while done < total:
-        # After a kill in the middle of an epoch, the rest of that epoch is a fit of its own; so is
-        # an epoch that is not to be finished.
+        # After a kill in the middle of an epoch, a separate `fit` does the rest of that epoch. So
+        # does it for a last epoch that isn't whole.
         left_out = done % steps
         epoch = done // steps
         part = min(steps - left_out, total - done)
@@ -137,7 +137,7 @@ def train(
 
 
 def steps_an_epoch(splits: "Splits", training: "Training") -> int:
-    """The number of whole batches of the training examples; raises ValueError if there is none."""
+    """Returns the number of whole batches per epoch; raises ValueError if there is none."""
     examples = len(splits.train)
     if training.batch_size > examples:
         raise invalid(
@@ -147,7 +147,7 @@ def steps_an_epoch(splits: "Splits", training: "Training") -> int:
 
 
 def _build(model: keras.Model, split: "Split", heads: int) -> None:
-    """Makes the variables of the optimizer and the metrics, which a checkpoint may hold."""
+    """Creates the variables of the optimizer and the metrics, which a checkpoint may hold."""
     x, y = split.x[:1], split.y[:1]
     with model.distribute_strategy.scope():
         model.optimizer.build(model.trainable_variables)
@@ -157,10 +157,10 @@ def _build(model: keras.Model, split: "Split", heads: int) -> None:
 
 
 def _mend_multi_worker(model: keras.Model) -> None:
-    """Lets `fit` run under MultiWorkerMirroredStrategy, which Keras 3.15 does not by itself."""
-    # It builds the model from a batch of its own, and reduces that pair as if it were one value.
+    """Makes `fit` work under MultiWorkerMirroredStrategy, where Keras 3.15 fails."""
+    # Keras builds the model from an extra batch, and reduces this pair as if it were one value.
     model._maybe_symbolic_build = lambda **_: None
-    # It averages a step's logs over replicas along an axis that scalars don't have.
+    # Keras averages a step's logs over replicas along an axis that scalars don't have.
     for name in ("train_step", "test_step"):
         step = getattr(model, name)
 
@@ -178,7 +178,7 @@ def evaluate(model: keras.Model, split: "Split", batch_size: int) -> dict[str, f
 
 
 def _heads(model: keras.Model) -> int:
-    """The number of outputs that labels are for; a model that wraps another knows none."""
+    """Returns the number of outputs that have labels; models that wrap another model have one."""
     return len(getattr(model, "outputs", None) or [None])
 
 
@@ -189,7 +189,7 @@ def _in_order(split: "Split", batch_size: int, heads: int) -> tf.data.Dataset:
 
 
 def _sharded_by_example() -> tf.data.Options:
-    """Workers share out the examples; there are no files to share out."""
+    """Returns options that distribute examples, not files, among workers."""
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return options
@@ -198,13 +198,13 @@ def _sharded_by_example() -> tf.data.Options:
 def save(model: keras.Model, path: pathlib.Path) -> None:
     """Writes every variable of a compiled model to an .npz file, atomically.
 
-    A `.weights.h5` file would leave out the states of random layers (Keras 3.15).
+    A `.weights.h5` file would not contain the states of random layers (Keras 3.15).
     """
     checkpoint.save(path, _variables(model))
 
 
 def restore(model: keras.Model, path: pathlib.Path) -> None:
-    """Reads what `save` wrote into a model that was built and compiled in the same way."""
+    """Reads a file of `save` into a model that was built and compiled in the same way."""
     checkpoint.restore(path, _variables(model))
 
 
@@ -213,7 +213,7 @@ def _variables(model: keras.Model) -> list[Any]:
 
 
 class Keeper(keras.callbacks.Callback):
-    """Writes the checkpoint, and the snapshots that were asked for, each atomically."""
+    """Writes the checkpoint and the requested snapshots, each atomically."""
 
     def __init__(self, folder: pathlib.Path, training: "Training", chief: bool) -> None:
         super().__init__()
@@ -223,7 +223,7 @@ class Keeper(keras.callbacks.Callback):
         return int(self.model.optimizer.iterations.numpy())
 
     def keep_snapshot(self, step: int) -> None:
-        """Keeps the weights of this step if it is one of those that were asked for."""
+        """Writes the weights of this step if a snapshot of it was requested."""
         path = self._folder / snapshot_name(step)
         if self._chief and step in self._training.snapshots and not path.exists():
             with files.atomic(path) as partial:
@@ -245,12 +245,12 @@ class Keeper(keras.callbacks.Callback):
 
 
 def snapshot_name(step: int) -> str:
-    """The file that keeps the weights of a step."""
+    """Returns the name of the file with the weights of a step."""
     return f"step_{step:07d}.weights.h5"
 
 
 class Summaries(keras.callbacks.Callback):
-    """Writes losses and metrics to TensorBoard, by step, so that a resumed run goes on in line."""
+    """Writes losses and metrics to TensorBoard by step, so a resumed run continues its curves."""
 
     EVERY = 20  # steps
 

@@ -1,1 +1,1 @@
-"""What each program does behind its flags."""
+"""The implementations of the programs."""

@@ -1,4 +1,4 @@
-"""The stages of `bin.hessian` at one set of weights; each is done only once."""
+"""The stages of `bin.hessian` for one set of weights; each is executed only once."""
 
 import dataclasses
 import pathlib
@@ -23,15 +23,15 @@ Operator: TypeAlias = hessian.HessianOperator | hessian.GaussNewtonOperator
 
 @dataclasses.dataclass(frozen=True)
 class Stages:
-    """The stages, and the arguments that they share.
+    """The stages and their common arguments.
 
     Attributes:
         config: the settings of the run.
-        folder: where results go.
+        folder: the folder of the results.
         operator: the operator of the subset.
-        full: that of all examples, or None.
+        full: the operator of all examples, or None.
         chief: whether this process writes files.
-        resumes: whether searches are saved; several processes would save one search apart.
+        resumes: whether searches are saved; with several processes they can't be.
     """
 
     config: "Config"
@@ -42,7 +42,7 @@ class Stages:
     resumes: bool
 
     def run(self) -> hessian.Eigenpairs:
-        """Runs the stages that the config asks for; returns the eigenpairs."""
+        """Runs the stages of the config; returns the eigenpairs."""
         config = self.config
         pairs = self.eigenpairs()
         density = self.density() if config.density else None
@@ -61,7 +61,7 @@ class Stages:
         return pairs
 
     def why_not(self, pairs: hessian.Eigenpairs) -> str:
-        """Returns a sentence on eigenpairs that have not converged."""
+        """Returns a sentence that explains why eigenpairs have not converged."""
         why = (
             f"{np.sum(~pairs.converged)} eigenpairs have not converged to --tol={self.config.tol}: "
         )
@@ -72,7 +72,7 @@ class Stages:
         return why + "rounding, or an end of the spectrum that is too dense. Raise --tol."
 
     def eigenpairs(self) -> hessian.Eigenpairs:
-        """Finds and writes the extreme eigenpairs."""
+        """Computes and writes the extreme eigenpairs."""
         path, config = self.folder / "eigenpairs.npz", self.config
         if path.exists():
             return hessian.Eigenpairs.load(path)
@@ -118,7 +118,7 @@ class Stages:
         return density
 
     def line_searches(self, pairs: hessian.Eigenpairs) -> list[hessian.BestStep]:
-        """Searches along all eigenvectors, and writes the loss along the outermost two."""
+        """Searches along all eigenvectors, and writes the loss along the two extreme ones."""
         steps, searches = along_eigenvectors(self.operator, pairs)
         if self.chief:
             rows = [
@@ -163,7 +163,7 @@ class Stages:
 def along_eigenvectors(
     operator: Operator, pairs: hessian.Eigenpairs
 ) -> tuple[list[hessian.BestStep], dict[str, hessian.LineSearch]]:
-    """Finds the best step along every eigenvector, and the loss along the outermost two.
+    """Finds the best step along every eigenvector, and the loss along the two extreme ones.
 
     Args:
         operator: the operator of the eigenpairs.
@@ -198,14 +198,14 @@ def best_steps_table(values: np.ndarray, steps: Sequence[hessian.BestStep]) -> s
         for value, step in sorted(zip(values, steps, strict=True), key=lambda row: -row[0])
     ]
     return (
-        "The best step -alpha* (g'v) v along each eigenvector, and how much it lowers the loss"
-        " (alpha* < 0 goes up the gradient):\n"
+        "The best step -alpha* (g'v) v along each eigenvector, and its decrease of the loss"
+        " (alpha* < 0 ascends the gradient):\n"
         f"{tables.text(['eigenvalue', '1 / alpha*', 'decrease'], rows, left=())}\n"
     )
 
 
 def by_step(paths: Iterable[str], model: "keras.Model") -> dict[int, str]:
-    """Returns {step: path} of weights files that must fit the model; their names give the steps."""
+    """Returns {step: path} of files with weights that fit the model; their names have the step."""
     found: dict[int, str] = {}
     for path in paths:
         numbers = re.findall(r"\d+", pathlib.Path(path).name.split(".")[0])

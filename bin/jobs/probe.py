@@ -1,4 +1,4 @@
-"""The ways of probing that `bin.probe` offers: checkpoints, before and after training, or live."""
+"""The modes of `bin.probe`: checkpoints, before and after training, or live."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Session:
-    """What the ways of probing share.
+    """The common arguments of the modes.
 
     Attributes:
-        config: of the program.
+        config: the config of the program.
         folder: the output folder.
         splits: the data.
-        factors: labels of other factors than the class, in the order of `splits.stacked()`.
-        strategy: the distribution.
-        shard: (i, n), the part of the features to extract.
+        factors: labels of factors other than the class, in the order of `splits.stacked()`.
+        strategy: the distribution strategy.
+        shard: (i, n), the shard of the features to extract and the number of shards.
         extract_batch_size: examples per forward pass.
         log_every: steps between entries of live probes.
         verbose: as in Keras.
@@ -50,11 +50,11 @@ class Session:
 
     @functools.cached_property
     def stacked(self) -> tuple[np.ndarray, np.ndarray, dict[str, slice]]:
-        """All examples, their classes, and the slices of the splits."""
+        """Returns all examples, their classes, and the slices of the splits."""
         return self.splits.stacked()
 
     def build(self, spec: configs.Model) -> keras.Model:
-        """Returns the network; raises if it lacks one of the taps, or can't be reduced there."""
+        """Returns the network; raises if a tap doesn't exist or the reduction can't be applied."""
         classes = self.splits.num_classes if spec.weights == "none" else None
         with self.strategy.scope():
             model = spec.build(self.splits.train.x.shape[1:], classes)
@@ -64,7 +64,7 @@ class Session:
         return model
 
     def probe(self, model: keras.Model, name: str = "") -> probes.ProbeReport | None:
-        """Extracts, fits, saves and prints one report; None as long as other shards are missing."""
+        """Extracts, fits, saves and prints one report; returns None while shards are missing."""
         config, folder = self.config, self.folder / name
         if (folder / "report.json").exists():
             report = probes.ProbeReport.load(folder)
@@ -97,7 +97,7 @@ class Session:
         return report
 
     def train(self, model: keras.Model, callbacks: Sequence[Any] = ()) -> None:
-        """Trains the network, or goes on training it."""
+        """Trains the network, or continues its training."""
         training.train(
             model,
             self.splits,
@@ -131,7 +131,7 @@ def factors(path: str, splits: datasets.Splits) -> dict[str, np.ndarray]:
 def checkpoints(
     session: Session, networks: Sequence[keras.Model]
 ) -> dict[str, probes.ProbeReport] | None:
-    """Probes networks as they are; returns {name: report}, None if other shards are missing."""
+    """Probes networks without training; returns {name: report}, None while shards are missing."""
     reports = {}
     names = stage_names([spec.weights for spec in session.config.models])
     for model, name in zip(networks, names, strict=True):
@@ -155,7 +155,7 @@ def _complete(
 
 
 def live(session: Session, model: keras.Model) -> dict[str, probes.ProbeReport]:
-    """Trains a network and its probes side by side; a report after each epoch."""
+    """Trains a network and its probes at the same time, with a report after each epoch."""
     config, folder = session.config, session.folder
     session.compile(model)
     monitor = probes.ProbeMonitor(
@@ -178,7 +178,7 @@ def live(session: Session, model: keras.Model) -> dict[str, probes.ProbeReport]:
 
 
 def draw_side_by_side(reports: Mapping[str, probes.ProbeReport], folder: pathlib.Path) -> None:
-    """Draws the curves and the networks of {name: report}, a figure for each set of labels."""
+    """Draws the curves and the networks of {name: report}, one figure per set of labels."""
     for labels in next(iter(reports.values())).label_names:
         ending = "" if labels == "class" else "_" + re.sub(r"\W", "_", labels)
         curves = {name: (report, labels) for name, report in reports.items()}

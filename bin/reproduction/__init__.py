@@ -1,1 +1,1 @@
-"""The thesis computed again: figures and tables (`chapters`), and what runs and reports them."""
+"""Recomputation of the thesis' figures and tables (`chapters`), and its `engine`."""

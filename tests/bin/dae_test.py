@@ -162,11 +162,11 @@ def test_it_goes_on_where_it_was_killed(tmp_path):
         ({"sigma": 0.0}, "--sigma must be a finite number above 0"),
         ({"max_sigma": float("nan")}, "--max_sigma must be a finite number"),
         ({"step": -1.0}, "--step must be a finite number above 0"),
-        ({"criterion": "rcae", "walkback": 2}, "--walkback needs --criterion=denoising"),
-        ({"noise": "decreasing", "fit": "lbfgs"}, "need --fit=minibatch"),
+        ({"criterion": "rcae", "walkback": 2}, "--walkback requires --criterion=denoising"),
+        ({"noise": "decreasing", "fit": "lbfgs"}, "use --fit=minibatch"),
         ({"reconstruction": "mlp"}, "must be a .keras file"),
-        ({"walkback": 2, "fit": "bfgs"}, "need --fit=minibatch"),
-        ({"distribution": "mirrored"}, "--distribution needs --fit=minibatch"),
+        ({"walkback": 2, "fit": "bfgs"}, "use --fit=minibatch"),
+        ({"distribution": "mirrored"}, "--distribution requires --fit=minibatch"),
     ],
 )
 def test_flags_that_make_no_sense(values, match):

@@ -159,7 +159,7 @@ def test_a_trained_network_says_its_own_settings(tmp_path):
     model = tmp_path / "run" / "model.keras"
     whole = model.read_bytes()
     model.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match=r"model.keras is no Keras model, or was cut short"):
+    with pytest.raises(ValueError, match=r"model.keras is not a Keras model, or is incomplete"):
         sample(tmp_path / "run", **rest)
     assert len(model.read_bytes()) == len(whole) // 2
 
@@ -283,7 +283,7 @@ def test_data_that_the_network_cannot_have(tmp_path):
         run(tmp_path, **options, known=options["dataset"])
     with pytest.raises(ValueError, match="must be an existing"):
         run(tmp_path, **options, known="nowhere.npz")
-    with pytest.raises(ValueError, match="is of images; give an"):
+    with pytest.raises(ValueError, match="is for images; pass an"):
         run(tmp_path, **options, known="left")
     found = run(tmp_path / "out", **options, do=["train", "inpaint"], epochs=1)
     assert found["inpaint"] == {}

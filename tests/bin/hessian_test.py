@@ -139,7 +139,7 @@ def test_gauss_newton_and_the_subset(tmp_path):
 
 def test_what_does_not_fit_begins_nothing(tmp_path):
     for bad, message in (
-        ({"largest": 10**6}, "1000001 eigenvalues are wanted of a matrix of"),
+        ({"largest": 10**6}, "1000001 eigenvalues are requested of a matrix of"),
         ({"subset": 300, "compare_subset": True}, "--subset is all of the 300 examples"),
     ):
         with pytest.raises(runs.UsageError, match=message):
@@ -177,12 +177,15 @@ def test_defaults_are_those_of_the_chapter():
     ("values", "message"),
     [
         ({"weights": ["a", "b"]}, "--weights takes one value"),
-        ({"checkpoints": ["a"], "train_steps": 5}, "a training that is over"),
-        ({"checkpoints": ["a"], "compare_subset": True}, "Leave out --compare_subset: for --check"),
-        ({"checkpoints": ["a"], "density": True}, "Leave out --density: for --checkpoints"),
+        ({"checkpoints": ["a"], "train_steps": 5}, "a finished training"),
+        (
+            {"checkpoints": ["a"], "compare_subset": True},
+            "Leave out --compare_subset: --checkpoints",
+        ),
+        ({"checkpoints": ["a"], "density": True}, "Leave out --density: --checkpoints"),
         ({"at_steps": ["60"]}, "--at_steps=60 is after the last of 50 --train_steps"),
         ({"at_steps": ["1"], "gauss_newton": True}, "take the Hessian"),
-        ({"gauss_newton": True, "product_mode": "forward_accumulator"}, "has no --product_mode"),
+        ({"gauss_newton": True, "product_mode": "forward_accumulator"}, "support --product_mode"),
         ({"auxiliary_head": True}, "one output"),
         ({"largest": 0, "smallest": 0}, "are both 0"),
     ],

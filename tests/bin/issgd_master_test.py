@@ -288,10 +288,10 @@ def test_wrong_password_and_wrong_certificate(
             MASTER,
             f"--output_dir={tmp_path / 'a'}",
             ISSGD_STORE=f"redis://:wr0ng@127.0.0.1:{port}/0",
-        ): "refuses this user",
+        ): "rejects this user",
         start_program(
             WORKER, ISSGD_STORE=f"redis://:wr0ng@127.0.0.1:{port}/0"
-        ): "refuses this user",
+        ): "rejects this user",
         start_program(
             MASTER,
             f"--output_dir={tmp_path / 'b'}",
@@ -317,7 +317,7 @@ def test_wrong_password_and_wrong_certificate(
         (["--run_id=a b"], "1 to 64 letters"),
         (["--mode=uniform", "--local_workers=1"], "Leave out --local_workers: --mode=uniform"),
         (["--distribution=multi_worker"], "--distribution=none or mirrored"),
-        (["--optimizer=adam", "--momentum=.9"], "--momentum needs --optimizer=sgd"),
+        (["--optimizer=adam", "--momentum=.9"], "--momentum requires --optimizer=sgd"),
         (["--store=http://x"], "must be a URL that begins with shm://, redis://"),
         (["local"], "flags are written --name=value"),
     ],

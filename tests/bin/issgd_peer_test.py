@@ -85,7 +85,7 @@ def test_one_alone_to_its_end(start_program, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "--peer_name is needed"),
+        ([], "--peer_name is required"),
         (["--peer_name=a", "--smoothing=x"], "must be X or relative:X"),
         (["--peer_name=a", "--mixing_fraction=2"], "--mixing_fraction"),
         (["--peer_name=a/b"], "1 to 64 letters, digits"),

@@ -119,15 +119,15 @@ def test_missing_data_are_named_with_the_figures(start_any_program, tmp_path):
     )
     program.process.wait(900)
     assert program.process.returncode == 1
-    missing = f"{tmp_path / 'data' / 'cifar10.npz'} (not there)"
-    assert f"Figure 7.2, Figure 7.3: not computed, for want of {missing}." in program.said
+    missing = f"{tmp_path / 'data' / 'cifar10.npz'} (missing)"
+    assert f"Figure 7.2, Figure 7.3: not computed; missing: {missing}." in program.said
     assert report_of(folder)["counts"]["figures"] == {"done": 1, "failed": 0, "without": 2}
 
 
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (["--figures=7.1"], r"--figures=7.1 is none of .* Nearest: table_7.1, "),
+        (["--figures=7.1"], r"--figures=7.1 matches no .* Nearest: table_7.1, "),
         (["--figures="], r"--figures must name"),
         (["--data_dir=/tmp"], r"Leave out --data_dir: --budget=quick uses bundled data"),
         (["--budget=full", "--data_dir=absent"], r"--data_dir=absent must be an existing folder"),

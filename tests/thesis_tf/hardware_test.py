@@ -127,7 +127,9 @@ def test_virtual_devices(run_python):
         """
     )
 
-    assert result.pop("message").startswith("The CPU can't be cut into 2 virtual devices any more")
+    assert result.pop("message").startswith(
+        "The CPU can't be divided into 2 virtual devices any more"
+    )
     assert result == {
         "replicas": 3,
         "devices": ["CPU:0", "CPU:1", "CPU:2"],

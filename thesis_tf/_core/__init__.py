@@ -1,1 +1,1 @@
-"""Arguments, seeds, progress bars, tables: what every area uses and nobody outside does."""
+"""Private modules that every area uses: argument checks, seeds, arrays, types, SavedModels."""

@@ -1,4 +1,4 @@
-"""What every function of points x and reconstructions r(x) checks and converts."""
+"""Checks and conversions for functions of points x and reconstructions r(x)."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,18 +13,17 @@ from thesis_tf._core.types import TensorLike
 def checked_points(
     name: str, x: TensorLike, like: tf.Tensor | None = None, at_least: int = 0
 ) -> tf.Tensor:
-    """Returns points (n, ...) as a tensor of their own floating dtype.
+    """Returns points (n, ...) as a tensor of the same floating dtype.
 
     Args:
         name: the argument as the caller wrote it.
-        x: an array or a tensor; NaN and infinity are looked for where values can be seen, that is
-            not while a graph is traced.
-        like: other points, whose shape and dtype they must have.
-        at_least: how many there must be.
+        x: an array or a tensor; it is checked for NaN and infinity, but not during tracing.
+        like: other points with the required shape and dtype.
+        at_least: the minimum number of points.
 
     Raises:
-        TypeError: the dtype is not a floating one.
-        ValueError: not finite, of rank below 2, or unlike `like`.
+        TypeError: the dtype is not a floating dtype.
+        ValueError: the points aren't finite, have a rank below 2, or differ from `like`.
     """
     x = tf.convert_to_tensor(x)
     if not x.dtype.is_floating:
@@ -40,7 +39,7 @@ def checked_points(
             f"{x.dtype.name} of shape {tuple(x.shape)}",
         )
     if x.shape[0] is not None and x.shape[0] < at_least:
-        raise checks.invalid(name, f"{at_least} point at least", f"{x.shape[0]}")
+        raise checks.invalid(name, f"at least {at_least} point", f"{x.shape[0]}")
     if tf.executing_eagerly():
         bad = np.flatnonzero(~tf.reduce_all(tf.math.is_finite(flat(x)), axis=1).numpy())
         if len(bad):
@@ -52,7 +51,7 @@ def checked_points(
 def stateless_seed(seed: Any) -> tf.Tensor:
     """Returns a seed as a pair of int32: an integer n < 2^32 is (0, n).
 
-    Of a larger one the lower 32 bits are the second number. A tensor is such a pair already.
+    For a larger n, the lower 32 bits are the second number. A tensor is already such a pair.
 
     Raises:
         TypeError, ValueError: it isn't an integer in [0, 2^64).
@@ -86,21 +85,21 @@ def reconstruction(reconstruct: Callable[[tf.Tensor], Any], x: tf.Tensor) -> tf.
 def compiled(
     function: Callable[..., Any], *, jit_compile: bool = False, batch_axes: int = 1
 ) -> Callable[..., Any]:
-    """Returns a compiled function of points whose number may change, but not their shape.
+    """Returns a compiled function of points of a fixed shape, for any number of points.
 
-    `tf.function` alone would forget the shape of a point once it has seen two.
+    A plain `tf.function` would generalize the shape of points after two different shapes.
 
     Args:
-        function: of points (n, ...) and perhaps more arguments.
+        function: a function of points (n, ...) and optional further arguments.
         jit_compile: whether XLA compiles it.
-        batch_axes: leading axes of the points that are numbers of them.
+        batch_axes: the number of leading axes that are batch axes.
     """
     of_shape = {}
 
     def call(x: tf.Tensor, *rest: Any) -> Any:
         key = tuple(x.shape[batch_axes:]), x.dtype
         if key not in of_shape:
-            # Without AutoGraph errors are raised as they are, in one line.
+            # Without AutoGraph, errors keep their one-line messages.
             of_shape[key] = tf.function(
                 function, jit_compile=jit_compile, reduce_retracing=True, autograph=False
             )

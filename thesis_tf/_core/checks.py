@@ -1,4 +1,4 @@
-"""Argument checks with one form of message: what was expected, what came, what to do."""
+"""Argument checks whose messages say what was expected, what was received and what to do."""
 
 import difflib
 import math

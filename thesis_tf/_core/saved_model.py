@@ -1,4 +1,4 @@
-"""SavedModels that are either whole or not there, and never written over something else."""
+"""Atomic writing of SavedModels, which never overwrites other files."""
 
 import pathlib
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from thesis_tf.persistence import files
 
 
 def check_path(path: Path) -> None:
-    """Raises FileExistsError if `path` holds something else than a SavedModel."""
+    """Raises FileExistsError if `path` holds something other than a SavedModel."""
     path = pathlib.Path(path)
     if not path.exists() or (path / "saved_model.pb").exists():
         return

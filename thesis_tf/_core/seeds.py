@@ -1,4 +1,4 @@
-"""Seeds: one integer for the user, streams of random numbers that never coincide for the code."""
+"""Seeds: converts one integer from the user to independent streams of random numbers."""
 
 import operator
 from typing import SupportsIndex
@@ -14,7 +14,7 @@ def checked_seed(seed: SupportsIndex) -> int:
     """Returns `seed` as an int.
 
     Raises:
-        TypeError: it is no integer.
+        TypeError: it isn't an integer.
         ValueError: it is negative.
     """
     try:
@@ -29,10 +29,10 @@ def checked_seed(seed: SupportsIndex) -> int:
 
 
 def generator(seed: int, use: str, stream: int = 0) -> np.random.Generator:
-    """Returns the generator for one use of `seed` and one of its streams, such as one per split.
+    """Returns the generator for one use of `seed` and one stream, such as one per split.
 
-    No two uses may draw the same permutation: to hold out examples after a shuffle would then bring
-    back the order before it, which may be sorted by class. Hence spawned sequences;
-    `default_rng((seed, 0))` draws just what `default_rng(seed)` does.
+    Different uses must draw different permutations. Otherwise holding out examples after a shuffle
+    could restore the order before the shuffle, which may be sorted by class. So this uses spawned
+    sequences; `default_rng((seed, 0))` would draw the same numbers as `default_rng(seed)`.
     """
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(USES.index(use), stream)))

@@ -1,4 +1,4 @@
-"""Types that signatures of all areas share."""
+"""Type aliases for signatures of all areas."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence

@@ -1,8 +1,8 @@
 """Names of a model's layers, places and parameters: the same in every area.
 
-A layer's name is its path from the model inwards, such as "encoder/dense"; `probes.taps` prints
+A layer's name is its path from the model inward, such as "encoder/dense"; `probes.taps` prints
 these paths, with "#2" after a layer's second call and ":1" after the second of several tensors.
-Wherever a name is taken, the end of it will do ("dense") if it fits one path alone.
+The end of a name ("dense") can be used instead of the full name if only one path matches.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _CALL = re.compile(r"(#\d+)?(:\d+)?$")
 
 
 def resolve(argument: str, name: str, options: Iterable[str]) -> list[str]:
-    """Returns the options that a name stands for, in their order; [] if there are none.
+    """Returns the options that match a name, in their order; [] if there are none.
 
-    These are the option of this very name, else the several tensors of it ("lstm" stands for
-    "lstm:0" and "lstm:1"), else the same for the one option that ends in "/NAME".
+    These are the option with exactly this name, else its tensors if there are several ("lstm"
+    matches "lstm:0" and "lstm:1"), else the same for the only option that ends in "/NAME".
 
     Args:
-        argument: the caller's argument that the name came in, such as "`taps`"; for the error.
+        argument: the caller's argument with the name, such as "`taps`"; for the error.
         name: the name.
         options: full names.
 
@@ -57,7 +57,7 @@ def resolve(argument: str, name: str, options: Iterable[str]) -> list[str]:
 def layers(model: keras.Layer) -> dict[str, keras.Layer]:
     """Returns {path: layer} of all layers in a model, a shared one under each of its paths.
 
-    Of layers that have one path the first is kept.
+    If several layers have the same path, the first is kept.
     """
     found: dict[str, keras.Layer] = {}
     for path, layer in _walk(model, "", ()):
@@ -70,24 +70,24 @@ def _walk(
 ) -> Iterator[tuple[str, keras.Layer]]:
     above = (*above, layer)
     for inner in layer._flatten_layers(include_self=False, recursive=False):
-        if not any(inner is outer for outer in above):  # a layer may hold the one that holds it
+        if not any(inner is outer for outer in above):  # references may be cyclic
             path = prefix + inner.name
             yield path, inner
             yield from _walk(inner, f"{path}/", above)
 
 
 def variables(argument: str, model: keras.Layer, name: str) -> list[keras.Variable]:
-    """Returns the trainable variables that a name stands for, in the model's order.
+    """Returns the trainable variables that match a name, in the model's order.
 
     Args:
-        argument: the caller's argument that the name came in, such as "`parameters`".
+        argument: the caller's argument with the name, such as "`parameters`".
         model: a built Keras model.
         name: a layer's or a tap's name, for all variables in that layer; a variable's, such as
-            "dense/kernel"; or a glob of either, such as "conv*/kernel" or "conv*". With the
-            model's name before it or without.
+            "dense/kernel"; or a glob of either, such as "conv*/kernel" or "conv*". The model's name
+            may precede it.
 
     Raises:
-        ValueError: it stands for none (lists the nearest), or for several layers.
+        ValueError: nothing matches (the message lists similar names), or several layers match.
     """
     # Several layers may have one path, and so may variables.
     options: dict[str, list[keras.Variable]] = {}
@@ -96,7 +96,7 @@ def variables(argument: str, model: keras.Layer, name: str) -> list[keras.Variab
         for variable in layer.trainable_variables:
             if any(variable is own for own in layer._trainable_variables):
                 options.setdefault(f"{path}/{variable.name}", []).append(variable)
-    # Keras' own path lacks the outer layers' names where the variable was made before them.
+    # Keras' path lacks the names of outer layers if the variable was created before them.
     theirs: dict[str, list[keras.Variable]] = {}
     for variable in model.trainable_variables:
         theirs.setdefault(variable.path.removeprefix(f"{model.name}/"), []).append(variable)

@@ -1,4 +1,4 @@
-"""Keras models whose loss has noise in it: a function of the seed and the training step alone."""
+"""Keras models whose loss has noise that depends only on the seed and the training step."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ from thesis_tf._core import checks
 
 
 class NoisyModel(keras.Model):
-    """A Keras model that `fit` trains by a loss of its own.
+    """A Keras model with a built-in loss.
 
-    Training that goes on from a checkpoint of all variables sees the noise that it would have seen.
-    Validation has the same noise at every epoch, that of the last step there could be. It may be
-    fitted under any `tf.distribute` strategy; replicas draw apart.
+    Training that is resumed from a checkpoint of all variables has the same noise as without an
+    interruption. Validation uses the same noise at every epoch, that of the last possible step. The
+    model may be fitted under any `tf.distribute` strategy; replicas draw independently.
 
-    A subclass gives `example_losses`.
+    A subclass implements `example_losses`.
 
     Args:
         seed: an integer.
@@ -33,43 +33,43 @@ class NoisyModel(keras.Model):
 
         Args:
             x: the inputs, (n, ...).
-            target: what `fit` was given beside them, or None.
-            seed: a pair of int32, of this batch and replica alone.
+            target: the targets that were passed to `fit`, or None.
+            seed: a pair of int32, specific to this batch and replica.
             step: the training step, an int32.
-            training: whether gradients are taken.
+            training: whether the losses are for a training step.
         """
         raise NotImplementedError
 
     def compile(
         self, optimizer: Any = "rmsprop", loss: None = None, metrics: None = None, **kwargs: Any
     ) -> None:
-        """As Keras' `compile`; the model has its own loss, so there is none to give here.
+        """Like Keras' `compile`, but without a loss, since the model has a built-in loss.
 
         Raises:
             ValueError: a loss or metrics are given.
         """
         if loss is not None or metrics is not None:
-            advice = f"{type(self).__name__} has a loss of its own."
+            advice = f"{type(self).__name__} has a built-in loss."
             raise checks.invalid("`loss` and `metrics`", "left out", loss or metrics, advice)
         super().compile(optimizer, **kwargs)
 
     def get_compile_config(self) -> dict[str, Any] | None:
-        """Returns what `compile` was given, for a saved model; None if it isn't compiled."""
+        """Returns the arguments of `compile`, for a saved model; None if it isn't compiled."""
         if not self.compiled:
             return None
         return {"optimizer": keras.saving.serialize_keras_object(self.optimizer)}
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compiles a model that was loaded, so that `fit` goes on."""
+        """Compiles a loaded model, so that `fit` can continue."""
         self.compile(keras.saving.deserialize_keras_object(config["optimizer"]))
         if self.built:
             self.optimizer.build(self.trainable_variables)
 
     def fit(self, x: Any = None, y: Any = None, **kwargs: Any) -> keras.callbacks.History:
-        """As Keras' `fit`.
+        """Like Keras' `fit`.
 
         Raises:
-            ValueError: weights of classes, or of examples without targets, which Keras leaves out.
+            ValueError: class weights, or sample weights without targets, which Keras would ignore.
         """
         if kwargs.get("class_weight") is not None:
             raise checks.invalid("`class_weight`", "left out", "weights of classes")
@@ -80,7 +80,7 @@ class NoisyModel(keras.Model):
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
-        """The mean loss of an example."""
+        """The metric with the mean loss per example."""
         return [self.loss_tracker]
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
@@ -88,7 +88,7 @@ class NoisyModel(keras.Model):
         step = tf.cast(self.optimizer.iterations, tf.int32)
         with tf.GradientTape() as tape:
             losses = self._noisy_losses(data, step, True)
-            # Of replicas gradients are added up, as Keras scales losses for it.
+            # The gradients of replicas are added, and Keras expects losses to be scaled for this.
             loss = tf.reduce_mean(losses) / tf.distribute.get_strategy().num_replicas_in_sync
             scaled = self.optimizer.scale_loss(loss)
         variables = self.trainable_variables
@@ -97,8 +97,8 @@ class NoisyModel(keras.Model):
         return {"loss": self.loss_tracker.result()}
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """Takes the loss of a batch, with noise as at the end of training."""
-        # Another noise for each batch, the same at every evaluation.
+        """Computes the loss of a batch, with noise as at the end of training."""
+        # Different noise for each batch, but the same at every evaluation.
         number = tf.cast(self.loss_tracker.count, tf.int32)
         self.loss_tracker.update_state(self._noisy_losses(data, tf.int32.max, False, number))
         return {"loss": self.loss_tracker.result()}
@@ -106,7 +106,7 @@ class NoisyModel(keras.Model):
     def _noisy_losses(self, data: Any, step: tf.Tensor, training: bool, draw: Any = 0) -> tf.Tensor:
         x, target, weights = keras.utils.unpack_x_y_sample_weight(data)
         if not self.built:
-            self.build((None, *x.shape[1:]))  # by Keras only where `call` is called
+            self.build((None, *x.shape[1:]))  # Keras builds a model only when it calls `call`
         replica = tf.distribute.get_replica_context()
         number = 0 if replica is None else replica.replica_id_in_sync_group
         seed = tf.stack([tf.cast(self.seed, tf.int32), step])

@@ -1,4 +1,4 @@
-"""A model and its loss as a function of tensors alone, with no variable read or written."""
+"""A model and its loss as a pure function of tensors, which reads and writes no variables."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -15,8 +15,8 @@ from thesis_tf._keras import parameter_vector
 class Objective:
     """The loss of a model as a function of some of its parameters.
 
-    Every layer runs as at inference: no dropout, batch normalization with its moving averages.
-    Regularization belongs to the loss, as it does in `model.fit`.
+    All layers run in inference mode: no dropout, batch normalization with its moving averages.
+    Regularization is part of the loss, as in `model.fit`.
 
     Args:
         model: a built Keras model.
@@ -33,7 +33,7 @@ class Objective:
         layout: the `parameter_vector.Layout` of the parameters.
 
     Raises:
-        TypeError: `loss` is no loss.
+        TypeError: `loss` isn't a loss.
         ValueError: the model is not built, or `parameters` does not fit it.
     """
 
@@ -59,16 +59,16 @@ class Objective:
 
     @property
     def loss_name(self) -> str:
-        """A description that tells this loss from others."""
+        """A description that distinguishes this loss from others."""
         if isinstance(self._loss, keras.losses.Loss):
             return f"{type(self._loss).__name__} {self._loss.get_config()}"
         return str(getattr(self._loss, "__qualname__", type(self._loss).__name__))
 
     def read(self, dtype: "tf.DType | None" = None) -> tuple[list["tf.Tensor"], list["tf.Tensor"]]:
-        """Returns the present values of the model's variables: (parameters, constants).
+        """Returns the current values of the model's variables: (parameters, constants).
 
         Args:
-            dtype: converts those of a floating dtype; None leaves each as it is.
+            dtype: the dtype to which floating values are converted; None for no conversion.
         """
 
         def value(variable: "keras.Variable") -> "tf.Tensor":
@@ -89,9 +89,9 @@ class Objective:
         """Returns the model's outputs for a batch x.
 
         Args:
-            training: whether layers run as in training; the constants that this changes, such as
-                the states of dropout layers, are then changed in `scope` alone.
-            scope: a fresh `keras.StatelessScope` that collects losses, to run the model in.
+            training: whether layers run in training mode; constants that this changes, such as the
+                states of dropout layers, are changed only in `scope`.
+            scope: a new `keras.StatelessScope` that collects losses, in which the model runs.
         """
         model, variables = self.model, [*self.variables, *self.constants]
         # As `stateless_call` does, which would convert float64 values to the variables' dtypes.
@@ -104,8 +104,8 @@ class Objective:
             if not training and scope.get_current_value(variable) is not value:
                 raise ValueError(
                     f"{variable.path} changes when {model.name} is called with training=False: its"
-                    " layer was made part of the model with training=True. The loss of such a"
-                    " model is no function of its parameters; build it without."
+                    " layer was added to the model with training=True. The loss of such a model"
+                    " isn't a function of its parameters; build the model without it."
                 )
         if added > sum(v.regularizer is not None for v in model.trainable_variables):
             raise ValueError(
@@ -118,18 +118,18 @@ class Objective:
         """Returns the losses (n,) of a batch's examples, without regularization."""
         if any(getattr(o, "_keras_mask", None) is not None for o in keras.tree.flatten(outputs)):
             raise ValueError(
-                f"The outputs of {self.model.name} carry a mask, by which Keras would weight the"
-                " loss. Pass a function of (labels, outputs) that does so."
+                f"The outputs of {self.model.name} have a mask, with which Keras would weight the"
+                " loss. Pass a function of (labels, outputs) that applies the mask."
             )
         if isinstance(self._loss, keras.losses.Loss):
-            # As its __call__ does, but in the outputs' own dtype and without the reduction.
+            # Like its `__call__`, but in the outputs' dtype and without the reduction.
             single = isinstance(outputs, tf.Tensor)
             if not single and len(keras.tree.flatten(outputs)) > 1:
                 raise checks.invalid(
                     "`loss`",
                     "a function of (labels, outputs), as the model has several outputs",
                     type(self._loss).__name__,
-                    "Let it add up their losses.",
+                    "It must add up their losses.",
                 )
             values = self._loss.call(tf.cast(y, outputs.dtype) if single else y, outputs)
         else:
@@ -140,7 +140,7 @@ class Objective:
                 "`loss`",
                 "a function that returns one value per example, shape (n,)",
                 "one that returns a scalar",
-                "Leave out its reduction: losses are averaged here.",
+                "Remove its reduction: losses are averaged later.",
             )
         return tf.reduce_mean(values, axis=list(range(1, values.shape.rank)))
 
@@ -169,7 +169,7 @@ class Objective:
         """Returns the sum of weights (n,) times each example's loss with regularization.
 
         Args:
-            dtype: in which to add up the examples' losses; None for their own.
+            dtype: the dtype in which the examples' losses are added; None for that of the losses.
         """
         losses = self.example_losses(y, self.outputs(parameters, constants, x))
         losses = tf.cast(losses, dtype or losses.dtype)

@@ -12,7 +12,7 @@ from thesis_tf._keras import names
 
 
 def select(model: keras.Model, parameters: Any = None) -> list["keras.Variable"]:
-    """Returns the trainable variables that `parameters` names, in the model's order, each once.
+    """Returns the trainable variables that `parameters` selects, in the model's order.
 
     Args:
         model: a built Keras model.
@@ -67,13 +67,13 @@ def _owned(model: keras.Model, layers: Iterable[keras.layers.Layer]) -> list["ke
 
 
 class Layout:
-    """Where each of several tensors stands in one flat vector.
+    """The positions of several tensors in one flat vector.
 
     Args:
         tensors: Keras variables or tensors of one floating dtype.
 
     Attributes:
-        names: the variables' paths; of tensors their numbers.
+        names: the paths of variables, or the indices of tensors.
         shapes: their shapes.
         size: the length of the vector.
         dtype: the `tf.DType` of all of them.

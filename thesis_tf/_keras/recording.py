@@ -1,10 +1,10 @@
 """Records the output of every layer call and `keras.ops` node while a function is being traced.
 
-A sub-model over `layer.output` fails on nested models and gives only the first call of a shared
-layer, and an instance's `__call__` cannot be patched. What every Keras 3 layer and operation goes
-through is `keras.Operation.__call__`: it is replaced while at least one thread traces under
-`watch`, looks only at calls made by such threads, and is put back afterwards. The traced graph is
-the same with and without it, so running it costs nothing more.
+A sub-model with `layer.output` fails for nested models and returns only the first call of a shared
+layer, and an instance's `__call__` cannot be patched. All Keras 3 layers and operations use
+`keras.Operation.__call__`. It is replaced while at least one thread traces under `watch`, affects
+only calls of such threads, and is restored afterward. The traced graph is the same with and without
+it, so running the graph has no extra cost.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ class Place:
         name: the path of the call, with its number and the tensor's index where there are several.
         operation: the layer or operation that was called.
         tensor: the tensor.
-        arguments: of the call, (args, kwargs); None for the model's inputs and outputs.
+        arguments: the arguments of the call, (args, kwargs); None for the model's inputs and
+            outputs.
     """
 
     name: str
@@ -37,12 +38,12 @@ class Place:
 
 
 class Recorder:
-    """The places that the calls of one trace went through, in the order in which calls ended.
+    """The tensors that the calls during one tracing returned, in the order in which calls ended.
 
     Attributes:
         places: a list of `Place`.
         out_of_reach: a dict from path to operation of the calls whose tensors can't be read.
-        outputs: of the model, set by who called it.
+        outputs: the model's outputs, set by the caller of the model.
     """
 
     def __init__(self, root: keras.Operation) -> None:
@@ -72,7 +73,7 @@ class Recorder:
         """Runs one call and records the tensors that it returns."""
         if operation is self._root:
             return original(operation, *args, **kwargs)
-        # A recurrent layer calls its cells outside its loop too, but only to learn their shapes.
+        # A recurrent layer also calls its cells outside of its loop, only to determine shapes.
         in_loop = any(isinstance(o, keras.layers.RNN) and not o.unroll for o in self._stack)
         self._stack.append(operation)
         path = "/".join(o.name for o in self._stack)
@@ -126,9 +127,9 @@ def _watched_call(self: keras.Operation, *args: Any, **kwargs: Any) -> Any:
 def watch(model: keras.Model) -> contextlib.AbstractContextManager[Recorder]:
     """Records the calls that `model` makes in this thread while the block runs.
 
-    Use it inside a `tf.function`, where it costs nothing once that is traced, and on a model that
-    is built: an unbuilt one calls its layers in a scratch graph first. Threads that don't watch are
-    not affected, and several may watch at once, as the replicas of a `tf.distribute` strategy do.
+    Use it inside a `tf.function`, where it has no cost after tracing, and with a built model: an
+    unbuilt model first calls its layers in a scratch graph. Other threads are not affected, and
+    several threads may watch at the same time, such as the replicas of a `tf.distribute` strategy.
 
     Yields:
         The `Recorder`; its `places` are complete when the block ends.

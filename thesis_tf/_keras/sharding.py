@@ -16,8 +16,8 @@ class Replicas:
     """The replicas of a strategy, each of which takes an equal part of every batch.
 
     Args:
-        strategy: a `tf.distribute.Strategy`; None takes the one whose scope is open, which outside
-            of every scope is that of a single device.
+        strategy: a `tf.distribute.Strategy`; None for the current strategy, which is that of a
+            single device outside of any scope.
 
     Attributes:
         count: the number of replicas, over all processes.
@@ -31,7 +31,7 @@ class Replicas:
             self._has_strategy = tf.distribute.has_strategy()
 
     def round_up(self, batch_size: int) -> int:
-        """Returns the smallest multiple of the number of replicas that is no less."""
+        """Returns the smallest multiple of the number of replicas that is at least `batch_size`."""
         return -(-batch_size // self.count) * self.count
 
     def divide(self, arrays: Any) -> Any:
@@ -57,7 +57,7 @@ class Replicas:
     def own_rows(self, tensors: Any) -> Any:
         """Returns the rows (n, ...) of a structure of tensors (count * n, ...) of this replica.
 
-        To be called in a function that `on_each` runs, whose arguments are whole batches.
+        Call it in a function that `on_each` runs, whose arguments are whole batches.
         """
         if self.count == 1:
             return tensors
@@ -93,10 +93,10 @@ class Replicas:
 
 
 class ShardedData:
-    """Batches (x, y, weights) of one static shape, of which each replica has its rows.
+    """Batches (x, y, weights) of one static shape, whose rows are divided among replicas.
 
-    It is made under a strategy's scope, or outside of every scope for a single device. With
-    `MultiWorkerMirroredStrategy` every process passes the same data and takes only its rows.
+    Create it in a strategy's scope, or outside of any scope for a single device. With
+    `MultiWorkerMirroredStrategy`, every process passes the same data and uses only its rows.
 
     Args:
         data: (x, y), arrays or structures of arrays, or a finite `tf.data.Dataset` of such pairs.
@@ -124,7 +124,7 @@ class ShardedData:
         if not isinstance(parts, (tuple, list)) or len(parts) != 2:
             advice = None
             if isinstance(parts, (tuple, list)) and len(parts) == 3:
-                advice = "Sample weights are not taken: put them into the loss."
+                advice = "Sample weights are not supported: include them in the loss."
             raise checks.invalid(
                 "`data`", "a pair (x, y) of arrays or a tf.data.Dataset of pairs", received, advice
             )

@@ -1,8 +1,8 @@
-"""Criteria by which auto-encoders are fitted, for any function x -> r(x) (thesis, 3.2).
+"""Criteria for fitting auto-encoders, for any function x -> r(x) (thesis, 3.2).
 
-Each is called as `criterion(reconstruct, x, target, seed=seed, step=step)` and returns one loss per
-example, shape (n,). `CriterionModel` minimizes their mean by any Keras optimizer, `fit_full_batch`
-by quasi-Newton methods. All randomness comes from `seed`: the same seed gives the same losses.
+A criterion is called as `criterion(reconstruct, x, target, seed=seed, step=step)` and returns one
+loss per example, shape (n,). `CriterionModel` minimizes the mean loss with any Keras optimizer,
+`fit_full_batch` with quasi-Newton methods. All random numbers depend on `seed`.
 """
 
 from collections.abc import Callable, Sequence
@@ -83,16 +83,15 @@ class DenoisingLoss:
     Costs one forward and one backward pass, times `walkback`.
 
     Args:
-        corruption: an object with `sample(x, seed)`, as those of `thesis_tf.corruption`; a number,
-            the sigma of Gaussian noise; `DecreasingNoise` or `SampledNoise`; or None, if the inputs
-            are corrupted already and targets are given: the same corruption, sampled once and for
-            all (3.3.4).
-        distance: l(x, r): "squared_error", or for x in [0, 1] "bernoulli", of outputs that are
+        corruption: an object with `sample(x, seed)`, such as those of `thesis_tf.corruption`; a
+            number, the sigma of Gaussian noise; `DecreasingNoise` or `SampledNoise`; or None, if
+            the inputs are already corrupted and targets are given, for a fixed corruption (3.3.4).
+        distance: l(x, r): "squared_error"; for x in [0, 1] also "bernoulli", if outputs are
             probabilities, or "bernoulli_from_logits".
-        walkback: how many times to corrupt and reconstruct, each time from the last reconstruction;
-            the loss is the mean over all of them, each compared with x. It corrects what r returns
-            far from the data (thesis, 3.4.3 and 5.3.2). Gradients don't pass from one round to the
-            one before.
+        walkback: the number of rounds of corruption and reconstruction, each from the last
+            reconstruction; the loss is the mean over all rounds, each compared with x. Walkback
+            improves r far from the data (thesis, 3.4.3 and 5.3.2). Gradients don't flow between
+            rounds.
     """
 
     def __init__(
@@ -111,7 +110,7 @@ class DenoisingLoss:
 
     @property
     def needs_steps(self) -> str | None:
-        """Why the loss is no fixed function of the parameters, in words; None if it is one."""
+        """Why the loss isn't a fixed function of the parameters, a phrase; None if it is."""
         if self.walkback > 1:
             return "walkback, whose gradient leaves out earlier reconstructions"
         if isinstance(self.corruption, DecreasingNoise):
@@ -131,7 +130,7 @@ class DenoisingLoss:
 
         Args:
             reconstruct: a Keras model or a function, from (n, ...) to (n, ...).
-            x: (n, ...), clean inputs, or corrupted ones where `corruption` is None.
+            x: (n, ...), clean inputs, or corrupted inputs if `corruption` is None.
             target: what to reconstruct, (n, ...); None is x.
             seed: a pair of integers.
             step: the training step, on which the size of the noise may depend.
@@ -185,14 +184,14 @@ class _JacobianRegularized:
 class ContractiveLoss(_JacobianRegularized):
     """The contractive auto-encoder: E[l(x, r(x)) + lambda |dh/dx|_F^2], h the encoder (Eq 3.1).
 
-    Besides a forward and a backward pass, the norm costs as many backward passes as there are
-    hidden units if it is "exact", `num_vectors` if it is "hutchinson", which is unbiased. Encoder
-    and decoder should share tied weights, as those of `models.tied_autoencoder`; otherwise the
-    encoder shrinks and the decoder makes up for it.
+    Besides a forward and a backward pass, the norm costs one backward pass per hidden unit if it is
+    "exact", or `num_vectors` backward passes if it is "hutchinson", which is unbiased. Encoder and
+    decoder should have tied weights, as in `models.tied_autoencoder`; otherwise the encoder's
+    weights shrink and the decoder's weights grow to compensate.
 
     Args:
         encoder: the function h, from x (n, ...) to (n, ...), part of the model that is trained.
-        coefficient: of the squared norm, lambda in the thesis; positive.
+        coefficient: the positive coefficient of the squared norm, lambda in the thesis.
         distance: as for `DenoisingLoss`.
         jacobian_norm: "exact" or "hutchinson".
         num_vectors: random vectors per example, for "hutchinson".
@@ -232,8 +231,8 @@ class ReconstructionContractiveLoss(_JacobianRegularized):
     """The RCAE: E[|r(x) - x|^2 + sigma^2 |dr/dx|_F^2], all of r contracted (Eq 3.6).
 
     For small sigma it is the denoising loss of Gaussian noise (Proposition 1), without noise; (r(x)
-    - x) / sigma^2 becomes the score of the density of the data (Theorem 2). The exact norm costs as
-    many backward passes as x has values, "hutchinson" `num_vectors`.
+    - x) / sigma^2 becomes the score of the density of the data (Theorem 2). The exact norm costs
+    one backward pass per value of x, "hutchinson" costs `num_vectors`.
 
     Args:
         sigma: positive, in the units of x.

@@ -1,7 +1,7 @@
-"""Gaussian noise of more than one size, which keeps spurious attractors away (thesis, 3.4.3).
+"""Gaussian noise of several sizes, which prevents spurious attractors (thesis, 3.4.3).
 
-A DAE trained with a small sigma never sees points far from the data, so what r does there is left
-to chance. Larger noise shows it such points: early in training, or always at a lower weight.
+A DAE trained with a small sigma never sees points far from the data, so r is arbitrary there.
+Larger noise produces such points, either early in training or always with a lower weight.
 """
 
 import math
@@ -25,7 +25,7 @@ class CorruptedBatch(NamedTuple):
 
     Attributes:
         x: (n, ...), the corrupted examples.
-        importance_weights: (n,) factors of their losses; None weights all alike.
+        importance_weights: (n,) factors of their losses; None for equal weights.
         sigma: (n,) or (), the standard deviation of the noise; None if it isn't Gaussian.
     """
 
@@ -35,7 +35,9 @@ class CorruptedBatch(NamedTuple):
 
 
 class NoiseSchedule:
-    """A corruption that may change over training and weight its examples; this one does neither.
+    """A corruption that may change during training and have importance weights.
+
+    This base class does neither.
 
     Args:
         process: an object with `sample(x, seed)`.
@@ -61,14 +63,14 @@ class NoiseSchedule:
 
 
 class DecreasingNoise(NoiseSchedule):
-    """Gaussian noise whose standard deviation falls geometrically over training steps.
+    """Gaussian noise whose standard deviation decreases geometrically over training steps.
 
     sigma = initial (final / initial)^(step / num_steps), and `final` after `num_steps` steps.
 
     Args:
         initial: the standard deviation at the first step.
         final: the standard deviation from step `num_steps` on; below `initial`.
-        num_steps: the training steps over which it falls.
+        num_steps: the number of training steps over which it decreases.
     """
 
     def __init__(self, initial: float, final: float, *, num_steps: int) -> None:
@@ -92,16 +94,18 @@ class SampledNoise(NoiseSchedule):
 
     A `fraction` of the examples gets a sigma that is log-uniform on [low, high], the others get
     `low`. The loss has the weight sigma^-power, divided by its mean. This minimizes the loss under
-    a density of sigma that is proportional to the density of the draws times sigma^-power, in which
-    noise as large as `high` hardly counts although far points are seen as often as near ones: near
-    the data r is that of sigma = low, and where noise of `low` never leads it points back.
+    a density of sigma that is proportional to the density of the draws times sigma^-power. In this
+    density noise as large as `high` has little weight, although far points are as frequent as near
+    points. So near the data, r is the same as for sigma = low, and at points that noise of `low`
+    can't reach, r leads back to the data.
 
     Args:
-        low: the standard deviation for which the score is wanted.
-        high: the largest one, for example the distance from which r should find back.
-        power: of the weights; 0 weights all alike. The default, 2, puts losses in units of the
-            variance of their noise.
-        fraction: of the examples, in (0, 1].
+        low: the standard deviation for which the score is estimated.
+        high: the largest standard deviation, for example the distance from which r should lead back
+            to the data.
+        power: the power of the weights; 0 for equal weights. With the default, 2, losses are in
+            units of the variance of their noise.
+        fraction: the fraction of the examples with a random sigma, in (0, 1].
     """
 
     def __init__(
@@ -113,7 +117,7 @@ class SampledNoise(NoiseSchedule):
         self.power, self.fraction = float(power), checks.probability("`fraction`", fraction)
 
     def draw(self, x: tf.Tensor, seed: tf.Tensor, step: int | tf.Tensor = 0) -> CorruptedBatch:
-        """Corrupts a batch x (n, ...); `seed` is a pair of integers, `step` has no influence."""
+        """Corrupts a batch x (n, ...); `seed` is a pair of integers, `step` is ignored."""
         seeds = tf.random.experimental.stateless_split(seed, 2)
         u = tf.random.stateless_uniform([tf.shape(x)[0]], seeds[0], dtype=tf.float32)
         # Uniform on [0, 1] for a `fraction` of the examples, 0 for the others.

@@ -1,4 +1,4 @@
-"""Figures of results of this area (thesis, figures 3.5 to 3.7)."""
+"""Plots of chapter 3: functions that draw results of this area (figures 3.5 to 3.7)."""
 
 import dataclasses
 import itertools
@@ -41,7 +41,7 @@ class ScoreField:
 
     Attributes:
         points: (m, ...), where arrows begin.
-        reconstruction: (m, ...), r at these points, where the moves end.
+        reconstruction: (m, ...), r at these points, where arrows end.
     """
 
     points: Array
@@ -64,17 +64,16 @@ def draw_score_field(
 ) -> ScoreField:
     """Draws r(x) - x as arrows over a plane (figures 3.5 and 3.7).
 
-    Data of more than two values are shown in the plane of their two largest principal components:
-    arrows start in it, and their components across it are not shown. Data of one value give a
-    curve.
+    For data with more than two values, the plane is that of their two largest principal components:
+    arrows start in this plane and are projected to it. For data with one value, a curve is drawn.
 
     Args:
         estimator: a `ScoreEstimator`.
         data: (n, ...) array of examples.
         path: a file that ends in .png, .svg or .pdf; an older one is replaced.
-        attractors: `Attractors` to mark, spurious ones differently.
-        num_arrows: along the longer side.
-        margin: how far the figure reaches beyond the data, in units of their extent.
+        attractors: `Attractors` to mark; spurious attractors have another marker.
+        num_arrows: the number of arrows along the longer side.
+        margin: the distance by which the figure extends beyond the data, in units of their extent.
         title: a heading.
 
     Returns:
@@ -86,7 +85,7 @@ def draw_score_field(
     plane = _Plane(data)
     shown = plane.project(data[:: -(-len(data) // _MOST_POINTS)])
     low, high = shown.min(axis=0), shown.max(axis=0)
-    # A value that is constant gets some room too.
+    # Constant values also need some room.
     extent = np.maximum(high - low, 0.1 * (high - low).max())
     low, high = ((low + high) / 2 + sign * (0.5 + margin) * extent for sign in (-1, 1))
     counts = np.maximum(9, np.round(num_arrows * extent / extent.max())).astype(int)
@@ -155,15 +154,15 @@ def draw_points(
     max_pairs: int = 4,
     title: str | None = None,
 ) -> None:
-    """Draws samples beside one another in planes of two values (figure 3.6).
+    """Draws samples side by side, projected to pairs of values (figure 3.6).
 
     Each sample has a row, or a column if there is only one plane.
 
     Args:
-        samples: {name: (n, ...) array}; all have the same axes, which leave out the outermost
-            thousandth at either end.
+        samples: {name: (n, ...) array}; all have the same axes, which exclude the most extreme
+            thousandth at each end.
         path: a file that ends in .png, .svg or .pdf; an older one is replaced.
-        max_pairs: the number of planes, at most: values 0 and 1, 2 and 3, and so on.
+        max_pairs: the maximum number of planes: values 0 and 1, 2 and 3, and so on.
         title: a heading.
     """
     path = checked_path(path)
@@ -238,7 +237,7 @@ def draw_spectrum(
 def draw_attractors(attractors: "Attractors", path: Path, *, title: str | None = None) -> None:
     """Draws attractors by distance from the data and spectral radius.
 
-    The area of a mark is the fraction of the initial points that ended there.
+    The area of a marker shows the fraction of the initial points that ended there.
 
     Args:
         attractors: `Attractors`.
@@ -261,7 +260,7 @@ def draw_attractors(attractors: "Attractors", path: Path, *, title: str | None =
             )  # fmt: skip
     axes.axhline(1, color=LINE, linewidth=0.8)
     if len(attractors.points):
-        # Beside the axes, so that its marks are not taken for attractors.
+        # Outside the axes, so that its markers are not mistaken for attractors.
         add_legend(axes, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     save(figure, path)
 

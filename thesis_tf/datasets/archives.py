@@ -37,14 +37,14 @@ def read_inputs(path: pathlib.Path) -> dict[str, Array]:
     """Reads the examples of an archive without their labels.
 
     It holds `x` or `x_train`, and may hold `x_validation` (or `x_valid` or `x_val`) and `x_test`;
-    labels and other arrays are passed over.
+    labels and other arrays are ignored.
 
     Returns:
         {split: array}.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is no archive, is damaged, holds Python objects, or no examples.
+        FileNotFoundError: the file doesn't exist.
+        ValueError: the file isn't an archive, is damaged, or holds Python objects or no examples.
     """
     with _opened(path) as archive:
         names = {
@@ -73,8 +73,8 @@ def read(path: pathlib.Path) -> Source:
     of shape (number of classes,). Nothing is unpickled.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is no archive, is damaged, holds Python objects, or lacks an array.
+        FileNotFoundError: the file doesn't exist.
+        ValueError: the file isn't an archive, is damaged, holds Python objects, or lacks an array.
     """
     with _opened(path) as archive:
         _check_names(path, archive.files)
@@ -121,7 +121,7 @@ def _readable(path: pathlib.Path) -> Iterator[None]:
                 str(path),
                 "an archive of numbers and strings",
                 "pickled Python objects, which are not read because reading them can run code",
-                "Save it anew, class_names as np.array(names, dtype=str).",
+                "Save it again, with class_names as np.array(names, dtype=str).",
             ) from error
         raise ValueError(f"{path} is damaged or no NumPy archive: {error}") from error
 
@@ -132,7 +132,7 @@ def _check_names(path: pathlib.Path, names: Sequence[str]) -> None:
     partners = {("y" if name[0] == "x" else "x") + name[1:] for name in split_like}
     required = {"x_train", "y_train"} | split_like | partners
     missing = sorted(required - split_like)
-    # An x_dev that was passed over in silence would be replaced by examples from x_train.
+    # If an x_dev were silently ignored, it would be replaced by examples from x_train.
     unknown = sorted(required - set(ARRAYS))
     if missing or unknown:
         raise checks.invalid(

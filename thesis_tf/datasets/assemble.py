@@ -1,4 +1,4 @@
-"""From the arrays that a source holds to checked `Splits`, held-out examples included."""
+"""Converts the arrays of a source to checked `Splits`, with held-out examples."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MOST_UNNAMED_CLASSES = 100_000
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Source:
-    """The arrays (x, y) of each split that a reader found, unchecked; None where it found none."""
+    """The unchecked arrays (x, y) of each split from a reader; None for missing splits."""
 
     train: tuple[Any, Any]
     validation: tuple[Any, Any] | None = None
@@ -29,12 +29,12 @@ class Source:
 def assemble(name: str, source: Source, seed: int = 0) -> Splits:
     """Checks a source's arrays and holds out the splits that it lacks.
 
-    A `validation` or `test` that isn't there becomes a tenth of `train`, at least one example,
-    drawn without replacement by `seed`; the rest stays training data. Both tenths are of the
-    `train` that the source has. Examples keep the order of the source.
+    A missing `validation` or `test` is replaced by a tenth of `train`, at least one example, drawn
+    without replacement with `seed`; the rest is training data. Both tenths refer to the source's
+    `train`. Examples keep the order of the source.
 
     uint8 examples of shape (height, width) are gray images and get a channel axis. Labels of shape
-    (n, 1) become (n,). Everything else stays as it is; what is held out is copied.
+    (n, 1) become (n,). Other arrays are unchanged; held-out examples are copied.
 
     Args:
         name: the data set's name, in messages too.
@@ -198,7 +198,7 @@ def _rows(
             f"{count}",
         )
     order = seeds.generator(seed, "hold_out").permutation(count)
-    # In the source's order, not the drawn one: row i of a split can be found again by eye.
+    # In the source's order, not in random order, so that rows are easy to find in the source.
     drawn = {
         split: ("train", np.sort(order[i * size : (i + 1) * size]))
         for i, split in enumerate(missing)

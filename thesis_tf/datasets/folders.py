@@ -18,13 +18,12 @@ def read(folder: pathlib.Path, image_size: tuple[int, int], seed: int) -> Source
 
     Splits are train, validation (or valid or val) and test. A folder counts as one if it has
     sub-folders, so `train` may also be the name of a class.
-    Formats are JPEG, PNG, BMP and GIF (its first frame). Every image becomes RGB, and one of
-    another size is resized bilinearly, its aspect ratio given up. On the disk images are sorted by
-    class; here they come in an order that `seed` draws.
+    Formats are JPEG, PNG, BMP and GIF (its first frame). Every image is converted to RGB; images of
+    another size are resized bilinearly without preserving the aspect ratio. The order of images is
+    random and depends on `seed`.
 
-    All images are held as uint8: 3 * height * width bytes each, at 224 x 224 about 147 KiB, so
-    that 10,000 take 1.4 GiB. Where a split is drawn from `train`, that is needed twice for a
-    moment.
+    All images are kept in memory as uint8, with 3 * height * width bytes each: about 147 KiB at 224
+    x 224, or 1.4 GiB for 10,000. While a split is drawn from `train`, twice this memory is needed.
 
     Args:
         folder: a pathlib.Path.
@@ -106,7 +105,7 @@ def _read_split(
     y = np.empty(len(files), np.int64)
     numbers = [class_names.index(name) for name in present]
     done = 0
-    # Each image goes straight to its drawn place: to shuffle afterwards would take a second copy.
+    # Each image is written to its final position, since shuffling later would need a second copy.
     places = rng.permutation(len(files))
     try:
         for image, label in dataset.as_numpy_iterator():

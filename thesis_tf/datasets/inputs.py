@@ -1,4 +1,4 @@
-"""Data sets without labels: synthetic manifolds, archives of examples, and all that have labels."""
+"""Data sets without labels: synthetic manifolds, archives, and labeled data sets."""
 
 from __future__ import annotations
 

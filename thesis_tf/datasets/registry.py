@@ -1,4 +1,4 @@
-"""From a name or a path to the reader that knows it."""
+"""Selects the reader for the name or path of a data set."""
 
 from __future__ import annotations
 
@@ -78,9 +78,9 @@ def load(
       1.4 GiB for 10,000, twice that for a moment while splits are drawn;
     - `tfds:NAME`: image classification in tensorflow_datasets, with the extra `thesis_tf[tfds]`.
 
-    Where there is no validation set, it is a tenth of the training set, drawn without replacement
-    by `seed`; so is the test set. Images stay as they are stored, uint8 of shape
-    (height, width, channels); uint8 images without a channel axis get one. Scaling is the caller's.
+    A missing validation or test set is replaced by a tenth of the training set, drawn without
+    replacement with `seed`. Images are not scaled: they are uint8 of shape (height, width,
+    channels); uint8 images without a channel axis get one.
 
     Args:
         name_or_path: a str, or a path-like, which is never taken for a name.
@@ -95,13 +95,13 @@ def load(
         Splits.
 
     Raises:
-        FileNotFoundError: if a path, `data_dir`, or a file that is needed isn't there.
-        OSError: if a download fails; the message says which file to put where.
-        ImportError: if `tfds:NAME` is asked for without tensorflow_datasets.
-        TypeError: if an argument has the wrong type.
-        ValueError: if the name is unknown, or the data isn't what it must be: images that can't be
-            decoded, pickled or damaged archives, examples that aren't finite numbers of one shape,
-            labels out of range, one class only, or too few examples to split.
+        FileNotFoundError: a path, `data_dir`, or a required file doesn't exist.
+        OSError: a download fails; the message says where to put which file.
+        ImportError: `tfds:NAME` is requested without tensorflow_datasets.
+        TypeError: an argument has the wrong type.
+        ValueError: the name is unknown, or the data are invalid: images that can't be decoded,
+            pickled or damaged archives, examples that aren't finite numbers of one shape, labels
+            out of range, only one class, or too few examples to split.
     """
     read, name = _reader(name_or_path)
     request = Request(_checked_folder(data_dir), _checked_size(image_size), checked_seed(seed))
@@ -136,7 +136,7 @@ def _read_folder(path: pathlib.Path, request: Request) -> Source:
 
 
 def _not_a_data_set(name_or_path: Any, path: pathlib.Path) -> Exception:
-    """Returns the exception for what is no name, no archive and no folder."""
+    """Returns the exception for a value that isn't a name, an archive or a folder."""
     if name_or_path and path.exists():
         return checks.invalid("`name_or_path`", "a folder or an .npz archive", f"the file {path}")
     if knows(name_or_path):

@@ -39,7 +39,7 @@ class Split:
             )
 
     def __repr__(self) -> str:
-        """The number of examples, their shape and dtype."""
+        """Returns the number of examples, their shape and dtype."""
         return f"Split({len(self)} examples {self.x.shape[1:]} {self.x.dtype})"
 
     def __len__(self) -> int:
@@ -61,7 +61,7 @@ class Splits:
     name: str
 
     def __repr__(self) -> str:
-        """The name, the numbers of examples and of classes."""
+        """Returns the name, and the numbers of examples and classes."""
         sizes = ", ".join(f"{name}: {len(getattr(self, name))}" for name in SPLIT_NAMES)
         return f"Splits({self.name!r}, {sizes}, {self.num_classes} classes)"
 
@@ -81,17 +81,16 @@ class Splits:
         """Returns a data set with a random subset of each split, without replacement.
 
         For one `seed` a smaller subset is the beginning of a larger one, so a curve over sizes
-        adds examples and never swaps them; what is taken of one split has no influence on the
-        others.
+        only adds examples. Subsets of different splits are independent.
 
         Args:
-            train: how many training examples to take; None leaves the split as it is.
-            validation: likewise of the validation split.
-            test: likewise of the test split.
+            train: the number of training examples; None for all.
+            validation: the number of validation examples; None for all.
+            test: the number of test examples; None for all.
             seed: a non-negative integer.
 
         Returns:
-            Splits, whose arrays are copies where a number was given.
+            Splits, whose arrays are copies if a number was given.
 
         Raises:
             TypeError: if a number is not an integer.

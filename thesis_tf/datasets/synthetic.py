@@ -1,4 +1,4 @@
-"""Manifolds of one dimension, whose density the thesis' auto-encoders learn (3.3 and 3.4)."""
+"""One-dimensional manifolds, whose density the thesis' auto-encoders learn (3.3 and 3.4)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from thesis_tf._core import checks, seeds
 from thesis_tf._core.types import Array
 
 SPIRAL_SCALE = 0.04
-EXTENT = 1.5  # of the data on the 10-dimensional manifold, in each direction
+EXTENT = 1.5  # the largest absolute coordinate of data on the 10-dimensional manifold
 
 
 def spiral(count: int, *, seed: int = 0, end: float = 12.0, stream: int = 0) -> Array:
@@ -23,7 +23,7 @@ def spiral(count: int, *, seed: int = 0, end: float = 12.0, stream: int = 0) -> 
         count: the number of points.
         seed: a non-negative integer.
         end: the largest t, 12 or 15 in the thesis' figures.
-        stream: another number draws other points by the same seed, e.g. one per split.
+        stream: different numbers draw different points with the same seed, e.g. one per split.
 
     Returns:
         (count, 2) float64 array, within .04 `end` of the origin.
@@ -37,7 +37,7 @@ def spiral(count: int, *, seed: int = 0, end: float = 12.0, stream: int = 0) -> 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class CurveMixture:
-    """Gaussians strung along a curve, each with its long axis along the tangent (figure 3.6).
+    """Gaussians along a curve, each with its long axis in the tangent direction (figure 3.6).
 
     Attributes:
         means: (components, d).
@@ -48,7 +48,7 @@ class CurveMixture:
     covariances: Array
 
     def sample(self, count: int, *, seed: int = 0, stream: int = 0) -> Array:
-        """Draws (count, d) float64 points, no coordinate beyond 1.5; arguments as of `spiral`."""
+        """Draws (count, d) float64 points with coordinates in [-1.5, 1.5]; see `spiral`."""
         rng = seeds.generator(seeds.checked_seed(seed), "draw", stream)
         roots = np.linalg.cholesky(self.covariances)
         kept, missing = [], checks.positive_integer("`count`", count)
@@ -65,17 +65,17 @@ class CurveMixture:
 def manifold10d(
     *, seed: int = 0, components: int = 100, ratio: float = 0.1, dimensions: int = 10
 ) -> CurveMixture:
-    """Makes the one-dimensional manifold in ten dimensions of figure 3.6.
+    """Returns the one-dimensional manifold in ten dimensions of figure 3.6.
 
     Coordinate i of the means is sin(2 pi f_i t)^e_i at evenly spaced t in [0, 1], with f_i ~ U(-1,
     1) and e_i 1 or 2. The standard deviation along the tangent is half the distance to the
     neighbors, so that the mixture has no gaps; across it, it is `ratio` times that.
 
     Args:
-        seed: a non-negative integer, of the frequencies and exponents.
+        seed: a non-negative integer, the seed of the frequencies and exponents.
         components: the number of Gaussians; 25 or 100 in the thesis.
-        ratio: of the short axes to the long one.
-        dimensions: of the space.
+        ratio: the ratio of the short axes to the long axis.
+        dimensions: the number of dimensions of the space.
 
     Returns:
         `CurveMixture`.

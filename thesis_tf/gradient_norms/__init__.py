@@ -5,9 +5,9 @@
     norms = gradient_norms.per_example_gradient_norms(model, loss)
     losses, squared_norms = norms(x, y)  # each (batch,)
 
-Proposition 3 of the thesis (section 7.2.2) for dense layers, extended to every layer class that
-`registered_kinds` returns. `register` adds a rule for a layer of your own; a layer without a rule
-is mapped over the examples.
+This implements Proposition 3 of the thesis (section 7.2.2) for dense layers, extended to every
+layer class that `registered_kinds` returns. `register` adds a rule for a custom layer; gradients of
+a layer without a rule are computed by mapping the layer over the examples.
 """
 
 from thesis_tf.gradient_norms.api import GradientNorms, per_example_gradient_norms

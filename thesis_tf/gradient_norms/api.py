@@ -1,4 +1,4 @@
-"""Per-example gradient norms: from a model and a loss to a function of batches."""
+"""Creates a function that computes per-example gradient norms from a model and a loss."""
 
 import functools
 from collections.abc import Sequence
@@ -26,9 +26,9 @@ from thesis_tf.gradient_norms.registry import rule_of
 # The rules register themselves.
 from thesis_tf.gradient_norms.rules import convolution, normalization, recurrent  # noqa: F401
 
-# On a CPU, bytes that the largest layer output of one chunk of a batch may take. Larger outputs
-# leave the caches, and each is a new mapping of memory: a LeNet takes 0.8 of the time for 256
-# images when they are cut into chunks.
+# On a CPU, the most bytes of the largest layer output of one chunk of a batch. Larger outputs don't
+# fit in the caches, and each needs a new memory mapping: a LeNet takes 0.8 of the time for 256
+# images if they are divided into chunks.
 CACHE = 8 << 20
 SMALLEST_CHUNK = 8
 
@@ -46,34 +46,34 @@ def per_example_gradient_norms(
 ) -> "GradientNorms":
     """Returns a function (x, y) -> losses and squared gradient norms, one of each per example.
 
-    It takes one forward pass, and one backward pass to the outputs of the layers with parameters;
-    gradients with respect to parameters are not formed (Prop 3). The norms are exact for every
+    It needs one forward pass, and one backward pass to the outputs of the layers with parameters;
+    gradients with respect to parameters are not computed (Prop 3). The norms are exact for every
     registered layer, for layers that are called several times and for parameters that several
-    layers share. A layer without a rule is mapped over the examples; where that is impossible, an
+    layers share. A layer without a rule is mapped over the examples; if this is impossible, an
     error names the layer.
 
     Args:
         model: a built Keras model. Every batch must have its examples on the first axis, and the
             outputs for one example must not depend on another.
         loss: a `keras.losses.Loss`, the name of one, or a function (labels, outputs) -> (batch,).
-        parameters: whose gradients count: a layer, a layer's name as `probes.taps` prints it, a
-            variable, a variable's path or a glob of paths, or a list of these; None for all that
-            are trainable.
-        per_layer: whether to return the squared norms layer by layer as well.
+        parameters: the parameters whose gradients are used: a layer, a layer's name as printed by
+            `probes.taps`, a variable, a variable's path or a glob of paths, or a list of these;
+            None for all trainable parameters.
+        per_layer: whether to also return the squared norms for each layer.
         regularization: whether each example's loss includes the model's regularizers. A training
-            step that adds them to the mean of scaled losses, unscaled, needs norms without them.
-        training: whether layers run in training mode, with dropout for instance.
-        check: whether the first call compares the norms of three examples with plain gradients of
-            one example each. Never in training mode, where plain gradients would see other
-            dropout masks.
-        jit_compile: of `tf.function`. On CPUs XLA makes convolutions slower.
+            step that adds them unscaled to the mean of scaled losses needs norms without them.
+        training: whether layers run in training mode, for example with dropout.
+        check: whether the first call compares the norms of three examples with ordinary gradients
+            of single examples. This is never done in training mode, where dropout masks would
+            differ.
+        jit_compile: as for `tf.function`. On CPUs, XLA makes convolutions slower.
 
     Returns:
         A `GradientNorms`.
 
     Raises:
-        TypeError: `model` is no Keras model, or `loss` no loss.
-        ValueError: the model is not built, or `parameters` names something that it does not have.
+        TypeError: `model` isn't a Keras model, or `loss` isn't a loss.
+        ValueError: the model is not built, or `parameters` has a name that doesn't match.
     """
     return GradientNorms(
         Objective(model, loss, parameters),
@@ -134,7 +134,7 @@ class GradientNorms:
             {layer name: squared norms (batch,)}, whose sum is the second.
 
         Raises:
-            ValueError: a layer has no per-example gradients, or the self-check found wrong ones
+            ValueError: a layer has no per-example gradients, or the self-check found wrong norms
                 (the message names the layer); or x and y have different numbers of examples.
             TypeError: labels are strings.
         """
@@ -175,7 +175,7 @@ class GradientNorms:
         """Calls the compiled function; on a CPU, chunk by chunk so that outputs fit its caches."""
         x, y = _tensors(x, y)
         if self._unchecked and tf.executing_eagerly() and _length(x):
-            # Only finite losses can be compared: the check waits for a batch that has them.
+            # Only finite losses can be compared, so the check waits for a batch with finite losses.
             self._unchecked = not self._check(x, y)
         function = self._function("norms", x, y)
         first = keras.tree.flatten(x)[0]
@@ -247,7 +247,7 @@ class GradientNorms:
                 total += tf.cast(added, total.dtype)
         calls = self._used(recorder)
         gradients = self._differentiate(tape, total, calls, values)
-        # Back to the sum of losses: each example's term was scaled and divided by the batch size.
+        # Undoes the scaling of each example's term and the division by the batch size.
         factor = tf.cast(tf.shape(scales)[0], scales.dtype) / scales
         for call in calls:
             for key, gradient in call.gradients.items():
@@ -281,7 +281,7 @@ class GradientNorms:
         return recorder, objective.example_losses(y, outputs), outputs
 
     def _used(self, recorder: GradientRecorder) -> list[Call]:
-        """Returns the calls that read variables whose gradients are wanted."""
+        """Returns the calls that read variables whose gradients are requested."""
         readers = {id(call) for calls in recorder.reads.values() for call in calls}
         return [call for call in recorder.calls if id(call) in readers]
 
@@ -336,7 +336,7 @@ class GradientNorms:
                 form = combined(several)
                 square = tf.cast(form.squared_norm(), dtype)
                 if shift is not None:
-                    # |g + r|^2 without forming g.
+                    # |g + r|^2 without computing g.
                     square += 2 * tf.cast(form.inner(widened(shift)), dtype)
             if shift is not None:
                 square += tf.cast(tf.reduce_sum(tf.square(shift)), dtype)

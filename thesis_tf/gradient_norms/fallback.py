@@ -17,17 +17,17 @@ def mapped(
 ) -> Iterator[tuple[keras.Variable, Full]]:
     """Yields (variable, `Full`) for the variables of one call.
 
-    Runs the layer again for each example, under `tf.vectorized_map`, and multiplies the gradient of
+    Runs the layer again for each example, with `tf.vectorized_map`, and multiplies the gradient of
     the sum of losses with respect to its outputs by their Jacobian. Only this layer runs again, and
-    each example's gradient is formed.
+    each example's gradient is computed.
 
     Args:
-        call: a `Call`, whose tensors of unknown first axis are taken for batches.
-        variables: the variables whose gradients are wanted.
+        call: a `Call`; its tensors whose first axis is unknown count as batches.
+        variables: the variables whose gradients are requested.
         values: their values, tensors.
 
     Raises:
-        ValueError: the layer draws random numbers, which would differ here, or it has no batch.
+        ValueError: the layer draws random numbers, which would differ here, or has no batch axis.
     """
     layer = call.layer
     if call.training and _draws(layer):
@@ -82,7 +82,7 @@ def mapped(
 class _OutermostReads(keras.StatelessScope):
     """A scope in which only the outermost call's reads of variables are differentiated.
 
-    For calls within it the values are constants: these calls are recorded by themselves.
+    For nested calls the values are constants, since these calls are recorded separately.
     """
 
     def __init__(self, values: list[tuple[keras.Variable, tf.Tensor]]) -> None:

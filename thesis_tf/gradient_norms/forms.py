@@ -1,8 +1,8 @@
-"""Forms of a variable's per-example gradients, whose norms need no gradient to be formed.
+"""Forms of a variable's per-example gradients, with which norms are computed without gradients.
 
-A layer's rule yields the form of each variable's gradients. Several calls of one layer, or several
-layers that share a variable, add up to one gradient: `combined` joins their forms, since the norm
-of a sum is not the sum of norms.
+A layer's rule yields the form of each variable's gradients. The gradients of several calls of one
+layer, or of several layers that share a variable, are added: `combined` joins their forms, since
+the norm of a sum is not the sum of norms.
 """
 
 import abc
@@ -14,7 +14,7 @@ import tensorflow as tf
 
 
 class Form(abc.ABC):
-    """The per-example gradients of one variable for a batch, not necessarily formed."""
+    """The per-example gradients of one variable for a batch, in a compact form."""
 
     @abc.abstractmethod
     def squared_norm(self) -> tf.Tensor:
@@ -30,7 +30,7 @@ class Form(abc.ABC):
 
     @classmethod
     def joined(cls, forms: Sequence[Self]) -> Self | None:
-        """Returns the sum of forms of this class in this form, or None if it has none."""
+        """Returns the sum of forms of this class as this form, or None if this is impossible."""
         return None
 
 
@@ -46,7 +46,7 @@ def combined(forms: Sequence[Form]) -> Form:
 
 
 class Full(Form):
-    """Gradients that are formed: (batch, *shape of the variable)."""
+    """Explicit gradients: (batch, *shape of the variable)."""
 
     def __init__(self, gradients: tf.Tensor) -> None:
         self.gradients = gradients
@@ -82,7 +82,7 @@ class Outer(Form):
         self._axes = list(axes or range(len(self._shape)))
 
     def squared_norm(self) -> tf.Tensor:
-        """Multiplies two norms for one place; else uses Gram matrices, or forms if cheaper."""
+        """Multiplies two norms for one place, else uses Gram matrices or explicit gradients."""
         places, rows, columns = self.a.shape[-2], self.a.shape[-1], self.d.shape[-1]
         if places == 1 and self.a.shape.rank == 3:
             return _sum(tf.square(self.a)) * _sum(tf.square(self.d))
@@ -101,7 +101,7 @@ class Outer(Form):
         return _sum(tf.square(tf.matmul(self.a, self.d, transpose_a=True)))
 
     def dense(self) -> tf.Tensor:
-        """Multiplies out, in the order of the variable's axes."""
+        """Computes the products, in the order of the variable's axes."""
         product = tf.matmul(self.a, self.d, transpose_a=True)
         permuted = [self._shape[axis] for axis in self._axes]
         back = [1 + self._axes.index(axis) for axis in range(len(self._axes))]
@@ -127,7 +127,7 @@ class Outer(Form):
 
 
 class Rows(Form):
-    """Gradients of a table that are zero except in some rows, as those of an embedding.
+    """Gradients of a table that are zero except in some rows, such as those of an embedding.
 
     Args:
         ids: the rows, integers (batch, places).
@@ -139,7 +139,7 @@ class Rows(Form):
         self.ids, self.d, self.rows = ids, d, rows
 
     def squared_norm(self) -> tf.Tensor:
-        """Sorts by row and sums what one row receives; all shapes are independent of values."""
+        """Sorts by row and sums the gradients of each row; shapes don't depend on values."""
         if self.ids.shape[1] == 1:
             return _sum(tf.square(self.d))
         batch, places = tf.shape(self.ids)[0], tf.shape(self.ids)[1]

@@ -22,7 +22,7 @@ class Call:
         arguments: its arguments, (args, kwargs).
         training: whether it ran in training mode.
         outputs: its outputs.
-        captured: {attribute: [(input, output) of each use of the activation function]}.
+        captured: {attribute: [(input, output) of each call of the activation function]}.
         gradients: {id of a tensor: the gradient of the sum of losses with respect to it}.
     """
 
@@ -104,13 +104,13 @@ class GradientRecorder:
 
     Args:
         tape: the `tf.GradientTape` that computes gradients with respect to the captured tensors. It
-            watches nothing before the first layer with parameters, so that no gradient is computed
-            with respect to the inputs.
-        wanted: ids of the variables whose gradients are wanted.
+            watches nothing before the first layer with parameters, so no gradient is computed with
+            respect to the inputs.
+        wanted: ids of the variables whose gradients are requested.
 
     Attributes:
         calls: the `Call`s, in the order in which they began.
-        reads: {id of a wanted variable: [the innermost `Call` at each of its reads]}.
+        reads: {id of such a variable: [the innermost `Call` at each of its reads]}.
     """
 
     def __init__(self, tape: tf.GradientTape, wanted: set[int]) -> None:
@@ -136,13 +136,13 @@ class GradientRecorder:
         finally:
             self._stack.pop()
         if not call.captured and self._owns(operation):
-            # Copies, so that the gradient of each comes from outside the call alone: a cell's
-            # output is one of its states, too.
+            # Copies, so that the gradient of each comes only from outside of the call: a cell's
+            # output is also one of its states.
             call.outputs = keras.tree.map_structure(self._watched, call.outputs)
         return call.outputs
 
     def read(self, variable: keras.Variable) -> None:
-        """Notes that a call read a variable; outside of calls, regularizers read it."""
+        """Records that a call read a variable; outside of calls, regularizers read variables."""
         if id(variable) in self._wanted and self._stack:
             readers = self.reads.setdefault(id(variable), [])
             if self._stack[-1] not in readers:
@@ -182,7 +182,7 @@ class GradientRecorder:
         for name in rule.captures if rule else ():
             changed[name] = self._capture(call, name, vars(layer)[name])
         before = {name: vars(layer)[name] for name in changed}
-        # Past Keras' __setattr__, which would track an activation that is a layer as a new one.
+        # Bypasses Keras' `__setattr__`, which would track an activation that is a layer.
         vars(layer).update(changed)
         try:
             yield finished

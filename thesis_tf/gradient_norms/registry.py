@@ -1,4 +1,4 @@
-"""The rules: for which layer classes per-example gradients are known in closed form."""
+"""The registry of rules: layer classes whose per-example gradients have a closed form."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
@@ -12,7 +12,7 @@ from thesis_tf.gradient_norms.forms import Form
 if TYPE_CHECKING:
     from thesis_tf.gradient_norms.recording import Call
 
-# What a rule yields: each variable with the form of its per-example gradients.
+# The result of a rule: each variable with the form of its per-example gradients.
 Forms: TypeAlias = Iterator[tuple[keras.Variable, Form]]
 Gradients: TypeAlias = Callable[["Call"], Iterable[tuple[keras.Variable, Form]]]
 _F = TypeVar("_F", bound=Gradients)
@@ -30,7 +30,7 @@ class Rule:
         gradients: a function from a `Call` to an iterable of (variable, `Form`).
         captures: attributes of the layer that hold activation functions. While a call is traced,
             the inputs and outputs of these functions are recorded.
-        applies: a function that tells whether the rule is right for a layer's settings.
+        applies: a function that returns whether the rule is correct for a layer's settings.
     """
 
     gradients: Gradients
@@ -57,15 +57,15 @@ def register(
 
     `call.inputs` are the layer's inputs, and `call.gradient` is the gradient of the sum of all
     examples' losses with respect to the input of the layer's last captured activation; without
-    captures, with respect to the layer's output. Both have the examples on their first axis. A
-    variable that the rule does not yield is mapped over the examples, as are those of a subclass
-    that overrides `call`. The self-check of `per_example_gradient_norms` tests the rule.
+    captures, with respect to the layer's output. Both have the examples on their first axis. For a
+    variable that the rule doesn't yield, and for a subclass that overrides `call`, the layer is
+    mapped over the examples. The self-check of `per_example_gradient_norms` tests the rule.
 
     Args:
         *kinds: subclasses of `keras.layers.Layer`.
         captures: names of the layer's attributes that hold activation functions.
-        applies: tells whether the rule is right for a layer's settings; where it is not, the layer
-            is treated as one without a rule.
+        applies: returns whether the rule is correct for a layer's settings; otherwise the layer is
+            treated like a layer without a rule.
     """
     for kind in kinds:
         if not (isinstance(kind, type) and issubclass(kind, keras.layers.Layer)):

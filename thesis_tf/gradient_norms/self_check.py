@@ -1,4 +1,4 @@
-"""Compares per-example gradient norms with plain gradients of a few single examples."""
+"""Compares per-example gradient norms with ordinary gradients of a few single examples."""
 
 import keras
 import numpy as np
@@ -8,7 +8,7 @@ from thesis_tf._core.types import Array, Structure
 from thesis_tf._keras.objective import Objective
 
 EXAMPLES = 3
-# Relative tolerance of a squared norm. Rounding adds up over layers; a wrong rule is wrong by more.
+# Relative tolerance of a squared norm. Rounding accumulates over layers; wrong rules exceed this.
 TOLERANCE = {tf.float64: 1e-8, tf.float32: 1e-3, tf.bfloat16: 0.1, tf.float16: 0.1}
 # Absolute tolerance for each variable, as a fraction of the whole squared norm.
 SMALL = 1e-3
@@ -38,15 +38,15 @@ def plain_squares(
 
 
 def compare(found: Array, expected: Array, objective: Objective) -> bool:
-    """Raises if squared norms differ from those of plain gradients by more than rounding.
+    """Raises if squared norms differ from those of ordinary gradients by more than rounding.
 
     Args:
         found: (examples, variables) float64, the squared norms to check.
-        expected: (examples, variables) float64, those of plain gradients.
+        expected: (examples, variables) float64, the squared norms of ordinary gradients.
         objective: the `Objective` of the gradients.
 
     Returns:
-        Whether they could be compared: False where a norm is not finite.
+        Whether they could be compared; False if a norm is not finite.
 
     Raises:
         ValueError: a variable's norm is wrong.

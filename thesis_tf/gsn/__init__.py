@@ -1,6 +1,6 @@
 """Generative stochastic networks (thesis, chapter 5).
 
-`thesis_tf.gsn.finite` is the theory, on enumerated spaces; `thesis_tf.mcmc` runs the chains.
+`thesis_tf.gsn.finite` has the theory on enumerated spaces; `thesis_tf.mcmc` runs the chains.
 """
 
 from thesis_tf.gsn.auto_encoder import WalkbackAutoEncoder

@@ -13,24 +13,24 @@ from thesis_tf.gsn.walkback import Hidden
 
 @keras.saving.register_keras_serializable(package="thesis_tf")
 class WalkbackAutoEncoder(GenerativeStochasticNetwork):
-    """The chain that corrupts x and reconstructs it, x' ~ P(x | x~), with any Keras model.
+    """A denoising auto-encoder around any Keras model; its chain draws x' ~ P(x | x~).
 
         model = WalkbackAutoEncoder(network, corruption=SaltAndPepper(0.4), walkback=4)
         model.compile("adam")
         model.fit(x, epochs=25, batch_size=100)
 
-    With `walkback=1` it is the plain denoising auto-encoder. Dropout and batch normalization of the
-    network act in training, as Keras' own, and chains have neither.
+    With `walkback=1` it is a plain denoising auto-encoder. The network is called with
+    `training=True` in training only: chains use neither dropout nor batch statistics.
 
     Args:
-        network: a Keras model from x (n, ...) to the parameters of the reconstruction, (n, ...) or
+        network: a Keras model from x (n, ...) to distribution parameters of P(x | x~), (n, ...) or
             (n, ..., size).
-        corruption, walkback, scaling, reconstruction, seed: those of `GenerativeStochasticNetwork`.
-        **kwargs: of `keras.Model`.
+        corruption, walkback, scaling, reconstruction, seed: as for `GenerativeStochasticNetwork`.
+        **kwargs: passed to `keras.Model`.
 
     Raises:
-        TypeError: the network is no Keras model.
-        ValueError: its outputs aren't shaped as the reconstruction's parameters.
+        TypeError: the network isn't a Keras model.
+        ValueError: the shape of its outputs doesn't fit the reconstruction distribution.
     """
 
     def __init__(self, network: keras.Model, **kwargs: Any) -> None:
@@ -76,12 +76,12 @@ class WalkbackAutoEncoder(GenerativeStochasticNetwork):
         return (), tf.cast(self.network(x, training=training), self.example_dtype)
 
     def get_config(self) -> dict[str, Any]:
-        """Returns what the model was made with."""
+        """Returns the arguments of the constructor."""
         network = keras.saving.serialize_keras_object(self.network)
         return {**super().get_config(), "network": network}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        """Returns a model as `get_config` says."""
+        """Returns a model from the result of `get_config`."""
         network = keras.saving.deserialize_keras_object(config["network"])
         return super().from_config({**config, "network": network})

@@ -18,9 +18,9 @@ from thesis_tf.gsn.walkback import Hidden, Walkback
 class GSN(GenerativeStochasticNetwork):
     """The deep GSN of figure 5.5, shaped like a deep Boltzmann machine, with tied weights.
 
-    A step updates the odd hidden layers from those beside them, then the even ones and x. A unit is
-    h = eta_out + tanh(eta_in + a), with noise on every layer but the first. The chain's state is x
-    and the even layers; odd ones are drawn from them anew.
+    A step updates the odd hidden layers from the layers next to them, then the even layers and x.
+    A unit is h = eta_out + tanh(eta_in + a); every hidden layer except the first has noise. The
+    chain's state is x and the even layers. Each step recomputes the odd layers from them.
 
         model = GSN([1000, 1000], noise=2.0, corruption=SaltAndPepper(0.4), walkback=4)
         model.compile("adam")
@@ -30,11 +30,12 @@ class GSN(GenerativeStochasticNetwork):
     Inputs are examples (n, ...), flattened; `call` returns their noiseless reconstructions.
 
     Args:
-        layer_sizes: units of each hidden layer, one layer at least.
-        noise: standard deviation of eta_in and of eta_out, or a pair of them; 0 for none.
+        layer_sizes: the number of units of each hidden layer; at least one layer.
+        noise: the standard deviation of both eta_in and eta_out, or a pair of standard deviations;
+            0 for no noise.
         corruption, walkback, scaling, reconstruction, initial_hidden, num_remembered, seed: as for
             `GenerativeStochasticNetwork`.
-        **kwargs: of `keras.Model`.
+        **kwargs: passed to `keras.Model`.
     """
 
     def __init__(
@@ -48,16 +49,16 @@ class GSN(GenerativeStochasticNetwork):
     ) -> None:
         super().__init__(corruption=corruption, walkback=walkback, scaling=scaling, **kwargs)
         if not isinstance(layer_sizes, list | tuple) or not layer_sizes:
-            raise checks.invalid("`layer_sizes`", "a list of one size at least", layer_sizes)
+            raise checks.invalid("`layer_sizes`", "a list of at least one size", layer_sizes)
         self.layer_sizes = [checks.positive_integer("`layer_sizes`", n) for n in layer_sizes]
         pair = tuple(noise) if isinstance(noise, tuple | list) else (noise, noise)
         if len(pair) != 2 or not all(0 <= float(sigma) < math.inf for sigma in pair):
-            expected = "a standard deviation of 0 at least, or a pair of them"
+            expected = "a standard deviation of at least 0, or a pair of them"
             raise checks.invalid("`noise`", expected, noise)
         self.noise = tuple(map(float, pair))
 
     def build(self, input_shape: Sequence[Any]) -> None:
-        """Makes the kernels (below, above) and the biases of all layers."""
+        """Creates the kernels (below, above) and the biases of all layers."""
         sizes = [math.prod(input_shape[1:]), *self.layer_sizes]
         self._kernels = [
             self.add_weight(shape=pair, initializer="glorot_uniform", name=f"kernel_{i}")
@@ -67,7 +68,8 @@ class GSN(GenerativeStochasticNetwork):
             self.add_weight(shape=(size,), initializer="zeros", name=f"bias_{i}")
             for i, size in enumerate(sizes)
         ]
-        # Of a value with several parameters the first is tied, the rest begin at zero.
+        # Of several distribution parameters per value, only the first one has tied weights. The
+        # weights of the others are initialized to zero.
         more = self.reconstruction.size - 1
         self._head = None
         if more:
@@ -77,7 +79,7 @@ class GSN(GenerativeStochasticNetwork):
         super().build(input_shape)
 
     def zero_hidden(self, x: tf.Tensor) -> Hidden:
-        """Returns the even hidden layers, zeros, for x (n, ...)."""
+        """Returns zeros for the even hidden layers, for x (n, ...)."""
         dtype = self.compute_dtype
         return tuple(tf.zeros((tf.shape(x)[0], size), dtype) for size in self.layer_sizes[1::2])
 
@@ -100,7 +102,7 @@ class GSN(GenerativeStochasticNetwork):
     def _activated(
         self, number: int, layers: dict[int, tf.Tensor], seed: tf.Tensor | None
     ) -> tf.Tensor:
-        """Returns h of a layer, from the layers beside it that are there; others are zeros."""
+        """Returns h of a layer from the adjacent layers; an absent layer counts as zeros."""
         a = self._used(self._biases[number])
         if number - 1 in layers:
             a = tf.matmul(layers[number - 1], self._used(self._kernels[number - 1])) + a
@@ -140,6 +142,6 @@ class GSN(GenerativeStochasticNetwork):
         return tf.cast(variable.value, self.compute_dtype)
 
     def get_config(self) -> dict[str, Any]:
-        """Returns what the model was made with."""
+        """Returns the arguments of the constructor."""
         own = {"layer_sizes": self.layer_sizes, "noise": self.noise}
         return {**super().get_config(), **own}

@@ -1,9 +1,9 @@
 """Dependency networks as generative stochastic networks (thesis, 5.3.7).
 
 A dependency network has a conditional P(x_s | x_-s) for each of several subsets s of the values of
-x. To draw a subset at random and resample it is one step of a GSN whose corruption erases x_s: even
-where no joint distribution has all these conditionals, the chain has a stationary distribution, and
-where they are consistent estimators it converges to the data's (Proposition 5).
+x. To choose a random subset and resample it is one step of a GSN whose corruption erases x_s. The
+chain has a stationary distribution even if no joint distribution has all these conditionals. If the
+conditionals are consistent estimators, it converges to the data's distribution (Proposition 5).
 """
 
 from collections.abc import Callable
@@ -33,23 +33,24 @@ class DependencyNetwork(NoisyModel):
         model.fit(x, epochs=5)
         chains = mcmc.sample_chain(model.transition_kernel(), x, 1000, seed=0)
 
-    Training draws a subset for each example and takes - log P(x_s | x_-s). What isn't in a subset
-    is predicted too, and left out.
+    Training draws a subset s for each example and minimizes - log P(x_s | x_-s). The network also
+    predicts the values outside the subset, but the loss ignores them.
 
     Args:
         network: a Keras model, or any function, from x with the subset's values replaced by zero to
-            the parameters of the reconstruction; if it takes two arguments, the second is a mask
-            (n, ...) in the dtype of x that is 1 where x is given.
-        subset_size: how many values a random subset has.
-        subsets: boolean (m, *example's shape), subsets of which one is drawn with equal
-            probability, in place of all of one size.
-        reconstruction: P(x_i | ...), an object of `thesis_tf.gsn`; None is `Bernoulli()`.
-        seed: an integer >= 0, by which subsets are drawn in training.
-        **kwargs: of `keras.Model`.
+            distribution parameters. If it takes two arguments, the second is a mask (n, ...) in the
+            dtype of x that is 1 where x is given.
+        subset_size: the number of values in a random subset.
+        subsets: boolean (m, *example's shape), the subsets to choose from with equal probability,
+            instead of all subsets of one size.
+        reconstruction: P(x_i | ...), an object of `thesis_tf.gsn.reconstruction`; None is
+            `Bernoulli()`.
+        seed: an integer >= 0 that determines the subsets in training.
+        **kwargs: passed to `keras.Model`.
 
     Raises:
         TypeError: the network can't be called.
-        ValueError: no subset, or subsets that leave a value out.
+        ValueError: `subsets` is empty, or a value is in none of them.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class DependencyNetwork(NoisyModel):
         self.built = True
 
     def get_config(self) -> dict[str, Any]:
-        """Returns what the model was made with."""
+        """Returns the arguments of the constructor."""
         return {
             **super().get_config(),
             "network": keras.saving.serialize_keras_object(self.network),
@@ -86,7 +87,7 @@ class DependencyNetwork(NoisyModel):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        """Returns a model as `get_config` says."""
+        """Returns a model from the result of `get_config`."""
         parts = {
             name: keras.saving.deserialize_keras_object(config[name])
             for name in ("network", "reconstruction")
@@ -94,28 +95,28 @@ class DependencyNetwork(NoisyModel):
         return cls(**{**config, **parts})
 
     def conditionals(self, x: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
-        """Returns the parameters of P(x_s | x_-s) for x (n, ...) and subsets s, booleans (n, ...).
+        """Returns parameters of P(x_s | x_-s) for x (n, ...) and subsets s, booleans (n, ...).
 
-        Only those of the values in s mean anything.
+        Only the parameters for values in s are meaningful.
         """
         given = tf.cast(~chosen, x.dtype)
         return self.network([x * given, given] if self.takes_mask else x * given)
 
     def draw_subsets(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """Returns a random subset for each of x (n, ...), booleans of its shape."""
+        """Returns a random subset for each example of x (n, ...), booleans of the same shape."""
         shape = tf.shape(x)
         if self.subsets is not None:
             numbers = tf.random.stateless_uniform([shape[0]], seed, 0, len(self.subsets), tf.int32)
             return tf.gather(tf.constant(self.subsets), numbers)
         values = int(np.prod(x.shape[1:]))
         if self.subset_size > values:
-            raise checks.invalid("`subset_size`", f"at most {values}, all", self.subset_size)
+            raise checks.invalid("`subset_size`", f"at most {values}", self.subset_size)
         order = tf.argsort(tf.random.stateless_uniform([shape[0], values], seed), axis=1)
         rank = tf.argsort(order, axis=1)
         return tf.reshape(rank < self.subset_size, shape)
 
     def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Returns E[x_i] (n, ...) of no evidence: all values of x (n, ...) are left out."""
+        """Returns E[x_i] (n, ...) without evidence: all values of x (n, ...) count as unknown."""
         return self.reconstruction.mean(self.conditionals(x, tf.ones_like(x, tf.bool)))
 
     def example_losses(
@@ -126,7 +127,7 @@ class DependencyNetwork(NoisyModel):
         step: tf.Tensor,
         training: bool,
     ) -> tf.Tensor:
-        """Returns - log P(x_s | x_-s), (n,), of a random subset of each example."""
+        """Returns - log P(x_s | x_-s), (n,), for a random subset of each example."""
         chosen = self.draw_subsets(x, seed)
         terms = self.reconstruction.log_probs(self.conditionals(x, chosen), x)
         axes = list(range(1, x.shape.rank))
@@ -136,9 +137,10 @@ class DependencyNetwork(NoisyModel):
         """Returns one step of the chain on x as a kernel, for `mcmc.sample_chain`.
 
         Args:
-            order: "random" resamples one random subset, as a GSN; "ordered" resamples each value,
-                or each of `subsets`, in order (ordered pseudo-Gibbs), whose stationary distribution
-                depends on the order unless the conditionals are those of one joint distribution.
+            order: "random" resamples one random subset, as in a GSN. "ordered" resamples each
+                value, or each of `subsets`, in order (ordered pseudo-Gibbs); the stationary
+                distribution then depends on the order unless all conditionals belong to one joint
+                distribution.
         """
         return DependencyKernel(self, order)
 
@@ -193,7 +195,7 @@ def _checked_subsets(subsets: ArrayLike) -> Array:
     if subsets.dtype != bool or subsets.ndim < 2 or not subsets.any(axis=0).all():
         raise checks.invalid(
             "`subsets`",
-            "boolean (m, *example's shape), each value in one at least",
+            "boolean (m, *example's shape), each value in at least one subset",
             f"{subsets.dtype.name} of shape {subsets.shape}",
         )
     return subsets

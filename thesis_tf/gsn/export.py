@@ -1,4 +1,4 @@
-"""The transition kernel of a network as a SavedModel, for plain TensorFlow and for serving."""
+"""Export of a network's transition kernel as a SavedModel, for TensorFlow and its Serving."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,30 +12,30 @@ from thesis_tf.gsn.walkback import Hidden
 
 
 def export(model: GenerativeStochasticNetwork, path: Path, *, alpha: str = "first") -> None:
-    """Writes a SavedModel of one step of a network's chain.
+    """Writes a network's chain as a SavedModel.
 
     Its signatures take and return tensors by name, for any number of chains:
 
-        step     x (chains, ...), hidden_0, hidden_1, ... from the step before, and seed, a pair of
-                 int32, to x, mean and hidden_0, ...
-        start    x to the hidden_0, ... of a chain that begins there, zeros; with `step` alone where
-                 a network has no hidden state
-        inpaint  x, mask (chains, ...; true where x is known), steps (an int32) and seed to x and
-                 mean after so many steps, in which what is known stays as it is; unknown values
-                 begin as they are in x
+        step     one step of the chain. Takes x (chains, ...), hidden_0, hidden_1, ... from the
+                 previous step, and seed, a pair of int32; returns x, mean and hidden_0, ...
+        start    initial hidden units. Takes x; returns hidden_0, ..., which are zeros. A network
+                 without hidden state doesn't have this signature.
+        inpaint  several steps with known values. Takes x, mask (chains, ...; true where x is
+                 known), steps (an int32) and seed; returns x and mean after this number of steps.
+                 Known values stay fixed; unknown values begin with their values in x.
 
     `tf.saved_model.load(path).signatures["step"](x=x, seed=[0, 1])` needs neither Keras nor this
-    library. Under TensorFlow Serving's name, `serving_default`, stands `inpaint`.
+    library. The default signature of TensorFlow Serving, `serving_default`, is `inpaint`.
 
     Args:
         model: a built `GenerativeStochasticNetwork`.
-        path: the folder; a SavedModel that is there is replaced.
+        path: the folder; an existing SavedModel is replaced.
         alpha: as for `GenerativeStochasticNetwork.transition_kernel`.
 
     Raises:
-        TypeError: another model.
-        ValueError: it isn't built.
-        FileExistsError: `path` holds something else than a SavedModel.
+        TypeError: the model isn't a `GenerativeStochasticNetwork`.
+        ValueError: the model isn't built.
+        FileExistsError: `path` holds something other than a SavedModel.
     """
     if not isinstance(model, GenerativeStochasticNetwork):
         received = type(model).__name__
@@ -87,7 +87,7 @@ def export(model: GenerativeStochasticNetwork, path: Path, *, alpha: str = "firs
     if hidden:
         signatures["start"] = _traced(start, x=x)
     module = tf.Module()
-    # What is not an attribute of the module is not saved.
+    # Only variables that are attributes of the module are saved.
     module.variables_ = [variable.value for variable in model.variables]
     signatures["serving_default"] = signatures["inpaint"]
     saved_model.save(module, path, signatures)

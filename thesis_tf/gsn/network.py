@@ -21,11 +21,11 @@ from thesis_tf.gsn.walkback import Hidden, Walkback, walkback_losses
 from thesis_tf.mcmc.kernels import SimpleKernel
 
 ALPHAS = ("first", "random")
-SALT_AND_PEPPER = SaltAndPepper(0.4)  # of the thesis' experiments with digits (5.4)
+SALT_AND_PEPPER = SaltAndPepper(0.4)  # the corruption in the thesis' experiments with digits (5.4)
 
 
 class State(NamedTuple):
-    """The state of chains, one in each row.
+    """The state of several chains, one per row.
 
     Attributes:
         x: (chains, ...), the visible units.
@@ -41,24 +41,25 @@ class State(NamedTuple):
 class GenerativeStochasticNetwork(NoisyModel):
     """A Keras model that `fit` trains to bring a chain back to the data (thesis, 5.3).
 
-    A subclass gives `zero_hidden` and `update`.
+    A subclass implements `zero_hidden` and `update`.
 
     Data are examples x (n, ...). With `initial_hidden="stored"` they are pairs (x, rows), where
-    rows are the indices of the examples in the training set, in [0, num_remembered).
+    rows holds the indices of the examples in the training set, in [0, num_remembered).
 
     Args:
-        corruption: of x at every step, an object of `thesis_tf.corruption`; None for none.
+        corruption: the corruption of x at every step, an object of `thesis_tf.corruption`; None for
+            no corruption.
         walkback: a `Walkback`, or a number of steps.
-        scaling: whether a factor alpha_k is learned for each step k of walkback (5.3.3); alpha_1 is
-            1, since the weights have a scale of their own.
+        scaling: whether to learn a factor alpha_k for each step k of walkback (5.3.3); alpha_1 is
+            fixed to 1, since the scale of the weights already determines it.
         reconstruction: P(x | h), an object of `thesis_tf.gsn.reconstruction`.
         initial_hidden: the hidden units at the first round of a training step: "zeros", "stored"
-            (those of the last visit to the example), or a number of burn-in steps with x fixed
-            (5.3.4).
+            (the hidden units from the last time the example was used), or a number of burn-in
+            steps with x fixed (5.3.4).
         num_remembered: the number of training examples, for `initial_hidden="stored"`. Stored
             hidden units aren't saved with the model; a loaded one begins with zeros again.
-        seed: an integer >= 0, of which all noise in training is a function.
-        **kwargs: of `keras.Model`.
+        seed: an integer >= 0 that determines all noise in training.
+        **kwargs: passed to `keras.Model`.
     """
 
     def __init__(
@@ -103,11 +104,11 @@ class GenerativeStochasticNetwork(NoisyModel):
     def fit(
         self, x: tf.Tensor | None = None, y: Any = None, **kwargs: Any
     ) -> keras.callbacks.History:
-        """As Keras' `fit`; arrays, and the first batch of a `tf.data.Dataset`, are looked at first.
+        """Like Keras' `fit`, but first checks arrays, or the first batch of a `tf.data.Dataset`.
 
         Raises:
-            ValueError: what can't have the distribution of the reconstruction, such as pixels above
-                1 for `Bernoulli`.
+            ValueError: examples are outside the support of the reconstruction distribution, such as
+                pixels above 1 for `Bernoulli`.
         """
         first = x
         if isinstance(x, tf.data.Dataset):
@@ -127,21 +128,21 @@ class GenerativeStochasticNetwork(NoisyModel):
         seed: tf.Tensor | None = None,
         training: bool = False,
     ) -> tuple[Hidden, tf.Tensor]:
-        """Draws hidden units, and says what x they stand for.
+        """Draws hidden units and computes the parameters of P(x | h).
 
         Args:
             x: (n, ...), corrupted.
-            hidden: a tuple of tensors, or None for zeros, whose products may then be left out.
-            seed: a pair of int32; None leaves all noise out.
-            training: whether gradients are taken, as of `keras.layers.Layer.call`.
+            hidden: a tuple of tensors, or None for zeros; None allows to skip products with zeros.
+            seed: a pair of int32; None for no noise.
+            training: as for `keras.layers.Layer.call`.
 
         Returns:
-            (hidden, outputs): as the next step takes them, and the parameters of P(x | h).
+            (hidden, outputs): hidden units for the next step, and the parameters of P(x | h).
         """
         raise NotImplementedError
 
     def build(self, input_shape: Sequence[int | None]) -> None:
-        """Makes what all networks have: scaling factors, and memory for stored hidden units."""
+        """Creates the variables of all networks: scaling factors and stored hidden units."""
         self.example_shape = tuple(input_shape[1:])
         if self.scaling and self.walkback.max_steps > 1:
             self.log_alpha = self.add_weight(
@@ -162,12 +163,12 @@ class GenerativeStochasticNetwork(NoisyModel):
         self.built = True
 
     def save_own_variables(self, store: Any) -> None:
-        """Writes the model's own variables, without stored hidden units: they are of training."""
+        """Writes the variables of this model, without stored hidden units."""
         for number, variable in enumerate(self._kept()):
             store[str(number)] = variable
 
     def load_own_variables(self, store: Any) -> None:
-        """Reads what `save_own_variables` wrote; stored hidden units stay as they are."""
+        """Reads what `save_own_variables` wrote; stored hidden units stay unchanged."""
         kept = self._kept()
         if len(store.keys()) != len(kept):
             raise checks.invalid(
@@ -183,12 +184,12 @@ class GenerativeStochasticNetwork(NoisyModel):
 
     @property
     def example_dtype(self) -> tf.DType:
-        """The dtype of examples, parameters and losses: float32 at least."""
+        """The dtype of examples, parameters and losses: float32 or wider."""
         return tf.float64 if self.variable_dtype == "float64" else tf.float32
 
     @property
     def alphas(self) -> tf.Tensor:
-        """The scaling factors alpha_1, alpha_2, ..., a tensor; ones where none are learned."""
+        """The scaling factors alpha_1, alpha_2, ..., a tensor; all 1 if they aren't learned."""
         one = tf.ones([1], self.example_dtype)
         if self.log_alpha is None:
             return tf.repeat(one, self.walkback.max_steps)
@@ -225,11 +226,11 @@ class GenerativeStochasticNetwork(NoisyModel):
         rows = None
         if self.initial_hidden == "stored":
             rows, target = (self._checked_rows(target) if training else None), None
-        # Keras' `fit` hands float64 on as float32.
+        # Keras' `fit` converts float64 to float32.
         x = tf.cast(arrays.checked_points("Examples", x), self.example_dtype)
         target = x if target is None else tf.cast(target, self.example_dtype)
         if not target.shape.is_compatible_with(x.shape):
-            advice = "Labels have no place here: pass x alone."
+            advice = "Don't pass labels: pass x alone."
             expected, received = (f"shape {tuple(t.shape)}" for t in (x, target))
             raise checks.invalid("The target", f"of {expected}", received, advice)
         hidden = self._first_hidden(x, rows, seed)
@@ -266,7 +267,7 @@ class GenerativeStochasticNetwork(NoisyModel):
         return rows
 
     def initial_state(self, x: TensorLike) -> State:
-        """Returns the `State` of chains that begin at x (chains, ...), hidden units being zeros."""
+        """Returns the `State` of chains that begin at x (chains, ...) with hidden units of zero."""
         x = tf.convert_to_tensor(x)
         more = () if self.reconstruction.size == 1 else (self.reconstruction.size,)
         parameters = tf.zeros([tf.shape(x)[0], *x.shape[1:], *more], self.example_dtype)
@@ -276,9 +277,8 @@ class GenerativeStochasticNetwork(NoisyModel):
         """Returns one step of the chain as a kernel, for `mcmc.sample_chain`.
 
         Args:
-            alpha: the scaling factor that x is drawn with: "first" for alpha_1, "random" for an
-                alpha_k that is drawn for each chain and step from all of them. Means are those of
-                alpha_1.
+            alpha: the scaling factor with which x is drawn: "first" for alpha_1; "random" for an
+                alpha_k that is chosen at random for each chain and step. Means use alpha_1.
 
         Raises:
             ValueError: the model isn't built.
@@ -289,7 +289,7 @@ class GenerativeStochasticNetwork(NoisyModel):
         return NetworkKernel(self, alpha)
 
     def get_config(self) -> dict[str, Any]:
-        """Returns what the model was made with."""
+        """Returns the arguments of the constructor."""
         return {
             **super().get_config(),
             "corruption": keras.saving.serialize_keras_object(self.corruption),
@@ -303,7 +303,7 @@ class GenerativeStochasticNetwork(NoisyModel):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        """Returns a model as `get_config` says."""
+        """Returns a model from the result of `get_config`."""
         config = dict(config)
         for name in ("corruption", "walkback", "reconstruction"):
             config[name] = keras.saving.deserialize_keras_object(config[name])
@@ -335,7 +335,7 @@ class NetworkKernel(SimpleKernel):
         return self.network.initial_state(x)
 
     def step(self, state: State, seed: tf.Tensor) -> State:
-        """Returns the next `State`; the same seed, a pair of int32, gives the same."""
+        """Returns the next `State`, which is determined by `state` and `seed`, a pair of int32."""
         fold, network = tf.random.experimental.stateless_fold_in, self.network
         hidden, parameters = network.advance(state.x, state.hidden, fold(seed, 0))
         alpha = self._alpha(state.x, fold(seed, 2))
@@ -343,12 +343,12 @@ class NetworkKernel(SimpleKernel):
         return State(tf.cast(x, state.x.dtype), hidden, parameters)
 
     def mean(self, state: State) -> tf.Tensor:
-        """Returns E[x | h] (chains, ...) of a state: a picture without the noise of its draw."""
+        """Returns E[x | h] (chains, ...) of a state: x without the noise of drawing it."""
         mean = self.network.reconstruction.mean(state.distribution_parameters)
         return tf.cast(mean, state.x.dtype)
 
     def distribution_parameters(self, state: State) -> tf.Tensor:
-        """Returns the parameters of the P(x | h) that x of a state was drawn from."""
+        """Returns the parameters of the P(x | h) from which the state's x was drawn."""
         return state.distribution_parameters
 
     def _alpha(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor | None:

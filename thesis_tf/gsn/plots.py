@@ -1,4 +1,4 @@
-"""The figures of chapter 5, from the results of this area to files."""
+"""Plots of chapter 5: functions that draw results of `thesis_tf.gsn` to files."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -28,13 +28,13 @@ DATA, CHAIN, EXACT = BLUE, VERMILION, INK
 def draw_chains(
     images: ArrayLike, path: Path, *, chains: int = 10, columns: int = 20, title: str | None = None
 ) -> None:
-    """Draws consecutive states of chains, a row of images a chain (figures 5.4 and 5.6).
+    """Draws consecutive states of chains, one row of images per chain (figures 5.4 and 5.6).
 
     Args:
         images: (steps, chains, height, width) or (steps, chains, height, width, channels).
         path: a file that ends in .png, .svg or .pdf; an older one is replaced.
-        chains: how many to draw at most.
-        columns: states of each, the first ones.
+        chains: the maximum number of chains.
+        columns: the number of states of each chain, from the first one on.
         title: a heading.
     """
     images = np.asarray(images)
@@ -54,14 +54,14 @@ def draw_inpainting(
     unknown: float = 0.5,
     title: str | None = None,
 ) -> None:
-    """Draws what was known, completions of it, and the truth (figure 5.6).
+    """Draws known parts of images, their completions, and the complete images (figure 5.6).
 
     Args:
         truth: (n, height, width[, channels]) images.
-        mask: of one image or of (n, ...), true where it was known.
+        mask: (height, width[, channels]) or (n, ...), true where a pixel is known.
         completions: (runs, n, height, width[, channels]).
         path: a file that ends in .png, .svg or .pdf; an older one is replaced.
-        unknown: the grey of what wasn't known.
+        unknown: the gray level with which unknown pixels are drawn.
         title: a heading.
     """
     truth = np.asarray(truth)
@@ -104,8 +104,8 @@ def draw_histograms(
     Args:
         histograms: {name: (states,) fractions}, two at most.
         path: a file that ends in .png, .svg or .pdf; an older one is replaced.
-        errors: {name: (states,)} standard errors, drawn twice as long either way.
-        truth: (states,) probabilities, drawn as marks.
+        errors: {name: (states,)} standard errors, drawn as bars of two standard errors each way.
+        truth: (states,) probabilities, drawn as markers.
         title: a heading.
     """
     path = checked_path(path)

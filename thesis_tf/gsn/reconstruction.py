@@ -1,14 +1,14 @@
-"""Reconstruction distributions P(x | h): from the outputs of a network to a TFP distribution.
+"""Reconstruction distributions P(x | h), TFP distributions specified by a network's outputs.
 
     reconstruction = Bernoulli()
     reconstruction.distribution(logits).log_prob(x)  # (n,)
     reconstruction.sample(logits, seed=(0, 1))
 
-A Keras model can't return a distribution, so it returns the parameters of one, and the distribution
-is built where it is needed, inside the loss. `outputs` are (n, ...) for x (n, ...), or
-(n, ..., size) where a value of x has more than one parameter. `alpha` is a scaling factor of
-walkback (5.3.3), above 0: P(x | h) is narrower for a larger one of logits, wider for a larger one
-of scales.
+A Keras model can't return a distribution, so it returns distribution parameters, and the
+distribution is constructed where it is needed, inside the loss. `outputs` are (n, ...) for x
+(n, ...), or (n, ..., size) if there is more than one parameter per value of x. `alpha` is a scaling
+factor of walkback (5.3.3), above 0. Where it multiplies logits, a larger factor makes P(x | h)
+narrower; where it multiplies standard deviations, a larger factor makes it wider.
 """
 
 import dataclasses
@@ -32,11 +32,11 @@ Distribution: TypeAlias = Any  # a tfp.distributions.Distribution
 
 
 class Reconstruction:
-    """What all of them share.
+    """The base class of reconstruction distributions.
 
     Attributes:
-        reparametrized: whether gradients flow from a sample to the parameters. Where they don't, as
-            of what is discrete, walkback takes a sample as a constant.
+        reparametrized: whether gradients flow from a sample to the distribution parameters. If not,
+            as for discrete distributions, walkback treats a sample as a constant.
     """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
@@ -45,24 +45,24 @@ class Reconstruction:
 
     @property
     def size(self) -> int:
-        """Parameters for each value of x."""
+        """The number of distribution parameters per value of x."""
         return 1
 
     def distribution(self, outputs: tf.Tensor, alpha: Alpha = None) -> Distribution:
-        """Returns P(x | h), a tfp distribution of batch shape (n,) and event shape (...)."""
+        """Returns P(x | h), a TFP distribution of batch shape (n,) and event shape (...)."""
         values = self._values(outputs, alpha)
         return tfd.Independent(values, reinterpreted_batch_ndims=values.batch_shape.rank - 1)
 
     def log_prob(self, outputs: tf.Tensor, x: tf.Tensor, alpha: Alpha = None) -> tf.Tensor:
-        """Returns log P(x | h), (n,), summed over the values of an example."""
+        """Returns log P(x | h), (n,), the sum over the values of an example."""
         return self.distribution(outputs, alpha).log_prob(x)
 
     def log_probs(self, outputs: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
-        """Returns the log-probability of each value, in the shape of x (n, ...)."""
+        """Returns the log-probability of each value, in the same shape as x (n, ...)."""
         return self._values(outputs, None).log_prob(x)
 
     def sample(self, outputs: tf.Tensor, seed: Any, alpha: Alpha = None) -> tf.Tensor:
-        """Returns x (n, ...), drawn from P(x | h); the same seed gives the same."""
+        """Returns x (n, ...), drawn from P(x | h); the same seed gives the same x."""
         return self.distribution(outputs, alpha).sample(seed=seed)
 
     def mean(self, outputs: tf.Tensor, alpha: Alpha = None) -> tf.Tensor:
@@ -76,21 +76,21 @@ class Reconstruction:
             same = tf.broadcast_to(one, tf.concat([tf.shape(x)[:1], tf.shape(one)], axis=0))
             return self.log_prob(same, x)
 
-        # A state at a time: all pairs of all values at once would not fit in memory.
+        # One state at a time, since all pairs of all values at once may not fit in memory.
         return tf.map_fn(with_all, outputs, fn_output_signature=outputs.dtype)
 
     def check(self, x: TensorLike) -> None:
-        """Raises ValueError if examples (n, ...) can't have this distribution."""
+        """Raises ValueError if examples (n, ...) are outside the support of this distribution."""
         if not np.isfinite(np.sum(np.asarray(x), dtype=np.float64)):
             raise checks.invalid("Data", "finite", "NaN or infinity")
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the settings, a dict that JSON can hold."""
+        """Returns the settings, a JSON-serializable dict."""
         return {field: getattr(self, field) for field in self.__dataclass_fields__}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """Returns the reconstruction of settings."""
+        """Returns a reconstruction distribution from the result of `get_config`."""
         return cls(**config)
 
     def _values(self, outputs: tf.Tensor, alpha: Alpha) -> Distribution:
@@ -101,9 +101,9 @@ class Reconstruction:
 @keras.saving.register_keras_serializable(package="thesis_tf")
 @dataclasses.dataclass(frozen=True)
 class Bernoulli(Reconstruction):
-    """Binary x; outputs are logits. Also a cross-entropy for x in [0, 1], as for grey pixels.
+    """Binary x; outputs are logits. For x in [0, 1], such as gray pixels, it is a cross-entropy.
 
-    A scaling factor multiplies the logits, so that it falls where x is less certain.
+    A scaling factor multiplies the logits, so a smaller factor expresses less certainty about x.
     """
 
     def _values(self, outputs: tf.Tensor, alpha: Alpha) -> Distribution:
@@ -111,7 +111,7 @@ class Bernoulli(Reconstruction):
 
     def log_prob(self, outputs: tf.Tensor, x: tf.Tensor, alpha: Alpha = None) -> tf.Tensor:
         """Returns log P(x | h), (n,)."""
-        # The same numbers as tfp's in one softplus an element in place of two.
+        # The same result as TFP's, with one softplus per element instead of two.
         logits = _scaled(outputs, alpha)
         terms = tf.nn.sigmoid_cross_entropy_with_logits(labels=x, logits=logits)
         return -tf.reduce_sum(terms, axis=list(range(1, terms.shape.rank)))
@@ -131,22 +131,23 @@ class Bernoulli(Reconstruction):
                 "Data of Bernoulli units",
                 "in [0, 1]",
                 f"values in [{low:g}, {high:g}]",
-                "Scale them, or take Normal() for real values.",
+                "Scale them, or use Normal() for real values.",
             )
 
 
 @keras.saving.register_keras_serializable(package="thesis_tf")
 @dataclasses.dataclass(frozen=True)
 class Normal(Reconstruction):
-    """Real-valued x; outputs are locations, or with a scale of its own for each value pairs.
+    """Real-valued x; outputs are locations, or pairs of a location and a scale for each value.
 
-    A scaling factor multiplies the standard deviation, so that it grows where x is less certain.
+    A scaling factor multiplies the standard deviation, so a larger factor expresses less certainty
+    about x.
 
     Attributes:
-        scale: the standard deviation, positive, in the units of x; None takes one for each
-            value from the network, whose outputs are then (n, ..., 2): locations and softplus^-1 of
+        scale: the positive standard deviation, in the units of x. With None the network predicts
+            one for each value; its outputs are then (n, ..., 2): locations and softplus^-1 of
             scales.
-        smallest: the least standard deviation of a value.
+        smallest: the smallest standard deviation that the network can predict.
     """
 
     scale: float | None = None
@@ -191,22 +192,22 @@ class Normal(Reconstruction):
 class NormalMixture(Reconstruction):
     """Real-valued x with several modes per value (5.2): a mixture of normals for each.
 
-    Outputs are (n, ..., 3 components): logits, locations and softplus^-1 of scales. Samples are
-    constants to gradients, since which component they come from is discrete.
+    Outputs are (n, ..., 3 components): logits, locations and softplus^-1 of scales. Gradients don't
+    flow through samples, since the choice of a component is discrete.
 
     Attributes:
-        components: of each mixture, 2 at least.
-        smallest: the least standard deviation.
+        components: the number of components of each mixture, at least 2.
+        smallest: the smallest standard deviation that the network can predict.
     """
 
     components: int = 2
     smallest: float = 1e-3
 
     def __post_init__(self) -> None:
-        """Raises ValueError unless there are two components at least."""
+        """Raises ValueError unless there are at least two components."""
         if checks.positive_integer("`components`", self.components) < 2:
-            advice = "Normal() is a mixture of one."
-            raise checks.invalid("`components`", "2 at least", self.components, advice)
+            advice = "For a single component use Normal()."
+            raise checks.invalid("`components`", "at least 2", self.components, advice)
         checks.positive_number("`smallest`", self.smallest)
 
     @property
@@ -216,14 +217,14 @@ class NormalMixture(Reconstruction):
 
     def _values(self, outputs: tf.Tensor, alpha: Alpha) -> Distribution:
         logits, loc, scale = tf.split(outputs, 3, axis=-1)
-        if tf.is_tensor(alpha) and alpha.shape.rank:  # one for each example
+        if tf.is_tensor(alpha) and alpha.shape.rank:  # one factor per example
             alpha = alpha[..., tf.newaxis]
         scale = _scaled(_positive(scale, self.smallest), alpha)
         return tfd.MixtureSameFamily(tfd.Categorical(logits=logits), tfd.Normal(loc, scale))
 
 
 def _scaled(values: tf.Tensor, alpha: Alpha) -> tf.Tensor:
-    # A Python number would be rounded to float32 by tf.cast.
+    # `tf.cast` would round a Python number to float32.
     return values if alpha is None else values * tf.convert_to_tensor(alpha, values.dtype)
 
 

@@ -1,7 +1,7 @@
-"""How good samples look to a classifier of real examples, and how well chains go between classes.
+"""Measures of sample quality from a classifier that was trained on real examples.
 
-The thesis shows samples; a number for them is how sure a classifier that was trained on real
-examples is of each (figures 5.4 and 5.6), and how often a chain changes class.
+The thesis shows samples (figures 5.4 and 5.6). To express their quality as numbers, this module
+measures how confident a classifier is about each sample, and how often a chain changes its class.
 """
 
 import dataclasses
@@ -15,18 +15,20 @@ from thesis_tf._core.types import ArrayLike
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SampleQuality:
-    """What a classifier says of samples.
+    """The quality of samples according to a classifier.
 
     Attributes:
-        confidence: the mean largest probability of a class.
-        entropy: the mean entropy of the classes of a sample, in nats.
-        spurious: the fraction of samples whose largest probability is below `threshold`.
-        threshold: of the probability of a sample that counts as real.
-        class_fractions: (classes,), how often each class is the most probable.
-        class_entropy: of those fractions, in nats; log of the number of classes if all are alike.
-        changes_per_100_steps: of a chain's class, None for samples that are no chains.
-        standard_errors: {name: standard error} of the first three, over chains, or over samples
-            that are none; None from one chain.
+        confidence: the mean over samples of the largest class probability.
+        entropy: the mean over samples of the entropy of the class probabilities, in nats.
+        spurious: the fraction of samples whose largest class probability is below `threshold`.
+        threshold: the smallest class probability with which a sample counts as real.
+        class_fractions: (classes,), the fraction of samples for which each class is most probable.
+        class_entropy: the entropy of `class_fractions`, in nats; the log of the number of classes
+            if all fractions are equal.
+        changes_per_100_steps: the number of changes of the most probable class per 100 steps of a
+            chain; None if the samples don't come from chains.
+        standard_errors: {name: standard error} of the first three attributes. It is computed over
+            chains, or over samples if they don't come from chains; None for a single chain.
     """
 
     confidence: float
@@ -39,7 +41,7 @@ class SampleQuality:
     standard_errors: dict | None
 
     def summary(self) -> dict[str, Any]:
-        """Returns a dict that JSON can hold."""
+        """Returns a JSON-serializable dict."""
         found = dataclasses.asdict(self)
         return {**found, "class_fractions": self.class_fractions.tolist()}
 
@@ -47,24 +49,24 @@ class SampleQuality:
 def sample_quality(
     probabilities: ArrayLike, *, threshold: float = 0.5, num_steps_between_results: int = 0
 ) -> SampleQuality:
-    """Returns the `SampleQuality` of samples whose classes a classifier has named.
+    """Returns the `SampleQuality` of samples from a classifier's class probabilities.
 
     Args:
-        probabilities: (n, classes), or (steps, chains, classes) of chains: outputs of a softmax.
-        threshold: of the largest probability, below which a sample is spurious.
-        num_steps_between_results: as of the chains that the samples are from.
+        probabilities: (n, classes), or (steps, chains, classes) for chains: outputs of a softmax.
+        threshold: a sample is spurious if its largest class probability is below this.
+        num_steps_between_results: the value with which the chains were sampled.
 
     Raises:
-        ValueError: probabilities don't sum to 1, or have another shape.
+        ValueError: the probabilities don't sum to 1, or have another shape.
     """
     p = np.asarray(probabilities, np.float64)
     if p.ndim not in (2, 3) or p.size == 0 or p.shape[-1] < 2:
         expected = "of shape (n, classes) or (steps, chains, classes)"
         raise checks.invalid("`probabilities`", expected, f"shape {p.shape}")
-    # A softmax in float32 sums to 1 within its rounding.
+    # A softmax in float32 sums to 1 only up to rounding.
     if not (np.abs(p.sum(axis=-1) - 1) < 1e-4).all() or p.min() < 0:
         advice = "Apply a softmax to logits."
-        raise checks.invalid("`probabilities`", "of sum 1", "others", advice)
+        raise checks.invalid("`probabilities`", "at least 0 and of sum 1", "other values", advice)
     threshold = checks.probability("`threshold`", threshold)
     if num_steps_between_results < 0:
         raise checks.invalid("`num_steps_between_results`", "at least 0", num_steps_between_results)

@@ -1,4 +1,4 @@
-"""Walkback: how often a chain is followed away from an example before it must come back (5.3.2)."""
+"""Walkback: training on several rounds of corruption and reconstruction per example (5.3.2)."""
 
 import dataclasses
 import functools
@@ -13,7 +13,7 @@ from thesis_tf._core import checks
 if TYPE_CHECKING:
     from thesis_tf.gsn.network import GenerativeStochasticNetwork
 
-# Hidden units that a step of the chain takes from the one before.
+# The hidden units that one step of the chain passes to the next.
 Hidden: TypeAlias = tuple[tf.Tensor, ...]
 
 LOSSES = ("every", "last")
@@ -22,17 +22,18 @@ LOSSES = ("every", "last")
 @keras.saving.register_keras_serializable(package="thesis_tf")
 @dataclasses.dataclass(frozen=True)
 class Walkback:
-    """k rounds of corruption and reconstruction from each example, whose loss is against it.
+    """Settings of walkback: k rounds of corruption and reconstruction from each example.
 
-    The number of rounds is drawn anew for each batch, common to its examples, so that a batch costs
-    as many rounds as it takes and all shapes are static.
+    The loss compares reconstructions with the example. The number of rounds k is drawn for each
+    batch and is the same for all of its examples. So no rounds are computed in vain, and all shapes
+    are static.
 
     Attributes:
-        steps: k: a number; or a pair (low, high), for k uniform in low ... high.
-        stop: the probability p to stop after each round, for k geometric (Algorithm 1 of 5.3.2 has
-            .5); k above `steps`, a number then, is `steps`. None: k isn't geometric.
-        loss: "every" adds up the losses of all rounds and divides by the expected k, so that each
-            round counts as often as it happens; "last" takes that of the last alone.
+        steps: the number k; or a pair (low, high), for k uniform in low ... high.
+        stop: the probability p to stop after each round, for a geometric k (0.5 in Algorithm 1 of
+            5.3.2). `steps` is then a number, and the maximum of k. None: k isn't geometric.
+        loss: "every" adds the losses of all rounds and divides by the expected k, so that each
+            round is weighted by how often it occurs; "last" uses only the loss of the last round.
     """
 
     steps: int | tuple[int, int] = 4
@@ -40,7 +41,7 @@ class Walkback:
     loss: str = "every"
 
     def __post_init__(self) -> None:
-        """Raises TypeError or ValueError for what are no numbers of steps."""
+        """Raises TypeError or ValueError if the settings aren't valid."""
         if isinstance(self.steps, tuple | list):
             if len(self.steps) != 2:
                 raise checks.invalid("`steps`", "a number, or (low, high)", self.steps)
@@ -58,7 +59,7 @@ class Walkback:
 
     @classmethod
     def of(cls, value: "Walkback | int | tuple[int, int]") -> "Walkback":
-        """Returns `value` if it is a `Walkback`, else that of so many steps."""
+        """Returns `value` if it is a `Walkback`, else a `Walkback` with `steps=value`."""
         return value if isinstance(value, Walkback) else cls(value)
 
     @property
@@ -95,12 +96,12 @@ class Walkback:
         return 1 + tf.reduce_sum(tf.cast(u >= cumulative[:-1], tf.int32))
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the settings, a dict that JSON can hold."""
+        """Returns the settings, a JSON-serializable dict."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Walkback":
-        """Returns the walkback of settings."""
+        """Returns a `Walkback` from the result of `get_config`."""
         return cls(**config)
 
 
@@ -113,21 +114,21 @@ def walkback_losses(
     walkback: "Walkback",
     training: bool = False,
 ) -> tuple[tf.Tensor, Hidden]:
-    """Follows a chain from examples and returns what their reconstructions miss (Algorithm 1).
+    """Runs a chain from examples and returns the reconstruction losses (Algorithm 1).
 
-    In each round x is corrupted, hidden units are drawn and x is reconstructed and drawn anew; the
-    loss of a round is -log P(target | h). Gradients flow through hidden units from round to round,
-    and through the drawn x where it is reparametrized (`Normal`) and the corruption is; a drawn x
-    that is discrete (`Bernoulli`, `NormalMixture`) is a constant.
+    In each round x is corrupted, hidden units are drawn, and x is drawn from P(x | h). The loss of
+    a round is -log P(target | h). Gradients flow through hidden units from round to round. They
+    flow through a drawn x only if both the distribution (`Normal`) and the corruption are
+    reparametrized; an x that is drawn from `Bernoulli` or `NormalMixture` is a constant.
 
     Args:
         network: a `GenerativeStochasticNetwork`.
         x: (n, ...), where the chain begins.
-        target: (n, ...), what the loss is against: the clean examples.
+        target: (n, ...), the clean examples.
         seed: a pair of int32.
-        hidden: hidden units at the beginning, a tuple, as `network.advance` takes them.
+        hidden: the initial hidden units, a tuple, as for `network.advance`.
         walkback: a `Walkback`.
-        training: passed on to `network.advance`.
+        training: passed to `network.advance`.
 
     Returns:
         (losses, hidden): (n,) in nats per example, and the hidden units after the last round.
@@ -137,8 +138,8 @@ def walkback_losses(
     )
     if walkback.fixed_steps:
         return follow(walkback.fixed_steps)
-    # A program for each number of rounds: a loop of variable length would keep what its gradients
-    # need in lists, and would not leave out the first and last products that a fixed one does.
+    # One unrolled graph for each number of rounds. A `tf.while_loop` would keep intermediate
+    # results for its gradients in lists, and could not skip products in the first and last round.
     probabilities = walkback.probabilities()
     shortest = next(n for n, probability in enumerate(probabilities) if probability > 0)
     programs = [functools.partial(follow, n) for n in range(shortest + 1, walkback.max_steps + 1)]

@@ -1,4 +1,4 @@
-"""Extreme eigenvalues while a model trains."""
+"""A Keras callback for extreme eigenvalues during training."""
 
 import pathlib
 import warnings
@@ -18,7 +18,7 @@ from thesis_tf.persistence import files
 
 
 class HessianMonitor(keras.callbacks.Callback):
-    """A Keras callback that follows the extreme eigenvalues while `model.fit` runs.
+    """A Keras callback that computes the extreme eigenvalues while `model.fit` runs.
 
         monitor = HessianMonitor(data, folder="hessian", at_steps=[0, 1, 10, 100, 1000])
         model.fit(x, y, callbacks=[monitor])
@@ -29,15 +29,15 @@ class HessianMonitor(keras.callbacks.Callback):
 
     Args:
         data: (x, y) or a `tf.data.Dataset`, as for `HessianOperator`: a fixed set, not the batches.
-        folder: where weights, eigenvalues and the search under way are saved.
-        at_steps: the steps at which to compute eigenvalues. The optimizer counts them, on from
-            those of an earlier `fit`. With `steps_per_execution` only its multiples are seen.
-        every: in place of `at_steps`: compute them every so many steps, and at step 0.
-        loss: as for `HessianOperator`; None takes the one that the model was compiled with.
-        live: whether to compute eigenvalues at each of the steps; otherwise only the weights are
-            saved, and eigenvalues are computed when training has ended.
+        folder: where weights, eigenvalues and the unfinished search are saved.
+        at_steps: the steps at which to compute eigenvalues, counted by the optimizer, including the
+            steps of an earlier `fit`. With `steps_per_execution` only its multiples are possible.
+        every: instead of `at_steps`: compute eigenvalues every so many steps, and at step 0.
+        loss: as for `HessianOperator`; None uses the loss with which the model was compiled.
+        live: whether to compute eigenvalues at each of these steps; if false, only the weights are
+            saved, and eigenvalues are computed at the end of training.
         operator: how products are computed.
-        largest, smallest, tol, search, seed, log_dir, verbose: of `SpectrumTracker`.
+        largest, smallest, tol, search, seed, log_dir, verbose: as for `SpectrumTracker`.
 
     Raises:
         ValueError: steps are negative, or not exactly one of `at_steps` and `every` is given.
@@ -84,7 +84,7 @@ class HessianMonitor(keras.callbacks.Callback):
         return SpectrumHistory(()) if self._tracker is None else self._tracker.history
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Makes and checks the operator, and computes eigenvalues before the first step."""
+        """Creates and checks the operator, and computes eigenvalues before the first step."""
         loss = self.model.loss if self._loss is None else self._loss
         if loss is None:
             raise checks.invalid("`loss`", "given, or that of a compiled model", "none")
@@ -108,7 +108,7 @@ class HessianMonitor(keras.callbacks.Callback):
         self._look(self._tracker)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Computes eigenvalues of saved weights, and warns of steps that were not seen."""
+        """Computes eigenvalues of saved weights, and warns about steps that were missed."""
         assert self._tracker is not None
         if not self._live:
             self._compute(self._tracker)
@@ -123,7 +123,7 @@ class HessianMonitor(keras.callbacks.Callback):
 
     def _compute(self, tracker: SpectrumTracker) -> None:
         before = self.model.get_weights()
-        # Weights of an earlier part of this training, before a kill, but of no other training.
+        # Weights that this training saved before a kill, but not those of another training.
         saved = {
             int(path.name.split(".")[0].removeprefix("step_")): path
             for path in self._folder.glob("step_*.weights.h5")

@@ -1,4 +1,4 @@
-"""A fixed subset in place of all the data (thesis, section 11.D: 5 %)."""
+"""A fixed subset instead of all data (thesis, section 11.D: 5 %)."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -22,15 +22,17 @@ from thesis_tf.reporting.results import TabularResult
 def fixed_subset(
     x: npt.ArrayLike, y: npt.ArrayLike, *, fraction: float = 0.05, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draws the same examples at every call, from each class the same fraction.
+    """Draws a fixed subset with the same fraction of each class.
+
+    Every call with the same arguments returns the same examples.
 
     Args:
         x, y: arrays with the same first axis; integer labels (n,) are drawn class by class.
-        fraction: of all examples, in (0, 1].
-        seed: of the draw.
+        fraction: the fraction of all examples, in (0, 1].
+        seed: the seed of the draw.
 
     Returns:
-        (x, y) of the examples, in the order that they have in the whole set.
+        (x, y) of the subset, in the original order of the examples.
 
     Raises:
         ValueError: `fraction` is not in (0, 1], or the lengths differ.
@@ -62,7 +64,7 @@ class SpectrumDifference(Result):
         relative: (k,), (subset - full) / |full|.
         angles: (k,), degrees between eigenvectors of the same rank, from 0 to 90.
         subspace_angles: (k,), principal angles in degrees between the spaces that the k span,
-            which stay small where eigenvalues change places.
+            which stay small even if eigenvalues change their order.
     """
 
     full: np.ndarray
@@ -97,7 +99,7 @@ _HEADINGS = ("end", "full", "subset", "difference", "angle")
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
 class SubsetComparison(TabularResult):
-    """How far the eigenpairs of a subset's Hessian are from those of all the data.
+    """The differences between the eigenpairs of a subset's Hessian and those of all data.
 
     Attributes:
         largest, smallest: the differences at the upper and the lower end.
@@ -118,7 +120,7 @@ class SubsetComparison(TabularResult):
 
     def table(self) -> str:
         """Returns a text table, with the principal angles of both ends below."""
-        # Eigenvectors of close eigenvalues turn into one another; the space they span doesn't.
+        # Eigenvectors of close eigenvalues are sensitive to the subset; their span is not.
         spaces = [
             f"{name}: median {np.median(end.subspace_angles):.1f}°, most"
             f" {end.subspace_angles[-1]:.1f}°"
@@ -148,7 +150,7 @@ def compare_subset(
     Args:
         full, subset: `HessianOperator`s of one model.
         largest, smallest: eigenpairs at each end.
-        tol, search, seed, verbose: of `extreme_eigenpairs`.
+        tol, search, seed, verbose: as for `extreme_eigenpairs`.
 
     Returns:
         `SubsetComparison`.

@@ -17,7 +17,7 @@ from thesis_tf.hessian.eigen.lanczos import SymmetricOperator
 from thesis_tf.hessian.results import Result
 from thesis_tf.reporting import progress, tables
 
-TOGETHER = 8  # vectors that go through the data set in one pass
+TOGETHER = 8  # the number of vectors per pass over the data set
 _QUANTILES = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 
 
@@ -27,8 +27,8 @@ class Estimate(Result):
 
     Attributes:
         value: a float, or an array.
-        standard_error: of the mean, in the same shape.
-        products: how many products it took.
+        standard_error: the standard error of the mean, in the same shape.
+        products: the number of products.
     """
 
     value: Any
@@ -41,7 +41,7 @@ class Estimate(Result):
         return ("entry", "value", "standard error"), [list(row) for row in rows]
 
     def summary(self) -> dict[str, Any]:
-        """Returns the value and its standard error, of an array their means, as a plain dict."""
+        """Returns the value and its standard error, or their means for arrays, as a plain dict."""
         return {
             "value": float(np.mean(self.value)),
             "standard_error": float(np.mean(self.standard_error)),
@@ -60,7 +60,7 @@ class SpectralDensity(Result):
         width: the Gaussian's standard deviation.
         nodes, weights: (num_vectors, num_steps), the quadrature: the mean of f over eigenvalues is
             about (weights * f(nodes)).sum(axis=1).mean(), for any f.
-        products: how many products it took.
+        products: the number of products.
     """
 
     grid: np.ndarray
@@ -109,17 +109,17 @@ def spectral_density(
 ) -> SpectralDensity:
     """Estimates the density of the spectrum by stochastic Lanczos quadrature.
 
-    Each random vector costs `num_steps` products and gives a Gauss quadrature of the density that
-    this vector sees, exact for polynomials of degree 2 num_steps - 1.
+    Each random vector costs `num_steps` products and gives a Gauss quadrature for the density
+    weighted by this vector, which is exact for polynomials of degree 2 num_steps - 1.
 
     Args:
         operator: a `HessianOperator` or `GaussNewtonOperator`.
         num_steps: Lanczos steps per vector.
-        num_vectors: random vectors, two at least.
-        width: standard deviation of the Gaussian that smooths; None for a hundredth of the range.
-        grid: (n,), where to take the density; None for 1,000 points over the range.
-        seed: of the random vectors.
-        verbose: "auto", 0, 1 or 2: whether to show a bar.
+        num_vectors: the number of random vectors, at least 2.
+        width: the standard deviation of the Gaussian kernel; None for 1 % of the range.
+        grid: (n,), where to evaluate the density; None for 1,000 points over the range.
+        seed: the seed of the random vectors.
+        verbose: "auto", 0, 1 or 2: whether to show a progress bar.
 
     Returns:
         `SpectralDensity`.
@@ -175,9 +175,9 @@ def trace(
 
     Args:
         operator: a `HessianOperator` or `GaussNewtonOperator`.
-        num_vectors: random vectors, two at least; each costs a product.
-        seed: of the random vectors.
-        verbose: "auto", 0, 1 or 2: whether to show a bar.
+        num_vectors: the number of random vectors, at least 2; each costs one product.
+        seed: the seed of the random vectors.
+        verbose: "auto", 0, 1 or 2: whether to show a progress bar.
 
     Returns:
         An `Estimate` of a float. Its variance is 2 (|H|_F^2 - sum of H_ii^2) / num_vectors.

@@ -17,12 +17,12 @@ class SpectrumEntry:
     Attributes:
         step: the step.
         loss: the loss, whose Hessian has these eigenvalues.
-        largest, smallest: the eigenvalues of both ends, the outermost first.
+        largest, smallest: the eigenvalues of both ends, the extreme one first.
         converged: whether all eigenpairs have converged.
-        products: products that the search took.
+        products: the number of products of the search.
         fingerprint: a hash of the weights.
-        largest_angles, smallest_angles: degrees between each eigenvector and the one of the same
-            rank in the entry before; None in the first entry.
+        largest_angles, smallest_angles: degrees between each eigenvector and that of the same rank
+            in the previous entry; None in the first entry.
     """
 
     step: int
@@ -36,13 +36,13 @@ class SpectrumEntry:
     smallest_angles: tuple[float, ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the entry as a dict that JSON can hold."""
+        """Returns the entry as a JSON-serializable dict."""
         fields = dataclasses.asdict(self)
         return {name: list(v) if isinstance(v, tuple) else v for name, v in fields.items()}
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Self:
-        """Returns the entry that `to_json` wrote."""
+        """Returns the entry from the result of `to_json`."""
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in fields.items()
@@ -52,7 +52,7 @@ class SpectrumEntry:
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class SpectrumHistory(TabularResult):
-    """Extreme eigenvalues at one step of training after another.
+    """Extreme eigenvalues at several steps of training.
 
     Attributes:
         entries: a `SpectrumEntry` for each step.
@@ -86,7 +86,7 @@ class SpectrumHistory(TabularResult):
         return headings, rows
 
     def summary(self) -> dict[str, Any]:
-        """Returns the steps, losses and outermost eigenvalues as lists, in a plain dict."""
+        """Returns the steps, losses and extreme eigenvalues as lists, in a plain dict."""
         return {
             "step": self.steps,
             "loss": [entry.loss for entry in self.entries],
@@ -95,12 +95,12 @@ class SpectrumHistory(TabularResult):
         }
 
     def to_json(self) -> list[dict[str, Any]]:
-        """Returns the entries as dicts that JSON can hold."""
+        """Returns the entries as JSON-serializable dicts."""
         return [entry.to_json() for entry in self.entries]
 
     @classmethod
     def from_json(cls, entries: Iterable[Mapping[str, Any]]) -> Self:
-        """Returns the history that `to_json` wrote."""
+        """Returns the history from the result of `to_json`."""
         return cls(tuple(SpectrumEntry.from_json(entry) for entry in entries))
 
     def save(self, path: Path) -> None:
@@ -113,7 +113,7 @@ class SpectrumHistory(TabularResult):
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: the file is cut short, or holds something else.
+            ValueError: the file is incomplete, or holds something else.
         """
         found = files.read_json(path)
         try:

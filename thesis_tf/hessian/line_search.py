@@ -1,9 +1,9 @@
-"""The loss along a direction, beside its quadratic model (thesis, sections 11.2.2 and 11.2.3).
+"""The loss along a direction, and its quadratic model (thesis, sections 11.2.2 and 11.2.3).
 
 A step of size alpha along a unit vector v goes from theta to theta - alpha (g'v) v, with g the
-gradient: the part of a gradient step of learning rate alpha that lies along v. The quadratic model
-of the loss there is L - alpha (g'v)^2 + alpha^2 (g'v)^2 v'Hv / 2, with its stationary point at
-alpha = 1 / v'Hv (Eq 11.2): for a negative curvature no minimum but a maximum.
+gradient: the component along v of a gradient step with learning rate alpha. The quadratic model of
+the loss is L - alpha (g'v)^2 + alpha^2 (g'v)^2 v'Hv / 2. Its stationary point alpha = 1 / v'Hv
+(Eq 11.2) is a minimum for a positive curvature and a maximum for a negative one.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ class LineSearch(Result):
     Attributes:
         alphas: (n,) step sizes, in units of a learning rate.
         loss: (n,), L(theta - alpha (g'v) v).
-        quadratic: (n,), the loss by the quadratic model.
+        quadratic: (n,), the loss according to the quadratic model.
         initial_loss: the loss at alpha = 0.
         slope: g'v.
         curvature: v'Hv.
@@ -63,14 +63,14 @@ class BestStep(Result):
     """The step along a direction that lowers the loss most.
 
     Attributes:
-        alpha: the step size, in units of a learning rate; negative if the step goes up the
+        alpha: the step size, in units of a learning rate; negative if the step ascends the
             gradient.
-        loss: the loss after it.
-        decrease: by how much the step lowers the loss; at least 0.
-        displacement: alpha (g'v), how far the parameters move along -v.
+        loss: the loss after the step.
+        decrease: the decrease of the loss, at least 0.
+        displacement: alpha (g'v), the distance that the parameters move along -v.
         slope: g'v.
         curvature: v'Hv.
-        evaluations: how many times the loss was computed.
+        evaluations: the number of evaluations of the loss.
     """
 
     alpha: float
@@ -101,7 +101,7 @@ def line_search(
 
     Args:
         operator: a `HessianOperator`.
-        direction: v (d,), made a unit vector.
+        direction: v (d,), which is normalized to a unit vector.
         alphas: (n,) step sizes.
         gradient: g (d,), if it is known; None computes it.
         curvature: v'Hv, if it is known; None computes it by one product.
@@ -135,11 +135,12 @@ def best_step(
     displacements: tuple[float, float] = (1e-4, 1e2),
     rounds: int = 4,
 ) -> BestStep:
-    """Finds the step that lowers the loss most, over orders of magnitude in both signs.
+    """Finds the step that lowers the loss most, over several orders of magnitude in both signs.
 
-    The first round tries displacements of the parameters half a power of ten apart in both signs.
-    Each further round tries two on each side of the best so far, three times as close to it. So the
-    lowest of several minima is found if they are half a power of ten apart (figures 11.3 and 11.4).
+    The first round tries displacements of both signs, spaced by half a power of ten. Each further
+    round tries two displacements on each side of the best one so far, at a third of the previous
+    spacing. So the lowest of several minima is found if they are at least half a power of ten apart
+    (figures 11.3 and 11.4).
 
     Args:
         operator: a `HessianOperator`.
@@ -147,7 +148,7 @@ def best_step(
         gradient: g (d,), if it is known; None computes it.
         curvature: v'Hv, if it is known; None computes it by one product.
         displacements: the smallest and the largest |alpha (g'v)| of the first round.
-        rounds: how many; the optimum is found to half a power of ten over 3^(rounds - 1).
+        rounds: the number of rounds; the accuracy is half a power of ten / 3^(rounds - 1).
 
     Returns:
         `BestStep`; a displacement of 0 if no step lowers the loss.
@@ -157,7 +158,7 @@ def best_step(
     """
     rounds = checks.positive_integer("`rounds`", rounds)
     if not 0 < displacements[0] < displacements[1] < np.inf:
-        raise checks.invalid("`displacements`", "two positive numbers that grow", displacements)
+        raise checks.invalid("`displacements`", "two increasing positive numbers", displacements)
     line = _Line(operator, direction, gradient, curvature)
     low, high = np.log10(displacements)
     tried: dict[float, float] = {0.0: operator.loss()}

@@ -89,7 +89,7 @@ class _Operator:
         return self._averages.objective.layout.pack(self._averages.parameters)
 
     def refresh(self) -> None:
-        """Takes the matrix at the parameters that the model has now."""
+        """Updates the parameters to those that the model has now."""
         self._averages.refresh()
 
     def __matmul__(self, vectors: _Vectors) -> _Vectors:
@@ -137,7 +137,7 @@ class _Operator:
         """Returns the gradient of the loss, (d,).
 
         Args:
-            parameters: where to take it, a vector (d,); None takes the operator's.
+            parameters: where to compute it, a vector (d,); None for the operator's parameters.
         """
         gradient: np.ndarray = self._averages.gradient(self._vector(parameters)).numpy()
         return gradient
@@ -146,7 +146,7 @@ class _Operator:
         """Returns the average of the loss over the data set; summed in float64.
 
         Args:
-            parameters: where to take it, a vector (d,); None takes the operator's.
+            parameters: where to compute it, a vector (d,); None for the operator's parameters.
         """
         return self._averages.loss(self._vector(parameters))
 
@@ -208,8 +208,8 @@ class HessianOperator(_Operator):
         scipy.sparse.linalg.eigsh(H.to_scipy(), 10, which="SA")
 
     All parameters form one vector (thesis, section 11.2.1). The loss is the average over the data
-    set, with every layer as at inference and regularization included. The operator holds the
-    parameters that the model had when it was made; `refresh` takes those that it has now.
+    set, with all layers in inference mode, including regularization. The operator keeps the
+    parameters that the model had when the operator was created; `refresh` updates them.
 
     Under a `tf.distribute` strategy's scope each batch is divided among the replicas; with
     `MultiWorkerMirroredStrategy` every process passes the same data and takes part in each product.
@@ -221,16 +221,16 @@ class HessianOperator(_Operator):
         data: (x, y), arrays or structures of arrays, or a finite batched `tf.data.Dataset` of such
             pairs that comes in the same order on each pass.
         mode: "forward_over_reverse", forward mode along the operations of the tape's gradient,
-            whose values are kept from one product to the next; "forward_accumulator",
-            `tf.autodiff.ForwardAccumulator` over the tape; "reverse_over_reverse", two tapes. Where
-            a mode can't do the model, as with the loop of an LSTM, the last is used, with a
-            warning.
+            whose values are kept between products; "forward_accumulator",
+            `tf.autodiff.ForwardAccumulator` over the tape; or "reverse_over_reverse", two tapes. If
+            a mode doesn't support the model, as with the loop of an LSTM, "reverse_over_reverse" is
+            used, with a warning.
         parameters: None for all trainable parameters; or layers, variables, their names, or
-            globs ("conv*/kernel"): the Hessian with respect to those alone, a diagonal block.
+            globs ("conv*/kernel"): the Hessian with respect to these only, a diagonal block.
         batch_size: examples that are computed at once, over all replicas.
-        check: whether to test the derivatives before any long work (`SelfCheckError`).
-        memory_limit: bytes for the values that are kept from one product to the next; batches whose
-            values don't fit are computed again in each product, at 1.3 times the cost.
+        check: whether to run a self-check of the derivatives first (`SelfCheckError`).
+        memory_limit: bytes for the values that are kept between products; the values of batches
+            that don't fit are computed again for each product, at 1.3 times the cost.
         verbose: "auto", 0, 1 or 2: whether to show a count of products.
 
     Attributes:
@@ -239,8 +239,8 @@ class HessianOperator(_Operator):
         products: the number of products so far; a product with k columns counts k.
 
     Raises:
-        ValueError, TypeError: bad arguments, labels and outputs that don't fit, a layer that was
-            left in training mode.
+        ValueError, TypeError: an argument is invalid, labels don't fit outputs, or a layer is in
+            training mode.
         SelfCheckError: derivatives are wrong or don't exist, the loss is not finite, or the data
             change from pass to pass.
     """
@@ -254,7 +254,7 @@ class GaussNewtonOperator(_Operator):
     J is the Jacobian of the model's outputs, H_L the Hessian of the loss with respect to them: the
     Hessian of the loss with the model linearized in its parameters. It has no negative eigenvalue
     if the loss is convex in the outputs. With softmax cross-entropy it is the Fisher information.
-    Regularization counts as in the Hessian.
+    Regularization is included as in the Hessian.
 
     Arguments, attributes and methods are those of `HessianOperator`; `mode` is
     "forward_over_reverse" or "reverse_over_reverse".
@@ -268,7 +268,7 @@ Operator: TypeAlias = HessianOperator | GaussNewtonOperator
 
 @dataclasses.dataclass(frozen=True)
 class OperatorOptions:
-    """How an operator computes products, where another object makes the operator.
+    """The options of an operator that another object creates.
 
     Attributes:
         mode, parameters, batch_size, check, memory_limit: as for `HessianOperator`.

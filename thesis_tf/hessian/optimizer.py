@@ -14,7 +14,7 @@ from thesis_tf._keras.objective import Objective
 from thesis_tf.hessian.products import modes
 from thesis_tf.hessian.products.fallback import traced_with_fallback
 
-LARGEST_EVERY = 10  # updates of v for one of the largest eigenvalue, which changes less
+LARGEST_EVERY = 10  # updates of v per update of the largest eigenvalue, which changes less
 
 
 @keras.saving.register_keras_serializable("thesis_tf")
@@ -26,39 +26,39 @@ class NegativeCurvature(keras.optimizers.Optimizer):
         optimizer.attach(model)
         model.fit(x, y)
 
-    It keeps a unit vector v and lowers v'Hv on minibatches, by descent with momentum at a rate that
-    is scaled by a running estimate of the largest eigenvalue, which comes from a power iteration.
-    Where the running average of v'Hv is negative, the parameters move by -alpha [g'v] v, with
-    the alpha of several that lowers the minibatch's loss most, and not at all if none does. The
-    thesis describes such a method and leaves it untried; docs/hessian.md says more.
+    It keeps a unit vector v and minimizes v'Hv on minibatches, by gradient descent with momentum.
+    The rate is scaled by a running estimate of the largest eigenvalue from a power iteration. If
+    the running average of v'Hv is negative, the parameters move by -alpha [g'v] v. Of several
+    values of alpha, the one that lowers the minibatch's loss most is used; if none lowers it, there
+    is no move. The thesis describes such a method without trying it; see docs/hessian.md.
 
-    `attach` replaces `model.train_step`: Keras gives an optimizer only gradients, and this one
-    needs the loss and the batch. So `compile` alone restores neither this nor the plain step: call
-    `attach` after each `compile` with such an optimizer and after `keras.models.load_model`, and
-    `del model.train_step` before another optimizer. For products the model runs as at inference;
-    sample and class weights count.
+    `attach` replaces `model.train_step`, since Keras passes only gradients to an optimizer, and
+    this one needs the loss and the batch. `compile` doesn't change `train_step`. So call `attach`
+    after each `compile` with such an optimizer and after `keras.models.load_model`, and `del
+    model.train_step` before using another optimizer. For products, the model runs in inference
+    mode; sample and class weights are used.
 
     Args:
-        base_optimizer: a `keras.optimizers.Optimizer` or its name, which takes every step.
-        every: steps between two updates of v; one costs about two gradients.
-        rate: of the descent, in units of 1 / largest eigenvalue; up to 2 is stable, and a lower
-            one averages more minibatches.
-        momentum: of the descent.
+        base_optimizer: a `keras.optimizers.Optimizer` or its name, for the usual steps.
+        every: steps between updates of v; an update costs about as much as two gradients.
+        rate: the rate of the descent, in units of 1 / largest eigenvalue; up to 2 it is stable, and
+            a lower rate averages over more minibatches.
+        momentum: the momentum of the descent.
         average: the factor by which an update multiplies the running averages of eigenvalues.
-        step_sizes: candidates for alpha, in units of 1 / |v'Hv|; () only follows the curvature.
+        step_sizes: candidates for alpha, in units of 1 / |v'Hv|; () only tracks the curvature.
         mode: how products are computed, as for `HessianOperator`.
-        seed: of the first v.
-        name: of the optimizer.
+        seed: the seed of the initial v.
+        name: the name of the optimizer.
 
     Attributes:
         direction: v, a variable (d,).
         curvature: the running average of v'Hv, a variable; in the logs of `fit`.
         largest: the running estimate of the largest eigenvalue, a variable.
-        taken: how many steps along v were taken, a variable.
+        taken: the number of steps along v, a variable.
 
     Raises:
-        ValueError: a bad setting; or, in `attach`, a model that is not compiled with it, or is on
-            several devices.
+        ValueError: a setting is invalid; or, in `attach`, the model is not compiled with this
+            optimizer, or is on several devices.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class NegativeCurvature(keras.optimizers.Optimizer):
         if not self.built:
             self.build(model.trainable_variables)
         plain = model.train_step
-        # Products need a graph, also where `fit` runs eagerly.
+        # Products need a graph, even if `fit` runs eagerly.
         follow = tf.function(self._follow, autograph=False)
 
         def train_step(data: Any) -> dict[str, Any]:
@@ -125,7 +125,7 @@ class NegativeCurvature(keras.optimizers.Optimizer):
         return model
 
     def build(self, variables: Sequence["keras.Variable"]) -> None:
-        """Makes the variables, those of the base optimizer among them."""
+        """Creates the variables, including those of the base optimizer."""
         if self.built:
             return
         self.base_optimizer.build(variables)
@@ -145,7 +145,7 @@ class NegativeCurvature(keras.optimizers.Optimizer):
 
     @property
     def variables(self) -> list["keras.Variable"]:
-        """All variables, those of the base optimizer among them."""
+        """All variables, including those of the base optimizer."""
         return [*self._variables, *self.base_optimizer.variables]
 
     @property
@@ -159,7 +159,7 @@ class NegativeCurvature(keras.optimizers.Optimizer):
             self.base_optimizer.learning_rate = value
 
     def warm_start(self, direction: TensorLike) -> None:
-        """Sets v (d,), to an eigenvector of Lanczos for instance; its norm doesn't matter.
+        """Sets v (d,), for example to an eigenvector; its norm doesn't matter.
 
         Raises:
             RuntimeError: `attach` was not called before.
@@ -246,7 +246,7 @@ class NegativeCurvature(keras.optimizers.Optimizer):
         u = tf.math.l2_normalize(self.top.value)
         hu = times(u)
         self._average(self.largest, tf.norm(hu), early)
-        # Shifted, so that it is the upper end whatever the lower one is.
+        # Shifted, so that the iteration finds the upper end for any lower end.
         self.top.assign(tf.math.l2_normalize(hu + self.largest.value * u))
         return tf.constant(True)
 
@@ -261,7 +261,7 @@ class NegativeCurvature(keras.optimizers.Optimizer):
         constants: modes.Tensors,
         batch: modes.Batch,
     ) -> "tf.Tensor":
-        """Takes the best of several steps along v by the minibatch's loss, 0 among them."""
+        """Takes the step along v with the smallest minibatch loss; 0 is a candidate."""
         layout = objective.layout
         v = tf.identity(self.direction.value)
         # Copies: a variable's own tensor would be read again where it is watched.
@@ -292,7 +292,7 @@ class NegativeCurvature(keras.optimizers.Optimizer):
         return took
 
     def get_config(self) -> dict[str, Any]:
-        """Returns all settings; not the model that it is attached to."""
+        """Returns all settings, without the model to which it is attached."""
         return {
             "base_optimizer": keras.optimizers.serialize(self.base_optimizer),
             "every": self.every,
@@ -309,6 +309,6 @@ class NegativeCurvature(keras.optimizers.Optimizer):
     def from_config(
         cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None
     ) -> Self:
-        """Returns the optimizer that `get_config` describes."""
+        """Returns an optimizer from the result of `get_config`."""
         base = keras.optimizers.deserialize(config["base_optimizer"], custom_objects)
         return cls(**{**config, "base_optimizer": base})

@@ -1,4 +1,4 @@
-"""The figures of chapter 11, from the results of this area to files."""
+"""Plots of chapter 11: functions that draw results of `thesis_tf.hessian` to files."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -39,12 +39,12 @@ def draw_eigenvalues(
     density: SpectralDensity | None = None,
     title: str | None = None,
 ) -> None:
-    """Draws the eigenvalues at both ends by rank, and the density of all if it is given.
+    """Draws the eigenvalues at both ends by rank, and optionally the density of the spectrum.
 
     Args:
-        pairs: those that have not converged are drawn hollow.
+        pairs: the eigenpairs; those that have not converged are drawn as hollow markers.
         path: a file that ends in .png, .svg or .pdf; an older one is replaced.
-        density: drawn beside them, with a band of two standard errors.
+        density: the density, which is drawn next to them with a band of two standard errors.
         title: a heading.
     """
     path = checked_path(path)
@@ -70,7 +70,7 @@ def draw_eigenvalues(
         floor = 1e-9 / max(np.ptp(density.grid), 1e-300)
         axes.set_yscale("log", nonpositive="clip")
         band = 2 * density.standard_error
-        # Its lower edge is no lower than a tenth, or a logarithmic axis would tear it apart.
+        # The lower edge is at least a tenth of the density, for the sake of the logarithmic axis.
         low = np.maximum(density.density - band, density.density / 10)
         low, high = (np.maximum(edge, floor) for edge in (low, density.density + band))
         axes.fill_between(density.grid, low, high, color=GRID)
@@ -82,10 +82,10 @@ def draw_eigenvalues(
 def draw_line_searches(
     searches: Mapping[str, LineSearch], path: Path, *, title: str | None = None
 ) -> None:
-    """Draws the loss along directions beside its quadratic model (figures 11.1 and 11.2).
+    """Draws the loss along directions and its quadratic model (figures 11.1 and 11.2).
 
     Args:
-        searches: {label: `LineSearch`}, a panel each.
+        searches: {label: `LineSearch`}, one panel each.
         path: a file that ends in .png, .svg or .pdf; an older one is replaced.
         title: a heading.
     """
@@ -106,7 +106,8 @@ def draw_line_searches(
         fine = np.linspace(min(search.alphas), max(search.alphas), 200)
         quadratic = search.initial_loss + search.slope**2 * (fine**2 * search.curvature / 2 - fine)
         axes.plot(fine, quadratic, color=UPPER, linestyle="--", label="quadratic")
-        # The quadratic model may leave the picture; the loss, and a minimum of the model, may not.
+        # The axes contain the whole loss and a minimum of the quadratic model, but not all of the
+        # model.
         axes.set_ylim(min(shown) - room, max(shown) + room)
         if inside:
             axes.axvline(search.optimum, color=LOWER, linestyle=":", label="1 / lambda")
@@ -192,11 +193,11 @@ def draw_history(
 ) -> None:
     """Draws eigenvalues and loss over training steps (figures 11.5 and 11.6).
 
-    Both ends stand over one axis, which is linear around zero and logarithmic beyond, so that they
-    can be compared. The outermost eigenvalue of an end is thick, the others pale with their rank.
+    Both ends have the same axis, which is linear around zero and logarithmic elsewhere. The extreme
+    eigenvalue of each end is a thick line; the others are paler with increasing rank.
 
     Args:
-        history: of a `SpectrumTracker` or a `HessianMonitor`.
+        history: the history of a `SpectrumTracker` or a `HessianMonitor`.
         path: a file that ends in .png, .svg or .pdf; an older one is replaced.
         title: a heading.
         marks: {label: step}, for lines at these steps, such as {"one epoch": 1875}.
@@ -221,7 +222,7 @@ def draw_history(
     else:
         lower.set_ylim(bottom=min(0, *losses))
     if len(steps) > 2 and max(steps) >= 10 * max(1, sorted(steps)[1]):
-        # Checkpoints crowd at the start: each decade gets equal room, and so does step 0.
+        # Most checkpoints are early: each decade gets the same width, and so does step 0.
         linear = max(1, sorted(steps)[1])
         lower.set_xscale("symlog", linthresh=linear)
         lower.set_xlim(min(steps) - 0.1 * linear, 1.2 * max(steps))
@@ -235,7 +236,7 @@ def draw_history(
 
 
 def _draw_fans(axes: Axes, steps: Sequence[int], entries: Sequence[SpectrumEntry]) -> None:
-    """Draws the eigenvalues of both ends, each rank a line, over one axis."""
+    """Draws the eigenvalues of both ends on one axis, with one line per rank."""
     outermost: list[np.ndarray] = []
     ends = {
         "largest": ([entry.largest for entry in entries], UPPER),
@@ -258,7 +259,7 @@ def _draw_fans(axes: Axes, steps: Sequence[int], entries: Sequence[SpectrumEntry
     axes.axhline(0, color=INK, linewidth=0.9)
     sizes = np.concatenate(outermost)
     if (sizes > 0).any():
-        # Linear up to the power of ten below the smallest outermost one, four decades at most.
+        # Linear up to the power of ten below the smallest extreme one; at most four decades.
         least = max(sizes[sizes > 0].min(), sizes.max() / 1e4)
         linear = 10.0 ** np.floor(np.log10(least))
         axes.margins(y=0.08)

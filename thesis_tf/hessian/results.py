@@ -29,7 +29,7 @@ class Result(TabularResult):
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: the file is cut short, or holds something else.
+            ValueError: the file is incomplete, or holds something else.
         """
         found = arrays.load(path)
         names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]  # a mixin of dataclasses

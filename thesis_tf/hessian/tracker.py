@@ -1,4 +1,4 @@
-"""Extreme eigenvalues that are followed from one checkpoint to the next."""
+"""Extreme eigenvalues at successive checkpoints of a training."""
 
 import dataclasses
 import pathlib
@@ -24,18 +24,18 @@ HISTORY = "history.json"
 
 
 class SpectrumTracker:
-    """Computes the eigenpairs of both ends at one checkpoint after another.
+    """Computes the eigenpairs of both ends at successive checkpoints.
 
-    Each search begins with the eigenvectors of the checkpoint before. In a folder it continues
-    after a kill: entries that are saved are not computed again, and a search that was under way
-    goes on.
+    Each search begins with the eigenvectors of the previous checkpoint. With a folder, a tracker
+    continues after a kill: saved entries are not computed again, and an unfinished search
+    continues.
 
     Args:
         operator: a `HessianOperator` or `GaussNewtonOperator`, refreshed at every checkpoint.
-        folder: for `history.json`, the eigenpairs of the latest checkpoint and the search under
-            way; None saves nothing.
-        largest, smallest, tol, search, seed, verbose: of `extreme_eigenpairs`.
-        log_dir: a folder for TensorBoard; None for none.
+        folder: the folder of `history.json`, the eigenpairs of the latest checkpoint and the
+            unfinished search; None saves nothing.
+        largest, smallest, tol, search, seed, verbose: as for `extreme_eigenpairs`.
+        log_dir: TensorBoard's directory; None writes nothing.
 
     Attributes:
         history: the `SpectrumHistory` so far.
@@ -75,7 +75,7 @@ class SpectrumTracker:
             self._restore(self._folder)
 
     def add(self, step: int) -> SpectrumEntry:
-        """Adds an entry for the weights that the model has now, and returns it.
+        """Adds an entry for the model's current weights, and returns it.
 
         Raises:
             NotFiniteError: the loss or its products are not finite.
@@ -110,7 +110,7 @@ class SpectrumTracker:
         self.history = SpectrumHistory((*self.history.entries, entry))
         self._write_summaries(entry)
         if self._folder is not None and under_way is not None:
-            # The vectors first: after a kill in between, the entry is computed again.
+            # Vectors are saved first: after a kill in between, the entry is computed again.
             pairs.save(self._pairs(self._folder, step))
             self._save(self._folder)
             for older in self.history.steps[:-1]:
@@ -157,15 +157,15 @@ class SpectrumTracker:
             self._latest = Eigenpairs.load(self._pairs(folder, self.history.steps[-1]))
 
     def _forget(self, step: int) -> None:
-        """Drops the entries from a step on, if they are of the training that is under way."""
+        """Drops the entries from a step on if they belong to this training."""
         if not self._known:
             raise ValueError(
-                f"{self._folder or 'This history'} holds step {step} of another training: its"
-                " weights were others. Choose another folder, or delete it."
+                f"{self._folder or 'This history'} holds step {step} of another training, with"
+                " other weights. Choose another folder, or delete it."
             )
         warnings.warn(
-            f"Training took another course than before at step {step}, as it may on a GPU: the"
-            " eigenvalues from there on are computed anew.",
+            f"At step {step}, training differs from the earlier run, as may happen on a GPU:"
+            " eigenvalues from this step on are computed again.",
             stacklevel=3,
         )
         if self._folder is not None:
@@ -207,18 +207,18 @@ def history_of_checkpoints(
     log_dir: Path | None = None,
     verbose: Verbose = "auto",
 ) -> SpectrumHistory:
-    """Computes the eigenvalues at checkpoints that a training saved.
+    """Computes the eigenvalues at the saved checkpoints of a training.
 
     Args:
         operator: as for `SpectrumTracker`; its model's weights are restored at the end.
-        checkpoints: {step: weights file}, taken in the order of the steps.
-        folder, largest, smallest, tol, search, seed, log_dir, verbose: of `SpectrumTracker`.
+        checkpoints: {step: weights file}, which are used in the order of the steps.
+        folder, largest, smallest, tol, search, seed, log_dir, verbose: as for `SpectrumTracker`.
 
     Returns:
         A `SpectrumHistory`.
 
     Raises:
-        ValueError: a checkpoint does not fit the model; before anything is computed.
+        ValueError: a checkpoint doesn't fit the model; raised before anything is computed.
     """
     if not isinstance(checkpoints, Mapping):
         received = type(checkpoints).__name__
@@ -260,7 +260,8 @@ def load_weights(model: keras.Model, path: Path) -> None:
     before = [variable.numpy() for variable in state]
     try:
         with warnings.catch_warnings():
-            # Weights saved without an optimizer, or by a model of other containers, are whole.
+            # These warnings are harmless: weights saved without an optimizer, or by a model with
+            # other containers, are complete.
             for harmless in (
                 "Skipping variable loading for optimizer",
                 "Skipping nested container",

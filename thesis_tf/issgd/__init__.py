@@ -6,8 +6,8 @@
     model.fit(sampling.dataset, shuffle=False, callbacks=[sampling])
 
 A `Trainer` with a `MasterSynchronizer` and `Worker`s, or with a `PeerSynchronizer`, divides the
-work among processes that meet in a store. Gradient norms are in `thesis_tf.gradient_norms`, stores
-in `thesis_tf.issgd.stores`.
+work among processes that communicate through a store. Gradient norms are in
+`thesis_tf.gradient_norms`, stores in `thesis_tf.issgd.stores`.
 """
 
 from thesis_tf.issgd.callback import ImportanceSampling

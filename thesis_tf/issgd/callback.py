@@ -1,4 +1,4 @@
-"""Importance sampling in `model.fit`, with gradient norms that it refreshes (section 7.4.1)."""
+"""Importance sampling in `model.fit`; the callback measures gradient norms (section 7.4.1)."""
 
 import threading
 import warnings
@@ -24,18 +24,18 @@ def _ignore(message: str) -> None:
 
 
 class ImportanceSampling(keras.callbacks.Callback):
-    """A callback, and a data set of examples that are drawn by their gradient norms.
+    """A callback with a data set whose examples are drawn in proportion to their gradient norms.
 
         sampling = issgd.ImportanceSampling(x, y, batch_size=128, refresh_every=50)
         model.compile("sgd", loss)
         model.fit(sampling.dataset, epochs=5, shuffle=False, callbacks=[sampling])
 
     Every `refresh_every` steps the gradient norms of all training examples are measured with the
-    present parameters, which takes two thirds of the time of an epoch. A `Trainer` with a
-    `MasterSynchronizer` leaves that to workers, and also trains on several devices.
+    current parameters, which takes two thirds of the time of an epoch. With a `Trainer` and a
+    `MasterSynchronizer`, workers measure them, and training can use several devices.
 
-    Examples come with importance weights as their `sample_weight`, which keep the gradient
-    unbiased. Keras' training loss is thus an estimate of the loss over the whole data set. The
+    Importance weights are passed as `sample_weight`; they keep the gradient unbiased. So Keras'
+    training loss is an estimate of the loss over the whole data set. The
     `metrics` of `compile` are means over the drawn examples; `weighted_metrics` estimate those over
     the whole data set.
 
@@ -43,22 +43,22 @@ class ImportanceSampling(keras.callbacks.Callback):
         x, y: the training examples: arrays or objects that return rows, or dicts or lists of them.
         batch_size: examples per step.
         refresh_every: steps between measurements, counted by the optimizer's iterations; 1 is exact
-            importance sampling. With `steps_per_execution` a measurement follows the call that its
-            step is part of. None never measures: draws are uniform, with replacement and with
-            importance weights of 1, a baseline that differs in nothing else.
-        smoothing: the smoothing rule or number of `Proposal`.
-        seed: of the draws, an integer >= 0.
+            importance sampling. With `steps_per_execution`, a measurement takes place after the
+            call that includes its step. None never measures: draws are uniform, with replacement
+            and importance weights of 1, a baseline that differs only in the distribution.
+        smoothing: the smoothing rule or number, as for `Proposal`.
+        seed: the seed of the draws, an integer >= 0.
         refresh_batch_size: examples that are measured at once.
-        true_gradient: whether each measurement computes the squared norm of the mean gradient, in
-            the same pass; this makes gradient variances exact. Without it they are the upper bound
+        true_gradient: whether each measurement also computes the squared norm of the mean gradient,
+            in the same pass; gradient variances are then exact. Otherwise they are the upper bound
             of 7.A.4.
         log: called with a sentence when draws become uniform, or by gradient norms again.
 
     Attributes:
-        dataset: a `tf.data.Dataset` of (x, y, sample_weight), with as many batches as an epoch has.
-            Each batch is drawn when `fit` asks for it; a `prefetch` draws that many steps ahead.
-        history: a `History`: at each measurement but the first the gradient variances
-            (Eq. 7.6-7.9), and whether draws are uniform from there on; see
+        dataset: a `tf.data.Dataset` of (x, y, sample_weight) with the number of batches of an
+            epoch. Each batch is drawn when `fit` requests it; a `prefetch` draws steps in advance.
+        history: a `History`: for each measurement except the first, the gradient variances
+            (Eq. 7.6-7.9), and whether draws are uniform from then on; see
             `draw_gradient_variance`.
         tracker: the `ProposalTracker`.
     """
@@ -139,8 +139,8 @@ class ImportanceSampling(keras.callbacks.Callback):
             self._lost = lost.sum()
             warnings.warn(
                 f"At step {step} the gradient norms of {lost.sum()} of {len(norms)} examples are"
-                f" not finite, the first of them at index {lost.argmax()}. They are drawn as often"
-                " as others on average; look for NaNs in them, or lower the learning rate.",
+                f" not finite, the first of them at index {lost.argmax()}. They are drawn with the"
+                " mean norm of the others; look for NaNs in them, or lower the learning rate.",
                 stacklevel=2,
             )
         norms[lost] = np.nan
@@ -153,7 +153,7 @@ class ImportanceSampling(keras.callbacks.Callback):
             self.history.add(record.with_variances(variances))
 
     def _measure(self) -> tuple[np.ndarray, float]:
-        """Returns all norms, and the squared norm of the mean gradient (0 unless asked for)."""
+        """Returns all norms, and the squared norm of the mean gradient (0 if not requested)."""
         assert self._norms is not None
         norms = np.empty(len(self._examples), np.float32)
         mean: list[tf.Tensor] | None = None
@@ -194,8 +194,8 @@ class ImportanceSampling(keras.callbacks.Callback):
         dataset = tf.data.Dataset.from_generator(
             draws, output_signature=(*keras.tree.map_structure(spec, (x, y)), weights)
         )
-        # tf.data would add a prefetch: whether the next batch is drawn before or after a
-        # measurement would depend on the timing of threads.
+        # tf.data would add a prefetch, and the timing of threads would determine whether the next
+        # batch is drawn before or after a measurement.
         options = tf.data.Options()
         options.experimental_optimization.inject_prefetch = False
         return dataset.with_options(options)

@@ -1,4 +1,4 @@
-"""The figures of chapter 7: training curves over runs, and square roots of gradient variances."""
+"""Plots of chapter 7: training curves over runs, and square roots of gradient variances."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -51,15 +51,15 @@ def draw_training(
     Args:
         runs: {label: [`History`, ...]}: the runs of each setting, with several seeds.
         path: a file that ends in .png, .svg or .pdf; an older one is replaced.
-        columns: {name among a record's `values`: label of its axis}; those without values are left
-            out. None draws losses and errors.
+        columns: {name in a record's `values`: label of its axis}; names without values are
+            skipped. None draws losses and errors.
         title: a heading.
     """
     path = checked_path(path)
     everything = [h for several in runs.values() for h in several]
     columns = {n: text for n, text in (columns or COLUMNS).items() if _have(everything, n)}
     if not columns:
-        raise checks.invalid("`runs`", "runs with records", "none that has any")
+        raise checks.invalid("`runs`", "runs with records", "none with records")
     figure = new_figure(4.2 * len(columns), 6.2)
     panels = figure.subplots(2, len(columns), squeeze=False)
     for row, (column, text) in itertools.product(AXES, enumerate(columns.items())):
@@ -106,7 +106,7 @@ def draw_gradient_variance(
         style = "--" if name == "ideal" else "-"
         _draw_quartiles(axes, curves, 0, name, color, style)
     _make_logarithmic(axes)
-    # Beside the curves, which can be anywhere.
+    # Next to the axes, since curves may be anywhere.
     _legend(axes, len(runs), loc="upper left", bbox_to_anchor=(1.0, 1.0))
     if title:
         axes.set_title(clean(title), fontsize=10, family=FONT, color=INK, parse_math=False)
@@ -145,7 +145,7 @@ def _draw_quartiles(
     # The range in which all curves are known, which can be a single place.
     end = min(curve[-1, x] for curve in curves)
     start = min(max(curve[0, x] for curve in curves), end)
-    # Recorded places alone: lines between them are straight on either scale of the axis.
+    # Only recorded positions: lines between them are straight on either scale of the axis.
     grid = np.unique(np.concatenate([[start, end], *(curve[:, x] for curve in curves)]))
     grid = grid[(start <= grid) & (grid <= end)]
     values = np.stack([np.interp(grid, curve[:, x], curve[:, 2]) for curve in curves])

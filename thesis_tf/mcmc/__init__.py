@@ -1,4 +1,4 @@
-"""Markov chains of any `tfp.mcmc.TransitionKernel`: thousands side by side, clamped or free."""
+"""Markov chains of any `tfp.mcmc.TransitionKernel`: thousands in parallel, clamped or not."""
 
 from thesis_tf.mcmc.chains import Chains
 from thesis_tf.mcmc.clamping import MaskClamp

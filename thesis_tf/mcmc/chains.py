@@ -1,4 +1,4 @@
-"""What chains give: samples, how far they mixed, and the state that they ended in."""
+"""The result of chains: samples, diagnostics of mixing, and the final state."""
 
 import dataclasses
 from typing import Any
@@ -28,7 +28,7 @@ class Chains:
 
     @property
     def acceptance(self) -> float | None:
-        """The fraction of all proposals that was accepted; None where nothing is proposed."""
+        """The fraction of all proposals that was accepted; None for kernels without proposals."""
         rates = self.diagnostics.acceptance
         return None if rates is None else float(rates.mean())
 
@@ -57,12 +57,12 @@ class Chains:
 
     @classmethod
     def load(cls, path: Path, like: Any = None) -> "Chains":
-        """Reads what `save` wrote.
+        """Reads a file of `save`.
 
         Args:
             path: an .npz file.
-            like: a state of the structure that `final_state` had, such as the initial one; None
-                makes it a tensor, or a tuple of tensors if it had several parts.
+            like: a state with the structure of `final_state`, such as the initial state; None for a
+                tensor, or a tuple of tensors if there were several parts.
 
         Raises:
             FileNotFoundError, ValueError: there is no such file, or it holds something else.

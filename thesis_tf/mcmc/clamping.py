@@ -1,9 +1,9 @@
-"""Clamping: chains whose visible units stay in a set, such as the known pixels of an image (5.3.6).
+"""Clamping: restricts the visible units of chains to a set, e.g. to fix known pixels (5.3.6).
 
-A clamp is a function that projects x (chains, ...) onto the set. It is applied to the initial state
-and after every step, so that the next step sees the clamped x. For a mask, and a P(x | h) whose
-values are independent, that is sampling from P(x | h, x in S); for other sets S the conditions of
-5.B hold only if the projection's draws follow that distribution.
+A clamp is a function that projects x (chains, ...) onto a set S. It is applied to the initial state
+and after every step, so that the next step sees the clamped x. For a mask, and a P(x | h) with
+independent values, this samples from P(x | h, x in S). For other sets S, the conditions of 5.B hold
+only if the projected draws have this distribution.
 """
 
 from collections.abc import Callable
@@ -21,8 +21,8 @@ class MaskClamp:
 
     Args:
         mask: boolean, of the shape of one example, or (chains, ...) for one mask per chain.
-        values: one example or (chains, ...), the values where the mask is true; those elsewhere
-            are not used.
+        values: one example or (chains, ...), the values where the mask is true; other values are
+            ignored.
 
     Raises:
         TypeError: the mask isn't boolean.
@@ -32,7 +32,7 @@ class MaskClamp:
     def __init__(self, mask: ArrayLike, values: TensorLike) -> None:
         mask = np.asarray(mask)
         if mask.dtype != bool:
-            advice = "Write mask == 1."
+            advice = "Pass mask == 1."
             raise checks.invalid("`mask`", "boolean", mask.dtype.name, advice, TypeError)
         values = tf.convert_to_tensor(values)
         shapes = (tuple(values.shape), tuple(values.shape[1:]))
@@ -58,8 +58,8 @@ def checked_clamp(clamp: Callable[[tf.Tensor], Any], x: tf.Tensor) -> tf.Tensor:
     """Returns x (chains, ...) projected by a clamp.
 
     Raises:
-        TypeError: the clamp is no function.
-        ValueError: it changes the shape or dtype, or is no projection.
+        TypeError: the clamp isn't a function.
+        ValueError: the clamp changes the shape or dtype, or isn't a projection.
     """
     if not callable(clamp):
         expected = "a function from x to x, such as MaskClamp(mask, values)"

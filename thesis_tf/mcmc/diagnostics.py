@@ -1,4 +1,4 @@
-"""How far Markov chains have mixed."""
+"""Diagnostics of the mixing of Markov chains."""
 
 import dataclasses
 import math
@@ -10,17 +10,18 @@ import tensorflow_probability as tfp
 from thesis_tf._core import checks
 from thesis_tf._core.types import Array, ArrayLike
 
-# Chains and values that diagnostics are computed of: autocorrelations take 16 times their memory.
+# The most chains and values for which diagnostics are computed, since autocorrelations need 16
+# times their memory.
 _DIAGNOSED_CHAINS, _DIAGNOSED_VALUES = 256, 1 << 22
 _PROJECTIONS = 16
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Diagnostics:
-    """How far chains have mixed.
+    """Diagnostics of the mixing of chains.
 
     Attributes:
-        effective_sample_size: (...), of each value of a state, over all chains.
+        effective_sample_size: (...), for each value of a state, over all chains.
         r_hat: (...), the potential scale reduction of each value; near 1 if chains agree.
         acceptance: (chains,), the fraction of each chain's proposals that was accepted; None for
             kernels without proposals.
@@ -31,9 +32,9 @@ class Diagnostics:
     acceptance: Array | None = None
 
     def summary(self) -> dict[str, float | None]:
-        """Returns the least effective sample size, the largest R-hat and the mean acceptance.
+        """Returns the smallest effective sample size, the largest R-hat and the mean acceptance.
 
-        A plain dict; None stands for what is unknown.
+        The result is a plain dict; unknown values are None.
         """
         worst = {
             "effective_sample_size": float(np.min(self.effective_sample_size)),
@@ -48,7 +49,7 @@ def random_projections(samples: Array) -> Array:
     """Returns summary statistics of samples (results, chains, ...): (results, chains, k), float64.
 
     They are the mean of the values and 16 random projections of them, in units of one value's
-    standard deviation if values are independent; the values themselves if there are 16 at most.
+    standard deviation if values are independent; or the values, if there are at most 16.
     """
     flat = samples.reshape(*samples.shape[:2], -1)
     size = flat.shape[-1]
@@ -77,18 +78,18 @@ def diagnose(samples: Array, acceptance: Array | None = None) -> Diagnostics:
 
 
 def effective_sample_size(samples: ArrayLike) -> Array:
-    """Returns how many independent draws all chains are worth, for each value of a state.
+    """Returns the number of independent draws equivalent to all chains, for each value of a state.
 
-    Differences between chains reduce it, as they raise R-hat: chains that stay apart are worth
-    about one draw each.
+    Differences between chains reduce it, and increase R-hat: if chains stay in different regions,
+    each is equivalent to about one draw.
 
     Args:
         samples: (results, chains, ...) array with at least 4 results.
 
     Returns:
         (...) array, by Geyer's initial positive sequence over all chains
-        (`tfp.mcmc.effective_sample_size`), at least 1 and at most the number of samples; 1 where
-        nothing moves.
+        (`tfp.mcmc.effective_sample_size`), at least 1 and at most the number of samples; 1 for
+        constant values.
     """
     states = _checked(samples)
     if states.shape[1] > 1:

@@ -1,4 +1,4 @@
-"""A folder that keeps chains piece by piece, so that they continue after a kill."""
+"""A folder that saves chains in pieces, so that they continue after a kill."""
 
 import json
 import pathlib
@@ -13,15 +13,15 @@ from thesis_tf.persistence import arrays, files
 
 
 class ChainFolder:
-    """A folder that keeps the pieces of one run of chains.
+    """A folder with the pieces of one run of chains.
 
     Args:
-        folder: a directory; made if it isn't there.
-        settings: what specifies the run, a dict that JSON can hold.
-        values: {name: array} that specify the run, and may differ by rounding on another machine.
+        folder: a directory, which is created if necessary.
+        settings: the settings of the run, a JSON-serializable dict.
+        values: {name: array} that identify the run, and may differ by rounding on another machine.
 
     Raises:
-        ValueError: the folder holds chains of other settings or values, or something else.
+        ValueError: the folder holds chains with other settings or values, or something else.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class ChainFolder:
         return arrays.load(path) if path.exists() else None
 
     def write(self, number: int, piece: Mapping[str, Array]) -> None:
-        """Keeps the arrays of a piece."""
+        """Saves the arrays of a piece."""
         arrays.save(self._path(number), piece)
 
     def _path(self, number: int) -> pathlib.Path:

@@ -1,4 +1,4 @@
-"""Transition kernels whose next state depends on nothing but the present one and a seed."""
+"""Transition kernels whose next state depends only on the current state and a seed."""
 
 import abc
 from collections.abc import Callable
@@ -18,9 +18,9 @@ Seed: TypeAlias = "tf.Tensor"
 class SimpleKernel(tfp.mcmc.TransitionKernel):
     """A kernel that keeps no results between steps: a subclass defines `step`.
 
-    `sample_chain` gives step n of a piece of the chains the seed fold_in(seed, n), a function of
-    the chains' seed and the step alone. Other kernels get theirs as from `tfp.mcmc.sample_chain`,
-    which splits the seed again at each step.
+    `sample_chain` passes the seed fold_in(seed, n) to step n of a piece of the chains, which
+    depends only on the chains' seed and the step. Other kernels get the same seeds as from
+    `tfp.mcmc.sample_chain`, which splits the seed at each step.
     """
 
     @abc.abstractmethod
@@ -44,7 +44,7 @@ class SimpleKernel(tfp.mcmc.TransitionKernel):
     def one_step(
         self, current_state: State, previous_kernel_results: tuple[()], seed: Any = None
     ) -> tuple[State, tuple[()]]:
-        """Returns (next state, ()), as `tfp.mcmc` asks for it."""
+        """Returns (next state, ()), as required by `tfp.mcmc`."""
         return self.step(current_state, tfp.random.sanitize_seed(seed)), ()
 
 
@@ -52,7 +52,7 @@ class FunctionKernel(SimpleKernel):
     """The kernel of a function (state, seed) -> state.
 
     Args:
-        function: returns a state of the structure, shapes and dtypes that it is given. The seed is
+        function: returns a state with the structure, shapes and dtypes of its argument. The seed is
             a pair of int32, for `tf.random.stateless_*`.
 
     Raises:
@@ -73,7 +73,7 @@ class FunctionKernel(SimpleKernel):
         return {"function": self._function}
 
     def step(self, state: State, seed: Seed) -> State:
-        """Returns what the function returns."""
+        """Returns the result of the function."""
         return self._function(state, seed)
 
 
@@ -112,15 +112,15 @@ def settings(kernel: Any) -> list[list[Any]]:
 
 
 def model_values(kernel: Any, state: State, after: State) -> np.ndarray:
-    """Returns a few numbers that tell a kernel's model from another of the same settings.
+    """Returns a few numbers that distinguish a kernel's model from others with the same settings.
 
     They may differ by rounding on another machine.
 
     Args:
         kernel: one that may have a method `model_values(state)` to compute them.
         state: where the chains begin.
-        after: the state after one step, whose last floating part is taken otherwise: of a network
-            that is the distribution parameters, which vary smoothly with its weights.
+        after: the state after one step, whose last floating part is used for other kernels. For a
+            network it is the distribution parameters, which vary smoothly with its weights.
     """
     innermost = inner_kernels(kernel)[-1]
     if hasattr(innermost, "model_values"):

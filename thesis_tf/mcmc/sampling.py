@@ -1,8 +1,9 @@
-"""One driver of Markov chains: any transition kernel, in pieces that survive a kill.
+"""Runs Markov chains of any transition kernel in pieces, which can be resumed after a kill.
 
-A run of chains is computed in at most 20 pieces of equal length, each one compiled loop. Between
-them a progress bar moves, Ctrl-C takes effect and, with a folder, states, kernel results and
-samples are kept. Piece n has the seed fold_in(seed, n), so the same seed gives the same chains.
+A run of chains is computed in at most 20 pieces of equal length, each a compiled loop. After each
+piece, the progress bar is updated, Ctrl-C takes effect and, with a folder, states, kernel results
+and samples are saved. Piece n has the seed fold_in(seed, n), so the same seed gives the same
+chains.
 """
 
 import dataclasses
@@ -50,35 +51,36 @@ def sample_chain(
 
     Args:
         kernel: a `tfp.mcmc.TransitionKernel`, such as `model.transition_kernel()` of a network of
-            `thesis_tf.gsn`, or `FunctionKernel(function)`. Its results are carried from step to
-            step, also over pieces and after a kill.
+            `thesis_tf.gsn`, or `FunctionKernel(function)`. Its results are passed from step to
+            step, also between pieces and after a kill.
         initial_state: where the chains begin: a tensor (chains, ...), a nest of them, or x
             (chains, ...) for a kernel that has a method `initial_state(x)`.
-        num_results: states that are kept of each chain.
-        num_burnin_steps: steps before the first that counts. The first result is that of the step
-            number num_burnin_steps + num_steps_between_results + 1.
-        num_steps_between_results: steps that are taken, and not kept, before each result.
-        seed: an integer >= 0, of which the chains are a function.
-        clamp: a projection of x onto the set in which chains are to stay, such as
-            `MaskClamp(mask, values)`; clamped values are the same bits at every step. It is for
-            kernels that keep no results between steps.
+        num_results: the number of kept states per chain.
+        num_burnin_steps: the number of steps before the first result. The first result is the state
+            after step number num_burnin_steps + num_steps_between_results + 1.
+        num_steps_between_results: the number of skipped steps before each result.
+        seed: an integer >= 0 that determines the chains.
+        clamp: a projection of x onto the set to which chains are restricted, such as
+            `MaskClamp(mask, values)`; clamped values are bit-identical at every step. It requires
+            a kernel that keeps no results between steps.
         output_fn: a function of a state whose value, a tensor (chains, ...), is kept; for example
-            `kernel.mean` of a network keeps E[x | h], images without the noise of the draw. None
-            keeps the state, or the first part of a state that has several.
+            `kernel.mean` of a network keeps E[x | h], images without the noise of drawing x. None
+            keeps the state, or the first part of a state with several parts.
         statistics: a function from samples (results, chains, ...) to summary statistics (results,
-            chains, k) that diagnostics are computed of; None takes each value of a state.
-        jit_compile: whether XLA compiles a piece of the chains; it is faster for small states, and
-            on CPU slower for large matrix products.
-        verbose: "auto" shows a progress bar on a terminal, 0 none, 1 one, 2 a line at the end.
-        folder: where to keep the chains piece by piece, so that the same call continues after a
-            kill and ends with the same samples; None keeps nothing.
+            chains, k) for which diagnostics are computed; None uses each value of a state.
+        jit_compile: whether XLA compiles a piece of the chains; this is faster for small states,
+            but slower for large matrix products on a CPU.
+        verbose: "auto" shows a progress bar on a terminal; 0: no output; 1: a progress bar; 2: one
+            line at the end.
+        folder: where to save the chains in pieces, so that after a kill the same call continues and
+            returns the same samples; None saves nothing.
 
     Returns:
         `Chains`.
 
     Raises:
-        ValueError, TypeError: counts out of range, states that aren't finite or change their
-            shape, a clamp that is no projection, a folder of other chains.
+        ValueError, TypeError: a number is out of range, states aren't finite or change their shape,
+            the clamp isn't a projection, or the folder holds other chains.
     """
     _check_kernel(kernel)
     lengths = _Lengths.of(num_results, num_burnin_steps, num_steps_between_results)
@@ -87,7 +89,7 @@ def sample_chain(
     state = _checked_state(kernel, initial_state, clamp)
     results = tf.nest.map_structure(tf.convert_to_tensor, kernel.bootstrap_results(state))
     if clamp is not None and tf.nest.flatten(results):
-        advice = "What it keeps of a state would not be that of the clamped one."
+        advice = "Results that it keeps would not be those of the clamped state."
         received = type(kernel).__name__
         raise checks.invalid("`clamp`", "None for a kernel with results", received, advice)
     _check_step(kernel, state, results)
@@ -105,9 +107,9 @@ def sample_chain(
 
 
 def stream_seed(seed: int, stream: int) -> int:
-    """Returns a seed for one of several calls that share a seed and have to be independent.
+    """Returns a seed for one of several calls that share a seed and must be independent.
 
-    Seeds below 2^32 are stream 0 of themselves: stream_seed(0, n) == n.
+    The streams of seed 0 are the seeds below 2^32: stream_seed(0, n) == n.
 
     Args:
         seed: an integer >= 0.
@@ -120,7 +122,7 @@ def stream_seed(seed: int, stream: int) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class _Lengths:
-    """How long chains are: `thin` steps for each result, `piece` results for each piece."""
+    """The lengths of chains: `thin` steps per result, `piece` results per piece."""
 
     num_results: int
     thin: int
@@ -286,8 +288,8 @@ def _run(
                 done = {f"state_{i}": value.numpy() for i, value in enumerate(flat)}
                 if not all(np.isfinite(done[f"state_{i}"]).all() for i in range(num_parts)):
                     raise ValueError(
-                        "The chains have diverged: they went to NaN or infinity. Take a smaller"
-                        " step, or one that is adjusted."
+                        "The chains have diverged to NaN or infinity. Use a smaller step, or"
+                        " adjusted steps."
                     )
                 done.update({name: value.numpy() for name, value in found.items()})
                 if folder is not None:
@@ -356,7 +358,7 @@ def _checked_state(kernel: Any, state: Any, clamp: Any) -> State:
             or part.shape[0] < 1
             or part.shape[0] != kernels.visible(state).shape[0]
         ):
-            expected = "of shape (chains, ...), with a chain at least"
+            expected = "of shape (chains, ...), with at least one chain"
             raise checks.invalid("`initial_state`", expected, f"shape {tuple(part.shape)}")
         if part.dtype.is_floating and not tf.reduce_all(tf.math.is_finite(part)):
             raise checks.invalid("`initial_state`", "finite", "NaN or infinity")
@@ -366,7 +368,7 @@ def _checked_state(kernel: Any, state: Any, clamp: Any) -> State:
 
 
 def _check_step(kernel: Any, state: State, results: Any) -> None:
-    """Takes a step outside of any graph, in which models build what they build at first use."""
+    """Takes a step outside of any graph, so that models can create variables at first use."""
     after, _ = kernel.one_step(state, results, seed=tf.constant([0, 0]))
     tf.nest.assert_same_structure(state, after)
     for before, then in zip(tf.nest.flatten(state), tf.nest.flatten(after), strict=True):

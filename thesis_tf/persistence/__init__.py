@@ -1,1 +1,1 @@
-"""What runs keep on disk: files written atomically, arrays, checkpoints, locks, fingerprints."""
+"""Files of runs: atomic writing, arrays, checkpoints, locks, fingerprints."""

@@ -21,7 +21,8 @@ def load(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no .npz file, was cut short, or holds Python objects, which are not read.
+        ValueError: it isn't an .npz file, is incomplete, or holds Python objects, which are not
+            read.
     """
     try:
         file = np.load(path, allow_pickle=False)

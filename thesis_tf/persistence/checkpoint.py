@@ -1,4 +1,4 @@
-"""Variables and a few arrays in one .npz file, written whole or not at all, read without pickle."""
+"""Variables and named arrays in one .npz file, written atomically and read without pickle."""
 
 from collections.abc import Iterable, Mapping
 
@@ -14,16 +14,16 @@ def save(
     variables: Iterable[keras.Variable],
     arrays: Mapping[str, np.ndarray] | None = None,
 ) -> None:
-    """Writes the values of Keras variables, and named arrays beside them, atomically."""
+    """Writes the values of Keras variables and named arrays, atomically."""
     values = {str(i): variable.numpy() for i, variable in enumerate(variables)}
     npz.save(path, {**values, **(arrays or {})})
 
 
 def restore(path: Path, variables: Iterable[keras.Variable]) -> dict[str, np.ndarray]:
-    """Gives variables the values that `save` wrote; returns the named arrays.
+    """Assigns the values that `save` wrote to variables; returns the named arrays.
 
     Raises:
-        ValueError: the file is of other variables, or was cut short.
+        ValueError: the file is for other variables, or is incomplete.
     """
     try:
         arrays = npz.load(path)
@@ -35,7 +35,7 @@ def restore(path: Path, variables: Iterable[keras.Variable]) -> dict[str, np.nda
     if [_form(value) for value in values] != [_form(value) for value in own]:
         raise ValueError(f"{path} is the checkpoint of another model. Use another folder.")
     for variable, value, present in zip(variables, values, own, strict=True):
-        # A dtype that NumPy doesn't know, as bfloat16, comes back as bytes.
+        # Dtypes that NumPy doesn't have, such as bfloat16, are read as bytes.
         variable.assign(value.view(present.dtype))
     return arrays
 

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: written under a temporary name, then renamed."""
+"""Atomic writing of files: a temporary file is written and then renamed."""
 
 import contextlib
 import json
@@ -14,11 +14,11 @@ Path = str | os.PathLike[str]
 
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[pathlib.Path]:
-    """Yields a temporary path beside `path`, which takes its place if the block succeeds.
+    """Yields a temporary path in the same folder, which replaces `path` if the block succeeds.
 
-    The temporary name keeps the suffix, which some writers look at. The block may write a file
-    or a folder; a folder takes the place of an older one. After an error nothing is left and
-    what stood at `path` is as it was.
+    The temporary name has the same suffix, since some writers depend on it. The block may write a
+    file or a folder; a folder replaces an older one. After an error, the temporary file is removed
+    and `path` is unchanged.
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,7 +37,7 @@ def atomic(path: Path) -> Iterator[pathlib.Path]:
 
 
 def remove(path: pathlib.Path) -> None:
-    """Deletes a file or a folder with all that is in it, if it is there."""
+    """Deletes a file or a folder with its contents, if it exists."""
     if path.is_dir():
         shutil.rmtree(path)
     else:
@@ -45,16 +45,16 @@ def remove(path: pathlib.Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes `text` to `path` atomically; it outlasts a loss of power."""
+    """Writes `text` to `path` atomically and durably, also in case of a power failure."""
     with atomic(path) as partial, partial.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
-        # A rename can reach the disk before what was written to the file that it renames.
+        # A rename may reach the disk before the contents of the renamed file.
         os.fsync(file.fileno())
 
 
 def to_json(value: Any) -> str:
-    """Indented JSON; arrays are not for JSON and raise TypeError."""
+    """Returns indented JSON; raises TypeError for arrays."""
     return json.dumps(value, indent=1, allow_nan=True) + "\n"
 
 
@@ -64,7 +64,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Reads JSON; raises ValueError with the path if the file was cut short."""
+    """Reads JSON; raises ValueError with the path if the file is invalid."""
     path = pathlib.Path(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))

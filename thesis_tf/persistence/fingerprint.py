@@ -1,4 +1,4 @@
-"""Short hashes that tell one model or data set from another."""
+"""Fingerprints: short hashes of models and data sets."""
 
 import hashlib
 import json
@@ -16,12 +16,13 @@ DATA_BYTES = 1 << 28
 def of_model(model: "keras.Model", weights: bool = True) -> str:
     """Hashes a Keras model: its layers' settings and wiring, its weights' shapes and values.
 
-    Names don't count: the same model built twice in one process gets new ones. Nor does what is
-    `trainable`, nor the seeds of what is random. The code of a subclassed `call` is not seen.
+    The hash doesn't depend on names, since the same model built twice in one process gets new
+    names, nor on `trainable`, nor on seeds. It also doesn't depend on the code of a subclassed
+    `call`.
 
     Args:
         model: a built Keras model.
-        weights: whether the weights' values count.
+        weights: whether to include the weights' values.
     """
     digest = hashlib.sha256()
     for layer in model._flatten_layers():
@@ -37,7 +38,7 @@ def _settings(layer: "keras.layers.Layer") -> str:
     try:
         config = layer.get_config()
     except NotImplementedError:
-        return ""  # a custom layer that can't be serialised: its weights must do
+        return ""  # a custom layer that can't be serialized is represented only by its weights
     parts = [*layer._flatten_layers(), *getattr(layer, "operations", [])]
     numbers = {part.name: number for number, part in enumerate(parts)}
 
@@ -59,8 +60,8 @@ _NAMES = ("name", "keras_history", "input_layers", "output_layers")
 def of_arrays(arrays: Sequence[np.ndarray]) -> str:
     """Hashes a list of arrays: shapes, dtypes, and values.
 
-    Of an array above `DATA_BYTES` it takes evenly spaced examples that add up to about as much,
-    the first and last among them, so that hashing never takes longer than the work it guards.
+    For an array larger than `DATA_BYTES`, it uses evenly spaced examples of about this total size,
+    including the first and the last, so that hashing takes little time.
     """
     digest = hashlib.sha256()
     for array in arrays:
@@ -76,5 +77,5 @@ def of_arrays(arrays: Sequence[np.ndarray]) -> str:
 
 
 def of_json(value: Any) -> str:
-    """Hashes a value that JSON can hold."""
+    """Hashes a JSON-serializable value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:32]

@@ -1,4 +1,4 @@
-"""Locks on files, which the system gives back when their holder ends, however it ends."""
+"""Locks on files, which the operating system releases when their holder ends for any reason."""
 
 import contextlib
 import fcntl
@@ -17,8 +17,8 @@ def locked(path: str | os.PathLike[str], *, wait: bool) -> Iterator[TextIO]:
     """Holds the lock on a file while the block runs; yields the open file.
 
     Args:
-        path: the file; made, with its folder, if it isn't there. What it holds is kept.
-        wait: whether to wait until another process gives the lock back.
+        path: the file, which is created with its folder if necessary. Its content is kept.
+        wait: whether to wait until another process releases the lock.
 
     Raises:
         LockedError: another process holds the lock, and `wait` is False.
@@ -31,7 +31,7 @@ def locked(path: str | os.PathLike[str], *, wait: bool) -> Iterator[TextIO]:
 
 
 def acquire(path: str | os.PathLike[str], *, wait: bool) -> TextIO:
-    """Takes the lock on a file, as `locked` does, until the file that is returned is closed."""
+    """Acquires the lock on a file, like `locked`, until the returned file is closed."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.open("a+", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Figures of images, and what figures of all areas share: colors, axes, network diagrams."""
+"""Figures of images, and code for figures of all areas: colors, axes, network diagrams."""
 
 from thesis_tf.plotting.images import draw_images
 

@@ -1,4 +1,4 @@
-"""Vector fields of the plane: arrows of one length, colored by how long the vectors are."""
+"""Vector fields in the plane: arrows of equal length, colored by the length of the vectors."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -40,7 +40,7 @@ def draw_arrows(
 
 
 def mark(axes: Axes, points: Array, *, color: str, marker: str, size: float, label: str) -> None:
-    """Marks points (n, 2) so that they can be told from a field below them, unless there are none.
+    """Marks points (n, 2) so that they are visible above a field; does nothing without points.
 
     Args:
         axes: the axes.

@@ -1,4 +1,4 @@
-"""Probes that are trained beside a model, while it trains."""
+"""Probes that are trained while a model trains."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class ProbeMonitor(keras.callbacks.Callback):
     inference pass of the model behind `tf.stop_gradient`. The model's step does not change: its
     weights are bit-identical to those of a run without the monitor, also with dropout, batch
     normalization and `global_clipnorm`. That is why the probes' pass is a separate function call
-    in the graph: more readers of the model's activations would keep TensorFlow from fusing the
-    operations around them, which changes the rounding. (XLA, which `jit_compile="auto"` uses on
+    in the graph: additional uses of the model's activations would prevent TensorFlow from fusing
+    the operations around them, which changes the rounding. (XLA, which `jit_compile="auto"` uses on
     GPUs, compiles both into one program and may round differently.)
 
         monitor = ProbeMonitor(log_every=100, log_dir="logs")
@@ -36,25 +36,25 @@ class ProbeMonitor(keras.callbacks.Callback):
     In a custom training loop it takes two lines:
 
         monitor.set_model(model)
-        ... monitor.update(x, y)  # once a step
+        ... monitor.update(x, y)  # once per step
 
     Args:
-        taps: the selection of taps, as `thesis_tf.probes.taps` takes it.
+        taps: the selection of taps, as for `thesis_tf.probes.taps`.
         reduction: "mean", "subset:1000", ..., or a `Reduction`.
         log_every: steps between entries in TensorBoard and in `history`.
-        num_classes: the number of classes; None takes the width of the model's first output.
-        optimizer: a Keras optimizer for the probes alone; None for Adam at 1e-3.
-        labels: a function from the targets that the model is trained on to integer labels (n,);
-            None takes the first target, the largest of one-hot targets.
+        num_classes: the number of classes; None uses the width of the model's first output.
+        optimizer: a Keras optimizer for the probes only; None for Adam with learning rate 1e-3.
+        labels: a function from the targets of the model's training to integer labels (n,); None
+            uses the first target, and the argmax of one-hot targets.
         log_dir: TensorBoard's directory; None writes nothing.
-        seed: of random subsets and projections.
+        seed: the seed of random subsets and projections.
         inputs: an example of the model's inputs, or `tf.TensorSpec`s; only needed for an unbuilt
-            model, or a subclassed one of several inputs.
+            model, or a subclassed model with several inputs.
 
     Attributes:
         history: a list of dicts, one every `log_every` steps: "step", and the error of each tap on
-            the training examples since the one before.
-        reports: a dict from step to `ProbeReport`, one for each validation.
+            the training examples since the previous entry.
+        reports: a dict from step to `ProbeReport`, with one report per validation.
 
     Raises:
         TypeError: `labels` is no function.
@@ -100,7 +100,7 @@ class ProbeMonitor(keras.callbacks.Callback):
     # Called by `model.fit`.
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        """Runs the probes' step before the model's from now on."""
+        """Adds the probes' step to the model's training function."""
         self._build()
         self._attach("train_function", "train_step", "make_train_function", self._probes.train)
 
@@ -110,11 +110,11 @@ class ProbeMonitor(keras.callbacks.Callback):
         self._log()
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Starts counting batches again."""
+        """Resets the count of batches."""
         self._last_batch = -1
 
     def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Lets the next step train the probes."""
+        """Makes the next step train the probes."""
         self._armed = True
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
@@ -125,13 +125,13 @@ class ProbeMonitor(keras.callbacks.Callback):
             self._log()
 
     def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        """Measures the probes before each of the model's validation steps from now on."""
+        """Adds the measurement of the probes to the model's test function."""
         if self._built_for is self.model:
             self._probes.clear("validation")
             self._attach("test_function", "test_step", "make_test_function", self._probes.measure)
 
     def on_test_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Lets the next step measure the probes."""
+        """Makes the next step measure the probes."""
         self._armed = True
 
     def on_test_end(self, logs: Mapping[str, Any] | None = None) -> None:
@@ -156,28 +156,28 @@ class ProbeMonitor(keras.callbacks.Callback):
             self._log()
 
     def evaluate(self, batches: Iterable[tuple[Structure, Structure]]) -> None:
-        """Metrics the probes on an iterable of (x, y); the split of `report` is "validation"."""
+        """Measures the probes on an iterable of (x, y); the split in `report` is "validation"."""
         self._probes.clear("validation")
         for x, y in batches:
             self._custom_step(self._probes.measure, (x, y))
         self._report_validation()
 
     def report(self) -> ProbeReport:
-        """Returns a `ProbeReport` of the probes as they are now.
+        """Returns a `ProbeReport` of the current probes.
 
         Its metrics are those of the last validation ("validation") and of the training examples
-        since the last entry in `history` or, where there were none, of that entry ("train"). A live
+        since the last entry in `history` or, if there are none, of this entry ("train"). A live
         probe has no certificate: its suboptimality is infinite.
         """
         if self._built_for is None:
-            raise RuntimeError("The monitor has seen no training yet: pass it to `fit` first.")
+            raise RuntimeError("The monitor has not seen any training: pass it to `fit` first.")
         sums = {split: self._probes.sums(split) for split in SPLITS}
         if not sums["train"][0, -1]:
             sums["train"] = self._last_train
         return self._probes.report({split: s for split, s in sums.items() if s[0, -1]})
 
     def _build(self, x: Structure | None = None) -> None:
-        """Makes the probes for the model."""
+        """Creates the probes for the model."""
         if self._built_for is self.model:
             return
         inputs = self._inputs if x is None else x
@@ -192,10 +192,10 @@ class ProbeMonitor(keras.callbacks.Callback):
     def _attach(
         self, function: str, step: str, make: str, first: Callable[[Any, Any], None]
     ) -> None:
-        """Replaces one of the model's compiled functions by one that runs `first` as well.
+        """Replaces one of the model's compiled functions by one that also runs `first`.
 
         The step itself is replaced only while Keras compiles the function. A `fit` without this
-        callback does not arm it, and so gets the plain function back.
+        callback doesn't use the replacement, and so compiles the plain function again.
         """
         model = self.model
         getattr(model, make)()
@@ -243,7 +243,7 @@ class ProbeMonitor(keras.callbacks.Callback):
         self._write("validation", self._probes.errors("validation"))
 
     def _log(self) -> None:
-        """Adds what was measured since the last entry to `history` and TensorBoard."""
+        """Adds the measurements since the last entry to `history` and TensorBoard."""
         # The last call of an epoch may stand for fewer steps than `steps_per_execution`.
         self._step = self._probes.steps
         sums = self._probes.sums("train")

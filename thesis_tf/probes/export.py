@@ -1,4 +1,4 @@
-"""The probed model, or the probes alone, as a SavedModel for plain TensorFlow and for serving."""
+"""Export of a probed model, or of probes only, as a SavedModel for TensorFlow and its Serving."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ def export(model: keras.Model, report: ProbeReport, path: Path) -> None:
 
     Its signatures take the model's inputs, with any number of examples, and return dicts:
 
-        serve     the model's outputs ("output", or "output/KEY" where there are several); also
-                  under TensorFlow Serving's name, `serving_default`
+        serve     the model's outputs ("output", or "output/KEY" if there are several); also the
+                  default signature of TensorFlow Serving, `serving_default`
         probes    the logits of each probe (batch, K), by tap ("TAP [LABELS]" if the report has
                   several label sets)
-        features  the features (batch, D) that each probe sees, by tap
+        features  the features (batch, D) of each probe, by tap
 
     `tf.saved_model.load(path).signatures["probes"](image=x)` needs neither Keras nor this library.
 
     Args:
-        model: the Keras model that the report is about.
+        model: the Keras model of the report.
         report: a `ProbeReport`.
-        path: the SavedModel's folder; a SavedModel that is there is replaced.
+        path: the SavedModel's folder; an existing SavedModel is replaced.
 
     Raises:
         ValueError: a tap of the report is not in the model or has another number of features.
-        FileExistsError: `path` holds something else than a SavedModel.
+        FileExistsError: `path` holds something other than a SavedModel.
     """
     saved_model.check_path(path)
     plan = trace(model)
@@ -68,18 +68,18 @@ def export(model: keras.Model, report: ProbeReport, path: Path) -> None:
 
 
 def export_probes(report: ProbeReport, path: Path) -> None:
-    """Writes a SavedModel of the probes alone.
+    """Writes a SavedModel of the probes without the model.
 
-    Its one signature, `probes` (also `serving_default`), takes a float tensor (batch, D) for each
-    tap, by the tap's name with underscores for all but letters and digits, and returns logits as
-    `export` does.
+    Its only signature, `probes` (also `serving_default`), takes one float tensor (batch, D) per
+    tap. Its name is that of the tap, with underscores for all characters except letters and digits.
+    It returns logits like `export`.
 
     Args:
         report: a `ProbeReport`.
-        path: the SavedModel's folder; a SavedModel that is there is replaced.
+        path: the SavedModel's folder; an existing SavedModel is replaced.
 
     Raises:
-        FileExistsError: `path` holds something else than a SavedModel.
+        FileExistsError: `path` holds something other than a SavedModel.
     """
     saved_model.check_path(path)
     arguments = {}
@@ -124,7 +124,7 @@ def _labels_at(report: ProbeReport, tap: str) -> str:
 
 
 def _named(spec: Any) -> Any:
-    """Gives each input a name that a signature can take: the batch axis open, if it may be."""
+    """Gives each input a valid name for a signature, and an unknown batch size if possible."""
     leaves = keras.tree.flatten_with_path(spec)
     names = [argument_name("_".join(map(str, path)) or "inputs") for path, _ in leaves]
     flat = [

@@ -20,10 +20,11 @@ from thesis_tf.probes.solver.standardized import Standardized
 from thesis_tf.reporting import progress
 
 SPLITS = ("train", "validation", "test")
-# In the order of the path: strong regularization is quick to solve and starts the weaker ones.
+# In the order of the path: solutions for strong regularization are fast to compute and initialize
+# those for weaker regularization.
 L2 = tuple(float(value) for value in 10.0 ** np.arange(1, -5.5, -0.5))
-RISES = 2  # in a row, of the validation cross-entropy, that end the path
-MEMORY_LIMIT = 1 << 28  # bytes of training features of one tap that are kept; more are streamed
+RISES = 2  # the path ends after this many consecutive rises of the validation cross-entropy
+MEMORY_LIMIT = 1 << 28  # bytes of one tap's training features in memory; more are streamed
 BLOCK = 1 << 26  # bytes of features, or of logits, that are read or computed at once
 
 Rows = slice | Array
@@ -45,37 +46,39 @@ def fit_probes(
     """Fits a linear classifier to the features of every tap (thesis, section 9.3.2).
 
     For each tap and each set of labels, softmax regressions are solved from the largest `l2` to the
-    smallest, each starting from the solution before; the path ends where the validation
-    cross-entropy was above its minimum twice in a row, and the solution at that minimum is taken.
-    (Choosing by validation error follows the noise of that error: on CIFAR-10 with 1,000 validation
-    examples it was worse in 4 of 18 places of a ResNet-50, by up to .019.)
+    smallest, each initialized with the previous solution. The path ends when the validation
+    cross-entropy is above its minimum twice in a row, and the result is the solution at this
+    minimum. (Selection by validation error would fit the noise of this error: on CIFAR-10 with
+    1,000 validation examples it was worse at 4 of 18 taps of a ResNet-50, by up to 0.019.)
 
     Args:
         store: a `FeatureStore` of N examples.
         labels: (N,) integers in [0, K), in the order of the store; or a dict from name to such
-            labels, to ask what else can be read off the same features (section 9.3.6). Booleans
+            labels, to predict several factors from the same features (section 9.3.6). Booleans
             are two classes.
-        splits: a dict with "train" and "validation", and "test" if there is one, of slices, index
-            arrays or masks over the store; or a tuple of the numbers of examples of each, end to
-            end. With a single `l2` "validation" may be left out.
-        class_names: the names of the classes, K of them, for the report. Without them K is the
-            largest label plus one. With several sets of labels they are passed on unchecked.
-        l2: coefficients to try of the squared norm of the weights of standardized features.
+        splits: a dict with "train", "validation" and optionally "test", whose values are slices,
+            index arrays or masks over the store; or a tuple of the numbers of consecutive examples
+            of each. With a single `l2`, "validation" is optional.
+        class_names: the names of the K classes, for the report. Without them K is the largest label
+            plus one. With several sets of labels they are passed on unchecked.
+        l2: values to try for the coefficient of the squared norm of the weights of standardized
+            features.
         tol: the largest suboptimality of each solution, in nats.
-        control: also fits labels shuffled among the examples, at the chosen `l2`: what a probe of
-            this size learns by heart. Selectivity is the difference in test error.
-        seed: of that shuffling.
-        memory_limit: bytes of one tap's training features that may be kept in memory; above it
-            they are read from disk in blocks, twice per evaluation.
+        control: whether to also fit labels that are shuffled among the examples, with the chosen
+            `l2`: this shows how much a probe of this size can memorize. Selectivity is the
+            difference in test error.
+        seed: the seed of this shuffling.
+        memory_limit: bytes of one tap's training features that may be kept in memory; more features
+            are read from disk in blocks, twice per evaluation.
         verbose: as in Keras: "auto" shows a progress bar on a terminal.
 
     Returns:
         A `ProbeReport`.
 
     Raises:
-        ValueError: labels of another length or out of range, one class only, overlapping or empty
-            splits, an `l2` or `tol` that is not positive.
-        TypeError: labels or indices that are not integers.
+        ValueError: labels have another length, are out of range, or have only one class; splits
+            overlap or are empty; `l2` or `tol` isn't positive.
+        TypeError: labels or indices aren't integers.
     """
     seed = seeds.checked_seed(seed)
     named = labels if isinstance(labels, Mapping) else {"class": labels}
@@ -114,7 +117,7 @@ def fit_probes(
                     Probe(tap, target.name, target.classes, solution, metrics, on_shuffled)
                 )
                 bar.update()
-            del fit  # or the next tap's features would be in memory beside this one's
+            del fit  # frees this tap's features before the next tap's are read
     return ProbeReport(
         probes=tuple(probes),
         model_error={target.name: _model_error(store, rows, target) for target in targets},
@@ -128,7 +131,7 @@ def fit_probes(
 
 
 class _Target(NamedTuple):
-    """What probes are to predict: labels (N,) in [0, classes)."""
+    """The target of probes: labels (N,) in [0, classes)."""
 
     name: str
     labels: Array
@@ -136,7 +139,7 @@ class _Target(NamedTuple):
 
 
 class _Fit:
-    """Fits probes at one tap; what does not depend on the labels is done once."""
+    """Fits probes at one tap; computations that don't depend on the labels are done once."""
 
     def __init__(
         self,
@@ -173,8 +176,8 @@ class _Fit:
                 nats = self._measure("validation", target, solution).cross_entropy
             if nats < least:
                 best, least = solution, nats
-            # Where features hardly tell the classes apart, strong regularization leaves the same
-            # solution, which is no rise.
+            # If features hardly distinguish the classes, strong regularization gives the same
+            # solution again, which doesn't count as a rise.
             rises = rises + 1 if nats > least else 0
             if rises == RISES:
                 break
@@ -185,7 +188,7 @@ class _Fit:
         weights, bias = tf.constant(solution.weights), tf.constant(solution.bias)
 
         def logits(features: Array) -> Array:
-            # NumPy's product would start threads that go on spinning against TensorFlow's.
+            # NumPy's product would start BLAS threads, which compete with TensorFlow's threads.
             return (features @ weights + bias).numpy()
 
         return _measured(self._store, self._name, self._rows[split], target, logits)
@@ -194,7 +197,7 @@ class _Fit:
 def _model_error(
     store: FeatureStore, rows: dict[str, Rows], target: _Target
 ) -> dict[str, dict[str, Metrics]]:
-    """The metrics of the model's outputs that have as many classes as the labels."""
+    """Returns metrics of the model's outputs that have the same number of classes as the labels."""
 
     def logits(values: Array) -> Array:
         if values.min() >= 0 and np.allclose(values.sum(1), 1, atol=1e-2):  # probabilities
@@ -217,7 +220,7 @@ def _measured(
     target: _Target,
     logits: Callable[[Array], Array],
 ) -> Metrics:
-    """Metrics `logits`, a function of features (n, D), on some rows of the store."""
+    """Measures `logits`, a function of features (n, D), on some rows of the store."""
     labels = target.labels[rows]
     return measure(
         (logits(block), labels[first : first + len(block)])
@@ -230,7 +233,7 @@ def _blocks(
 ) -> Iterator[tuple[int, Array]]:
     """Yields (first, features) over the rows of a split, in order.
 
-    A block has so few rows that (rows, `width`) of the same dtype fits as well.
+    The size of a block also limits an array (rows, `width`) of the same dtype.
     """
     row_bytes = store.features(name) * store.dtype(name).itemsize
     size = max(1, BLOCK // max(row_bytes, width * store.dtype(name).itemsize))
@@ -251,7 +254,7 @@ def _rows(
     examples: int,
     needs_validation: bool,
 ) -> dict[str, Rows]:
-    """Returns checked `splits` as a dict of index arrays, or slices with both ends."""
+    """Checks `splits` and returns a dict of index arrays, or slices with both ends."""
     if not isinstance(splits, Mapping):
         if len(splits) > len(SPLITS):
             raise checks.invalid("`splits`", f"numbers of examples of {', '.join(SPLITS)}", splits)
@@ -288,7 +291,7 @@ def _rows(
             other = list(splits)[taken[indices].max()]
             raise checks.invalid("`splits`", "disjoint", f"{name!r} overlaps {other!r}")
         taken[indices] = number
-        # Consecutive examples are read in one piece.
+        # Consecutive examples are read as one slice.
         consecutive = (np.diff(indices) == 1).all()
         rows[name] = slice(int(indices[0]), int(indices[-1]) + 1) if consecutive else indices
     return rows
@@ -315,7 +318,7 @@ def _target(
     if not np.issubdtype(labels.dtype, np.integer):
         raise checks.invalid(shown, "integers", labels.dtype, kind=TypeError)
     if labels.min() < 0:
-        raise checks.invalid(shown, "in [0, K)", f"a least value of {labels.min()}")
+        raise checks.invalid(shown, "in [0, K)", f"a smallest value of {labels.min()}")
     classes = int(labels.max()) + 1
     if class_names and classes > len(class_names):
         raise checks.invalid(
@@ -324,14 +327,14 @@ def _target(
     if len(np.unique(labels[train])) < 2:
         raise checks.invalid(
             shown,
-            "of two classes at least among the training examples",
+            "of at least two classes in the training examples",
             f"class {labels[train][0]} only",
         )
     return _Target(name, labels.astype(np.int64), len(class_names or ()) or classes)
 
 
 def _chance(labels: Array, rows: dict[str, Rows]) -> float:
-    """The error of always predicting the most frequent class of the training examples."""
+    """Returns the error of always predicting the most frequent class of the training examples."""
     counts = np.bincount(labels[rows["train"]])
     unseen = next(rows[split] for split in reversed(SPLITS) if split in rows)
     return float((labels[unseen] != counts.argmax()).mean())

@@ -13,15 +13,15 @@ from thesis_tf._core.types import Array
 
 @dataclasses.dataclass(frozen=True)
 class Metrics:
-    """How a classifier does on one set of examples.
+    """Metrics of a classifier on one set of examples.
 
     Attributes:
-        examples: their number.
-        error: the fraction whose most likely class is wrong.
-        standard_error: of `error`, from the binomial distribution.
-        top5_error: the fraction whose class is not among the five most likely; None below 6
-            classes.
-        cross_entropy: the mean, in nats.
+        examples: the number of examples.
+        error: the fraction of examples whose most likely class is wrong.
+        standard_error: the standard error of `error`, from the binomial distribution.
+        top5_error: the fraction of examples whose class is not among the five most likely; None
+            for fewer than 6 classes.
+        cross_entropy: the mean cross-entropy, in nats.
     """
 
     examples: int
@@ -44,7 +44,7 @@ class Metrics:
 
 
 def measure(blocks: Iterable[tuple[Array, Array]]) -> Metrics:
-    """Metrics a classifier from its logits.
+    """Computes metrics of a classifier from its logits.
 
     Args:
         blocks: an iterable of (logits (n, K), labels (n,)).
@@ -57,8 +57,8 @@ def measure(blocks: Iterable[tuple[Array, Array]]) -> Metrics:
     for logits, labels in blocks:
         logits = np.asarray(logits, np.float64)
         right = np.take_along_axis(logits, labels[:, np.newaxis], 1)
-        # The rank of the right class if all that tie with it come first: a constant is no answer,
-        # and nor is NaN.
+        # The rank of the correct class if ties are ranked before it. So constant logits and NaN
+        # count as wrong.
         rank = (~(logits < right)).sum(1)
         top = logits.max(1, keepdims=True)
         nats += float((np.log(np.exp(logits - top).sum(1)) + (top - right)[:, 0]).sum())

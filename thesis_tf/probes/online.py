@@ -1,4 +1,4 @@
-"""Linear probes that are trained by gradient steps on a model's features, one batch at a time."""
+"""Linear probes that are trained by gradient steps on a model's features, batch by batch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from thesis_tf.probes.report import Probe, ProbeReport
 from thesis_tf.probes.solver.softmax_regression import Solution
 from thesis_tf.probes.taps import Selection, forward, trace
 
-MOMENTUM = 0.99  # of the running moments that standardize features
+MOMENTUM = 0.99  # the momentum of the moving averages that standardize features
 SPLITS = ("train", "validation")
 
 
@@ -26,13 +26,13 @@ class LiveProbes:
 
     Args:
         model: a Keras model.
-        taps: the selection of taps, as `thesis_tf.probes.taps` takes it.
+        taps: the selection of taps, as for `thesis_tf.probes.taps`.
         reduction: a `Reduction`.
-        num_classes: the number of classes; None takes the width of the model's first output.
-        optimizer: a Keras optimizer for the probes alone; None for Adam at 1e-3.
-        labels: a function from the model's targets to integer labels (n,); None takes the first.
+        num_classes: the number of classes; None uses the width of the model's first output.
+        optimizer: a Keras optimizer for the probes only; None for Adam with learning rate 1e-3.
+        labels: a function from the model's targets to integer labels (n,); None uses the first.
         inputs: an example of the model's inputs, or `tf.TensorSpec`s; only needed for an unbuilt
-            model, or a subclassed one of several inputs.
+            model, or a subclassed model with several inputs.
 
     Attributes:
         taps: the list of `Tap`.
@@ -59,7 +59,7 @@ class LiveProbes:
         outputs = [tap for tap in plan.outputs if len(tap.shape) == 2]
         classes = num_classes or (outputs[0].shape[-1] if outputs else None)
         if classes is None or classes < 2:
-            advice = "It can't be told from the model's output: pass it."
+            advice = "It can't be inferred from the model's output: pass it."
             raise checks.invalid("`num_classes`", "at least 2", classes, advice)
         self._classes = classes
         self._has_model_error = bool(outputs) and outputs[0].shape[-1] == self._classes
@@ -69,8 +69,8 @@ class LiveProbes:
         output = [outputs[0].name] if self._has_model_error else []
         run_model = forward(model, names + output)
 
-        # Not inlined: see `ProbeMonitor`. The rest of the probes' step stays outside, where
-        # replicas can meet to add up gradients.
+        # Not inlined: see `ProbeMonitor`. The rest of the probes' step is outside of this function,
+        # where replicas can add up gradients.
         @tf.function(autograph=False, experimental_attributes={"_noinline": True})
         def features(x: Structure) -> list[tf.Tensor]:
             _, outputs = run_model(x)
@@ -92,7 +92,7 @@ class LiveProbes:
             )
             for size in map(self._reduction.features, self.taps)
         ]
-        # A row for each tap and one for the model: wrong answers, nats, examples.
+        # One row per tap and one for the model: numbers of errors, nats, examples.
         empty = np.zeros((len(self.taps) + 1, 3), np.float32)
         self._state = {
             split: keras.Variable(empty, trainable=False, aggregation="sum", name=split)
@@ -106,7 +106,7 @@ class LiveProbes:
 
     @property
     def steps(self) -> int:
-        """The number of steps that the probes took."""
+        """The number of steps of the probes."""
         return int(self._steps.numpy())
 
     def train(self, x: Structure, y: Structure) -> None:
@@ -114,7 +114,7 @@ class LiveProbes:
         labels, features = self._integers(y), self._features(x)
         trained = [v for group in self._variables for v in group[:2]]
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        # The first batches count by their number, as in a plain average.
+        # For the first batches, the moving average is a plain average.
         rate = tf.maximum(1 - MOMENTUM, 1 / (tf.cast(self._steps.value, tf.float32) + 1))
         for tensor, (_, _, mean, variance) in zip(features, self._variables, strict=False):
             batch_mean, batch_variance = tf.nn.moments(tensor, 0)
@@ -123,7 +123,7 @@ class LiveProbes:
         with tf.GradientTape() as tape:
             logits = self._logits([tf.stop_gradient(tensor) for tensor in features])
             losses = [_cross_entropy(labels, z) for z in logits[: len(self.taps)]]
-            # Summed, so that each probe is trained as if it were alone.
+            # With the sum of losses, each probe is trained independently.
             total = tf.add_n([tf.reduce_mean(loss) for loss in losses]) / replicas
         gradients = tape.gradient(total, [v.value for v in trained])
         self._optimizer.apply(gradients, trained)
@@ -136,7 +136,7 @@ class LiveProbes:
         self._state["validation"].assign_add(self._sums(self._integers(y), logits))
 
     def sums(self, split: str) -> Array:
-        """Returns wrong answers, nats and examples since `clear`: (taps + 1, 3), the model last."""
+        """Returns numbers of errors, nats and examples since `clear`: (taps + 1, 3), model last."""
         return self._state[split].numpy()
 
     def clear(self, split: str) -> None:
@@ -150,7 +150,7 @@ class LiveProbes:
         return {tap.name: float(error) for tap, error in zip(self.taps, errors, strict=False)}
 
     def report(self, sums: Mapping[str, Array]) -> ProbeReport:
-        """Returns a `ProbeReport` of the probes as they are, with the metrics of {split: sums}."""
+        """Returns a `ProbeReport` of the current probes, with the metrics of {split: sums}."""
         splits = {split: [_metrics(*row) for row in rows] for split, rows in sums.items()}
         probes = []
         for index, tap in enumerate(self.taps):
@@ -173,7 +173,7 @@ class LiveProbes:
         )
 
     def _logits(self, features: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-        """Returns the logits of each probe, and of the model if it has as many classes."""
+        """Returns the logits of each probe, and of the model if it has the same classes."""
         logits = [
             (tensor - mean.value) / _scale(variance.value) @ weights.value + bias.value
             for tensor, (weights, bias, mean, variance) in zip(
@@ -183,7 +183,7 @@ class LiveProbes:
         return [*logits, *features[len(logits) :]]
 
     def _sums(self, labels: tf.Tensor, logits: Sequence[tf.Tensor]) -> tf.Tensor:
-        """Returns wrong answers, nats and examples: a row for each probe and one for the model."""
+        """Returns numbers of errors, nats and examples: one row per probe and one for the model."""
         rows = []
         for z in logits:
             wrong = tf.cast(tf.argmax(z, 1, tf.int32) != labels, tf.float32)
@@ -215,7 +215,7 @@ def _cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
 
 def _scale(variance: Any) -> Any:
-    """The standard deviation, or infinity for a feature that does not vary."""
+    """Returns the standard deviation, or infinity for a constant feature."""
     if isinstance(variance, np.ndarray):
         return np.where(variance > 1e-12, np.sqrt(variance), np.inf)
     return tf.where(variance > 1e-12, tf.sqrt(variance), np.inf)

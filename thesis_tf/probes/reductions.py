@@ -1,7 +1,7 @@
-"""From an output of any shape to a feature vector that a linear probe can afford (9.3.4).
+"""Reductions from outputs of any shape to feature vectors small enough for a linear probe (9.3.4).
 
-The first ReLU of a ResNet-50 returns 802,816 numbers per image: a probe of 1,000 classes on them
-would have more than twenty times as many parameters as the network.
+The first ReLU of a ResNet-50 returns 802,816 numbers per image: a probe for 1,000 classes would
+have more than twenty times as many parameters as the network.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ def register(
     draw: Callable[[tf.Tensor, int, np.random.Generator], tf.Tensor] | None = None,
     least_rank: int = 0,
 ) -> None:
-    """Adds a kind of reduction, which `extract(reduction=NAME)` and `--reduction=NAME` then take.
+    """Adds a kind of reduction for `extract(reduction=NAME)` and `--reduction=NAME`.
 
-    The standard deviation over space, for example, is
+    For example, the standard deviation over space is
 
         def deviation(tensor, mask):
             return tf.math.reduce_std(tensor, range(1, tensor.shape.rank - 1))
@@ -56,16 +56,17 @@ def register(
         register("deviation", shape=lambda shape: shape[-1:], reduce=deviation)
 
     Args:
-        name: what users write.
-        shape: from the shape of one example's output, None for unknown axes, to that of what
-            `reduce` leaves of it. All axes of the latter must be known.
-        reduce: from outputs (batch, ...) and their Keras mask (batch, time), or None, to
+        name: the name of the kind.
+        shape: a function from the shape of one example's output, with None for unknown axes, to
+            the shape of the result of `reduce`, whose axes must all be known.
+        reduce: a function from outputs (batch, ...) and their Keras mask (batch, time), or None, to
             (batch, *shape), which is then flattened. It runs inside a `tf.function`, on outputs of
             rank 2 or more in float32 or float64.
-        draw: for a kind with a size ("NAME:SIZE"), from the flattened outputs (batch, D), the size
-            and a generator of random numbers, seeded by the tap's name, to (batch, size). It is
-            called where D is larger than the size.
-        least_rank: axes that an example's output must have, such as 2 for (time, channels).
+        draw: for a kind with a size ("NAME:SIZE"), a function from the flattened outputs (batch,
+            D), the size and a random number generator, seeded by the tap's name, to (batch, size).
+            It is called if D is larger than the size.
+        least_rank: the minimum number of axes of an example's output, such as 2 for (time,
+            channels).
     """
     KINDS[name] = Kind(shape, reduce, draw, least_rank)
 
@@ -78,18 +79,19 @@ class Reduction:
         kind: one of
             mean: the mean over all axes between the first and the last (over space for images,
                 over time for sequences, where masked steps don't count).
-            subset: `size` coordinates of the flattened output, drawn once; all of them where
-                there are no more.
+            subset: `size` random coordinates of the flattened output, chosen once; all of them if
+                there are at most `size`.
             projection: `size` sums of disjoint random groups of coordinates with random signs (a
-                count sketch with equal buckets): linear, keeps inner products in expectation, and
-                costs one pass over the output where a dense projection of a large one would
-                not fit in memory. The identity where there are no more than `size`.
+                count sketch with equal buckets). It is linear, preserves inner products in
+                expectation, and needs one pass over the output, whereas a dense projection of a
+                large output would not fit in memory. The identity if there are at most `size`
+                coordinates.
             flatten: every coordinate.
             last: the last time step (the last that is not masked), flattened.
-            time_mean: the mean over the second axis alone, flattened.
-            or another that was registered.
+            time_mean: the mean over the second axis only, flattened.
+            or the name of a registered kind.
         size: the number of features of a subset or projection.
-        seed: of the subset or projection, together with the tap's name.
+        seed: the seed of the subset or projection, combined with the tap's name.
     """
 
     kind: str = "mean"
@@ -127,7 +129,7 @@ class Reduction:
         """Returns the number of features at a `Tap`.
 
         Raises:
-            ValueError: the tap's shape does not suit, e.g. `flatten` of an unknown length.
+            ValueError: the tap's shape doesn't fit, e.g. an unknown length for `flatten`.
         """
         kind, shape = KINDS[self.kind], tap.shape[1:]
         if len(shape) < kind.least_rank:
@@ -174,16 +176,16 @@ class Reduction:
 
 
 def _mean(tensor: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
-    # The mean over time with the mask first, so that what remains is not masked.
+    # First the mean over time, with the mask, so that the rest needs no mask.
     if mask is not None:
         tensor = _time_mean(tensor, mask)
     for _ in range(tensor.shape.rank - 2):
-        tensor = tf.reduce_mean(tensor, 1)  # on CPUs up to twice as fast as all at once
+        tensor = tf.reduce_mean(tensor, 1)  # up to twice as fast on CPUs as all axes at once
     return tensor
 
 
 def _time_mean(tensor: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
-    """The mean over axis 1 of the steps where the mask (batch, time) is true; 0 if none is."""
+    """Returns the mean over axis 1 of steps where the mask (batch, time) is true; 0 for none."""
     if mask is None:
         return tf.reduce_mean(tensor, 1)
     mask = tf.reshape(mask, tf.concat([tf.shape(mask), [1] * (tensor.shape.rank - 2)], 0))
@@ -194,7 +196,7 @@ def _time_mean(tensor: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
 
 
 def _last(tensor: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
-    """The last step along axis 1 where the mask (batch, time) is true; the first if none is."""
+    """Returns the last step along axis 1 where the mask (batch, time) is true, else the first."""
     if mask is None:
         return tensor[:, -1]
     steps = tf.range(tf.shape(mask)[1])

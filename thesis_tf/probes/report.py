@@ -1,4 +1,4 @@
-"""What probes found: errors as tables, and the probes themselves."""
+"""The report of probes: errors as tables, and the fitted probes."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class Probe:
     """One fitted probe.
 
     Attributes:
-        tap: where it is attached.
-        labels: the name of the labels that it predicts.
+        tap: the tap of the probe.
+        labels: the name of the label set that it predicts.
         classes: the number of classes.
         solution: its weights, l2 and certificate. A probe that was trained live has no
             certificate: its suboptimality is infinite.
         metrics: a dict from split to `Metrics`.
-        control: the same for a probe on shuffled labels, or None.
+        control: the same dict for a probe on shuffled labels, or None.
     """
 
     tap: Tap
@@ -50,14 +50,14 @@ class Probe:
     control: dict[str, Metrics] | None = None
 
     def __repr__(self) -> str:
-        """The tap and the error."""
+        """Returns the tap and the error."""
         found = self.metrics[self.split]
         spread = f"{found.error:.4f} ± {found.standard_error:.4f}"
         return f"Probe({self.tap.name!r}, {self.split} error {spread})"
 
     @property
     def split(self) -> str:
-        """The split that stands for unseen examples: test, else validation, else train."""
+        """The split of unseen examples: test if there is one, else validation, else train."""
         return next(name for name in ("test", "validation", "train") if name in self.metrics)
 
     @property
@@ -67,7 +67,7 @@ class Probe:
 
     @property
     def selectivity(self) -> float | None:
-        """How much larger the error on shuffled labels is; None without a control."""
+        """The error on shuffled labels minus `error`; None without a control."""
         return None if self.control is None else self.control[self.split].error - self.error
 
 
@@ -77,9 +77,9 @@ class ProbeReport(TabularResult):
 
     Attributes:
         probes: `Probe`s in the order of computation.
-        model_error: for each name of labels, a dict from the model's outputs with as many classes
-            to a dict from split to `Metrics` of that output.
-        chance: a dict from label name to the error of always predicting the most frequent class.
+        model_error: a dict from label set to a dict from the model's outputs that have the same
+            number of classes to a dict from split to `Metrics` of this output.
+        chance: a dict from label set to the error of always predicting the most frequent class.
         edges: the data flow among the taps.
         reduction: the `Reduction`.
         class_names: names of the classes, or ().
@@ -97,7 +97,7 @@ class ProbeReport(TabularResult):
     data: str = ""
 
     def __repr__(self) -> str:
-        """The number of probes and the range of their errors."""
+        """Returns the number of probes and the range of their errors."""
         parts = [f"{len(self.probes)} probes"]
         if len(self.label_names) > 1:
             parts.append(f"labels {', '.join(self.label_names)}")
@@ -112,7 +112,7 @@ class ProbeReport(TabularResult):
         return list(dict.fromkeys(probe.labels for probe in self.probes))
 
     def probe(self, tap: str, labels: str | None = None) -> Probe:
-        """Returns the probe at the tap of that name (for the first label set by default)."""
+        """Returns the probe at a tap (for the first label set by default)."""
         probes = {probe.tap.name: probe for probe in self.of(labels)}
         if tap not in probes:
             raise KeyError(f"No probe at {tap!r}. {checks.nearest(tap, probes)}")
@@ -142,7 +142,7 @@ class ProbeReport(TabularResult):
         return [str(h) for h in headings], [[_cell(value) for value in row] for row in rows]
 
     def summary(self) -> dict[str, Any]:
-        """Returns, for each label set, the least error and its tap, chance, the model's errors."""
+        """Returns, by label set, the smallest error, its tap, chance and the model's errors."""
         found = {}
         for labels in self.label_names:
             best = min(self.of(labels), key=lambda probe: probe.error)
@@ -162,10 +162,11 @@ class ProbeReport(TabularResult):
     def save(self, folder: Path) -> None:
         """Writes report.json, .csv and .md, the probes' weights, and two figures.
 
-        `load` reads the folder again. The figures are curve.png, network.png and the same as .svg.
+        `load` reads the folder. The figures are curve and network, each as .png and .svg.
 
         Args:
-            folder: made if it is not there; files of an older report are replaced.
+            folder: the folder to write; it is created if necessary, and files of an older report
+                are replaced.
         """
         folder = pathlib.Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -183,18 +184,18 @@ class ProbeReport(TabularResult):
 
     @classmethod
     def load(cls, folder: Path) -> ProbeReport:
-        """Reads what `save` wrote.
+        """Reads a report that `save` wrote.
 
         Raises:
             FileNotFoundError: the folder holds no report.
-            ValueError: a file of it was cut short.
+            ValueError: a file is incomplete.
         """
         folder = pathlib.Path(folder)
         weights = arrays.load(folder / "probes.npz")
         return cls.from_json(files.read_json(folder / "report.json"), weights)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns everything but the probes' weights, as plain values."""
+        """Returns a JSON-serializable dict of everything except the probes' weights."""
         value = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         value["reduction"] = dataclasses.asdict(self.reduction)
         value["model_error"] = {
@@ -222,12 +223,12 @@ class ProbeReport(TabularResult):
     def from_json(
         cls, value: Mapping[str, Any], weights: Mapping[str, Array] | None = None
     ) -> ProbeReport:
-        """Returns the report of which `to_json` returned `value`, also after a trip through JSON.
+        """Returns the report from a result of `to_json`, also after conversion to JSON and back.
 
         Args:
-            value: what `to_json` returned.
-            weights: weights_0 (D, K), bias_0 (K,), weights_1, ... of the probes, which are not in
-                `value`. Without them probes have none: (0, K) and NaN.
+            value: the result of `to_json`.
+            weights: weights_0 (D, K), bias_0 (K,), weights_1, ... of the probes, which `value`
+                doesn't contain. Without them, probes have weights (0, K) and a bias of NaN.
         """
         probes = []
         for number, entry in enumerate(value["probes"]):
@@ -265,7 +266,7 @@ class ProbeReport(TabularResult):
 
 
 def _rows(report: ProbeReport) -> list[list[tables.Cell]]:
-    """The table's header and its rows: one per probe, then one for each of the model's outputs."""
+    """Returns the table's header and rows: one per probe, then one per output of the model."""
     several = len(report.label_names) > 1
     measured: list[tuple[str, str, dict[str, Metrics], dict[str, tables.Cell]]] = []
     for probe in report.probes:
@@ -273,7 +274,7 @@ def _rows(report: ProbeReport) -> list[list[tables.Cell]]:
         certified = math.isfinite(solution.suboptimality)
         fitted: dict[str, tables.Cell] = {
             "features": len(solution.weights),
-            "l2": float(f"{solution.l2:.3g}") or None,  # a live probe has none
+            "l2": float(f"{solution.l2:.3g}") or None,  # None for a live probe
             "suboptimality": solution.suboptimality if certified else None,
             "evaluations": solution.evaluations,
             "selectivity": probe.selectivity,

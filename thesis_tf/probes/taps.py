@@ -1,4 +1,4 @@
-"""Taps: every place of a Keras model whose output can be measured, by name."""
+"""Taps: all places in a Keras model whose output can be read, with their names."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from thesis_tf._keras.recording import Recorder, watch
 
 @dataclasses.dataclass(frozen=True)
 class Tap:
-    """A place of a model where a probe can be attached (thesis, section 9.3).
+    """A place in a model where a probe can be attached (thesis, section 9.3).
 
     Attributes:
-        name: the path of layer names from the model inwards, e.g. "encoder/dense". The second
+        name: the path of layer names from the model inward, e.g. "encoder/dense". The second
             call of a shared layer is "dense#2", the second tensor of a layer that returns
             several is "lstm:1". The model's inputs and outputs are "input" and "output".
         shape: the static shape with the batch axis, e.g. (None, 28, 28, 32).
@@ -37,7 +37,7 @@ class Tap:
     kind: str
 
 
-# What a selection of taps may be; see `taps`.
+# The forms of a selection of taps; see `taps`.
 Rule: TypeAlias = str | Tap | type | Callable[[Tap], bool]
 Selection: TypeAlias = Rule | Sequence[Rule]
 
@@ -45,27 +45,28 @@ Selection: TypeAlias = Rule | Sequence[Rule]
 def taps(
     model: keras.Model, taps: Selection = "*", *, inputs: Structure | None = None
 ) -> list[Tap]:
-    """Lists every place of `model` that can be measured, in the order of computation.
+    """Lists the taps of `model` in the order of computation.
 
-    Works on functional, Sequential, nested, subclassed and recurrent models, with shared layers
-    and `keras.ops` nodes. Two kinds of places are out of reach: those inside a loop (the cell of an
-    LSTM), and bare functions that a subclassed `call` uses, since only layers are seen there.
+    Works with functional, Sequential, nested, subclassed and recurrent models, with shared layers
+    and `keras.ops` nodes. Two kinds of places have no tap: those inside a loop (the cell of an
+    LSTM), and functions other than layers in a subclassed `call`, where only layers are recorded.
 
     Args:
         model: a `keras.Model`.
-        taps: the selection: a name, or the end of it where that fits one place alone ("dense" for
+        taps: the selection: a name, or its end if only one tap matches ("dense" for
             "encoder/dense"); a glob over names, e.g. "conv?_block*_add"; "class:Add" for all
             layers of a class; a layer class; a function from `Tap` to bool; or a sequence of
-            these. Several names of one tensor (a nested model and its last layer; a dropout at
-            inference and its input) count once unless each is asked for by name.
+            these. If several taps have the same tensor (a nested model and its last layer; a
+            dropout in inference mode and its input), only one is listed unless each is selected by
+            its name.
         inputs: an example of the inputs, or `tf.TensorSpec`s with the batch axis; only needed for
-            a model that was not built yet.
+            a model that is not built yet.
 
     Returns:
         A list of `Tap`.
 
     Raises:
-        ValueError: no tap matches (lists the nearest names), or the model is not built.
+        ValueError: no tap matches (the message lists similar names), or the model is not built.
     """
     return trace(model, inputs).select(taps)
 
@@ -88,12 +89,12 @@ def trace(model: keras.Model, inputs: Structure | None = None) -> Trace:
 
 
 class Trace:
-    """The places that one traced inference pass of a model went through.
+    """The taps of one traced inference pass of a model.
 
     Attributes:
         taps: a dict from name to `Tap`, in the order of computation.
         outputs: the taps of the model's outputs.
-        spec: the `tf.TensorSpec`s of the model's inputs, in the structure that it takes.
+        spec: the `tf.TensorSpec`s of the model's inputs, in the structure of its input.
     """
 
     def __init__(self, model: keras.Model, recorder: Recorder, spec: Any) -> None:
@@ -108,7 +109,7 @@ class Trace:
         ]
         for place in recorder.places:
             name, tensor, operation = place.name, place.tensor, place.operation
-            # A first axis that isn't the batch (a transposed kernel, say) has no examples.
+            # If the first axis isn't the batch (as for a transposed kernel), there are no examples.
             if tensor.shape.rank in (None, 0) or tensor.shape[0] != batch:
                 continue
             if tensor.dtype in (tf.string, tf.bool):  # texts and masks
@@ -128,7 +129,7 @@ class Trace:
         wanted: Sequence[Any] = taps if isinstance(taps, (list, tuple)) else [taps]
         if not wanted:
             raise checks.invalid("`taps`", "a name, glob, class or function", repr(taps))
-        chosen: dict[str, bool] = {}  # and whether it was asked for by name
+        chosen: dict[str, bool] = {}  # {tap: whether it was selected by name}
         for rule in wanted:
             name = rule.name if isinstance(rule, Tap) else rule
             if isinstance(name, str) and name in self.taps:
@@ -175,7 +176,7 @@ class Trace:
         is_function = not isinstance(rule, str) and not inspect.isclass(rule)
         if not is_function and any(self._matches(tap, rule) for tap in self._out_of_reach):
             return (
-                f"{message} It is called inside a loop, where its tensors are out of reach: tap the"
+                f"{message} It is called inside a loop, where its tensors can't be read: tap the"
                 " recurrent layer around it (with return_sequences=True for every step)."
             )
         if text.rpartition("/")[2] in {layer.name for layer in self._model._flatten_layers()}:
@@ -197,7 +198,7 @@ class Trace:
     def edges(self, names: Sequence[str]) -> list[tuple[str, str]]:
         """Returns the data flow among taps as (parent, child) pairs of names.
 
-        A pair stands for each way from one tap to another that meets no third one.
+        There is a pair for each path from one tap to another that passes through no third tap.
         """
         by_tensor: dict[int, str] = {}
         for name in names:
@@ -251,10 +252,10 @@ def forward(
 
 def _watched_forward(model: keras.Model, x: Any) -> Recorder:
     """Runs `model` statelessly on graph tensors and returns the recorder, with `.outputs`."""
-    # A call starts by clearing the losses of the one before, in a stateless scope too.
+    # A call first clears the losses of the previous call, even in a stateless scope.
     losses = [(layer, list(layer._losses)) for layer in model._flatten_layers()]
     try:
-        # `model.stateless_call` would leave out the casts and the autocast scope around `call`.
+        # `model.stateless_call` would omit the casts and the autocast scope around `call`.
         with keras.StatelessScope(), watch(model) as recorder:
             recorder.record_root("input", x)
             recorder.outputs = model(x, training=False)
@@ -266,9 +267,9 @@ def _watched_forward(model: keras.Model, x: Any) -> Recorder:
 
 
 def input_spec(model: keras.Model, inputs: Structure | None = None) -> Any:
-    """Returns the `tf.TensorSpec`s of the model's inputs, in the structure that it is called with.
+    """Returns the `tf.TensorSpec`s of the model's inputs, in the structure of its input.
 
-    The batch axis is None unless the model was made with a fixed one.
+    The batch axis is None unless the model has a fixed batch size.
 
     Raises:
         ValueError: the model was never built, and no `inputs` were given.
@@ -281,7 +282,7 @@ def input_spec(model: keras.Model, inputs: Structure | None = None) -> Any:
     if inputs is not None:
         return keras.tree.map_structure(open_batch, inputs)
     if _is_functional(model):
-        # A Sequential model has no `input` before its first call, but always one of `inputs`.
+        # A Sequential model has no `input` before its first call, but it has `inputs`.
         symbolic = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
         return keras.tree.map_structure(open_batch, symbolic)
     config = model.get_build_config() or {}
@@ -289,8 +290,8 @@ def input_spec(model: keras.Model, inputs: Structure | None = None) -> Any:
     if shape and all(isinstance(n, (int, type(None))) for n in shape):
         return tf.TensorSpec((None, *shape[1:]), model.input_dtype)
     raise ValueError(
-        f"The shape of the inputs of model '{model.name}' is not known: it was not built on one"
-        " tensor yet. Pass an example of its inputs, e.g. taps(model, inputs=x[:1])."
+        f"The shape of the inputs of model '{model.name}' is unknown: it was not built with a"
+        " single tensor. Pass an example of its inputs, e.g. taps(model, inputs=x[:1])."
     )
 
 
@@ -301,7 +302,7 @@ def fixed_batch(model: keras.Model) -> int | None:
     if isinstance(model, keras.Sequential) and not any(
         getattr(layer, "stateful", False) for layer in model._flatten_layers()
     ):
-        return None  # its first axis is the size of the first batch that it was called on
+        return None  # the first axis is the size of the first batch with which it was called
     return model.inputs[0].shape[0]
 
 

@@ -1,1 +1,1 @@
-"""What people see of work and results: progress bars, TensorBoard, tables."""
+"""Output for users: progress bars, TensorBoard, tables."""

@@ -1,4 +1,4 @@
-"""What results of all areas have in common."""
+"""The common base class of results of all areas."""
 
 import abc
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from thesis_tf.reporting import tables
 class TabularResult(abc.ABC):
     """A mixin for frozen dataclasses of results that people read as a table.
 
-    A subclass gives `_table` and `summary`.
+    A subclass implements `_table` and `summary`.
     """
 
     @abc.abstractmethod
@@ -26,4 +26,4 @@ class TabularResult(abc.ABC):
 
     @abc.abstractmethod
     def summary(self) -> dict[str, Any]:
-        """Returns the numbers of the whole as a plain dict that JSON can hold."""
+        """Returns the main numbers as a JSON-serializable dict."""

@@ -1,1 +1,1 @@
-"""What `bin.dae` does: fits an auto-encoder, and measures the density that it implies."""
+"""The implementation of `bin.dae`: fits an auto-encoder and measures the density it implies."""

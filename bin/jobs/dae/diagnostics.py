@@ -1,4 +1,4 @@
-"""Measures what an auto-encoder says of the density of its data, and draws it."""
+"""Measures and draws the density of the data that an auto-encoder implies."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from bin.jobs.dae.output import Output
     from bin.jobs.dae.problem import Problem
 
-_MAX_KERNELS = 20_000  # training examples of the kernel density
-_EXAMINED = 500  # test examples whose Jacobians are computed
-_MAX_ROWS = 20_000  # of these Jacobians together
+_MAX_KERNELS = 20_000  # the most training examples for the kernel density
+_EXAMINED = 500  # the number of test examples whose Jacobians are computed
+_MAX_ROWS = 20_000  # the most rows of all these Jacobians together
 
 
 def report(
@@ -32,10 +32,10 @@ def report(
     if not np.isfinite(found["loss_per_sigma2"]):
         raise ValueError(
             "r(x) is not finite at test examples: training has diverged, or the model returns"
-            " NaN. Take a lower --learning_rate."
+            " NaN. Choose a lower --learning_rate."
         )
     if found["loss_per_sigma2"] > found["loss_per_sigma2_of_identity"]:
-        output.say("r is worse than x itself: more --units, examples or training may help.")
+        output.say("r(x) is worse than x: more --units, examples or training may help.")
     found |= _jacobians(problem, estimator, output)
     attractors = None
     if problem.config.far_points:
@@ -53,7 +53,7 @@ def report(
 
 
 def _errors(problem: "Problem", estimator: autoencoders.ScoreEstimator) -> dict[str, Any]:
-    """Returns losses on test examples, and the score's error beside a kernel density's."""
+    """Returns losses on test examples, and the errors of the scores of r and a kernel density."""
     test, sigma = problem.splits.test.x, problem.sigma
     noisy = problem.noisy(test)
     score = _in_chunks(estimator.score, noisy)
@@ -92,7 +92,7 @@ def _jacobians(
 def _attractors(
     problem: "Problem", estimator: autoencoders.ScoreEstimator, output: "Output"
 ) -> autoencoders.Attractors:
-    output.say("Following r from far points ...")
+    output.say("Searching for attractors from far points ...")
     config, x = problem.config, problem.splits.train.x
     attractors = autoencoders.find_attractors(
         estimator,

@@ -1,4 +1,4 @@
-"""Fits the auto-encoder of a run, or reads what an earlier call has kept."""
+"""Fits the auto-encoder of a run, or reads the result of an earlier call."""
 
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bin.jobs.dae.output import Output
     from bin.jobs.dae.problem import Problem
 
-_SEGMENT = 50  # iterations of a full-batch method, after which the parameters are kept
+_SEGMENT = 50  # the number of iterations of a full-batch method between checkpoints
 
 
 def fit(
@@ -56,7 +56,7 @@ def _fit_full_batch(
     problem: "Problem", model: keras.Model, output: "Output", method: Literal["lbfgs", "bfgs"]
 ) -> None:
     config = problem.config
-    # Every copy has its own noise, since noise depends on the place of an example.
+    # Copies get different noise, since the noise depends on the index of an example.
     x = np.concatenate([problem.splits.train.x] * config.copies)
     losses: list[float] = []
     message = ""

@@ -1,4 +1,4 @@
-"""The folder of a run, and the lines that it prints."""
+"""The output folder of a run, and its printed lines."""
 
 import dataclasses
 import pathlib
@@ -18,8 +18,8 @@ class Output:
     """Where a run writes.
 
     Attributes:
-        folder: the run's.
-        chief: whether this process writes files; of several workers one does.
+        folder: the folder of the run.
+        chief: whether this process writes files; of several workers, only the chief does.
         verbose: Keras' 0, 1 or 2; 0 prints nothing.
     """
 

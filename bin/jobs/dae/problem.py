@@ -1,4 +1,4 @@
-"""What a run of `bin.dae` fits: the data, the noise, the criterion and the model."""
+"""The problem of a run of `bin.dae`: the data, the noise, the criterion and the model."""
 
 import dataclasses
 import pathlib
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from thesis_tf.datasets import Splits
 
 Method: TypeAlias = Literal["lbfgs", "bfgs", "minibatch", "none"]
-SMALL = 64  # values per example, up to which full-batch methods are the default
+SMALL = 64  # full-batch methods are the default up to this many values per example
 _SIGMAS = {"spiral": 0.01, "spiral15": 0.01, "manifold10d": 0.1, "manifold10d_25": 0.1}
 
 
@@ -30,9 +30,9 @@ class Problem:
         config: a `bin.dae.Config`.
         splits: `Splits` of examples without labels.
         sigma: the standard deviation of the noise.
-        max_sigma: that of the largest noise.
-        method: how the model is fitted.
-        num_steps: training steps of the minibatch method, else 0.
+        max_sigma: the standard deviation of the largest noise.
+        method: the method by which the model is fitted.
+        num_steps: the number of steps of the minibatch method, else 0.
     """
 
     config: "Config"
@@ -53,7 +53,7 @@ class Problem:
         return f"{self.splits.name}, sigma = {self.sigma:g}"
 
     def noisy(self, x: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
-        """Returns examples with noise of sigma, the same at every call without `rng`."""
+        """Returns examples with noise of sigma; without `rng`, the noise is always the same."""
         rng = rng or np.random.default_rng([self.config.hardware.seed, 2])
         return (x + self.sigma * rng.standard_normal(x.shape)).astype(x.dtype)
 
@@ -66,7 +66,7 @@ class Problem:
         if self.config.noise == "sampled":
             noise: float | autoencoders.NoiseSchedule = self.sampled_noise()
         elif self.config.noise == "decreasing":
-            # The last third of training is at sigma itself.
+            # In the last third of training the noise is sigma.
             num_steps = max(1, 2 * self.num_steps // 3)
             noise = autoencoders.DecreasingNoise(self.max_sigma, self.sigma, num_steps=num_steps)
         else:
@@ -74,7 +74,7 @@ class Problem:
         return autoencoders.DenoisingLoss(noise, walkback=self.config.walkback)
 
     def initial_noise(self) -> "float | autoencoders.NoiseSchedule":
-        """Returns the noise for the initial weights: of all sizes that the fit will see."""
+        """Returns the noise for the initialization, with all sizes that occur in the fit."""
         if self.config.criterion == "rcae" or self.config.noise == "plain":
             return self.sigma
         return self.sampled_noise()
@@ -99,7 +99,7 @@ class Problem:
         return models.autoencoder(shape, config.units, name="dae")
 
     def fingerprints(self, model: keras.Model) -> dict[str, str]:
-        """Returns {name of an input: fingerprint}, of the data and of a given model."""
+        """Returns {name of an input: fingerprint} of the data and of a user's model."""
         parts = (self.splits.train, self.splits.validation, self.splits.test)
         found = {"data": fingerprint.of_arrays([part.x for part in parts])}
         if self.config.reconstruction:
@@ -112,7 +112,7 @@ def make(config: "Config", splits: "Splits") -> Problem:
     train = splits.train.x
     spread = float(np.sqrt(train.var(axis=0).mean()))
     if not spread > 0:
-        count = "There is one training example" if len(train) == 1 else "All are the same"
+        count = "There is one training example" if len(train) == 1 else "All are equal"
         raise ValueError(
             f"The training examples of {splits.name} must differ. {count}"
             f" ({len(splits.validation)} and {len(splits.test)} are held out)."
@@ -122,7 +122,7 @@ def make(config: "Config", splits: "Splits") -> Problem:
     if config.noise != "plain" and config.criterion == "denoising" and max_sigma <= sigma:
         raise ValueError(
             f"The largest noise, {max_sigma:g} (--max_sigma, by default half the range of the"
-            f" data), must be above sigma, {sigma:g} (--sigma). Give another, or --noise=plain."
+            f" data), must be above sigma, {sigma:g} (--sigma). Change one, or use --noise=plain."
         )
     size = int(np.prod(train.shape[1:]))
     method: Method = config.fit or ("lbfgs" if size <= SMALL else "minibatch")
@@ -133,7 +133,7 @@ def make(config: "Config", splits: "Splits") -> Problem:
 
 
 def _fitting(model: keras.Model, shape: tuple[int, ...]) -> keras.Model:
-    """Returns the model for examples of this shape; raises ValueError if it is for others."""
+    """Adapts a model to examples of this shape; raises ValueError if this isn't possible."""
     size = int(np.prod(shape))
     ends = [tuple(tensor.shape[1:]) for tensor in (*model.inputs, *model.outputs)]
     if len(ends) != 2 or any(None in end or int(np.prod(end)) != size for end in ends):

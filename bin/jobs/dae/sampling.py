@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from bin.jobs.dae.output import Output
     from bin.jobs.dae.problem import Problem
 
-_KEPT = 20  # states of each chain
+_KEPT = 20  # the number of kept states per chain
 
 
 def sample(
@@ -20,8 +20,8 @@ def sample(
 
     Args:
         problem: the problem.
-        estimator: of the fitted auto-encoder.
-        output: gets samples.npz, samples.png and the folder chains.
+        estimator: the score estimator of the fitted auto-encoder.
+        output: where to write samples.npz, samples.png and the folder chains.
 
     Returns:
         {"samples_per_chain", the diagnostics, "two_sample_accuracy", "two_sample_standard_error"}.
@@ -68,7 +68,7 @@ def _chains(
     output: "Output",
 ) -> mcmc.Chains:
     config, d = problem.config, problem.size
-    # 20 states of each chain are kept, or all if there are fewer.
+    # Keep 20 states of each chain, or all if there are fewer.
     thin = max(1, config.chains.chain_steps // _KEPT)
     num_results = config.chains.chain_steps // thin
     settings: dict[str, Any] = {

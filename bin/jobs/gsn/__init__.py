@@ -1,1 +1,1 @@
-"""What `bin.gsn` does behind its flags."""
+"""The implementation of `bin.gsn`."""

@@ -1,4 +1,4 @@
-"""What `bin.gsn` does with a trained network: chains, completions, likelihoods, a SavedModel."""
+"""The jobs of `bin.gsn` with a trained network: chains, completions, likelihoods, export."""
 
 import math
 import pathlib
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 Classifier: TypeAlias = Callable[[np.ndarray], np.ndarray]
 
-_SHEET = (10, 20)  # chains and steps of a picture
-_REFERENCE = 10_000  # training examples that the score of the data themselves is taken with
-_COMPLETED = 10  # test examples that are completed
-_RUNS = 3  # completions of each
+_SHEET = (10, 20)  # the numbers of chains and of steps in samples.png
+_REFERENCE = 10_000  # the number of training examples for the reference log-likelihood
+_COMPLETED = 10  # the number of test examples that are completed
+_RUNS = 3  # the number of completions of each
 _CLASSIFIER_EPOCHS = 3
 
 
@@ -33,10 +33,10 @@ class Reports:
     Args:
         run: a `training.NetworkRun`.
         jobs: `bin.gsn.Jobs`.
-        progress: whether bars and lines are shown.
+        progress: whether progress bars and lines are shown.
 
     Raises:
-        ValueError: what is asked for can't be had, before anything is trained or written.
+        ValueError: a job is impossible; raised before anything is trained or written.
     """
 
     def __init__(self, run: "NetworkRun", jobs: "Jobs", *, progress: bool = False) -> None:
@@ -46,8 +46,8 @@ class Reports:
         self._seed = run.config.hardware.seed
         if jobs.chains.chains > len(self._splits.train):
             raise ValueError(
-                f"--chains must be at most {len(self._splits.train)}, the training examples that"
-                f" they begin at. Received: {jobs.chains.chains}."
+                f"--chains must be at most {len(self._splits.train)}, the number of training"
+                f" examples at which they begin. Received: {jobs.chains.chains}."
             )
         self._mask = self._known() if "inpaint" in jobs.do else None
         if "train" not in jobs.do:
@@ -70,7 +70,7 @@ class Reports:
 
     @property
     def _sampled(self) -> pathlib.Path:
-        """The folder of chains of these settings."""
+        """The folder of chains with these settings."""
         jobs = self._jobs
         name = f"{jobs.chains.chains}_chains_{jobs.chains.chain_steps}_steps"
         if jobs.num_burnin_steps:
@@ -88,7 +88,7 @@ class Reports:
         return self._run.model.log_alpha is not None
 
     def _run_chains(self) -> mcmc.Chains:
-        """Runs the chains, or reads those that were run before; returns `mcmc.Chains`."""
+        """Runs the chains, or reads the chains of an earlier call; returns `mcmc.Chains`."""
         jobs = self._jobs
         rng = np.random.default_rng([self._seed, 1])
         rows = rng.choice(len(self._splits.train), jobs.chains.chains, replace=False)
@@ -119,7 +119,7 @@ class Reports:
         if self._run.is_image:
             stride = self._jobs.num_steps_between_results + 1
             every = "each step" if stride == 1 else f"every {stride} steps"
-            title = f"{self._splits.name}: {every} of a chain a row"
+            title = f"{self._splits.name}: rows are chains, {every}"
             path = self._sampled / "samples.png"
             gsn.draw_chains(means, path, chains=_SHEET[0], columns=_SHEET[1], title=title)
         files.write_json(self._sampled / "mixing.json", found)
@@ -132,8 +132,8 @@ class Reports:
         self._run.say("Estimating likelihoods ...")
         held_out = splits.test.x, splits.validation.x
         few = splits.train.x[:_REFERENCE]
-        # As many samples as training examples, evenly from all chains: a window's score depends on
-        # how many there are.
+        # The same number of samples as of training examples, evenly spaced over all chains, since
+        # the Parzen estimate depends on this number.
         steps = max(1, len(few) // means.shape[1])
         evenly = means[np.linspace(0, len(means) - 1, min(steps, len(means))).astype(int)]
         estimates: dict[str, gsn.LikelihoodEstimate] = {
@@ -187,11 +187,11 @@ class Reports:
         model = models.build("mnist_convnet", self._run.shape, splits.num_classes)
         settings = configs.Training(_CLASSIFIER_EPOCHS)
         training.compile_for(model, settings)
-        self._run.say("Training a classifier, or reading the one that is there ...")
+        self._run.say("Training a classifier, or reading an existing one ...")
         training.train(
             model, splits, settings, self._folder / "classifier", verbose=2 * self._progress
         )
-        # Pixels of labelled images are in [0, 255].
+        # Pixels of labeled images are in [0, 255].
         scale = 255.0 if splits.train.x.dtype == np.uint8 else 1.0
 
         def probabilities(x: np.ndarray) -> np.ndarray:
@@ -201,9 +201,9 @@ class Reports:
         return probabilities
 
     def _known(self) -> np.ndarray | None:
-        """Returns the mask of what in-painting holds, booleans of an example's shape.
+        """Returns the mask of known values for in-painting, booleans of an example's shape.
 
-        None stands for examples of which nothing was said and which have no left half.
+        None means that --known wasn't given and examples aren't images, which have a left half.
         """
         known, shape = self._jobs.known, self._run.shape
         if known is None and not self._run.is_image:
@@ -215,7 +215,7 @@ class Reports:
             if found.shape not in (shape, shape[:2]) or found.all():
                 received = "true everywhere" if found.all() else found.shape
                 raise ValueError(
-                    f"The mask in {known} must be of shape {shape}, false where x is to be drawn."
+                    f"The mask in {known} must be of shape {shape}, false for unknown values."
                     f" Received: {received}."
                 )
             return np.broadcast_to(
@@ -226,7 +226,7 @@ class Reports:
                 f"--known must be left, right, top, bottom or an .npz file. Received: {known}."
             )
         if not self._run.is_image:
-            raise ValueError(f"--known={known} is of images; give an .npz file with a mask.")
+            raise ValueError(f"--known={known} is for images; pass an .npz file with a mask.")
         rows, columns = math.ceil(shape[0] / 2), math.ceil(shape[1] / 2)
         where: dict[str, Any] = {
             "left": np.s_[:, :columns], "right": np.s_[:, -columns:],
@@ -238,7 +238,7 @@ class Reports:
     def _inpaint(self) -> dict[str, Any]:
         jobs, mask = self._jobs, self._mask
         if mask is None:
-            self._run.say("Nothing is completed: --known has no default but of images.")
+            self._run.say("Nothing is completed: --known has no default unless data are images.")
             return {}
         truth = self._splits.test.x[:_COMPLETED]
         rng = np.random.default_rng([self._seed, 3])
@@ -247,7 +247,7 @@ class Reports:
         clamp = mcmc.MaskClamp(mask, truth)
         drawn = []
         for run in range(_RUNS):
-            # What isn't known begins as values of other examples, in no order.
+            # Unknown values begin as shuffled values of other examples.
             other = rng.permuted(
                 self._splits.train.x[rng.integers(len(self._splits.train.x), size=len(truth))],
                 axis=0,

@@ -1,4 +1,4 @@
-"""The network of `bin.gsn`: built as its config says, trained with exact resumption, or loaded."""
+"""The network of `bin.gsn`: built from its config, trained with exact resumption, or loaded."""
 
 import dataclasses
 import pathlib
@@ -17,7 +17,7 @@ from thesis_tf.reporting.summaries import SummaryWriter
 if TYPE_CHECKING:
     from bin.gsn import Config, Network
 
-_SHEET = (10, 20)  # chains and steps of a sheet of samples
+_SHEET = (10, 20)  # the numbers of chains and of steps in a sheet of samples
 
 
 class NetworkRun:
@@ -31,7 +31,7 @@ class NetworkRun:
         progress: whether lines are shown.
 
     Raises:
-        ValueError: data that the network can't have, before anything is written.
+        ValueError: the data don't fit the network; raised before anything is written.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class NetworkRun:
             except ValueError as error:
                 if config.network.outputs != "bernoulli":
                     raise
-                advice = "Here that is --outputs=normal, with --corruption=gaussian."
+                advice = "In this program, use --outputs=normal with --corruption=gaussian."
                 raise ValueError(f"{error} {advice}") from error
 
     @property
@@ -73,7 +73,7 @@ class NetworkRun:
     def _build(self) -> gsn.GenerativeStochasticNetwork:
         network, seed = self.config.network, self.config.hardware.seed
         steps, layers = network.walkback_steps, network.layers
-        assert layers is not None  # `bin.gsn.config_from_flags` fills in the default
+        assert layers is not None  # `bin.gsn.config_from_flags` sets the default
         walkback = gsn.Walkback(
             steps if len(steps) == 2 else steps[0], network.walkback_stop, network.walkback_loss
         )
@@ -109,14 +109,14 @@ class NetworkRun:
         if kind == "block":
             if not self.is_image:
                 raise ValueError(
-                    f"--corruption=block is of images. Received: examples of shape {self.shape}."
+                    f"--corruption=block is for images. Received: examples of shape {self.shape}."
                 )
             height, width = (max(1, round(level * side)) for side in self.shape[:2])
             return corruption.Block(height, width, 0.0)
         return corruption.Masking(level) if kind == "masking" else corruption.Gaussian(level)
 
     def train(self, sheet_every: int = 5, verbose: Any = 0) -> dict[str, float]:
-        """Trains, or goes on from the checkpoint; returns the losses of the last epoch, a dict."""
+        """Trains, or continues from the checkpoint; returns the last epoch's losses, a dict."""
         config = self.config
         parts = (self.splits.train, self.splits.validation, self.splits.test)
         found = {"data": fingerprint.of_arrays([part.x for part in parts])}
@@ -147,7 +147,7 @@ class NetworkRun:
         return logs
 
     def load(self) -> None:
-        """Reads the trained network; raises ValueError if there is none, or not of this config."""
+        """Reads the trained network; raises ValueError if there is none with this config."""
         path = self.folder / "model.keras"
         if not path.exists():
             raise ValueError(f"{path} is not there: give --do=train first, or to go on.")
@@ -156,12 +156,12 @@ class NetworkRun:
         except Exception as error:
             # Keras raises what zip files, JSON and HDF5 raise.
             raise ValueError(
-                f"{path} is no Keras model, or was cut short ({error}). Delete it and give"
-                " --do=train: the checkpoint beside it has all."
+                f"{path} is not a Keras model, or is incomplete ({error}). Delete it and run"
+                " --do=train: the checkpoint in the same folder has all weights."
             ) from None
         ours = [tuple(v.shape) for v in self.model.variables]
         if type(model) is not type(self.model) or ours != [tuple(v.shape) for v in model.variables]:
-            raise ValueError(f"{path} is another network than {self.folder}/config.json says.")
+            raise ValueError(f"{path} doesn't have the network of {self.folder}/config.json.")
         self.model = model
 
     def say(self, line: str) -> None:
@@ -171,7 +171,7 @@ class NetworkRun:
 
 
 class _Sheets(keras.callbacks.Callback):
-    """Draws a sheet of samples every few epochs, and shows it and the factors in TensorBoard."""
+    """Draws a sheet of samples every few epochs; shows it and scaling factors in TensorBoard."""
 
     def __init__(self, run: NetworkRun, every: int) -> None:
         super().__init__()
@@ -179,7 +179,7 @@ class _Sheets(keras.callbacks.Callback):
         self._writer = SummaryWriter(run.folder / "logs")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Draws after epochs number `every`, twice that and so on, and after the last."""
+        """Draws after every `every` epochs, and after the last epoch."""
         run, model = self._run, self.model
         step = int(model.optimizer.iterations.numpy())
         if model.log_alpha is not None:

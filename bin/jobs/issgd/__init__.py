@@ -1,1 +1,1 @@
-"""What the importance-sampling programs do behind their flags."""
+"""The implementations of the importance-sampling programs."""

@@ -1,4 +1,4 @@
-"""One run of `bin.issgd_compare`, and the tables and pictures of all of them."""
+"""One run of `bin.issgd_compare`, and the tables and figures of all runs."""
 
 import dataclasses
 import pathlib
@@ -36,7 +36,7 @@ def train(
     sampling: Sampling,
     evaluation: "Evaluation",
 ) -> issgd.History:
-    """Trains a fresh network; returns the records of its evaluations."""
+    """Trains a new network; returns the records of its evaluations."""
     keras.backend.clear_session()
     keras.utils.set_random_seed(config.hardware.seed + sampling.seed)
     model = config.run.build(dict(data), classes)
@@ -49,7 +49,7 @@ def fit(model: keras.Model, evaluation: "Evaluation", sampling: Sampling) -> iss
 
     Args:
         model: a network from inputs to logits.
-        evaluation: an `Evaluation`, which has the data and the number of steps.
+        evaluation: an `Evaluation`, which holds the data and the number of steps.
         sampling: how examples are drawn.
     """
     callback = issgd.ImportanceSampling(
@@ -83,7 +83,7 @@ def fit(model: keras.Model, evaluation: "Evaluation", sampling: Sampling) -> iss
 
 
 class Evaluation(keras.callbacks.Callback):
-    """Evaluates on all training and test examples every few steps, and after the last.
+    """Evaluates on all training and test examples every few steps, and after the last step.
 
     Args:
         data: {split: (x, y)}.
@@ -92,8 +92,8 @@ class Evaluation(keras.callbacks.Callback):
         target: the training loss at which training ends, or None.
 
     Attributes:
-        records: an `issgd.Record` of each evaluation.
-        mistakes: which test examples were classified wrongly at each, bool (examples,).
+        records: one `issgd.Record` per evaluation.
+        mistakes: one bool array (examples,) per evaluation, true for misclassified test examples.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Evaluation(keras.callbacks.Callback):
         self._evaluate(0)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Evaluates when it is due."""
+        """Evaluates every `every` steps."""
         step = int(self.model.optimizer.iterations.numpy())
         if step % self._every == 0 or step == self.steps:
             loss = self._evaluate(step)
@@ -154,7 +154,7 @@ def load(path: pathlib.Path) -> issgd.History:
 def report(
     done: Mapping[str, list[issgd.History]], targets: Sequence[float], folder: pathlib.Path
 ) -> str:
-    """Writes pictures and tables of {method: [history of each run]}; returns the table."""
+    """Writes figures and tables of {method: [history of each run]}; returns the table."""
     reports.draw(dict(done), done["importance"], folder)
     summary = {method: _summary(runs, targets) for method, runs in done.items()}
     order = variance_order(done["importance"])
@@ -166,8 +166,8 @@ def report(
     files.write_json(folder / "summary.json", summary | more)
     table = _table(summary, targets)
     table += (
-        f"\nAt equal steps the median training loss by importance is at worst {ratio:.3f} times the"
-        f" uniform one, at step {step}."
+        f"\nAt equal steps, the median training loss of importance sampling is at most {ratio:.3f}"
+        f" times that of uniform draws, at step {step}."
     )
     if order.evaluations:
         table += f"\n{order.in_words()}"
@@ -177,13 +177,13 @@ def report(
 
 @dataclasses.dataclass(frozen=True)
 class VarianceOrder:
-    """In how many evaluations gradient variances are ordered as the thesis found.
+    """The number of evaluations whose gradient variances have the order that the thesis found.
 
     Attributes:
-        evaluations: evaluations with gradient variances.
-        stale_between: those with ideal <= stale <= uniform.
-        actual_between: those with ideal <= actual <= uniform.
-        taken_over: those of the others after which draws became uniform.
+        evaluations: the number of evaluations with gradient variances.
+        stale_between: the number of those with ideal <= stale <= uniform.
+        actual_between: the number of those with ideal <= actual <= uniform.
+        taken_over: the number of the other evaluations after which draws became uniform.
     """
 
     evaluations: int
@@ -196,7 +196,7 @@ class VarianceOrder:
         return (
             f"Of {self.evaluations} evaluations with gradient variances, ideal <= stale <= uniform"
             f" in {self.stale_between}; ideal <= actual (smoothed) <= uniform in"
-            f" {self.actual_between}; of the others draws became uniform in {self.taken_over}."
+            f" {self.actual_between}; in {self.taken_over} of the others, draws became uniform."
         )
 
 
@@ -217,9 +217,9 @@ def variance_order(histories: Iterable[issgd.History]) -> VarianceOrder:
 def worst_ratio(
     uniform: Sequence[issgd.History], importance: Sequence[issgd.History]
 ) -> tuple[float, int]:
-    """Returns (the largest ratio of median losses, importance to uniform; the step it is at).
+    """Returns (the largest ratio of median losses, importance to uniform; its step).
 
-    Only steps that all runs evaluated count.
+    Only steps at which all runs were evaluated are considered.
     """
     losses = [
         [{record.step: record.loss for record in history.records} for history in runs]
@@ -252,7 +252,7 @@ def _summary(runs: Sequence[issgd.History], targets: Sequence[float]) -> dict[st
 
 
 def _table(summary: Mapping[str, Any], targets: Sequence[float]) -> str:
-    """Returns a table of medians, with quartiles for the values at the end."""
+    """Returns a table of medians, with quartiles for final values."""
     rows: list[list[tables.Cell]] = []
     for target in targets:
         u, i = (_median_step(s["steps_to"][str(target)]) for s in summary.values())
@@ -271,6 +271,6 @@ def _ratio(uniform: float | None, importance: float | None) -> str:
 
 
 def _median_step(steps: Sequence[int | None]) -> float | None:
-    """Returns the median; runs that never reached the loss count as later than all others."""
+    """Returns the median; runs that never reached the loss count as the latest."""
     values = np.median([np.inf if step is None else step for step in steps])
     return None if np.isinf(values) else float(values)

@@ -1,7 +1,7 @@
 """The configs of the importance-sampling programs; their fields are flags.
 
-Master, workers and peers of one run are given the same flags of `Run`; the store refuses a process
-that has another model or other data.
+The master, workers and peers of one run must have the same flags of `Run`; the store rejects a
+process with another model or other data.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from thesis_tf import issgd
 
-# The programs' defaults where they differ from the options'.
+# Defaults of the programs that differ from those of the options.
 DEFAULTS = {"model": "mlp", "optimizer": "sgd", "learning_rate": 0.01}
 _SMOOTHING = re.compile(r"(?:(relative|uniform|entropy):)?(\d*\.?\d+)")
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -24,7 +24,7 @@ NAME_MESSAGE = "must be 1 to 64 letters, digits, '.', '_' or '-'"
 
 
 def is_name(name: str | None) -> bool:
-    """Whether a name can be that of a run or a peer; None stands for none."""
+    """Returns whether a name is valid for a run or a peer; None is valid and means no name."""
     return name is None or bool(_NAME.fullmatch(name))
 
 
@@ -41,14 +41,14 @@ def _is_smoothing(value: str) -> bool:
 
 
 def _shared(name: str) -> Any:
-    """The option of `configs.Training` of this name."""
+    """Returns the option of `configs.Training` with this name."""
     (field,) = (field for field in dataclasses.fields(configs.Training) if field.name == name)
     return dataclasses.field(default=field.default, metadata=field.metadata)
 
 
 def steps_option() -> Any:
-    """The option `steps` of several configs."""
-    return option(5000, "Steps to train, those before a kill included.", lower_bound=1)
+    """Returns the option `steps`, which several configs have."""
+    return option(5000, "Steps to train, including those before a kill.", lower_bound=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,8 +62,8 @@ class Run:
     )
     block_size: int = option(
         2048,
-        "Examples per block, of which one worker measures the gradient norms at a time; the same"
-        " for master, workers and peers of a run.",
+        "Examples per block, the unit of work of a worker; the same for the master, workers and"
+        " peers of a run.",
         lower_bound=1,
     )
 
@@ -88,29 +88,29 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Draws:
-    """The distribution that examples are drawn from."""
+    """The distribution from which examples are drawn."""
 
     smoothing: str = option(
         "relative:1",
-        "What is added to every gradient norm: X, a constant >= 0 as in the thesis (10, 1);"
-        " relative:X, X >= 0 times the mean norm; uniform:X, so that a fraction X in [0, 1) of the"
-        " draws is uniform; entropy:X, so that the draws have the entropy of uniform draws from a"
-        " fraction X in (0, 1) of the examples.",
+        "The constant that is added to every gradient norm: X >= 0, as in the thesis (10, 1);"
+        " relative:X, which is X >= 0 times the mean norm; uniform:X, with which a fraction X in"
+        " [0, 1) of the draws is uniform; entropy:X, with which draws have the same entropy as"
+        " uniform draws from a fraction X in (0, 1) of the examples.",
         valid=_is_smoothing,
         message="must be X or relative:X with X >= 0, uniform:X with X in [0, 1), entropy:X with X"
         " in (0, 1)",
     )
     staleness: int | None = option(
-        None, "How many steps old a gradient norm may be. Default: any.", lower_bound=0
+        None, "Maximum age of a gradient norm in steps. Default: no maximum.", lower_bound=0
     )
     staleness_seconds: float | None = option(
         None,
-        "How many seconds old a gradient norm may be (thesis: 20). Default: any.",
+        "Maximum age of a gradient norm in seconds (20 in the thesis). Default: no maximum.",
         lower_bound=0,
     )
     min_usable: float = option(
         0.1,
-        "Fraction of the gradient norms below which draws are uniform.",
+        "If fewer than this fraction of the gradient norms is usable, draws are uniform.",
         lower_bound=0,
         upper_bound=1,
     )
@@ -146,14 +146,14 @@ class Draws:
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """How to train."""
+    """The settings of the training."""
 
     batch_size: int = _shared("batch_size")
     optimizer: Literal["adam", "sgd", "rmsprop"] = _shared("optimizer")
     learning_rate: float = _shared("learning_rate")
     momentum: float = option(
         0.0,
-        "Nesterov momentum, with --optimizer=sgd (thesis: .95).",
+        "Nesterov momentum, with --optimizer=sgd (0.95 in the thesis).",
         lower_bound=0,
         upper_bound=1,
     )
@@ -174,23 +174,23 @@ class Training:
     def check(self) -> None:
         """Raises UsageError for a combination that makes no sense."""
         if self.momentum and self.optimizer != "sgd":
-            raise flags.UsageError("--momentum needs --optimizer=sgd.")
+            raise flags.UsageError("--momentum requires --optimizer=sgd.")
 
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """When a call ends; another call of the same run may have other limits."""
+    """The limits of one call; another call for the same run may have other limits."""
 
     steps: int = steps_option()
     max_seconds: float | None = option(
-        None, "Seconds after which training ends, whatever --steps.", lower_bound=1e-3
+        None, "Seconds after which training ends, even before --steps.", lower_bound=1e-3
     )
     checkpoint_every: int = _shared("checkpoint_every")
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """A training; a folder with an equal config holds the same training."""
+    """The settings of a training; a folder with an equal config holds the same training."""
 
     run: Run
     draws: Draws
@@ -204,7 +204,7 @@ class Config:
 
 
 def loss() -> "keras.losses.Loss":
-    """Returns the loss that master, workers and peers train or measure."""
+    """Returns the loss that the master and peers minimize and whose gradients workers measure."""
     import keras
 
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True)

@@ -13,13 +13,13 @@ from bin.jobs.issgd.config import Run
 from thesis_tf.reporting import progress
 
 FLAGS = absl_flags.FLAGS
-PATIENCE = 10.0  # seconds that workers have to end
+PATIENCE = 10.0  # seconds in which workers must end
 
 
 class LocalWorkers:
-    """Workers on this machine, with this program's flags, while a `with` statement lasts.
+    """Runs workers on this machine, with this program's flags, during a `with` statement.
 
-    Each writes to `folder/worker_N.log`, and ends when this process does, however that ends.
+    Each worker writes to `folder/worker_N.log`. It ends when this process ends for any reason.
 
     Args:
         count: the number of workers.
@@ -52,7 +52,7 @@ class LocalWorkers:
                 worker.wait()
 
     def any_left(self) -> bool:
-        """Returns whether any is still running; logs once for each that ended."""
+        """Returns whether a worker is still running; logs each worker that ended, once."""
         for number, worker in enumerate(self._workers):
             if worker.poll() is not None and number not in self._told:
                 self._told.add(number)
@@ -70,7 +70,7 @@ class LocalWorkers:
         own = [f"--worker_name=local-{number}", f"--parent={os.getpid()}"]
         return subprocess.Popen(
             [sys.executable, "-m", "bin.issgd_worker", *given, *own],
-            # Not on the command line, where everybody could read a password.
+            # Not on the command line, where other users could read a password.
             env={**os.environ, "ISSGD_STORE": self._url},
             stdout=file,
             stderr=file,

@@ -1,4 +1,4 @@
-"""What the importance-sampling programs write: TensorBoard, pictures, the model, its metrics."""
+"""Outputs of the importance-sampling programs: TensorBoard, figures, the model, its metrics."""
 
 import pathlib
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ SUFFIXES = ("png", "svg")
 
 
 class Reports:
-    """Writes the records of a training as they come, and its results at its end.
+    """Writes the records of a training while it runs, and its results at the end.
 
     Args:
         folder: where to write.
@@ -43,7 +43,7 @@ class Reports:
         history: issgd.History,
         test: tuple[np.ndarray, np.ndarray],
     ) -> dict[str, float]:
-        """Writes pictures, the model and its metrics on the test examples; returns these."""
+        """Writes figures, the model and its metrics on the test examples; returns the metrics."""
         draw({"training": [history]}, [history], self._folder)
         metrics = evaluate(model, *test)
         with files.atomic(self._folder / "model.keras") as partial:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first stops a training at its next synchronization."""
+"""Handling of Ctrl-C and SIGTERM: the first signal stops a training at the next synchronization."""
 
 import contextlib
 import signal
@@ -9,17 +9,17 @@ from thesis_tf.reporting import progress
 
 @contextlib.contextmanager
 def stopping() -> Iterator[Callable[[], bool]]:
-    """Yields a function that tells whether a signal came; a second signal ends at once.
+    """Yields a function that returns whether a signal was received; a second one ends at once.
 
     Raises:
-        KeyboardInterrupt: at the end, if a signal came.
+        KeyboardInterrupt: at the end, if a signal was received.
     """
     came: list[int] = []
 
     def ask(number: int, frame: object) -> None:
         came.append(number)
         restore.close()
-        progress.say("Stops at the next synchronization, and saves; once more stops at once.")
+        progress.say("Stopping and saving at the next synchronization; repeat to stop at once.")
 
     with contextlib.ExitStack() as restore:
         for number in (signal.SIGINT, signal.SIGTERM):

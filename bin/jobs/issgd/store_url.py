@@ -16,14 +16,15 @@ SCHEMES = ("shm", "redis", "rediss", "redis+cluster", "rediss+cluster")
 
 @dataclasses.dataclass(frozen=True)
 class Store:
-    """Where the processes meet. Not part of a run's config, since it may hold a password."""
+    """The URL of the store. It isn't part of a run's config, since it may contain a password."""
 
     store: str | None = option(
         None,
-        "Where the processes meet: shm://NAME (one machine), redis://[user:password@]host:port/0,"
-        " rediss:// (TLS), redis+cluster://. Default: $ISSGD_STORE, else shm://RUN_ID, or for"
-        " bin.issgd_master --local_workers shared memory of its output folder. A password is best"
-        " left out of a command line: put the URL into $ISSGD_STORE.",
+        "URL of the store where the processes meet: shm://NAME (one machine),"
+        " redis://[user:password@]host:port/0, rediss:// (TLS), redis+cluster://. Default:"
+        " $ISSGD_STORE, else shm://RUN_ID, or for bin.issgd_master --local_workers shared memory"
+        " of its output folder. If the URL has a password, pass it in $ISSGD_STORE rather than on"
+        " the command line.",
     )
 
 
@@ -31,7 +32,7 @@ def given_url() -> str | None:
     """Returns the URL from the flag or the environment, None if neither has one.
 
     Raises:
-        UsageError: it is no URL of a store; before TensorFlow is loaded.
+        UsageError: it isn't the URL of a store; raised before TensorFlow is loaded.
     """
     url = flags.read(Store).store or os.environ.get("ISSGD_STORE")
     if not url:
@@ -46,23 +47,23 @@ def given_url() -> str | None:
 
 
 def url_of_run(run_id: str) -> str:
-    """Returns the given URL, or else that of shared memory for this run; raises UsageError."""
+    """Returns the given URL, or else one of shared memory for this run; raises UsageError."""
     return given_url() or f"shm://{run_id}"
 
 
 def url_of_folder(folder: pathlib.Path, run_id: str) -> str:
-    """Returns shared memory that only a master with this output folder and its workers use."""
+    """Returns the URL of shared memory for a master with this output folder and its workers."""
     return f"shm://{run_id}-{zlib.crc32(os.fsencode(folder.resolve())):08x}"
 
 
 def log_what_stays(url: str, run_id: str) -> None:
-    """Tells how to free shared memory, which other processes may still be using."""
+    """Logs how to free shared memory, which other processes may still be using."""
     if url.startswith("shm://"):
         free = (
             f"from thesis_tf.issgd import stores; stores.open_store('{url}', '{run_id}').delete()"
         )
         progress.say(
-            "The run stays in memory for others that use it. When all have ended, free it:"
+            "The run stays in shared memory for other processes. When all have ended, free it:"
             f' python -c "{free}"'
         )
 

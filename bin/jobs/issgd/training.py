@@ -1,4 +1,4 @@
-"""A training in an output folder, as masters and peers run it."""
+"""A training in an output folder, for masters and peers."""
 
 import functools
 import pathlib
@@ -20,7 +20,7 @@ _C = TypeVar("_C", bound=Config, contravariant=True)
 class Run(Protocol[_C]):
     """Trains and writes to a folder; returns the metrics on the test examples.
 
-    It calls `begin` once all is known to fit, before it writes anything.
+    It calls `begin` after all checks of the arguments, before it writes anything.
     """
 
     def __call__(
@@ -32,16 +32,16 @@ def run_in_folder(config: _C, default_folder: str, run: Run[_C]) -> None:
     """Claims the output folder, calls `run`, and prints its metrics.
 
     Args:
-        config: what the training is.
-        default_folder: where to write without --output_dir.
-        run: trains.
+        config: the settings of the training.
+        default_folder: the folder if --output_dir isn't given.
+        run: the function that trains.
     """
     output = flags.read(configs.Output)
     folder = runs.claim(output.output_dir or default_folder, config, output.overwrite)
     begin = functools.partial(runs.begin, folder, config)
     metrics = run(config, flags.read(Limits), folder, begin=begin)
     shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-    print(f"Test examples: {shown}. All is in {folder}.")
+    print(f"Test examples: {shown}. All results are in {folder}.")
 
 
 def trainer(

@@ -1,12 +1,16 @@
-"""What was computed and drawn, each under the hash of all that made it.
+"""A cache of computed results and drawn figures.
 
-    results/fig_3_4-HASH    of the config, the contents of data files, and the code that computes
-    shown/fig_3_4-HASH      of that, and the code that draws and judges: picture, claims, texts
-    studies/NAME-HASH       what several figures share (see `study_cache`)
-    logs/fig_3_4.log        what was printed meanwhile
+Each entry is named by a hash of everything on which it depends:
 
-So a changed caption draws a figure anew and trains no network. The folder may be shared by several
-machines; every entry is whole or not there.
+    results/fig_3_4-HASH    a result; HASH is of the config, the contents of data files, and the
+                            code that computes
+    shown/fig_3_4-HASH      image, claims and texts; HASH also includes the code that draws and
+                            judges
+    studies/NAME-HASH       computations that several figures share (see `study_cache`)
+    logs/fig_3_4.log        the printed output of the computation
+
+So after a change of a caption, a figure is drawn again, but no network is trained. Several machines
+may share the folder; every entry is either complete or absent.
 """
 
 import dataclasses
@@ -24,7 +28,7 @@ _END_OF_PNG = b"IEND\xaeB`\x82"
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """What a figure was computed on."""
+    """The machine on which a figure was computed."""
 
     processor: str
     cores: int | None
@@ -38,12 +42,12 @@ class Made:
     """How a result was computed.
 
     Attributes:
-        seconds: how long it took.
-        studies: {name: seconds} of the studies that it used, each in full.
-        threads: how many it computed with.
-        date: when, in UTC.
+        seconds: the computation time.
+        studies: {name: seconds}, the full computation times of the studies that it used.
+        threads: the number of threads.
+        date: the time of the computation, in UTC.
         versions: {package: version}.
-        machine: on what.
+        machine: the machine on which it was computed.
     """
 
     seconds: float
@@ -54,14 +58,14 @@ class Made:
     machine: Machine
 
     def to_json(self) -> dict[str, Any]:
-        """Returns this as JSON holds it."""
+        """Returns a JSON-serializable dict."""
         data = dataclasses.asdict(self)
         data["machine"]["accelerators"] = list(self.machine.accelerators)
         return data
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Made":
-        """Reads what `to_json` returned; more keys do no harm."""
+        """Reads a result of `to_json`; additional keys are ignored."""
         machine = data["machine"]
         found = {field.name: data[field.name] for field in dataclasses.fields(cls)}
         accelerators = tuple(machine["accelerators"])
@@ -70,13 +74,13 @@ class Made:
 
 @dataclasses.dataclass(frozen=True)
 class Shown:
-    """What the report shows of a figure, besides its picture.
+    """The texts of a figure in the report.
 
     Attributes:
-        title, caption: of its module.
-        claims: with their verdicts.
-        notes: what its result adds to the caption.
-        settings: of its config, as JSON holds them.
+        title, caption: `TITLE` and `CAPTION` of its module.
+        claims: the claims with their verdicts.
+        notes: notes of its result, which follow the caption.
+        settings: the settings of its config, a JSON-serializable dict.
         made: how its result was computed.
     """
 
@@ -88,7 +92,7 @@ class Shown:
     made: Made
 
     def to_json(self) -> dict[str, Any]:
-        """Returns this as JSON holds it, in one dict with how it was made."""
+        """Returns a JSON-serializable dict, which includes the items of `made`."""
         return {
             "title": self.title,
             "caption": self.caption,
@@ -100,7 +104,7 @@ class Shown:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Shown":
-        """Reads what `to_json` returned; raises KeyError, TypeError or ValueError for others."""
+        """Reads a result of `to_json`; raises KeyError, TypeError or ValueError for other dicts."""
         claims = [{**claim, "verdict": Verdict(claim["verdict"])} for claim in data["claims"]]
         return cls(
             data["title"],
@@ -114,7 +118,7 @@ class Shown:
 
 @dataclasses.dataclass(frozen=True)
 class Cache:
-    """A folder of finished work.
+    """The folder of the cache.
 
     Attributes:
         folder: its path.
@@ -124,7 +128,7 @@ class Cache:
 
     @property
     def studies(self) -> pathlib.Path:
-        """The folder of what several figures share."""
+        """The folder of studies."""
         return self.folder / "studies"
 
     @property
@@ -137,12 +141,12 @@ class Cache:
         return self.logs / f"{figure.slug}.log"
 
     def result(self, figure: Figure, config: Settings) -> pathlib.Path:
-        """The path of a figure's result, there or not."""
+        """Returns the path of a figure's result, whether or not it exists."""
         made_by = code_hash.of_module(figure.module, showing=False)
         return self.folder / "results" / f"{figure.slug}-{_hash(config.plain(), made_by)}"
 
     def shown(self, figure: Figure, config: Settings) -> pathlib.Path:
-        """The path of a figure's picture, claims and texts, there or not."""
+        """Returns the path of a figure's image, claims and texts, whether or not they exist."""
         made_by = (
             code_hash.of_module(figure.module, showing=False),
             code_hash.of_module(figure.module),
@@ -150,7 +154,7 @@ class Cache:
         return self.folder / "shown" / f"{figure.slug}-{_hash(config.plain(), made_by)}"
 
     def read(self, figure: Figure, config: Settings) -> Shown | None:
-        """Returns what `shown` holds, or None if it isn't there, or not whole."""
+        """Returns the content of `shown`, or None if it doesn't exist or is incomplete."""
         path = self.shown(figure, config)
         try:
             shown = Shown.from_json(files.read_json(path / SHOWN))

@@ -1,4 +1,4 @@
-"""Which figures and tables there are: a module of `bin/reproduction/chapters` each."""
+"""The list of figures and tables; each is a module of `bin/reproduction/chapters`."""
 
 import dataclasses
 import difflib
@@ -19,7 +19,7 @@ class Figure:
     """A figure or a table of the thesis.
 
     Attributes:
-        chapter, number: of it, as 3 and 4 of figure 3.4.
+        chapter, number: 3 and 4 for figure 3.4.
         kind: "figure" or "table".
     """
 
@@ -29,18 +29,18 @@ class Figure:
 
     @property
     def name(self) -> str:
-        """As `--figures` has it: 3.4, table_5.1."""
+        """The name in `--figures`: 3.4, table_5.1."""
         number = f"{self.chapter}.{self.number}"
         return f"table_{number}" if self.kind == "table" else number
 
     @property
     def label(self) -> str:
-        """As a reader has it: Figure 3.4, Table 5.1."""
+        """The name in texts: Figure 3.4, Table 5.1."""
         return f"{self.kind.capitalize()} {self.chapter}.{self.number}"
 
     @property
     def slug(self) -> str:
-        """As files have it: fig_3_4, table_5_1."""
+        """The name in file names: fig_3_4, table_5_1."""
         kind = "table" if self.kind == "table" else "fig"
         return f"{kind}_{self.chapter}_{self.number}"
 
@@ -53,7 +53,7 @@ class Figure:
         """Imports its module.
 
         Raises:
-            TypeError: the module lacks a part of what `bin.reproduction.chapters` says.
+            TypeError: the module lacks something that `bin.reproduction.chapters` requires.
         """
         module = importlib.import_module(self.module)
         lacking = [
@@ -73,7 +73,7 @@ class Figure:
 
 
 def figures() -> list[Figure]:
-    """All of them, in the order of the thesis."""
+    """Returns all figures and tables, in the order of the thesis."""
     found = []
     for path in _CHAPTERS.glob("chapter_*/*.py"):
         match = re.fullmatch(r"(fig|table)_(\d+)_(\d+)", path.stem)
@@ -84,16 +84,16 @@ def figures() -> list[Figure]:
 
 
 def select(patterns: Sequence[str]) -> list[Figure]:
-    """Returns the figures that names or globs choose, in the order of the thesis.
+    """Returns the figures that match names or globs, in the order of the thesis.
 
     Args:
         patterns: such as "3.4", "table_5.1", "fig_3_4", "9.*", "all".
 
     Raises:
-        ValueError: there are no patterns, or one chooses none; the nearest names are listed.
+        ValueError: there are no patterns, or a pattern matches nothing.
     """
     if not any(patterns):
-        raise ValueError("--figures must name some, or be left out for all. --list shows them.")
+        raise ValueError("--figures must name figures; leave it out for all. See --list.")
     there = {figure.name: figure for figure in figures()}
     chosen: set[Figure] = set()
     for pattern in filter(None, patterns):
@@ -102,7 +102,7 @@ def select(patterns: Sequence[str]) -> list[Figure]:
         if not names:
             near = sorted(there, key=lambda name: _likeness(name, pattern), reverse=True)[:3]
             raise ValueError(
-                f"--figures={pattern} is none of the thesis' figures and tables that come from a"
+                f"--figures={pattern} matches no figure or table of the thesis that comes from a"
                 f" computation. Nearest: {', '.join(near)}. --list shows all."
             )
         chosen |= {there[name] for name in names}
@@ -110,8 +110,8 @@ def select(patterns: Sequence[str]) -> list[Figure]:
 
 
 def _likeness(name: str, pattern: str) -> tuple[bool, float]:
-    # One of the same chapter is nearer than one of another, and a table of the number that was
-    # asked for nearer than a figure of another number.
+    # A figure of the same chapter is nearer than one of another chapter, and a table with the
+    # requested number is nearer than a figure with another number.
     number = name.removeprefix("table_")
     same_chapter = number.split(".")[0] in re.findall(r"\d+", pattern)[:1]
     alike = max(difflib.SequenceMatcher(None, text, pattern).ratio() for text in (name, number))

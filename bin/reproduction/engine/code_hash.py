@@ -1,7 +1,7 @@
-"""A hash of the code that a figure runs: its module and all of this tree that it imports.
+"""A hash of the code that a figure runs: its module and all modules of this project it imports.
 
-It is of the syntax tree: comments, docstrings and layout don't count. What is imported inside a
-function counts as well, since TensorFlow is imported late throughout.
+The hash is computed from the syntax tree, so it doesn't depend on comments, docstrings and layout.
+It includes imports inside functions, since TensorFlow is imported inside functions everywhere.
 """
 
 import ast
@@ -12,17 +12,17 @@ import pathlib
 from bin.common import roots
 
 _PACKAGES = ("thesis_tf", "models", "bin")
-# What shows a result and doesn't make it.
+# Functions that show a result and don't compute it.
 SHOWING = ("draw", "claims")
 _SHOWN = ("TITLE", "CAPTION", "AFTER")
 
 
 def of_module(module: str, *, showing: bool = True) -> str:
-    """Hashes a module of this tree with all that it imports, however far.
+    """Hashes a module of this project with all its direct and indirect imports.
 
     Args:
         module: a dotted name.
-        showing: whether functions and texts count that only show a result.
+        showing: whether to include functions and texts that only show a result.
     """
     digest = hashlib.sha256()
     for name in sorted(_closure(module, showing)):
@@ -57,7 +57,7 @@ def _path(name: str) -> pathlib.Path | None:
 
 @functools.cache
 def _parsed(module: str, showing: bool) -> tuple[bytes, tuple[str, ...]]:
-    """Returns (what a module says, names of the modules that it imports or may import)."""
+    """Returns (the syntax tree of a module, names of the modules that it may import)."""
     path = _path(module)
     assert path is not None
     tree = ast.parse(path.read_text(encoding="utf-8"), str(path))

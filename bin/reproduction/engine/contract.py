@@ -1,4 +1,4 @@
-"""What a figure's module is made of: settings, where data come from, claims and their verdicts."""
+"""The parts of a figure's module: settings, sources of data, claims and verdicts."""
 
 import dataclasses
 import enum
@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 if TYPE_CHECKING:
     from thesis_tf.datasets import Splits
 
-# Examples of the three splits; None for all of one.
+# The numbers of examples of the three splits; None for all of a split.
 Counts: TypeAlias = tuple[int | None, int | None, int | None]
 
 BUDGETS = ("quick", "full")
 
 NO_NUMBER = "no number in the text"
-# The thesis prints one, and those who wrote the claim down had no copy of it.
+# The thesis gives a number, but it was not available when the claim was written down.
 NOT_AT_HAND = "a number that is not quoted here"
 
 
 class Verdict(enum.StrEnum):
-    """Whether what the thesis says was found."""
+    """Whether a claim of the thesis was confirmed."""
 
     HOLDS = "holds"
     DOES_NOT_HOLD = "does not hold"
@@ -30,12 +30,12 @@ class Verdict(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """Something that the thesis says of a figure, beside what was measured.
+    """A claim of the thesis about a figure, with the measured values.
 
     Attributes:
         sentence: the claim.
-        thesis: the number that the thesis gives for it, or `NO_NUMBER`, or `NOT_AT_HAND`.
-        measured: the number that was found, with its standard error where it has one.
+        thesis: the number in the thesis, or `NO_NUMBER`, or `NOT_AT_HAND`.
+        measured: the measured number, with its standard error if there is one.
         verdict: a `Verdict`.
     """
 
@@ -46,27 +46,27 @@ class Claim:
 
 
 def verdict(holds: Any, *, told: Any = True) -> Verdict:
-    """Returns the `Verdict` of a condition; `told` is whether this budget's numbers can tell."""
+    """Returns the `Verdict` of a condition; if `told` is false, it is `CANNOT_TELL`."""
     if not told:
         return Verdict.CANNOT_TELL
     return Verdict.HOLDS if holds else Verdict.DOES_NOT_HOLD
 
 
 def verdict_of_difference(difference: float, standard_error: float) -> Verdict:
-    """Whether a difference that should be positive is, beyond two standard errors."""
+    """Returns the `Verdict` that a difference is positive, with a margin of two standard errors."""
     told = abs(difference) > 2 * standard_error
     return verdict(difference > 0, told=told)
 
 
 @dataclasses.dataclass(frozen=True)
 class Sources:
-    """Where data and weights are that are not bundled.
+    """The paths of data and weights that are not bundled.
 
     Attributes:
         data_dir: the folder with mnist.npz, cifar10.npz, and SVHN's .mat files.
         resnet50_weights: a .weights.h5 file of `keras.applications.ResNet50` with its top.
         inception_weights: a .weights.h5 file of `keras.applications.InceptionV3` without its top.
-        faces: an .npz file of real-valued images, in place of the Toronto Face Database.
+        faces: an .npz file of real-valued images, instead of the Toronto Face Database.
     """
 
     data_dir: str | None = None
@@ -75,7 +75,7 @@ class Sources:
     faces: str | None = None
 
     def paths(self, name: str) -> list[pathlib.Path]:
-        """The files that `name` stands for; empty if no flag says where they are."""
+        """Returns the files of `name`; empty if the flag that locates them isn't given."""
         if name in _FILES:
             if not self.data_dir:
                 return []
@@ -84,26 +84,26 @@ class Sources:
         return [pathlib.Path(path)] if path else []
 
     def has(self, name: str) -> bool:
-        """Whether all files of `name` are there."""
+        """Returns whether all files of `name` exist."""
         paths = self.paths(name)
         return bool(paths) and all(path.is_file() for path in paths)
 
     def missing(self, name: str) -> str:
-        """Says which file is not there, and which flag would name it."""
+        """Returns a phrase that names the missing files, or the flag that is missing."""
         paths = [str(path) for path in self.paths(name) if not path.is_file()]
         if paths:
-            return f"{' and '.join(paths)} (not there)"
+            return f"{' and '.join(paths)} (missing)"
         if name in _FILES:
             return f"{' and '.join(_FILES[name])} (--data_dir)"
         return f"--{name}"
 
     def load(self, name: str, examples: Counts | None = None, seed: int = 0) -> "Splits":
-        """Returns the `Splits` of a data set: those bundled need no files.
+        """Returns the `Splits` of a data set; bundled data need no files.
 
         Args:
             name: mnist_mini, mnist, cifar10 or svhn.
-            examples: (train, validation, test) to draw, or None for all.
-            seed: of the draw.
+            examples: the numbers of (train, validation, test) examples to draw, or None for all.
+            seed: the seed of the draw.
         """
         from thesis_tf import datasets
 
@@ -124,15 +124,16 @@ SOURCES = (*_FILES, "resnet50_weights", "inception_weights", "faces")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What the config of every figure and study has.
+    """The common settings of all figures and studies.
 
     Attributes:
-        seed: of all that is random.
-        needs: names of `SOURCES` without which it can't be computed.
-        takes: names of `SOURCES` that it uses if they are there.
-        needs_one_of: names of `SOURCES`, of which it uses the first that is there.
-        sources: where these are; no part of what the config is, but what is in the files.
-        expected_seconds: how long it takes on two cores, for the progress bar.
+        seed: the seed of all random numbers.
+        needs: names of `SOURCES` that are required.
+        takes: names of `SOURCES` that are used if they exist.
+        needs_one_of: names of `SOURCES`; the first that exists is used.
+        sources: the paths of `SOURCES`. The contents of their files are part of the config's
+            hash, their paths are not.
+        expected_seconds: the expected computation time on two cores, for the progress bar.
     """
 
     seed: int = 0
@@ -143,8 +144,7 @@ class Settings:
     expected_seconds: float = 10.0
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        # Free functions would need no guard, but a figure reads better with `config.settled(...)`,
-        # and a study hands its own config on in the same way.
+        # Methods can be hidden by fields of subclasses, so this is checked.
         super().__init_subclass__(**kwargs)
         for method in ("settled", "lacking", "plain"):
             if method in cls.__annotations__:
@@ -154,7 +154,7 @@ class Settings:
                 )
 
     def settled(self, sources: Sources, seed: int) -> Self:
-        """Returns this config, and those in it, with other sources and another seed."""
+        """Returns this config and its nested configs with other sources and another seed."""
         changes: dict[str, Any] = {"sources": sources, "seed": seed}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -165,7 +165,7 @@ class Settings:
         return dataclasses.replace(self, **changes)
 
     def lacking(self) -> list[str]:
-        """Says which files it needs that are not there: a list, empty if it can be computed."""
+        """Returns a list of phrases on required files that are missing; empty if there are none."""
         sources = self.sources
         lacking = [sources.missing(name) for name in self.needs if not sources.has(name)]
         if self.needs_one_of and not any(map(sources.has, self.needs_one_of)):
@@ -173,7 +173,7 @@ class Settings:
         return lacking
 
     def plain(self) -> dict[str, Any]:
-        """Returns what this config is as JSON holds it: contents of files, and not their paths."""
+        """Returns a JSON-serializable dict, with fingerprints of files instead of their paths."""
         plain = {
             field.name: _plain(getattr(self, field.name))
             for field in dataclasses.fields(self)

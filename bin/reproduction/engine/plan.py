@@ -1,4 +1,4 @@
-"""What is to be computed, what can't be, and the report of it."""
+"""The plan of one call: what to compute, what can't be computed, and the report."""
 
 import datetime
 import pathlib
@@ -10,8 +10,8 @@ from bin.reproduction.engine.catalogue import Figure
 from bin.reproduction.engine.task import Failure
 from bin.reproduction.engine.verdicts import Entry
 
-# Its process has read the new code, and kept what it made under that.
-_CHANGED = Failure("Its code or its data changed while it was computed. The same command shows it.")
+# The process has read the new code, and has saved its result under the new hash.
+_CHANGED = Failure("Its code or data changed during the computation. Run the same command again.")
 
 _START = 6  # seconds until a process has loaded TensorFlow
 
@@ -23,14 +23,14 @@ class Plan:
         figures: [`catalogue.Figure`] in the order of the report.
         budget: "quick" or "full".
         sources: `contract.Sources`.
-        seed: of all that is random.
-        cache_dir: a path, absolute where others share it.
-        threads: how many each figure may compute with.
+        seed: the seed of all random numbers.
+        cache_dir: a path; it must be absolute if other machines use it.
+        threads: the number of threads per figure.
 
     Attributes:
-        tasks: {figure: its task} of those that can be computed, or are there.
+        tasks: {figure: its task} for figures that can be computed or are in the cache.
         failures: {figure: why it failed}.
-        missing: {figure: the files that it lacks}.
+        missing: {figure: the files that are missing}.
     """
 
     def __init__(
@@ -62,24 +62,24 @@ class Plan:
 
     @property
     def logs(self) -> pathlib.Path:
-        """The folder of what figures print."""
+        """The folder of the figures' logs."""
         return self._cache.logs
 
     def problems(self) -> list[str]:
-        """Lines on what can't be computed: what is missing, and which figures go without."""
+        """Returns lines on missing files, and on the figures that can't be computed."""
         lacking: dict[str, list[str]] = {}
         for figure, missing in self.missing.items():
             lacking.setdefault(missing, []).append(figure.label)
         return [
             *(f"{figure.label} failed: {what.error}" for figure, what in self.failures.items()),
             *(
-                f"{', '.join(labels)}: not computed, for want of {missing}."
+                f"{', '.join(labels)}: not computed; missing: {missing}."
                 for missing, labels in lacking.items()
             ),
         ]
 
     def left(self) -> list[Figure]:
-        """The figures that are not in the cache."""
+        """Returns the figures that are not in the cache."""
         return [
             figure
             for figure, config in self._configs.items()
@@ -87,7 +87,7 @@ class Plan:
         ]
 
     def compute(self, pool: schedule.Pool, jobs: int) -> None:
-        """Computes what is left, `jobs` figures at a time, and shows how it goes."""
+        """Computes the remaining figures, `jobs` at a time, and shows progress."""
         left = self.left()
         expected = {f: _START + self._configs[f].expected_seconds for f in left}
         jobs = min(jobs, len(left))
@@ -119,7 +119,7 @@ class Plan:
         return Entry(figure, shown=shown)
 
     def _verdicts(self, figure: Figure) -> str:
-        """Returns how many of a figure's claims have which verdict."""
+        """Returns a phrase with the numbers of a figure's claims by verdict."""
         shown = self._cache.read(figure, self._configs[figure])
         if shown is None:
             return _CHANGED.error

@@ -1,7 +1,7 @@
-"""Where figures are computed: in processes of this machine, or on a Ray cluster.
+"""Pools in which figures are computed: processes of this machine, or a Ray cluster.
 
-Each figure has a process of its own: one that dies takes no other along, and nothing that a figure
-leaves in TensorFlow or Keras reaches the next.
+Each figure has a separate process. So if a process dies, the others continue, and the state that a
+figure leaves in TensorFlow or Keras doesn't affect other figures.
 """
 
 import contextlib
@@ -74,7 +74,7 @@ def _outcome(process: Any, receiver: Any) -> Failure | None:
 
 
 def _send_work(task: Task, sender: Any) -> None:
-    # Ctrl-C is the parent's to answer; a parent that was killed answers nothing any more.
+    # The parent handles Ctrl-C. If the parent is killed, this process must end without its help.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
     sender.send(tasks.work(task))
@@ -90,7 +90,7 @@ def _end_with_the_parent() -> None:
 
 @contextlib.contextmanager
 def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """What a process that is started meanwhile finds in its environment."""
+    """Sets environment variables for processes that are started within this context."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
@@ -104,14 +104,14 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 class RayPool:
-    """Processes of a Ray cluster whose machines share the cache's folder.
+    """Processes of a Ray cluster whose machines share the folder of the cache.
 
     Args:
-        address: of the cluster: auto, local, HOST:PORT or ray://HOST:PORT.
+        address: the address of the cluster: auto, local, HOST:PORT or ray://HOST:PORT.
 
     Raises:
         ValueError: Ray is not installed.
-        ConnectionError: no cluster answers there.
+        ConnectionError: no cluster answers at this address.
     """
 
     def __init__(self, address: str) -> None:
@@ -119,13 +119,13 @@ class RayPool:
             import ray
         except ImportError:
             raise ValueError(
-                "--ray_address needs Ray: pip install 'thesis_tf[ray]' or pip install ray."
+                "--ray_address requires Ray: pip install 'thesis_tf[ray]' or pip install ray."
             ) from None
         _see_that_it_answers(address)
         self._ray = ray
         self._running: dict[Any, Figure] = {}
         try:
-            # The machines get this checkout's code; they must have the packages that it needs.
+            # Ray copies this checkout's code to the machines; they must have its dependencies.
             ray.init(
                 address,
                 log_to_driver=False,
@@ -164,7 +164,7 @@ class RayPool:
         return done
 
     def stop(self) -> None:
-        """Ends what still runs, and leaves the cluster."""
+        """Ends the running tasks and disconnects from the cluster."""
         for reference in self._running:
             self._ray.cancel(reference, force=True)
         self._running.clear()
@@ -172,7 +172,7 @@ class RayPool:
 
 
 def _see_that_it_answers(address: str) -> None:
-    """Raises ConnectionError if nothing listens at HOST:PORT; Ray itself tries for many minutes."""
+    """Raises ConnectionError if nothing listens at HOST:PORT; Ray would retry for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not port.isdigit():
         return  # auto, local

@@ -1,4 +1,4 @@
-"""The report: one page of HTML that needs nothing else, the same as Markdown, and as JSON."""
+"""The report: a self-contained page of HTML, and the same content as Markdown and as JSON."""
 
 import base64
 import dataclasses
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     import jinja2
 
 PAGE, MARKDOWN, JSON = "index.html", "README.md", "report.json"
-TITLE = "The figures and tables of the thesis, computed again"
+TITLE = "The figures and tables of the thesis, recomputed"
 _HERE = pathlib.Path(__file__).parent
-# What is said of a figure, by its status, where claims have a verdict.
+# The text in the column of verdicts for a figure without verdicts, by its status.
 _NO_VERDICT = {Status.FAILED: "failed", Status.WITHOUT: "not computed"}
 _NAMES = {
     Status.DONE: "figures and tables",
@@ -35,13 +35,13 @@ _CLASSES = {Verdict.HOLDS: "holds", Verdict.DOES_NOT_HOLD: "fails", Verdict.CANN
 
 @dataclasses.dataclass(frozen=True)
 class About:
-    """Of which call a report is.
+    """The call that made a report.
 
     Attributes:
         budget: "quick" or "full".
-        seed: of all that is random.
-        command: the command line that makes it again.
-        date: the day, in UTC.
+        seed: the seed of all random numbers.
+        command: the command line that makes the report again.
+        date: the date, in UTC.
     """
 
     budget: str
@@ -58,7 +58,7 @@ class _Picture:
 
     @property
     def wide(self) -> bool:
-        """Whether it is scrolled, and not shrunk, where the window is narrow."""
+        """Whether a narrow window scrolls the image instead of shrinking it."""
         return self.width > 2 * self.height
 
 
@@ -86,10 +86,10 @@ def write(
     """Writes the report to a folder.
 
     Args:
-        folder: where to.
-        entries: of the figures, in order.
+        folder: the folder to write to.
+        entries: the entries of the figures, in order.
         about: the call.
-        cache_entries: {slug: folder in the cache that holds its picture}.
+        cache_entries: {slug: folder in the cache that holds the figure's image}.
     """
     pictures: dict[str, bytes] = {}
     for entry in entries:
@@ -112,24 +112,24 @@ def write(
 
 
 def introduction(about: About) -> str:
-    """Returns two sentences on what this is."""
+    """Returns an introduction to the report."""
     return (
         "Guillaume Alain, Auto-Encoders, Distributed Training and Information Representation in"
-        " Deep Neural Networks (PhD thesis, Université de Montréal, 2018): what it claims of each"
-        " figure and table that comes from a computation, and what was found when thesis_tf"
-        f" computed it again, with budget {about.budget} and seed {about.seed}"
-        f" ({about.date}). The claims are paraphrases from memory and no quotations; none is"
-        " left out because it fails."
+        " Deep Neural Networks (PhD thesis, Université de Montréal, 2018). For each figure and"
+        " table that comes from a computation, this report compares the claims of the thesis with"
+        f" the values that thesis_tf measured, with budget {about.budget} and seed {about.seed}"
+        f" ({about.date}). The claims are paraphrases from memory, not quotations; no claim was"
+        " left out because it failed."
     )
 
 
 def facts(shown: caches.Shown) -> list[tuple[str, str]]:
-    """Returns [(name, value)] of how a figure was made."""
+    """Returns [(name, value)] on how a figure was computed."""
     made, machine = shown.made, shown.made.machine
     time = _seconds(made.seconds)
     if made.studies:
         shared = ", ".join(f"{name} {_seconds(taken)}" for name, taken in made.studies.items())
-        time += f", with what figures share where it was not there yet (in full: {shared})"
+        time += f", including shared studies that were not in the cache (in full: {shared})"
     hardware = f"{machine.processor}, {made.threads} of {machine.cores} cores"
     hardware += f", {machine.memory_gib} GiB"
     for name in machine.accelerators or ("no accelerator",):
@@ -148,7 +148,7 @@ def html(entries: Sequence[Entry], about: About, pictures: Mapping[str, bytes]) 
     """Returns the page.
 
     Args:
-        entries: of the figures, in order.
+        entries: the entries of the figures, in order.
         about: the call.
         pictures: {slug: bytes of a PNG}.
     """
@@ -158,7 +158,7 @@ def html(entries: Sequence[Entry], about: About, pictures: Mapping[str, bytes]) 
         title=TITLE,
         introduction=introduction(about),
         command=about.command,
-        # Text of our own, which has no place for what others wrote.
+        # Trusted text from this package, without user input.
         style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
         counts=verdicts.counts(entries),
         entries=entries,
@@ -173,7 +173,7 @@ def html(entries: Sequence[Entry], about: About, pictures: Mapping[str, bytes]) 
 
 
 def markdown(entries: Sequence[Entry], about: About) -> str:
-    """Returns the report as Markdown, with links to the pictures beside it."""
+    """Returns the report as Markdown, with links to the image files."""
     lines = [
         f"# {TITLE}",
         "",
@@ -210,7 +210,7 @@ def markdown(entries: Sequence[Entry], about: About) -> str:
 
 
 def _anchor(heading: str) -> str:
-    # As GitHub makes one of a heading: words in small letters with hyphens, no punctuation.
+    # As on GitHub: the heading in lower case with hyphens, without punctuation.
     kept = (letter for letter in heading.lower() if letter.isalnum() or letter in " -_")
     return "".join(kept).replace(" ", "-")
 
@@ -220,12 +220,12 @@ def _cell(text: str) -> str:
 
 
 def _picture(png: bytes) -> _Picture:
-    width, height = struct.unpack(">II", png[16:24])  # where a PNG has them
+    width, height = struct.unpack(">II", png[16:24])  # from the header of the PNG
     return _Picture(width, height, base64.b64encode(png).decode())
 
 
 def _settings(settings: Mapping[str, Any]) -> str:
-    """Returns settings in a line; those of a study are in brackets."""
+    """Returns settings in one line; those of a study are in parentheses."""
     said = []
     for name, value in settings.items():
         if name == "files":

@@ -1,4 +1,4 @@
-"""Results on disk: nested dicts and lists of numbers and strings as JSON, arrays beside them."""
+"""Results on disk: nested dicts and lists of numbers and strings as JSON, arrays in .npz."""
 
 import json
 import pathlib
@@ -14,11 +14,11 @@ _ARRAY = "array in arrays.npz"
 
 
 def save(folder: pathlib.Path, result: Any) -> None:
-    """Writes a result to a folder, as a whole or not at all.
+    """Writes a result to a folder, atomically.
 
     Raises:
-        TypeError: something in it is neither a dict with names as keys, a list, a number, a string,
-            a truth value, None, nor a NumPy array of numbers.
+        TypeError: the result contains something other than a dict with names as keys, a list, a
+            number, a string, a boolean, None, or a NumPy array of numbers.
     """
     arrays: dict[str, np.ndarray] = {}
     values = _without_arrays(result, arrays, "result")
@@ -29,13 +29,13 @@ def save(folder: pathlib.Path, result: Any) -> None:
 
 
 def load(folder: pathlib.Path) -> Any:
-    """Reads what `save` wrote; tuples are lists now, and NumPy's numbers Python's."""
+    """Reads a result that `save` wrote, with lists for tuples and Python numbers for NumPy's."""
     values = files.read_json(folder / "result.json")
     return _with_arrays(values, arrays_on_disk.load(folder / "arrays.npz"))
 
 
 def read(folder: pathlib.Path) -> Any:
-    """What `load` returns, or None if it isn't there or was cut short by a disk or a hand."""
+    """Returns the result of `load`, or None if the files don't exist or are damaged."""
     try:
         return load(folder)
     except (ValueError, KeyError, FileNotFoundError):
@@ -43,7 +43,7 @@ def read(folder: pathlib.Path) -> Any:
 
 
 def to_json(result: Any) -> Any:
-    """The result as JSON, for people: arrays as lists."""
+    """Returns the result with arrays as lists, for readable JSON."""
     return json.loads(json.dumps(result, default=lambda value: value.tolist()))
 
 

@@ -1,4 +1,4 @@
-"""Which figure is computed when, and what is shown meanwhile."""
+"""The order in which figures are computed, and the progress display."""
 
 import sys
 import time
@@ -10,11 +10,11 @@ import tqdm
 from bin.reproduction.engine.catalogue import Figure
 from bin.reproduction.engine.task import Failure, Task
 
-_TICK = 0.5  # seconds between looks at what runs
+_TICK = 0.5  # seconds between checks of running tasks
 
 
 class Pool(Protocol):
-    """What computes tasks: `pools.LocalPool` or `pools.RayPool`."""
+    """An object that computes tasks: `pools.LocalPool` or `pools.RayPool`."""
 
     def start(self, task: Task) -> None:
         """Starts a task."""
@@ -29,12 +29,12 @@ class Pool(Protocol):
 def run(
     tasks: Mapping[Figure, Task], pool: Pool, jobs: int, show: "Progress"
 ) -> dict[Figure, Failure | None]:
-    """Runs tasks, `jobs` at a time; the longest chain of those that wait for one another first.
+    """Runs tasks, `jobs` at a time; the longest chain of dependent tasks comes first.
 
     Args:
         tasks: {figure: its task}.
-        pool: where they are computed.
-        jobs: how many run at a time.
+        pool: the pool that computes them.
+        jobs: the number of simultaneous tasks.
         show: a `Progress`.
 
     Returns:
@@ -60,7 +60,7 @@ def run(
 
 
 def _waits_for(figure: Figure, tasks: Iterable[Figure]) -> set[Figure]:
-    """Those of `tasks` whose studies a figure shares, by the order of the thesis if at all."""
+    """Returns the figures of `tasks` for which a figure must wait because they share studies."""
     names = getattr(figure.load(), "AFTER", ())
     return {other for other in tasks if other.name in names and other != figure}
 
@@ -73,12 +73,12 @@ def _urgency(
 
 
 class Progress:
-    """On a terminal a bar for each figure that runs; in a log a line for each that ended.
+    """Shows progress: on a terminal, one bar per running figure; in a log, one line per ended one.
 
     Args:
-        expected: {figure: seconds that it may take}.
-        jobs: how many run at a time.
-        say: a function from a figure to what is said of it when it has ended well.
+        expected: {figure: expected seconds}.
+        jobs: the number of simultaneous figures.
+        say: a function from a figure to the text that is shown when it has succeeded.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Progress:
         return tqdm.tqdm(
             total=max(1.0, seconds),
             desc=f"{name:<12}",
-            # What is said of it stands where tqdm has a unit: its postfix begins with a comma.
+            # The text is passed as the unit, since tqdm's postfix begins with a comma.
             bar_format="{desc} {bar:30} {unit}",
             unit="",
             leave=False,
@@ -106,18 +106,18 @@ class Progress:
         )
 
     def started(self, figure: Figure) -> None:
-        """A figure begins."""
+        """Handles the start of a figure."""
         self._since[figure] = time.monotonic()
         self._bars[figure] = self._bar(figure.label, self.expected[figure])
 
     def tick(self, left: Iterable[Figure]) -> None:
-        """Time passes; `left` are those that have not begun."""
+        """Updates the bars; `left` are the figures that have not started."""
         if not self._terminal:
             return
         now, remaining = time.monotonic(), sum(self.expected[figure] for figure in left)
         for figure, bar in self._bars.items():
             took, expected = now - self._since[figure], self.expected[figure]
-            # A figure that takes longer than was thought is nearly done until it is.
+            # A figure that takes longer than expected is shown as almost done.
             bar.n = min(took, 0.99 * bar.total)
             remaining += max(expected - took, 0.1 * took)
             bar.unit = f"{_time(took)} of about {_time(expected)}"
@@ -129,7 +129,7 @@ class Progress:
         self._total.refresh()
 
     def finished(self, figure: Figure, outcome: Failure | None) -> None:
-        """A figure ended, well or not."""
+        """Handles the end of a figure, successful or not."""
         took = time.monotonic() - self._since.pop(figure)
         self._bars.pop(figure).close()
         self._done += 1
@@ -140,7 +140,7 @@ class Progress:
         sys.stdout.flush()
 
     def close(self) -> None:
-        """Takes the bars away."""
+        """Removes the bars."""
         for bar in (*self._bars.values(), self._total):
             bar.close()
 

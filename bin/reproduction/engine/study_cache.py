@@ -1,10 +1,11 @@
-"""Computations that several figures share: done once, kept on disk, waited for by the others.
+"""A cache on disk for computations that several figures share; each is executed only once.
 
     @study_cache.shared
     def spectra(config): ...
 
-`spectra(config)` computes. Within `kept_in(folder)` it looks there first, and keeps what it found
-there; another process that wants the same waits for it and reads it then.
+`spectra(config)` computes. Within `kept_in(folder)`, the result is read from this folder if it
+exists there, and otherwise computed and saved. Another process that needs the same result waits for
+it and then reads it.
 """
 
 import contextlib
@@ -26,7 +27,7 @@ _USED = contextvars.ContextVar[dict[str, float] | None]("used", default=None)
 
 @contextlib.contextmanager
 def kept_in(folder: pathlib.Path) -> Iterator[dict[str, float]]:
-    """Keeps studies in a folder; yields {name: seconds}, of those that are used meanwhile."""
+    """Caches studies in a folder; yields {name: seconds} of the studies that are used."""
     used: dict[str, float] = {}
     tokens = _FOLDER.set(folder), _USED.set(used)
     try:
@@ -37,7 +38,7 @@ def kept_in(folder: pathlib.Path) -> Iterator[dict[str, float]]:
 
 
 def shared(study: Callable[[_Config], dict[str, Any]]) -> Callable[[_Config], dict[str, Any]]:
-    """Makes a function of a `contract.Settings` one that is computed once (see the module)."""
+    """Returns a cached version of a function of a `contract.Settings` (see the module)."""
 
     @functools.wraps(study)
     def found(config: _Config) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Computes, judges and draws one figure, in a process of its own."""
+"""Computes, judges and draws one figure, in a separate process."""
 
 import contextlib
 import dataclasses
@@ -18,8 +18,8 @@ from bin.reproduction.engine import catalogue, contract, results, study_cache
 from thesis_tf.persistence import files
 
 _PACKAGES = ("tensorflow", "keras", "tensorflow-probability", "numpy", "scipy", "thesis_tf")
-_LAST_LINES = 12  # of a traceback, in the report
-_LONGEST_LINE = 400  # letters of an error
+_LAST_LINES = 12  # the number of lines of a traceback in the report
+_LONGEST_LINE = 400  # the maximum number of characters of an error message
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Failure:
     """Why a figure could not be computed.
 
     Attributes:
-        error: the error in a line.
-        traceback: its last lines, "" if there is none.
+        error: the error in one line.
+        traceback: the last lines of the traceback, "" if there is none.
     """
 
     error: str
@@ -37,15 +37,15 @@ class Failure:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What the process that computes a figure is told.
+    """The arguments of the process that computes a figure.
 
     Attributes:
-        figure: which.
+        figure: the figure.
         budget: "quick" or "full".
-        sources: where data are.
-        seed: of all that is random.
+        sources: the paths of data.
+        seed: the seed of all random numbers.
         cache: the folder of the cache.
-        threads: how many it may compute with.
+        threads: the number of threads.
     """
 
     figure: catalogue.Figure
@@ -56,12 +56,12 @@ class Task:
     threads: int
 
     def config(self) -> contract.Settings:
-        """The figure's config, which names the data."""
+        """Returns the figure's config, with sources and seed."""
         config: contract.Settings = self.figure.load().CONFIGS[self.budget]
         return config.settled(self.sources, self.seed)
 
     def environment(self) -> dict[str, str]:
-        """The variables that keep it to its share of the cores; read as libraries are loaded."""
+        """Returns environment variables that limit the threads; libraries read them when loaded."""
         threads = str(self.threads)
         return {
             "OMP_NUM_THREADS": threads,
@@ -76,10 +76,10 @@ class Task:
 
 
 def work(task: Task) -> Failure | None:
-    """Does what is not done yet of a task; prints go to its log.
+    """Executes the unfinished parts of a task; output goes to its log.
 
     Returns:
-        None, or what went wrong.
+        None, or the failure.
     """
     log = caches.Cache(task.cache).log(task.figure)
     try:
@@ -97,12 +97,12 @@ def work(task: Task) -> Failure | None:
 
 
 def in_a_line(error: BaseException) -> str:
-    """An error's type and message, cut where it is long."""
+    """Returns an error's type and message in one line, truncated if it is long."""
     return textwrap.shorten(f"{type(error).__name__}: {error}", _LONGEST_LINE, placeholder=" ...")
 
 
 def show(task: Task) -> None:
-    """Writes a figure's picture, claims and texts to the cache, and its result before them."""
+    """Writes a figure's result to the cache, then its image, claims and texts."""
     cache, config = caches.Cache(task.cache), task.config()
     found, path = _result(task, cache, config), cache.shown(task.figure, config)
     if cache.read(task.figure, config):
@@ -112,7 +112,7 @@ def show(task: Task) -> None:
         partial.mkdir(parents=True)
         module.draw(result, partial / caches.PICTURE)
         if not (partial / caches.PICTURE).is_file():
-            raise FileNotFoundError(f"{task.figure.module}.draw wrote no picture to its path.")
+            raise FileNotFoundError(f"{task.figure.module}.draw wrote no image to its path.")
         shown = caches.Shown(
             module.TITLE,
             module.CAPTION,
@@ -130,7 +130,7 @@ def _result(task: Task, cache: caches.Cache, config: contract.Settings) -> Any:
     found = results.read(path)
     if found is None:
         if path.exists():
-            print(f"{path} is not whole, and is computed again.")
+            print(f"{path} is incomplete and is computed again.")
         start = time.perf_counter()
         with study_cache.kept_in(cache.studies) as used:
             result = task.figure.load().run(config)
@@ -143,13 +143,13 @@ def _result(task: Task, cache: caches.Cache, config: contract.Settings) -> Any:
             machine(),
         )
         results.save(path, {"result": result, "made": made.to_json()})
-        # What is drawn is what will be read again.
+        # Reads the saved result, so that the figure is the same as when drawn from the cache.
         found = results.load(path)
     return found
 
 
 def versions() -> dict[str, str]:
-    """The versions of Python and of what computes."""
+    """Returns the versions of Python and of the packages that compute."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -158,7 +158,7 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> caches.Machine:
-    """What this computes on: processor, cores, memory, accelerators."""
+    """Returns a description of this machine: processor, cores, memory, accelerators."""
     import tensorflow as tf
 
     name = platform.processor() or platform.machine()
@@ -182,7 +182,7 @@ def machine() -> caches.Machine:
 
 @contextlib.contextmanager
 def _printing_to(path: pathlib.Path) -> Iterator[None]:
-    """Sends all that this process prints, C++ included, to a file."""
+    """Redirects the output of this process, including that of C++ code, to a file."""
     before = [os.dup(number) for number in (1, 2)]
     with path.open("a", encoding="utf-8", buffering=1) as file:
         try:

@@ -1,4 +1,4 @@
-"""What became of each figure, and how many of its claims hold, in numbers and in words."""
+"""The status of each figure, and the numbers of claims by verdict."""
 
 import collections
 import dataclasses
@@ -19,7 +19,7 @@ _OF_SEVERAL = {
 
 
 class Status(enum.StrEnum):
-    """What became of a figure."""
+    """The status of a figure."""
 
     DONE = "done"
     FAILED = "failed"
@@ -28,14 +28,14 @@ class Status(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """What the report says of one figure; one of `shown`, `failure` and `missing` is there.
+    """The entry of one figure in the report; one of `shown`, `failure` and `missing` is set.
 
     Attributes:
-        figure: which.
-        shown: what the cache holds of it.
+        figure: the figure.
+        shown: its texts from the cache.
         failure: why it could not be computed.
-        missing: the files that it needs and that are not there, in words.
-        title: what it shows, where files are missing.
+        missing: a phrase that names the missing files.
+        title: its title if files are missing.
     """
 
     figure: Figure
@@ -46,30 +46,30 @@ class Entry:
 
     @property
     def status(self) -> Status:
-        """What became of it."""
+        """The status of the figure."""
         if self.shown is not None:
             return Status.DONE
         return Status.FAILED if self.failure is not None else Status.WITHOUT
 
     @property
     def claims(self) -> tuple[Claim, ...]:
-        """What the thesis says of it, with verdicts; empty if it was not computed."""
+        """The claims with verdicts; empty if the figure was not computed."""
         return self.shown.claims if self.shown is not None else ()
 
     @property
     def heading(self) -> str:
-        """Its label, and its title where that is known."""
+        """The figure's label, and its title if it is known."""
         title = self.shown.title if self.shown is not None else self.title
         return f"{self.figure.label}: {title}" if title else self.figure.label
 
     def why_not(self) -> str:
-        """Returns why there is no picture of it."""
+        """Returns why there is no image of the figure."""
         if self.failure is not None:
             return f"Failed. {self.failure.error}"
         return f"Not computed: it needs {self.missing}."
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the entry as the report's JSON holds it."""
+        """Returns the entry for the report's JSON."""
         about: dict[str, Any]
         if self.shown is not None:
             about = self.shown.to_json()
@@ -84,13 +84,13 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
-    """How many claims have each verdict, and how many figures each status."""
+    """The numbers of claims by verdict and of figures by status."""
 
     claims: Mapping[Verdict, int]
     figures: Mapping[Status, int]
 
     def to_json(self) -> dict[str, dict[str, int]]:
-        """Returns the counts as the report's JSON holds them."""
+        """Returns the counts for the report's JSON."""
         return {
             "claims": {verdict.value: number for verdict, number in self.claims.items()},
             "figures": {status.value: number for status, number in self.figures.items()},
@@ -113,19 +113,19 @@ def counts_of_claims(claims: Iterable[Claim]) -> dict[Verdict, int]:
 
 
 def of_claims(verdict: Verdict, number: int) -> str:
-    """Returns the verdict on a number of claims: "holds" on one, "hold" on others."""
+    """Returns the text of a verdict on a number of claims: "holds" for one, "hold" for more."""
     return verdict.value if number == 1 else _OF_SEVERAL[verdict]
 
 
 def in_words(counted: Mapping[Verdict, int]) -> str:
-    """Returns how many claims have which verdict, in words."""
+    """Returns a text with the numbers of claims by verdict."""
     return ", ".join(
         f"{number} {of_claims(verdict, number)}" for verdict, number in counted.items() if number
     )
 
 
 def summary(entries: Sequence[Entry]) -> str:
-    """Returns how it went, in a sentence or two."""
+    """Returns a summary in one or two sentences."""
     found = counts(entries)
     line = f"{found.figures[Status.DONE]} of {len(entries)} figures and tables."
     number = sum(found.claims.values())

@@ -22,7 +22,7 @@ def test_points_keep_their_values_and_dtype(dtype):
         (np.ones((2, 3), int), {}, TypeError, "`x` must be of a floating dtype.*int64.*tf.cast"),
         (np.ones(3), {}, ValueError, r"of shape \(n, ...\). Received: shape \(3,\)"),
         (np.float64(1), {}, ValueError, r"Received: shape \(\)"),
-        (np.ones((0, 3)), {"at_least": 1}, ValueError, "1 point at least. Received: 0"),
+        (np.ones((0, 3)), {"at_least": 1}, ValueError, "at least 1 point. Received: 0"),
         (
             np.ones((2, 3)),
             {"like": tf.ones((2, 3))},

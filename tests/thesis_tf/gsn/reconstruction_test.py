@@ -120,7 +120,7 @@ def test_one_example_one_value_and_float32():
     [
         (lambda: Normal(0.0), "`scale` must be a positive number"),
         (lambda: Normal(smallest=-1), "`smallest` must be a positive number"),
-        (lambda: NormalMixture(1), r"`components` must be 2 at least.*Normal\(\)"),
+        (lambda: NormalMixture(1), r"`components` must be at least 2.*Normal\(\)"),
         (lambda: Bernoulli().check(np.array([0, 255.0])), r"in \[0, 1\].*values in \[0, 255\]"),
         (lambda: Bernoulli().check(np.array([0, np.nan])), "finite"),
         (lambda: Normal().check(np.array([0, np.inf])), "finite"),

@@ -116,8 +116,8 @@ def test_bad_directions(direction, message):
     ("options", "message"),
     [
         ({"rounds": 0}, "`rounds` must be a positive integer"),
-        ({"displacements": (0.0, 1.0)}, "`displacements` must be two positive numbers that grow"),
-        ({"displacements": (1.0, 0.1)}, "`displacements` must be two positive numbers that grow"),
+        ({"displacements": (0.0, 1.0)}, "`displacements` must be two increasing positive numbers"),
+        ({"displacements": (1.0, 0.1)}, "`displacements` must be two increasing positive numbers"),
     ],
 )
 def test_bad_ranges(options, message):

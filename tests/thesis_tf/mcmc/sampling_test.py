@@ -288,7 +288,7 @@ def test_streams_of_a_seed():
         (STATES, {"seed": 1 << 64}, ValueError, "`seed` must be below"),
         (STATES, {"verbose": "loud"}, ValueError, "`verbose`"),
         (STATES * np.nan, {}, ValueError, "finite"),
-        (STATES[:0], {}, ValueError, "with a chain at least"),
+        (STATES[:0], {}, ValueError, "with at least one chain"),
         (STATES, {"clamp": 3}, TypeError, "`clamp` must be a function"),
         (STATES, {"clamp": lambda x: x + 1}, ValueError, "a projection"),
         (STATES, {"clamp": lambda x: x[:1]}, ValueError, "a function that keeps"),

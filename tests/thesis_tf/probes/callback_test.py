@@ -196,7 +196,7 @@ def test_bad_arguments_fail_before_the_first_step(data, arguments, message):
 
 
 def test_report_before_training_is_an_error():
-    with pytest.raises(RuntimeError, match="has seen no training"):
+    with pytest.raises(RuntimeError, match="has not seen any training"):
         ProbeMonitor().report()
 
 

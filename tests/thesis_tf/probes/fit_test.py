@@ -228,7 +228,7 @@ def test_several_l2_need_validation(store, labels):
         (lambda y: y[:-1], ValueError, r"\(600,\).*Received: \(599,\)"),
         (lambda y: np.eye(4)[y], ValueError, r"\(600,\).*Received: \(600, 4\)"),
         (lambda y: y.astype(float), TypeError, "integers"),
-        (lambda y: y - 1, ValueError, "a least value of -1"),
+        (lambda y: y - 1, ValueError, "a smallest value of -1"),
         (lambda y: np.where(np.arange(600) < 300, 2, y), ValueError, "class 2 only"),
     ],
 )

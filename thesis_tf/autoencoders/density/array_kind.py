@@ -1,4 +1,4 @@
-"""Methods of points that return NumPy arrays for NumPy arrays, and tensors for tensors."""
+"""Decorator for methods that return NumPy arrays for NumPy arrays, and tensors for tensors."""
 
 import functools
 from collections.abc import Callable
@@ -11,9 +11,9 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def like(x: Any, value: tf.Tensor) -> Any:
-    """Returns `value` as an array of the kind of `x`: a tensor if that is one, else NumPy's.
+    """Returns `value` as a tensor if `x` is one, else as a NumPy array.
 
-    While a graph is traced there are only tensors.
+    During tracing, values are always tensors.
     """
     if tf.is_tensor(x) or isinstance(x, tf.Variable) or not tf.executing_eagerly():
         return value
@@ -21,7 +21,7 @@ def like(x: Any, value: tf.Tensor) -> Any:
 
 
 def same_kind(method: _F) -> _F:
-    """Decorates a method of points x whose value is one tensor."""
+    """Decorates a method that takes points x and returns one tensor."""
 
     @functools.wraps(method)
     def wrapped(self: Any, x: Any, *args: Any, **kwargs: Any) -> Any:

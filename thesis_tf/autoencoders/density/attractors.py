@@ -1,4 +1,4 @@
-"""Fixed points of r, and whether data lie there: spurious maxima of the density (3.4.3)."""
+"""Attractors of r, in particular spurious maxima of the density far from the data (3.4.3)."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -18,33 +18,34 @@ from thesis_tf.reporting.tables import Cell
 if TYPE_CHECKING:
     from thesis_tf.autoencoders.density.score import ScoreEstimator
 
-# Fractions of the way from x to r(x), tried in turn for points that don't come to rest: where r
-# overshoots a maximum by more than its distance, whole steps circle around it or leave it.
+# Fractions of the way from x to r(x), tried one after the other for points that don't converge: if
+# r overshoots a maximum by more than its distance, whole steps circle around it or diverge.
 _STEPS = (1.0, 0.3, 0.1, 0.03)
-_MATRIX_ELEMENTS = 1 << 24  # of Jacobians at once
-_CHUNK = 50  # iterations between checks whether all have come to rest
+_MATRIX_ELEMENTS = 1 << 24  # the number of elements of Jacobians that are computed at once
+_CHUNK = 50  # iterations between checks whether all points have converged
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Attractors(TabularResult):
-    """Points at which initial points come to rest when they follow r(x) - x.
+    """The points to which initial points converge when r is applied repeatedly.
 
-    A point has come to rest if r moves it by less than the tolerance. Resting points closer to one
-    another than `merge_distance` are one attractor.
+    A point has converged if r moves it by less than the tolerance. Converged points whose distance
+    is below `merge_distance` are one attractor.
 
     Attributes:
-        points: (k, ...), the attractors, the one with most initial points first.
-        counts: (k,), how many initial points came to each.
-        distance: (k,), from the nearest example, in units of sigma.
-        spectral_radius: (k,), the largest |eigenvalue| of dr/dx: below 1, x <- r(x) stays there.
-        maximum: (k,) of bool, whether all eigenvalues of dr/dx have real parts below 1: it is a
-            maximum of the density that r implies, though whole steps may overshoot it.
-        spurious: (k,) of bool, whether it is a maximum and no example's noise reaches it.
+        points: (k, ...), the attractors, ordered by decreasing numbers of initial points.
+        counts: (k,), the number of initial points that converged to each attractor.
+        distance: (k,), the distance from the nearest example, in units of sigma.
+        spectral_radius: (k,), the largest |eigenvalue| of dr/dx; if it is below 1, the iteration
+            x <- r(x) is stable there.
+        maximum: (k,) of bool, whether all eigenvalues of dr/dx have real parts below 1, so that the
+            attractor is a maximum of the density that r implies; whole steps may overshoot it.
+        spurious: (k,) of bool, whether it is a maximum that the noise of no example can reach.
         labels: (n,), the index of the attractor of each initial point, -1 for points that don't
-            come to rest.
-        ended_outside: (n,) of bool, whether the last position of each initial point lies outside
+            converge.
+        ended_outside: (n,) of bool, whether the last position of each initial point is outside
             the region of the data, on an attractor or not.
-        iterations: of r that were computed.
+        iterations: the number of iterations of r.
     """
 
     points: Array
@@ -87,12 +88,12 @@ def far_points(data: TensorLike, count: int, *, margin: float = 0.5, seed: int =
 
     Args:
         data: (n, ...) examples of a floating dtype.
-        count: how many to draw.
-        margin: how far the box reaches beyond the data, in units of their extent.
+        count: the number of points.
+        margin: the distance by which the box extends beyond the data, in units of their extent.
         seed: an integer >= 0.
 
     Returns:
-        (count, ...) points, of the dtype and the kind of `data`.
+        (count, ...) points; an array or tensor of the same dtype as `data`.
     """
     low, high = np.min(data, axis=0), np.max(data, axis=0)
     reach = margin * (high - low)
@@ -110,26 +111,28 @@ def find_attractors(
     tol: float = 1e-3,
     merge_distance: float = 1.0,
 ) -> Attractors:
-    """Follows r(x) - x from points far from the data to where it ends, and compares with the data.
+    """Applies r repeatedly to points far from the data, and compares the limits with the data.
 
-    Points move by x <- r(x) first; those that don't come to rest go on by smaller steps. Along a
-    manifold r moves points slowly if at all, so its points may be many attractors, none of them
-    spurious. A spurious attractor is far from all data and a maximum of the density that r implies.
+    Points first move by x <- r(x); those that don't converge continue with smaller steps. Along a
+    manifold of data, r moves points slowly or not at all, so there may be many attractors on it,
+    which aren't spurious. A spurious attractor is a maximum of the density that r implies, and far
+    from all data.
 
     Args:
         estimator: a `ScoreEstimator` with a sigma.
         data: (n, ...) training examples.
         initial_points: (m, ...), for instance `far_points(data, 1000)`.
-        max_iterations: of r, for each size of the step.
-        tol: on |r(x) - x|, in units of sigma.
-        merge_distance: within which resting points are one attractor, in units of sigma.
+        max_iterations: the maximum number of iterations of r, for each size of the step.
+        tol: the tolerance of |r(x) - x|, in units of sigma.
+        merge_distance: the distance within which converged points are one attractor, in units of
+            sigma.
 
     Returns:
         `Attractors`.
 
     Raises:
-        ValueError, TypeError: points that aren't finite or of a floating dtype, or don't fit r; an
-            estimator without a sigma.
+        ValueError, TypeError: points aren't finite, don't have a floating dtype, or don't fit r; or
+            the estimator has no sigma.
     """
     max_iterations = checks.positive_integer("`max_iterations`", max_iterations)
     x = arrays.checked_points("`initial_points`", initial_points)
@@ -163,7 +166,7 @@ def find_attractors(
         iterations += done
         outside = _outside(region, x)
         if fraction != _STEPS[-1]:
-            # Whole steps may have thrown a point anywhere; smaller ones begin anew.
+            # Whole steps may have moved a point far away; smaller steps begin at the initial point.
             again = tf.reshape(outside & ~at_rest, [-1] + [1] * (x.shape.rank - 1))
             x = tf.where(again, initial, x)
     ends, flat = x.numpy(), arrays.flat(x).numpy().astype(np.float64)
@@ -189,7 +192,7 @@ def find_attractors(
 
 
 def _outside(region: DataRegion, x: tf.Tensor) -> Array:
-    """Returns whether points (n, ...) are outside a region, infinite and NaN ones included."""
+    """Returns whether points (n, ...) are outside a region; true for infinity and NaN."""
     finite = tf.reduce_all(tf.math.is_finite(arrays.flat(x)), axis=1).numpy()
     outside = ~finite
     if finite.any():
@@ -198,7 +201,7 @@ def _outside(region: DataRegion, x: tf.Tensor) -> Array:
 
 
 def _merge(ends: Array, distance: float) -> tuple[Array, Array]:
-    """Returns the indices of one end for each attractor, most visited first, and labels (n,)."""
+    """Returns the index of one limit per attractor, most frequent first, and labels (n,)."""
     if not len(ends):
         return np.zeros(0, int), np.zeros(0, int)
     tree = scipy.spatial.cKDTree(ends)

@@ -9,14 +9,14 @@ from thesis_tf._core.types import Array, ArrayLike
 
 
 class OutsideDataWarning(UserWarning):
-    """r was evaluated at points that lie far from all training data."""
+    """r was evaluated at points that are far from all training data."""
 
 
 class DataRegion:
     """The points at which Gaussian noise of sigma has trained r.
 
-    Noise of d values has the norm sigma sqrt(d), give or take sigma / sqrt(2); the region
-    reaches three sigma farther than that from the nearest example.
+    The norm of noise in d dimensions is sigma sqrt(d) with a standard deviation of about
+    sigma / sqrt(2); the region extends three sigma farther than this from the nearest example.
 
     Args:
         data: (n, ...) training examples.
@@ -46,8 +46,8 @@ class DataRegion:
 
         Args:
             x: (n, ...) points.
-            subject: what leaves the region, with which the message begins.
-            stacklevel: as `warnings.warn` has it.
+            subject: the subject of the message, which leaves the region.
+            stacklevel: as for `warnings.warn`.
         """
         distances = self.distances(x)
         outside = distances > self.radius
@@ -56,7 +56,7 @@ class DataRegion:
                 f"{subject} leaves the region of the training data: {outside.sum()} of"
                 f" {len(outside)} points are more than {self.radius:.3g} away from all data, the"
                 f" farthest {distances.max():.3g} ({distances.max() / self.sigma:.3g} sigma). r"
-                " was never trained there; go along the data with `waypoints`.",
+                " was never trained there; use `waypoints` along the data.",
                 OutsideDataWarning,
                 stacklevel=stacklevel + 1,
             )

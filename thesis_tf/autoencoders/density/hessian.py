@@ -11,14 +11,14 @@ from thesis_tf.autoencoders.density import jacobians
 class LogDensityHessian(tf.linalg.LinearOperator):
     """The symmetric part of (dr/dx - I) / sigma^2 (Eq 3.9), one matrix (d, d) per point.
 
-    It multiplies without forming a matrix: a product costs one forward pass, one forward and one
+    It computes products without the matrix: a product costs one forward pass, one forward and one
     backward derivative of r. Like any `tf.linalg.LinearOperator` it can be composed with others;
-    `to_dense` forms the matrices.
+    `to_dense` computes the matrices.
 
     Args:
         reconstruct: r, from (n, ...) to (n, ...).
         x: (n, ...), the points.
-        sigma: the standard deviation of the noise that r was trained with.
+        sigma: the standard deviation of the noise with which r was trained.
     """
 
     def __init__(

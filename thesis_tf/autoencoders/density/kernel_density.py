@@ -11,7 +11,7 @@ from thesis_tf._core import arrays, checks
 from thesis_tf._core.types import TensorLike
 from thesis_tf.autoencoders.density.array_kind import same_kind
 
-_BLOCK_ELEMENTS = 1 << 22  # kernel values at once: 32 MB in float64
+_BLOCK_ELEMENTS = 1 << 22  # the number of kernel values computed at once: 32 MB in float64
 
 
 class KernelDensity:
@@ -21,9 +21,9 @@ class KernelDensity:
     functions (Eq 3.3 with the empirical density), so auto-encoders are compared with it:
     `ScoreEstimator(KernelDensity(data, sigma).reconstruct, sigma)`.
 
-    Methods return arrays of the kind of x. They compare points with all examples, in blocks, by
-    matrix products: 2 n N d operations. In float64 and for 10,000 points and examples of the plane
-    that takes a second on two cores.
+    Methods return tensors for tensors and NumPy arrays for NumPy arrays. They compare points with
+    all examples, in blocks, by matrix products: 2 n N d operations. For 10,000 points and 10,000
+    examples in two dimensions, this takes a second in float64 on two cores.
 
     Args:
         data: (N, ...) training examples of a floating dtype.
@@ -33,7 +33,7 @@ class KernelDensity:
     def __init__(self, data: TensorLike, sigma: float) -> None:
         data = arrays.checked_points("`data`", data, at_least=1)
         self.sigma = checks.positive_number("`sigma`", sigma)
-        # Centered and in units of sigma, so that the squares whose difference is taken stay small.
+        # Centered and in units of sigma, so that the squares stay small whose difference is taken.
         self._center = tf.reduce_mean(data, axis=0, keepdims=True)
         self._scaled = arrays.flat(data - self._center) / tf.constant(self.sigma, data.dtype)
         self._block = max(1, _BLOCK_ELEMENTS // len(data))

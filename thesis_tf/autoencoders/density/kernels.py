@@ -1,9 +1,9 @@
-"""Transition kernels that are driven by a score alone, for `tfp.mcmc` (thesis, 3.4).
+"""Transition kernels for `tfp.mcmc` that need only a score (thesis, 3.4).
 
-There is no density to evaluate, so `target_log_prob` is 0 everywhere and the path integral of the
-score between the present and the proposed state stands in `log_acceptance_correction`, which is all
-that `tfp.mcmc.MetropolisHastings` needs. For a conservative score that is Metropolis-Hastings on
-its density, exact up to the error of the quadrature: the reverse step has the opposite integral.
+No density is evaluated: `target_log_prob` is always 0, and `log_acceptance_correction` is the path
+integral of the score from the current to the proposed state. `tfp.mcmc.MetropolisHastings` needs
+nothing else. For a conservative score this is Metropolis-Hastings on its density, exact up to the
+error of the quadrature, since the reverse step has the opposite integral.
 """
 
 from typing import Any, NamedTuple
@@ -17,14 +17,14 @@ from thesis_tf.autoencoders.density.score import ScoreEstimator
 
 
 class Results(NamedTuple):
-    """What a kernel below knows of a proposal, for `tfp.mcmc.MetropolisHastings`.
+    """The results of a proposal, for `tfp.mcmc.MetropolisHastings`.
 
     Attributes:
         log_acceptance_correction: (chains,), log p(proposal) - log p(state), and for Langevin steps
             the log ratio of the proposal densities.
         target_log_prob: (chains,), zeros.
-        score: (chains, ...), at the proposal; () for a random walk.
-        is_accepted: (chains,), true: without calibration every proposal is taken.
+        score: (chains, ...), the score at the proposal; () for a random walk.
+        is_accepted: (chains,), true: without calibration every proposal is accepted.
     """
 
     log_acceptance_correction: tf.Tensor
@@ -34,12 +34,12 @@ class Results(NamedTuple):
 
 
 class _ScoreDriven(tfp.mcmc.TransitionKernel):
-    """What the uncalibrated kernels below share.
+    """The base class of the uncalibrated kernels.
 
     Args:
         estimator: a `ScoreEstimator`; states are points (chains, ...).
-        num_points: of the path integral.
-        rule: of the path integral.
+        num_points: the number of points of the path integral.
+        rule: the quadrature rule of the path integral.
     """
 
     def __init__(self, estimator: ScoreEstimator, num_points: int, rule: str) -> None:
@@ -66,7 +66,7 @@ class _ScoreDriven(tfp.mcmc.TransitionKernel):
         return Results(zeros, zeros, self._score(init_state), tf.ones_like(zeros, tf.bool))
 
     def model_values(self, state: tf.Tensor) -> np.ndarray:
-        """Returns a few values of the score, which tell one estimator from another."""
+        """Returns a few values of the score, which identify the estimator."""
         return self._estimator.score(state).numpy()[:1].ravel()[:16]
 
     def _score(self, state: tf.Tensor) -> Any:
@@ -96,7 +96,7 @@ class RandomWalk(_ScoreDriven):
         rule: of the path integral, as for `ScoreEstimator.energy_difference`.
 
     Raises:
-        ValueError: a standard deviation that isn't positive.
+        ValueError: the standard deviation isn't positive.
     """
 
     def __init__(
@@ -128,8 +128,9 @@ class RandomWalk(_ScoreDriven):
 class Langevin(_ScoreDriven):
     """Proposes x + step_size / 2 score(x) + sqrt(step_size) e with e ~ N(0, I).
 
-    Without calibration it is the unadjusted Langevin algorithm, with it the Metropolis-adjusted
-    one. A step costs one score, and `num_points` of the path integral if it is to be adjusted.
+    Without calibration this is the unadjusted Langevin algorithm, with calibration the
+    Metropolis-adjusted one. A step costs one evaluation of the score, plus `num_points` for the
+    path integral if it is adjusted.
 
         kernel = tfp.mcmc.MetropolisHastings(Langevin(estimator, 0.01))
         kernel = Langevin(estimator, 0.01, adjusted=False)
@@ -137,12 +138,12 @@ class Langevin(_ScoreDriven):
     Args:
         estimator: a `ScoreEstimator`.
         step_size: positive, in the squared units of x.
-        adjusted: whether to compute the correction; without, it is 0.
+        adjusted: whether to compute the correction; if false, it is 0.
         num_points: of the path integral.
         rule: of the path integral, as for `ScoreEstimator.energy_difference`.
 
     Raises:
-        ValueError: a step size that isn't positive.
+        ValueError: the step size isn't positive.
     """
 
     def __init__(

@@ -28,8 +28,8 @@ def metropolis_hastings(
     """Samples by a random walk whose acceptance is a path integral of the score (3.4.1).
 
     A proposal x* = x + proposal_stddev e is accepted with probability min(1, exp(E(x) - E(x*))),
-    at the cost of r at `num_points` points per chain. All chains step at once. It is
-    `mcmc.sample_chain` with the kernel `tfp.mcmc.MetropolisHastings(RandomWalk(...))`.
+    which costs `num_points` evaluations of r per chain. All chains run in parallel. This function
+    is `mcmc.sample_chain` with the kernel `tfp.mcmc.MetropolisHastings(RandomWalk(...))`.
 
     Args:
         estimator: a `ScoreEstimator`.
@@ -43,11 +43,11 @@ def metropolis_hastings(
         jit_compile, verbose, folder: as for `mcmc.sample_chain`.
 
     Returns:
-        `mcmc.Chains`; diagnostics are of each value of a state.
+        `mcmc.Chains`; diagnostics are for each value of a state.
 
     Raises:
-        ValueError, TypeError: an initial state that isn't finite or of a floating dtype, an r that
-            doesn't keep its shape, a number that isn't positive, a folder of other chains.
+        ValueError, TypeError: the initial state isn't finite or doesn't have a floating dtype, r
+            changes its shape, a number isn't positive, or the folder holds other chains.
     """
     state = _checked_state(estimator, initial_state)
     kernel = RandomWalk(estimator, proposal_stddev, num_points=num_points, rule=rule)
@@ -90,19 +90,19 @@ def langevin(
         estimator: a `ScoreEstimator`.
         initial_state: (chains, ...), where each chain begins.
         num_results: states that are kept of each chain.
-        step_size: in the squared units of x; the noise of a step has its root as standard
-            deviation.
+        step_size: in the squared units of x; the standard deviation of a step's noise is its square
+            root.
         adjusted: whether a step may be rejected, as in `metropolis_hastings`. Otherwise every step
-            is taken, and the samples have a bias of the order of `step_size`.
+            is accepted, and the samples have a bias of the order of `step_size`.
         num_burnin_steps, num_steps_between_results, seed: as for `mcmc.sample_chain`.
         num_points, rule: as for `metropolis_hastings`.
         jit_compile, verbose, folder: as for `mcmc.sample_chain`.
 
     Returns:
-        `mcmc.Chains`; unadjusted ones have an acceptance of 1.
+        `mcmc.Chains`; unadjusted chains have an acceptance of 1.
 
     Raises:
-        ValueError, TypeError: as `metropolis_hastings`.
+        ValueError, TypeError: as for `metropolis_hastings`.
     """
     state = _checked_state(estimator, initial_state)
     kernel = Langevin(estimator, step_size, adjusted=adjusted, num_points=num_points, rule=rule)

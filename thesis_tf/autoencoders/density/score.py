@@ -21,13 +21,13 @@ from thesis_tf.reporting.tables import Cell
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Tangents(TabularResult):
-    """Directions in which r lets a point move, the flattest first.
+    """Directions in which r changes a displaced point least, by increasing contraction.
 
     Attributes:
         eigenvalues: (n, d) of the symmetric part of dr/dx, the largest first: near 1 along the
             manifold; across it, where data of variance v lie, near v / (v + sigma^2).
         directions: (n, d, d), unit vectors as columns.
-        dimension: (n,), how many eigenvalues are above the threshold.
+        dimension: (n,), the number of eigenvalues above the threshold.
     """
 
     eigenvalues: Array
@@ -56,30 +56,31 @@ class ScoreEstimator:
 
     A denoising auto-encoder trained with squared error on Gaussian noise of standard deviation
     sigma, or an RCAE of that sigma, has r(x) = x + sigma^2 d log p(x) / dx + o(sigma^2) (Theorems 1
-    and 2), where p is the density of the data. Without the limit it is Tweedie's formula: the best
-    possible DAE has (r(x) - x) / sigma^2 = d log p_sigma(x) / dx exactly, with p_sigma the density
-    of the data smoothed by the noise. So all methods are about p_sigma, as far as r was trained.
+    and 2), where p is the density of the data. For finite sigma, Tweedie's formula is exact: the
+    optimal DAE has (r(x) - x) / sigma^2 = d log p_sigma(x) / dx, with p_sigma the density of the
+    data smoothed by the noise. So all methods refer to p_sigma, and assume an optimal r.
 
         estimator = ScoreEstimator(model, sigma=0.1)
         estimator.score(x)  # (n, ...), as x
 
-    Methods take points x (n, ...) of any floating dtype and return arrays of the same kind, NumPy's
-    or tensors. They compute in the dtype of x as far as r does, are compiled once for each shape
-    and dtype of a point, and may be called inside a `tf.function` (all but `tangent_directions`),
-    where points are not checked for NaN. In float32 the score has an absolute error of about
-    1e-7 |x| / sigma^2.
+    Methods take points x (n, ...) of any floating dtype and return NumPy arrays for NumPy arrays
+    and tensors for tensors. They compute in the dtype of x if r does, are compiled once per shape
+    and dtype of a point, and may be called inside a `tf.function` (all except
+    `tangent_directions`), where points are not checked for NaN. In float32 the score has an
+    absolute error of about 1e-7 |x| / sigma^2.
 
     Args:
         reconstruct: r, a Keras model or a function, from (n, ...) to the same shape.
-        sigma: the standard deviation of the noise that r was trained with; None if it isn't known,
-            which leaves the methods that need no scale: `direction`, `jacobian`, `conservativity`,
-            `tangent_directions`.
-        data: (n, ...) training examples, if `energy_difference` is to warn of paths away from them.
+        sigma: the standard deviation of the noise with which r was trained; None if it is unknown.
+            In this case only methods that need no scale are available: `direction`, `jacobian`,
+            `conservativity`, `tangent_directions`.
+        data: (n, ...) training examples; with them, `energy_difference` warns about paths that
+            leave their neighborhood.
         jit_compile: whether XLA compiles all computations.
 
     Raises:
-        ValueError: sigma is not positive; every method raises it if r(x) has not the shape of x or
-            x is not finite.
+        ValueError: sigma is not positive; every method raises it if r(x) doesn't have the shape of
+            x, or x is not finite.
         TypeError: `reconstruct` can't be called; every method raises it if x is not of a floating
             dtype.
     """
@@ -126,9 +127,9 @@ class ScoreEstimator:
 
     @same_kind
     def direction(self, x: TensorLike) -> Any:
-        """Returns the direction of the score, of unit length (n, ...), whatever sigma is (3.3.5).
+        """Returns the direction of the score, a unit vector (n, ...), for any sigma (3.3.5).
 
-        Where r(x) = x it is 0.
+        It is 0 where r(x) = x.
         """
         return self._direction(arrays.checked_points("`x`", x))
 
@@ -142,14 +143,14 @@ class ScoreEstimator:
         """Returns d^2 log p / dx^2 (n, d, d), the symmetric part of (dr/dx - I) / sigma^2 (Eq 3.9).
 
         The antisymmetric part of dr/dx is not the derivative of a score; `conservativity` measures
-        it. Costs d backward passes and n d^2 values; `hessian_operator` costs neither.
+        it. It costs d backward passes and n d^2 values of memory; `hessian_operator` needs neither.
         """
         x = arrays.checked_points("`x`", x)
         derivative = _symmetric(self._jacobian(x))
         return (derivative - tf.eye(derivative.shape[-1], dtype=x.dtype)) / self._variance(x)
 
     def hessian_operator(self, x: TensorLike) -> LogDensityHessian:
-        """Returns `hessian_log_prob(x)` as a `tf.linalg.LinearOperator` that forms no matrix."""
+        """Returns `hessian_log_prob(x)` as a matrix-free `tf.linalg.LinearOperator`."""
         sigma = self.known_sigma()
         return LogDensityHessian(self._reconstruct, arrays.checked_points("`x`", x), sigma)
 
@@ -167,11 +168,12 @@ class ScoreEstimator:
 
         Args:
             x: (n, ...), where paths begin.
-            x_star: (n, ...), where they end.
-            num_points: points at which r is computed on each straight piece; 1 and "midpoint" or
-                "gauss_legendre" is exact for a Gaussian.
+            x_star: (n, ...), where paths end.
+            num_points: the number of evaluations of r on each straight piece; one point with
+                "midpoint" or "gauss_legendre" is exact for a Gaussian.
             rule: "gauss_legendre", "midpoint", "trapezoid" or "simpson".
-            waypoints: (m, n, ...) points that the paths pass, in straight lines; None is one line.
+            waypoints: (m, n, ...), intermediate points of the paths, connected by straight lines;
+                None for a single line.
 
         Returns:
             (n,). Warns with `OutsideDataWarning` if the estimator has data and a path leaves them;
@@ -207,18 +209,18 @@ class ScoreEstimator:
     ) -> Any:
         """Returns how far r is from a gradient (3.3.6): |J - J'|_F / 2|J|_F with J = dr/dx, (n,).
 
-        0 where J is symmetric, as it is if r(x) - x is the gradient of some log p; 1 where J is
-        antisymmetric. Of a J that is zero but for rounding it is anything from 0 to 1.
+        It is 0 if J is symmetric, which is true if r(x) - x is the gradient of some log p, and 1 if
+        J is antisymmetric. If J is zero up to rounding, it may be any value from 0 to 1.
 
         Args:
             x: (n, ...).
             num_vectors: None computes J, in d backward passes; a number estimates both norms from
                 products with this many random vectors.
-            seed: an integer >= 0, of the random vectors.
+            seed: an integer >= 0, the seed of the random vectors.
         """
         x = arrays.checked_points("`x`", x)
         if x.shape[0] == 0:
-            return tf.zeros(0, x.dtype)  # no Jacobian can be computed for no points
+            return tf.zeros(0, x.dtype)  # without points, no Jacobian can be computed
         if num_vectors is None:
             derivative = self._jacobian(x)
             skew = (derivative - tf.linalg.matrix_transpose(derivative)) / 2
@@ -232,8 +234,8 @@ class ScoreEstimator:
 
         Args:
             x: (n, ...).
-            threshold: eigenvalues above it count as tangent; above .5 the data vary more than the
-                noise.
+            threshold: directions with eigenvalues above it count as tangent; above 0.5, the
+                variance of the data is larger than that of the noise.
         """
         values, vectors = self._eigenpairs(arrays.checked_points("`x`", x))
         values, vectors = values.numpy()[:, ::-1], vectors.numpy()[:, :, ::-1]
@@ -260,7 +262,7 @@ class ScoreEstimator:
                 "`sigma`",
                 "known for this",
                 None,
-                "Without it there is `direction`, which has no scale.",
+                "Without it, `direction` is available, which has no scale.",
             )
         return self.sigma
 

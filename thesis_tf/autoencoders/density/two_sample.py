@@ -1,4 +1,4 @@
-"""A test whether two samples have the same distribution, by nearest neighbors."""
+"""A nearest-neighbor test of whether two samples have the same distribution."""
 
 import dataclasses
 from typing import Any
@@ -12,13 +12,13 @@ from thesis_tf._core.types import ArrayLike
 
 @dataclasses.dataclass(frozen=True)
 class TwoSampleTest:
-    """How well a nearest-neighbor classifier tells two samples apart.
+    """The accuracy of a nearest-neighbor classifier that distinguishes two samples.
 
     Attributes:
-        accuracy: of the classifier, leaving out the point itself; .5 by chance.
-        standard_error: of the accuracy under chance, sqrt(.25 / points). It is a lower bound, since
-            neighbors share votes.
-        num_neighbors: neighbors that vote on each point.
+        accuracy: the leave-one-out accuracy of the classifier; 0.5 by chance.
+        standard_error: the standard error of the accuracy by chance, sqrt(0.25 / points). It is a
+            lower bound, since votes are not independent.
+        num_neighbors: the number of neighbors that vote on each point.
     """
 
     accuracy: float

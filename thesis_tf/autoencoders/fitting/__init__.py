@@ -1,1 +1,1 @@
-"""Fitting auto-encoders: by Keras, full batch, and initial weights from data."""
+"""Fitting auto-encoders: with Keras, with full-batch methods, and initial weights from data."""

@@ -1,4 +1,4 @@
-"""Trains any Keras model by a criterion of this area, through `fit`."""
+"""Trains any Keras model with a criterion of this area by `fit`."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from thesis_tf.autoencoders.criteria import Criterion
 
 
 class CriterionModel(NoisyModel):
-    """A Keras model that `fit` trains by a criterion; save the model that it wraps.
+    """A Keras model that `fit` trains with a criterion; save the model that it wraps.
 
         training_model = CriterionModel(model, DenoisingLoss(0.1))
         training_model.compile("adam")
@@ -19,9 +19,10 @@ class CriterionModel(NoisyModel):
         model.save("model.keras")
 
     Data are inputs x, or pairs (inputs, targets). The target of an auto-encoder is its input, or
-    the clean example if the criterion has no corruption. Noise depends on the seed and the training
-    step alone, so training that continues from a checkpoint of all variables has the same noise as
-    without a break. Validation has the same noise at every epoch, that of the end of training.
+    the clean example if the criterion has no corruption. Noise depends only on the seed and the
+    training step, so training that is resumed from a checkpoint of all variables has the same noise
+    as without an interruption. Validation uses the same noise at every epoch, that of the end of
+    training.
     The model may be built and fitted under any `tf.distribute` strategy; replicas draw different
     noise.
 
@@ -29,7 +30,7 @@ class CriterionModel(NoisyModel):
         model: r, a Keras model from (n, ...) to (n, ...).
         criterion: `DenoisingLoss`, `ContractiveLoss` or `ReconstructionContractiveLoss`.
         seed: an integer >= 0.
-        **kwargs: of `keras.Model`.
+        **kwargs: passed to `keras.Model`.
     """
 
     def __init__(

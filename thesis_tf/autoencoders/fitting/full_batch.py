@@ -23,13 +23,13 @@ IterationCallback: TypeAlias = Callable[[int, float], None]
 
 @dataclasses.dataclass(frozen=True)
 class Fit(TabularResult):
-    """How a minimization ended.
+    """The result of a minimization.
 
     Attributes:
         loss: the final loss, the mean over the examples.
         converged: whether the gradient is below the tolerance.
-        iterations: of the method.
-        evaluations: of loss and gradient.
+        iterations: the number of iterations.
+        evaluations: the number of evaluations of the loss and its gradient.
         message: why the method stopped.
         losses: (iterations,) the loss after each iteration.
     """
@@ -45,7 +45,7 @@ class Fit(TabularResult):
         return ("iteration", "loss"), list(enumerate(self.losses, start=1))
 
     def summary(self) -> dict[str, Any]:
-        """Returns all fields but the losses as a plain dict."""
+        """Returns all fields except the losses as a plain dict."""
         fields = dataclasses.asdict(self)
         return {name: value for name, value in fields.items() if name != "losses"}
 
@@ -66,21 +66,20 @@ def fit_full_batch(
 ) -> Fit:
     """Minimizes the mean of a criterion over all examples, and assigns the parameters to the model.
 
-    The criterion's randomness is drawn once, by `seed`: "the same corruption sampled once and for
-    all" (3.3.4), since a quasi-Newton method needs a loss that stays the same. The loss and its
-    gradient are computed in float64 whatever the precision of the model is, in batches whose
-    gradients are added up on the device.
+    The criterion's random numbers are drawn once, with `seed` (3.3.4), since a quasi-Newton method
+    needs a fixed loss. The loss and its gradient are computed in float64 for any precision of the
+    model, in batches whose gradients are added on the device.
 
     Args:
         model: a built Keras model of any dtype, whose trainable variables are fitted.
         criterion: `DenoisingLoss`, `ContractiveLoss`, `ReconstructionContractiveLoss`, or a
-            function that is called as they are.
+            function with the same arguments.
         x: (n, ...) inputs.
         target: (n, ...), what to reconstruct; None is `x`.
         method: "lbfgs" (SciPy's L-BFGS-B), or "bfgs" (SciPy's BFGS, whose inverse Hessian is a
-            dense matrix; beyond some thousand parameters an iteration takes minutes).
-        max_iterations: the limit of iterations.
-        tol: on the largest component of the gradient, in units of the initial loss.
+            dense matrix; with more than a few thousand parameters an iteration takes minutes).
+        max_iterations: the maximum number of iterations.
+        tol: the tolerance of the gradient's largest component, in units of the initial loss.
         num_correction_pairs: pairs of vectors that L-BFGS remembers.
         batch_size: the number of examples, at most, whose gradient is computed at once.
         seed: an integer >= 0.
@@ -90,9 +89,9 @@ def fit_full_batch(
         `Fit`.
 
     Raises:
-        ValueError: an unknown method, data or an initial loss that aren't finite, or a criterion
-            that depends on training steps (walkback, `DecreasingNoise`).
-        TypeError: data that aren't of a floating dtype.
+        ValueError: the method is unknown, data or the initial loss aren't finite, or the criterion
+            depends on training steps (walkback, `DecreasingNoise`).
+        TypeError: data don't have a floating dtype.
     """
     checks.one_of("`method`", method, _METHODS)
     max_iterations = checks.positive_integer("`max_iterations`", max_iterations)
@@ -138,7 +137,7 @@ class _Loss:
         self._seed = arrays.stateless_seed(seed)
         self._count = len(x)
         batches = -(-self._count // checks.positive_integer("`batch_size`", batch_size))
-        # Batches of one static shape, as even as possible; examples that fill the last don't count.
+        # Batches of one static shape, as even as possible; padding of the last batch is ignored.
         self._size = -(-self._count // batches)
         rows = np.arange(batches * self._size) % self._count
         self._x, self._target = (tf.gather(tf.cast(a, tf.float64), rows) for a in (x, target))
@@ -188,7 +187,7 @@ class _Loss:
             raise checks.invalid(
                 "`criterion`",
                 "a function of the model's reconstructions",
-                "one on which no trainable parameter has an influence",
+                "one that depends on no trainable parameter",
             )
         return total, gradient
 

@@ -19,7 +19,7 @@ from thesis_tf.reporting.tables import Cell
 _Features: TypeAlias = Callable[[Array], Array]
 
 _HELD_OUT = 5  # one example in five is held out to choose the scale
-_ROWS = 1 << 14  # of features at once
+_ROWS = 1 << 14  # the number of rows of features computed at once
 _SCALES = tuple(np.geomspace(0.01, 1.0, 9))
 
 
@@ -28,7 +28,7 @@ class RandomFeatures(TabularResult):
     """The scale of the hidden units that `initialize_from_data` chose.
 
     Attributes:
-        scale: inverse width of the transition of a hidden unit, in units of the noise.
+        scale: the inverse width of the transition of a hidden unit, in units of the noise.
         losses: {scale: squared error on held-out corrupted examples}, for all scales.
     """
 
@@ -56,23 +56,24 @@ def initialize_from_data(
 ) -> RandomFeatures:
     """Initializes a DAE with one hidden layer near the optimum.
 
-    Each hidden unit is centered on a corrupted example, w'(x - x~_j), so that it is nonlinear where
-    data and their noise are. Its weights w ~ N(0, (scale / sigma_j)^2 / d I) are steeper if that
-    example has less noise, and no flatter than the data are wide. The decoder then solves least
-    squares from the features of corrupted examples to the clean ones. Of several scales the best on
-    held-out examples is taken. On the spiral this alone reaches a loss that hundreds of iterations
-    of L-BFGS from Keras' initial weights don't come near. It takes seconds, most of them in
-    products of matrices with as many rows as there are hidden units.
+    Each hidden unit is centered on a corrupted example, w'(x - x~_j), so that it is nonlinear near
+    the data and their noise. Its weights w ~ N(0, (scale / sigma_j)^2 / d I) are larger for an
+    example with less noise, but not so small that the transition is wider than the data. The
+    decoder is then the least-squares solution from the features of corrupted examples to the clean
+    examples. Of several scales, the one with the smallest loss on held-out examples is used. On the
+    spiral, the resulting loss is much lower than after hundreds of iterations of L-BFGS from Keras'
+    initial weights. It takes seconds, mostly for matrix products with one row per hidden unit.
 
     Args:
         encoder: the `Dense` layer from x to the hidden units, built, with a nonlinear activation.
-        decoder: the linear `Dense` layer from them to r(x), built.
+        decoder: the linear `Dense` layer from the hidden units to r(x), built.
         x: (n, ...) examples of a floating dtype, flattened as in the model.
-        corruption: as for `DenoisingLoss`: a sigma, a corruption, `SampledNoise`, whose importance
-            weights the least squares have too, or `DecreasingNoise`, with its initial sigma.
+        corruption: as for `DenoisingLoss`: a sigma; a corruption; `SampledNoise`, whose importance
+            weights are also used in the least squares; or `DecreasingNoise`, with its initial
+            sigma.
         scales: the scales to try.
-        num_copies: how often each example is corrupted.
-        ridge: of the least squares, in units of the features' mean square.
+        num_copies: the number of corruptions of each example.
+        ridge: the ridge regularization, in units of the features' mean square.
         seed: an integer >= 0.
 
     Returns:
@@ -84,7 +85,7 @@ def initialize_from_data(
     x = tf.cast(arrays.flat(arrays.checked_points("`x`", x)), tf.float64)
     _check(encoder, decoder, x)
     if not len(scales):
-        raise checks.invalid("`scales`", "one scale at least", "none")
+        raise checks.invalid("`scales`", "at least one scale", "none")
     noise = NoiseSchedule.of(corruption)
     num_copies = checks.positive_integer("`num_copies`", num_copies)
     rng = np.random.default_rng(np.random.SeedSequence(seeds.checked_seed(seed)))
@@ -121,7 +122,7 @@ def initialize_from_data(
         losses[scale] = _loss(features, *validation[:3], solution)
         if best is None or losses[scale] < losses[best[0]]:
             best = scale, kernel, bias, solution
-    assert best is not None  # there is a scale
+    assert best is not None  # there is at least one scale
     scale, kernel, bias, solution = best
     encoder.kernel.assign(kernel)
     encoder.bias.assign(bias)

@@ -26,8 +26,8 @@ class ThreeWells:
     """The density of figure 3.3: p(x) proportional to exp(-E(x)), three wells of unequal depth.
 
     E(x) = (a (x + 1)^2 + 1) (2 a x^2 + 1) (3 a (x - 1)^2 + 1) / 1000 with a = 10; the thesis shows
-    it on [-1.5, 1.5] with 1,000 points (`grid`). It is not normalized, which no function here
-    requires. A call returns p(x), of the shape and dtype of x.
+    it on [-1.5, 1.5] with 1,000 points (`grid`). It is not normalized; the functions of this module
+    don't require normalization. A call returns p(x), with the shape and dtype of x.
     """
 
     a = 10.0
@@ -73,14 +73,14 @@ def rcae_1d(density: Density, grid: ArrayLike, sigma: float) -> Array:
         density: p, not necessarily normalized: a function from points (n,) to values (n,), or its
             values (M,) on the grid.
         grid: (M,) increasing points, M at least 3, evenly spaced or not. Beyond its ends there are
-            no data, so r is flat there.
-        sigma: its square is the factor of the contraction term; positive.
+            no data, so r is constant there.
+        sigma: positive; its square is the factor of the contraction term.
 
     Returns:
-        (M,), r on the grid, of its dtype.
+        (M,), r on the grid, in the grid's dtype.
 
     Raises:
-        TypeError: the grid's dtype is not a floating one.
+        TypeError: the grid's dtype is not a floating dtype.
         ValueError: the density is not finite and positive on the grid, the grid does not increase
             or has fewer than 3 points, or sigma is not positive.
     """
@@ -91,9 +91,9 @@ def rcae_1d(density: Density, grid: ArrayLike, sigma: float) -> Array:
 def rcae_score_1d(density: Density, grid: ArrayLike, sigma: float) -> Array:
     """Returns the score that the RCAE implies, (r - x) / sigma^2, without cancellation.
 
-    In float32 and with sigma = .01 its error is 1e-6 of the score's root mean square. That of
-    (r - x) / sigma^2 with the r of `rcae_1d` is 4e-5, since the difference cancels leading digits,
-    and with an r that is solved for directly it is 4e-4. Arguments and errors are those of
+    In float32 and with sigma = 0.01 its error is 1e-6 of the score's root mean square. The error of
+    (r - x) / sigma^2 with the r of `rcae_1d` is 4e-5, since the difference cancels leading digits;
+    it is 4e-4 with an r that is computed directly. Arguments and errors are the same as for
     `rcae_1d`.
     """
     return _rcae_score(_checked(density, grid, sigma))
@@ -125,7 +125,7 @@ def dae_1d(density: Density, grid: ArrayLike, sigma: float) -> Array:
 def dae_score_1d(density: Density, grid: ArrayLike, sigma: float) -> Array:
     """Returns the score that the DAE implies, (r - x) / sigma^2, without cancellation.
 
-    Arguments and errors are those of `dae_1d`.
+    Arguments and errors are the same as for `dae_1d`.
     """
     return _dae_score(_checked(density, grid, sigma))
 
@@ -155,7 +155,7 @@ def dae_loss_1d(r: ArrayLike, density: Density, grid: ArrayLike, sigma: float) -
 def rcae_loss_1d(r: ArrayLike, density: Density, grid: ArrayLike, sigma: float) -> float:
     """Returns E[(r(x) - x)^2 + sigma^2 r'(x)^2] with x ~ p, over the grid (Eq 3.6).
 
-    Arguments and errors are those of `dae_loss_1d`, without its limit on sigma.
+    Arguments and errors are the same as for `dae_loss_1d`, without its limit on sigma.
     """
     problem = _checked(density, grid, sigma)
     r = _checked_r(r, problem)
@@ -214,7 +214,7 @@ def _rcae_score(problem: _Problem) -> Array:
 
 def _dae_score(problem: _Problem) -> Array:
     _check_resolution(problem)
-    # In logarithms, as p may fall by more than a Gaussian does on the way to the next well.
+    # In logarithms, since p may decrease by more than a Gaussian between wells.
     log_p = np.log(problem.weights)
     score = np.empty_like(problem.grid)
     for rows, away in _differences(problem.grid, problem.sigma):
@@ -239,7 +239,7 @@ def _check_resolution(problem: _Problem) -> None:
             "`sigma`",
             f"at least the spacing of the grid, {widest:.3g}",
             f"{sigma:.3g}",
-            f"Take {int(np.ceil((grid[-1] - grid[0]) / sigma)) + 1} points or more.",
+            f"Use {int(np.ceil((grid[-1] - grid[0]) / sigma)) + 1} points or more.",
         )
 
 
@@ -260,7 +260,7 @@ def _checked(density: Density, grid: ArrayLike, sigma: float) -> _Problem:
     if grid.ndim != 1 or len(grid) < 3:
         raise checks.invalid("`grid`", "of shape (M,) with M at least 3", f"shape {grid.shape}")
     if not (np.isfinite(grid).all() and (np.diff(grid) > 0).all()):
-        raise checks.invalid("`grid`", "finite points that increase", "others", "Sort them.")
+        raise checks.invalid("`grid`", "finite increasing points", "other points", "Sort them.")
     sigma = checks.positive_number("`sigma`", sigma)
     if callable(density):
         p, between = density(grid), density((grid[1:] + grid[:-1]) / 2)
@@ -280,6 +280,6 @@ def _checked(density: Density, grid: ArrayLike, sigma: float) -> _Problem:
             "`density`",
             "finite and above 0 on the whole grid",
             f"{everywhere[bad[0]]} at {where:.6g}",
-            "Shorten the grid to where there are data: elsewhere no r is better than another.",
+            "Restrict the grid to the support of the data: elsewhere r is not determined.",
         )
     return _Problem(grid, p, between, grid.dtype.type(sigma))

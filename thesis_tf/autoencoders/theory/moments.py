@@ -1,7 +1,7 @@
 """Mass, mean and covariance of a density in a small ball (thesis, 3.D to 3.F).
 
-Before they turned to the score, the authors trained auto-encoders to return the mean of the data
-around a point. Within a ball of radius delta around x0 in d dimensions,
+An earlier approach of the authors trained auto-encoders to return the mean of the data around a
+point. Within a ball of radius delta around x0 in d dimensions,
 
     Z = integral of p,   m = integral of x p / Z,   C = integral of (x - m)(x - m)' p / Z,
 
@@ -13,7 +13,7 @@ H = d^2 log p / dx^2 at x0, with V the ball's volume:
     C = delta^2 / (d + 2) I + delta^4 / ((d + 2)(d + 4))
         (H - 2 / (d + 2) g g' - (tr H + |g|^2) / (d + 2) I) + o                (Theorem 5)
 
-Each remainder is smaller by delta^2 than the last term, as odd terms vanish over a ball.
+Each remainder is smaller than the last term by delta^2, since odd terms vanish over a ball.
 """
 
 import dataclasses
@@ -41,7 +41,7 @@ class LocalMoments:
         mass: Z.
         mean: m (d,).
         covariance: C (d, d), around m.
-        standard_errors: of the three, if this is a Monte Carlo estimate, else None.
+        standard_errors: the standard errors of the three, for a Monte Carlo estimate, else None.
     """
 
     mass: float
@@ -98,7 +98,7 @@ def ball_quadrature(dimension: int, radius: float, *, order: int = 8) -> tuple[A
     degree 2 order - 1. It has 2 order^d nodes, which limits it to a few dimensions.
 
     Raises:
-        ValueError: there are more than four million nodes; take `method="monte_carlo"`.
+        ValueError: there are more than four million nodes; use `method="monte_carlo"`.
     """
     dimension = checks.positive_integer("`dimension`", dimension)
     order = checks.positive_integer("`order`", order)
@@ -107,12 +107,12 @@ def ball_quadrature(dimension: int, radius: float, *, order: int = 8) -> tuple[A
             "`order`",
             f"so small that 2 order^{dimension} is at most {_MOST_NODES}",
             order,
-            'In more than a few dimensions take method="monte_carlo".',
+            'In more than a few dimensions use method="monte_carlo".',
         )
     if dimension == 1:
         nodes, weights = np.polynomial.legendre.leggauss(2 * order)
         return radius * nodes[:, np.newaxis], radius * weights
-    # The sphere, from the circle upwards: each further axis adds t = cos(angle) with the weight
+    # The sphere, from the circle upward: each further axis adds t = cos(angle) with the weight
     # (1 - t^2)^((k - 3) / 2) in k dimensions, whose Gauss rule is Gegenbauer's.
     angle = np.pi * (np.arange(2 * order) + 0.5) / order
     sphere = np.stack([np.cos(angle), np.sin(angle)], axis=1)
@@ -149,9 +149,9 @@ def local_moments(
         x0: (d,), the center.
         delta: the radius, positive.
         method: "quadrature", or "monte_carlo" in many dimensions.
-        order: of `ball_quadrature`.
-        num_samples: of the Monte Carlo estimate.
-        seed: an integer >= 0, of the Monte Carlo estimate.
+        order: as for `ball_quadrature`.
+        num_samples: the number of samples of the Monte Carlo estimate.
+        seed: an integer >= 0, the seed of the Monte Carlo estimate.
 
     Returns:
         `LocalMoments`.

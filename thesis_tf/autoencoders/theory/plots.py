@@ -23,14 +23,14 @@ def draw_exact_1d(
     *,
     title: str | None = None,
 ) -> None:
-    """Draws an energy, and scores implied by r beside the true one (figures 3.3 and 3.4).
+    """Draws an energy, and the scores implied by r with the true score (figures 3.3 and 3.4).
 
     Args:
         grid: (M,) points.
         energy: (M,) E(x) = - log p(x), up to a constant.
         truth: (M,) d log p / dx.
-        estimates: {sigma: {name: (M,) score}}, with a panel for each sigma; if there are none, the
-            energy alone is drawn.
+        estimates: {sigma: {name: (M,) score}}, with one panel per sigma; if it is empty, only the
+            energy is drawn.
         path: a file that ends in .png, .svg or .pdf; an older one is replaced.
         title: a heading.
     """
@@ -41,7 +41,7 @@ def draw_exact_1d(
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     style_axes(panels[0], "x", "E(x)", title)
     panels[0].plot(grid, energy - energy.min(), color=INK, linewidth=1.4)
-    # The limits of the panels leave out where p is next to nothing.
+    # The limits of the panels exclude regions where p is nearly 0.
     seen = energy - energy.min() < 8
     reach = 1.2 * abs(truth[seen]).max()
     for axes, (sigma, scores) in zip(panels[1:], estimates.items(), strict=False):

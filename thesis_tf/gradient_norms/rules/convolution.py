@@ -25,7 +25,7 @@ def convolution(call: Call) -> Forms:
 
 @register(L.DepthwiseConv1D, L.DepthwiseConv2D)
 def depthwise_convolution(call: Call) -> Forms:
-    """Few numbers per example: they are formed."""
+    """Yields explicit gradients, since they have few elements per example."""
     layer = call.layer
     x, d = _channels_last(layer, call.inputs), _channels_last(layer, call.gradient)
     yield layer.kernel, Full(depthwise(_padded(layer, x), d, *_geometry(layer)))
@@ -34,7 +34,7 @@ def depthwise_convolution(call: Call) -> Forms:
 
 @register(L.SeparableConv1D, L.SeparableConv2D)
 def separable_convolution(call: Call) -> Forms:
-    """A depthwise convolution, whose output is computed again, then a matrix product."""
+    """Combines a depthwise convolution, whose output is computed again, with a matrix product."""
     layer = call.layer
     x, d = _channels_last(layer, call.inputs), _channels_last(layer, call.gradient)
     first, second = layer.depthwise_kernel, layer.pointwise_kernel
@@ -56,7 +56,7 @@ def separable_convolution(call: Call) -> Forms:
 
 @register(L.Conv1DTranspose, L.Conv2DTranspose, L.Conv3DTranspose)
 def transposed_convolution(call: Call) -> Forms:
-    """The rule of a convolution from outputs to inputs: the two change roles."""
+    """Uses the rule of a convolution from outputs to inputs."""
     layer = call.layer
     x, d = _channels_last(layer, call.inputs), _channels_last(layer, call.gradient)
     yield layer.kernel, _form(layer, _padded(layer, d, places=x), x)

@@ -8,10 +8,10 @@ import tensorflow as tf
 
 from thesis_tf.gradient_norms.forms import Form
 
-# On a CPU, below this number of channels, strided slices of pixels cost more than the products: for
-# the 7 x 7 convolution of a ResNet they take 17.8 ms per image, and one image at a time takes 2.0.
+# On a CPU, with fewer channels than this, strided slices of pixels cost more than the products: for
+# the 7 x 7 convolution of a ResNet they take 17.8 ms per image; one image at a time takes 2.0 ms.
 FEW_CHANNELS = 16
-# The cost of adding one number, in multiply-adds of a matrix product: memory bounds it.
+# The cost of one addition, in multiply-adds of a matrix product; it is limited by memory bandwidth.
 ADDITION = 16
 
 
@@ -48,7 +48,7 @@ class Convolution(Form):
             return self._by_pixel_gram()
         if self._slices_are_scattered():
             return self._one_by_one()
-        # One element of the kernel at a time, so that no example's whole gradient is ever kept.
+        # One element of the kernel at a time, so that whole gradients are never in memory.
         return tf.add_n(
             [
                 tf.reduce_sum(tf.square(g), axis=list(range(1, g.shape.rank)))
@@ -57,7 +57,7 @@ class Convolution(Form):
         )
 
     def dense(self) -> tf.Tensor:
-        """Forms the gradients, (batch, *kernel_size, channels / groups, filters)."""
+        """Returns the gradients, (batch, *kernel_size, channels / groups, filters)."""
         elements = []
         for element in self._elements():
             if self.groups > 1:  # (batch, groups, channels a group, filters a group)
@@ -87,7 +87,7 @@ class Convolution(Form):
         return products + ADDITION * self._shifted_sizes()
 
     def _shifted_sizes(self) -> int:
-        """Returns how many numbers `_by_pixel_gram` adds after the products."""
+        """Returns the number of additions of `_by_pixel_gram` after the products."""
         sizes, total = list(self.x.shape[1:-1]), 0
         for axis, length in enumerate(self.d.shape[1:-1]):
             sizes[axis] = length
@@ -95,7 +95,7 @@ class Convolution(Form):
         return total
 
     def _by_pixel_gram(self) -> tf.Tensor:
-        """Uses that the Gram matrix of patches is a sum of shifted Gram matrices of pixels.
+        """Computes the Gram matrix of patches as a sum of shifted Gram matrices of pixels.
 
         The shifts along one spatial axis are summed before those along the next.
         """
@@ -151,7 +151,7 @@ class Convolution(Form):
         return self.x.shape[-1] < FEW_CHANNELS and max(self.strides) > 1
 
     def _one_by_one(self) -> tf.Tensor:
-        """Forms the gradients one example after another."""
+        """Computes the gradients one example after the other."""
         shape = [*self.kernel_size, self.x.shape[-1], self.d.shape[-1]]
 
         def one(example: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
@@ -170,7 +170,7 @@ class Convolution(Form):
         return tf.map_fn(one, (self.x, self.d), fn_output_signature=self.d.dtype)
 
     def _reach(self, axis: int) -> int | tf.Tensor:
-        """Returns how many pixels the places cover along an axis."""
+        """Returns the number of pixels that the places cover along an axis."""
         places = self.d.shape[1 + axis]
         if places is None:
             places = tf.shape(self.d)[1 + axis]
@@ -185,9 +185,9 @@ def depthwise(
     strides: Sequence[int],
     dilations: Sequence[int],
 ) -> tf.Tensor:
-    """Forms the gradients of a depthwise kernel: (batch, *kernel_size, channels, multiplier).
+    """Returns the gradients of a depthwise kernel: (batch, *kernel_size, channels, multiplier).
 
-    The arguments are those of `Convolution`, with channels * multiplier filters.
+    The arguments are the same as for `Convolution`, with channels * multiplier filters.
     """
     one = Convolution(x, d, kernel_size, strides, dilations)
     channels = x.shape[-1]

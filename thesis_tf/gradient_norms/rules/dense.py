@@ -44,7 +44,7 @@ def _fits(layer: keras.layers.Layer) -> bool:
 
 @register(keras.layers.EinsumDense, applies=_fits)
 def einsum_dense(call: Call) -> Forms:
-    """A matrix product, for which the letters of the equation are sorted into its axes."""
+    """Rewrites the equation as a matrix product by assigning its letters to axes."""
     letters = _Letters(call.layer.equation, call.inputs.shape.rank)
     kernel, gradient = call.layer.kernel, call.gradient
     a = letters.matrix(call.inputs, letters.inputs, letters.rows)
@@ -115,7 +115,7 @@ def _product(sizes: dict[str, int | None], letters: Sequence[str]) -> int:
 
 @register(keras.layers.Embedding, captures=(), applies=plain)
 def embedding(call: Call) -> Forms:
-    """Rows of the table, to each of which the places that looked it up add."""
+    """Yields rows of the table; each row has the sum over the places that looked it up."""
     table, ids = call.layer.embeddings, call.inputs
     ids = tf.cast(ids, ids.dtype if ids.dtype.is_integer else tf.int32)
     places = with_places(ids[..., tf.newaxis])[..., 0]  # there may be many axes between, or none

@@ -15,7 +15,7 @@ L = keras.layers
 
 @register(L.BatchNormalization, captures=())
 def batch_normalization(call: Call) -> Forms:
-    """At inference an affine map of each channel, with constants for mean and variance."""
+    """In inference mode, it is an affine map of each channel with a constant mean and variance."""
     layer = call.layer
     if call.training and layer.trainable:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Rules of recurrent cells; the recorder unrolls their layers, so that each step is a call.
+"""Rules of recurrent cells; the recorder unrolls their layers, so each step is a call.
 
 The input of an activation function is a sum of matrix products with the kernels, so the kernels'
 gradients are outer products with its gradient; those of all steps are joined.

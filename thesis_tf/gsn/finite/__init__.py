@@ -1,4 +1,4 @@
-"""The theory of chapter 5 on enumerated spaces, where chains are matrices and all is exact."""
+"""The theory of chapter 5 on enumerated spaces, where chains are matrices and results exact."""
 
 from thesis_tf.gsn.finite.clamping import (
     ClampedCheck,

@@ -1,8 +1,8 @@
-"""Chains of which x is held within a set, on enumerated spaces (thesis, 5.3.6 and 5.B).
+"""Chains whose x is restricted to a set S, on enumerated spaces (thesis, 5.3.6 and 5.B).
 
-With x split into what is known and what isn't, the set holds all x of which the known part is as
-observed; any other set of values will do. x' is then drawn from P(x | h, x in S), that is
-P(x | h) [x in S] over its sum. Shapes are those of `finite_latent`.
+To clamp the observed part of x, let S hold all x that agree with the observation; S may also be any
+other set of values. x' is then drawn from P(x | h, x in S), which is P(x | h) [x in S] divided by
+its sum over x. Shapes are the same as in `thesis_tf.gsn.finite.latent`.
 """
 
 import dataclasses
@@ -22,27 +22,31 @@ from thesis_tf.gsn.finite.latent import (
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ClampedCheck(ChainCheck):
-    """Where a clamped chain settles; `transition` is of states (x, h) with x in S, in their order.
+    """The stationary distribution of a clamped chain, compared with the expected one.
+
+    The states of `transition` are the pairs (x, h) with x in S, in ascending order.
 
     Attributes:
-        mismatch: |P(X_t, H_t) - P(X_t, H_t+1)|_1 in the unclamped chain once it has settled.
+        mismatch: |P(X_t, H_t) - P(X_t, H_t+1)|_1 in the stationary unclamped chain.
     """
 
     mismatch: float
 
 
 def clamped_chain(hidden: ArrayLike, reconstruction: ArrayLike, allowed: ArrayLike) -> ClampedCheck:
-    """Checks that a clamped chain samples pi(x | x in S), pi being that of the unclamped chain.
+    """Checks that a clamped chain samples pi(x | x in S).
 
-    The condition "balanced" is enough: in the settled unclamped chain, x has the same joint
-    distribution J with the h that it was drawn from, H_t, as with the h that is drawn from it,
-    H_t+1. Then drawing h keeps J(h | x), and P(x | h) is J(x | h). Neither is lost where J is
-    restricted to x in S, so the clamped chain keeps J(x, h | x in S). The conditions of Proposition
-    2 give such a J, and with f(h' | x) the posterior does.
+    Here pi is the stationary distribution of the unclamped chain.
 
-    That the chain settles to pi is not enough without it, not even if its steps from x to x' are
-    reversible: with h = x and any P(x' | x), the clamped chain divides by how often x would have
-    stayed in S, which differs from x to x.
+    The condition "balanced" is sufficient. It says that in the stationary unclamped chain, x has
+    the same joint distribution J with H_t, from which x was drawn, as with H_t+1, which is drawn
+    from x. Then drawing h preserves J(h | x), and P(x | h) is J(x | h). Both still hold when J is
+    restricted to x in S, so the clamped chain preserves J(x, h | x in S). The conditions of
+    Proposition 2 imply such a J; for f(h' | x), the posterior alone implies it.
+
+    Without the condition, it does not suffice that the unclamped chain converges to pi, even if its
+    steps from x to x' are reversible. For example, with h = x and an arbitrary P(x' | x), the
+    clamped chain divides by the probability of remaining in S, which depends on x.
 
     Args:
         hidden: (n, k, k) or (n, k), f(h' | h, x).
@@ -54,8 +58,9 @@ def clamped_chain(hidden: ArrayLike, reconstruction: ArrayLike, allowed: ArrayLi
 
     Raises:
         TypeError: `allowed` isn't boolean.
-        ValueError: no probabilities of these shapes, nothing is allowed, S has no probability, an h
-            drawn from x in S leads nowhere in S, or a chain with several recurrent classes.
+        ValueError: an argument doesn't hold probabilities of the given shape, S is empty or has
+            probability 0, P(x | h) is 0 on all of S for some h that is drawn from an x in S, or
+            the chain has several recurrent classes.
     """
     hidden = checked_hidden(hidden)
     reconstruction = checked_latent_reconstruction(reconstruction, hidden)
@@ -67,7 +72,7 @@ def clamped_chain(hidden: ArrayLike, reconstruction: ArrayLike, allowed: ArrayLi
     weight = joint[allowed].sum()
     if weight == 0:
         raise checks.invalid(
-            "`allowed`", "values of x that the unclamped chain visits", "others alone"
+            "`allowed`", "values of x that the unclamped chain visits", "only others"
         )
 
     inside = hidden[allowed]
@@ -88,8 +93,8 @@ def _restricted(reconstruction: Array, drawn: Array) -> Array:
     if len(nowhere):
         raise checks.invalid(
             "`allowed`",
-            "such that each h drawn from an allowed x can be reconstructed as one",
-            f"h = {nowhere[0]}, of which P(x | h) is 0 for all of them",
+            "such that P(x | h) > 0 for an allowed x, for each h drawn from an allowed x",
+            f"h = {nowhere[0]}, for which P(x | h) is 0 for all allowed x",
             "Make each P(x | h) positive, as with a softmax.",
         )
     uniform = np.full_like(reconstruction, 1 / reconstruction.shape[1])
@@ -99,9 +104,9 @@ def _restricted(reconstruction: Array, drawn: Array) -> Array:
 def _checked_allowed(allowed: ArrayLike, num_states: int) -> Array:
     allowed = np.asarray(allowed)
     if allowed.dtype != bool:
-        advice = "Turn numbers of states into a mask: np.isin(np.arange(n), numbers)."
+        advice = "Convert indices of states to a mask: np.isin(np.arange(n), indices)."
         raise checks.invalid("`allowed`", "booleans", allowed.dtype, advice, TypeError)
     if allowed.shape != (num_states,) or not allowed.any():
-        received = f"shape {allowed.shape}, {allowed.sum()} of them true"
-        raise checks.invalid("`allowed`", f"of shape ({num_states},), some true", received)
+        received = f"shape {allowed.shape}, with {allowed.sum()} true values"
+        raise checks.invalid("`allowed`", f"of shape ({num_states},), not all false", received)
     return allowed

@@ -1,7 +1,7 @@
-"""Generative stochastic networks without networks: P(x | x~) of counts and of kernels (figure 5.3).
+"""Generative stochastic networks whose P(x | x~) comes from counts or kernels (figure 5.3).
 
-Nothing is parametrized, so what a chain's histogram misses is what the theory lets it: the error of
-the examples, and the chain's sampling error.
+P(x | x~) has no parametric form, so a chain's histogram differs from the data distribution only by
+the error of the finite training set and the sampling error of the chain.
 """
 
 import dataclasses
@@ -15,26 +15,27 @@ from thesis_tf.gsn.finite import markov
 from thesis_tf.gsn.finite.denoising import checked_problem, counted_posterior
 from thesis_tf.gsn.finite.markov import Shape
 
-# Of the covariance's largest eigenvalue: less is rounding of 0, of states that can't vary.
+# As a fraction of the covariance's largest eigenvalue. Smaller eigenvalues are 0 up to rounding.
 _NO_VARIANCE = 1e-10
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class CountingResult:
-    """A discrete distribution, what was learned of it, and what a chain drew.
+    """A discrete distribution, the chain that was learned from it, and the states it visited.
 
     Attributes:
         truth: (n,), P(x).
-        training_histogram: (n,), fractions of the training examples.
-        chain_histogram: (n,), fractions of the chain's states.
-        stationary: (n,), where the chain would get with infinitely many steps.
-        standard_errors: (n,), of `chain_histogram` around `stationary`, the chain's autocorrelation
-            included.
+        training_histogram: (n,), the fraction of training examples with each value.
+        chain_histogram: (n,), the fraction of the chain's states with each value.
+        stationary: (n,), the limit of `chain_histogram` for infinitely many steps.
+        standard_errors: (n,), of `chain_histogram` around `stationary`; they account for the
+            chain's autocorrelation.
         reconstruction: (m, n), the learned P(x | x~).
-        transition: (n, n), of the learned chain.
-        statistic: e' V^+ e with e = chain_histogram - stationary and V its covariance: chi-square
-            distributed, like Pearson's of independent draws.
-        degrees_of_freedom: of the statistic; as a rule, one less than the values that were seen.
+        transition: (n, n), the transition matrix of the learned chain.
+        statistic: e' V^+ e with e = chain_histogram - stationary and V its covariance. It has a
+            chi-square distribution, like Pearson's statistic for independent draws.
+        degrees_of_freedom: of the statistic; usually the number of distinct values in the training
+            set minus one.
     """
 
     truth: np.ndarray
@@ -49,18 +50,18 @@ class CountingResult:
 
     @property
     def p_value(self) -> float:
-        """The probability of a statistic this large or larger."""
+        """The probability that the statistic is at least this large by chance."""
         return float(scipy.stats.chi2.sf(self.statistic, self.degrees_of_freedom))
 
 
 def local_corruption(num_states: int, reach: int = 1) -> Array:
-    """Returns C(x~ | x), (n, n): x~ is any value within `reach` of x, each as likely.
+    """Returns C(x~ | x), (n, n): x~ is uniform over the values within `reach` of x.
 
-    Values at the ends have fewer neighbours, and so a larger probability to stay.
+    Values at the ends have fewer neighbors, and so a larger probability to stay unchanged.
 
     Args:
         num_states: n.
-        reach: how far x~ may be from x.
+        reach: the largest distance of x~ from x.
     """
     values = np.arange(checks.positive_integer("`num_states`", num_states))
     near = np.abs(values - values[:, np.newaxis]) <= checks.positive_integer("`reach`", reach)
@@ -75,25 +76,26 @@ def counting_chain(
     num_results: int = 5000,
     seed: int | np.random.Generator = 0,
 ) -> CountingResult:
-    """Learns P(x | x~) by counting and runs the chain of it (figure 5.3, top).
+    """Learns P(x | x~) by counting and runs the resulting chain (figure 5.3, top).
 
-    Each example is corrupted once. The chain begins at one of the examples, whose distribution is
-    so near to the stationary one that the standard errors, which are of a stationary chain, don't
-    show it.
+    Each example is corrupted once. The chain begins at the first example. The standard errors
+    assume a stationary chain; the examples are distributed so nearly like the stationary
+    distribution that the difference is negligible.
 
     Args:
         data: (n,), P(x); 10 values in the thesis.
-        corruption: (n, m), C(x~ | x), as of `local_corruption`.
-        num_examples: how many x are drawn to learn from.
-        num_results: how many states of the chain are counted, from the first step on.
+        corruption: (n, m), C(x~ | x), such as the result of `local_corruption`.
+        num_examples: the number of training examples that are drawn from P(x).
+        num_results: the number of states of the chain that are counted, from the first step on.
         seed: an integer or a `numpy.random.Generator`.
 
     Returns:
         `CountingResult`.
 
     Raises:
-        TypeError, ValueError: no probabilities of these shapes or no numbers, or a learned chain
-            with several recurrent classes: too few examples for the gaps in the data.
+        TypeError, ValueError: an argument doesn't hold probabilities of the given shape or isn't a
+            number, or the learned chain has several recurrent classes because there are too few
+            examples to bridge the gaps in the data.
     """
     data, corruption = checked_problem(data, corruption)
     num_examples = checks.positive_integer("`num_examples`", num_examples)
@@ -138,28 +140,30 @@ def parzen_chain(
 ) -> Array:
     """Runs chains whose P(x | x~) is a Parzen estimate from examples (figure 5.3, bottom).
 
-    A step corrupts x to x~ = x + corruption_scale e, chooses example i with a probability in
-    proportion to C(x~ | x_i), and draws x' = x_i + kernel_scale e'.
+    A step corrupts x to x~ = x + corruption_scale e, chooses example i with probability
+    proportional to C(x~ | x_i), and draws x' = x_i + kernel_scale e'; e and e' are standard normal.
 
-    With a kernel scale of 0 the chain keeps the empirical distribution of the examples exactly: its
-    reconstruction is the posterior. Kernels that are small beside the corruption smooth that; wider
-    ones also shift weight between examples, since x~ is then further from x_i than C says.
+    With a kernel scale of 0 the chain preserves the empirical distribution of the examples exactly,
+    because its reconstruction is the posterior. Kernels that are narrow relative to the corruption
+    smooth that distribution. Wider kernels also change the probabilities of the examples, since x~
+    is then farther from x_i than C assumes.
 
     Args:
         examples: (n, d), of a floating dtype.
         corruption_scale: the standard deviation of the corruption, positive.
-        kernel_scale: that of the kernels, at least 0.
-        num_results: how many states of each chain are returned, from the first step on.
-        num_chains: chains that run side by side; a step takes num_chains n values of memory.
-        initial_state: (num_chains, d), where they begin; None for examples drawn at random.
+        kernel_scale: the standard deviation of the kernels, at least 0.
+        num_results: the number of states of each chain that are returned, from the first step on.
+        num_chains: the number of parallel chains; a step needs memory for num_chains * n values.
+        initial_state: (num_chains, d), where the chains begin; None for random examples.
         seed: an integer or a `numpy.random.Generator`.
 
     Returns:
         (num_results, num_chains, d) float64.
 
     Raises:
-        TypeError: examples or initial states aren't floating, or numbers aren't numbers.
-        ValueError: other shapes, values that aren't finite, or numbers out of range.
+        TypeError: examples or initial states don't have a floating dtype, or another argument
+            isn't a number.
+        ValueError: an array has another shape or isn't finite, or a number is out of range.
     """
     examples = _checked_points("`examples`", examples, (None, None))
     corruption_scale = checks.positive_number("`corruption_scale`", corruption_scale)
@@ -172,14 +176,14 @@ def parzen_chain(
         x = examples[rng.integers(len(examples), size=num_chains)]
     else:
         x = _checked_points("`initial_state`", initial_state, shape)
-    # Around 0 and in units of the corruption, the squares in the exponents stay small.
+    # Centered and in units of the corruption, so that the squares in the exponents stay small.
     center = examples.mean(axis=0)
     scaled = (examples - center) / corruption_scale
     half_squares = np.square(scaled).sum(axis=1) / 2
     samples = np.empty((num_results, *shape))
     for step in range(num_results):
         corrupted = (x - center) / corruption_scale + rng.standard_normal(shape)
-        # Without |x~|^2 / 2, which all examples have in common.
+        # The term |x~|^2 / 2 is omitted because it is the same for all examples.
         exponents = corrupted @ scaled.T - half_squares
         weights = np.exp(exponents - exponents.max(axis=1, keepdims=True))
         chosen = _draw(weights.cumsum(axis=1), rng)
@@ -189,8 +193,8 @@ def parzen_chain(
 
 
 def _draw(cumulative: Array, rng: np.random.Generator) -> Array:
-    """Draws a number from each row of cumulative weights (n, k); returns (n,)."""
-    # 1 - u is in (0, 1], so that neither a weight of 0 nor rounding past the end is ever drawn.
+    """Draws an index from each row of cumulative weights (n, k); returns (n,)."""
+    # 1 - u is in (0, 1], so that no index of weight 0 and none past the end can be drawn.
     level = (1 - rng.random((len(cumulative), 1))) * cumulative[:, -1:]
     return (cumulative < level).sum(axis=1)
 

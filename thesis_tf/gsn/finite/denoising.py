@@ -1,12 +1,12 @@
 """Denoising auto-encoders on enumerated spaces, where everything is exact (thesis, 5.3.1).
 
-x has n values and the corrupted x~ has m. `corruption` is C(x~ | x), (n, m), and `reconstruction`
-is P(x | x~), (m, n); rows sum to 1. One step of the chain, x -> x~ -> x', has the transition matrix
-corruption @ reconstruction.
+x has n values and the corrupted x~ has m values. `corruption` is C(x~ | x), (n, m), and
+`reconstruction` is P(x | x~), (m, n); rows sum to 1. One step of the chain, x -> x~ -> x', has the
+transition matrix corruption @ reconstruction.
 
-What is never given can't be conditioned on. Where a function here makes conditionals, their rows
-for such values are the distribution of x without them, so that a chain that begins astray comes
-back to the data.
+A conditional distribution is undefined where its condition has probability 0. For such a condition,
+the functions of this module use the unconditional distribution of x, so that a chain that begins
+outside the data's support returns to it.
 """
 
 import dataclasses
@@ -19,20 +19,20 @@ from thesis_tf._core import checks
 from thesis_tf._core.types import Array, ArrayLike
 from thesis_tf.gsn.finite import markov
 
-# How far probabilities may differ, by rounding, and still be taken for equal.
+# Probabilities that differ by no more than this are considered equal up to rounding.
 TOLERANCE = 1e-9
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ChainCheck:
-    """A proposition on one chain: where it should settle, where it does, and its conditions.
+    """A proposition about one chain: its expected and actual stationary distributions.
 
     Attributes:
         transition: the transition matrix over the chain's states.
-        expected: (n,), the distribution of x that the proposition promises.
-        stationary: (n,), that of x in the chain's stationary distribution.
-        conditions: {name: bool}, what the proposition asks for; the function that made this says
-            what they mean.
+        expected: (n,), the distribution of x according to the proposition.
+        stationary: (n,), the distribution of x in the chain's stationary distribution.
+        conditions: {name: bool}, whether each condition of the proposition holds; the function
+            that returns the check documents them.
     """
 
     transition: np.ndarray
@@ -47,24 +47,26 @@ class ChainCheck:
 
     @property
     def applies(self) -> bool:
-        """Whether all conditions hold, so that the distance is 0 but for rounding."""
+        """Whether all conditions hold, so that the distance is 0 up to rounding."""
         return all(self.conditions.values())
 
 
 @dataclasses.dataclass(frozen=True)
 class Positivity:
-    """Which corollary of 5.3.1 makes a chain ergodic.
+    """Which corollaries of 5.3.1 show that a chain is ergodic.
 
-    V are the values x with a positive probability in the data. Either corollary asks that
-    reconstructions of what V is corrupted to never leave V.
+    V is the set of values x with a positive probability in the data. Both corollaries require that
+    the reconstruction of a corrupted x in V is always in V.
 
     Attributes:
-        corollary_1: whether each x in V is corrupted to each x~ that any of V is, and may be the
-            reconstruction of each.
-        corollary_2: whether that holds locally: whatever x~ an x in V is corrupted to may be
-            reconstructed as x again, and V is connected by steps from x to an x' that share an x~.
-        ergodicity: of the whole chain. By either corollary, V is its only recurrent class and its
-            period is 1; neither is necessary for that.
+        corollary_1: let V~ be the set of values x~ that can result from corrupting any x in V;
+            whether each x in V can be corrupted to each x~ in V~, and each x~ in V~ can be
+            reconstructed as each x in V.
+        corollary_2: whether this holds locally: each x in V can be reconstructed from each x~ that
+            it can be corrupted to, and V is connected by steps between an x and an x' that can be
+            corrupted to the same x~.
+        ergodicity: of the whole chain. Each corollary implies that V is the only recurrent class
+            and that the period is 1. Neither corollary is necessary for this.
     """
 
     corollary_1: bool
@@ -73,17 +75,17 @@ class Positivity:
 
 
 def posterior(data: ArrayLike, corruption: ArrayLike) -> Array:
-    """Returns P(x | x~) by Bayes' rule, the best reconstruction there is (5.3.1).
+    """Returns P(x | x~) by Bayes' rule, the optimal reconstruction (5.3.1).
 
     Args:
         data: (n,), P(x).
         corruption: (n, m), C(x~ | x).
 
     Returns:
-        (m, n) float64; P(x) for an x~ that never occurs.
+        (m, n) float64; the row of an x~ that never occurs is P(x).
 
     Raises:
-        TypeError, ValueError: no probabilities of these shapes.
+        TypeError, ValueError: an argument doesn't hold probabilities of the given shape.
     """
     data, corruption = checked_problem(data, corruption)
     joint = corruption.T * data
@@ -94,7 +96,7 @@ def posterior(data: ArrayLike, corruption: ArrayLike) -> Array:
 def counted_posterior(
     examples: ArrayLike, corrupted: ArrayLike, num_states: int, num_corrupted: int | None = None
 ) -> Array:
-    """Returns P(x | x~) by counting, the least log-loss on pairs of a table that is free.
+    """Returns P(x | x~) by counting, the table with the smallest log-loss on the pairs.
 
     Args:
         examples: (pairs,), integers x in [0, num_states).
@@ -103,11 +105,11 @@ def counted_posterior(
         num_corrupted: m; None for n.
 
     Returns:
-        (m, n) float64; the histogram of the examples for an x~ that doesn't occur.
+        (m, n) float64; the row of an x~ that doesn't occur is the histogram of the examples.
 
     Raises:
-        TypeError: not integers.
-        ValueError: other shapes, no pairs, or numbers out of range.
+        TypeError: the examples aren't integers.
+        ValueError: the arrays are empty, differ in shape, or hold values out of range.
     """
     num_states = checks.positive_integer("`num_states`", num_states)
     if num_corrupted is None:
@@ -131,12 +133,13 @@ def denoising_chain(
 ) -> ChainCheck:
     """Checks that the chain of a denoising auto-encoder samples the data (5.3.1).
 
-    With the posterior, P(x) T(x' | x) = P(x') T(x | x'), so the chain keeps P(x). How far it is
-    from it with a reconstruction that isn't there yet is the result's `distance`, which
-    `perturbation_bound` of the two transition matrices bounds.
+    If the reconstruction is the posterior, P(x) T(x' | x) = P(x') T(x | x'), so the chain preserves
+    P(x). For any other reconstruction, the result's `distance` is the L1 distance between P(x) and
+    the chain's stationary distribution; `perturbation_bound` of the two transition matrices is an
+    upper bound of it.
 
     Args:
-        data: (n,), P(x), which is what is expected.
+        data: (n,), P(x), the expected stationary distribution.
         corruption: (n, m), C(x~ | x).
         reconstruction: (m, n), P(x | x~); None for the posterior.
 
@@ -145,8 +148,9 @@ def denoising_chain(
         corruption)` for every x~ that occurs.
 
     Raises:
-        TypeError, ValueError: no probabilities of these shapes, or a chain with several recurrent
-            classes, for instance by a corruption too local for the gaps in the data.
+        TypeError, ValueError: an argument doesn't hold probabilities of the given shape, or the
+            chain has several recurrent classes, for instance because the corruption is too local
+            for the gaps in the data.
     """
     data, corruption = checked_problem(data, corruption)
     exact = posterior(data, corruption)
@@ -163,11 +167,11 @@ def denoising_chain(
 def positivity(
     data: ArrayLike, corruption: ArrayLike, reconstruction: ArrayLike | None = None
 ) -> Positivity:
-    """Says which of Corollaries 1 and 2 makes the chain ergodic (5.3.1).
+    """Checks which of Corollaries 1 and 2 show that the chain is ergodic (5.3.1).
 
-    Corollary 2 is the thesis' with "x and x~ are within epsilon" read as "C(x~ | x) is positive",
-    which needs no distance and allows an x~ that is no x. Staying where one is has a positive
-    probability then, which makes the chain aperiodic.
+    Corollary 2 is generalized: where the thesis requires that x and x~ are within epsilon, this
+    function requires that C(x~ | x) is positive. This needs no distance, and x~ need not be a value
+    of x. Each x in V then has a positive probability to stay, so the chain is aperiodic.
 
     Args:
         data: (n,), P(x).
@@ -178,7 +182,7 @@ def positivity(
         `Positivity`.
 
     Raises:
-        TypeError, ValueError: no probabilities of these shapes.
+        TypeError, ValueError: an argument doesn't hold probabilities of the given shape.
     """
     data, corruption = checked_problem(data, corruption)
     if reconstruction is None:
@@ -199,13 +203,13 @@ def positivity(
 
 
 def checked_problem(data: ArrayLike, corruption: ArrayLike) -> tuple[Array, Array]:
-    """Returns P(x) (n,) and C(x~ | x) (n, m) as float64; raises TypeError or ValueError."""
+    """Returns P(x) (n,) and C(x~ | x) (n, m) as float64, or raises TypeError or ValueError."""
     data = markov.checked_stochastic("`data`", data, (None,))
     return data, markov.checked_stochastic("`corruption`", corruption, (len(data), None))
 
 
 def checked_reconstruction(reconstruction: ArrayLike, corruption: Array) -> Array:
-    """Returns P(x | x~) (m, n) as float64; raises TypeError or ValueError."""
+    """Returns P(x | x~) (m, n) as float64, or raises TypeError or ValueError."""
     shape = corruption.shape[::-1]
     return markov.checked_stochastic("`reconstruction`", reconstruction, shape)
 

@@ -1,10 +1,13 @@
 """Dependency networks as generative stochastic networks (thesis, 5.3.7 and Proposition 5).
 
-A dependency network gives, for some subsets of d discrete variables, the conditional distribution
-of the subset given all the others, learned one by one and perhaps not of one joint distribution.
-As a GSN, h is which subset was chosen and what the others are. x has a table (k_1, ..., k_d) of N
-values, numbered as its `ravel` does. A conditional is such a table that sums to 1 over the axes of
-its subset; conditionals are a dict {axes: table} of tuples of axes, as (0,) and (1, 2).
+A dependency network specifies, for some subsets of d discrete variables, the conditional
+distribution of the subset given all other variables. The conditionals are learned separately and
+need not belong to one joint distribution. Viewed as a GSN, the hidden state h is the chosen subset
+together with the values of the other variables.
+
+A distribution of x is a table of shape (k_1, ..., k_d) with N values, numbered in the order of
+`ravel`. A conditional is such a table that sums to 1 over the axes of its subset. Conditionals are
+a dict {axes: table}; its keys are tuples of axes such as (0,) and (1, 2).
 """
 
 import math
@@ -26,14 +29,14 @@ def conditional(joint: ArrayLike, axes: tuple[int, ...]) -> Array:
     """Returns P(x_s | x_-s) for a subset s of the variables.
 
     Args:
-        joint: (k_1, ..., k_d), probabilities of sum 1.
+        joint: (k_1, ..., k_d), probabilities that sum to 1.
         axes: a tuple of axes, the subset s.
 
     Returns:
-        (k_1, ..., k_d) float64; P(x_s) where the other variables never have their values.
+        (k_1, ..., k_d) float64; P(x_s) where the values of the other variables have probability 0.
 
     Raises:
-        TypeError, ValueError: no probabilities, or not axes of theirs.
+        TypeError, ValueError: `joint` doesn't hold probabilities, or `axes` aren't axes of it.
     """
     joint = _checked_joint(joint)
     groups = _groups(joint.shape, axes)
@@ -46,18 +49,18 @@ def conditional(joint: ArrayLike, axes: tuple[int, ...]) -> Array:
 
 
 def resampling_kernel(table: ArrayLike, axes: tuple[int, ...]) -> Array:
-    """Returns the transition matrix (N, N) that draws x_s anew by P(x_s | x_-s).
+    """Returns the transition matrix (N, N) that resamples x_s from P(x_s | x_-s).
 
     Args:
-        table: (k_1, ..., k_d), of sum 1 over `axes`.
+        table: (k_1, ..., k_d), which sums to 1 over `axes`.
         axes: a tuple of axes, the subset s.
 
     Raises:
-        TypeError, ValueError: no probabilities, or not axes of theirs.
+        TypeError, ValueError: `table` doesn't hold probabilities, or `axes` aren't axes of it.
     """
     table = np.asarray(table)
     groups = _groups(table.shape, axes)
-    name = f"The conditional of {axes}, a row for all values of these axes,"
+    name = f"The conditional of {axes}, with one row per state of the other variables,"
     rows = markov.checked_stochastic(name, table.ravel()[groups])
     kernel = np.zeros((table.size, table.size))
     kernel[groups[:, :, np.newaxis], groups[:, np.newaxis]] = rows[:, np.newaxis]
@@ -65,15 +68,16 @@ def resampling_kernel(table: ArrayLike, axes: tuple[int, ...]) -> Array:
 
 
 def random_scan(conditionals: Conditionals, probabilities: Weights | None = None) -> Array:
-    """Returns the transition matrix (N, N) that draws a subset at random and then x_s anew.
+    """Returns the transition matrix (N, N) that chooses a random subset s and resamples x_s.
 
     Args:
         conditionals: {axes: table}.
-        probabilities: {axes: how often the subset is chosen}, of sum 1; None for all as often.
+        probabilities: {axes: probability that the subset is chosen}, summing to 1; None for equal
+            probabilities.
 
     Raises:
-        TypeError, ValueError: no conditionals, tables of different shapes, or probabilities of
-            other subsets.
+        TypeError, ValueError: there are no conditionals, the tables differ in shape, or
+            `probabilities` has other subsets than `conditionals`.
     """
     return _mixture(_kernels(conditionals), probabilities)
 
@@ -81,17 +85,19 @@ def random_scan(conditionals: Conditionals, probabilities: Weights | None = None
 def ordered_scan(
     conditionals: Conditionals, order: Sequence[tuple[int, ...]] | None = None
 ) -> Array:
-    """Returns the transition matrix (N, N) that draws one subset after the other anew.
+    """Returns the transition matrix (N, N) that resamples one subset after the other.
 
-    That is ordered pseudo-Gibbs sampling (Heckerman et al., 2000). With conditionals of no joint
-    distribution it settles elsewhere for each order; `random_scan` has none.
+    This is ordered pseudo-Gibbs sampling (Heckerman et al., 2000). If the conditionals don't belong
+    to one joint distribution, its stationary distribution depends on the order. `random_scan` has
+    no order.
 
     Args:
         conditionals: {axes: table}.
-        order: subsets, first to last; None for the dict's.
+        order: subsets, first to last; None for the order of the dict.
 
     Raises:
-        TypeError, ValueError: no conditionals, tables of different shapes, or an order of others.
+        TypeError, ValueError: there are no conditionals, the tables differ in shape, or `order`
+            has other subsets than `conditionals`.
     """
     kernels = _kernels(conditionals)
     order = list(kernels) if order is None else [tuple(axes) for axes in order]
@@ -108,26 +114,28 @@ def dependency_network(
 ) -> ChainCheck:
     """Checks that a dependency network samples the joint distribution (Proposition 5).
 
-    Whatever the conditionals, if each state can be reached the chain of `random_scan` has one
-    stationary distribution: the joint distribution that the network defines, here `stationary`. It
-    is `joint` if each conditional is its. The conditions:
+    For any conditionals, if each state can be reached from each other, the chain of `random_scan`
+    has one stationary distribution. It is the joint distribution that the network defines, and the
+    result's `stationary`. It equals `joint` if each conditional is a conditional of `joint`. The
+    conditions:
 
-        "consistent": each conditional keeps the stationary distribution by itself, that is, all are
-            conditionals of one joint distribution; then any order and any probabilities give
-            the same;
-        "exact": each is the conditional of `joint`, wherever that is defined.
+        "consistent": each conditional preserves the stationary distribution, so all of them are
+            conditionals of one joint distribution; then the stationary distribution is the same for
+            any order and any probabilities of subsets;
+        "exact": each conditional is that of `joint`, wherever the latter is defined.
 
     Args:
-        joint: (k_1, ..., k_d), the data's distribution, which is what is expected.
-        conditionals: {axes: table}; None for those of the joint, one for each variable.
+        joint: (k_1, ..., k_d), the data's distribution, the expected stationary distribution.
+        conditionals: {axes: table}; None for those of `joint`, one for each variable.
         probabilities: as for `random_scan`.
 
     Returns:
-        `ChainCheck`, with distributions (N,): reshape them to the joint's.
+        `ChainCheck`; its distributions have shape (N,) and can be reshaped to that of `joint`.
 
     Raises:
-        TypeError, ValueError: no probabilities of these shapes, or a chain with several recurrent
-            classes, as where two variables that are always equal are drawn one by one.
+        TypeError, ValueError: an argument doesn't hold probabilities of the given shape, or the
+            chain has several recurrent classes, for instance because two variables that are always
+            equal are resampled separately.
     """
     joint = _checked_joint(joint)
     if conditionals is None:
@@ -177,7 +185,7 @@ def _kernels(conditionals: Conditionals) -> dict[tuple[int, ...], Array]:
 
 
 def _groups(shape: tuple[int, ...], axes: tuple[int, ...]) -> Array:
-    """Returns numbers of states (N / K, K): in a row all values of x_s, for one of the others."""
+    """Returns indices of states (N / K, K): a row has all values of x_s for one value of x_-s."""
     if not (
         isinstance(axes, tuple)
         and axes

@@ -1,9 +1,9 @@
 """Generative stochastic networks with hidden units, on enumerated spaces (thesis, 5.3.4).
 
-x has n values and h has k. `hidden` is f(h' | h, x), hidden[x, h, h'] of shape (n, k, k), or (n, k)
-for f(h' | x) that doesn't look at the old h, as in a denoising auto-encoder. `reconstruction` is
-P(x | h), (k, n). One step of the chain draws h' ~ f(. | h, x), then x' ~ P(. | h'). State (x, h) is
-number x k + h of n k.
+x has n values and h has k values. `hidden` is f(h' | h, x): hidden[x, h, h'] of shape (n, k, k), or
+(n, k) for an f(h' | x) that doesn't depend on the old h, as in a denoising auto-encoder.
+`reconstruction` is P(x | h), (k, n). One step of the chain draws h' ~ f(. | h, x), then
+x' ~ P(. | h'). The state (x, h) has index x k + h, from 0 to n k - 1.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from thesis_tf.gsn.finite.denoising import TOLERANCE, ChainCheck, posterior
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LatentCheck(ChainCheck):
-    """What Proposition 2 says of a chain; `transition` is of states (x, h).
+    """A check of Proposition 2 on one chain; the states of `transition` are pairs (x, h).
 
     Attributes:
         initial: (n, k), P(H_0 = h | X_0 = x).
@@ -31,14 +31,14 @@ class LatentCheck(ChainCheck):
 
 
 def kept_hidden(hidden: ArrayLike) -> Array:
-    """Returns P(h | x), (n, k), that drawing h' ~ f(. | h, x) keeps while x is held.
+    """Returns P(h | x), (n, k), which drawing h' ~ f(. | h, x) with fixed x leaves unchanged.
 
     Args:
         hidden: (n, k, k) or (n, k).
 
     Raises:
-        TypeError, ValueError: no probabilities of these shapes, or for an x several recurrent
-            classes of h.
+        TypeError, ValueError: `hidden` doesn't hold probabilities of this shape, or for some x
+            there are several recurrent classes of h.
     """
     return np.stack([markov.stationary_distribution(f) for f in checked_hidden(hidden)])
 
@@ -51,7 +51,7 @@ def latent_transition(hidden: ArrayLike, reconstruction: ArrayLike) -> Array:
         reconstruction: (k, n).
 
     Raises:
-        TypeError, ValueError: no probabilities of these shapes.
+        TypeError, ValueError: an argument doesn't hold probabilities of the given shape.
     """
     hidden = checked_hidden(hidden)
     return pair_transition(hidden, checked_latent_reconstruction(reconstruction, hidden))
@@ -65,29 +65,29 @@ def latent_chain(
 ) -> LatentCheck:
     """Checks that x has the distribution of the data in the chain of a GSN (Proposition 2).
 
-    With X_0 from the data, H_0 ~ P(H_0 | X_0), H_1 ~ f(. | H_0, X_0) and X_1 ~ P(. | H_1), the
-    proposition has two conditions beside that the chain settles:
+    Let X_0 be drawn from the data, H_0 ~ P(H_0 | X_0), H_1 ~ f(. | H_0, X_0) and X_1 ~ P(. | H_1).
+    Apart from convergence of the chain, the proposition has two conditions:
 
-        "hidden": P(H_1 | X_0) = P(H_0 | X_0), which P(H_0 | X_0) = `kept_hidden(hidden)` meets;
-        "posterior": P(X_1 | H_1) = P(X_0 | H_1), which exact training of P(x | h) meets.
+        "hidden": P(H_1 | X_0) = P(H_0 | X_0), true for P(H_0 | X_0) = `kept_hidden(hidden)`;
+        "posterior": P(X_1 | H_1) = P(X_0 | H_1), true if P(x | h) is trained exactly.
 
-    Then P(X_0, H_0) is the chain's stationary distribution. With "posterior" alone X_1 still has
-    the distribution of the data, but the chain goes on from (X_1, H_1), which has another than
-    (X_0, H_0), and drifts away.
+    Then P(X_0, H_0) is the chain's stationary distribution. If only "posterior" holds, X_1 still
+    has the distribution of the data, but (X_1, H_1), from which the chain continues, is distributed
+    differently from (X_0, H_0), and the chain drifts away from the data.
 
     Args:
-        data: (n,), P(X_0), which is what is expected of x.
+        data: (n,), P(X_0), the expected distribution of x.
         hidden: (n, k, k) or (n, k), f(h' | h, x).
         initial: (n, k), P(H_0 | X_0); None for `kept_hidden(hidden)`.
-        reconstruction: (k, n), P(x | h); None for P(X_0 | H_1), with the data's distribution for an
-            h that never occurs.
+        reconstruction: (k, n), P(x | h); None for P(X_0 | H_1), which is replaced by the data's
+            distribution for an h that never occurs.
 
     Returns:
         `LatentCheck`.
 
     Raises:
-        TypeError, ValueError: no probabilities of these shapes, or a chain with several recurrent
-            classes.
+        TypeError, ValueError: an argument doesn't hold probabilities of the given shape, or the
+            chain has several recurrent classes.
     """
     data = markov.checked_stochastic("`data`", data, (None,))
     hidden = checked_hidden(hidden, len(data))
@@ -116,13 +116,13 @@ def latent_chain(
 
 
 def pair_transition(hidden: Array, reconstruction: Array) -> Array:
-    """Returns what `latent_transition` does, of checked arguments, (n, k, k) and (k, n)."""
+    """Does the same as `latent_transition`, for checked arguments (n, k, k) and (k, n)."""
     size = hidden.shape[0] * hidden.shape[1]
     return np.einsum("xhk,ky->xhyk", hidden, reconstruction).reshape(size, size)
 
 
 def checked_hidden(hidden: ArrayLike, num_states: int | None = None) -> Array:
-    """Returns f(h' | h, x) as float64 of shape (n, k, k); raises TypeError or ValueError."""
+    """Returns f(h' | h, x) as float64 of shape (n, k, k), or raises TypeError or ValueError."""
     hidden = np.asarray(hidden)
     if hidden.ndim == 2:
         hidden = markov.checked_stochastic("`hidden`", hidden, (num_states, None))
@@ -132,6 +132,6 @@ def checked_hidden(hidden: ArrayLike, num_states: int | None = None) -> Array:
 
 
 def checked_latent_reconstruction(reconstruction: ArrayLike, hidden: Array) -> Array:
-    """Returns P(x | h) as float64 of shape (k, n); raises TypeError or ValueError."""
+    """Returns P(x | h) as float64 of shape (k, n), or raises TypeError or ValueError."""
     shape = hidden.shape[1::-1]
     return markov.checked_stochastic("`reconstruction`", reconstruction, shape)

@@ -1,8 +1,9 @@
-"""Markov chains on finitely many states: where they settle, and how far errors move that.
+"""Markov chains with finitely many states: stationary distributions and their perturbation.
 
 Matrices are row-stochastic: matrix[i, j] is the probability to go from state i to state j, and a
-distribution is a row pi with pi K = pi. The thesis writes columns, K pi = pi; its K is the
-transpose of the one here. All is float64 and dense: a thousand states take a second.
+stationary distribution is a row vector pi with pi K = pi. The thesis uses column vectors, K pi =
+pi, so its K is the transpose of this one. Computations are in float64 with dense matrices; a
+thousand states take about a second.
 """
 
 import dataclasses
@@ -16,24 +17,24 @@ import scipy.sparse.csgraph
 from thesis_tf._core import checks
 from thesis_tf._core.types import Array, ArrayLike
 
-# By which a row's sum may differ from 1, times its length, and a distance may exceed its bound.
+# Tolerance of the sum of a row, per element, and of a distance that is compared with its bound.
 _ROW_TOLERANCE = 1e-9
 _ROUNDING = 1e-12
 
-# What an array must be: None stands for any size of an axis.
+# The expected shape of an array; None matches any size of an axis.
 Shape: TypeAlias = tuple[int | None, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Ergodicity:
-    """Which states of a chain it visits again and again, and in what rhythm.
+    """The recurrent classes of a chain and their period.
 
     Attributes:
-        irreducible: whether each state can be reached from each.
-        period: the least common multiple of the recurrent classes' periods. With 1, the
-            distribution after t steps settles for large t, wherever the chain begins.
+        irreducible: whether each state can be reached from each other state.
+        period: the least common multiple of the periods of the recurrent classes. If it is 1, the
+            distribution after t steps converges as t grows, from any initial state.
         recurrent_classes: the sets of states that the chain can't leave and whose states can all
-            be reached from one another: tuples of numbers, in order. Other states are transient.
+            be reached from one another: sorted tuples of indices. All other states are transient.
     """
 
     irreducible: bool
@@ -47,21 +48,21 @@ class Ergodicity:
 
     @property
     def converges(self) -> bool:
-        """Whether the chain settles to one distribution, from transient states too."""
+        """Whether the chain converges to one distribution from every initial state."""
         return len(self.recurrent_classes) == 1 and self.period == 1
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PerturbationBound:
-    """How far the stationary distributions of two chains are apart, and could be at most.
+    """The distance between the stationary distributions of two chains, with upper bounds.
 
     Attributes:
         stationary: (n,), pi of the first chain.
         other_stationary: (n,), pi~ of the second.
         change: ||K - K~||, the largest sum of a row's absolute values.
-        bound: ||Z|| ||K - K~||, Theorem 4's.
+        bound: ||Z|| ||K - K~||, the bound of Theorem 4.
         sharper_bound: tau(Z) ||K - K~||, where tau(Z) is half the largest L1 distance between two
-            rows of Z; never above `bound`.
+            rows of Z; at most `bound`.
     """
 
     stationary: np.ndarray
@@ -77,28 +78,29 @@ class PerturbationBound:
 
     @property
     def holds(self) -> bool:
-        """Whether the distance is within both bounds, but for rounding."""
+        """Whether the distance is within both bounds, up to rounding."""
         return self.distance <= min(self.bound, self.sharper_bound) + _ROUNDING
 
 
 def stationary_distribution(matrix: ArrayLike) -> Array:
-    """Returns the distribution pi that the chain keeps, pi K = pi.
+    """Returns the stationary distribution pi of the chain, pi K = pi.
 
-    By elimination without subtractions (Grassmann, Taksar and Heyman, 1985): each pi_i is right to
-    about n roundings of its own size, even where parts of the chain hardly ever meet. A periodic
-    chain has one too, which the mean over time goes to; transient states have 0.
+    It is computed by elimination without subtractions (Grassmann, Taksar and Heyman, 1985). The
+    relative error of each pi_i is about n rounding errors, even where moves between parts of the
+    chain are very rare. For a periodic chain, pi is the limit of the average over time. Transient
+    states have probability 0.
 
     Args:
         matrix: (n, n), row-stochastic.
 
     Returns:
-        (n,) float64, of sum 1.
+        (n,) float64, which sums to 1.
 
     Raises:
-        TypeError: the matrix isn't of real numbers.
-        ValueError: the matrix isn't stochastic, or the chain has several recurrent classes and so
-            many stationary distributions, or moves between states with probabilities whose product
-            float64 takes for 0.
+        TypeError: the matrix doesn't hold real numbers.
+        ValueError: the matrix isn't stochastic, the chain has several recurrent classes, so that
+            its stationary distribution isn't unique, or probabilities are so small that their
+            product underflows to 0 in float64.
     """
     matrix = checked_transitions("`matrix`", matrix)
     classes = ergodicity(matrix).recurrent_classes
@@ -106,9 +108,9 @@ def stationary_distribution(matrix: ArrayLike) -> Array:
         shown = ", ".join(_abridged(states) for states in classes[:4])
         raise checks.invalid(
             "The chain",
-            "one with a single recurrent class, or its stationary distribution isn't unique",
+            "one with a single recurrent class, for a unique stationary distribution",
             f"{len(classes)} classes: {shown}{', ...' if len(classes) > 4 else ''}",
-            "Take the rows and columns of one class, or make moves between them possible.",
+            "Use the rows and columns of one class, or make moves between the classes possible.",
         )
     states = list(classes[0])
     pi = np.zeros(len(matrix))
@@ -138,38 +140,39 @@ def ergodicity(matrix: ArrayLike) -> Ergodicity:
 
 
 def fundamental_matrix(matrix: ArrayLike) -> Array:
-    """Returns Z = (I - K + 1 pi)^-1, (n, n), with rows pi in 1 pi.
+    """Returns the fundamental matrix Z = (I - K + 1 pi)^-1, (n, n).
 
-    Z = I + sum_t (K^t - 1 pi) wherever that sum converges. Arguments and errors are those of
-    `stationary_distribution`.
+    Here 1 pi is the matrix whose rows are all pi. Z = I + sum_t (K^t - 1 pi) if this sum converges.
+    The argument and the errors are the same as for `stationary_distribution`.
     """
     matrix = checked_transitions("`matrix`", matrix)
     return _fundamental(matrix, stationary_distribution(matrix))
 
 
 def perturbation_bound(matrix: ArrayLike, other: ArrayLike) -> PerturbationBound:
-    """Bounds how far wrong transitions move the stationary distribution (Theorem 4).
+    """Bounds the effect of an error in the transitions on the stationary distribution (Theorem 4).
 
         |pi - pi~|_1 <= ||Z|| ||K - K~||,    Z = (I - K + 1 pi)^-1
 
-    where ||.|| is the largest sum of a row's absolute values (Schweitzer 1968): pi~ - pi is
-    pi~ (K~ - K) Z, and a row vector's L1 norm grows by no more than ||.|| in a product. The thesis
-    writes ||.||_inf. Of its matrices, the transposes of these, that has to be read as the largest
-    sum of a column; with sums of their rows the theorem fails, by a factor that grows with n.
+    where ||.|| is the largest sum of a row's absolute values (Schweitzer 1968). The bound holds
+    because pi~ - pi = pi~ (K~ - K) Z, and a product with a matrix increases the L1 norm of a row
+    vector at most by the factor ||.||. The thesis writes ||.||_inf. For its matrices, which are the
+    transposes of the matrices here, this must mean the largest sum of a column; with sums of their
+    rows the theorem fails, by a factor that grows with n.
 
-    As pi~ (K~ - K) sums to 0, half the largest L1 distance between two rows of Z does in place of
-    ||Z|| (Seneta 1988), which is the sharper bound. Neither chain has to be irreducible, as the
-    thesis asks: one recurrent class each is enough.
+    Since pi~ (K~ - K) sums to 0, ||Z|| can be replaced by half the largest L1 distance between two
+    rows of Z (Seneta 1988); this is the sharper bound. The thesis requires irreducible chains, but
+    it is sufficient that each chain has a single recurrent class.
 
     Args:
-        matrix: K, (n, n), row-stochastic; Z is taken of it.
-        other: K~, (n, n).
+        matrix: K, (n, n), row-stochastic; Z is its fundamental matrix.
+        other: K~, (n, n), row-stochastic.
 
     Returns:
         `PerturbationBound`.
 
     Raises:
-        TypeError, ValueError: what `stationary_distribution` raises, or the two differ in shape.
+        TypeError, ValueError: as for `stationary_distribution`, or the matrices differ in shape.
     """
     matrix = checked_transitions("`matrix`", matrix)
     other = checked_transitions("`other`", other)
@@ -177,7 +180,7 @@ def perturbation_bound(matrix: ArrayLike, other: ArrayLike) -> PerturbationBound
         raise checks.invalid("`other`", f"of shape {matrix.shape}, as `matrix`", other.shape)
     pi, other_pi = stationary_distribution(matrix), stationary_distribution(other)
     z, change = _fundamental(matrix, pi), _norm(matrix - other)
-    # A row at a time: all pairs at once would take n times the memory.
+    # One row at a time: all pairs at once would need n times the memory.
     spread = max(float(np.abs(z - row).sum(axis=1).max()) for row in z) / 2
     return PerturbationBound(pi, other_pi, change, _norm(z) * change, spread * change)
 
@@ -185,21 +188,22 @@ def perturbation_bound(matrix: ArrayLike, other: ArrayLike) -> PerturbationBound
 def occupation_covariance(matrix: ArrayLike, num_steps: int) -> Array:
     """Returns the covariance of the fractions of time that a chain spends in each state.
 
-    The chain is taken to begin in its stationary distribution. With M = K - 1 pi, the covariance of
-    states l steps apart is diag(pi) M^l, and (N - l) M^l summed over l = 1 ... N - 1 is
-    M Z ((N - 1) I - M (I - M^(N-1)) Z); for large N the result is that of Kemeny and Snell, pi_i
-    Z_ij + pi_j Z_ji - pi_i [i = j] - pi_i pi_j, over N.
+    The chain is assumed to begin in its stationary distribution. With M = K - 1 pi, the covariance
+    of states l steps apart is diag(pi) M^l, and the sum of (N - l) M^l over l = 1 ... N - 1 is
+    M Z ((N - 1) I - M (I - M^(N-1)) Z). For large N the result approaches the formula of Kemeny and
+    Snell, (pi_i Z_ij + pi_j Z_ji - pi_i [i = j] - pi_i pi_j) / N.
 
     Args:
         matrix: (n, n), row-stochastic.
         num_steps: N, the number of consecutive states that are counted.
 
     Returns:
-        (n, n) float64, of the fractions around `stationary_distribution(matrix)`. Its diagonal is
-        of squared standard errors, in which the chain's autocorrelation counts.
+        (n, n) float64, the covariance of the fractions around `stationary_distribution(matrix)`.
+        Its diagonal has the squared standard errors, which account for the chain's autocorrelation.
 
     Raises:
-        TypeError, ValueError: what `stationary_distribution` raises, or no number of steps.
+        TypeError, ValueError: as for `stationary_distribution`, or `num_steps` isn't a positive
+            integer.
     """
     matrix = checked_transitions("`matrix`", matrix)
     num_steps = checks.positive_integer("`num_steps`", num_steps)
@@ -212,7 +216,7 @@ def occupation_covariance(matrix: ArrayLike, num_steps: int) -> Array:
 
 
 def checked_transitions(name: str, matrix: ArrayLike) -> Array:
-    """Returns a transition matrix (n, n) as float64; raises TypeError or ValueError otherwise."""
+    """Returns a transition matrix (n, n) as float64, or raises TypeError or ValueError."""
     matrix = checked_stochastic(name, matrix)
     if matrix.shape[0] != matrix.shape[1]:
         raise checks.invalid(name, "square, (n, n)", f"shape {matrix.shape}")
@@ -220,16 +224,16 @@ def checked_transitions(name: str, matrix: ArrayLike) -> Array:
 
 
 def checked_stochastic(name: str, table: ArrayLike, shape: Shape | None = None) -> Array:
-    """Returns conditional probabilities as float64, of which the last axis sums to 1.
+    """Returns conditional probabilities, which sum to 1 over the last axis, as float64.
 
     Args:
         name: the argument as the caller wrote it.
         table: an array.
-        shape: what it must be, with None for any size of an axis; by default (any, any).
+        shape: the expected shape, with None for any size of an axis; by default (any, any).
 
     Raises:
-        TypeError: not of real numbers.
-        ValueError: another shape, or values that are no probabilities.
+        TypeError: the table doesn't hold real numbers.
+        ValueError: the table has another shape, or its values aren't probabilities.
     """
     table, shape = np.asarray(table), (None, None) if shape is None else shape
     fits = table.ndim == len(shape) and table.size > 0
@@ -250,7 +254,7 @@ def checked_stochastic(name: str, table: ArrayLike, shape: Shape | None = None) 
             name,
             "of rows that sum to 1" if place else "of sum 1",
             f"{row} {sums[place]:.12g}",
-            "Divide by the sums; transpose what has columns that sum to 1.",
+            "Divide by the sums, or transpose a matrix whose columns sum to 1.",
         )
     return table
 
@@ -259,14 +263,14 @@ def _eliminated(matrix: Array) -> Array:
     """Returns the stationary distribution of an irreducible chain."""
     rates = matrix.copy()
     for last in range(len(rates) - 1, 0, -1):
-        # The chain watched only while it is in states before the last: a detour to the last ends
-        # where its row leads. What stays (the diagonal) is never used, so nothing is subtracted.
+        # Reduces the chain to the states before the last: a visit to the last state is replaced by
+        # the move that leaves it. The diagonal is never used, so nothing is subtracted.
         leaving = rates[last, :last].sum()
         if leaving == 0:
             raise checks.invalid(
                 "The chain",
-                "of moves whose probabilities float64 can tell from 0",
-                f"a way out of state {last} of its recurrent class of less than 1e-308",
+                "one whose probabilities to leave a state don't underflow in float64",
+                f"state {last} of a recurrent class, left with a probability below 1e-308",
             )
         rates[:last, last] /= leaving
         rates[:last, :last] += np.outer(rates[:last, last], rates[last, :last])
@@ -277,7 +281,7 @@ def _eliminated(matrix: Array) -> Array:
 
 
 def _period(graph: scipy.sparse.csr_array, states: Array, source: Array, target: Array) -> int:
-    """Returns the greatest common divisor of the lengths of all ways back in a recurrent class."""
+    """Returns the greatest common divisor of the lengths of all cycles in a recurrent class."""
     depth = scipy.sparse.csgraph.shortest_path(graph, unweighted=True, indices=int(states[0]))
     inside = np.isin(source, states)
     source, target = source[inside], target[inside]

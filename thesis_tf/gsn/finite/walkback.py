@@ -1,8 +1,9 @@
 """Walkback training on enumerated spaces (thesis, 5.3.2 and Proposition 1).
 
 Walkback corrupts an example x in k rounds: x -> x~ by C(x~ | x), then k - 1 times x~ -> x by the
-present reconstruction and x -> x~ by C again. P(x | x~) is trained to bring the last x~ back to the
-x that it came from, or the x~ of each round. Shapes are those of `finite_gsn`.
+current reconstruction and x -> x~ by C again. P(x | x~) is trained to reconstruct the example from
+the last x~, or from the x~ of every round. Shapes are the same as in
+`thesis_tf.gsn.finite.denoising`.
 """
 
 import dataclasses
@@ -20,19 +21,19 @@ from thesis_tf.gsn.finite.denoising import (
     posterior,
 )
 
-# Of k beyond which geometric probabilities are left out: less than a rounding of their sum.
+# Geometric probabilities are cut off at this tail, which is less than the rounding of their sum.
 _TAIL = 1e-17
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class WalkbackCheck(ChainCheck):
-    """What walkback training arrives at; `transition` is of the original corruption.
+    """The result of walkback training; `transition` uses the original corruption.
 
     Attributes:
         reconstruction: (m, n), P(x | x~) after training.
-        corruption: (n, m), that of walkback with this reconstruction.
-        converged: whether training arrived at a fixed point.
-        iterations: how often the reconstruction was replaced.
+        corruption: (n, m), the walkback corruption with this reconstruction.
+        converged: whether training reached a fixed point.
+        iterations: the number of updates of the reconstruction.
     """
 
     reconstruction: np.ndarray
@@ -42,10 +43,10 @@ class WalkbackCheck(ChainCheck):
 
 
 def geometric_probabilities(stop: float) -> Array:
-    """Returns P(k) = stop (1 - stop)^(k - 1) of Algorithm 1, (K,), for all k but a tail of 1e-17.
+    """Returns P(k) = stop (1 - stop)^(k - 1) of Algorithm 1, (K,), cut off at a tail of 1e-17.
 
     Args:
-        stop: the probability to stop after each round, in (0, 1]; .5 in the thesis.
+        stop: the probability to stop after each round, in (0, 1]; 0.5 in the thesis.
     """
     stop = checks.probability("`stop`", stop)
     rounds = 1 if stop == 1 else max(1, math.ceil(math.log(_TAIL) / math.log1p(-stop)))
@@ -54,9 +55,9 @@ def geometric_probabilities(stop: float) -> Array:
 
 
 def round_frequencies(probabilities: ArrayLike) -> Array:
-    """Returns how often each round occurs if the x~ of all rounds are trained on, not the last's.
+    """Returns the frequency of each round if training uses the x~ of all rounds, not only the last.
 
-    That is P(k >= j) over its sum; of geometric probabilities, the same again.
+    The frequency of round j is P(k >= j), normalized. Geometric probabilities stay the same.
 
     Args:
         probabilities: (K,), P(k) for k = 1 ... K.
@@ -84,7 +85,7 @@ def walkback_corruption(
         (n, m) float64.
 
     Raises:
-        TypeError, ValueError: no probabilities of these shapes.
+        TypeError, ValueError: an argument doesn't hold probabilities of the given shape.
     """
     corruption = markov.checked_stochastic("`corruption`", corruption)
     reconstruction = checked_reconstruction(reconstruction, corruption)
@@ -101,37 +102,40 @@ def walkback_chain(
     iterations: int = 10000,
     tolerance: float = 1e-14,
 ) -> WalkbackCheck:
-    """Trains by walkback until nothing changes, and checks Proposition 1 there.
+    """Trains by walkback up to a fixed point and checks Proposition 1 there.
 
-    Training is exact and takes turns: the reconstruction P gives the walkback corruption C~, and
-    the posterior under C~ is the next P. At a fixed point the data satisfy P(x) = sum_x0 P(x0)
-    (sum_k P(k) T^k)(x | x0) with T = C P, as for any denoising auto-encoder, here of corruption C~.
-    The stationary distribution of T satisfies it too; if only one distribution does, the chain that
-    samples with the original corruption C has that of the data, as Proposition 1 says.
+    Training alternates two exact updates: the walkback corruption C~ is computed with the current
+    reconstruction P, and the next P is the posterior under C~. At a fixed point the data satisfy
+    P(x) = sum_x0 P(x0) (sum_k P(k) T^k)(x | x0) with T = C P, as for any denoising auto-encoder,
+    here one with corruption C~. The stationary distribution of T satisfies this equation too. If
+    only one distribution satisfies it, the chain that samples with the original corruption C has
+    the data's distribution as its stationary distribution, as Proposition 1 says.
 
-    The thesis leaves "only one" to Corollary 1. It is one if T has one and walkback sometimes takes
-    a single round; with k = 2 alone, a T that swaps two states has a square that keeps everything.
+    The thesis refers to Corollary 1 for this uniqueness. The solution is unique if T has a unique
+    stationary distribution and P(k = 1) is positive. A counterexample with k = 2 only is a T that
+    swaps two states: its square leaves every distribution unchanged.
 
-    Once the chain of T keeps the data's distribution, each further turn keeps it too, as with the
-    posterior under C to begin with: the next T is T* T^r(k - 1), averaged over k, where T* is that
-    of plain denoising and T^r is the reverse chain of T. What the turns change is how far a step
-    goes, up to independence (T = 1 P(x)), the only such fixed point if k is never 1.
+    Once the chain of T preserves the data's distribution, each further update preserves it too. The
+    posterior under C, the default initial reconstruction, has this property. The next T is then
+    T* T^r(k - 1), averaged over k, where T* is the T of plain denoising and T^r is the reverse
+    chain of T. Updates then only change how far a step moves, up to independence (T = 1 P(x)),
+    which is the only such fixed point if P(k = 1) = 0.
 
     Args:
-        data: (n,), P(x), which is what is expected.
+        data: (n,), P(x), the expected stationary distribution.
         corruption: (n, m), the original C(x~ | x).
         probabilities: (K,), as for `walkback_corruption`.
-        reconstruction: (m, n), what training begins with; None for the posterior under C.
-        iterations: the most turns that are taken.
-        tolerance: the most that a probability changes by in the last turn.
+        reconstruction: (m, n), the initial reconstruction; None for the posterior under C.
+        iterations: the maximum number of updates of the reconstruction.
+        tolerance: training has converged when no probability changes by more than this.
 
     Returns:
-        `WalkbackCheck` with the conditions "converged" (to a fixed point) and "unique": only one
-        distribution is kept by the mixture of T^k.
+        `WalkbackCheck` with the conditions "converged" (training reached a fixed point) and
+        "unique" (the mixture of T^k has a single stationary distribution).
 
     Raises:
-        TypeError, ValueError: no probabilities of these shapes, or a chain T with several recurrent
-            classes.
+        TypeError, ValueError: an argument doesn't hold probabilities of the given shape, or the
+            chain T has several recurrent classes.
     """
     data, corruption = checked_problem(data, corruption)
     probabilities = markov.checked_stochastic("`probabilities`", probabilities, (None,))
@@ -162,7 +166,7 @@ def walkback_chain(
 
 
 def _corrupted(corruption: Array, transition: Array, probabilities: Array) -> Array:
-    # Horner's rule: a product with T for each round.
+    # Horner's rule: one product with T per round.
     total = probabilities[-1] * corruption
     for probability in probabilities[-2::-1]:
         total = probability * corruption + transition @ total

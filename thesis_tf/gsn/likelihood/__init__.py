@@ -1,1 +1,1 @@
-"""Estimates of the log-likelihood from samples."""
+"""Estimates of a log-likelihood from samples."""

@@ -1,4 +1,4 @@
-"""What estimates of log-likelihood from samples have in common."""
+"""The common parts of the estimates of a log-likelihood from samples."""
 
 import dataclasses
 import math
@@ -16,11 +16,11 @@ class LikelihoodEstimate:
     """The log-likelihood of test examples, in nats.
 
     Attributes:
-        log_likelihoods: (n,), of each test example, by the samples of all chains.
-        chain_log_likelihoods: (chains,), the means over test examples by each chain alone. On
-            average they are below that of all chains, the more so where chains are short or stay
-            in their places.
-        protocol: what the numbers depend on, in words: to be shown with them.
+        log_likelihoods: (n,), of each test example, from the samples of all chains.
+        chain_log_likelihoods: (chains,), the means over test examples from the samples of each
+            chain alone. On average they are lower than the mean from all chains, especially for
+            chains that are short or mix slowly.
+        protocol: a text that describes how the numbers were computed, to be shown with them.
     """
 
     log_likelihoods: np.ndarray
@@ -34,21 +34,21 @@ class LikelihoodEstimate:
 
     @property
     def standard_error(self) -> float:
-        """That of the mean over test examples, for these samples; NaN for one example."""
+        """The standard error of the mean over test examples, for fixed samples; NaN for n = 1."""
         return _standard_error(self.log_likelihoods)
 
     @property
     def chain_standard_error(self) -> float:
-        """That of the mean of `chain_log_likelihoods`; NaN for one chain."""
+        """The standard error of the mean of `chain_log_likelihoods`; NaN for one chain."""
         return _standard_error(self.chain_log_likelihoods)
 
     def __repr__(self) -> str:
-        """Says the mean, its standard error and the protocol, and no arrays."""
+        """Returns the mean, its standard error and the protocol, without arrays."""
         mean, error = self.log_likelihood, self.standard_error
         return f"{type(self).__name__}({mean:.2f} +- {error:.2f} nats; {self.protocol})"
 
     def summary(self) -> dict[str, Any]:
-        """Returns a dict that JSON can hold, None where nothing is known."""
+        """Returns a JSON-serializable dict; unknown values are None."""
         numbers = {
             "log_likelihood": self.log_likelihood,
             "standard_error": self.standard_error,
@@ -64,18 +64,20 @@ def _standard_error(values: Array) -> float:
 
 
 def chains_of(name: str, samples: TensorLike, shape: Any) -> tuple[tf.Tensor, str]:
-    """Checks samples and brings them in one form.
+    """Checks samples and converts them to one form.
 
     Args:
         name: the argument as the caller wrote it.
-        samples: (steps, chains, *shape), or (n, *shape), which are taken for one chain.
-        shape: of one sample.
+        samples: (steps, chains, *shape), or (n, *shape), which count as one chain.
+        shape: the shape of one sample.
 
     Returns:
-        (tensor (chains, steps, *shape), phrase): the phrase says how many there are of what.
+        (tensor (chains, steps, *shape), phrase): the phrase gives the numbers of samples, chains
+        and steps.
 
     Raises:
-        TypeError, ValueError: not floating, not finite, of another shape, or none.
+        TypeError, ValueError: the samples don't have a floating dtype, aren't finite, have another
+            shape, or are empty.
     """
     samples = arrays.checked_points(name, samples)
     axes = samples.shape.rank - len(shape)

@@ -1,4 +1,4 @@
-"""A conservative log-likelihood: test examples under P(x | h), averaged over states of chains."""
+"""The conservative estimate of a log-likelihood: the mean of P(x | h) over states of chains."""
 
 import dataclasses
 from typing import Any
@@ -11,7 +11,7 @@ from thesis_tf._core.types import Array, TensorLike, Verbose
 from thesis_tf.gsn.likelihood import base, log_mean
 from thesis_tf.gsn.likelihood.log_mean import Kernel
 
-_PARTS = (8, 4, 2, 1)  # of the steps of each chain: the first eighth of them, fourth, half, and all
+_PARTS = (8, 4, 2, 1)  # the first eighth, quarter and half of each chain's steps, and all of them
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -19,15 +19,17 @@ class ConservativeEstimate(base.LikelihoodEstimate):
     """The conservative log-likelihood of test examples, in nats.
 
     Attributes:
-        sample_counts: (k,), the samples in the first eighth of each chain, fourth, half and all.
-        growth: (k,), the log-likelihood by so many. Where it still rises, more samples are needed.
+        sample_counts: (k,), the numbers of samples in the first eighth, quarter and half of the
+            chains, and in the whole chains.
+        growth: (k,), the log-likelihood from each of these numbers of samples. If it still rises at
+            the end, more samples are needed.
     """
 
     sample_counts: np.ndarray
     growth: np.ndarray
 
     def summary(self) -> dict[str, Any]:
-        """Returns a dict that JSON can hold, None where nothing is known."""
+        """Returns a JSON-serializable dict; unknown values are None."""
         growth = dict(zip(map(str, self.sample_counts), map(float, self.growth), strict=True))
         return {**super().summary(), "growth": growth}
 
@@ -37,30 +39,33 @@ def conservative_log_likelihood(
 ) -> ConservativeEstimate:
     """Estimates the log-likelihood of a GSN from the states of its chains (chapter 5).
 
-    That is the mean over `test` of log P^(x), P^(x) = mean_i P(x | h_i). P^ has no bandwidth to
-    choose, and its mean over chains that have mixed is the model's P(x) itself. By Jensen's
-    inequality its log is on average below log P(x), and the more samples, the less so.
+    The estimate is the mean over `test` of log P^(x), where P^(x) = mean_i P(x | h_i). P^ has no
+    bandwidth to choose, and its expectation over chains that have mixed is the model's P(x). By
+    Jensen's inequality, log P^(x) is on average below log P(x); the difference decreases with the
+    number of samples.
 
-    For a discrete distribution this is the log of a probability. For grey pixels under `Bernoulli`
-    it is a cross-entropy, which compares models, but with no density.
+    For a discrete distribution this is the log of a probability. For gray pixels under `Bernoulli`
+    it is a cross-entropy: it can compare such models with one another, but not with a density.
 
     Args:
         outputs: (steps, chains, ...) or (n, ...), the network's outputs for P(x | h) in states h of
-            its chains, such as logits: of the shape of examples, and (..., size) if there are
-            `reconstruction.size` parameters for each value, more than one.
+            its chains, such as logits. The last axes are the shape of an example, followed by
+            `reconstruction.size` if there is more than one parameter per value.
         test: (m, ...) of a floating dtype.
-        reconstruction: an object of `thesis_tf.gsn.reconstruction`, or another one with a method
+        reconstruction: an object of `thesis_tf.gsn.reconstruction`, or any object with a method
             `pairwise_log_prob(outputs, x)` from (n, ...) and (m, ...) to log P(x_j | h_i), (n, m).
-        verbose: "auto" shows a progress bar on a terminal, 0 none, 1 one, 2 a line at the end.
+        verbose: "auto" shows a progress bar on a terminal; 0: no output; 1: a progress bar; 2: one
+            line at the end.
 
     Returns:
         `ConservativeEstimate`. P(x | h) is computed in float64 if any of the data are float64, else
         in float32.
 
     Raises:
-        TypeError: data of another than a floating dtype, or no such method.
-        ValueError: data that are empty, not finite or of shapes that don't fit, examples that can't
-            have the distribution, or log-likelihoods that are not finite.
+        TypeError: the data don't have a floating dtype, or `reconstruction` doesn't have the
+            method.
+        ValueError: the data are empty, not finite or differ in shape, examples are outside the
+            distribution's support, or log-likelihoods aren't finite.
 
     #### References
 
@@ -119,7 +124,7 @@ def _kernel(reconstruction: Any) -> Kernel:
         if values.shape != [len(outputs), len(x)]:
             raise checks.invalid(
                 "log P(x_j | h_i) of `reconstruction.pairwise_log_prob`",
-                f"of shape {(len(outputs), len(x))}, as there are outputs and examples",
+                f"of shape {(len(outputs), len(x))}, (outputs, examples)",
                 f"shape {tuple(values.shape)}",
             )
         return values

@@ -14,17 +14,17 @@ from thesis_tf.reporting import progress
 # A function of samples (n, ...) and points (m, ...) to (n, m).
 Kernel: TypeAlias = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
-# Samples, and points, of which all pairs are computed at once: 16 MB in float32. Matrix products
-# of this size are as fast as larger ones, and what follows them finds most of it in the caches.
+# The numbers of samples and of points in a block whose pairs are computed at once: 16 MB in
+# float32. Larger matrix products are not faster, and these still fit mostly into the caches.
 _BLOCK = 2000
-_BLOCK_RESULTS = 1 << 22  # one for each chain, scale and point: 32 MB in float64
+_BLOCK_RESULTS = 1 << 22  # the most results (chain, scale, point) of a block: 32 MB in float64
 _FEWEST_POINTS = 64
-_PARTS = range(8, 17)  # of the steps, of which exponentials are added as they are computed
-_NOTHING = -1e30  # the kernel of a sample that only fills up a block
+_PARTS = range(8, 17)  # candidate numbers of parts of the steps; see `_log_sum_exp`
+_NOTHING = -1e30  # the kernel's value for samples that only pad a block
 
 
 class SampleBlocks:
-    """The samples of chains, cut to blocks of one static shape.
+    """The samples of chains, divided into blocks of one static shape.
 
     Args:
         samples: (chains, steps, ...) tensor.
@@ -34,7 +34,7 @@ class SampleBlocks:
         self.chains, self.steps = samples.shape[:2]
         self._length = _even(self.steps, _BLOCK)
         self._together = _even(self.chains, max(1, _BLOCK // self._length))
-        # Chains one after the other, so that a sum over the steps of one is a sum over rows.
+        # One chain after the other, so that the sum over the steps of a chain is a sum over rows.
         self._blocks = [
             [
                 _filled(
@@ -52,7 +52,7 @@ class SampleBlocks:
         Args:
             kernel: a function of samples (n, ...) and points (m, ...) to k, (n, m).
             points: (m, ...) tensor.
-            scales: (chains, scales) array, the factors of k for each chain, positive.
+            scales: (chains, scales) array, the positive factors of k for each chain.
 
         Returns:
             (chains, scales, m) float64 array.
@@ -84,16 +84,17 @@ class SampleBlocks:
 def point_blocks(
     points: tf.Tensor, results: int, *, verbose: Verbose = 0, description: str | None = None
 ) -> Iterator[tuple[slice, tf.Tensor]]:
-    """Cuts points to blocks of one static shape, for `SampleBlocks.log_mean_exp`.
+    """Divides points into blocks of one static shape, for `SampleBlocks.log_mean_exp`.
 
     Args:
         points: (n, ...) tensor.
-        results: how many numbers there will be for each point: chains times scales.
+        results: the number of results for each point: chains times scales.
         verbose: as for `progress.bar`.
-        description: what the bar says.
+        description: the text of the progress bar.
 
     Yields:
-        (slice, block): the block holds the points of the slice, the last one zeros after them.
+        (slice, block): the block holds the points of the slice; the last block is padded with
+            zeros.
     """
     size = _even(len(points), min(_BLOCK, max(_FEWEST_POINTS, _BLOCK_RESULTS // results)))
     with progress.bar(verbose, total=len(points), description=description, unit="point") as bar:
@@ -104,7 +105,7 @@ def point_blocks(
 
 
 def over_chains(values: Array) -> Array:
-    """Returns log mean exp over the first axis of a float64 array, whose memory it uses."""
+    """Returns log mean exp over the first axis of a float64 array, which it overwrites."""
     top = values.max(axis=0)
     values -= top
     return np.log(np.exp(values, out=values).mean(axis=0)) + top
@@ -112,19 +113,20 @@ def over_chains(values: Array) -> Array:
 
 @functools.cache
 def _log_sum_exp(steps: int) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """Returns a function of k (chains, steps, points) and scales (chains, scales).
+    """Returns a function from k (chains, steps, points) and scales (chains, scales).
 
-    It returns log sum_t exp(scale k_t), (chains, scales, points) float64.
+    Its result is log sum_t exp(scale k_t), (chains, scales, points) float64.
     """
-    # There are as many exponentials as scales for each k. XLA computes and adds `parts` of them
-    # before it writes a number; a plain sum over steps it would hand to a library, and write all.
-    # Products of matrices stay out of it: on a CPU its own are slower.
+    # Each k needs one exponential per scale. With an explicit sum of `parts` terms, XLA fuses the
+    # exponentials and the sum. It passes a plain sum over steps to a library, for which all
+    # exponentials are written to memory. Matrix products are computed outside of this function:
+    # on a CPU, those of XLA are slower.
     parts = min(_PARTS, key=lambda p: (steps % p, -p)) if steps >= min(_PARTS) else steps
     rows = steps // parts
 
     @tf.function(jit_compile=True, reduce_retracing=True, autograph=False)
     def log_sum_exp(values: tf.Tensor, scales: tf.Tensor) -> tf.Tensor:
-        # The largest value has the largest term whatever the scale, as long as that is positive.
+        # For any positive scale, the largest value has the largest term.
         top = tf.reduce_max(values, axis=1, keepdims=True)
         factors = tf.cast(scales, values.dtype)[:, tf.newaxis, :, tf.newaxis]
 
@@ -136,7 +138,7 @@ def _log_sum_exp(steps: int) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
         sums = sum_of(0, rows, parts)
         if steps % parts:
             sums += sum_of(parts * rows, steps % parts)
-        # In float32 this product would lose digits that the difference has kept.
+        # In float32, this product would lose digits that the difference above preserved.
         shift = scales[:, :, tf.newaxis] * tf.cast(top, tf.float64)
         return tf.cast(tf.math.log(sums), tf.float64) + shift
 
@@ -145,9 +147,9 @@ def _log_sum_exp(steps: int) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
 
 @contextlib.contextmanager
 def _all_digits() -> Iterator[None]:
-    """Keeps GPUs and TPUs from products of fewer digits than float32 has.
+    """Disables reduced-precision matrix products, such as TF32, on GPUs and TPUs.
 
-    Distances are small differences of what such products are sums of.
+    Distances are small differences of large products, so they need the full precision of float32.
     """
     options = tf.config.experimental
     enabled = options.tensor_float_32_execution_enabled()
@@ -159,13 +161,13 @@ def _all_digits() -> Iterator[None]:
 
 
 def _even(count: int, most: int) -> int:
-    """Returns the size of as few blocks as can hold `count`, none of more than `most`."""
+    """Returns the size of equal blocks for `count` items: the fewest blocks of at most `most`."""
     blocks = -(-count // most)
     return -(-count // blocks)
 
 
 def _filled(x: tf.Tensor, shape: Any) -> tf.Tensor:
-    """Returns x with zeros behind, up to `shape` along its first axes."""
+    """Returns x padded with zeros at the end, up to `shape` along its first axes."""
     padding = [[0, size - there] for size, there in zip(shape, x.shape, strict=False)]
     if not np.any(padding):
         return x

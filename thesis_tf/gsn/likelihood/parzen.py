@@ -1,4 +1,4 @@
-"""The log-likelihood of test examples under a Gaussian Parzen window on samples of a model."""
+"""The Parzen estimate of a log-likelihood: a Gaussian window on the samples of a model."""
 
 import dataclasses
 import math
@@ -12,7 +12,7 @@ from thesis_tf._core import arrays, checks
 from thesis_tf._core.types import Array, ArrayLike, TensorLike, Verbose
 from thesis_tf.gsn.likelihood import base, log_mean
 
-# The grid by default: a wide one on a few validation points, then a narrow one on all.
+# The default search for sigma: a wide grid on a few validation points, then a narrow one on all.
 _WIDE, _WIDE_RATIO, _WIDE_POINTS = 30, 300, 500
 _NARROW = 20
 
@@ -24,8 +24,8 @@ class ParzenEstimate(base.LikelihoodEstimate):
     Attributes:
         sigma: the standard deviation of the window on all samples.
         chain_sigmas: (chains,), of the window on each chain alone.
-        sigmas: (k,), the grid that they are chosen from, in ascending order.
-        validation_log_likelihoods: (k,), the means over validation points, by all samples.
+        sigmas: (k,), the grid from which sigmas are chosen, in ascending order.
+        validation_log_likelihoods: (k,), the means over validation points, from all samples.
     """
 
     sigma: float
@@ -34,7 +34,7 @@ class ParzenEstimate(base.LikelihoodEstimate):
     validation_log_likelihoods: np.ndarray
 
     def summary(self) -> dict[str, Any]:
-        """Returns a dict that JSON can hold, None where nothing is known."""
+        """Returns a JSON-serializable dict; unknown values are None."""
         return {**super().summary(), "sigma": self.sigma}
 
 
@@ -48,35 +48,38 @@ def parzen_log_likelihood(
 ) -> ParzenEstimate:
     """Estimates the log-likelihood of a model by a Gaussian window on its samples (Table 5.1).
 
-    That is the mean over `test` of log p(x), p(x) = mean_i N(x; s_i, sigma^2 I), with the sigma
-    that is best for `validation`. It measures the model smoothed by the window, is lower on average
-    than with infinitely many samples, and depends on their number where examples have many values.
-    So compare numbers of the same protocol, and with the score of training examples:
+    The estimate is the mean over `test` of log p(x), where p(x) = mean_i N(x; s_i, sigma^2 I) and
+    sigma is the best one for `validation`. It measures the model smoothed by the window. On average
+    it is lower than for infinitely many samples, and for examples with many values it depends on
+    the number of samples. So compare only numbers with the same protocol, and compare them with the
+    estimate for training examples in place of samples:
 
         reference = parzen_log_likelihood(train[:10_000], test, validation)
 
-    Each chain alone, with a sigma of its own, comes out of the same pass. All sigmas share the
-    distances, which are computed in blocks by matrix products: 2 n m d operations for n samples
-    and m points of d values, in less than 400 MB for 10,000 of each and d = 784.
+    The same pass also computes an estimate for each chain alone, each with a separate sigma. All
+    sigmas share the distances, which are computed in blocks by matrix products: 2 n m d operations
+    for n samples and m points of d values, in less than 400 MB for n = m = 10,000 and d = 784.
 
     Args:
-        samples: (steps, chains, ...), as chains give them, or (n, ...).
+        samples: (steps, chains, ...), as in `Chains`, or (n, ...).
         test: (m, ...) of a floating dtype.
         validation: (v, ...), other examples of the same kind.
         sigmas: standard deviations to choose from, in the units of the data: a sequence or one
-            number. None takes 20 around the best of a wide geometric grid, which is found with the
-            first 500 validation points.
-        verbose: "auto" shows a progress bar on a terminal, 0 none, 1 one, 2 a line at the end.
+            number. None selects 20 values around the best of a wide geometric grid, which is
+            evaluated on the first 500 validation points.
+        verbose: "auto" shows a progress bar on a terminal; 0: no output; 1: a progress bar; 2: one
+            line at the end.
 
     Returns:
-        `ParzenEstimate`, computed in float64 if any of the data are float64, else in float32, where
-        an example's error is about 3e-7 of its squared distance from the mean sample, over sigma^2:
-        for images of digits 5e-4 nats with a sigma of .2, and of the mean over examples less.
+        `ParzenEstimate`, computed in float64 if any of the data are float64, else in float32. In
+        float32, the error of one example's log-likelihood is about 3e-7 times its squared distance
+        from the mean sample, divided by sigma^2: 5e-4 nats for images of digits with a sigma of
+        0.2. The error of the mean over examples is smaller.
 
     Raises:
-        TypeError: data of another than a floating dtype.
-        ValueError: data that are empty, not finite or of shapes that don't fit, `validation` that
-            is `test`, or a sigma that is not a positive number.
+        TypeError: the data don't have a floating dtype.
+        ValueError: the data are empty, not finite or differ in shape, `validation` equals `test`,
+            or a sigma isn't a positive number.
 
     Warns:
         UserWarning: the best sigma is at an end of the grid.
@@ -95,7 +98,7 @@ def parzen_log_likelihood(
     on_validation = on_validation.mean(axis=1)
     best, chain_best = np.argmax(on_validation), np.argmax(chains_on_validation, axis=1)
     choice = _described_choice(grid, best, chain_best, origin)
-    # For each chain that of all samples and its own.
+    # For each chain: the sigma of all samples, and the sigma of this chain.
     pair = np.stack([np.full(len(chain_best), grid[best]), grid[chain_best]], axis=1)
     on_test, chains_on_test = window.log_likelihoods(test, pair, "test")
     return ParzenEstimate(
@@ -117,7 +120,7 @@ class _Window:
         self.dtype, self._verbose = dtype, verbose
         self.size = math.prod(chains.shape[2:])
         flat = tf.reshape(tf.cast(chains, dtype), [*chains.shape[:2], self.size])
-        # Around 0 the squares of which distances are differences stay small.
+        # Centered, so that the squares stay small whose differences are the distances.
         self._center = tf.reduce_mean(flat, axis=[0, 1])
         flat -= self._center
         # -|s - x|^2 / 2 is the product of (s, -|s|^2 / 2, 1) and (x, 1, -|x|^2 / 2).
@@ -127,15 +130,15 @@ class _Window:
     def log_likelihoods(
         self, points: tf.Tensor, sigmas: ArrayLike, description: str
     ) -> tuple[Array, Array]:
-        """Returns what all samples and what each chain make of points.
+        """Returns log-likelihoods of points, from all samples and from each chain alone.
 
         Args:
             points: (m, ...).
-            sigmas: (k,), or (chains, k) for each chain.
-            description: what the progress bar says.
+            sigmas: (k,), or (chains, k) for separate sigmas for each chain.
+            description: the text of the progress bar.
 
         Returns:
-            ((k, m) array of log p by all samples, (chains, k) means of log p by each chain alone).
+            ((k, m) array of log p from all samples, (chains, k) means of log p from each chain).
         """
         chains = self._blocks.chains
         sigmas = np.broadcast_to(sigmas, (chains, np.shape(sigmas)[-1]))
@@ -163,8 +166,8 @@ def _product(samples: tf.Tensor, points: tf.Tensor) -> tf.Tensor:
 
 def _narrow_grid(window: _Window, chains: tf.Tensor, validation: tf.Tensor) -> Array:
     """Returns 20 sigmas around the best of a wide grid."""
-    # The best sigma^2 is a mean of squared distances a value with weights that fall with distance.
-    # So it is at most their plain mean, above which the wide grid ends.
+    # The best sigma^2 is a weighted mean of squared distances per value, with weights that decrease
+    # with distance. So it is at most the unweighted mean, and the wide grid ends above that mean.
     few = validation[:_WIDE_POINTS]
     center = tf.reduce_mean(few, axis=0)
     spread = tf.square(few - center), tf.square(chains - tf.cast(center, chains.dtype))
@@ -174,7 +177,7 @@ def _narrow_grid(window: _Window, chains: tf.Tensor, validation: tf.Tensor) -> A
         raise checks.invalid(
             "`samples` and `validation`",
             "different from one another",
-            "the same point everywhere",
+            "the same point for all of them",
             "Give `sigmas`.",
         )
     wide = most * np.geomspace(1 / _WIDE_RATIO, 1.25, _WIDE)
@@ -184,7 +187,7 @@ def _narrow_grid(window: _Window, chains: tf.Tensor, validation: tf.Tensor) -> A
 
 
 def _described_choice(grid: Array, best: Any, chain_best: Array, origin: str) -> str:
-    """Returns a phrase for the choice of sigmas; warns of one that is at an end of the grid."""
+    """Returns a phrase for the choice of sigmas; warns if the best is at an end of the grid."""
     phrase = f"sigma {grid[best]:.4g}"
     if len(grid) == 1:
         return f"{phrase}, the only one"
@@ -194,7 +197,7 @@ def _described_choice(grid: Array, best: Any, chain_best: Array, origin: str) ->
     ends = (0, len(grid) - 1)
     if best in ends:
         beyond = "below" if best == 0 else "above"
-        phrase += f" (at the end of the grid: better may be {beyond})"
+        phrase += f" (at the end of the grid; a better one may be {beyond})"
         warnings.warn(
             f"The best sigma, {grid[best]:.4g}, is at an end of the grid, and better ones may be"
             f" {beyond}. Give `sigmas` that go farther.",
@@ -212,7 +215,7 @@ def _described_choice(grid: Array, best: Any, chain_best: Array, origin: str) ->
 def _checked_sigmas(sigmas: ArrayLike) -> Array:
     grid = np.unique(np.asarray(sigmas, float))
     if np.ndim(sigmas) > 1 or not len(grid) or not (np.isfinite(grid) & (grid > 0)).all():
-        raise checks.invalid("`sigmas`", "positive numbers, one at least", sigmas)
+        raise checks.invalid("`sigmas`", "positive numbers, at least one", sigmas)
     return grid
 
 
@@ -220,7 +223,7 @@ def _checked_validation(validation: TensorLike, test: tf.Tensor) -> tf.Tensor:
     validation = arrays.checked_points("`validation`", validation)
     if len(validation) == 0:
         advice = "Sigma is chosen on it, never on `test`."
-        raise checks.invalid("`validation`", "1 point at least", "0", advice)
+        raise checks.invalid("`validation`", "at least 1 point", "0", advice)
     if validation.shape[1:] != test.shape[1:]:
         raise checks.invalid(
             "`validation`",
@@ -230,6 +233,6 @@ def _checked_validation(validation: TensorLike, test: tf.Tensor) -> tf.Tensor:
     if len(validation) == len(test) and bool(
         tf.reduce_all(tf.cast(validation, test.dtype) == test)
     ):
-        advice = "A sigma that is chosen on `test` makes its likelihood too high."
-        raise checks.invalid("`validation`", "other points than `test`", "the same", advice)
+        advice = "Choosing sigma on `test` overestimates the likelihood."
+        raise checks.invalid("`validation`", "other points than `test`", "the same points", advice)
     return validation

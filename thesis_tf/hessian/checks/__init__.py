@@ -1,1 +1,1 @@
-"""Tests of a model's derivatives before any long work."""
+"""Self-checks of a model's derivatives before long computations."""

@@ -1,8 +1,8 @@
-"""Tests an operator's derivatives on a few examples before any long work.
+"""Tests an operator's derivatives on a few examples before long computations.
 
 Some of TensorFlow's second derivatives are silently wrong, and others are undefined. Products are
-therefore compared with central differences of the gradient, all in float64: in float32 a network
-with kinks shows errors of 3e-4 to 2.8, for steps of 1e-4 to 1e-2, where nothing is wrong.
+therefore compared with central differences of the gradient, all in float64. In float32, a network
+with kinks has differences of 3e-4 to 2.8 for steps of 1e-4 to 1e-2 even if derivatives are correct.
 """
 
 import contextlib
@@ -22,14 +22,14 @@ from thesis_tf.hessian.products.averages import Averages
 from thesis_tf.persistence import fingerprint
 
 EXAMPLES = 4
-# A kink between theta - 2hv and theta + 2hv shows as an error; there are fewer the smaller h is.
+# A kink between theta - 2hv and theta + 2hv appears as an error; a smaller h makes it less likely.
 STEPS = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
 TOLERANCE = 1e-5
 ENOUGH = 1e-8  # no smaller step is tried
 
 
 class SelfCheckError(ValueError):
-    """The operator would give wrong products, or none."""
+    """The operator would compute wrong products, or can't compute them."""
 
 
 def check_data(stream: Stream) -> None:
@@ -41,7 +41,7 @@ def check_data(stream: Stream) -> None:
         if first != second:
             raise SelfCheckError(
                 f"The data set changes from pass to pass, first in batch {number}: it is shuffled"
-                " or augmented anew each time. Pass arrays, or a data set with"
+                " or augmented differently each time. Pass arrays, or a data set with"
                 " shuffle(..., reshuffle_each_iteration=False) and without random augmentation."
             )
 
@@ -52,7 +52,7 @@ def _fingerprints(stream: Stream) -> Iterator[str]:
 
 
 def check_derivatives(averages: Averages) -> None:
-    """Raises SelfCheckError unless the loss is finite and products are right."""
+    """Raises SelfCheckError unless the loss is finite and products are correct."""
     objective = averages.objective
     with _refusals(f"TensorFlow can't compute the loss of {objective.model.name} or its gradient"):
         loss, gradient = averages.loss(), averages.gradient().numpy()
@@ -60,8 +60,8 @@ def check_derivatives(averages: Averages) -> None:
         raise SelfCheckError(
             f"The loss and its gradient must be finite. Received: a loss of {loss}"
             + (", and a gradient that is not finite. " if np.isfinite(loss) else ". ")
-            + "The weights, the inputs or the labels hold values that are not, or the loss doesn't"
-            " suit the outputs (logits or probabilities?)."
+            + "The weights, the inputs or the labels hold values that are not finite, or the loss"
+            " doesn't fit the outputs (logits or probabilities?)."
         )
     refused = f"TensorFlow can't compute products with {objective.model.name} by {averages.mode}"
     with _refusals(refused, _ADVICE):
@@ -74,7 +74,7 @@ def check_derivatives(averages: Averages) -> None:
         batch = (*_in_float64(few), tf.ones(len(tf.nest.flatten(few)[0])))
         with _refusals(
             f"{objective.model.name} can't be computed in float64, in which products are checked",
-            "check=False leaves the check out.",
+            "Pass check=False to skip the check.",
         ):
             error = relative_error(
                 averages.kind.modes[averages.mode](objective),
@@ -96,7 +96,7 @@ def check_derivatives(averages: Averages) -> None:
 
 @contextlib.contextmanager
 def _refusals(message: str, advice: str = "") -> Iterator[None]:
-    """Makes errors that TensorFlow raises in the block SelfCheckErrors."""
+    """Converts errors that TensorFlow raises in the `with` block to SelfCheckErrors."""
     try:
         yield
     except (tf.errors.OpError, TypeError) as error:
@@ -116,13 +116,13 @@ def _check_one_by_one(
     together = losses(slice(None))
     alone = tf.concat([losses(slice(i, i + 1)) for i in range(len(weights))], axis=0)
     apart = np.abs(together - alone).max() if together.shape == alone.shape else np.inf
-    # A layer that leaves float64 has the roundings of float32.
+    # A layer that doesn't compute in float64 has the rounding errors of float32.
     if not apart <= 1e-4 * max(1.0, float(np.abs(alone).max())):
         shapes = [tuple(t.shape) for t in tf.nest.flatten(y)]
         raise SelfCheckError(
-            "An example's loss depends on the others in its batch: alone it is"
-            f" {float(alone[0]):.6g}, among {len(weights)} {float(together[0]):.6g}. Labels of"
-            f" shape {shapes} may have been broadcast against the outputs, or a layer mixes them."
+            "An example's loss depends on the other examples in its batch: alone it is"
+            f" {float(alone[0]):.6g}, in a batch of {len(weights)} {float(together[0]):.6g}. Labels"
+            f" of shape {shapes} may be broadcast against the outputs, or a layer mixes examples."
         )
 
 
@@ -132,7 +132,7 @@ def _random_vector(averages: Averages) -> "tf.Tensor":
 
 
 def _rounding(averages: Averages) -> float:
-    """Returns by how much sums over examples in another order, as on GPUs, may differ."""
+    """Returns a bound of the rounding error of sums in another order, which occurs on GPUs."""
     return 3e-2 if _computes_in_16_bits(averages.objective.model) else 1e-3
 
 
@@ -144,8 +144,8 @@ def _check_repeatable(averages: Averages) -> None:
     size, apart = np.linalg.norm(product), np.linalg.norm(product - again)
     if apart > _rounding(averages) * size:
         raise SelfCheckError(
-            f"The same product came out differently the second time, by {apart / size:.1e} of its"
-            " norm: the model draws random numbers at inference, or keeps state."
+            f"The same product was different the second time, by {apart / size:.1e} of its norm:"
+            " the model draws random numbers at inference, or keeps state."
         )
 
 
@@ -154,15 +154,15 @@ def _check_symmetric(averages: Averages) -> None:
     batch, _ = next(averages.data.batches())
     v = _random_vector(averages)
     product = averages.on_batch(v, batch)
-    # With u = Hv: a random u would have only 1 / sqrt(d) of its norm along Hv.
+    # With u = Hv, since a random u would have only 1 / sqrt(d) of its norm along Hv.
     u = product / tf.maximum(tf.norm(product), 1e-30)
     back = averages.on_batch(u, batch)
     v, u, product, back = (t.numpy().astype(np.float64) for t in (v, u, product, back))
     if abs(u @ product - v @ back) > _rounding(averages) * np.linalg.norm(product):
         raise SelfCheckError(
             f"u'Hv = {u @ product:.6g} and v'Hu = {v @ back:.6g} must be equal: the model stops"
-            " gradients, or defines gradients by itself, so that its training follows the gradient"
-            " of no function."
+            " gradients, or defines custom gradients, so that the gradient of its training isn't"
+            " the gradient of any function."
         )
 
 
@@ -177,9 +177,9 @@ def _in_float64(tensors: Any) -> Any:
 
 
 def _beside(parameters: modes.Tensors) -> list["tf.Tensor"]:
-    """Returns parameters nearby, off the kinks on which the given ones may lie.
+    """Returns nearby parameters, away from kinks at which the given parameters may be.
 
-    Where an image is black and biases are still zero, a ReLU is exactly at its kink.
+    For example, for black pixels and biases of zero, a ReLU is exactly at its kink.
     """
     rng = np.random.default_rng(0)
     sizes = [float(tf.math.reduce_std(p)) or 1.0 for p in parameters]
@@ -202,9 +202,9 @@ def relative_error(
         parameters, constants, batch: float64 tensors.
 
     Returns:
-        The smallest, over several steps h, of |Hv - D_h| / |Hv|, less an estimate of rounding
-        errors, with the central difference D_h = (8 (g(h) - g(-h)) - g(2h) + g(-2h)) / 12h and
-        g(h) the gradient at theta + hv, |v| = |theta|.
+        The minimum over several steps h of |Hv - D_h| / |Hv|, minus an estimate of rounding errors.
+        D_h = (8 (g(h) - g(-h)) - g(2h) + g(-2h)) / 12h is the central difference, where g(h) is the
+        gradient at theta + hv and |v| = |theta|.
     """
     layout = mode.objective.layout
 
@@ -243,8 +243,8 @@ def relative_error(
 
 
 _ADVICE = (
-    "Try another `mode`, replace the layer, or leave its parameters out by `parameters`;"
-    " check=False goes on with products that are wrong."
+    "Try another `mode`, replace the layer, or exclude its parameters with `parameters`;"
+    " check=False continues with wrong products."
 )
 
 
@@ -275,7 +275,7 @@ def _wrong_layer(
             continue
         try:
             error = _error_of_call(call, averages.mode)
-        except Exception as problem:  # what explains an error must not hide it by another
+        except Exception as problem:  # an error of this explanation must not hide the original one
             return f"{place.name} can't be differentiated by itself ({problem}). {_ADVICE}"
         if error > TOLERANCE:
             return (

@@ -14,7 +14,7 @@ from thesis_tf._keras.recording import Place
 class SingleCall:
     """A scalar function of one call of a layer, with the call's inputs and weights as parameters.
 
-    Where products are traced it takes the place of an `Objective`. The scalar is
+    It replaces an `Objective` when products are traced. The scalar is
     sum(c * output + output^2 / 2) with random c, which has curvature even where the call is linear.
 
     Args:

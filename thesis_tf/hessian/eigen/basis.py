@@ -11,18 +11,19 @@ import tensorflow as tf
 
 from thesis_tf._core.types import Path
 
-# Elements summed at once in the vectors' own precision; sums of sums are in float64. Summed in
-# one go, 3 million float32 products lose four digits, and the vectors their orthogonality.
+# The number of elements that are summed in the vectors' precision; these sums are added in float64.
+# A single float32 sum of 3 million products would lose four digits, and vectors would not be
+# orthogonal.
 CHUNK = 1 << 15
 
 
 class Basis(Protocol):
-    """Room for `capacity` vectors (d,), of which a user of it knows how many it has put there.
+    """Storage for `capacity` vectors (d,); its user keeps track of how many it has written.
 
     Attributes:
-        capacity: the largest number of vectors.
-        replacements: how many times `replace` was begun. It is how a `LanczosState` tells whether
-            its vectors are still here.
+        capacity: the maximum number of vectors.
+        replacements: the number of calls of `replace`, from which a `LanczosState` knows whether
+            its vectors still exist.
     """
 
     capacity: int
@@ -43,18 +44,19 @@ class Basis(Protocol):
 
         Args:
             vector: (d,).
-            count: how many vectors there are.
-            recent: to how many of the newest ones the vector is not orthogonal but for rounding.
+            count: the number of vectors.
+            recent: the number of newest vectors to which the vector isn't already orthogonal up to
+                rounding.
 
         Returns:
-            The rest (d,), and the inner products (count,) with the vectors, float64.
+            The remaining vector (d,), and the inner products (count,) with the vectors, float64.
         """
 
     def combine(self, coefficients: np.ndarray) -> np.ndarray:
         """Returns (k, d), sums of the first m vectors times coefficients (m, k)."""
 
     def replace(self, coefficients: np.ndarray) -> None:
-        """Writes the sums of the first m vectors times coefficients (m, k) over the first k."""
+        """Replaces the first k vectors by sums of the first m, with coefficients (m, k)."""
 
     def close(self) -> None:
         """Frees the memory, and deletes the file."""
@@ -182,7 +184,7 @@ class HostBasis:
 class DeviceBasis:
     """A `Basis` whose vectors are rows of a variable on an accelerator.
 
-    Sums over d are in the vectors' precision: accelerators add up in trees.
+    Sums over d are in the vectors' precision, since accelerators add in tree order.
     """
 
     on_disk = False
@@ -204,7 +206,7 @@ class DeviceBasis:
         self, vector: "tf.Tensor", count: int, recent: int
     ) -> tuple["tf.Tensor", np.ndarray]:
         """Returns the rest (d,) of a vector, and the inner products (count,)."""
-        # Rows without a vector are zero: with all of them, shapes are static.
+        # Unused rows are zero, so that all rows can be used and shapes are static.
         rest, total = _orthogonalized(self._rows, vector)
         return rest, total.numpy()[:count].astype(np.float64)
 

@@ -1,4 +1,4 @@
-"""Eigenpairs of both ends of a spectrum, and how they are searched for."""
+"""Eigenpairs of both ends of a spectrum, and the options of their search."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -16,24 +16,25 @@ Solver = Literal["lanczos", "eigsh"]
 
 @dataclasses.dataclass(frozen=True)
 class SearchOptions:
-    """How `extreme_eigenpairs` searches; the defaults suit most operators.
+    """Options of `extreme_eigenpairs`; the defaults are suitable for most operators.
+
+    Only `solver` and `max_products` apply to "eigsh".
 
     Attributes:
-        solver: "lanczos", or "eigsh": SciPy's ARPACK, called once for each end, or once for both if
-            as many are wanted at each.
-        ncv: the number of vectors at which the Krylov space is cut down to its best ones; None for
-            160, or for as many as `memory_limit` holds, but no fewer than the eigenvalues need. Of
-            "lanczos", as are those below but `max_products`.
-        memory_limit: bytes for those vectors in memory. If they need more, they are in a file: in
-            the folder of the search if it has one.
-        max_products: the search ends after so many products, converged or not; "eigsh" looks at
-            this when it restarts, and takes more than twice as many as there are eigenvalues to
-            find.
-        confirm: products from a new random vector, orthogonal to the vectors that were found, when
-            all have converged; if it shows another eigenvalue, the search continues with it, until
-            such a vector shows none. None takes 20 where an end of the spectrum is at zero, as that
-            of a Gauss-Newton matrix, which many vectors share as a rule, and 0 elsewhere.
-        save_every: products between saves.
+        solver: "lanczos", or "eigsh": SciPy's ARPACK, called once per end, or once for both ends if
+            the same number of eigenvalues is requested at each.
+        ncv: the size at which the Krylov space is restarted; None for 160, or for as many vectors
+            as fit in `memory_limit`, but at least as many as the eigenvalues need.
+        memory_limit: bytes for these vectors in memory. If they need more, they are kept in a file,
+            in the folder of the search if it has one.
+        max_products: the search ends after this number of products, converged or not. "eigsh"
+            checks it only at restarts, and needs more than twice as many products as eigenvalues.
+        confirm: the number of additional products after all eigenpairs have converged. They start
+            from a random vector that is orthogonal to the found eigenvectors. If another
+            eigenvalue is found, the search continues with it; this is repeated until no other
+            eigenvalue is found. None uses 20 if an end of the spectrum is at zero, as for a
+            Gauss-Newton matrix, where many eigenvectors usually share this eigenvalue, and else 0.
+        save_every: the number of products between saves.
     """
 
     solver: Solver = "lanczos"
@@ -65,15 +66,15 @@ class Eigenpairs(Result):
 
     Attributes:
         values: (k,), float64.
-        vectors: (d, k), of the operator's dtype, unit columns.
+        vectors: (d, k), unit columns in the operator's dtype.
         residuals: (k,), |Hv - lambda v|, computed with products.
-        converged: (k,), whether the residual is at most tol times |lambda|, where an eigenvalue
-            counts as no less than sqrt(epsilon) times the largest |lambda|, plus a bound of
-            rounding errors.
-        products: products that the search took.
-        checks: products that the residuals took: k, and k more each time that the search went on
-            because one was larger than its recurrence says.
-        smallest: how many of them are from the lower end; the others are from the upper.
+        converged: (k,), whether the residual is at most tol times |lambda| plus a bound of rounding
+            errors, where |lambda| is replaced by sqrt(epsilon) times the largest |lambda| if it is
+            smaller than that.
+        products: the number of products of the search.
+        checks: the number of products for the residuals: k, and k more each time that the search
+            continued because a residual was larger than according to the recurrence.
+        smallest: the number of eigenpairs from the lower end; the others are from the upper end.
     """
 
     values: np.ndarray
@@ -94,7 +95,7 @@ class Eigenpairs(Result):
         return ("end", "eigenvalue", "residual", "converged"), rows
 
     def summary(self) -> dict[str, Any]:
-        """Returns the outermost eigenvalues and how the search went, as a plain dict."""
+        """Returns the extreme eigenvalues and statistics of the search, as a plain dict."""
         count = len(self.values)
         return {
             "largest": float(self.values[-1]) if count > self.smallest else None,

@@ -1,13 +1,13 @@
 """Both ends of the spectrum from one Krylov space: Lanczos with thick restarts.
 
-A search is a `LanczosState`, and functions that return the next one: `init`, `step`, `restart`
-where the space is full, and `ritz`, which reads the eigenpairs. With V the m vectors of the basis,
+A search is a sequence of `LanczosState`s, which functions compute: `init`, `step`, and `restart`
+when the space is full; `ritz` computes the eigenpairs. With V the m vectors of the basis,
 
     H V = V T + residual e',
 
-where the residual is orthogonal to V and e' picks the newest vector. T is tridiagonal, but for the
-vectors kept at a restart: it has their values on its diagonal, and their couplings to the vector
-after them.
+where the residual is orthogonal to V and e' selects the newest vector. T is tridiagonal except for
+the vectors kept at a restart, for which it has their eigenvalues on its diagonal and their
+couplings to the next vector.
 
 #### References
 
@@ -29,7 +29,7 @@ from thesis_tf.hessian.eigen.basis import Basis
 
 
 class NotFiniteError(ValueError):
-    """The loss or a product is not finite, as a rule because training has diverged."""
+    """The loss or a product is not finite, usually because training has diverged."""
 
 
 class SymmetricOperator(Protocol):
@@ -61,20 +61,20 @@ class SymmetricOperator(Protocol):
 class LanczosState:
     """A search after one of its steps.
 
-    Nothing here changes, except that the vectors are in a `Basis` that all states of a search share
-    by reference, as they may be too large to copy. A step puts a vector after those of the state,
-    so that older states stay valid; a restart overwrites them, and states before it with them.
+    A state is immutable, except that its vectors are in a `Basis` that all states of a search
+    share, since they may be too large to copy. A step appends a vector, so older states stay valid.
+    A restart overwrites vectors, so states before it become invalid.
 
     Attributes:
-        basis: V, rows of which the first `count` belong to this state.
+        basis: V, whose first `count` rows belong to this state.
         count: m, the number of vectors.
         matrix: T (ncv, ncv), in its upper left (m, m).
         next: (d,), the direction of the residual, which is the next vector.
         coupling: the norm of the residual.
-        largest, smallest: how many eigenvalues at each end are wanted.
-        products, restarts: how many there were.
+        largest, smallest: the number of requested eigenvalues at each end.
+        products, restarts: the numbers of products and restarts so far.
         norm: the largest |Ritz value| so far.
-        found: (k,), the wanted eigenvalues when the search last began anew; empty before.
+        found: (k,), the requested eigenvalues when the search last began anew; empty before.
         begun: the number of products at that time.
     """
 
@@ -98,7 +98,7 @@ class LanczosState:
 
     @property
     def wanted(self) -> int:
-        """How many eigenvalues are wanted."""
+        """The number of requested eigenvalues."""
         return self.largest + self.smallest
 
     @property
@@ -124,8 +124,8 @@ class RitzPairs:
     Attributes:
         values: (k,), the smallest first.
         coefficients: (m, k), of their vectors in the basis.
-        residuals: (k,), |Hv - lambda v| by the recurrence.
-        norm: the largest |Ritz value| of this space and of those before.
+        residuals: (k,), |Hv - lambda v| according to the recurrence.
+        norm: the largest |Ritz value| of this space and of earlier ones.
     """
 
     values: np.ndarray
@@ -135,7 +135,7 @@ class RitzPairs:
 
 
 def rounding(norm: float, dtype: npt.DTypeLike, steps: int = 1) -> float:
-    """Returns a bound of |Hv - lambda v| from rounding alone, where the recurrence says zero.
+    """Returns a bound of |Hv - lambda v| due to rounding, if it is zero by the recurrence.
 
     Paige: H V = V T + residual e' + F. A column of F is at most 2 (7 + p) eps |H|, where p eps |H|
     bounds a product's own error; p is 8 here, as sums are made in blocks of many partial sums. For
@@ -154,8 +154,8 @@ def init(v0: "tf.Tensor", basis: Basis, *, largest: int, smallest: int) -> Lancz
 
     Args:
         v0: (d,), the first vector; not zero.
-        basis: empty, of as many vectors as the space may have (ncv), at most d.
-        largest, smallest: how many eigenvalues are wanted at each end.
+        basis: an empty basis with a capacity of ncv vectors, at most d.
+        largest, smallest: the number of requested eigenvalues at each end.
     """
     matrix = np.zeros((basis.capacity, basis.capacity))
     return LanczosState(basis, 0, matrix, v0 / tf.norm(v0), 0.0, largest, smallest)
@@ -177,18 +177,18 @@ def step(operator: SymmetricOperator, state: LanczosState) -> LanczosState:
     product, along = basis.orthogonalized(product, position + 1, _coupled(state.matrix, position))
     matrix = state.matrix.copy()
     if len(state.found):
-        # Vectors that were found are eigenvectors only up to `tol`, and couple to new ones.
+        # Found vectors are eigenvectors only up to `tol`, so they are coupled to new vectors.
         matrix[position, : position + 1] = matrix[: position + 1, position] = along
     matrix[position, position] = along[position]
     coupling = float(tf.norm(product))
     if not np.isfinite(coupling):
         raise NotFiniteError(
-            "A product with the operator is not finite: its weights or data have diverged, and"
-            " there are no eigenvalues."
+            "A product with the operator is not finite, so there are no eigenvalues: training has"
+            " diverged, or the data are not finite."
         )
     nothing = rounding(abs(matrix).max(), product.dtype.as_numpy_dtype)
     if position + 1 < product.shape[0] and coupling <= nothing:
-        # The space is invariant: it goes on with another vector, which nothing couples to it.
+        # The space is invariant: the search continues with a random vector without coupling to it.
         coupling, product = 0.0, _fresh(state, position + 1)
     if position + 1 < state.ncv:
         matrix[position + 1, position] = matrix[position, position + 1] = coupling
@@ -203,7 +203,7 @@ def step(operator: SymmetricOperator, state: LanczosState) -> LanczosState:
 
 
 def ritz(state: LanczosState) -> RitzPairs:
-    """Returns the wanted pairs; fewer as long as the space is smaller."""
+    """Returns the requested pairs, or fewer while the space is smaller."""
     count = state.count
     values, vectors = np.linalg.eigh(state.matrix[:count, :count])
     low = min(state.smallest, max(0, count - state.largest))
@@ -218,7 +218,7 @@ def ritz(state: LanczosState) -> RitzPairs:
 
 
 def restart(state: LanczosState) -> LanczosState:
-    """Keeps the Ritz vectors of both ends: the wanted ones, and half of the room for more."""
+    """Keeps Ritz vectors of both ends: the requested ones, and more in half of the free space."""
     count = state.count
     values, vectors = np.linalg.eigh(state.matrix[:count, :count])
     spare = (count - state.wanted) // 2
@@ -233,10 +233,10 @@ def restart(state: LanczosState) -> LanczosState:
 
 
 def begin_anew(state: LanczosState, pairs: RitzPairs) -> LanczosState:
-    """Keeps the wanted Ritz vectors and goes on with a random vector orthogonal to them.
+    """Keeps the requested Ritz vectors and continues with a random vector orthogonal to them.
 
-    A first vector has a component along only one of the vectors that share an eigenvalue; a new one
-    finds another.
+    From one first vector, only one eigenvector of a multiple eigenvalue can be found. A new random
+    vector finds another one.
     """
     state = _kept(state, pairs)
     return dataclasses.replace(
@@ -248,16 +248,16 @@ def begin_anew(state: LanczosState, pairs: RitzPairs) -> LanczosState:
 
 
 def extend(state: LanczosState, pairs: RitzPairs, residual: np.ndarray) -> LanczosState:
-    """Keeps the wanted Ritz vectors and goes on with the residual of one of them.
+    """Keeps the requested Ritz vectors and continues with the residual of one of them.
 
-    `begin_anew` leaves the recurrence's residual out of the space: the part of Hv - lambda v that
-    lies outside is in no coupling, and no longer in the residuals of `ritz`. Here it enters the
+    `begin_anew` drops the residual of the recurrence: couplings and the residuals of `ritz` no
+    longer include the part of Hv - lambda v outside of the space. This function adds it to the
     space.
 
     Args:
         state: the search.
         pairs: its `ritz`.
-        residual: Hv - lambda v of one of its vectors (d,), by a product.
+        residual: Hv - lambda v (d,) for one of its vectors, computed with a product.
     """
     state = _kept(state, pairs)
     vector = tf.constant(residual / np.linalg.norm(residual), state.next.dtype)
@@ -266,7 +266,7 @@ def extend(state: LanczosState, pairs: RitzPairs, residual: np.ndarray) -> Lancz
 
 
 def _kept(state: LanczosState, pairs: RitzPairs) -> LanczosState:
-    """Keeps the wanted Ritz vectors, with no coupling to the vector that comes next."""
+    """Keeps the requested Ritz vectors, without coupling to the next vector."""
     state.basis.replace(pairs.coefficients)
     return dataclasses.replace(
         state,
@@ -284,7 +284,7 @@ def _diagonal(values: np.ndarray, size: int) -> np.ndarray:
 
 
 def _coupled(matrix: np.ndarray, position: int) -> int:
-    """Returns to how many of the newest vectors the product of the last one is coupled."""
+    """Returns the number of newest vectors to which the product of the last vector is coupled."""
     first = np.flatnonzero(matrix[position])
     return int(position + 1 - min([*first, position]))
 
@@ -292,7 +292,7 @@ def _coupled(matrix: np.ndarray, position: int) -> int:
 def _fresh(state: LanczosState, count: int) -> "tf.Tensor":
     """Returns a random vector orthogonal to the first `count` vectors."""
     size = state.next.shape[0]
-    # Another one each time, the same after a kill, and none that a search starts with.
+    # A different vector each time, the same after a kill, and never the first vector of a search.
     rng = np.random.default_rng([state.products, 1])
     vector = tf.constant(rng.normal(size=size), state.next.dtype)
     vector, _ = state.basis.orthogonalized(vector / tf.norm(vector), count, size)

@@ -37,33 +37,33 @@ def extreme_eigenpairs(
     seed: int = 0,
     verbose: Verbose = "auto",
 ) -> Eigenpairs:
-    """Finds the largest and the smallest eigenvalues (thesis, section 11.3: 20 and 3).
+    """Computes the largest and the smallest eigenvalues (thesis, section 11.3: 20 and 3).
 
-    Lanczos' method finds both ends in one Krylov space, where every product serves both: on a LeNet
-    it takes half the products of two calls of `scipy.sparse.linalg.eigsh`. From one first vector
-    either solver finds only one vector of those that share an eigenvalue: `search.confirm` looks
-    for more.
+    Lanczos' method computes both ends from one Krylov space, so every product is used for both. On
+    a LeNet it needs half as many products as two calls of `scipy.sparse.linalg.eigsh`. From one
+    first vector, both solvers find only one eigenvector of a multiple eigenvalue; `search.confirm`
+    searches for more.
 
     Args:
         operator: a `HessianOperator` or `GaussNewtonOperator`, d x d.
-        largest, smallest: how many eigenvalues at the upper and the lower end; together less
-            than d.
+        largest, smallest: the numbers of eigenvalues at the upper and the lower end; their sum must
+            be less than d.
         tol: an eigenpair has converged when |Hv - lambda v| <= tol |lambda|.
         v0: the first vector, (d,), or (d, n) for the sum of vectors, such as the eigenvectors of an
             earlier checkpoint; None for a random vector.
         search: the solver, the size of the Krylov space, its memory, and when to end.
-        folder: where the search is saved, and from where the same call continues after a kill; it
-            takes as many bytes as the vectors. Not for "eigsh".
-        seed: of the random first vector.
-        verbose: "auto", 0, 1 or 2: whether to show a bar that counts products; with "eigsh" it
-            moves when an end is done.
+        folder: where the search is saved, so that the same call continues after a kill; it needs
+            as much space as the vectors. Not supported by "eigsh".
+        seed: the seed of the random first vector.
+        verbose: "auto", 0, 1 or 2: whether to show a progress bar that counts products; with
+            "eigsh" it is updated only when an end is finished.
 
     Returns:
         `Eigenpairs`.
 
     Raises:
-        ValueError: more eigenvalues are wanted than the matrix has, `v0` has another length, or
-            `folder` holds the search of another operator.
+        ValueError: too many eigenvalues are requested, `v0` has another length, or `folder` holds
+            the search of another operator.
         NotFiniteError: products are not finite.
     """
     size, seed = operator.shape[0], checked_seed(seed)
@@ -75,7 +75,7 @@ def extreme_eigenpairs(
             "`largest` + `smallest`",
             f"from 1 to {size - 1}, less than the number of parameters",
             f"{largest} + {smallest}",
-            "All eigenvalues of a small matrix: numpy.linalg.eigvalsh(H @ numpy.eye(d)).",
+            "For all eigenvalues of a small matrix: numpy.linalg.eigvalsh(H @ numpy.eye(d)).",
         )
     if not tol > 0:
         raise checks.invalid("`tol`", "positive", tol)
@@ -104,7 +104,7 @@ def extreme_eigenpairs(
 
 
 def _ncv(operator: SymmetricOperator, wanted: int, search: SearchOptions) -> int:
-    """Returns the number of vectors at which the Krylov space is cut down."""
+    """Returns the number of vectors at which the Krylov space is restarted."""
     size = operator.shape[0]
     if search.ncv is None:
         fits = int(search.memory_limit // (size * operator.dtype.itemsize))
@@ -115,17 +115,17 @@ def _ncv(operator: SymmetricOperator, wanted: int, search: SearchOptions) -> int
 
 
 def _zero(norm: float, dtype: npt.DTypeLike) -> float:
-    """Returns the least that an eigenvalue counts as, where the largest |lambda| is `norm`.
+    """Returns the smallest |lambda| that can be distinguished from 0, for a largest one of `norm`.
 
-    A residual r errs an eigenvalue by r^2 / gap: where r is sqrt(eps) |H|, by eps |H|, which is
-    rounding, in a gap as wide as |H|. Smaller eigenvalues can't be told from zero.
+    A residual r changes an eigenvalue by r^2 / gap. For r = sqrt(eps) |H| and a gap of |H| this is
+    eps |H|, the size of rounding errors.
     """
     zero: float = np.finfo(dtype).eps ** 0.5 * norm
     return zero
 
 
 def _wanted(values: np.ndarray, tol: float, norm: float, dtype: npt.DTypeLike) -> np.ndarray:
-    """Returns how large residuals by the recurrence may be for pairs to have converged."""
+    """Returns the largest residuals, by the recurrence, with which pairs count as converged."""
     bound: np.ndarray = tol * np.maximum(np.abs(values), _zero(norm, dtype))
     return bound
 
@@ -133,7 +133,7 @@ def _wanted(values: np.ndarray, tol: float, norm: float, dtype: npt.DTypeLike) -
 def _bound(
     values: np.ndarray, tol: float, norm: float, dtype: npt.DTypeLike, products: int
 ) -> np.ndarray:
-    """Returns the same for residuals computed with products, which rounding adds to."""
+    """Returns the same for residuals computed with products, which include rounding errors."""
     return _wanted(values, tol, norm, dtype) + lanczos.rounding(norm, dtype, products)
 
 
@@ -152,12 +152,12 @@ def _first_vector(operator: SymmetricOperator, v0: TensorLike | None, seed: int)
 
 @dataclasses.dataclass(frozen=True)
 class _Search:
-    """What stays the same from step to step of a search.
+    """The constant parts of a search.
 
     Attributes:
-        operator, tol, options: of `extreme_eigenpairs`.
-        saved: where states are saved; None for nowhere.
-        bar: counts products.
+        operator, tol, options: as for `extreme_eigenpairs`.
+        saved: the folder where states are saved, or None.
+        bar: the progress bar, which counts products.
     """
 
     operator: SymmetricOperator
@@ -167,7 +167,7 @@ class _Search:
     bar: progress.Bar
 
     def run(self, state: LanczosState) -> Eigenpairs:
-        """Searches until the wanted pairs have converged, by products too."""
+        """Searches until the requested pairs have converged, as checked with products."""
         dtype = self.operator.dtype
         checked, before = 0, float("inf")
         while True:
@@ -181,7 +181,7 @@ class _Search:
                 break
             excess = float(np.linalg.norm(residuals / bound))
             if excess >= before:
-                break  # an operator with more noise than rounding has no smaller ones
+                break  # residuals can't become smaller than the noise of the operator
             before, worst = excess, (residuals / bound).argmax()
             residual = _residual(products[:, worst], pairs.values[worst], vectors[:, worst])
             del products, vectors
@@ -197,7 +197,7 @@ class _Search:
         )
 
     def _converge(self, state: LanczosState) -> tuple[LanczosState, RitzPairs]:
-        """Steps until the wanted pairs have converged by the recurrence."""
+        """Takes steps until the requested pairs have converged according to the recurrence."""
         try:
             if not state.products:
                 state = self._next(state)
@@ -225,7 +225,7 @@ class _Search:
         except NotFiniteError:
             raise
         except BaseException:  # also Ctrl-C
-            # An interruption in the middle of a restart leaves no state that could be saved.
+            # After an interruption in the middle of a restart there is no valid state to save.
             if self.saved is not None and state.is_valid:
                 self.saved.save(state)
             raise
@@ -242,17 +242,17 @@ class _Search:
         return state.is_whole or state.products >= self.options.max_products
 
     def _same(self, state: LanczosState, values: np.ndarray) -> bool:
-        """Returns whether a search that was begun anew found the same eigenvalues again."""
+        """Returns whether a search that began anew found the same eigenvalues again."""
         zero = _zero(state.norm, self.operator.dtype)
         return len(state.found) == len(values) and np.allclose(
             values, state.found, rtol=self.tol, atol=zero
         )
 
     def _products_to_confirm(self, state: LanczosState, values: np.ndarray) -> int:
-        """Returns how many products from a new vector must show nothing new."""
+        """Returns the number of products from a new vector that must find nothing new."""
         confirm, zero = self.options.confirm, _zero(state.norm, self.operator.dtype)
         if state.coupling <= zero:
-            # The space has ended by itself, with one vector of those that share an eigenvalue.
+            # The space is invariant; it has only one eigenvector of each multiple eigenvalue.
             return max(confirm or 0, CONFIRM)
         if confirm is None:
             ends = values[:1] if state.smallest else values[-1:]
@@ -271,7 +271,7 @@ def _eigsh(
     max_products: int,
     bar: progress.Bar,
 ) -> Eigenpairs:
-    """Finds eigenpairs by ARPACK."""
+    """Computes eigenpairs with ARPACK."""
     before, matrix = operator.products, operator.to_scipy()
     if largest == smallest:
         calls = [("BE", 2 * largest)]

@@ -1,4 +1,4 @@
-"""A Lanczos search in a folder, from which it goes on after a kill."""
+"""Saves a Lanczos search in a folder, so that it continues after a kill."""
 
 import pathlib
 import shutil
@@ -18,13 +18,13 @@ _NUMBERS = ("coupling", "products", "restarts", "norm", "begun")
 class StateFolder:
     """Saves the states of a search and loads the last one.
 
-    Vectors never change but at a restart, so each is written once, to a file, and those of another
-    restart to another folder. The file of the state comes last and says how many of them count: a
-    kill at any moment leaves the last state whole.
+    Vectors change only at a restart. So each vector is written once, to one file, and there is one
+    folder of vectors per restart. The file of the state is written last and has the number of valid
+    vectors, so the last state is complete after a kill at any moment.
 
     Args:
-        folder: where to.
-        fingerprint: of the operator that is searched.
+        folder: the folder to write to.
+        fingerprint: the fingerprint of the operator.
     """
 
     def __init__(self, folder: Path, fingerprint: str) -> None:
@@ -32,7 +32,7 @@ class StateFolder:
         self._restarts = self._written = 0
 
     def save(self, state: LanczosState) -> None:
-        """Writes a state; of its vectors, those that no save has written."""
+        """Writes a state, and those of its vectors that are not saved yet."""
         written = self._written if self._restarts == state.restarts else 0
         for number in range(written, state.count):
             with files.atomic(self._vectors(state.restarts) / f"{number:05d}.npy") as partial:
@@ -56,9 +56,9 @@ class StateFolder:
         """Reads the last state, and its vectors into an empty basis; None if nothing is saved.
 
         Args:
-            basis: of as many vectors as that of the search.
-            largest, smallest: how many eigenvalues are wanted at each end; may be others than
-                before.
+            basis: a basis with the same capacity as that of the saved search.
+            largest, smallest: the number of requested eigenvalues at each end, which may differ
+                from that of the saved search.
 
         Raises:
             ValueError: the folder holds the search of another operator, or one with another `ncv`.

@@ -13,14 +13,14 @@ from thesis_tf.hessian.products.fallback import traced_with_fallback
 
 
 class Averages:
-    """Computes averages over a data set at parameters that it holds.
+    """Computes averages over a data set, at fixed parameters.
 
     Args:
         objective: the model and its loss.
         data: the examples.
         kind: `modes.HESSIAN` or `modes.GAUSS_NEWTON`.
         mode: a name in `kind.modes`.
-        memory_limit: bytes for values that are kept from one product to the next.
+        memory_limit: bytes for values that are kept between products.
 
     Attributes:
         objective, data, kind: as given.
@@ -56,7 +56,7 @@ class Averages:
         )
 
     def refresh(self) -> None:
-        """Takes the parameters that the model has now."""
+        """Updates the parameters to those that the model has now."""
         self.parameters, self.constants = self.objective.read()
         self._kept: list[Any] = []
         self._kept_examples, self._all_kept = 0, False
@@ -90,7 +90,7 @@ class Averages:
         return [self.data.replicas.total(total) / examples for total in sums]
 
     def gradient(self, vector: "tf.Tensor | None" = None) -> "tf.Tensor":
-        """Returns the gradient (d,) at parameters (d,); None takes those that are held."""
+        """Returns the gradient (d,) at parameters (d,); None uses the fixed parameters."""
         total, examples = self._summed(self._gradient, vector)
         return total / examples
 

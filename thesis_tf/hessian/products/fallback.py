@@ -1,4 +1,4 @@
-"""A mode of computing products, or reverse mode alone where that mode can't do a model."""
+"""Fallback to two passes of reverse mode if a mode doesn't support a model."""
 
 import warnings
 from collections.abc import Callable
@@ -11,12 +11,12 @@ from thesis_tf.hessian.products import modes
 from thesis_tf.hessian.products.forward_mode import UnsupportedError
 
 FALLBACK = "reverse_over_reverse"
-# What TensorFlow raises where an operation has no derivative, beside our own error.
+# The errors for operations without a derivative: this library's and those of TensorFlow.
 NO_DERIVATIVE = (UnsupportedError, LookupError, NotImplementedError)
 
 
 class FallbackWarning(UserWarning):
-    """Products are computed in another mode than the one that was asked for."""
+    """Products are computed in another mode than the requested one."""
 
 
 def traced_with_fallback(
@@ -27,20 +27,20 @@ def traced_with_fallback(
     *,
     stacklevel: int,
 ) -> tuple[str, Callable[..., modes.Tensors], Callable[..., "tf.Tensor"]]:
-    """Traces a mode; if it can't do the model, warns and traces reverse mode over reverse mode.
+    """Traces a mode; if it doesn't support the model, warns and traces reverse over reverse mode.
 
     Args:
         kind: `modes.HESSIAN` or `modes.GAUSS_NEWTON`.
         mode: a name in `kind.modes`.
         objective: the model and its loss.
-        specs: of `modes.traced`.
-        stacklevel: of the warning, 2 for the caller of this function.
+        specs: as for `modes.traced`.
+        stacklevel: the stack level of the warning, 2 for the caller of this function.
 
     Returns:
         (the mode that is used, keep, product).
 
     Raises:
-        UnsupportedError, LookupError, NotImplementedError: reverse mode can't do the model either.
+        UnsupportedError, LookupError, NotImplementedError: reverse mode doesn't support it either.
     """
     try:
         return mode, *modes.traced(kind.modes[mode](objective), specs)

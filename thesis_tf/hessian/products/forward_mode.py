@@ -1,19 +1,20 @@
-"""Forward-mode differentiation of a TensorFlow graph whose own values are kept.
+"""Forward-mode differentiation of a TensorFlow graph whose values are kept.
 
-`push` walks the operations of one graph and adds, to another, the operations that carry tangents
-through them. The values of the first graph that tangents need come from a `Lookup`: they can be
-computed once and kept, so that each further direction costs its tangents alone. A tangent that
-is zero costs nothing, and an operation that is linear carries tangents as it carries values; any
-operation without a rule is differentiated by two passes of reverse mode.
+`push` iterates over the operations of one graph and adds operations to another graph, which compute
+the tangents. The values of the first graph that tangents need come from a `Lookup`: they can be
+computed once and kept, so that each further direction needs only the computation of tangents. A
+zero tangent costs nothing. A linear operation is applied to tangents directly. Any operation
+without a rule is differentiated by two passes of reverse mode.
 
-What is differentiated is the function that the operations compute. If they compute a gradient, it
-changes with the value that `tf.stop_gradient` passes on, so tangents go through it. TensorFlow's
-layer and group normalization stop the gradient of the mean in the variance, which is right for
-first derivatives: reverse mode over reverse mode, which stops it again, is 40 % wrong.
+The result is the derivative of the function that the operations compute. If this function is a
+gradient, it depends on the value that `tf.stop_gradient` returns, so tangents pass through
+`tf.stop_gradient`. TensorFlow's layer and group normalization stop the gradient of the mean in the
+variance, which is correct for first derivatives only: reverse mode over reverse mode, which stops
+it again, has errors of 40 %.
 
-`tf.autodiff.ForwardAccumulator` computes values and tangents together, each time anew, fills in
-zeros, and uses two reverse passes throughout: on a LeNet it takes 1.3 times as long as this with
-the values computed anew and 1.5 times as long as with them kept.
+`tf.autodiff.ForwardAccumulator` computes values and tangents together each time, materializes
+zeros, and uses two reverse passes throughout. On a LeNet it takes 1.3 times as long as this module
+without kept values and 1.5 times as long as with kept values.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -21,10 +22,10 @@ from typing import Any, Protocol, TypeAlias
 
 import tensorflow as tf
 
-# Of the inputs or outputs of an operation: tensors, or None where the tangent is zero.
+# Tangents of the inputs or outputs of an operation; None for a tangent that is zero.
 Tangents: TypeAlias = list[Any]
 
-# Linear in these inputs taken together; None for every input.
+# Operations that are jointly linear in these inputs; None for every input.
 LINEAR = {
     "Add": (0, 1), "AddN": None, "AddV2": (0, 1), "AvgPool": (0,), "AvgPool3D": (0,),
     "AvgPool3DGrad": (1,), "AvgPoolGrad": (1,), "BatchToSpaceND": (0,), "BiasAdd": (0, 1),
@@ -41,7 +42,7 @@ LINEAR = {
     "StridedSliceGrad": (4,), "Sub": (0, 1), "Sum": (0,), "Tile": (0,), "Transpose": (0,),
     "Unpack": (0,), "UnsortedSegmentSum": (0,),
 }  # fmt: skip
-# Linear in each of these inputs while the others are held; None for every input.
+# Operations that are linear in each of these inputs with the others fixed; None for every input.
 MULTILINEAR = {
     "BatchMatMul": (0, 1), "BatchMatMulV2": (0, 1), "Conv2D": (0, 1),
     "Conv2DBackpropFilter": (0, 2), "Conv2DBackpropInput": (1, 2), "Conv3D": (0, 1),
@@ -51,7 +52,7 @@ MULTILINEAR = {
     "MatMul": (0, 1), "MaxPool3DGrad": (2,), "MaxPoolGrad": (2,), "MaxPoolGradGrad": (2,),
     "Mul": (0, 1), "Relu6Grad": (0,), "ReluGrad": (0,),
 }  # fmt: skip
-# Their derivative with respect to these inputs is zero wherever it exists; None for every input.
+# Operations whose derivative with respect to these inputs is zero; None for every input.
 CONSTANT = {
     "Ceil": None, "Floor": None, "LeakyReluGrad": (1,), "MaxPool3DGrad": (0, 1),
     "MaxPoolGrad": (0, 1), "MaxPoolGradGrad": (0, 1), "OnesLike": None, "Relu6Grad": (1,),
@@ -61,21 +62,21 @@ CONSTANT = {
 
 
 class UnsupportedError(Exception):
-    """An operation through which no tangent can be carried."""
+    """An operation that can't be differentiated in forward mode."""
 
 
 class Lookup(Protocol):
-    """Gives the values that tangents need, in the graph that is being built."""
+    """Provides the values that tangents need, in the graph that is being built."""
 
     def __call__(self, tensor: "tf.Tensor") -> "tf.Tensor":
         """Returns the value of a tensor."""
 
     def derive(self, key: Hashable, make: Callable[[], "tf.Tensor"]) -> "tf.Tensor":
-        """Returns a tensor that `make` computes from values, under a key that names it."""
+        """Returns a tensor that `make` computes from values; `key` identifies it."""
 
 
 class Recording:
-    """A `Lookup` in the graph of the values itself, which records the tensors that are asked for.
+    """A `Lookup` in the graph of the values itself, which records the requested tensors.
 
     Attributes:
         derived: {key: tensor} of tensors that were computed from values.
@@ -87,7 +88,7 @@ class Recording:
 
     @property
     def tensors(self) -> list["tf.Tensor"]:
-        """The tensors that were asked for and are not constants, each once."""
+        """The requested tensors that are not constants, without duplicates."""
         return list(self._tensors.values())
 
     def __call__(self, tensor: "tf.Tensor") -> "tf.Tensor":
@@ -137,12 +138,12 @@ def _constant(tensor: "tf.Tensor") -> "tf.Tensor | None":
 def push(
     operations: Iterable["tf.Operation"], tangents: dict[Any, "tf.Tensor"], lookup: Lookup
 ) -> None:
-    """Carries tangents through operations.
+    """Computes the tangents of the outputs of operations.
 
     Args:
         operations: `tf.Operation`s in an order in which they can run.
-        tangents: {tensor.ref(): tangent}; those of the operations' outputs are added. A tensor
-            that is not in it has the tangent zero.
+        tangents: {tensor.ref(): tangent}; the tangents of the operations' outputs are added. A
+            tensor that is missing has a tangent of zero.
         lookup: a `Recording` or `Supplied`.
 
     Raises:
@@ -180,13 +181,13 @@ def _carry(operation: "tf.Operation", given: Tangents, lookup: Lookup) -> Tangen
 
 
 def _at(table: Mapping[str, Sequence[int] | None], operation: "tf.Operation") -> set[int]:
-    """Returns the inputs that a table names for an operation."""
+    """Returns the indices of inputs that a table has for an operation."""
     inputs = table.get(operation.type, ())
     return set(range(len(operation.inputs)) if inputs is None else inputs)
 
 
 def _again(operation: "tf.Operation", inputs: Sequence["tf.Tensor"]) -> Tangents:
-    """Returns the outputs of the same operation on other inputs."""
+    """Returns the outputs of the same operation for other inputs."""
     names = [name for name in operation.node_def.attr if not name.startswith("_")]
     return (
         tf.compat.v1.get_default_graph()
@@ -207,7 +208,7 @@ def _shape(tensor: "tf.Tensor", lookup: Lookup) -> Any:
 
 
 def _linear(operation: "tf.Operation", given: Tangents, lookup: Lookup) -> Tangents:
-    """Carries tangents through an operation that is linear in the inputs that move."""
+    """Returns the tangents of an operation that is linear in the inputs with tangents."""
     places, (output, *_) = _at(LINEAR, operation), operation.outputs
     moving = [i for i, tangent in enumerate(given) if tangent is not None]
     if operation.type == "AddN":
@@ -237,7 +238,7 @@ def _two_reverse_passes(operation: "tf.Operation", given: Tangents, lookup: Look
     if any(attr.HasField("func") for attr in operation.node_def.attr.values()):
         raise UnsupportedError(f"{operation.name} ({operation.type}) runs functions, as loops do.")
     moving = [i for i, tangent in enumerate(given) if tangent is not None]
-    # Copies: in one graph an input may depend on another, but here each moves by itself.
+    # Copies, since an input may depend on another input, but here inputs are independent.
     inputs = [tf.identity(lookup(tensor)) for tensor in operation.inputs]
     outputs = _again(operation, inputs)
     smooth = [output for output in outputs if output.dtype.is_floating]
@@ -261,7 +262,7 @@ def _two_reverse_passes(operation: "tf.Operation", given: Tangents, lookup: Look
 
 
 def _relu(operation: "tf.Operation", given: Tangents, lookup: Lookup) -> Tangents:
-    # By the output, which what follows needs too, rather than by the input.
+    # From the output rather than the input, since later operations need the output too.
     return [tf.raw_ops.ReluGrad(gradients=given[0], features=lookup(operation.outputs[0]))]
 
 

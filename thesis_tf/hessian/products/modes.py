@@ -1,7 +1,7 @@
 """The modes of computing a batch's products with the Hessian or the Gauss-Newton matrix.
 
-Each has two functions of tensors: `keep` computes what all products with a batch need, `product`
-computes one product from that.
+Each mode has two functions of tensors: `keep` computes the values that all products with a batch
+need, and `product` computes one product from these values.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ class Function(Protocol):
     """A function of parameters whose second derivatives are taken, such as an `Objective`.
 
     Attributes:
-        layout: of its parameters in one vector.
+        layout: the layout of its parameters in one vector.
     """
 
     layout: Layout
@@ -30,7 +30,7 @@ class Function(Protocol):
     def total(
         self, parameters: Tensors, constants: Tensors, x: Any, y: Any, weights: "tf.Tensor"
     ) -> "tf.Tensor":
-        """Returns the scalar whose Hessian is wanted."""
+        """Returns the scalar whose Hessian is computed."""
 
 
 class Mode(Protocol):
@@ -45,12 +45,12 @@ class Mode(Protocol):
     def keep(
         self, parameters: Tensors, constants: Tensors, x: Any, y: Any, weights: "tf.Tensor"
     ) -> Tensors:
-        """Returns what all products with this batch need."""
+        """Returns the values that all products with this batch need."""
 
     def product(
         self, vector: "tf.Tensor", parameters: Tensors, constants: Tensors, kept: Tensors
     ) -> "tf.Tensor":
-        """Returns one product (d,) from what `keep` returned; to be traced after `keep`."""
+        """Returns one product (d,) from the result of `keep`; must be traced after `keep`."""
 
 
 def _gradient(
@@ -160,7 +160,7 @@ class _Linearized:
     def _record(
         self, parameters: Tensors, constants: Tensors, x: Any, y: Any, weights: "tf.Tensor"
     ) -> None:
-        """Builds the operations along which tangents are carried."""
+        """Builds the operations that are differentiated in forward mode."""
         raise NotImplementedError
 
     def _tangents(self, vectors: Tensors, lookup: forward_mode.Lookup) -> Tensors:
@@ -170,7 +170,7 @@ class _Linearized:
     def keep(
         self, parameters: Tensors, constants: Tensors, x: Any, y: Any, weights: "tf.Tensor"
     ) -> Tensors:
-        """Returns those values of one batch's computation that tangents need."""
+        """Returns the values of one batch's computation that tangents need."""
         self._recording = forward_mode.Recording()
         self._inputs = [*parameters, *constants]
         self._record(parameters, constants, x, y, weights)
@@ -276,7 +276,7 @@ def _collected(tensors: Tensors, tangents: dict[Any, "tf.Tensor"]) -> list["tf.T
 
 
 class _Recomputed:
-    """Products that run the model again each time; only the batch itself is kept."""
+    """Products that run the model each time; only the batch is kept."""
 
     def __init__(self, objective: Any) -> None:
         self.objective = objective
@@ -318,7 +318,7 @@ class ForwardAccumulator(_Recomputed):
 
 
 class ReverseOverReverse(_Recomputed):
-    """The gradient of gradient'v, for models that forward mode can't do, such as with loops."""
+    """The gradient of gradient'v, for models without forward mode, such as models with loops."""
 
     name: ClassVar[str] = "reverse_over_reverse"
 
@@ -333,7 +333,7 @@ class ReverseOverReverse(_Recomputed):
 
 
 class GaussNewtonReverseOverReverse(_Recomputed):
-    """The Gauss-Newton product by reverse mode alone."""
+    """The Gauss-Newton product by reverse mode only."""
 
     name: ClassVar[str] = "reverse_over_reverse"
 

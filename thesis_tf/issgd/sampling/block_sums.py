@@ -9,12 +9,12 @@ TOGETHER = 4096  # draws computed at once, with 4 MB of weights
 
 
 class BlockSums:
-    """N weights, some of them unknown, with fast draws after any of them change.
+    """N weights, some of which may be unknown, with fast draws after changes.
 
-    Examples are drawn in proportion to w + constant, with w = fill where the weight is unknown.
-    Sums of `BLOCK` weights find a draw's block, and cumulative sums of that block's weights alone
-    find the example. All sums are float64: in a float32 cumulative sum of 600,000 weights about
-    10,000 examples don't change the sum, and would never be drawn.
+    Examples are drawn in proportion to w + constant, where w = fill if the weight is unknown. Sums
+    of `BLOCK` weights determine the block of a draw, and cumulative sums within this block
+    determine the example. All sums are in float64: in a float32 cumulative sum of 600,000 weights,
+    about 10,000 examples don't change the sum, and would never be drawn.
 
     Changed weights cost a sum over their blocks. A new `fill` or `constant` costs nothing per
     example, since both enter block by block.
@@ -55,7 +55,7 @@ class BlockSums:
 
         Args:
             where: a slice of step 1 within [0, N), or (n,) distinct integers in [0, N).
-            weights: (n,), at least 0 and finite; anything where they are unknown.
+            weights: (n,), at least 0 and finite; unknown weights may have any value.
             unknown: (n,) bool; None if all are known.
         """
         if unknown is not None:
@@ -79,7 +79,7 @@ class BlockSums:
         """Sets the weight of unknown examples and the constant; call it after `write`.
 
         Returns:
-            The sum over all examples of what they are drawn in proportion to.
+            The sum of the smoothed weights of all examples.
         """
         self._fill, self._constant = fill, constant
         self._ends = np.cumsum(self._sums + self._unknown * fill + self._sizes * constant)
@@ -92,7 +92,7 @@ class BlockSums:
             uniforms: (n,) float64 in [0, 1).
 
         Returns:
-            (indices, weights): (n,) int64, and (n,) float64, what they were drawn in proportion to.
+            (indices, weights): (n,) int64, and (n,) float64, their smoothed weights.
             An index whose weight is 0 is never drawn, unless all are 0.
         """
         parts = [
@@ -103,8 +103,8 @@ class BlockSums:
         return np.concatenate(indices), np.concatenate(weights)
 
     def _draw(self, uniforms: Array) -> tuple[Array, Array]:
-        # A target that is rounded up to the end of its interval would fall behind the last example
-        # of positive weight: hence the minimum with the largest number below that end.
+        # A target that is rounded up to the end of the interval would be behind the last example
+        # with a positive weight, so the largest number below the end is the maximum.
         targets = np.minimum(uniforms * self._ends[-1], np.nextafter(self._ends[-1], 0))
         blocks = np.searchsorted(self._ends, targets, side="right")
         targets -= np.where(blocks > 0, self._ends[blocks - 1], 0.0)

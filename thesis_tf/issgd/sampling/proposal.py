@@ -1,4 +1,4 @@
-"""The distribution that examples are drawn from, and their importance weights (section 7.3)."""
+"""The distribution from which examples are drawn, and importance weights (section 7.3)."""
 
 import operator
 from collections.abc import Mapping
@@ -18,15 +18,15 @@ _NONE = np.zeros(0, np.int64)
 class Proposal:
     """Draws examples in proportion to their last known gradient norms.
 
-    Example i is drawn with a probability q_i in proportion to its smoothed norm, and its loss is to
+    Example i is drawn with a probability q_i in proportion to its smoothed norm, and its loss must
     be multiplied by its importance weight mean(smoothed norms) / smoothed norm_i. The mean gradient
-    of a minibatch is then an unbiased estimate of the mean gradient over all examples, whatever the
-    norms are, as long as no smoothed norm is 0 (section 7.3; smoothing prevents it).
+    of a minibatch is then an unbiased estimate of the mean gradient over all examples, for any
+    norms, as long as no smoothed norm is 0 (section 7.3; smoothing prevents this).
 
-    An example's smoothed norm is the norm last given to `update` plus the smoothing's constant.
-    Where a norm is unknown or too old, the mean of the usable norms takes its place. (The thesis'
-    own program gave such examples a probability of 0, which excludes them from the estimate.) Norms
-    that became too old are forgotten.
+    An example's smoothed norm is the norm last passed to `update` plus the constant of the
+    smoothing. If a norm is unknown or too old, it is replaced by the mean of the usable norms. (The
+    thesis' program gave such examples a probability of 0, which excludes them from the estimate.)
+    Norms that have become too old are forgotten.
 
     Draws are uniform, with importance weights of 1, while too few norms are usable, while all of
     them are 0, and while `uniform` is set.
@@ -36,19 +36,19 @@ class Proposal:
     Args:
         num_examples: N.
         smoothing: a rule such as `RelativeToMean(0.5)`, or a number to add as in the thesis
-            (7.4.1). The default adds the mean norm: the constant follows norms that shrink, and no
-            example has a probability below 1 / 2N. With `Additive(0)` an example whose norm was 0
-            is never drawn, and if it has a gradient later, the estimate is biased.
+            (7.4.1). The default adds the mean norm: the constant decreases when norms decrease, and
+            every example has a probability of at least 1 / 2N. With `Additive(0)`, an example with
+            a norm of 0 is never drawn, and if it has a gradient later, the estimate is biased.
         staleness: how many versions old a norm may be; None for any.
         staleness_seconds: how many seconds old a norm may be, by the clock of `time` (7.A.3; the
             thesis used 20); None for any.
         min_usable: the fraction of norms that must be usable for draws by norms (thesis' program:
             0.1).
-        seed: of the draws, an integer >= 0.
+        seed: the seed of the draws, an integer >= 0.
 
     Attributes:
         num_examples: N.
-        uniform: settable; whether to draw uniformly whatever the norms are.
+        uniform: settable; whether to draw uniformly for any norms.
     """
 
     def __init__(
@@ -88,13 +88,14 @@ class Proposal:
             indices: (n,) integers, a slice, or None for all examples. If an index occurs twice, its
                 last norm is kept.
             norms: (n,) gradient norms, at least 0; NaN where unknown.
-            version: the version of the parameters that they were measured with, an integer or (n,).
+            version: the version of the parameters with which they were measured, an integer or
+                (n,).
             time: when they were measured, in seconds of the store's clock, a number or (n,);
                 required with `staleness_seconds`.
 
         Raises:
             ValueError: a norm is negative or infinite, an index is out of range, or lengths
-                differ. Nothing is replaced then.
+                differ. In this case nothing is replaced.
         """
         where, count = self._where(indices)
         values, unknown = _checked(norms, count)
@@ -125,7 +126,7 @@ class Proposal:
                 "`indices`",
                 "integers of shape (n,), a slice or None",
                 f"{indices.dtype} of shape {indices.shape}",
-                "Give `np.flatnonzero(mask)` for a mask." if indices.dtype == bool else None,
+                "Pass `np.flatnonzero(mask)` for a mask." if indices.dtype == bool else None,
                 kind=TypeError,
             )
         if indices.size and not 0 <= indices.min() <= indices.max() < self.num_examples:
@@ -137,7 +138,7 @@ class Proposal:
         return indices.astype(np.int64), len(indices)
 
     def advance(self, *, version: float | None = None, time: float | None = None) -> None:
-        """Sets the present, from which the staleness of norms is measured.
+        """Sets the current version and time, relative to which staleness is measured.
 
         Args:
             version: the version of the parameters that are trained.
@@ -153,11 +154,11 @@ class Proposal:
 
         Args:
             n: the number of draws.
-            step: an integer >= 0: the draws then depend on the seed, the step, and the norms alone,
-                and a resumed training repeats them. None counts the calls.
+            step: an integer >= 0: the draws then depend only on the seed, the step, and the norms,
+                so a resumed training repeats them. None counts the calls.
 
         Returns:
-            (indices, importance weights): (n,) int64, and (n,) float32, by which to multiply their
+            (indices, importance weights): (n,) int64, and (n,) float32, the factors of their
             losses.
         """
         n = checks.positive_integer("`n`", n)
@@ -204,23 +205,23 @@ class Proposal:
         return self.uniform_because is not None
 
     def smoothed_norms(self) -> np.ndarray:
-        """Returns what draws by norms are in proportion to, (N,) float64.
+        """Returns the smoothed norms, with which draws by norms are in proportion, (N,) float64.
 
-        While draws are uniform too, so that `compare_draws` can tell when they need not be; all 1
-        if no norm is known or all are 0.
+        They are also returned while draws are uniform, for `compare_draws`; all are 1 if no norm is
+        known or all norms are 0.
         """
         self._settle()
         return self._sums.smoothed() if self._mean > 0 else np.ones(self.num_examples)
 
     def probabilities(self) -> np.ndarray:
-        """Returns the distribution of the draws now, (N,) float64."""
+        """Returns the current distribution of the draws, (N,) float64."""
         if self.is_uniform:
             return np.full(self.num_examples, 1 / self.num_examples)
         norms = self.smoothed_norms()
         return norms / norms.sum()
 
     def entropy(self) -> float:
-        """Returns the entropy of the draws now, in nats; log N for uniform ones."""
+        """Returns the current entropy of the draws, in nats; log N if they are uniform."""
         return float(scipy.special.entr(self.probabilities()).sum())
 
     def _write(self, where: slice | Array, norms: Array, unknown: Array | None) -> None:
@@ -256,7 +257,7 @@ class Proposal:
         }
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Restores what `state` returned; draws continue as they would have.
+        """Restores a result of `state`; draws continue as without an interruption.
 
         Raises:
             ValueError: the state has another number of examples, or lacks the times or versions
@@ -281,12 +282,12 @@ class Proposal:
 
 
 def _taken(array: Array | None, rows: Array) -> Array | None:
-    """Returns rows of an array; a scalar and None as they are."""
+    """Returns rows of an array; returns scalars and None unchanged."""
     return array if array is None or not array.ndim else array[rows]
 
 
 def _checked(given: ArrayLike, count: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """Returns norms as floats, and which are unknown, (count,) bool, or None if none is."""
+    """Returns norms as floats, and a mask (count,) of unknown ones, None if all are known."""
     norms = np.asarray(given)
     if norms.dtype not in (np.float32, np.float64):
         norms = norms.astype(np.float64)
@@ -300,11 +301,11 @@ def _checked(given: ArrayLike, count: int) -> tuple[np.ndarray, np.ndarray | Non
         return norms, None
     bad = np.flatnonzero((norms < 0) | (norms > most))
     if len(bad):
-        advice = "Give norms, not their logarithms."
+        advice = "Pass norms, not their logarithms."
         if norms[bad[0]] > 0:
             advice = (
                 "An infinite norm comes from an example whose loss has diverged: lower the learning"
-                " rate, or give NaN for it."
+                " rate, or pass NaN for it."
             )
         raise checks.invalid(
             "`norms`",
@@ -320,7 +321,7 @@ class _Stamps:
 
     Attributes:
         stamps: (N,) float64, infinite where a norm is unknown; (0,) without a threshold.
-        present: the present, from which staleness is measured.
+        present: the current version or time, relative to which staleness is measured.
     """
 
     def __init__(self, name: str, threshold: float | None, size: int) -> None:

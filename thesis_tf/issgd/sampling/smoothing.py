@@ -1,8 +1,8 @@
 """Smoothing rules: a constant that is added to all gradient norms (sections 7.4.1 and 7.A.5).
 
-A gradient norm was measured some steps ago, and the example's gradient may have grown since: the
-smaller its norm, the larger its importance weight when it is drawn after all. Each rule computes
-one constant; added to all norms, it bounds importance weights by (mean + constant) / constant.
+A gradient norm was measured some steps ago, and the example's gradient may have grown since then. A
+small norm results in a large importance weight if the example is drawn. Each rule computes a
+constant that is added to all norms; it bounds importance weights by (mean + constant) / constant.
 """
 
 import dataclasses
@@ -44,7 +44,7 @@ def _not_negative(name: str, value: float) -> None:
 class Additive:
     """A fixed constant, as in the thesis (7.4.1: 10 and 1).
 
-    Norms shrink during training, so that the draws drift towards uniform ones.
+    Norms decrease during training, so draws become more uniform.
     """
 
     amount: float
@@ -99,7 +99,7 @@ class UniformMixture:
                 "`fraction`",
                 "at least 0 and below 1",
                 self.fraction,
-                "For uniform draws alone set the proposal's `uniform`.",
+                "For uniform draws, set the proposal's `uniform`.",
             )
 
     def constant(self, mean: float, norms: Callable[[], Array]) -> float:
@@ -116,11 +116,12 @@ class UniformMixture:
 class TargetEntropy:
     """The smallest constant with which the draws have a given entropy (7.A.5).
 
-    The target is a perplexity as a fraction of the examples, exp(H(q)) / N, which means the same
-    for any N (a fraction of log N does not): 0.5 is the entropy of uniform draws from half of them.
+    The target is a perplexity as a fraction of the examples, exp(H(q)) / N, which has the same
+    meaning for any N (a fraction of log N does not): 0.5 is the entropy of uniform draws from half
+    of the examples.
 
-    Norms that reach the target without a constant get 0, so that an example of norm 0 is never
-    drawn: where norms can be 0 and stale, a rule relative to the mean is safer. The entropy is
+    If norms reach the target without a constant, the constant is 0, so an example with norm 0 is
+    never drawn. If norms can be 0 and stale, a rule relative to the mean is safer. The entropy is
     computed from norms rounded by at most 1/512, and is within 1e-6 of the exact one; 600,000 norms
     take about 3 ms.
     """
@@ -160,8 +161,8 @@ class TargetEntropy:
         return f"perplexity {self.fraction:g} N"
 
 
-# Half uniform draws and half draws by norms: E||g||^2 is at most twice that of the better of the
-# two, however the norms have changed since, and no importance weight is above 2.
+# Half uniform draws and half draws by norms: however norms have changed, E||g||^2 is at most twice
+# that of the better of the two, and importance weights are at most 2.
 DEFAULT = RelativeToMean(1.0)
 
 

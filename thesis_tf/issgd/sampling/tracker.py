@@ -16,22 +16,23 @@ def _ignore(message: str) -> None:
 
 
 class ProposalTracker:
-    """Updates a `Proposal`, and makes its draws uniform while those are better.
+    """Updates a `Proposal`, and makes its draws uniform while uniform draws are better.
 
-    Where a norm is measured anew, both the norm that examples were drawn by and the present one are
-    known. Over these examples the gradient variances of ideal, stale, uniform and actual draws are
-    compared (Eq. 7.6-7.9), and the proposal becomes uniform while its draws are worse than that
-    (norms that were 50 steps old were seen to double the variance of uniform draws).
+    If a norm is measured again, both the old norm and the current norm are known. For these
+    examples, the gradient variances of ideal, stale, uniform and actual draws are compared
+    (Eq. 7.6-7.9), and the proposal becomes uniform while its draws are worse than uniform draws.
+    (In an experiment, norms that were 50 steps old had twice the variance of uniform draws.)
 
     Args:
-        proposal: the `Proposal`; if it is `uniform` now, its draws stay so.
-        smoothings: further smoothing rules or numbers whose variances to compute (figure 7.4).
+        proposal: the `Proposal`; if it is already `uniform`, its draws stay uniform.
+        smoothings: additional smoothing rules or numbers, whose variances are computed (figure
+            7.4).
         log: called with a sentence when draws become uniform, or by gradient norms again.
 
     Attributes:
         proposal: the `Proposal`.
-        variances: the last `GradientVariances`, None before there are any.
-        versions: for each block the version that it was measured at, int64, -1 for never; None
+        variances: the last `GradientVariances`, None before the first.
+        versions: for each block the version with which it was measured, int64, -1 for never; None
             before blocks were applied.
         fall_back: the `FallBack`, which decides whether draws are uniform.
     """
@@ -54,7 +55,7 @@ class ProposalTracker:
         self._always_uniform = proposal.uniform
 
     def apply_blocks(self, blocks: Blocks, block_size: int) -> int:
-        """Applies what `Store.pull` returned; returns how many examples have new norms."""
+        """Applies a result of `Store.pull`; returns the number of examples with new norms."""
         if self.versions is None:
             self.versions = np.full_like(blocks.versions, -1)
         fresh = np.flatnonzero(blocks.versions != self.versions)
@@ -62,7 +63,7 @@ class ProposalTracker:
             return 0
         rows = (fresh[:, np.newaxis] * block_size + np.arange(block_size)).reshape(-1)
         keep = rows < self.proposal.num_examples
-        # Norms that the store has lost, and that are yet to be measured again, are kept here.
+        # Norms that the store has lost are kept here until they are measured again.
         keep &= np.repeat(blocks.versions[fresh], block_size) >= 0
         rows = rows[keep]
         versions = np.repeat(blocks.versions[fresh], block_size)[keep]

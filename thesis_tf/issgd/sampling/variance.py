@@ -22,7 +22,7 @@ from thesis_tf.issgd.sampling.smoothing import Smoothing, as_smoothing
 from thesis_tf.reporting import tables
 from thesis_tf.reporting.results import TabularResult
 
-# Equal weights and uniform draws differ by rounding alone, which must not switch the draws.
+# Draws with equal weights differ from uniform draws only by rounding, which must not switch draws.
 _ROUNDING = 1e-9
 
 
@@ -32,10 +32,10 @@ def gradient_variance(
     """Returns Tr Sigma(q) for draws in proportion to weights.
 
     Args:
-        norms: (N,) |g_n| with the present parameters: norms, not their squares.
-        weights: (N,) omega_n, at least 0; all 0 stand for uniform draws, as in `Proposal`.
-        true_gradient_squared: |mean_n g_n|^2. With 0 the value is the upper bound of 7.A.4; all
-            proposals share the term, so that their order does not depend on it.
+        norms: (N,) |g_n| with the current parameters: norms, not their squares.
+        weights: (N,) omega_n, at least 0; if all are 0, draws are uniform, as in `Proposal`.
+        true_gradient_squared: |mean_n g_n|^2. With 0 the value is the upper bound of 7.A.4. The
+            term is the same for all proposals, so their order doesn't depend on it.
 
     Returns:
         The variance; infinite if an example with a gradient has a weight of 0.
@@ -53,16 +53,16 @@ class GradientVariances(TabularResult):
     """Gradient variances of several proposals on the same gradients.
 
     Attributes:
-        ideal: for draws in proportion to the present norms, the smallest possible.
-        stale: for draws in proportion to the norms measured before.
+        ideal: for draws in proportion to current norms, the smallest possible variance.
+        stale: for draws in proportion to the previously measured norms.
         uniform: for uniform draws.
-        actual: for the draws that the proposal makes.
-        smoothed: {rule: variance}, for the norms measured before with each smoothing.
+        actual: for the draws of the proposal.
+        smoothed: {rule: variance}, for the previously measured norms with each smoothing rule.
         excess: actual - uniform.
         true_gradient_squared: |mean_n g_n|^2, which was subtracted; 0 if the variances are bounds.
-        standard_errors: {name of an attribute above, or rule: float}; all 0 where the variances
-            were computed over the whole data set. That of `excess` is far smaller than those of its
-            two terms, which are computed on the same examples.
+        standard_errors: {name of an attribute above, or rule: float}; all are 0 if the variances
+            were computed over the whole data set. The standard error of `excess` is much smaller
+            than those of its two terms, which are computed on the same examples.
     """
 
     ideal: float
@@ -75,7 +75,7 @@ class GradientVariances(TabularResult):
     standard_errors: Mapping[str | Smoothing, float]
 
     def __repr__(self) -> str:
-        """Shows the variances of the four kinds of draws."""
+        """Returns the variances of the four kinds of draws."""
         shown = ", ".join(f"{name}={getattr(self, name):.4g}" for name in DRAWS)
         return f"GradientVariances({shown})"
 
@@ -105,10 +105,11 @@ class GradientVariances(TabularResult):
     def sqrt(self) -> dict[str, float]:
         """Returns the square roots of `by_draws`, which figure 7.4 shows.
 
-        The program behind that figure took a square root twice for its stale norms: its curve for
-        them is that of omega = |g|^(1/2), and can't be compared.
+        The thesis' program took the square root of stale norms twice: its curve for them is that of
+        omega = |g|^(1/2), which is not comparable.
 
-        A variance below 0, which a sample or a bound on the true gradient can give, becomes 0.
+        A variance below 0, which can result from a sample or a bound on the true gradient, is set
+        to 0.
         """
         return {name: float(np.sqrt(max(v, 0.0))) for name, v in self.by_draws().items()}
 
@@ -124,19 +125,20 @@ def compare_draws(
 ) -> GradientVariances:
     """Computes the gradient variances of ideal, stale, uniform and actual draws (figure 7.4).
 
-    The examples are all of the data set, or those whose norms were just measured anew, whose old
-    norms are known too. Their means then estimate those of the whole data set.
+    The examples are the whole data set, or those whose norms were just measured again, so that
+    their old norms are also known. In this case, means over them estimate means over the whole data
+    set.
 
     Args:
-        norms: (n,) |g| with the present parameters.
-        stale_norms: (n,) the norms measured before.
-        smoothed_norms: (n,) what draws were in proportion to, as returned by
+        norms: (n,) |g| with the current parameters.
+        stale_norms: (n,) the previously measured norms.
+        smoothed_norms: (n,) the norms with which draws were in proportion, as returned by
             `Proposal.smoothed_norms`; None for the stale norms.
-        smoothings: rules or numbers to apply to the stale norms; by default the thesis'.
+        smoothings: rules or numbers to apply to the stale norms; by default those of the thesis.
         true_gradient_squared: |mean_n g_n|^2, or a bound on it; see `gradient_variance`.
         population: the size of the data set, if the examples are a random subset. Standard errors
-            are those of a subset drawn without replacement, example by example: where blocks are
-            measured and the data are in a meaningful order, they are too small.
+            assume a subset drawn without replacement, example by example; if blocks are measured
+            and the order of the data is not random, they are too small.
 
     Returns:
         The `GradientVariances`.
@@ -211,7 +213,7 @@ def _checked(name: str, given: ArrayLike, count: int | None = None) -> Array:
             "finite and at least 0",
             f"{np.isnan(values).sum()} NaN, {np.isinf(values).sum()} infinite and "
             f"{(values < 0).sum()} negative values",
-            "Leave out examples that haven't been measured.",
+            "Exclude examples that haven't been measured.",
         )
     return values
 
@@ -219,7 +221,8 @@ def _checked(name: str, given: ArrayLike, count: int | None = None) -> Array:
 def true_gradient_bound(batch_gradient_norms_squared: ArrayLike) -> float:
     """Returns the upper bound of 7.A.4: mean |g_batch|^2 >= |mean g_batch|^2, by Jensen.
 
-    Subtracted from a gradient variance's first term it gives a lower bound, as 0 gives an upper.
+    Subtracting it from the first term of a gradient variance gives a lower bound; subtracting 0
+    gives an upper bound.
 
     Args:
         batch_gradient_norms_squared: (n,) squared norms of mean gradients of minibatches that
@@ -236,7 +239,7 @@ class FallBack:
     standard errors, no longer above.
 
     Args:
-        errors: the number of standard errors of the difference that are more than chance.
+        errors: the number of standard errors beyond which a difference counts as more than chance.
 
     Attributes:
         uniform: whether draws should be uniform, after the last `update`.
@@ -251,7 +254,7 @@ class FallBack:
         self.reason: str | None = None
 
     def update(self, variances: GradientVariances) -> bool:
-        """Decides anew; returns whether draws should be uniform."""
+        """Updates the decision; returns whether draws should be uniform."""
         margin = self._errors * variances.standard_errors["excess"]
         rounding = _ROUNDING * variances.uniform
         if self.uniform:

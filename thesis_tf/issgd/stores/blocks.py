@@ -1,8 +1,8 @@
 """The layout of a split's gradient norms: one byte string of records, one per block.
 
 A record is a header of 48 bytes and `block_size` float32 values, all little-endian; the values
-after the split's last example are NaN. A run begins with headers that say "version -1" and NaN
-everywhere, so that a value which was never measured is NaN however it is read.
+after the split's last example are NaN. A new run has headers with version -1 and NaN everywhere, so
+a value that was never measured is always NaN.
 """
 
 import dataclasses
@@ -14,8 +14,8 @@ from thesis_tf._core import checks
 from thesis_tf.issgd.stores import errors
 
 MAGIC = int.from_bytes(b"ISSGDv01", "little")
-# The first two are the same all over a run, then comes the version: Redis' script relies on it. The
-# time is the last, so that a place that stamps records has only to append it.
+# The first two fields are the same for the whole run, followed by the version; Redis' script relies
+# on this order. The time is last, so that the backend only has to append it.
 HEADER = np.dtype(
     [
         ("magic", "<u8"),
@@ -39,9 +39,10 @@ class Blocks:
 
     Attributes:
         values: float32 (num_examples,), the gradient norms, NaN where never measured.
-        versions: int64 (num_blocks,), of the parameters that each block was measured at; -1: never.
+        versions: int64 (num_blocks,), of the parameters with which each block was measured; -1 for
+            never.
         times: float64 (num_blocks,), when each block was pushed, by the store's clock; NaN: never.
-        losses: float32 (num_blocks,), the mean loss of each block at that version; NaN for never.
+        losses: float32 (num_blocks,), the mean loss of each block at this version; NaN for never.
         errors: float32 (num_blocks,), the mean classification error; NaN for never.
         workers: uint64 (num_blocks,), `worker_hash` of the worker; 0 for none.
         now: the store's time when this was read.

@@ -22,4 +22,4 @@ class RunTakenError(StoreError):
 
 
 class StoreRefusedError(StoreError, ValueError):
-    """The store refuses this client, or is no store: trying again won't help."""
+    """The store rejects this client, or the server isn't a store: retrying won't help."""

@@ -1,7 +1,7 @@
-"""How parameters are published: immutable chunks, then one small head that makes them current.
+"""The publication of parameters: immutable chunks, then a small head that makes them current.
 
-The stamp in the names of the chunks is the version and a random number: a master that was resumed
-publishes a version a second time, and chunks that someone may be reading are never written again.
+The stamp in the names of chunks is the version and a random number. A resumed master may publish a
+version a second time, but chunks that a process may be reading are never overwritten.
 """
 
 import dataclasses
@@ -16,8 +16,8 @@ import numpy as np
 from thesis_tf._core import checks
 from thesis_tf.issgd.stores import errors
 
-# With 256 KiB a reader waits for more round trips, with 4 MiB what the server copies leaves its
-# cache before it is sent: fetching 76 MB from Redis took 1.5x and 1.2x as long.
+# With 256 KiB there are more round trips; with 4 MiB, a chunk doesn't stay in the server's cache
+# until it is sent: fetching 76 MB from Redis took 1.5x and 1.2x as long.
 CHUNK = 1 << 20
 _PAGE = 4096
 
@@ -59,7 +59,7 @@ class Head:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Head":
-        """Reads what `to_json` wrote."""
+        """Returns the head from the result of `to_json`."""
         try:
             value = json.loads(text)
             return cls(**{**value, "checksums": tuple(value["checksums"])})
@@ -95,12 +95,12 @@ def split_chunks(values: np.ndarray) -> list[np.ndarray]:
 
 
 def checksum(chunk: np.ndarray) -> int:
-    """Returns 32 bits that tell a uint8 chunk from a mixed, shifted, cut or zeroed one.
+    """Returns a 32-bit checksum of a uint8 chunk, to detect mixed, shifted, cut or zeroed chunks.
 
-    It is CRC-32 over the sums of the 64-bit words of each page of 4 KiB, and over the rest that
-    fills no page: 28 GB/s on a core of the machine that this was chosen on, where zlib's crc32 has
-    4.2 and adler32 3.6, with which fetching took 1.3x as long. What it cannot see is words that
-    changed places within one page, which is no way for a transfer to fail.
+    It is CRC-32 over the sums of the 64-bit words of each page of 4 KiB, and over an incomplete
+    last page. It reaches 28 GB/s on one core; on the same core, zlib's crc32 has 4.2 and adler32
+    3.6 GB/s, with which fetching took 1.3x as long. It doesn't detect words that are exchanged
+    within a page, which doesn't occur in failed transfers.
     """
     whole = len(chunk) // _PAGE * _PAGE
     sums = chunk[:whole].view(np.uint64).reshape(-1, _PAGE // 8).sum(axis=1, dtype=np.uint64)

@@ -1,4 +1,4 @@
-"""The description of a run, which its processes compare before they exchange anything."""
+"""The description of a run, which its processes compare before they exchange data."""
 
 import dataclasses
 import json
@@ -37,7 +37,7 @@ class RunSpec:
         splits: (name, number of examples) pairs.
         parameter_bytes: the size of all parameters together.
         block_size: examples per block; the last block of a split may have fewer.
-        format: the version of what is stored and how.
+        format: the version of the storage format.
 
     Raises:
         ValueError, TypeError: a value is invalid.
@@ -82,7 +82,7 @@ class RunSpec:
 
     @classmethod
     def from_json(cls, text: str) -> "RunSpec":
-        """Reads what `to_json` wrote; raises `RunMismatchError` for another format's."""
+        """Returns the spec from the result of `to_json`; raises `RunMismatchError` for others."""
         try:
             value = json.loads(text)
             if value["format"] != FORMAT:
@@ -129,6 +129,6 @@ class RunSpec:
         ]
         if different:
             raise errors.RunMismatchError(
-                f"{where} was created with other settings ({'; '.join(different)}). Give"
-                " all processes the same model, data and sizes, or choose another run id."
+                f"{where} was created with other settings ({'; '.join(different)}). Use the same"
+                " model, data and sizes in all processes, or choose another run id."
             )

@@ -1,4 +1,4 @@
-"""A store: a master publishes parameters in it, workers push one gradient norm per example."""
+"""A store, in which a master publishes parameters and workers push gradient norms of examples."""
 
 import functools
 import secrets
@@ -49,9 +49,9 @@ class Store:
         self.close()
 
     def create(self, spec: RunSpec) -> None:
-        """Creates the run with no block measured, or adopts an existing one with what it holds.
+        """Creates a run without measured blocks, or adopts an existing run with its data.
 
-        Undoes `finish`, and removes what a lost run of this name left behind.
+        Undoes `finish`, and removes the data of a lost run with this name.
 
         Args:
             spec: a `RunSpec`.
@@ -114,8 +114,8 @@ class Store:
         if other:
             raise errors.RunTakenError(
                 f"{self._backend.where} has had another master for {other.held:.0f} s, whose claim"
-                f" lasts {other.lasts:.1f} s more unless it renews it. Wait for that long if that"
-                " master is dead, stop it if it is not, or choose another run id."
+                f" lasts {other.lasts:.1f} s more unless it renews it. If that master is dead, wait"
+                " for this time; otherwise stop it, or choose another run id."
             )
 
     def release_master(self, token: str) -> None:
@@ -143,7 +143,7 @@ class Store:
         while not self._backend.set_head(tag, slot, head.after(current), current):
             current = self._check_not_older(version, slot)
             if current and current.stamp == head.stamp:
-                break  # the first answer was lost with its connection
+                break  # the first reply was lost with its connection
 
     def _check_not_older(self, version: int, slot: str) -> parameters.Head | None:
         current = self._backend.head(self._joined()[0], check_name("`slot`", slot))
@@ -168,11 +168,11 @@ class Store:
         Args:
             slot: the slot to read.
             newer_than: a version; without a newer one, None is returned.
-            out: a uint8 array of `parameter_bytes` to fill and return in place of a new one. After
-                an error, or where None is returned, its contents are undefined.
+            out: a uint8 array of `parameter_bytes` to fill and return instead of a new one. After
+                an error, or if None is returned, its contents are undefined.
 
         Raises:
-            StoreError: the parameters are damaged; publishing again mends it.
+            StoreError: the parameters are damaged; publishing again repairs them.
             StoreUnavailableError: ten times in a row the parameters were replaced twice while they
                 were being read.
         """
@@ -211,7 +211,7 @@ class Store:
         return self.spec.block_range(split, block)
 
     def lease(self, split: str, worker: str, seconds: float) -> int | None:
-        """Leases a block for some seconds: one whose lease has expired, or else the next in turn.
+        """Leases a block for some seconds: one whose lease has expired, or else the next block.
 
         Args:
             split: the split's name.
@@ -247,7 +247,7 @@ class Store:
         loss: float,
         error: float,
     ) -> None:
-        """Stores a block's gradient norms unless newer ones are there, and ends the worker's lease.
+        """Stores a block's gradient norms unless there are newer ones; ends the worker's lease.
 
         Args:
             split: the split's name.
@@ -284,13 +284,13 @@ class Store:
         self._backend.write_block(tag, record)
 
     def push_examples(self, split: str, indices: np.ndarray, values: np.ndarray) -> None:
-        """Stores the gradient norms of single examples, whatever version their block has.
+        """Stores the gradient norms of single examples, for any version of their block.
 
         Args:
             split: the split's name.
             indices: integers (k,), the examples.
-            values: floats (k,); stored as float32. Of an example that occurs twice, the last
-                value counts.
+            values: floats (k,); stored as float32. If an example occurs twice, its last value is
+                stored.
 
         Raises:
             ValueError, TypeError: an index is out of range, or the shapes don't fit.
@@ -318,8 +318,8 @@ class Store:
 
         Args:
             split: the split's name.
-            out: a float32 array (num_examples,) to fill and return as the values, in place of a new
-                one, whose allocation can take longer than all else for 570,000 values.
+            out: a float32 array (num_examples,) to fill and return as the values, instead of a new
+                array, whose allocation can take longer than the rest for 570,000 values.
 
         Raises:
             StoreError: the stored bytes are not records of this format.
@@ -335,7 +335,7 @@ class Store:
         return blocks.decode(data, tag, out, spec.block_size, now)
 
     def _buffer(self, size: int) -> np.ndarray:
-        """Returns a uint8 array that belongs to this thread; its next call may return the same."""
+        """Returns a uint8 array for this thread, which its next call may return again."""
         buffers: dict[Any, np.ndarray] = self._buffers.__dict__
         if size not in buffers:
             buffers[size] = np.empty(size, np.uint8)
@@ -352,11 +352,11 @@ class Store:
         return sorted(self._backend.alive(tag, check_name("`role`", role), _seconds(within)))
 
     def finish(self) -> None:
-        """Marks the run as over, so that workers end; `create` undoes it."""
+        """Marks the run as finished, so that workers end; `create` undoes it."""
         self._backend.set_finished(self._joined()[0], True)
 
     def finished(self) -> bool:
-        """Whether the run is over."""
+        """Whether the run is finished."""
         return self._backend.is_finished(self._joined()[0])
 
     def time(self) -> float:
@@ -364,7 +364,7 @@ class Store:
         return self._backend.time()
 
     def delete(self) -> None:
-        """Removes everything that the store holds of the run."""
+        """Removes all data of the run."""
         self._backend.delete()
         self._run = None
 

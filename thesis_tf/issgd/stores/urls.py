@@ -1,4 +1,4 @@
-"""Opens the store that a URL names."""
+"""Opens a store from its URL."""
 
 import re
 import urllib.parse
@@ -31,9 +31,9 @@ def open_store(url: str, run_id: str | None = None) -> Store:
     Args:
         url: `memory://NAME` for threads of this process, `shm://NAME` for processes of this
             machine, or for any machines `redis://HOST:PORT/DB`, `rediss://` with TLS, and
-            `redis+cluster://`. TLS is set up by options as redis-py has them, such as
-            `?ssl_ca_certs=ca.pem&ssl_certfile=me.pem&ssl_keyfile=me.key`; `socket_timeout` is 5
-            seconds unless it is among them.
+            `redis+cluster://`. TLS is configured by options of redis-py, such as
+            `?ssl_ca_certs=ca.pem&ssl_certfile=me.pem&ssl_keyfile=me.key`; the default of
+            `socket_timeout` is 5 seconds.
         run_id: the run's name; "default" if None. Runs of different names share nothing.
 
     Raises:
@@ -65,7 +65,7 @@ def open_store(url: str, run_id: str | None = None) -> Store:
         import redis  # noqa: F401
     except ImportError:
         raise ImportError(
-            "A redis:// store needs the package `redis`: pip install 'thesis_tf[redis]'"
+            "A redis:// store requires the package `redis`: pip install 'thesis_tf[redis]'"
         ) from None
     from thesis_tf.issgd.stores.backends.redis.backend import RedisBackend
 

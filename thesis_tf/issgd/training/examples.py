@@ -40,7 +40,7 @@ class Examples:
         return keras.tree.map_structure(lambda leaf: _at(leaf, rows), (self.x, self.y))
 
     def fingerprint(self) -> str:
-        """Returns a hash of shapes, dtypes and values; of the first 64 rows where no array is."""
+        """Returns a hash of shapes, dtypes and values (of the first 64 rows if not an array)."""
         few = slice(0, 64)
         leaves = [v if isinstance(v, np.ndarray) else _at(v, few) for v in self._leaves()]
         return fingerprint.of_arrays([np.asarray(v) for v in leaves])

@@ -14,14 +14,14 @@ FILE = "token.txt"
 
 
 class FolderToken:
-    """A name that no other training has, kept in a folder that one training at a time may hold.
+    """A unique name of a training, kept in a folder that one training at a time may hold.
 
     A resumed training keeps its name, because the killed master's claim is still in the store. The
-    lock on the file ends with its process. A `with` statement holds the folder; one that begins
-    while it is held changes nothing, and the first that ends lets it go.
+    lock on the file ends with its process. A `with` statement holds the folder. A nested `with`
+    statement changes nothing, and the first statement that ends releases the folder.
 
     Args:
-        folder: keeps the name in its `token.txt`; None keeps nothing.
+        folder: the folder, which has the name in `token.txt`; None saves nothing.
 
     Attributes:
         text: the name.
@@ -37,7 +37,7 @@ class FolderToken:
         self._is_held = False
 
     def __enter__(self) -> Self:
-        """Locks the folder, unless this token holds it already."""
+        """Locks the folder, unless this token already holds it."""
         if self._folder is None or self._is_held:
             return self
         try:
@@ -64,6 +64,6 @@ class FolderToken:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Lets others have the folder."""
+        """Releases the folder."""
         self._is_held = False
         self._held.close()

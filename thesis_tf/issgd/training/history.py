@@ -1,4 +1,4 @@
-"""What happened during a training: a record for each synchronization, in memory and in a file."""
+"""The history of a training: one record per synchronization, in memory and in a file."""
 
 import dataclasses
 import json
@@ -19,17 +19,17 @@ _LOSS, _ERROR, _VARIANCE = "_loss", "_error", "gradient_variance_"
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """The state of a training after some steps; None or {} where something was not measured.
+    """The state of a training after some steps; None or {} for values that were not measured.
 
     Attributes:
         step: steps taken so far.
-        seconds: of training so far.
+        seconds: the training time so far, in seconds.
         loss: the mean scaled loss of the steps since the last record.
         squared_batch_gradient: the squared norm of the last step's gradient.
         usable: the fraction of examples whose gradient norm is known and not too old.
         uniform: whether examples are drawn uniformly.
-        staleness: how many steps old the measured blocks are on average.
-        waited: seconds that the synchronization before these steps took.
+        staleness: the mean staleness of the measured blocks, in steps.
+        waited: the seconds that the synchronization before these steps took.
         exchanged_with: the peer whose parameters were averaged before these steps.
         losses: {split: mean loss over all its examples}.
         errors: {split: mean error over all its examples}.
@@ -54,7 +54,7 @@ class Record:
     true_gradient_squared: float | None = None
 
     def values(self) -> dict[str, Any]:
-        """Returns everything that was measured as a flat dict, for JSON and TensorBoard.
+        """Returns all measured values as a flat dict, for JSON and TensorBoard.
 
         Losses and errors of splits become "SPLIT_loss" and "SPLIT_error", gradient variances
         "gradient_variance_DRAWS".
@@ -73,7 +73,7 @@ class Record:
         return flat
 
     def with_variances(self, variances: GradientVariances | None) -> Self:
-        """Returns the record with gradient variances, or as it is if there are none."""
+        """Returns the record with gradient variances, or unchanged for None."""
         if variances is None:
             return self
         return dataclasses.replace(
@@ -111,9 +111,9 @@ class History:
     """The records of a training, in the order of their steps.
 
     Args:
-        folder: keeps them in its `history.jsonl`, one JSON object per line; None keeps them in
-            memory alone. Records that the file holds already are read, except for a last line that
-            a kill cut short.
+        folder: the folder of `history.jsonl`, with one JSON object per line; None keeps records
+            only in memory. Existing records of the file are read, except for an incomplete last
+            line.
 
     Attributes:
         records: the list of `Record`s.
@@ -134,7 +134,7 @@ class History:
             self._torn = not text.endswith("\n")
 
     def __repr__(self) -> str:
-        """Says how many records there are, and up to which step."""
+        """Returns the number of records and the last step."""
         last = f", the last of step {self.records[-1].step}" if self.records else ""
         return f"History({len(self.records)} records{last})"
 
@@ -149,7 +149,7 @@ class History:
                 file.write(_line(record))
 
     def cut(self, step: float) -> None:
-        """Removes the records after a step, whose steps are about to be taken again."""
+        """Removes the records after a step, since their steps will be taken again."""
         self.records = [record for record in self.records if record.step <= step]
         if self._path is not None and self._path.exists():
             files.write_text(self._path, "".join(map(_line, self.records)))

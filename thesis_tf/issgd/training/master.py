@@ -1,4 +1,4 @@
-"""The master: trains on examples drawn by gradient norms that workers keep fresh (section 7.4)."""
+"""The master: trains on examples drawn by gradient norms that workers measure (section 7.4)."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -20,10 +20,10 @@ BARRIER_LOG, BARRIER_FIRST_LOG = 30.0, 5.0
 class MasterSynchronizer(Synchronizer):
     """Publishes parameters to workers, and pulls the gradient norms that they measure (figure 7.1).
 
-    Relaxed, it applies at each synchronization whatever norms have come, and never waits. With
-    `exact` it waits there until every training example's norm was measured with the present
-    parameters, the barrier of figure 7.1. Without workers draws are uniform. While the store can't
-    be reached, training continues with the norms that are known; only `exact` waits.
+    In relaxed mode, it applies the norms that are available at each synchronization, and never
+    waits. With `exact`, it waits until every training example's norm has been measured with the
+    current parameters, the barrier of figure 7.1. Without workers, draws are uniform. While the
+    store can't be reached, training continues with known norms; only `exact` waits.
 
     Args:
         store: a `Store` that nothing else uses.
@@ -50,13 +50,13 @@ class MasterSynchronizer(Synchronizer):
         self._connection = self._connected(training.step)
 
     def begin(self, step: int) -> None:
-        """Publishes the present parameters."""
+        """Publishes the current parameters."""
         if self._connection is None:  # an earlier training closed it
             self._connection = self._connected(step)
         self.publish(step)
 
     def pull(self, step: int, stop: Callable[[], bool]) -> Pulled:
-        """Applies the gradient norms that have come; with `exact` waits until all are current."""
+        """Applies available gradient norms; with `exact`, waits until all are up to date."""
         start = clock.now()
         losses, errors = self._apply(self._open.pull(self._training.data))
         if self._exact:
@@ -66,7 +66,7 @@ class MasterSynchronizer(Synchronizer):
         return Pulled(losses=losses, errors=errors, waited=clock.now() - start)
 
     def publish(self, step: int) -> None:
-        """Publishes the parameters, soon and without waiting."""
+        """Schedules the publication of the parameters, without waiting."""
         self._open.publish(self.version(step), read_parameters(self._training.model))
 
     def version(self, step: int) -> int:
@@ -80,8 +80,8 @@ class MasterSynchronizer(Synchronizer):
         if finished and not asked_for and draws and all(draws):
             self._training.log(
                 "All draws were uniform: workers have measured too few examples, or none. Are there"
-                " workers with this store and run id, and did training last longer than they take"
-                " to start?"
+                " workers with this store and run id, and was training longer than their start-up"
+                " time?"
             )
         if self._connection is not None:
             self._connection.close(finished)
@@ -96,7 +96,7 @@ class MasterSynchronizer(Synchronizer):
         self._claim()
         head = self._store.head()
         if head is not None and step == 0:
-            # A finished run left it: its gradient norms are those of other parameters.
+            # The run in the store is finished: its gradient norms are for other parameters.
             self._store.delete()
             self._claim()
         elif head is not None:

@@ -32,7 +32,7 @@ def spec_of(
 
 
 def read_parameters(model: keras.Model) -> np.ndarray:
-    """Returns all variables of a model, moving averages included, as one uint8 array."""
+    """Returns all variables of a model, including moving averages, as one uint8 array."""
     values = [np.ascontiguousarray(v.numpy()) for v in model.weights]
     return np.concatenate([v.reshape(-1).view(np.uint8) for v in values])
 
@@ -48,14 +48,14 @@ def write_parameters(model: keras.Model, buffer: np.ndarray) -> None:
 
 
 def mix_parameters(model: keras.Model, buffer: np.ndarray, fraction: float) -> None:
-    """Moves a model's floating variables towards those in a buffer by a fraction in (0, 1]."""
+    """Moves a model's floating variables toward those in a buffer by a fraction in (0, 1]."""
     start = 0
     for variable in model.weights:
         own = variable.numpy()
         stop = start + own.nbytes
         if keras.backend.is_float_dtype(variable.dtype):
             theirs = buffer[start:stop].view(own.dtype).reshape(own.shape)
-            # A fraction of 1 gives exactly theirs, which own + (theirs - own) does not.
+            # With a fraction of 1 the result is exactly `theirs`, unlike own + (theirs - own).
             kept, taken = own.dtype.type(1 - fraction), own.dtype.type(fraction)
             variable.assign(kept * own + taken * theirs)
         start = stop

@@ -16,13 +16,14 @@ from thesis_tf.issgd.transport.peer_connection import PeerConnection
 class PeerSynchronizer(Synchronizer):
     """Shares gradient norms and parameters with other peers, without a master or workers.
 
-    The thesis recommends it (7.6) and did not try it: gradient norms come with the gradients that
-    a process computes anyway, so that no worker has to measure them. Each peer pushes the norms of
-    the examples that it trains on, draws by the norms of all peers, and at every
-    `syncs_per_exchange`-th synchronization averages its parameters with those of another peer,
-    chosen at random (gossip). A thread exchanges with the store: nobody waits, and what has come is
-    applied at the next synchronization. Other peers continue when one dies, and one that joins late
-    begins with another's parameters.
+    The thesis recommends this without having tried it (7.6): gradient norms are a by-product of the
+    gradients that a process computes anyway, so no workers are needed. Each peer pushes the norms
+    of its training examples, draws by the norms from all peers, and at every
+    `syncs_per_exchange`-th synchronization averages its parameters with those of a random other
+    peer (gossip). A thread
+    communicates with the store: no peer waits, and received data are applied at the next
+    synchronization. If a peer dies, the others continue. A peer that joins late begins with the
+    parameters of another peer.
 
     Gradient variances are not measured, because a peer has new norms only of the examples that it
     drew. Give peers proposals of different seeds, so that they draw different examples. The model
@@ -32,8 +33,8 @@ class PeerSynchronizer(Synchronizer):
         store: a `Store` that nothing else uses.
         name: the peer's name: letters, digits, '.', '_' and '-'; the same after a restart.
         syncs_per_exchange: synchronizations between averages of parameters.
-        mixing_fraction: how far parameters move towards the other peer's, in (0, 1]; less, in
-            proportion, if the other has taken fewer steps.
+        mixing_fraction: the fraction of the way that parameters move toward those of the other
+            peer, in (0, 1]; proportionally less if the other peer has taken fewer steps.
         block_size: examples per block, the same for all peers.
 
     Raises, when a `Trainer` connects it or trains:
@@ -71,7 +72,7 @@ class PeerSynchronizer(Synchronizer):
         self._store.create(spec)
 
     def begin(self, step: int) -> None:
-        """Starts the exchange; a new peer takes over another's parameters."""
+        """Starts the exchange; a new peer begins with the parameters of another peer."""
         log = self._training.log
         try:
             found = self._connection.begin(fresh=step == 0)
@@ -84,18 +85,18 @@ class PeerSynchronizer(Synchronizer):
             log(f"Begins with the parameters of peer {found.name}.")
 
     def add_norms(self, rows: Array, norms: np.ndarray, step: int) -> None:
-        """Applies the norms of the last steps, and has them pushed with the next publication."""
+        """Applies the norms of the last steps, and schedules them for the next publication."""
         self._training.tracker.proposal.update(rows, norms, step)
         self._connection.add_norms(rows, norms)
 
     def pull(self, step: int, stop: Callable[[], bool]) -> Pulled:
-        """Applies all peers' norms, and another's parameters, if they have come."""
+        """Applies the norms of all peers, and the parameters of another peer, if available."""
         del stop  # nothing waits
         norms, other = self._connection.pull()
         proposal = self._training.tracker.proposal
         if norms is not None:
             known = np.flatnonzero(~np.isnan(norms))
-            # The store does not say when others measured theirs; it was a short while ago.
+            # The store doesn't record when other peers measured their norms; it was recently.
             proposal.update(known, norms[known], step)
         proposal.advance(version=step)
         if other is None:
@@ -107,12 +108,12 @@ class PeerSynchronizer(Synchronizer):
         return Pulled(exchanged_with=other.name)
 
     def publish(self, step: int) -> None:
-        """Publishes norms, and parameters when they are due, soon and without waiting."""
+        """Schedules the publication of norms, and of parameters if due, without waiting."""
         self._syncs += 1
         due = self._syncs % self._per_exchange == 0
         parameters = read_parameters(self._training.model) if due else None
         self._connection.publish(step, parameters)
 
     def close(self, history: History, *, finished: bool) -> None:
-        """Exchanges what is waiting."""
+        """Exchanges the data that are waiting."""
         self._connection.close()

@@ -1,4 +1,4 @@
-"""How a `Trainer` exchanges with other processes between its steps: by default not at all."""
+"""The exchange of a `Trainer` with other processes between steps; by default there is none."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -21,9 +21,9 @@ class Training:
         data: {split: `Examples`}.
         tracker: the `ProposalTracker`, which receives gradient norms.
         loss_name: a description of the loss.
-        token: a name that no other training has; a resumed training keeps it.
+        token: a unique name of the training; a resumed training keeps it.
         step: steps taken so far, when the synchronizer is connected.
-        log: called with a sentence when something happens that users may want to know.
+        log: called with a sentence about notable events.
     """
 
     model: keras.Model
@@ -37,11 +37,11 @@ class Training:
 
 @dataclasses.dataclass(frozen=True)
 class Pulled:
-    """What a synchronization tells about the run, for the `Record` of the next steps.
+    """The result of a synchronization, for the `Record` of the next steps.
 
     Attributes:
-        losses, errors: {split: mean over its examples}, where there is a new one.
-        waited: seconds that the synchronization took, None where it can't wait.
+        losses, errors: {split: mean over its examples}, for splits with new values.
+        waited: the seconds that the synchronization took, None if it never waits.
         exchanged_with: the peer whose parameters were averaged with the model's.
     """
 
@@ -52,7 +52,7 @@ class Pulled:
 
 
 class Synchronizer:
-    """Exchanges nothing: training with the proposal as it is.
+    """The base class, which exchanges nothing: the proposal isn't updated.
 
     A `Trainer` calls `connect` once, when it is made. A call of `train` calls `begin`, then `pull`
     before and `publish` after every `sync_every` steps, and `close` at the end, after errors too.
@@ -70,11 +70,11 @@ class Synchronizer:
         """Starts the exchange."""
 
     def pull(self, step: int, stop: Callable[[], bool]) -> Pulled:
-        """Applies what others have published; returns what that tells about the run.
+        """Applies data that others have published; returns information about the run.
 
         Args:
             step: steps taken so far.
-            stop: tells whether the training is to stop, for a synchronizer that waits.
+            stop: returns whether training should stop, for a synchronizer that waits.
         """
         return Pulled()
 

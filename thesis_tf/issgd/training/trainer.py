@@ -48,22 +48,22 @@ class Trainer:
         synchronizer = MasterSynchronizer(open_store("shm://run"))
         Trainer(model, {"train": (x, y)}, synchronizer=synchronizer).train(10_000)
 
-    The draws of a step depend on the proposal's seed, its gradient norms and the step alone, and a
-    checkpoint holds all variables and gradient norms: a training that was killed continues as it
-    would have, up to what other processes did meanwhile.
+    The draws of a step depend only on the proposal's seed, its gradient norms and the step, and a
+    checkpoint has all variables and gradient norms. So after a kill, training continues as without
+    an interruption, except for the effect of other processes.
 
     Args:
         model: a compiled Keras model. Under a `tf.distribute` strategy's scope its devices share
             each batch.
         data: {split: (x, y)}, with "train" among them.
-        proposal: a `Proposal` over the training examples; None makes one with its defaults.
+        proposal: a `Proposal` over the training examples; None for one with default settings.
         synchronizer: exchanges with other processes between steps: a `MasterSynchronizer` with
             workers, a `PeerSynchronizer` with peers; None trains alone.
         batch_size: examples per step, over all devices (original code: 128).
         sync_every: steps between synchronizations (original code: 32).
-        folder: keeps the checkpoint and the history of this training; None keeps nothing.
+        folder: the folder of the checkpoint and the history of this training; None saves nothing.
         checkpoint_every: steps between checkpoints, each written at the next synchronization.
-        log: called with a sentence when something happens that users may want to know.
+        log: called with a sentence about notable events.
         on_sync: called with each `Record` of the history.
 
     Attributes:
@@ -76,7 +76,7 @@ class Trainer:
         ValueError: the data and the proposal don't fit, the model is not compiled, or the folder's
             checkpoint belongs to another model.
         RunTakenError: another process trains in the folder.
-        StoreError: the synchronizer's store has or does something that does not fit this run.
+        StoreError: the synchronizer's store raises an error, or its run doesn't fit.
     """
 
     def __init__(
@@ -138,11 +138,11 @@ class Trainer:
         stop: Callable[[], bool] = _never,
         verbose: Verbose = "auto",
     ) -> History:
-        """Trains until `steps` steps have been taken in total, those before a kill included.
+        """Trains until `steps` steps have been taken in total, including those before a kill.
 
         Args:
             steps: the number of steps.
-            seconds: ends the training after so many seconds, those before a kill included.
+            seconds: the maximum training time in seconds, including the time before a kill.
             stop: called at every synchronization; when it returns True, training stops, and
                 another call continues from there.
             verbose: "auto" shows a progress bar on a terminal, 0 nothing, 1 always a bar, 2 one
@@ -187,7 +187,7 @@ class Trainer:
         return self.history
 
     def save(self) -> None:
-        """Writes the checkpoint: all variables, the gradient norms, the place in the draws."""
+        """Writes the checkpoint: all variables, the gradient norms, the position in the draws."""
         if self._folder is None:
             return
         self._last_checkpoint = self.step
@@ -250,7 +250,7 @@ class Trainer:
         losses, squares, gradient = self._steps(*self._train.take(rows), scales)
         self.step += count
         loss = float(np.mean(losses))
-        # The last update can be the one that diverges, after a loss that was finite.
+        # The last update may diverge after a finite loss.
         broken = [v.path for v in self.model.weights if not _is_finite(v)]
         if not math.isfinite(loss) or broken:
             what = f"{broken[0]} is no longer finite" if broken else f"The loss is {loss}"

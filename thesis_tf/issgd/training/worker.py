@@ -37,16 +37,16 @@ def _ignore(message: str) -> None:
 
 
 class Worker:
-    """Measures blocks of examples with the newest parameters, until the run is over.
+    """Measures blocks of examples with the newest parameters, until the run is finished.
 
         Worker(model, loss, {"train": (x, y)}, open_store("shm://run")).run()
 
     A worker may start before the master, join late, and be killed at any moment. It skips blocks
-    that were measured with the newest parameters already.
+    that have already been measured with the newest parameters.
 
     Args:
         model: a built Keras model like the master's; its variables are overwritten.
-        loss: the loss that the master's model was compiled with.
+        loss: the loss with which the master's model was compiled.
         data: {split: (x, y)}, the same as the master's. For "train" gradient norms are measured,
             for other splits losses; for all of them the mean loss and error.
         store: a `Store` that nothing else uses.
@@ -58,7 +58,7 @@ class Worker:
         turns: {split: blocks to measure in turn}; None takes 20 of "train" to one of "validation"
             and one of "test".
         error: a function (labels, outputs) -> errors (batch,); None counts wrong classes.
-        log: called with a sentence when something happens that users may want to know.
+        log: called with a sentence about notable events.
 
     Attributes:
         name: the worker's name.
@@ -162,7 +162,7 @@ class Worker:
         return kind
 
     def _one_block(self) -> int:
-        """Measures one block, if any is not current; returns how many examples it has."""
+        """Measures one block that isn't up to date, if any; returns its number of examples."""
         if clock.now() - self._beat > HEARTBEAT_SECONDS:
             self._store.heartbeat("worker", self.name)
             self._beat = clock.now()

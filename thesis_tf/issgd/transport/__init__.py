@@ -1,1 +1,1 @@
-"""Threads that exchange gradient norms and parameters with a store while training continues."""
+"""Threads that exchange gradient norms and parameters with a store during training."""

@@ -55,11 +55,11 @@ class PeerConnection(StoreThread):
     ) -> None:
         super().__init__(store, spec, log=log)
         self._name = name
-        # Each example's last norm, and whether it is yet to be pushed.
+        # Each example's last norm, and whether it must still be pushed.
         self._norms = np.full(num_examples, np.nan, np.float32)
         self._unpushed = np.zeros(num_examples, bool)
         self._offer: tuple[int, np.ndarray | None] | None = None  # the newest (step, parameters)
-        # What has come since the last `pull`.
+        # The data received since the last `pull`.
         self._pulled_norms: np.ndarray | None = None
         self._pulled_parameters: PeerParameters | None = None
         self._published: int | None = None  # the version that this peer last left in its slot
@@ -76,13 +76,13 @@ class PeerConnection(StoreThread):
 
         Raises:
             StoreUnavailableError: the store can't be reached; `begin` may be called again.
-            RunTakenError: this peer is fresh, and another of its name was alive just now.
+            RunTakenError: this peer is fresh, and another peer with its name was alive recently.
         """
         self._store.create(self._spec)
         if fresh and self._name in self._store.alive(PEER, 3 * HEARTBEAT_SECONDS):
             raise RunTakenError(
-                f"A peer of the name {self._name!r} was alive a few seconds ago. Give this one"
-                f" another name; if the other has ended, wait for {3 * HEARTBEAT_SECONDS:.0f} s."
+                f"A peer with the name {self._name!r} was alive a few seconds ago. Choose another"
+                f" name; if that peer has ended, wait for {3 * HEARTBEAT_SECONDS:.0f} s."
             )
         others = self._others()
         if fresh and not others:
@@ -109,7 +109,7 @@ class PeerConnection(StoreThread):
     def publish(self, step: int, parameters: np.ndarray | None) -> None:
         """Schedules an exchange of norms, and of parameters unless they are None.
 
-        It replaces one that is still waiting, whose parameters it keeps if it has none.
+        It replaces a waiting exchange, but keeps its parameters if it has none.
         """
         with self._condition:
             if parameters is None and self._offer is not None:
@@ -118,14 +118,14 @@ class PeerConnection(StoreThread):
             self._condition.notify_all()
 
     def pull(self) -> tuple[np.ndarray | None, PeerParameters | None]:
-        """Returns what has come since the last call.
+        """Returns the data received since the last call.
 
         Returns:
             (the norms (N,) of all peers, NaN where unknown, or None; another peer's parameters, or
             None).
 
         Raises:
-            RunTakenError: another peer has this one's name.
+            RunTakenError: another peer has the same name.
         """
         with self._condition:
             found = self._pulled_norms, self._pulled_parameters
@@ -134,7 +134,7 @@ class PeerConnection(StoreThread):
         return found
 
     def close(self) -> None:
-        """Exchanges what is waiting, unless the store is away, and ends the thread."""
+        """Exchanges waiting data, unless the store can't be reached, and ends the thread."""
         if self._thread is not None:
             self._stop(lambda: self._offer is None, LAST_SECONDS)
             self._thread = None
@@ -192,10 +192,10 @@ class PeerConnection(StoreThread):
         head = self._store.head(slot=self._name)
         if head is not None and self._published is not None and head > self._published:
             raise RunTakenError(
-                f"Another peer of the name {self._name!r} trains in this run. Stop it, or give this"
-                " one another name."
+                f"Another peer with the name {self._name!r} trains in this run. Stop it, or choose"
+                " another name for this one."
             )
-        # After a kill the checkpoint may be behind what was published.
+        # After a kill, the checkpoint may be older than the published parameters.
         version = step if head is None else max(step, head + 1)
         self._store.publish(parameters, version, slot=self._name)
         self._published = version

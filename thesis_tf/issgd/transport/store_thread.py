@@ -1,4 +1,4 @@
-"""A thread that exchanges with a store, so that training never waits for it."""
+"""A thread that communicates with a store, so that training never waits for it."""
 
 import abc
 import threading
@@ -11,7 +11,7 @@ RETRY_SECONDS = 0.5
 
 
 class StoreThread(abc.ABC):
-    """Exchanges with a store until it is stopped; subclasses define the exchange.
+    """Communicates with a store until it is stopped; subclasses define the exchange.
 
     While the store can't be reached it retries; a run that the store lost is created again.
 
@@ -31,7 +31,7 @@ class StoreThread(abc.ABC):
 
     @abc.abstractmethod
     def _work_once(self) -> None:
-        """Waits for something to do, unless the store is away, and does it."""
+        """Waits for work, unless the store can't be reached, and does it."""
 
     @abc.abstractmethod
     def _make_again(self) -> None:
@@ -48,7 +48,7 @@ class StoreThread(abc.ABC):
         self._thread.start()
 
     def _stop(self, is_done: Callable[[], bool], seconds: float) -> None:
-        """Ends the thread when its work is done, when the store is away, or after some seconds."""
+        """Ends the thread when its work is done, the store can't be reached, or time is up."""
         with self._condition:
             self._condition.wait_for(lambda: self.away or self._error or is_done(), seconds)
             self._stopping = True

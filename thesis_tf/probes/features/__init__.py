@@ -1,1 +1,1 @@
-"""Features of every tap, extracted to a store on disk."""
+"""Extraction of the features of every tap to a store on disk."""

@@ -30,7 +30,7 @@ from thesis_tf.probes.reductions import Reduction
 from thesis_tf.probes.taps import Selection, Tap, Trace, fixed_batch, forward, input_spec, trace
 from thesis_tf.reporting import progress
 
-FLUSH_EVERY = 512  # examples; those that an interruption loses at most
+FLUSH_EVERY = 512  # examples; an interruption loses at most this many
 
 
 def extract(
@@ -49,34 +49,34 @@ def extract(
 ) -> FeatureStore | None:
     """Runs `model` once over `x` and stores the features of all taps.
 
-    The model runs at inference and statelessly: it does not change. Under a
-    `tf.distribute.Strategy` each batch is divided among its replicas. A call that was interrupted
-    resumes at its last durable example when it is repeated, and one that was complete returns at
-    once, after its checksums are verified.
+    The model runs in inference mode and statelessly: it does not change. Under a
+    `tf.distribute.Strategy` each batch is divided among its replicas. If a call was interrupted,
+    repeating it resumes after the last example on disk. If it was complete, repeating it only
+    verifies checksums.
 
     Args:
         model: a Keras model.
         x: an array (N, ...), a structure of arrays, or a finite batched `tf.data.Dataset` of
             inputs or (inputs, labels) pairs in a fixed order.
         folder: the folder for the store.
-        taps: the selection of taps, as `thesis_tf.probes.taps` takes it; "*" is every tap.
+        taps: the selection of taps, as for `thesis_tf.probes.taps`; "*" is every tap.
         reduction: "mean", "subset:1000", "projection:1000", "flatten", "last", "time_mean", or a
             `Reduction`.
         batch_size: examples per forward pass.
         inputs: an example of the inputs, or `tf.TensorSpec`s with the batch axis, for a model that
-            was not built yet; None takes those of `x`.
-        seed: of random subsets and projections.
+            is not built yet; None uses those of `x`.
+        seed: the seed of random subsets and projections.
         shard: (i, n) with 1 <= i <= n, to extract only the i-th of n parts of arrays; several
-            machines may write the shards of one store into one shared folder.
+            machines may write the shards of one store to one shared folder.
         overwrite: whether to replace what `folder` holds.
         verbose: as in Keras: "auto" shows a progress bar on a terminal.
 
     Returns:
-        The `FeatureStore`; None as long as other shards of it are missing.
+        The `FeatureStore`; None while other shards of it are missing.
 
     Raises:
-        ValueError: no tap matches, a feature is not finite (says which tap and example), the
-            inputs don't suit the model, or the folder holds another store.
+        ValueError: no tap matches, a feature is not finite (with its tap and example), the
+            inputs don't fit the model, or the folder holds another store.
         RuntimeError: the strategy's devices are not all of this machine.
     """
     seed, (index, shards) = seeds.checked_seed(seed), shard
@@ -120,7 +120,7 @@ def extract(
 
 
 def _stream(model: keras.Model, x: Any, batch_size: int) -> Stream:
-    """Streams `x` in batches that divide among the replicas and suit the model."""
+    """Streams `x` in batches that fit the model and can be divided among the replicas."""
     if isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy):
         raise RuntimeError(
             "Each machine extracts its own features: call `extract` outside the strategy, with"
@@ -131,12 +131,12 @@ def _stream(model: keras.Model, x: Any, batch_size: int) -> Stream:
     fixed = fixed_batch(model)
     if fixed and fixed * replicas.count != batch_size:
         raise checks.invalid(
-            "`batch_size`", f"{fixed * replicas.count}, which the model was made for", batch_size
+            "`batch_size`", f"{fixed * replicas.count}, the fixed size of the model", batch_size
         )
     x = inputs_only(x)
     stream = Stream(x, batch_size)
     if not fixed and stream.examples and stream.examples < batch_size:
-        # The one batch would be padded to a size that may not fit in memory.
+        # A single batch would be padded to a size that may not fit in memory.
         stream = Stream(x, replicas.round_up(stream.examples))
     return stream
 
@@ -163,8 +163,8 @@ def _check_inputs(model: keras.Model, spec: Any) -> None:
 
 
 def _columns(plan: Trace, taps: Sequence[Tap], reduction: Reduction) -> list[Column]:
-    """The store's columns: the taps' features, then the model's predictions."""
-    # The predictions give the model's error, which the probes' errors are compared with.
+    """Returns the store's columns: the taps' features, then the model's predictions."""
+    # The predictions give the model's error, with which the probes' errors are compared.
     outputs = [tap for tap in plan.outputs if len(tap.shape) == 2]
     return [
         Column(
@@ -181,7 +181,7 @@ def _columns(plan: Trace, taps: Sequence[Tap], reduction: Reduction) -> list[Col
 
 
 def _make_room(folder: pathlib.Path, header: dict[str, Any], overwrite: bool) -> None:
-    """Refuses, or with `overwrite` removes, shards of another store than the one to write."""
+    """Removes shards of another store if `overwrite`, else raises if there are any."""
     if overwrite and folder.exists():
         shutil.rmtree(folder)
     for other in FeatureStore.shards(folder.parent):
@@ -195,7 +195,7 @@ def _make_room(folder: pathlib.Path, header: dict[str, Any], overwrite: bool) ->
             continue
         if not overwrite:
             raise ValueError(f"{other} {reason}. Use another folder, or pass overwrite=True.")
-        # Those who write the other shards may be removing it too.
+        # Processes that write other shards may remove it at the same time.
         shutil.rmtree(other, ignore_errors=True)
 
 
@@ -227,7 +227,7 @@ def _step(
                     f"Tap {column.tap.name!r}",
                     f"one row for each of {size} examples",
                     f"{len(pieces[0])} rows",
-                    "Its layer does not keep the examples apart on the first axis.",
+                    "Its layer mixes examples on the first axis.",
                 )
         return features
 
@@ -258,7 +258,7 @@ def _run(
             writer.flush()
             durable = writer.done
 
-    # A batch is written while the device works on the next one.
+    # A batch is written while the device computes the next one.
     for batch, count in stream.batches(first + writer.done, stop):
         launched = step(batch)
         if waiting:

@@ -1,12 +1,12 @@
 """One shard of a feature store: a folder with a manifest and one `.npy` file per tap.
 
     00000-of-00001/
-        manifest.json       what was measured, of which model and data, and how far it got
+        manifest.json       the taps, fingerprints of the model and the data, and the progress
         000.npy, 001.npy    features (examples, D) of each tap, in the order of the manifest
 
-Features are appended and made durable block by block; the manifest, which is replaced
-atomically, says how many examples are durable and what their checksum is. What a killed process
-left beyond that is cut off when the shard is opened for writing again.
+Features are appended and flushed to disk in blocks. The manifest, which is replaced atomically,
+has the number of examples on disk and their checksum. Data that a killed process wrote after the
+last flush are removed when the shard is opened for writing again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from thesis_tf.persistence import files, fingerprint
 from thesis_tf.probes.reductions import Reduction
 from thesis_tf.probes.taps import Tap
 
-HEADER = 128  # bytes; fixed, so that the number of examples can be filled in at the end
+HEADER = 128  # bytes; fixed, so that the number of examples can be written at the end
 MANIFEST = "manifest.json"
 
 
@@ -41,7 +41,7 @@ class Column:
 
     @property
     def name(self) -> str:
-        """Its name in the store; a prediction may be a tap as well."""
+        """The name in the store; a prediction may also be a tap."""
         return f"prediction:{self.tap.name}" if self.prediction else self.tap.name
 
     @property
@@ -56,7 +56,7 @@ class Column:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Column:
-        """Reads what `to_json` wrote."""
+        """Returns the column from the result of `to_json`."""
         tap = Tap(**{**value["tap"], "shape": tuple(value["tap"]["shape"])})
         return cls(**{**value, "tap": tap})
 
@@ -70,14 +70,14 @@ def make_header(
     examples: int | None = None,
     edges: Sequence[tuple[str, str]] = (),
 ) -> dict[str, Any]:
-    """Returns the part of a shard's manifest that is known from the start: all but its progress.
+    """Returns the constant part of a shard's manifest: everything except its progress.
 
     Args:
         columns: a list of `Column`, one per file.
-        reduction: the `Reduction` that made the features.
+        reduction: the `Reduction` that computed the features.
         model: the fingerprint of the model.
         data: the fingerprint of the data.
-        examples: their number in the end; None if it is not known.
+        examples: the final number of examples; None if it is unknown.
         edges: the data flow among the taps, (parent, child) pairs of names.
     """
     return {
@@ -105,7 +105,7 @@ _SAID = {
 
 
 def difference(manifest: dict[str, Any], other: dict[str, Any]) -> str | None:
-    """Returns what keeps two shards from belonging to one store, in words; None if nothing does."""
+    """Returns a phrase for why two shards can't belong to one store; None if they can."""
     return next((said for key, said in _SAID.items() if manifest[key] != other[key]), None)
 
 
@@ -113,7 +113,7 @@ def read_manifest(shard: pathlib.Path) -> dict[str, Any]:
     """Reads the manifest of a shard.
 
     Raises:
-        ValueError: it was cut short or edited.
+        ValueError: the manifest is incomplete or was edited.
     """
     manifest = files.read_json(shard / MANIFEST)
     if manifest.pop("digest", None) != fingerprint.of_json(manifest):
@@ -125,9 +125,9 @@ class ShardWriter:
     """Appends features to one shard of a store; a context manager.
 
     Args:
-        folder: the shard's folder. If it holds the beginning of the same work, `done` says how
-            many examples are there already.
-        header: what `make_header` returned; a shard with another one is refused.
+        folder: the shard's folder. If it holds a part of the same shard, `done` is the number of
+            examples that it already has.
+        header: the result of `make_header`; a shard with another header is rejected.
     """
 
     def __init__(self, folder: Path, header: dict[str, Any]) -> None:
@@ -153,7 +153,7 @@ class ShardWriter:
             verify_file(self._folder, column, self.done, self._checksums[column.file])
 
     def __enter__(self) -> ShardWriter:
-        """Opens the files and cuts off what a killed process left behind."""
+        """Opens the files and truncates data that a killed process didn't flush."""
         for column in self._columns:
             path = self._folder / column.file
             file = self._files[column.file] = path.open("r+b" if path.exists() else "w+b")
@@ -178,7 +178,7 @@ class ShardWriter:
         self.done += len(rows[0])
 
     def flush(self) -> None:
-        """Makes the features that were appended durable."""
+        """Flushes the appended features to disk."""
         for file in self._files.values():
             file.flush()
             os.fsync(file.fileno())
@@ -192,7 +192,7 @@ class ShardWriter:
         files.write_json(self._folder / MANIFEST, manifest)
 
     def finish(self) -> None:
-        """Makes the shard durable and readable as `.npy` files."""
+        """Flushes the shard to disk and completes its `.npy` headers."""
         for column in self._columns:
             file = self._files[column.file]
             file.seek(0)
@@ -202,7 +202,7 @@ class ShardWriter:
 
 
 def _npy_header(column: Column, rows: int) -> bytes:
-    """A version 1.0 `.npy` header of exactly `HEADER` bytes."""
+    """Returns a version 1.0 `.npy` header of exactly `HEADER` bytes."""
     text = repr(
         {
             "descr": np.dtype(column.dtype).str,
@@ -228,7 +228,7 @@ def check_size(folder: pathlib.Path, column: Column, rows: int) -> None:
 
 
 def check_header(folder: pathlib.Path, column: Column, rows: int) -> None:
-    """Raises if NumPy would not read a finished file as the manifest says."""
+    """Raises if the header of a finished file differs from the manifest."""
     path = folder / column.file
     with path.open("rb") as file:
         if file.read(HEADER) != _npy_header(column, rows):
@@ -238,7 +238,7 @@ def check_header(folder: pathlib.Path, column: Column, rows: int) -> None:
 
 
 def verify_file(folder: pathlib.Path, column: Column, rows: int, checksum: int) -> None:
-    """Raises if a file's first `rows` examples are not what was written."""
+    """Raises if the checksum of a file's first `rows` examples is wrong."""
     check_size(folder, column, rows)
     got, path = 0, folder / column.file
     if rows:

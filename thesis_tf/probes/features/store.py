@@ -32,40 +32,39 @@ from thesis_tf.probes.features.shards import (
 from thesis_tf.probes.reductions import Reduction
 
 READ = 1 << 20  # bytes per read
-BLOCK = 1 << 24  # bytes; two of them stay in the cache between being read and being used
-# More threads than cores wait for each other: 4 on 2 cores read 1.2x to 1.3x slower.
+BLOCK = 1 << 24  # bytes; two blocks stay in the CPU cache between being read and being used
+# With more threads than cores, threads wait for each other: 4 on 2 cores are 1.2x to 1.3x slower.
 THREADS = max(1, min(4, os.cpu_count() or 1))
 _SHARD = re.compile(r"(\d{5})-of-(\d{5})")
 
 
-Piece = tuple[str, int, memoryview]  # path, offset, where to
+Piece = tuple[str, int, memoryview]  # path, offset, destination
 
 
 class FeatureStore:
-    """The features that `extract` wrote, read as one table whatever the number of shards.
+    """The features that `extract` wrote, read as one table for any number of shards.
 
     Attributes:
         folder: the folder.
         taps: a list of `Tap`, in the order of computation.
-        predictions: the names of the model's outputs, kept beside the taps; `read` takes them.
+        predictions: the names of the model's outputs, which are stored too; `read` accepts them.
         edges: the data flow among the taps, (parent, child) pairs of names.
         reduction: the `Reduction`.
         examples: the number of examples.
-        model: the fingerprint of the model that made it.
-        data: the fingerprint of the data that went in.
+        model: the fingerprint of the model.
+        data: the fingerprint of the data.
     """
 
     def __init__(self, folder: Path, *, verify: bool = True) -> None:
         """Opens a store.
 
         Args:
-            folder: the folder that `extract` was given.
-            verify: whether to read all of it once and compare checksums (about 2 GB/s per core).
+            folder: the folder that was passed to `extract`.
+            verify: whether to read all files once and compare checksums (about 2 GB/s per core).
 
         Raises:
             FileNotFoundError: there is no store, or a shard of it is missing.
-            ValueError: a shard is not complete, was cut short or changed, or does not belong to
-                the others.
+            ValueError: a shard is incomplete, damaged, or doesn't belong to the others.
         """
         self.folder = pathlib.Path(folder)
         shards = self.shards(folder)
@@ -84,8 +83,8 @@ class FeatureStore:
         for shard, manifest in zip(self._shards, manifests, strict=True):
             if not manifest["complete"]:
                 raise ValueError(
-                    f"{shard} is not complete: {manifest['done']} of its examples are there. Run"
-                    " the same extraction again; it goes on from where it stopped."
+                    f"{shard} is not complete: it has {manifest['done']} examples. Run the same"
+                    " extraction again; it continues where it stopped."
                 )
             if what := difference(manifest, first):
                 raise ValueError(
@@ -94,7 +93,7 @@ class FeatureStore:
                 )
         columns = [Column.from_json(value) for value in first["columns"]]
         self._columns = {column.name: column for column in columns}
-        # Where each shard's examples begin, and the end.
+        # The index of each shard's first example, and the number of examples.
         self._rows = [0, *itertools.accumulate(manifest["done"] for manifest in manifests)]
         self.taps = [column.tap for column in columns if not column.prediction]
         self.predictions = [column.name for column in columns if column.prediction]
@@ -115,19 +114,19 @@ class FeatureStore:
                 list(pool.map(lambda check: verify_file(*check), to_verify))
 
     def __repr__(self) -> str:
-        """The folder and the size."""
+        """Returns the folder and the size."""
         size = f"{self.examples} examples, {len(self.taps)} taps"
         return f"FeatureStore({str(self.folder)!r}, {size})"
 
     @staticmethod
     def shards(folder: Path) -> list[pathlib.Path]:
-        """Returns the folders of the shards that are in a store's folder."""
+        """Returns the folders of the shards in a store's folder."""
         paths = pathlib.Path(folder).glob("*-of-*")
         return sorted(path for path in paths if _SHARD.fullmatch(path.name))
 
     @classmethod
     def is_complete(cls, folder: Path) -> bool:
-        """Returns whether every shard is there and finished."""
+        """Returns whether every shard exists and is complete."""
         shards = cls.shards(folder)
         return (
             bool(shards)
@@ -155,7 +154,7 @@ class FeatureStore:
 
         Args:
             name: the tap.
-            rows: a slice, an array of indices or a mask over the examples, as NumPy takes them.
+            rows: a slice, an array of indices or a mask over the examples, as in NumPy.
 
         Raises:
             IndexError: a row is out of range.
@@ -183,8 +182,8 @@ class FeatureStore:
             start: the first example.
 
         Raises:
-            ValueError: an array does not suit its tap.
-            IndexError: there are not as many examples.
+            ValueError: an array doesn't fit its tap.
+            IndexError: there are fewer examples.
         """
         with _Reader() as reader:
             reader.wait(reader.start(self._pieces(buffers, start)))
@@ -204,7 +203,7 @@ class FeatureStore:
                 raise checks.invalid(f"The array for {name!r}", "C-contiguous", "one with strides")
             if start < 0 or stop > self.examples:
                 raise IndexError(
-                    f"Examples {start} to {stop} were asked for; there are {self.examples}."
+                    f"Examples {start} to {stop} were requested; there are {self.examples}."
                 )
             view, size = values.reshape(-1).view(np.uint8).data, column.row_bytes
             first = start
@@ -225,8 +224,8 @@ class FeatureStore:
     ) -> Iterator[tuple[int, dict[str, Array]]]:
         """Yields (start, {name: features}) for consecutive blocks of examples.
 
-        The next block is read while the caller works on this one. Memory is two blocks, however
-        large the store: a block's arrays are overwritten as soon as the next one is asked for.
+        The next block is read while the caller uses the current one. For a store of any size,
+        memory holds two blocks: a block's arrays are overwritten when the next block is requested.
 
         Args:
             names: the taps.
@@ -235,7 +234,7 @@ class FeatureStore:
         """
         start, stop, step = rows.indices(self.examples)
         if step != 1:
-            raise checks.invalid("`rows`", "a slice of step 1", rows, "Use `read` for others.")
+            raise checks.invalid("`rows`", "a slice of step 1", rows, "Otherwise use `read`.")
         row_bytes = sum(self._column(name).row_bytes for name in names)
         size = max(1, min(block_bytes // row_bytes, stop - start))
         buffers = [
@@ -253,14 +252,14 @@ class FeatureStore:
             reads = reader.start(following[2])
             for number in range(1, 1 + -(-(stop - start) // size)):
                 first, block, _ = following
-                following = plan(number)  # beforehand: threads don't wait between two blocks
+                following = plan(number)  # in advance, so that threads don't wait between blocks
                 reader.wait(reads)
                 reads = reader.start(following[2])
                 yield first, block
 
 
 class _Reader:
-    """Threads that read pieces of files; files stay open from one batch of pieces to the next."""
+    """Threads that read pieces of files; files stay open between batches of pieces."""
 
     def __init__(self) -> None:
         self._pool = futures.ThreadPoolExecutor(THREADS)
@@ -274,21 +273,21 @@ class _Reader:
         self._keep([])
 
     def start(self, pieces: Iterable[Piece]) -> list[futures.Future[None]]:
-        """Starts to read (path, offset, view) pieces; those of the batch before must be done."""
+        """Starts to read (path, offset, view) pieces; the previous batch must be finished."""
         pieces = list(pieces)
         self._keep(dict.fromkeys(path for path, _, _ in pieces))
         jobs = [(self._open[path], offset, view) for path, offset, view in pieces]
-        # One share per thread: a task per piece would cost more than a piece.
+        # One task per thread: a task per piece would have more overhead than the read itself.
         shares = [jobs[i::THREADS] for i in range(THREADS)]
         return [self._pool.submit(_read_all, share) for share in shares if share]
 
     def wait(self, reads: Iterable[futures.Future[None]]) -> None:
-        """Returns when a batch is read; raises what went wrong."""
+        """Waits until a batch is read; raises its errors."""
         for read in reads:
             read.result()
 
     def _keep(self, paths: Iterable[str]) -> None:
-        """Closes all files but these, and opens those of them that are not open."""
+        """Opens these files if they aren't open, and closes all others."""
         for path in [path for path in self._open if path not in paths]:
             os.close(self._open.pop(path))
         for path in paths:
@@ -301,7 +300,7 @@ def _read_all(jobs: Iterable[tuple[int, int, memoryview]]) -> None:
         while len(view):
             read = os.preadv(descriptor, [view], offset)
             if read == 0:
-                raise ValueError("A file of the feature store was cut short while it was read.")
+                raise ValueError("A file of the feature store was truncated while it was read.")
             view, offset = view[read:], offset + read
 
 

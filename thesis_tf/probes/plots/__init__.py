@@ -1,1 +1,1 @@
-"""Pictures of probes: error curves, and the network colored by its errors."""
+"""Figures of probes: error curves, and the network colored by its errors."""

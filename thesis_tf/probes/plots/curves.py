@@ -1,6 +1,6 @@
 """Error against depth, one line per series: figure 9.4b.
 
-Like `network` it takes plain numbers and names and writes a file.
+Like `network`, this module takes plain numbers and names and writes a file.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from thesis_tf.plotting.style import (
 )
 from thesis_tf.probes.plots.series import merged, missing
 
-# Beside the colors, for print.
+# Markers distinguish series in black-and-white print.
 _MARKERS = "osD^vPX"
 
 Series = Sequence[tuple[str, float | None, float | None]]  # tap, error, standard error
@@ -57,14 +57,15 @@ def draw_curve(
             None or NaN leaves a gap; a series may lack taps that others have.
         path: a file that ends in .png, .svg or .pdf; an older one is replaced.
         ylabel: the label of the errors' axis.
-        reference: a value to draw as a dashed line, say the error of the model itself.
-        reference_label: its name in the legend.
+        reference: a value to draw as a dashed line, such as the model's error.
+        reference_label: the label of the reference in the legend.
         chance: the value at chance, drawn as a dotted line.
-        log: whether the error's axis is logarithmic; an error of zero stands on its lower end.
+        log: whether the errors' axis is logarithmic; an error of zero is drawn at its lower end.
         title: a heading.
 
     Raises:
-        ValueError: there is no series, one has no point or a tap twice, or the suffix is another.
+        ValueError: there is no series, a series is empty or has a tap twice, or the suffix is
+            invalid.
     """
     path = checked_path(path)
     series = {str(label): list(points) for label, points in series.items()}
@@ -117,7 +118,7 @@ def _draw_series(
     in_order = sorted((at[name], error, spread) for name, error, spread in points)
     x, error, spread = (np.array(column, float) for column in zip(*in_order, strict=True))
     color: Any = CATEGORICAL[number % len(CATEGORICAL)]
-    if count > len(CATEGORICAL):  # more than one can tell apart: show their order instead
+    if count > len(CATEGORICAL):  # too many to distinguish: colors show their order instead
         color = matplotlib.colormaps["viridis"](0.92 * number / (count - 1))
     crowded = len(at) > 40
     axes.plot(
@@ -154,7 +155,7 @@ def _name_taps(axes: Axes, taps: Sequence[str], length: float) -> None:
         step = math.ceil(9.5 / spacing)
         text = {"rotation": angle, "ha": "right", "rotation_mode": "anchor"}
         text["va"] = "top" if angle == 45 else "center"
-    # The first and the last and, as evenly as can be, what fits between them.
+    # The first name, the last name, and evenly spaced names that fit between them.
     shown = np.linspace(0, len(taps) - 1, (len(taps) - 1) // step + 1).round().astype(int)
     axes.set_xticks(range(len(taps)), minor=True)
     axes.set_xticks(
@@ -168,7 +169,7 @@ def _name_taps(axes: Axes, taps: Sequence[str], length: float) -> None:
 
 
 def _place_legend(axes: Axes, names: Sequence[str], room: float) -> None:
-    """Puts the legend above the axes if it takes two lines at most there, else beside them."""
+    """Puts the legend above the axes if it needs at most two lines there, else next to them."""
     columns = int(room // (max(text_width(name, 7.5) for name in names) + 40))
     place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1)}
     if len(names) <= 2 * columns:

@@ -1,6 +1,6 @@
 """The network, colored by its probes' errors: figures 9.5, 9.7 and 9.9.
 
-Like `curves` it takes plain numbers and names and writes a file.
+Like `curves`, this module takes plain numbers and names and writes a file.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Mark(NamedTuple):
     """The error of a probe at one tap.
 
     Attributes:
-        value: the error, or None or NaN where nothing was measured.
-        tooltip: text for a reader who points at the tap in an SVG, besides its name and value.
+        value: the error; None or NaN if it was not measured.
+        tooltip: text that an SVG shows for the tap, in addition to its name and value.
     """
 
     value: float | None
@@ -56,8 +56,9 @@ def error_color(value: float | None, value_range: Sequence[float], log: bool = F
 
     Args:
         value: a number, or None or NaN for a tap that was not measured, which is gray.
-        value_range: (good, bad), the values at the two ends; beyond them the color is theirs.
-        log: whether equal ratios, and not equal differences, look equally far apart.
+        value_range: (good, bad), the values at the ends of the scale; values beyond an end have
+            its color.
+        log: whether the color scale is logarithmic.
     """
     if value is None or missing(value):
         return BLANK
@@ -79,25 +80,25 @@ def draw_network(
 ) -> None:
     """Draws a network with each tap in the color of its probe's error (figures 9.5, 9.7, 9.9).
 
-    Depth runs from left to right; a deep network goes on in a further strip below. Each tap that
-    was measured carries its probe behind a diode, since no gradient flows back through it. Names
-    and values without room are left out; an SVG has all of them as tooltips.
+    Depth increases from left to right; a deep network continues in another strip below. Each
+    measured tap has a probe behind a diode symbol, since no gradient flows back through it. Names
+    and values for which there is no room are omitted; an SVG has all of them as tooltips.
 
     Args:
-        panels: {panel title: {tap: Mark}}; the panels, say checkpoints, stand under one another
-            on one scale. A tap that a panel lacks was not measured there.
+        panels: {panel title: {tap: Mark}}; the panels, for example checkpoints, are drawn below
+            one another with one color scale. A tap that a panel lacks counts as not measured.
         edges: (parent, child) pairs of taps, a DAG; a tap may also have no edge.
         path: a file that ends in .png, .svg or .pdf; an older one is replaced.
-        value_range: (good, bad), the values at the ends of the color scale, say
+        value_range: (good, bad), the values at the ends of the color scale, for example
             (0, error at chance).
-        log: whether the color scale is logarithmic; both ends are positive then.
+        log: whether the color scale is logarithmic; both ends must then be positive.
         value_label: the name of the values.
         title: a heading.
 
     Raises:
-        ValueError: there is no tap, an edge names an unknown one, the edges form a cycle,
-            `value_range` is not two different finite numbers, positive ones on a logarithmic
-            scale, or the suffix is another.
+        ValueError: there is no tap, an edge has an unknown tap, the edges form a cycle,
+            `value_range` isn't two different finite numbers (positive for a logarithmic scale), or
+            the suffix is invalid.
     """
     path = checked_path(path)
     ends = np.asarray(value_range, float)
@@ -115,7 +116,7 @@ def draw_network(
     head = 40 if title else 22
     step = placement.height + (28 if any(panels) else 14)
     scale_label = f"{value_label}, logarithmic" if log else value_label
-    # The header's two sides and the title stay apart on a narrow placement too.
+    # Wide enough that the two sides of the header and the title don't overlap.
     least = 425 + text_width(scale_label, _NOTE_SIZE), 1.2 * text_width(title or "", 10.5) + 32
     width, height = max(placement.width + 2 * _MARGIN, *least), head + step * len(panels) + 10
     figure = Figure(figsize=(width / 72, height / 72), facecolor="white")
@@ -145,7 +146,7 @@ def draw_network(
 
 
 def _labels(taps: Iterable[str]) -> dict[str, list[Form]]:
-    """Returns {tap: [(lines of its name, their width), ...]}: in one line and, maybe, in two."""
+    """Returns {tap: [(lines of its name, their width), ...]}, in one and possibly in two lines."""
     found: dict[str, list[Form]] = {}
     for tap in taps:
         name = " ".join(tap.split())
@@ -180,13 +181,13 @@ def _draw_header(
         x = _MARGIN + 28 + text_width(note, _NOTE_SIZE)
         axes.add_patch(_box(x, y, 4, BLANK))
         draw_text(axes, x + 8, y, "not measured", _NOTE_SIZE, SOFT, ha="left")
-    # From right to left: the bad end's value, the bar, the good end's, and what they are.
+    # From right to left: the value of the bad end, the bar, the value of the good end, the label.
     x, length = width - _MARGIN, 110
     good, bad = (f"{end:.3g}" for end in value_range)
     draw_text(axes, x, y, bad, _NOTE_SIZE, ha="right")
     x -= text_width(bad, _NOTE_SIZE) + 4 + length
     for step in range(length):
-        # Each color reaches under the next, so that no viewer shows seams.
+        # Each color extends below the next one, so that viewers show no seams.
         color, extent = _SCALE((step + 0.5) / length), min(2, length - step)
         axes.add_patch(patches.Rectangle((x + step, y - 3.5), extent, 7, fc=color, lw=0))
     draw_text(axes, x - 4, y, good, _NOTE_SIZE, ha="right")
@@ -241,7 +242,7 @@ def _box(x: float, y: float, half: float, color: str) -> patches.FancyBboxPatch:
 
 
 def _probes(places: Sequence[XY], scale: float) -> patches.PathPatch:
-    """Returns diodes that point upwards from the places: a triangle with a bar at its tip."""
+    """Returns diodes that point upward from the places: a triangle with a bar at its tip."""
     parts = []
     for x, y in places:
         left, right = x - 3 * scale, x + 3 * scale

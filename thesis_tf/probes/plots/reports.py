@@ -1,4 +1,4 @@
-"""Figures of probes' reports: errors against depth, and the network in their colors."""
+"""Figures of probes' reports: errors against depth, and the network colored by errors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def draw_curves(
         reports: a `ProbeReport`; or several, e.g. of several checkpoints, as a dict from the
             curve's label to a report, or to (report, label set).
         path: a .png, .svg or .pdf file.
-        labels: the label set; None draws all of a single report, and the first of each of several.
+        labels: the label set; None draws all label sets of a single report, or the first label set
+            of each of several reports.
         ylabel: the axis' label; None names the split.
         title: the figure's title.
     """
@@ -69,10 +70,10 @@ def draw_networks(
     Red is bad, green and blue are good.
 
     Args:
-        reports: a `ProbeReport`; or several of the same network, which stand under one another, as
-            a dict from the panel's title to a report.
+        reports: a `ProbeReport`; or several of the same network, as a dict from the panel's title
+            to a report; panels are drawn below one another.
         path: a .png, .svg or .pdf file.
-        labels: the label set; None takes the first.
+        labels: the label set; None uses the first.
         title: the figure's title.
     """
     if not isinstance(reports, Mapping):
@@ -92,7 +93,7 @@ def draw_networks(
         panels,
         edges,
         path,
-        # Where all unseen examples are of one class, chance makes no error either.
+        # If all unseen examples have the same class, the error at chance is 0.
         value_range=(min(filter(None, errors)) if log else 0, max(chances) or 1),
         log=log,
         value_label=f"{split} error",
@@ -101,7 +102,7 @@ def draw_networks(
 
 
 def _spread_out(errors: Iterable[float], chances: Iterable[float]) -> bool:
-    """Whether errors are so far below chance that a linear scale would show them as one."""
+    """Whether errors are so far below chance that a linear scale wouldn't distinguish them."""
     least = max(chances) / 10
     return any(0 < error < least for error in errors)
 

@@ -1,11 +1,11 @@
-"""Taps and values of several probed models, put together for one figure."""
+"""Taps and values of several probed models, combined for one figure."""
 
 import math
 from collections.abc import Iterable
 
 
 def merged(lists: Iterable[Iterable[str]]) -> list[str]:
-    """Returns the names of all lists, each after the one that it follows in its own list."""
+    """Returns the names of all lists in one order that agrees with the order of each list."""
     order: list[str] = []
     for names in lists:
         place = 0

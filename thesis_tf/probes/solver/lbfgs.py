@@ -1,4 +1,4 @@
-"""Preconditioned L-BFGS for smooth convex functions whose evaluations are what costs."""
+"""Preconditioned L-BFGS for smooth convex functions that are expensive to evaluate."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from thesis_tf._core.types import Array
 
-CORRECTION_PAIRS = 10  # 20 take as many steps
-REFRESH_AFTER = 4  # evaluations
-PATIENCE = 20  # steps without progress, after which rounding is all that is left
+CORRECTION_PAIRS = 10  # with 20 pairs the number of steps is the same
+REFRESH_AFTER = 4  # evaluations, after which the preconditioner is computed again
+PATIENCE = 20  # the most steps without progress, after which only rounding errors are left
 
 
 class Point(Protocol):
@@ -22,11 +22,11 @@ class Point(Protocol):
 
     @property
     def gradient(self) -> Array:
-        """The gradient there."""
+        """The gradient at x."""
 
     @property
     def value(self) -> float:
-        """The function's value there."""
+        """The function's value at x."""
 
 
 P = TypeVar("P", bound=Point)
@@ -44,17 +44,17 @@ def minimize(
     """Minimizes a smooth convex function with a backtracking line search.
 
     Args:
-        evaluate: (x, a point nearby) -> the `Point` at x.
+        evaluate: (x, a nearby point) -> the `Point` at x.
         point: the initial point.
-        preconditioner_at: point -> a linear function that applies about the inverse of the Hessian
-            there. It is called at the initial point and once more a few evaluations later.
+        preconditioner_at: point -> a linear function that applies the approximate inverse of the
+            Hessian there. It is called at the initial point, and again a few evaluations later.
         done: gradient -> whether to stop.
-        max_evaluations: the most evaluations to make, that of `point` among them.
-        rounding: the relative error of values.
+        max_evaluations: the maximum number of evaluations, including that of `point`.
+        rounding: the relative rounding error of values.
 
     Returns:
-        The point with the least gradient, and the number of evaluations. The search also ends
-        where rounding leaves nothing to gain.
+        The point with the smallest gradient, and the number of evaluations. The search also ends
+        when rounding prevents further progress.
     """
     precondition = preconditioner_at(point)
     preconditioned = precondition(point.gradient)
@@ -69,7 +69,7 @@ def minimize(
             new = evaluate(point.x + length * direction, point)
             evaluations += 1
             rise = new.value - point.value
-            # Close to the minimum values differ by no more than the rounding of their sums.
+            # Close to the minimum, differences of values are not larger than rounding errors.
             allowed = 1e-4 * length * slope + rounding * abs(point.value)
             if rise <= allowed or evaluations >= max_evaluations:
                 break
@@ -105,10 +105,10 @@ class _Pair(NamedTuple):
 
 
 def _two_loop(gradient: Array, preconditioned: Array, pairs: collections.deque[_Pair]) -> Array:
-    """The product of the approximate inverse Hessian with the gradient (Nocedal and Wright, 7.4).
+    """Returns the approximate inverse Hessian times the gradient (Nocedal and Wright, 7.4).
 
-    The preconditioner is linear, so that its product with the first loop's result is a sum of its
-    products with the gradients: one application per step in place of two.
+    The preconditioner is linear, so its product with the result of the first loop is a sum of its
+    products with gradients: it is applied once per step instead of twice.
     """
     q, r, alphas = gradient, preconditioned, []
     for pair in reversed(pairs):
@@ -123,5 +123,5 @@ def _two_loop(gradient: Array, preconditioned: Array, pairs: collections.deque[_
 
 
 def dot(a: Array, b: Array) -> float:
-    """The inner product. Not BLAS', whose threads would go on spinning against TensorFlow's."""
+    """Returns the inner product without BLAS, whose threads compete with those of TensorFlow."""
     return float((a * b).sum())

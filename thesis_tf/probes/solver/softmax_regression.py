@@ -1,17 +1,17 @@
-"""Softmax regression to certified optimality: the convex problem that a linear probe is.
+"""Softmax regression, solved to certified optimality: the convex problem of a linear probe.
 
 For standardized features X (N, D), labels y in [0, K) and lambda, the parameter `l2`, the problem
 is
 
     f(W) = min_b  (1/N) sum_n [ logsumexp(x_n W + b) - (x_n W + b)[y_n] ]  +  lambda/2 ||W||^2.
 
-The bias is not penalized and is eliminated: at each W it is solved for exactly, so that
-grad f(W) = X'(P - Y)/N + lambda W at that b. As f is lambda-strongly convex,
+The bias is not regularized. It is eliminated by solving for it exactly at each W, so that
+grad f(W) = X'(P - Y)/N + lambda W at this b. Since f is lambda-strongly convex,
 
     f(W) - min f  <=  ||grad f(W)||^2 / (2 lambda),
 
-which is a certificate that needs no other solution to compare with: the solver stops when the
-right-hand side, the suboptimality, is at most `tol`.
+which is a certificate of optimality: the solver stops when the right-hand side, the suboptimality,
+is at most `tol`.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from thesis_tf._core.types import Array
 from thesis_tf.probes.solver.lbfgs import dot, minimize
 from thesis_tf.probes.solver.standardized import Standardized
 
-ABSENT = -30.0  # logits: the bias of a class without training examples, below all others
+ABSENT = -30.0  # the bias of a class without training examples, relative to the smallest other
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)  # arrays have no truth value
 class Solution:
-    """A fitted probe and the certificate that it is one.
+    """A fitted probe and its certificate of optimality.
 
     Attributes:
-        weights: (D, K), for features as they are stored (not standardized).
+        weights: (D, K), for stored features (which are not standardized).
         bias: (K,).
         l2: lambda, the coefficient of the squared norm of the weights of standardized features.
         loss: f(W), the mean cross-entropy in nats plus lambda/2 ||W||^2.
         suboptimality: an upper bound of f(W) - min f, in nats.
-        converged: whether `suboptimality` is at most the `tol` that was asked for.
-        evaluations: of f and its gradient.
+        converged: whether `suboptimality` is at most `tol`.
+        evaluations: the number of evaluations of f and its gradient.
     """
 
     weights: Array
@@ -53,7 +53,7 @@ class Solution:
     evaluations: int
 
     def __repr__(self) -> str:
-        """All but the weights."""
+        """Returns everything except the weights."""
         features, classes = self.weights.shape
         return (
             f"Solution({features} features, {classes} classes, l2={self.l2:.3g},"
@@ -66,9 +66,9 @@ class Point(NamedTuple):
 
     Attributes:
         x: W' (K, D), for standardized features and the classes that occur.
-        bias: (K,), the best one for these weights.
+        bias: (K,), the optimal bias for these weights.
         value: f(W).
-        gradient: of f, (K, D).
+        gradient: the gradient of f, (K, D).
         curvature: c, such that the Hessian of the cross-entropy is about c X'X/N in each class.
     """
 
@@ -82,26 +82,26 @@ class Point(NamedTuple):
 class SoftmaxRegression:
     """The problem for one feature matrix and one set of labels; solves it for any `l2`.
 
-    Arrays of the features' size are TensorFlow's, on whatever device it has; vectors of the
-    weights' size are NumPy's, whose calls cost less (an evaluation with 1,024 features took 1.6x
-    as long with TensorFlow's). Those avoid BLAS, whose threads would go on spinning against
-    TensorFlow's (4x slower on two cores).
+    Arrays of the features' size are TensorFlow tensors, on any device. Arrays of the weights' size
+    are NumPy arrays, since NumPy's calls have less overhead (an evaluation with 1,024 features took
+    1.6x as long with TensorFlow). Operations on NumPy arrays avoid BLAS, whose threads compete with
+    those of TensorFlow (4x slower on two cores).
 
     Args:
         features: `Standardized` features. If they are not kept in memory, each evaluation makes
-            two passes over them; the logits (N x K) are held in either case.
-        labels: (N,) integers in [0, num_classes), of two classes at least.
+            two passes over them; the logits (N x K) are kept in either case.
+        labels: (N,) integers in [0, num_classes), of at least two classes.
         num_classes: K.
     """
 
     def __init__(self, features: Standardized, labels: Array, num_classes: int) -> None:
-        # A class without examples would have its bias run off to minus infinity.
+        # The bias of a class without examples would diverge to minus infinity.
         self._present, labels = np.unique(np.asarray(labels), return_inverse=True)
         self._num_classes = num_classes
         self._features = features
         self._labels = tf.constant(labels, tf.int32)
         self._frequency = np.bincount(labels) / len(labels)
-        # Traced once for all shapes, and called without a look at them: 0.3 ms less a step.
+        # Concrete functions, traced once for all shapes: calling them saves 0.3 ms per step.
         matrix, vector = (tf.TensorSpec([None] * rank, features.dtype) for rank in (2, 1))
         self._evaluate_kept = _evaluate.get_concrete_function(
             matrix, matrix, tf.TensorSpec([None], tf.int32), vector, vector
@@ -140,13 +140,13 @@ class SoftmaxRegression:
 
         Args:
             l2: lambda > 0.
-            tol: the bound of f(W) - min f to reach, in nats.
+            tol: the required bound of f(W) - min f, in nats.
             initial_solution: a `Solution` of this problem to start from, e.g. for a larger `l2`.
-            max_evaluations: the most evaluations to make.
+            max_evaluations: the maximum number of evaluations.
 
         Returns:
-            A `Solution`. Its `converged` is False where `max_evaluations` were made, or where
-            `tol` is below the rounding of the features' dtype.
+            A `Solution`. Its `converged` is False after `max_evaluations`, or if `tol` is below
+            the rounding of the features' dtype.
         """
         mean, scale, dtype = self._features.mean, self._features.scale, self._features.dtype
         weights = np.zeros((len(self._present), self._features.size))
@@ -165,7 +165,7 @@ class SoftmaxRegression:
         )
         bound = dot(point.gradient, point.gradient) / (2 * l2)
         raw = point.x / scale
-        # Not a product of matrices, which would start BLAS' threads.
+        # Not a matrix product, which would start BLAS threads.
         bias = point.bias - (raw * mean).sum(1)
         whole = np.zeros((self._features.size, self._num_classes), dtype)
         whole[:, self._present] = raw.T
@@ -175,9 +175,9 @@ class SoftmaxRegression:
         return Solution(whole, whole_bias, l2, point.value, bound, converged, evaluations)
 
     def _preconditioner(self, l2: float, curvature: float) -> Callable[[Array], Array]:
-        """Returns a function that applies about the inverse of c X'X/N + lambda I to (K, D)."""
+        """Returns a function that approximates the inverse of c X'X/N + lambda I to (K, D)."""
         vectors, values, tail = self._features.spectrum
-        # On the way to the minimum probabilities become surer still: 8% fewer evaluations.
+        # Curvature decreases on the way to the minimum. With this factor: 8% fewer evaluations.
         curvature = 0.6 * curvature
         rest = 1 / (l2 + curvature * tail)
         gains = tf.constant(1 / (l2 + curvature * values) - rest, vectors.dtype)
@@ -204,9 +204,9 @@ def _evaluate(
 
 
 def _logits(features: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    # With the classes first an evaluation of 5,000 examples and 10 classes takes half as long:
-    # what follows runs along rows of 5,000 numbers. Transposing the product is quicker than any
-    # product of transposes.
+    # With the classes on the first axis, an evaluation of 5,000 examples and 10 classes takes half
+    # as long, since later operations run along rows of 5,000 numbers. Transposing the product is
+    # faster than multiplying transposed matrices.
     return tf.transpose(tf.matmul(features, weights, transpose_b=True))
 
 
@@ -220,7 +220,7 @@ def _eliminate_bias(
 ) -> tuple[tf.Tensor, ...]:
     """Solves for the bias by Newton's method at fixed logits W'x_n (K, N).
 
-    Exponentials are taken once: a change of the bias multiplies them by one factor per class.
+    Exponentials are computed once: a change of the bias multiplies them by one factor per class.
 
     Returns:
         The mean cross-entropy (float64), the residual (P - Y)'/N (K, N), the bias (K,), and the
@@ -228,7 +228,7 @@ def _eliminate_bias(
     """
     dtype, classes = logits.dtype, tf.shape(logits)[0]
     count = tf.cast(tf.shape(logits)[1], dtype)
-    # The certificate takes the slope to be zero, and rounding leaves it no smaller than this.
+    # The certificate assumes that the slope is zero; due to rounding it can't be smaller than this.
     tolerance = 1e-6 if dtype == tf.float32 else 1e-13
     logits += initial_bias[:, tf.newaxis]
     logits -= tf.reduce_max(logits, 0)
@@ -250,12 +250,13 @@ def _eliminate_bias(
         shares: tf.Tensor,
         mean: tf.Tensor,
     ) -> tuple[tf.Tensor, ...]:
-        # The Hessian is diag(mean p) - mean pp', a graph's Laplacian: its diagonal is put
-        # together from the rest, as what is left of 1 - p would be rounding where p is close to 1.
+        # The Hessian is diag(mean p) - mean pp', a graph Laplacian. Its diagonal is computed from
+        # the other elements, since 1 - p would lose all digits where p is close to 1.
         together = factor[:, tf.newaxis] * tf.matmul(shares, shares, transpose_b=True) * factor
         together = tf.linalg.set_diag(together / count, tf.zeros_like(factor))
         degrees = tf.reduce_sum(together, 1)
-        # All biases up by one constant changes nothing; adding 1 everywhere pins that down.
+        # Adding a constant to all biases changes nothing; adding 1 to all elements of the Hessian
+        # makes it nonsingular.
         hessian = tf.linalg.diag(degrees + tolerance) - together + 1
         step = tf.linalg.solve(hessian, (mean - frequency)[:, tf.newaxis])[:, 0]
         # Newton's method on a log-sum-exp may overshoot from far away; a bounded step can't.
@@ -272,7 +273,7 @@ def _eliminate_bias(
     residual = shares * (factor / count)[:, tf.newaxis]
     residual -= tf.one_hot(labels, classes, 1 / count, 0.0, axis=0, dtype=dtype)
     curvature = uncertain / tf.cast(tf.maximum(classes - 1, 1), dtype)
-    # Where all labels are learnt by heart, no curvature is left to precondition by.
+    # If all labels are memorized, the curvature vanishes.
     curvature = tf.maximum(curvature, 1e-8)
     return tf.reduce_mean(tf.cast(losses, tf.float64)), residual, initial_bias + change, curvature
 

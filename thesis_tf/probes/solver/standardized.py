@@ -14,16 +14,16 @@ from thesis_tf._core.types import Array
 
 Blocks = Callable[[], Iterable[tuple[int, Array]]]
 
-RANKS = 128, 256  # for a few hundred features, and for more than a thousand
-ROWS = 2048  # examples, at least, that the spectrum is estimated from
-FLOOR = 1e-3  # of the median deviation: the least that features are divided by
+RANKS = 128, 256  # bounds of the rank: for a few hundred features, and for more than a thousand
+ROWS = 2048  # the minimum number of examples for the estimate of the spectrum
+FLOOR = 1e-3  # the smallest scale of a feature, relative to the median standard deviation
 
 
 class Spectrum(NamedTuple):
     """X'X/N as its largest eigenvalues and the mean of the others.
 
     Attributes:
-        vectors: (R, D), a tensor of the features' dtype with orthonormal rows.
+        vectors: (R, D), a tensor with orthonormal rows in the features' dtype.
         values: (R,), float64.
         tail: the mean of the D - R other eigenvalues.
     """
@@ -34,19 +34,19 @@ class Spectrum(NamedTuple):
 
 
 class Standardized:
-    """Features less their mean, over their standard deviation.
+    """Standardized features: minus their mean, divided by their standard deviation.
 
     Args:
         blocks: a function without arguments that iterates over (first row, features (n, D)) in
             order; called once per pass if the features are not kept.
         keep: whether to hold the result in the device's memory (N x D numbers).
-        dtype: of the result and of the arithmetic with it, "float32" or "float64".
+        dtype: the dtype of the result and of computations with it, "float32" or "float64".
 
     Attributes:
         mean: (D,), float64.
-        scale: (D,), float64: the standard deviations, but at least `FLOOR` of their median, and
-            infinity for features that never change. A unit that is off for all training examples
-            but a few would otherwise be thousands of deviations off for another example.
+        scale: (D,), float64: the standard deviations, but at least `FLOOR` times their median, and
+            infinity for constant features. Without this minimum, a unit that is 0 for almost all
+            training examples could be thousands of deviations from its mean for another example.
         examples: N.
         size: D.
         dtype: the NumPy dtype.
@@ -77,12 +77,13 @@ class Standardized:
 
     @functools.cached_property
     def spectrum(self) -> Spectrum:
-        """The approximate `Spectrum`, for preconditioners: it affects only the number of steps.
+        """Returns an approximate `Spectrum` for preconditioners.
 
-        Up to 256 features it is that of some of the examples, above of their randomized Nystroem
-        approximation A Z (Z'A Z)^-1 Z'A with a Z of D/4 columns within `RANKS`. On a ResNet-50's
-        1,024 features it leaves a third of the steps that there are without it; all of X'X saves
-        hardly any more at twice the cost, and so do 256 columns at 512 features.
+        Its accuracy affects only the number of steps of the solver. For up to 256 features it is
+        computed from a subset of the examples; for more features, from their randomized Nystroem
+        approximation A Z (Z'A Z)^-1 Z'A, where Z has D/4 columns within `RANKS`. For a ResNet-50's
+        1,024 features it reduces the number of steps to a third. Using all of X'X saves hardly any
+        more steps at twice the cost; the same is true of 256 columns for 512 features.
 
         #### References
         Frangella, Tropp and Udell: Randomized Nystroem preconditioning, SIAM J. Matrix Anal.
@@ -102,7 +103,7 @@ class Standardized:
         z = np.random.default_rng(0).standard_normal((self.size, rank), self.dtype)
         az = tf.matmul(rows, rows @ z, transpose_a=True) / len(rows)
         z, az = tf.constant(z, tf.float64), tf.cast(az, tf.float64)
-        # A little of the identity keeps Z'A Z positive where nothing but rounding is left of A.
+        # A small multiple of the identity keeps Z'A Z positive where A is 0 up to rounding.
         shift = 2 * np.finfo(self.dtype).eps * self.size
         az += shift * z
         zaz = tf.matmul(z, az, transpose_a=True)
@@ -118,17 +119,17 @@ class Standardized:
 
 
 def _moments(blocks: Blocks) -> tuple[Array, Array, int]:
-    """The mean and deviation of each feature, float64, in one pass; and the number of examples."""
+    """Returns features' means and deviations (float64) and the number of examples, in one pass."""
     total: Any = 0.0
     square: Any = 0.0
     shift: Any = 0.0
     count, rows = 0, 128  # as many as can be summed in the features' own precision, and in cache
     for _, block in blocks():
         if not count:
-            # Sums of squares around a typical value don't cancel.
+            # Shifting by a typical value avoids cancellation in sums of squares.
             shift = block[:256].mean(0, dtype=np.float64).astype(block.dtype)
         for first in range(0, len(block), rows):
-            with np.errstate(over="ignore", invalid="ignore"):  # looked for below
+            with np.errstate(over="ignore", invalid="ignore"):  # checked below
                 centered = block[first : first + rows] - shift
                 total = total + centered.sum(0).astype(np.float64)
                 square = square + np.einsum("nd,nd->d", centered, centered)
@@ -136,15 +137,15 @@ def _moments(blocks: Blocks) -> tuple[Array, Array, int]:
     mean = total / count
     deviation = np.sqrt(np.maximum(square / count - mean**2, 0.0))
     mean = mean + shift
-    # A feature that never changes says nothing: an infinite scale leaves it out.
+    # A constant feature has no information: an infinite scale excludes it.
     constant = deviation <= 10 * np.finfo(shift.dtype).eps * np.abs(mean)
     if not np.isfinite(deviation).all():
         feature, most = np.flatnonzero(~np.isfinite(deviation))[0], np.finfo(shift.dtype).max
         raise checks.invalid(
             f"Feature {feature}",
             f"within ±{most**0.5 / 100:.0e}, or its squares overflow",
-            "one that is larger",
-            "Rescale the inputs, or look for a network that diverges.",
+            "a larger one",
+            "Rescale the inputs, or check whether the network has diverged.",
         )
     floor = FLOOR * np.median(deviation[~constant]) if not constant.all() else 0.0
     return mean, np.where(constant, np.inf, np.maximum(deviation, floor)), count

@@ -1,4 +1,4 @@
-"""What figures 11.1 to 11.8 share: their settings, and how eigenvalues and steps are judged."""
+"""Shared by figures 11.1 to 11.8: settings, and the judgment of eigenvalues and steps."""
 
 import dataclasses
 import pathlib
@@ -17,20 +17,20 @@ from bin.reproduction.engine.contract import (
     verdict_of_difference,
 )
 
-# The factor that "settles", "well below" and "follows" mean here: eigenvalues change by as much
-# from one step of training to the next (docs/hessian.md).
+# The factor for "settles", "well below" and "follows": eigenvalues can change by this factor from
+# one step of training to the next (docs/hessian.md).
 FACTOR = 2.0
-FAR = 10.0  # what "far" means: an order of magnitude
-TENTH = 0.1  # of a decrease of the loss: what "close" and "holds" mean
-ROUNDING = 1e-5  # of the loss, whose terms are in float32
+FAR = 10.0  # the factor for "far": an order of magnitude
+TENTH = 0.1  # the fraction of a decrease of the loss for "close" and "holds"
+ROUNDING = 1e-5  # the relative rounding error of the loss, whose terms are in float32
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(Settings):
-    """What a figure rests on.
+    """The settings of a figure.
 
     Attributes:
-        study: a study's settings.
+        study: the settings of the study that it shows.
     """
 
     study: hessian_spectra.Config
@@ -52,8 +52,8 @@ def configs(
     """Returns a figure's configs.
 
     Args:
-        study: the study's, by budget.
-        quick, full: seconds that the figure takes, what others have computed left out.
+        study: the settings of the study, by budget.
+        quick, full: the seconds that the figure takes, without results computed for other figures.
     """
     return {
         "quick": Config(study=study["quick"], expected_seconds=quick),
@@ -62,7 +62,7 @@ def configs(
 
 
 def steps_of(config: Config) -> dict[str, Any]:
-    """Returns the eigenvalues and best steps that a study found."""
+    """Returns the eigenvalues and best steps of a study."""
     found = hessian_spectra.best_steps(config.study)
     notes = [*found["notes"], f"After {found['step']:,} steps of training."]
     return {name: found[name] for name in ("values", "steps")} | {"notes": notes}
@@ -92,15 +92,16 @@ def judge_decreases(result: dict[str, Any]) -> list[Claim]:
     if not n * m:
         told = f"{n} directions of negative curvature and {m} of positive"
         return [Claim(_DECREASES, NO_NUMBER, told, verdict(False, told=False))]
-    # Mann and Whitney's statistic, as a part of all pairs, with what it varies by chance.
+    # The Mann-Whitney statistic as a fraction of all pairs, with its standard error by chance.
     pairs = negative[:, None] - positive
     more = (np.sum(pairs > 0) + np.sum(pairs == 0) / 2) / (n * m)
     error = ((n + m + 1) / (12 * n * m)) ** 0.5
     measured = (
         f"median decrease {np.median(negative):.3g} along {n} eigenvectors of negative curvature"
         f" ({values.min():.3g} to {values[values < 0].max():.3g}), {np.median(positive):.3g} along"
-        f" {m} of positive ({values[values > 0].min():.3g} to {values.max():.3g}); of pairs of one"
-        f" of each, the negative one brings more in {more:.0%} (by chance 50 ± {100 * error:.0f} %)"
+        f" {m} of positive curvature ({values[values > 0].min():.3g} to {values.max():.3g}); in"
+        f" {more:.0%} of all pairs of one of each, the one of negative curvature lowers the loss"
+        f" more (by chance 50 ± {100 * error:.0f} %)"
     )
     return [Claim(_DECREASES, NO_NUMBER, measured, verdict_of_difference(more - 0.5, error))]
 
@@ -112,7 +113,7 @@ _DECREASES = (
 
 
 def judge_sizes(result: dict[str, Any]) -> list[Claim]:
-    """Claims of figures 11.4 and 11.8: how long the best steps are."""
+    """Claims of figures 11.4 and 11.8: the lengths of the best steps."""
     values = result["values"]
     alphas = np.array([step["alpha"] for step in result["steps"]])
     with np.errstate(divide="ignore"):
@@ -124,8 +125,8 @@ def judge_sizes(result: dict[str, Any]) -> list[Claim]:
         Claim(
             "Along positive curvature the best step is 1 / lambda: 1 / alpha* follows lambda.",
             NO_NUMBER,
-            f"1 / alpha* is {_range(positive)} times lambda; to a factor of {FACTOR:g} they are"
-            f" equal along {follows.sum()} of {len(follows)} eigenvectors",
+            f"1 / alpha* is {_range(positive)} times lambda; they agree up to a factor of"
+            f" {FACTOR:g} along {follows.sum()} of {len(follows)} eigenvectors",
             _of_most(follows),
         ),
         Claim(
@@ -133,7 +134,7 @@ def judge_sizes(result: dict[str, Any]) -> list[Claim]:
             NO_NUMBER,
             f"1 / |alpha*| is {_range(negative)} times |lambda|; the step is more than {FAR:g}"
             f" times as long along {np.sum(negative < 1 / FAR)} of {len(negative)} eigenvectors;"
-            f" along {up} it goes up the gradient",
+            f" along {up} the step ascends the gradient",
             _of_most(negative < 1 / FAR),
         ),
     ]
@@ -146,13 +147,13 @@ def _range(ratios: np.ndarray) -> str:
 
 
 def _of_most(true: np.ndarray) -> Verdict:
-    """The verdict on what should be true of eigenvectors: of more than chance would have it."""
+    """Returns the verdict on a statement about eigenvectors: whether most of them satisfy it."""
     count = max(1, len(true))
     return verdict_of_difference(np.sum(true) / count - 0.5, 0.5 / count**0.5)
 
 
 def history_of(config: Config) -> dict[str, Any]:
-    """Returns the eigenvalues over training that a study found."""
+    """Returns the eigenvalues over training from a study."""
     return hessian_spectra.over_training(config.study)
 
 
@@ -168,8 +169,8 @@ def judge_history(result: dict[str, Any], *, told: bool = True) -> list[Claim]:
     """Claims of figures 11.5 and 11.6.
 
     Args:
-        result: of `history_of`.
-        told: whether it was computed with the data that the claims are about.
+        result: the result of `history_of`.
+        told: whether it was computed with the data to which the claims refer.
     """
     entries, epoch = result["entries"], result["epoch"]
     steps = np.array([entry["step"] for entry in entries])
@@ -191,16 +192,16 @@ def judge_history(result: dict[str, Any], *, told: bool = True) -> list[Claim]:
         Claim(
             "Once training has begun, their magnitude is well below that of the largest.",
             NO_NUMBER,
-            f"the smallest has {parts[1:].min():.0%} to {parts[1:].max():.0%} of the largest"
-            f" eigenvalue's magnitude after step {steps[0]}, {parts[0]:.0%} there; well below: less"
-            f" than one part in {FACTOR:g}",
+            f"the magnitude of the smallest eigenvalue is {parts[1:].min():.0%} to"
+            f" {parts[1:].max():.0%} of the largest after step {steps[0]}, and {parts[0]:.0%} at"
+            f" this step; well below means smaller by a factor of {FACTOR:g}",
             verdict(parts[1:].max() < 1 / FACTOR, told=told),
         ),
         Claim(
             "Negative eigenvalues shrink over training.",
             NO_NUMBER,
             f"the smallest is {-start:.3g} at step {steps[0]} and {-end:.3g} at the end,"
-            f" {start / end:.2g} times smaller; a factor of {FACTOR:g} may be chance (the furthest:"
+            f" {start / end:.2g} times smaller; a factor of {FACTOR:g} may be chance (minimum:"
             f" {smallest[peak]:.3g} at step {steps[peak]:,})",
             verdict(start > end, told=told and abs(np.log(start / end)) > np.log(FACTOR)),
         ),
@@ -212,7 +213,7 @@ def judge_history(result: dict[str, Any], *, told: bool = True) -> list[Claim]:
 
 
 def settled_from(values: np.ndarray) -> int:
-    """The first place from which on all values are within `FACTOR` of the last, and of its sign."""
+    """Returns the first index from which all values are within `FACTOR` of the last, same sign."""
     ratios = np.asarray(values) / values[-1]
     outside = np.flatnonzero((ratios < 1 / FACTOR) | (ratios > FACTOR))
     return int(outside[-1]) + 1 if len(outside) else 0
@@ -228,16 +229,16 @@ def _settling(
 ) -> Claim:
     """The claim that eigenvalues settle before the loss does."""
     first = settled_from(values)
-    # By less than it rises in between, the loss may fall by chance.
+    # A decrease of the loss is significant only if it is larger than the rises in between.
     changes = np.diff(np.log(loss[first:]))
     falls = -changes.sum() > changes.max(initial=0.0)
-    # What has settled after an epoch is known from what comes after.
+    # Whether eigenvalues have settled after an epoch can only be judged from later steps.
     told = told and bool(steps[-1] >= 2 * epoch and np.sum(steps > epoch) > 1)
     return Claim(
         f"The {name} eigenvalue settles within about an epoch, while the loss still falls.",
         NO_NUMBER,
-        f"it is within a factor of {FACTOR:g} of its end ({values[-1]:.3g}) from step"
-        f" {steps[first]:,} on, of {epoch:,} steps an epoch and {steps[-1]:,} in all; from there"
-        f" the loss goes from {loss[first]:.3g} to {loss[-1]:.3g}",
+        f"it is within a factor of {FACTOR:g} of its final value ({values[-1]:.3g}) from step"
+        f" {steps[first]:,} on ({epoch:,} steps per epoch, {steps[-1]:,} in all); from there the"
+        f" loss goes from {loss[first]:.3g} to {loss[-1]:.3g}",
         verdict(steps[first] <= epoch and falls, told=told),
     )

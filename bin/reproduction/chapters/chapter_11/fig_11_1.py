@@ -10,14 +10,14 @@ from bin.reproduction.engine.contract import NO_NUMBER, Claim, verdict
 TITLE = "The loss along the direction of most negative curvature"
 CAPTION = (
     "The loss after a step -alpha (g'v) v along the eigenvector v of the smallest eigenvalue, early"
-    " in training, beside its quadratic model. That has a maximum, at alpha = 1 / lambda, and no"
-    " minimum. The picture ends at twice the best step; alpha < 0 goes up the gradient."
+    " in training, and its quadratic model. The model has a maximum at alpha = 1 / lambda and no"
+    " minimum. The curves end at twice the best step; alpha < 0 ascends the gradient."
 )
 CONFIGS = common.configs(common.EARLY, quick=40, full=150)
 
 
 def run(config: common.Config) -> dict[str, Any]:
-    """Returns the loss along the eigenvector, and the best step there."""
+    """Returns the loss along the eigenvector, and the best step along it."""
     found = hessian_spectra.best_steps(config.study)
     return {
         "search": found["searches"]["smallest"],
@@ -33,7 +33,7 @@ def draw(result: dict[str, Any], path: pathlib.Path) -> None:
 
 
 def claims(result: dict[str, Any]) -> list[Claim]:
-    """That a step there lowers the loss, and that the loss is not quadratic."""
+    """Claims: a step along the eigenvector lowers the loss, and the loss is not quadratic."""
     search, best = result["search"], result["best"]
     initial, curvature = search["initial_loss"], search["curvature"]
     negative = curvature < -result["residual"]
@@ -43,9 +43,9 @@ def claims(result: dict[str, Any]) -> list[Claim]:
     off = abs(search["loss"] - search["quadratic"]) > common.TENTH * abs(expected)
     parted = way[(way > 0) & off]
     if len(parted):
-        apart = f"they are a tenth of that apart from {min(parted):.0%} of the way on"
+        apart = f"they differ by a tenth of that from {min(parted):.0%} of the way on"
     else:
-        apart = "they stay together as far as the picture goes"
+        apart = "they differ by less than a tenth of that up to the end of the curves"
     return [
         Claim(
             "A step along the direction of most negative curvature lowers the loss.",
@@ -55,10 +55,10 @@ def claims(result: dict[str, Any]) -> list[Claim]:
             verdict(best["decrease"] > common.ROUNDING * initial, told=negative),
         ),
         Claim(
-            "The quadratic model has no minimum there, and the loss leaves it.",
+            "The quadratic model has no minimum there, and the loss departs from it.",
             NO_NUMBER,
-            f"at the best step the model says that the loss falls by {expected:.3g}, and it falls"
-            f" by {best['decrease']:.3g}; {apart}",
+            f"at the best step the model predicts a decrease by {expected:.3g}, and the loss"
+            f" decreases by {best['decrease']:.3g}; {apart}",
             verdict(len(parted) > 0, told=negative),
         ),
     ]

@@ -10,14 +10,14 @@ from bin.reproduction.engine.contract import NO_NUMBER, Claim, verdict
 TITLE = "The loss along the direction of largest curvature"
 CAPTION = (
     "The loss after a step -alpha (g'v) v along the eigenvector v of the largest eigenvalue, at the"
-    " moment of figure 11.1, beside its quadratic model, whose minimum is at alpha = 1 / lambda."
+    " moment of figure 11.1, and its quadratic model, whose minimum is at alpha = 1 / lambda."
 )
 AFTER = ("11.1",)
 CONFIGS = common.configs(common.EARLY, quick=2, full=2)
 
 
 def run(config: common.Config) -> dict[str, Any]:
-    """Returns the loss along the eigenvector and at 1 / lambda, and the best step there."""
+    """Returns the loss along the eigenvector and at 1 / lambda, and the best step along it."""
     found = hessian_spectra.best_steps(config.study)
     return {
         "search": found["searches"]["largest"],
@@ -34,7 +34,7 @@ def draw(result: dict[str, Any], path: pathlib.Path) -> None:
 
 
 def claims(result: dict[str, Any]) -> list[Claim]:
-    """That the loss is quadratic as far as its optimum, and the step to it the best."""
+    """Claims: the loss is quadratic up to the model's minimum, and the best step ends there."""
     search, best = result["search"], result["best"]
     initial, curvature = search["initial_loss"], search["curvature"]
     expected = search["slope"] ** 2 / (2 * curvature)
@@ -44,15 +44,15 @@ def claims(result: dict[str, Any]) -> list[Claim]:
         Claim(
             "At its optimum, alpha = 1 / lambda, the quadratic model holds.",
             NO_NUMBER,
-            f"there it says that the loss falls by {expected:.3g}, {expected / initial:.2%} of"
-            f" {initial:.3g}; it falls by {fell:.3g}, {fell / expected:.0%} of that",
+            f"there it predicts a decrease of the loss by {expected:.3g}, {expected / initial:.2%}"
+            f" of {initial:.3g}; the loss decreases by {fell:.3g}, {fell / expected:.0%} of that",
             verdict(abs(fell / expected - 1) < common.TENTH, told=told),
         ),
         Claim(
             "The best step is close to 1 / lambda.",
             NO_NUMBER,
             f"alpha* is {best['alpha'] * curvature:.2f} / lambda (lambda = {curvature:.3g}); the"
-            f" step 1 / lambda brings {fell / best['decrease']:.0%} of what alpha* brings",
+            f" step 1 / lambda has {fell / best['decrease']:.0%} of the decrease of alpha*",
             verdict(fell > (1 - common.TENTH) * best["decrease"], told=told),
         ),
     ]

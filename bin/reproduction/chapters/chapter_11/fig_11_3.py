@@ -8,9 +8,9 @@ from bin.reproduction.engine.contract import Claim
 
 TITLE = "The best decrease of the loss along every eigenvector"
 CAPTION = (
-    "How much the best step along an eigenvector lowers the loss, against its eigenvalue, of those"
-    " at both ends of the spectrum and at the moment of figure 11.1. The best step is searched for"
-    " over six orders of magnitude, in both directions."
+    "The decrease of the loss by the best step along an eigenvector, against its eigenvalue, for"
+    " eigenvectors at both ends of the spectrum, at the moment of figure 11.1. The search for the"
+    " best step covers six orders of magnitude in both directions."
 )
 AFTER = ("11.1",)
 CONFIGS = common.configs(common.EARLY, quick=2, full=2)
@@ -27,5 +27,5 @@ def draw(result: dict[str, Any], path: pathlib.Path) -> None:
 
 
 def claims(result: dict[str, Any]) -> list[Claim]:
-    """That directions of negative curvature bring more."""
+    """Claims: directions of negative curvature lower the loss more."""
     return common.judge_decreases(result)

@@ -1,4 +1,4 @@
-"""Figure 11.4: how long the best steps along eigenvectors are."""
+"""Figure 11.4: the lengths of the best steps along eigenvectors."""
 
 import pathlib
 from typing import Any
@@ -9,7 +9,8 @@ from bin.reproduction.engine.contract import Claim
 TITLE = "The best step size along every eigenvector"
 CAPTION = (
     "1 / |alpha*| of the best step -alpha* (g'v) v against |lambda|, at the moment of figure 11.1."
-    " On the line the best step is the quadratic model's (Eq 11.2); below it, it is longer."
+    " On the line, the best step equals that of the quadratic model (Eq 11.2); below the line, it"
+    " is longer."
 )
 AFTER = ("11.1",)
 CONFIGS = common.configs(common.EARLY, quick=2, full=2)
@@ -26,5 +27,5 @@ def draw(result: dict[str, Any], path: pathlib.Path) -> None:
 
 
 def claims(result: dict[str, Any]) -> list[Claim]:
-    """That it is 1 / lambda along positive curvature, and far longer along negative."""
+    """Claims: the best step is 1 / lambda along positive curvature, far longer along negative."""
     return common.judge_sizes(result)

@@ -9,8 +9,8 @@ from bin.reproduction.engine.contract import Claim
 
 TITLE = "The largest and the smallest eigenvalues over training, on MNIST"
 CAPTION = (
-    "Eigenvalues at both ends of the Hessian's spectrum, and the loss that it belongs to, over"
-    " training. The axis of eigenvalues is linear around zero and logarithmic beyond."
+    "Eigenvalues at both ends of the Hessian's spectrum, and the loss, over training. The axis of"
+    " eigenvalues is linear around zero and logarithmic elsewhere."
 )
 CONFIGS = common.configs(
     {
@@ -36,7 +36,7 @@ CONFIGS = common.configs(
 
 
 def run(config: common.Config) -> dict[str, Any]:
-    """Follows the eigenvalues over training."""
+    """Returns the eigenvalues over training."""
     return common.history_of(config)
 
 
@@ -46,5 +46,5 @@ def draw(result: dict[str, Any], path: pathlib.Path) -> None:
 
 
 def claims(result: dict[str, Any]) -> list[Claim]:
-    """That there are negative eigenvalues, smaller ones, and that they settle early."""
+    """Claims: there are negative eigenvalues, of smaller magnitude; eigenvalues settle early."""
     return common.judge_history(result)

@@ -8,7 +8,7 @@ from bin.reproduction.chapters.chapter_11.studies import hessian_spectra
 from bin.reproduction.engine.contract import Claim
 
 TITLE = "The largest and the smallest eigenvalues over training, on CIFAR-10"
-CAPTION = "As figure 11.5, on CIFAR-10."
+CAPTION = "Like figure 11.5, on CIFAR-10."
 CONFIGS = common.configs(
     {
         "quick": hessian_spectra.Config(
@@ -34,7 +34,7 @@ CONFIGS = common.configs(
 
 
 def run(config: common.Config) -> dict[str, Any]:
-    """Follows the eigenvalues over training."""
+    """Returns the eigenvalues over training."""
     result = common.history_of(config)
     if result["data"] != "cifar10":
         stand_in = "MNIST digits and a multi-layer perceptron stand in for CIFAR-10 and the LeNet."
@@ -48,5 +48,5 @@ def draw(result: dict[str, Any], path: pathlib.Path) -> None:
 
 
 def claims(result: dict[str, Any]) -> list[Claim]:
-    """As of figure 11.5; a stand-in can't tell."""
+    """Claims: as for figure 11.5; with stand-in data they can't be judged."""
     return common.judge_history(result, told=result["data"] == "cifar10")

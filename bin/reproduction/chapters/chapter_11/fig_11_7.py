@@ -1,4 +1,4 @@
-"""Figure 11.7: how much steps along eigenvectors lower the loss, later in training."""
+"""Figure 11.7: how much the best steps along eigenvectors lower the loss, later in training."""
 
 import pathlib
 from typing import Any
@@ -7,7 +7,7 @@ from bin.reproduction.chapters.chapter_11 import common
 from bin.reproduction.engine.contract import Claim
 
 TITLE = "The best decrease of the loss along every eigenvector, later in training"
-CAPTION = "As figure 11.3, after an epoch of training. The thesis' own moment is not known here."
+CAPTION = "Like figure 11.3, after one epoch. The thesis doesn't say at which step its figure is."
 CONFIGS = common.configs(common.LATE, quick=40, full=180)
 
 
@@ -22,5 +22,5 @@ def draw(result: dict[str, Any], path: pathlib.Path) -> None:
 
 
 def claims(result: dict[str, Any]) -> list[Claim]:
-    """That directions of negative curvature bring more."""
+    """Claims: directions of negative curvature lower the loss more."""
     return common.judge_decreases(result)

@@ -1,4 +1,4 @@
-"""Figure 11.8: how long the best steps along eigenvectors are, later in training."""
+"""Figure 11.8: the lengths of the best steps along eigenvectors, later in training."""
 
 import pathlib
 from typing import Any
@@ -7,7 +7,7 @@ from bin.reproduction.chapters.chapter_11 import common
 from bin.reproduction.engine.contract import Claim
 
 TITLE = "The best step size along every eigenvector, later in training"
-CAPTION = "As figure 11.4, at the moment of figure 11.7."
+CAPTION = "Like figure 11.4, at the moment of figure 11.7."
 AFTER = ("11.7",)
 CONFIGS = common.configs(common.LATE, quick=2, full=2)
 
@@ -23,5 +23,5 @@ def draw(result: dict[str, Any], path: pathlib.Path) -> None:
 
 
 def claims(result: dict[str, Any]) -> list[Claim]:
-    """That it is 1 / lambda along positive curvature, and far longer along negative."""
+    """Claims: the best step is 1 / lambda along positive curvature, far longer along negative."""
     return common.judge_sizes(result)

@@ -1,4 +1,4 @@
-"""The field r(x) - x over a part of the plane, for figures 3.5 and 3.7."""
+"""The field r(x) - x over a square in the plane, for figures 3.5 and 3.7."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -23,10 +23,10 @@ def field(
     """Returns r(x) - x on a grid over a square.
 
     Args:
-        estimator: a `ScoreEstimator` of the plane.
-        center: of the square, (2,).
+        estimator: a `ScoreEstimator` in two dimensions.
+        center: the center of the square, (2,).
         reach: half the length of its sides.
-        points_per_side: of the grid.
+        points_per_side: the number of grid points per side.
 
     Returns:
         {"points": (n, 2), "moves": (n, 2), "center", "reach"}.
@@ -46,16 +46,16 @@ def middle_and_reach(x: Points, margin: float = 0.5) -> tuple[Points, float]:
 def directions(
     estimator: "ScoreEstimator", x: Points, points_per_side: int = 61
 ) -> dict[str, float | int]:
-    """Returns for which fraction of points r(x) - x is within 90 degrees of the nearest example.
+    """Returns how often r(x) - x points to the nearest example, within 90 degrees.
 
     Args:
         estimator: a `ScoreEstimator`.
         x: (n, 2) examples; the square is twice as wide.
-        points_per_side: of the grid.
+        points_per_side: the number of grid points per side.
 
     Returns:
-        {"near": the fraction of the points where noise leads, "near_points": their number,
-        "everywhere": the fraction of all points, "points": their number}.
+        {"near": the fraction among points that noise can reach, "near_points": their number,
+        "everywhere": the fraction among all points, "points": their number}.
     """
     import scipy.spatial
 
@@ -77,13 +77,13 @@ def directions(
 def draw_fields(
     data: Points, rows: Sequence[Sequence[Mapping[str, Any]]], path: pathlib.Path
 ) -> None:
-    """Draws fields beside one another: arrows of one length, colored by the length of r(x) - x.
+    """Draws fields side by side: arrows of equal length, colored by the length of r(x) - x.
 
     Args:
         data: (n, 2) examples.
-        rows: of panels; each is a "title" with the items that `field` returns, and perhaps
-            "attractors" (k, 2) and "spurious" (k,).
-        path: of the figure.
+        rows: rows of panels. Each panel is a dict with a "title", the items that `field` returns,
+            and optionally "attractors" (k, 2) and "spurious" (k,).
+        path: the file to write.
     """
     from matplotlib import colors
 
@@ -93,7 +93,7 @@ def draw_fields(
     figure = style.new_figure(3.1 * columns, 2.7 * len(rows) + 0.4)
     moves = np.concatenate([panel["moves"] for row in rows for panel in row])
     lengths = np.linalg.norm(moves, axis=1)
-    # From the first percentile up: lengths next to 0 would take most of the colors.
+    # Colors begin at the first percentile; lengths near 0 would otherwise use most of the range.
     norm = colors.LogNorm(max(np.percentile(lengths, 1), 1e-30), max(lengths.max(), 1e-29))
     grid = figure.subplots(len(rows), columns, squeeze=False)
     for axes, panel in zip(grid.ravel(), [panel for row in rows for panel in row], strict=True):

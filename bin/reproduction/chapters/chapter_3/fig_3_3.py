@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 TITLE = "The energy of a density in one dimension, with wells of unequal depth"
 CAPTION = (
     "E(x) = (a (x + 1)^2 + 1) (2 a x^2 + 1) (3 a (x - 1)^2 + 1) / 1000 with a = 10, and the density"
-    " exp(-E(x)) / Z that it gives, on [-1.5, 1.5]. Dots are modes; the cross is a shoulder, where"
-    " the slope is smallest without being 0."
+    " exp(-E(x)) / Z on [-1.5, 1.5]. Dots are modes; the cross is a shoulder, where the absolute"
+    " slope has a minimum above 0."
 )
-_DRAWN = 1000  # points of the figure, whatever the grid is
+_DRAWN = 1000  # the number of points that are drawn, for any grid
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(Settings):
-    """Where it is computed.
+    """The settings of the grid.
 
     Attributes:
-        points: of the grid on [-1.5, 1.5].
+        points: the number of grid points on [-1.5, 1.5].
     """
 
     points: int = 1000
@@ -39,7 +39,7 @@ CONFIGS = {
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Returns E, p and the slope of E on the grid, modes, and how much mass lies where."""
+    """Returns E, p and the slope of E on the grid, the modes, and the probability mass outside."""
     from thesis_tf.autoencoders import theory
 
     wells = theory.ThreeWells()
@@ -53,7 +53,7 @@ def run(config: Config) -> dict[str, Any]:
         "energy": wells.energy(wells.grid(_DRAWN)),
         "density": wells(wells.grid(_DRAWN)) / mass,
         "modes": _with_energy(wells, _minima(fine, wells.energy(fine))),
-        # Where the slope is smallest without reaching 0.
+        # Where the absolute slope has a minimum above 0.
         "shoulders": _with_energy(wells, _minima(fine, abs(slope), above=1e-2)),
         "slopes": abs(wells.score(_minima(fine, abs(slope), above=1e-2))),
         "mass": mass,
@@ -84,7 +84,7 @@ def draw(result: dict[str, Any], path: pathlib.Path) -> None:
     grid, mass = result["grid"], result["mass"]
     style.style_axes(left, "x", "E(x)")
     left.plot(grid, result["energy"], color=style.INK, linewidth=1.5)
-    left.set_ylim(0, 6)  # beyond it p is next to 0
+    left.set_ylim(0, 6)  # p is nearly 0 where E is larger
     style.style_axes(right, "x", "p(x)")
     right.plot(grid, result["density"], color=style.INK, linewidth=1.5)
     for name, marker, color in (
@@ -105,7 +105,7 @@ def claims(result: dict[str, Any]) -> list[Claim]:
     beside = ""
     if len(shoulders["x"]):
         slopes = _listed(result["slopes"])
-        beside = f"; a shoulder at {_listed(shoulders['x'])}, where E still has a slope of {slopes}"
+        beside = f"; a shoulder at {_listed(shoulders['x'])}, where E has a slope of {slopes}"
     energies = np.sort(modes["energy"])
     unequal = len(energies) > 1 and np.diff(energies).min() > 0.01
     return [
@@ -118,17 +118,17 @@ def claims(result: dict[str, Any]) -> list[Claim]:
         Claim(
             "The wells are of unequal depth.",
             NO_NUMBER,
-            f"E = {_listed(modes['energy'])} at their bottoms",
+            f"E = {_listed(modes['energy'])} at their minima",
             verdict(unequal),
         ),
         Claim(
-            "Practically all of the density lies in [-1.5, 1.5], and 1,000 points are enough"
-            " to see it.",
+            "Practically all of the probability mass is in [-1.5, 1.5], and 1,000 points are enough"
+            " to compute it.",
             NO_NUMBER,
-            f"{result['beyond']:.0e} of the mass lies beyond; the integral of exp(-E) is"
-            f" {result['mass']:.4f}, and changes by {result['change_on_a_finer_grid']:.0e} on ten"
+            f"{result['beyond']:.0e} of the mass is outside; the integral of exp(-E) is"
+            f" {result['mass']:.4f}, and changes by {result['change_on_a_finer_grid']:.0e} with ten"
             " times as many points",
-            # No more than the resolution of float32 at 1.
+            # The bound is about the resolution of float32 at 1.
             verdict(max(result["beyond"], result["change_on_a_finer_grid"]) < 1e-7),
         ),
     ]

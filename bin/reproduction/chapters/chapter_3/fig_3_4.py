@@ -9,9 +9,9 @@ from bin.reproduction.engine.contract import NO_NUMBER, Claim, Settings, verdict
 
 TITLE = "The score that the optimal auto-encoders of a density in one dimension imply"
 CAPTION = (
-    "(r(x) - x) / sigma^2 of the optimal RCAE and DAE for the density of figure 3.3, beside the"
-    " true score, at the four sigmas of the thesis. Errors among the claims are root mean squares"
-    " over the density, relative to that of the score."
+    "(r(x) - x) / sigma^2 of the optimal RCAE and DAE for the density of figure 3.3, and the true"
+    " score, for the four sigmas of the thesis. Errors in the claims are root mean squares under"
+    " the density, relative to the root mean square of the score."
 )
 
 
@@ -20,9 +20,9 @@ class Config(Settings):
     """The grid and the sigmas.
 
     Attributes:
-        points: of the grid on [-1.5, 1.5].
+        points: the number of grid points on [-1.5, 1.5].
         drawn: the sigmas of the thesis' figure.
-        small: smaller sigmas, which show the limit.
+        small: smaller sigmas, which approximate the limit.
     """
 
     points: int = 1000
@@ -62,7 +62,7 @@ def run(config: Config) -> dict[str, Any]:
 
 
 def draw(result: dict[str, Any], path: pathlib.Path) -> None:
-    """Draws the energy, and the scores of every sigma."""
+    """Draws the energy, and the scores for every sigma."""
     from thesis_tf.autoencoders import theory
 
     estimates = dict(zip(result["drawn"], result["scores"], strict=True))
@@ -70,7 +70,7 @@ def draw(result: dict[str, Any], path: pathlib.Path) -> None:
 
 
 def claims(result: dict[str, Any]) -> list[Claim]:
-    """Checks Theorems 1 and 2, and how far the drawn sigmas are from the limit."""
+    """Claims: Theorems 1 and 2, Proposition 1, and the error at the sigmas that are drawn."""
     sigmas, errors = result["sigmas"], result["errors"]
     order = sorted(range(len(sigmas)), key=sigmas.__getitem__, reverse=True)
     falls = all(
@@ -85,14 +85,14 @@ def claims(result: dict[str, Any]) -> list[Claim]:
             "As sigma goes to 0 (r(x) - x) / sigma^2 becomes the score (Theorems 1 and 2).",
             NO_NUMBER,
             f"error {smallest['RCAE']:.2%} (RCAE) and {smallest['DAE']:.2%} (DAE) at sigma"
-            f" {min(sigmas):g}, and smaller with each smaller sigma",
+            f" {min(sigmas):g}; the error decreases with sigma",
             verdict(falls and max(smallest.values()) < 0.02),
         ),
         Claim(
             "At the smallest sigma of the figure the score is recovered.",
             NO_NUMBER,
             f"error {at_drawn['RCAE']:.0%} (RCAE) and {at_drawn['DAE']:.0%} (DAE) at sigma"
-            f" {drawn:g}: its shape is right, its size is not",
+            f" {drawn:g}: its shape is correct, its magnitude is not",
             verdict(max(at_drawn.values()) < 0.05),
         ),
         Claim(

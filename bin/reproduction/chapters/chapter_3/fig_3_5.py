@@ -15,26 +15,27 @@ if TYPE_CHECKING:
 
 TITLE = "The field r(x) - x around a spiral"
 CAPTION = (
-    "Points of a spiral, and r(x) - x of a denoising auto-encoder with one layer of tanh that was"
-    " trained on them with noise of .01, over a square twice as wide as the data and between two"
-    " arms. Arrows have one length; their color is the length of r(x) - x. Here hidden units are"
-    " centered on noisy examples; the last claim is about small random weights, as in the thesis."
+    "Points of a spiral, and r(x) - x of a denoising auto-encoder with one layer of tanh units"
+    " that was trained on them with noise of standard deviation 0.01. Left: a square twice as wide"
+    " as the data. Right: a region between two arms. Arrows have equal lengths; their color shows"
+    " the length of r(x) - x. Hidden units are initially centered on noisy examples; the last"
+    " claim is about small random initial weights, as in the thesis."
 )
-# The fraction of a variance, or of the points, that a claim about "all" or "close" may leave out.
+# The fraction of a variance, or of points, that may be missed by a claim of "all" or "close".
 _LEFT_OUT = 0.05
-_SCALE = 0.04  # of the spiral: .04 t (sin t, cos t)
-_SEEN = 3000  # points that are drawn
+_SCALE = 0.04  # the spiral is 0.04 t (sin t, cos t)
+_SEEN = 3000  # the number of points that are drawn
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(Settings):
-    """What is trained.
+    """The auto-encoders and their evaluation.
 
     Attributes:
-        network: the one that is drawn.
-        as_in_the_thesis: one that begins with small random weights.
-        population: points whose kernel density counts as the true one.
-        measured: noisy test examples that the score is compared at.
+        network: the auto-encoder that is drawn.
+        as_in_the_thesis: an auto-encoder with small random initial weights.
+        population: the number of points whose kernel density counts as the true density.
+        measured: the number of noisy test examples at which scores are compared.
     """
 
     network: manifold_dae.Config
@@ -58,7 +59,7 @@ CONFIGS = {
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Trains both; returns the field and all that is measured of it."""
+    """Trains both auto-encoders; returns the field and its errors."""
     from bin.reproduction.chapters.chapter_3 import common
 
     network = config.network
@@ -83,9 +84,9 @@ def run(config: Config) -> dict[str, Any]:
             "converged": slow["converged"],
         },
         "notes": [
-            f"{network.examples:,} points, each with noise {network.copies} times,"
+            f"{network.examples:,} points, each corrupted {network.copies} times,"
             f" {network.units:,} hidden units (1,000 in the thesis) and {network.iterations}"
-            f" iterations of L-BFGS; from small random weights {slow_config.units} units."
+            f" iterations of L-BFGS; {slow_config.units} units with small random initial weights."
         ],
     }
 
@@ -95,7 +96,7 @@ def _spiral(t: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _scores(config: Config, estimator: "ScoreEstimator") -> dict[str, dict[str, float]]:
-    """Returns errors of scores at noisy test points, and lengths of r(x) - x there and without."""
+    """Returns errors of scores at noisy points, and lengths of r(x) - x with and without noise."""
     from thesis_tf import autoencoders, datasets
     from thesis_tf.autoencoders import theory
 
@@ -118,7 +119,7 @@ def _scores(config: Config, estimator: "ScoreEstimator") -> dict[str, dict[str, 
 
 
 def _between_arms(estimator: "ScoreEstimator") -> dict[str, Any]:
-    """Returns where r(x) - x changes its sign on lines from the inner arm to the outer one."""
+    """Returns where r(x) - x changes its sign on lines from the inner arm to the outer arm."""
     t, way = np.linspace(3.2, 5.6, 49), np.linspace(0.1, 0.9, 161)
     inner, outer = _spiral(t), _spiral(t + 2 * np.pi)
     points = inner + way[:, np.newaxis, np.newaxis] * (outer - inner)
@@ -141,7 +142,7 @@ def draw(result: dict[str, Any], path: pathlib.Path) -> None:
 
 
 def claims(result: dict[str, Any]) -> list[Claim]:
-    """Checks what the arrows say about the density."""
+    """Claims: r(x) - x estimates the score, near the data, far from them and between arms."""
     losses, errors, moves = result["losses"], result["errors"], result["moves"]
     directions, where = result["directions"], result["where"]
     middle = f", on average {np.mean(where):.2f} of the way along" if len(where) else ""
@@ -151,38 +152,38 @@ def claims(result: dict[str, Any]) -> list[Claim]:
         Claim(
             "(r(x) - x) / sigma^2 estimates the score of the density.",
             NO_NUMBER,
-            f"error {errors['r']:.1%} of the score at noisy test points, where a kernel density of"
-            f" the same examples has {errors['kernel density']:.1%}; test loss / sigma^2"
-            f" {losses['r']:.3f} ({losses['kernel density']:.3f} of the kernel density,"
-            f" {losses['identity']:.3f} of r(x) = x)",
+            f"relative error of the score at noisy test points: {errors['r']:.1%}, and"
+            f" {errors['kernel density']:.1%} for a kernel density of the same examples; test loss"
+            f" / sigma^2: {losses['r']:.3f} ({losses['kernel density']:.3f} for the kernel"
+            f" density, {losses['identity']:.3f} for r(x) = x)",
             verdict(errors["r"] ** 2 < _LEFT_OUT),
         ),
         Claim(
             "Around the data r(x) - x points to where the density is high.",
             NO_NUMBER,
             f"{directions['near']:.1%} of {directions['near_points']} arrows that begin where noise"
-            " leads are less than a right angle off the nearest example",
+            " can lead point to the nearest example within 90 degrees",
             verdict(directions["near"] >= 1 - _LEFT_OUT),
         ),
         Claim(
             "It does so far from the data as well.",
             NO_NUMBER,
-            f"{directions['everywhere']:.1%} of all {directions['points']:,} arrows over a square"
-            " twice as wide as the data (figure 3.7 is about the others)",
+            f"{directions['everywhere']:.1%} of all {directions['points']:,} arrows in a square"
+            " twice as wide as the data (for the others see figure 3.7)",
             verdict(directions["everywhere"] >= 1 - _LEFT_OUT),
         ),
         Claim(
             "On the manifold r(x) - x is close to 0.",
             NO_NUMBER,
-            f"its length (root mean square of a value) is {moves['on']:.2f} sigma at test points"
-            f" and {moves['off']:.2f} sigma where they have noise",
+            f"its root mean square per value is {moves['on']:.2f} sigma at test points and"
+            f" {moves['off']:.2f} sigma at noisy test points",
             verdict(moves["on"] ** 2 < _LEFT_OUT * moves["off"] ** 2),
         ),
         Claim(
-            "Between two arms r(x) - x is 0 where the density is least, and changes its sign.",
+            "Between two arms r(x) - x is 0 where the density has a minimum, and changes its sign.",
             NO_NUMBER,
-            f"a change of sign, and no other, on {result['once']:.0%} of 49 ways from the inner arm"
-            f" to the outer one{middle}",
+            f"exactly one change of sign on {result['once']:.0%} of 49 lines from the inner arm to"
+            f" the outer arm{middle}",
             verdict(result["once"] >= 1 - _LEFT_OUT),
         ),
         Claim(
@@ -192,13 +193,13 @@ def claims(result: dict[str, Any]) -> list[Claim]:
             " density gains over r(x) = x"
             + ("" if slow["converged"] else ", and the loss still falls")
             + f"; {_learned(losses):.1%} from the initialization that is used here",
-            # A fit that hasn't converged doesn't say where it would have ended.
+            # If the fit hasn't converged, its final loss is unknown.
             verdict(learned >= 1 - _LEFT_OUT, told=slow["converged"] or learned >= 1 - _LEFT_OUT),
         ),
     ]
 
 
 def _learned(losses: dict[str, float]) -> float:
-    """Returns how much of the possible gain over the identity r has, as a fraction."""
+    """Returns the gain of r over the identity, as a fraction of the largest possible gain."""
     most = losses["identity"] - losses["kernel density"]
     return (losses["identity"] - losses["r"]) / most

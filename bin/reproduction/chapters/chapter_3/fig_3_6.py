@@ -15,24 +15,26 @@ if TYPE_CHECKING:
 
 TITLE = "Samples from an auto-encoder of a curve in ten dimensions"
 CAPTION = (
-    "Test data on a curve in ten dimensions, the same with noise of .1, and the last states of"
-    " Metropolis-Hastings chains that began anywhere in a box around the data. Their acceptance"
-    " needs only energy differences, which are path integrals of r(x) - x (two points each)."
-    " Four of the dimensions are shown. It is the density of the data with noise that is sampled."
+    "Test data on a curve in ten dimensions, the same data with noise of standard deviation 0.1,"
+    " and the last states of Metropolis-Hastings chains that began uniformly in a box around the"
+    " data. Acceptance needs only energy differences, which are path integrals of r(x) - x (two"
+    " points each). The chains sample the density of the data with noise. Four of the dimensions"
+    " are shown."
 )
-# The fraction of a variance that "close" may leave out.
+# The fraction of a variance that may be missed by a claim of "close".
 _LEFT_OUT = 0.05
-_SEEN = 1000  # points of each kind that are drawn
-_DRAWS = 10  # of fresh data, which are compared with the test data like the samples
+_SEEN = 1000  # the number of points of each kind that are drawn
+_DRAWS = 10  # the number of fresh data sets that are compared with the test data like the samples
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(Settings):
-    """What is trained and sampled.
+    """The auto-encoder and its chains.
 
     Attributes:
-        network: trained with larger noise too, as chains begin far away.
-        chains, steps: how many, and of how many steps.
+        network: the auto-encoder; it is also trained with larger noise, since chains begin far
+            from the data.
+        chains, steps: the number of chains, and of their steps.
     """
 
     network: manifold_dae.Config
@@ -90,7 +92,7 @@ def run(config: Config) -> dict[str, Any]:
             "samples": _told_apart(last, noisy),
             "initial": _told_apart(initial_state, noisy),
             "fresh": np.array([_told_apart(x, noisy) for x in draws]),
-            # With noise that is a tenth and a fifth too large.
+            # Data whose noise is 10 % and 20 % too large.
             "tenth": _told_apart(_fresh(config, 0, 1.1), noisy),
             "fifth": _told_apart(_fresh(config, 0, 1.2), noisy),
         },
@@ -104,8 +106,8 @@ def run(config: Config) -> dict[str, Any]:
         "losses": manifold_dae.losses(network, found),
         "energies": _energies(network, estimator, splits.train.x, noisy),
         "notes": [
-            f"{network.examples:,} training points, each with noise {network.copies} times,"
-            f" {network.units:,} hidden units that begin on noisy examples, {network.iterations}"
+            f"{network.examples:,} training points, each corrupted {network.copies} times,"
+            f" {network.units:,} hidden units initialized at noisy examples, {network.iterations}"
             f" iterations of L-BFGS; {config.chains:,} chains of {config.steps:,} steps.",
             _mixing(chains.diagnostics.summary()),
         ],
@@ -113,24 +115,24 @@ def run(config: Config) -> dict[str, Any]:
 
 
 def _mixing(found: dict[str, Any]) -> str:
-    """Says how far chains have mixed, which is unknown with fewer than four states."""
+    """Returns a note on the mixing of chains, which is unknown with fewer than four states."""
     size, r_hat = (
         "unknown" if found[name] is None else f"{found[name]:,.1f}"
         for name in ("effective_sample_size", "r_hat")
     )
     return (
-        f"R-hat is {r_hat} and the effective sample size of all chains together {size}: steps are"
-        " small compared to the length of the curve, which only the many chains together cover."
+        f"R-hat is {r_hat}, and the effective sample size of all chains together is {size}: steps"
+        " are so small that only all chains together cover the curve."
     )
 
 
 def _step(network: manifold_dae.Config) -> float:
-    """The standard deviation of a proposal: 2.4 / d^(1/2) of that of the noise."""
+    """Returns the standard deviation of a proposal: 2.4 / d^(1/2) times that of the noise."""
     return 2.4 / 10**0.5 * network.sigma
 
 
 def _fresh(config: Config, index: int, scale: float = 1.0) -> npt.NDArray[Any]:
-    """Draws as many new examples as there are chains, with noise of sigma times `scale`."""
+    """Draws one new example per chain, with noise of standard deviation sigma times `scale`."""
     from thesis_tf import datasets
 
     network, stream = config.network, 10 + index
@@ -151,7 +153,7 @@ def _energies(
     x: npt.NDArray[Any],
     noisy: npt.NDArray[Any],
 ) -> dict[str, Any]:
-    """Compares energy differences of proposals by r and by a kernel density of the examples."""
+    """Compares energy differences of proposals from r and from a kernel density of examples."""
     from thesis_tf import autoencoders
     from thesis_tf.autoencoders import theory
 
@@ -169,16 +171,16 @@ def _energies(
 
 
 def draw(result: dict[str, Any], path: pathlib.Path) -> None:
-    """Draws data, data with noise, and samples in two planes of two dimensions each."""
+    """Draws data, data with noise, and samples in two pairs of dimensions."""
     from thesis_tf import autoencoders
 
     autoencoders.draw_points(result["drawn"], path, max_pairs=2)
 
 
 def claims(result: dict[str, Any]) -> list[Claim]:
-    """Checks whether the samples are like the data, and the acceptance of the chains."""
+    """Claims: r alone gives acceptance, and the samples are like the data."""
     told, inside, energies = result["told_apart"], result["inside"], result["energies"]
-    # The accuracy at chance and its spread come from fresh data, as neighbors share votes.
+    # The accuracy at chance and its error come from fresh data, since votes aren't independent.
     chance = float(np.mean(told["fresh"]))
     error = float(np.std(told["fresh"], ddof=1)) * (1 + 1 / len(told["fresh"])) ** 0.5
     alike = told["samples"] < chance + 2 * error
@@ -188,35 +190,36 @@ def claims(result: dict[str, Any]) -> list[Claim]:
     off = np.hypot(samples_error, fresh_error)
     return [
         Claim(
-            "Energy differences, and so acceptance, can be had from r alone (Eq 3.14).",
+            "Energy differences, and so acceptance, can be computed from r alone (Eq 3.14).",
             NO_NUMBER,
-            f"error {energies['error']:.1%} of those of a kernel density at proposals from noisy"
-            f" test points, of which r accepts {energies['accepted'][0]:.1%} and the kernel density"
-            f" {energies['accepted'][1]:.1%}; the chains accepted {result['acceptance']:.1%}",
+            f"relative error {energies['error']:.1%} compared with a kernel density, at proposals"
+            f" from noisy test points; r accepts {energies['accepted'][0]:.1%} of them, the kernel"
+            f" density {energies['accepted'][1]:.1%}; the chains accepted"
+            f" {result['acceptance']:.1%}",
             verdict(energies["error"] ** 2 < _LEFT_OUT),
         ),
         Claim(
             "The samples lie along the manifold.",
             NO_NUMBER,
-            f"{inside['samples']:.1%} of them are where data have noise, as are"
-            f" {inside['fresh']:.1%} of fresh noisy data and {inside['initial']:.1%} of the points"
-            " where chains began",
+            f"{inside['samples']:.1%} of them are as near as noisy data; so are"
+            f" {inside['fresh']:.1%} of fresh noisy data and {inside['initial']:.1%} of the chains'"
+            " initial states",
             verdict(inside["samples"] > inside["fresh"] - 2 * off),
         ),
         Claim(
-            "The samples can't be told from the data with noise.",
+            "The samples can't be distinguished from the data with noise.",
             NO_NUMBER,
-            f"five nearest neighbors tell them apart in {told['samples']:.3f} of cases, fresh data"
-            f" in {chance:.3f} ± {error:.3f} ({len(told['fresh'])} draws), those with noise a tenth"
-            f" too large in {told['tenth']:.3f}, a fifth in {told['fifth']:.3f}; test loss /"
-            f" sigma^2 {result['losses']['r']:.2f}, of a kernel density"
-            f" {result['losses']['kernel density']:.2f}",
-            # If even a fifth more noise isn't noticed, the test has no power.
+            f"accuracy of five nearest neighbors: {told['samples']:.3f} for samples, {chance:.3f} ±"
+            f" {error:.3f} for fresh data ({len(told['fresh'])} draws), {told['tenth']:.3f} with"
+            f" 10 % too much noise, {told['fifth']:.3f} with 20 %; test loss / sigma^2:"
+            f" {result['losses']['r']:.2f}, and {result['losses']['kernel density']:.2f} for a"
+            " kernel density",
+            # If even 20 % more noise isn't detected, the test has no power.
             verdict(alike, told=not alike or told["fifth"] > chance + 2 * error),
         ),
     ]
 
 
 def _binomial(fraction: float, count: int) -> float:
-    """Returns the standard error of a fraction; of 0 and 1 that of a single case."""
+    """Returns the standard error of a fraction; for 0 and 1, that of a single case."""
     return max((fraction * (1 - fraction) / count) ** 0.5, 1 / count)

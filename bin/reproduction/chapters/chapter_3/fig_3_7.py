@@ -1,4 +1,4 @@
-"""Figure 3.7: maxima of the density that r implies, where there are no data."""
+"""Figure 3.7: spurious maxima of the density that r implies, far from the data."""
 
 import dataclasses
 import pathlib
@@ -18,26 +18,28 @@ from bin.reproduction.engine.contract import (
 
 TITLE = "Spurious maxima far from the data, and larger noise against them"
 CAPTION = (
-    "The field r(x) - x of two auto-encoders of the spiral, one trained with noise of .01 alone,"
-    " the other with more, up to half the extent of the data, on half of the examples. Far points"
-    " that follow r come to rest at dots and crosses; at crosses there are no data."
-    " Above: a square twice as wide as the data; below: one that holds all crosses. The repeat"
-    " with the most far points that end at crosses is drawn."
+    "The field r(x) - x of two auto-encoders of the spiral. One was trained with noise of 0.01;"
+    " the other also with larger noise, up to half the extent of the data, on half of the"
+    " examples. Dots and crosses are attractors, where r takes far points; crosses are spurious:"
+    " they are far from the data. Top: a square twice as wide as the data. Bottom: a square that"
+    " contains all crosses. Of several repeats, the one with the most far points that end at"
+    " crosses is drawn."
 )
 if TYPE_CHECKING:
     from thesis_tf.autoencoders import Attractors, ScoreEstimator
 
-NOISES = {"plain": "noise of .01", "sampled": "larger noise too"}
-_SEEN, _ARROWS = 3000, 15  # points that are drawn, and arrows a side
+NOISES = {"plain": "noise of 0.01", "sampled": "also larger noise"}
+_SEEN, _ARROWS = 3000, 15  # the number of points that are drawn, and of arrows per side
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(Settings):
-    """What is trained, and how maxima are searched.
+    """The auto-encoders, and the search for maxima.
 
     Attributes:
-        networks: with noise of sigma alone, a `manifold_dae.Config` for each repeat.
-        far_points: points of a box twice as wide as the data, which follow r.
+        networks: one `manifold_dae.Config` per repeat, with noise of sigma alone.
+        far_points: the number of points, in a box twice as wide as the data, to which r is applied
+            repeatedly.
     """
 
     networks: tuple[manifold_dae.Config, ...]
@@ -54,13 +56,13 @@ CONFIGS = {
 }
 
 
-# {kind of noise: what was trained with it}, and which network that was.
+# {kind of noise: (estimator, attractors) of the auto-encoder that was trained with it}.
 _Found: TypeAlias = dict[str, tuple["ScoreEstimator", "Attractors"]]
 _Drawn: TypeAlias = tuple[manifold_dae.Config, _Found]
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Trains both kinds for every repeat, and follows r from far starts."""
+    """Trains both kinds for every repeat, and applies r repeatedly to far points."""
     repeats: list[dict[str, Any]] = []
     drawn: _Drawn | None = None
     for plain in config.networks:
@@ -72,15 +74,16 @@ def run(config: Config) -> dict[str, Any]:
         worst = max(repeat["plain"]["fraction_at_spurious"] for repeat in repeats)
         if drawn is None or repeats[-1]["plain"]["fraction_at_spurious"] == worst:
             drawn = plain, {noise: kept for noise, (_, kept) in found.items()}
-    assert drawn is not None  # there is a repeat
+    assert drawn is not None  # there is at least one repeat
     return {
         "repeats": repeats,
         "drawn": _fields(*drawn),
         "far_points": config.far_points,
         "notes": [
-            f"{plain.examples:,} points, each with noise {plain.copies} times, {plain.units:,}"
-            f" hidden units (1,000 in the thesis) that begin on noisy examples, {plain.iterations}"
-            f" iterations of L-BFGS; {len(repeats)} draws of data, noise and weights."
+            f"{plain.examples:,} points, each corrupted {plain.copies} times, {plain.units:,}"
+            f" hidden units (1,000 in the thesis) initialized at noisy examples,"
+            f" {plain.iterations} iterations of L-BFGS; {len(repeats)} repeats with other data,"
+            " noise and weights."
         ],
     }
 
@@ -88,7 +91,7 @@ def run(config: Config) -> dict[str, Any]:
 def _follow(
     network: manifold_dae.Config, count: int
 ) -> tuple[dict[str, Any], tuple["ScoreEstimator", "Attractors"]]:
-    """Returns the numbers of one auto-encoder; and its estimator and attractors."""
+    """Returns the measurements of one auto-encoder, its estimator, and its attractors."""
     from bin.reproduction.chapters.chapter_3 import common
     from thesis_tf import autoencoders
 
@@ -105,7 +108,7 @@ def _follow(
 
 
 def _fields(network: manifold_dae.Config, found: _Found) -> dict[str, Any]:
-    """Returns the fields of both auto-encoders, near the data and with all attractors in view."""
+    """Returns the fields of both auto-encoders, near the data and around all attractors."""
     from bin.reproduction.chapters.chapter_3 import common
 
     x = manifold_dae.load(network).train.x
@@ -124,19 +127,19 @@ def _fields(network: manifold_dae.Config, found: _Found) -> dict[str, Any]:
 
 
 def draw(result: dict[str, Any], path: pathlib.Path) -> None:
-    """Draws both fields near the data and from afar, with attractors."""
+    """Draws both fields, near the data and around all attractors."""
     from bin.reproduction.chapters.chapter_3 import common
 
     drawn = result["drawn"]
     rows = [
         [{"title": NOISES[noise] + said, **drawn[row][noise]} for noise in NOISES]
-        for row, said in (("near", ""), ("far", ", from afar"))
+        for row, said in (("near", ""), ("far", ", zoomed out"))
     ]
     common.draw_fields(drawn["data"], rows, path)
 
 
 def claims(result: dict[str, Any]) -> list[Claim]:
-    """Checks whether there are spurious maxima, and whether larger noise removes them."""
+    """Claims: there are spurious maxima, and larger noise removes them."""
     counts, fractions, losses, right = (
         {noise: np.array([get(repeat[noise]) for repeat in result["repeats"]]) for noise in NOISES}
         for get in (
@@ -166,9 +169,9 @@ def claims(result: dict[str, Any]) -> list[Claim]:
         Claim(
             "With larger noise more arrows lead to the data from far away.",
             NO_NUMBER,
-            f"{_listed(right['sampled'], '.1%')} of those over the square twice as wide as the data"
-            " are less than a right angle off the nearest example,"
-            f" {_listed(right['plain'], '.1%')} without; test loss / sigma^2"
+            f"{_listed(right['sampled'], '.1%')} of the arrows in the square twice as wide as the"
+            " data point to the nearest example within 90 degrees,"
+            f" {_listed(right['plain'], '.1%')} without larger noise; test loss / sigma^2"
             f" {losses['sampled'].mean():.3f} and {losses['plain'].mean():.3f}",
             verdict_of_difference(*_mean_and_error(right["sampled"] - right["plain"])),
         ),

@@ -1,4 +1,4 @@
-"""What the figures of chapter 5 share: their networks, sheets of images, and comparisons."""
+"""Shared by the figures of chapter 5: networks, image montages and comparisons."""
 
 import dataclasses
 import pathlib
@@ -23,8 +23,9 @@ _MNIST: dict[str, Any] = {
 }
 _WIDE: dict[str, Any] = {"network": "dae", "layers": (2000,)}
 _DEEP: dict[str, Any] = {"layers": (1000, 1000)}
-# The rows of Table 5.1. Epochs are such that all take about as much computation, and the plain
-# auto-encoder as many reconstructions as the one with four steps of walkback.
+# The rows of Table 5.1. The numbers of epochs are chosen so that all networks need about the same
+# amount of computation. The plain auto-encoder computes as many reconstructions as the one with
+# four steps of walkback.
 NETWORKS = {
     "quick": {
         "DAE": gsn_chains.Config(network="dae", layers=(500,), walkback=1, epochs=(32,)),
@@ -58,18 +59,18 @@ _FACES = {
         scored=(8, 12_500, 10),
     ),
 }
-# Of figures 5.8 and 5.10: one without scaling factors and one with them.
+# The networks of figures 5.8 (without scaling factors) and 5.10 (with scaling factors).
 FACES = {
     budget: {"plain": config, "scaled": dataclasses.replace(config, scaling=True)}
     for budget, config in _FACES.items()
 }
-DATA = {"faces": "faces", "cifar10": "grey CIFAR-10 images", "mnist_mini": "digits"}
+DATA = {"faces": "faces", "cifar10": "gray CIFAR-10 images", "mnist_mini": "digits"}
 ESTIMATES = {"parzen": "Parzen window", "conservative": "conservative estimate"}
 _COPY = 1 / 3
 
 
 def note(name: str, config: Any, found: dict[str, Any]) -> str:
-    """Says how a network of digits was trained and on what."""
+    """Returns a note on the training of a network on digits."""
     units = "-".join(map(str, (784, *config.layers, *((784,) if config.network == "dae" else ()))))
     noisy = config.network == "gsn" and len(config.layers) > 1
     noise = f", noise {config.noise:g}" if noisy else ""
@@ -80,11 +81,12 @@ def note(name: str, config: Any, found: dict[str, Any]) -> str:
 
 
 def smaller(config: Any) -> Any:
-    """Says what the thesis trains, where this is less."""
+    """Returns a note on the thesis' networks if they are larger than this one."""
     if config.dataset == "mnist":
         return []
     return [
-        "The thesis' have 2,000 hidden units (auto-encoders) or 1,000 a layer, and all of MNIST."
+        "The thesis' networks have 2,000 hidden units (auto-encoders) or 1,000 per layer, and are"
+        " trained on all of MNIST."
     ]
 
 
@@ -93,35 +95,35 @@ def _steps(config: Any) -> Any:
 
 
 def judged(found: dict[str, Any]) -> Any:
-    """Says what the classifier is that judges samples."""
+    """Returns a note on the classifier that judges samples."""
     return (
-        f"The classifier is right on {found['accuracy']:.1%} of test images; of those"
-        f" {found['real']['spurious']:.1%} have no class above .5, and its mean confidence is"
-        f" {found['real']['confidence']:.3f}."
+        f"The classifier's accuracy on test images is {found['accuracy']:.1%}. Its largest class"
+        f" probability is at most 0.5 for {found['real']['spurious']:.1%} of them, and"
+        f" {found['real']['confidence']:.3f} on average."
     )
 
 
 def shown(mean: float, error: float, digits: int = 3) -> str:
-    """A number with its standard error, in words."""
+    """Formats a number with its standard error."""
     return f"{mean:.{digits}f} ± {error:.{digits}f}"
 
 
 def fraction(quality: dict[str, Any]) -> str:
-    """The fraction of samples that have no class above .5, with its standard error, in words."""
+    """Formats the fraction of spurious samples, with its standard error."""
     error = quality["standard_errors"]["spurious"]
     return f"{quality['spurious']:.1%} ± {error:.1%}"
 
 
 def fewer(quality: dict[str, Any], than: dict[str, Any], name: str = "spurious") -> Any:
-    """How much less of `name` one has than the other, with a standard error: `verdict`'s two."""
+    """Returns the decrease of `name` from `than` to `quality`, and its standard error."""
     errors = [q["standard_errors"][name] for q in (quality, than)]
     return than[name] - quality[name], float(np.hypot(*errors))
 
 
 def nats(estimate: dict[str, Any]) -> tuple[float, float]:
-    """A log-likelihood and its standard error, over test examples and over chains.
+    """Returns a log-likelihood and its standard error, over test examples and over chains.
 
-    How much single chains differ says, on the safe side, how far all of them may be off.
+    The variation between single chains gives a conservative error for the estimate from all chains.
     """
     errors = [estimate["standard_error"], estimate["chain_standard_error"]]
     errors = [error for error in errors if error is not None]
@@ -129,34 +131,34 @@ def nats(estimate: dict[str, Any]) -> tuple[float, float]:
 
 
 def more_nats(estimate: dict[str, Any], than: dict[str, Any]) -> Any:
-    """How many nats more one estimate has than the other, with its standard error."""
+    """Returns the difference of two estimates in nats, and its standard error."""
     (mean, error), (other, other_error) = nats(estimate), nats(than)
     return mean - other, float(np.hypot(error, other_error))
 
 
 def factors(alphas: np.ndarray) -> Any:
-    """Scaling factors in words."""
+    """Formats scaling factors."""
     return ", ".join(f"{alpha:.2f}" for alpha in alphas)
 
 
 def halfway(alphas: np.ndarray) -> Any:
-    """The place of the factors that training had halfway among those (epochs, k) of its epochs."""
+    """Returns the index of the middle epoch of factors (epochs, k)."""
     return (len(alphas) - 1) // 2
 
 
 def settled(alphas: np.ndarray) -> Any:
-    """Whether the order of factors (epochs, k) was the same in all of the training's last half."""
+    """Whether the order of factors (epochs, k) stayed the same in the second half of training."""
     order = np.sign(np.diff(alphas[halfway(alphas) :], axis=1))
     return len(alphas) > 1 and bool((order == order[-1]).all())
 
 
 def is_real_valued(data: str) -> Any:
-    """Whether it can stand for real-valued data: digits are next to binary."""
+    """Whether a data set counts as real-valued: digits don't, since they are nearly binary."""
     return data != "mnist_mini"
 
 
 def notes_on_faces(config: Any, found: dict[str, Any]) -> Any:
-    """Says what a network of real-valued images learned, and how."""
+    """Returns notes on the data and the training of a network on real-valued images."""
     layers = "-".join(map(str, (found["side"] ** 2, *config.layers)))
     said = (
         f"{layers}, noise {config.noise:g}, {config.epochs[-1]} epochs of {found['examples']:,}"
@@ -169,11 +171,11 @@ def notes_on_faces(config: Any, found: dict[str, Any]) -> Any:
 
 
 def no_copies(found: dict[str, Any]) -> Any:
-    """That chains end at no copies of training examples.
+    """Returns the claim that the last samples of chains are not copies of training examples.
 
-    A copy is much nearer to one example than to any other: by the rule of Yoon et al. (2023), at
-    less than a third of the distance. Of samples farther from the data than held-out examples are,
-    no copies would say nothing.
+    A copy is much closer to one example than to any other. By the rule of Yoon et al. (2023), the
+    nearest distance is less than a third of the second nearest. For samples that are farther from
+    the data than held-out examples are, the absence of copies would mean nothing.
     """
     drawn, held_out = (found["distances"][name] for name in ("samples", "held_out"))
     medians = [float(np.median(distances[:, 0])) for distances in (drawn, held_out)]
@@ -194,12 +196,12 @@ def no_copies(found: dict[str, Any]) -> Any:
 def draw_nearest(
     found: dict[str, Any], path: pathlib.Path, rows: Any = 8, columns: int = 10
 ) -> None:
-    """Draws the last steps of chains in rows, and the nearest training examples at their ends."""
+    """Draws the last steps of chains as rows, each followed by the nearest training example."""
     images = found["images"][-columns:, :rows].swapaxes(0, 1)
     chains = montage(images)
     gap = np.full((len(chains), images.shape[-1] // 3), 255, np.uint8)
     nearest = montage(found["nearest"][: len(images), np.newaxis])
-    title = "consecutive steps of a chain a row, and the training example nearest to the last"
+    title = "rows: consecutive steps of a chain, then the training example nearest to the last step"
     draw_sheets({title: np.hstack([chains, gap, nearest])}, path, columns=1)
 
 
@@ -215,12 +217,12 @@ def montage(images: np.ndarray, gap: int = 1) -> np.ndarray:
 
 
 def draw_sheets(sheets: dict[str, Any], path: pathlib.Path, columns: int = 2) -> None:
-    """Draws sheets of images beside and below one another.
+    """Draws montages of images in a grid.
 
     Args:
         sheets: {title: an image (height, width) of bytes, such as a `montage`}.
-        path: of the picture.
-        columns: sheets beside one another.
+        path: the file to write.
+        columns: the number of sheets per row.
     """
     from thesis_tf.plotting import style
 

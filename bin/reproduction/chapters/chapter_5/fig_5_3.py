@@ -10,27 +10,27 @@ from bin.reproduction.engine.contract import NO_NUMBER, Claim, Settings, verdict
 
 TITLE = "Chains without a network: ten values by counting, a curve in ten dimensions by kernels"
 CAPTION = (
-    "Top: how often each of ten values is among 5,000 examples and among 5,000 steps of the chain"
-    " that was learned by counting them; bars are two standard errors, the chain's autocorrelation"
-    " included. Below: training examples on a curve in ten dimensions, and states of"
-    " chains whose P(x | x~) is a Parzen estimate from them; four of the dimensions are shown."
+    "Top: the frequencies of ten values in 5,000 examples, and in 5,000 steps of the chain that was"
+    " learned from these examples by counting. Bars are two standard errors, which account for the"
+    " chain's autocorrelation. Bottom: training examples on a curve in ten dimensions, and states"
+    " of chains whose P(x | x~) is a Parzen estimate from them; four of the dimensions are shown."
 )
 _VALUES = 10
 _SIGNIFICANT = 0.05
-_SEEN = 1000  # points of each kind that are drawn
+_SEEN = 1000  # the number of points of each kind that are drawn
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(Settings):
-    """What is learned and drawn.
+    """The settings of both kinds of chains.
 
     Attributes:
-        examples: of the ten values; and as many steps of the chain.
-        points: training examples on the curve.
-        corruption, kernel: standard deviations, of the corruption and of the kernels.
-        chains: on the curve.
-        steps: of each.
-        kept_every: of those steps.
+        examples: the number of examples of the ten values, and of steps of the chain.
+        points: the number of training examples on the curve.
+        corruption, kernel: the standard deviations of the corruption and of the kernels.
+        chains: the number of chains on the curve.
+        steps: the number of steps of each of these chains.
+        kept_every: every so many steps, the state of each chain is kept.
     """
 
     examples: int = 5000
@@ -46,7 +46,7 @@ CONFIGS = {"quick": Config(expected_seconds=6), "full": Config(expected_seconds=
 
 
 def run(config: Any) -> dict[str, Any]:
-    """Runs both kinds of chains, and compares what they draw with the data."""
+    """Runs both kinds of chains, and compares their samples with the data."""
     from thesis_tf.gsn import finite
 
     data = np.random.default_rng([config.seed, 1]).dirichlet(2 * np.ones(_VALUES))
@@ -86,7 +86,7 @@ def _manifold(config: Any) -> Any:
     )  # fmt: skip
     chains = chains[config.kept_every - 1 :: config.kept_every].reshape(kept, -1)
     rng = np.random.default_rng([config.seed, 2])
-    # The best that kernels on these examples can do: draws of them that depend on nothing.
+    # For comparison, the best result with these kernels: independent draws from the Parzen window.
     kernels = x[rng.integers(len(x), size=kept)] + config.kernel * rng.standard_normal(chains.shape)
     fresh = splits.test.x
     compared = {"chains": chains, "kernels": kernels, "fresh": fresh[kept:]}
@@ -98,7 +98,7 @@ def _manifold(config: Any) -> Any:
 
 
 def _told_apart(samples: Any, fresh: np.ndarray) -> Any:
-    """How often neighbours tell samples from data that nothing was learned from, and its error."""
+    """Returns the accuracy with which neighbors separate samples from fresh data, and its error."""
     from thesis_tf import autoencoders
 
     found = autoencoders.nearest_neighbor_test(samples.astype(fresh.dtype), fresh)
@@ -106,7 +106,7 @@ def _told_apart(samples: Any, fresh: np.ndarray) -> Any:
 
 
 def draw(result: dict[str, Any], path: pathlib.Path) -> None:
-    """Draws the histograms above two planes of the curve, for examples and for chains."""
+    """Draws the histograms, and below them two projections of the curve and of the chains."""
     from thesis_tf.gsn.plots import CHAIN, DATA, EXACT
     from thesis_tf.plotting import style
 
@@ -135,7 +135,7 @@ def draw(result: dict[str, Any], path: pathlib.Path) -> None:
 
 
 def claims(result: dict[str, Any]) -> list[Claim]:
-    """That both chains draw what the data are."""
+    """Claims: both chains sample the distribution of the data."""
     found, told = result["histogram"], result["manifold"]["accuracy"]
     distance = {
         name: np.abs(found[name] - found["truth"]).sum() / 2 for name in ("training", "chain")
@@ -146,19 +146,19 @@ def claims(result: dict[str, Any]) -> list[Claim]:
         Claim(
             "The histogram of the chain is that of the data, up to sampling error.",
             NO_NUMBER,
-            f"p-value {found['p_value']:.2f} of chi-square around the learned chain's stationary"
-            f" distribution (largest error {away.max():.1f} standard errors); total variation from"
-            f" the truth {distance['chain']:.3f}, of the examples themselves"
-            f" {distance['training']:.3f}",
+            f"chi-square test against the learned chain's stationary distribution: p-value"
+            f" {found['p_value']:.2f}, largest error {away.max():.1f} standard errors; total"
+            f" variation distance from P(x): {distance['chain']:.3f} for the chain,"
+            f" {distance['training']:.3f} for the training examples",
             verdict(found["p_value"] > _SIGNIFICANT),
         ),
         Claim(
             "Samples of the Parzen chain resemble the training examples.",
             NO_NUMBER,
-            f"five nearest neighbours tell them from fresh data in {chains:.3f} ± {error:.3f} of"
-            f" cases, independent draws of the same kernels in {kernels:.3f}, other fresh data in"
-            f" {told['fresh'][0]:.3f}",
-            # What the kernels miss is no fault of the chain.
+            f"five nearest neighbors distinguish them from fresh data with an accuracy of"
+            f" {chains:.3f} ± {error:.3f}; independent draws from the same kernels: {kernels:.3f};"
+            f" other fresh data: {told['fresh'][0]:.3f}",
+            # The error of the kernels is not counted as an error of the chain.
             verdict(chains - kernels < 2 * np.hypot(error, other)),
         ),
     ]

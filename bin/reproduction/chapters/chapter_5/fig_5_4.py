@@ -10,11 +10,11 @@ from bin.reproduction.engine.contract import NO_NUMBER, Claim, Settings, verdict
 
 TITLE = "Successive samples of a plain denoising auto-encoder and of one trained by walkback"
 CAPTION = (
-    "Each row is a chain, each image the mean of the next of its successive steps, after chains of"
-    " some ninety steps from training examples. Both have the same layers and as many"
-    " reconstructions in training: without walkback four times the epochs. What is no digit is"
-    " counted by a classifier of real digits: samples none of whose classes has a probability"
-    " above .5."
+    "Each row shows successive steps of one chain, as means E[x | x~], about ninety steps after a"
+    " training example. Both networks have the same layers and computed the same number of"
+    " reconstructions in training: the one without walkback was trained for four times as many"
+    " epochs. A sample is spurious if a classifier of real digits gives no class a probability"
+    " above 0.5."
 )
 NAMES = {"DAE": "plain", "DAE, walkback": "walkback"}
 _ROWS, _COLUMNS = 10, 9
@@ -22,10 +22,10 @@ _ROWS, _COLUMNS = 10, 9
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(Settings):
-    """What is compared.
+    """The networks of the figure.
 
     Attributes:
-        one_step, walkback: the two auto-encoders.
+        one_step, walkback: the auto-encoders without and with walkback.
     """
 
     one_step: gsn_chains.Config
@@ -44,7 +44,7 @@ CONFIGS = {
 
 
 def run(config: Any) -> dict[str, Any]:
-    """Returns the chains of both and what a classifier says of them."""
+    """Returns the chains of both networks and a classifier's judgment of them."""
     configs = {"plain": config.one_step, "walkback": config.walkback}
     found = {name: gsn_chains.samples(network) for name, network in configs.items()}
     return {
@@ -60,7 +60,7 @@ def run(config: Any) -> dict[str, Any]:
 
 
 def draw(result: dict[str, Any], path: pathlib.Path) -> None:
-    """Draws chains of both beside one another."""
+    """Draws chains of both networks side by side."""
     sheets = {
         title: common.montage(result[name]["images"][-_COLUMNS:, :_ROWS].swapaxes(0, 1))
         for name, title in (("plain", "without walkback"), ("walkback", "with walkback"))
@@ -69,7 +69,7 @@ def draw(result: dict[str, Any], path: pathlib.Path) -> None:
 
 
 def claims(result: dict[str, Any]) -> list[Claim]:
-    """That walkback leaves fewer samples that are no digits."""
+    """Claims: walkback reduces the number of spurious samples."""
     plain, walkback = (result[name]["quality"] for name in ("plain", "walkback"))
     numbers = [
         f"{name} {plain[name]:.3f} without and {walkback[name]:.3f} with it"
@@ -79,7 +79,7 @@ def claims(result: dict[str, Any]) -> list[Claim]:
         Claim(
             "Walkback training yields fewer spurious samples than the plain criterion.",
             NO_NUMBER,
-            f"without a class above .5: {common.fraction(plain)} without walkback,"
+            f"no class above 0.5: {common.fraction(plain)} without walkback,"
             f" {common.fraction(walkback)} with it; mean {', '.join(numbers)}",
             verdict_of_difference(*common.fewer(walkback, plain)),
         )

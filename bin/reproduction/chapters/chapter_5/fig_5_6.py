@@ -1,4 +1,4 @@
-"""Figure 5.6: samples of a GSN with two hidden layers, and of halves of images that are known."""
+"""Figure 5.6: samples of a GSN with two hidden layers, and completions of half-known images."""
 
 import dataclasses
 import pathlib
@@ -18,21 +18,22 @@ from bin.reproduction.engine.contract import (
 
 TITLE = "Consecutive samples of a GSN with two hidden layers, and completions of images"
 CAPTION = (
-    "Top: two runs of consecutive steps of the chain, line by line. Below: the left half of test"
-    " images is held while the rest is drawn, from shuffled pixels on, in three runs of 100 steps."
+    "Top: consecutive steps of two chains, line by line. Bottom: the left half of each test image"
+    " is fixed while the other half is sampled, in three runs of 100 steps; unknown pixels begin as"
+    " shuffled pixels of other images."
 )
 AFTER = ("5.4",)
-_COLUMNS = 20  # steps of a run in a line
-_COMPLETED = 12  # images whose completions are drawn
+_COLUMNS = 20  # the number of steps per line
+_COMPLETED = 12  # the number of images whose completions are drawn
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(Settings):
-    """What is drawn.
+    """The networks of the figure.
 
     Attributes:
         network: the GSN.
-        compared: the auto-encoder with walkback of figure 5.4.
+        compared: the auto-encoder with walkback, from figure 5.4.
     """
 
     network: gsn_chains.Config
@@ -51,7 +52,7 @@ CONFIGS = {
 
 
 def run(config: Any) -> dict[str, Any]:
-    """Returns chains, completions, and what a classifier says of them."""
+    """Returns chains, completions, and a classifier's judgment of them."""
     found = gsn_chains.samples(config.network)
     other = gsn_chains.samples(config.compared)["stages"][-1]
     kept = ("images", "quality", "changes")
@@ -69,7 +70,7 @@ def run(config: Any) -> dict[str, Any]:
 
 
 def draw(result: dict[str, Any], path: pathlib.Path) -> None:
-    """Draws two runs, and completions."""
+    """Draws two chains and the completions."""
     images, found = result["chains"]["images"], result["completions"]
     columns = min(_COLUMNS, len(images))
     lines = len(images) // columns
@@ -81,43 +82,43 @@ def draw(result: dict[str, Any], path: pathlib.Path) -> None:
     }
     known = np.where(found["mask"], found["truth"], 128).astype(np.uint8)
     rows = np.stack([known, *found["images"], found["truth"]])[:, :_COMPLETED]
-    title = f"what is known, completions of {len(found['images'])} runs, and the whole image"
+    title = f"known half, completions of {len(found['images'])} runs, and complete image"
     common.draw_sheets({**sheets, title: common.montage(rows)}, path, columns=1)
 
 
 def claims(result: dict[str, Any]) -> list[Claim]:
-    """That chains mix and samples look like digits, and that what is known stays."""
+    """Claims: chains mix, samples look like digits, and known pixels stay fixed."""
     chains, completions = result["chains"], result["completions"]
     changes = chains["changes"]
     mean, error = changes.mean(), _error(changes)
     sharp, other, real = chains["quality"], result["auto_encoder"]["quality"], result["real"]
     deviation = completions["deviations"]
     drawn, begun = completions["quality"], completions["quality_of_starts"]
-    # In a run as it is drawn one change at least must be seen.
+    # A chain of the drawn length must have at least one visible change of class.
     steps = len(chains["images"])
     seen = steps / 100
     return [
         Claim(
             "Consecutive samples mix fast between classes.",
             NO_NUMBER,
-            f"{common.shown(mean, error, 1)} changes of class in 100 steps, so that a run of"
-            f" {steps} has {seen * mean:.1f}; the auto-encoder of figure 5.4 with"
-            f" walkback {result['auto_encoder']['changes'].mean():.1f}, by way of more that is no"
-            " digit",
+            f"{common.shown(mean, error, 1)} changes of class per 100 steps, so {seen * mean:.1f}"
+            f" in a chain of {steps} steps; the auto-encoder with walkback of figure 5.4 has"
+            f" {result['auto_encoder']['changes'].mean():.1f} per 100 steps, but passes through"
+            " more spurious samples",
             verdict_of_difference(seen * mean - 1, seen * error),
         ),
         Claim(
-            "Samples are sharp: fewer of them are no digits than the auto-encoder's.",
+            "Samples are sharp: fewer of them are spurious than for the auto-encoder.",
             NO_NUMBER,
-            f"without a class above .5: {common.fraction(sharp)}, of the auto-encoder with walkback"
-            f" {common.fraction(other)}, of real images {common.fraction(real)}; mean confidence"
+            f"no class above 0.5: {common.fraction(sharp)}; auto-encoder with walkback:"
+            f" {common.fraction(other)}; real images: {common.fraction(real)}; mean confidence"
             f" {sharp['confidence']:.3f}, {other['confidence']:.3f} and {real['confidence']:.3f}",
             verdict_of_difference(*common.fewer(sharp, other)),
         ),
         Claim(
-            "What is known stays as it is in the conditional chain.",
+            "Known pixels stay fixed in the conditional chain.",
             NO_NUMBER,
-            f"the same bits after the last step: {'yes' if completions['held'] else 'no'}",
+            f"bit-identical after the last step: {'yes' if completions['held'] else 'no'}",
             verdict(completions["held"]),
         ),
         Claim(
@@ -130,9 +131,9 @@ def claims(result: dict[str, Any]) -> list[Claim]:
         Claim(
             "Completions look like digits.",
             NO_NUMBER,
-            f"without a class above .5: {common.fraction(drawn)}, with the pixels that chains began"
-            f" with {common.fraction(begun)}; mean confidence {drawn['confidence']:.3f} and"
-            f" {begun['confidence']:.3f}",
+            f"no class above 0.5: {common.fraction(drawn)} of completions,"
+            f" {common.fraction(begun)} of the initial images; mean confidence"
+            f" {drawn['confidence']:.3f} and {begun['confidence']:.3f}",
             verdict_of_difference(*common.fewer(drawn, begun)),
         ),
     ]

@@ -1,4 +1,4 @@
-"""Figure 5.7: samples of the GSN with two hidden layers early and later in training."""
+"""Figure 5.7: samples of the GSN with two hidden layers, early and later in training."""
 
 import dataclasses
 import pathlib
@@ -12,9 +12,9 @@ from bin.reproduction.engine.contract import NO_NUMBER, Claim, Settings, verdict
 
 TITLE = "Samples of a GSN early in its training and later"
 CAPTION = (
-    "The network of figure 5.6, its chains run at two moments of one training; each row is a chain."
-    " In the thesis it is after 10 and after 25 epochs, and here after the same parts of a shorter"
-    " training. Beside both, the numbers have what the chains of the untrained network give."
+    "Chains of the network of figure 5.6 at two epochs of its training; each row is a chain. The"
+    " thesis shows epochs 10 and 25; this figure shows the same fractions of a shorter training."
+    " The claims also use the chains of the untrained network."
 )
 AFTER = ("5.6",)
 _ROWS, _COLUMNS = 10, 9
@@ -22,10 +22,10 @@ _ROWS, _COLUMNS = 10, 9
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(Settings):
-    """What is drawn.
+    """The network of the figure.
 
     Attributes:
-        network: the GSN, whose `epochs` are 0, an early one and a later one.
+        network: the GSN; its `epochs` are 0, an early epoch and a later epoch.
     """
 
     network: gsn_chains.Config
@@ -38,7 +38,7 @@ CONFIGS = {
 
 
 def run(config: Any) -> dict[str, Any]:
-    """Returns the chains of all three moments and what was said of them."""
+    """Returns the chains at all three epochs, with estimates and judgments of them."""
     found = gsn_chains.samples(config.network)
     kept = ("epoch", "images", "quality", "parzen")
     return {
@@ -53,7 +53,7 @@ def run(config: Any) -> dict[str, Any]:
 
 
 def draw(result: dict[str, Any], path: pathlib.Path) -> None:
-    """Draws chains after both epochs beside one another."""
+    """Draws chains after both epochs side by side."""
     sheets = {
         f"after {stage['epoch']} epochs": common.montage(
             stage["images"][-_COLUMNS:, :_ROWS].swapaxes(0, 1)
@@ -64,7 +64,7 @@ def draw(result: dict[str, Any], path: pathlib.Path) -> None:
 
 
 def claims(result: dict[str, Any]) -> list[Claim]:
-    """That most of what training brings is there early."""
+    """Claims: most of the improvement by training occurs early."""
     start, early, late = result["stages"]
     fraction = early["epoch"] / late["epoch"]
     numbers = [common.nats(stage["parzen"]) for stage in (start, early, late)]
@@ -72,18 +72,18 @@ def claims(result: dict[str, Any]) -> list[Claim]:
     likelihoods = ", ".join(common.shown(*number, 0) for number in numbers)
     return [
         Claim(
-            "It quickly becomes a model that samples well: an earlier epoch has more of the gain in"
-            " log-likelihood than its part of the training.",
+            "The network quickly becomes a model that samples well: the early fraction of the gain"
+            " in log-likelihood is larger than the fraction of the training.",
             NO_NUMBER,
-            f"log-likelihood by a Parzen window untrained, after {early['epoch']} and after"
+            f"Parzen estimate of the log-likelihood, untrained, after {early['epoch']} and after"
             f" {late['epoch']} epochs: {likelihoods} nats; {done:.0%} ± {error:.0%} of the gain"
             f" after {fraction:.0%} of the training",
             verdict_of_difference(done - fraction, error),
         ),
         Claim(
-            "At the earlier epoch most samples are digits already.",
+            "At the earlier epoch most samples already look like digits.",
             NO_NUMBER,
-            f"without a class above .5: {common.fraction(early['quality'])} after {early['epoch']}"
+            f"no class above 0.5: {common.fraction(early['quality'])} after {early['epoch']}"
             f" epochs, {common.fraction(late['quality'])} after {late['epoch']}; mean confidence"
             f" {early['quality']['confidence']:.3f} and {late['quality']['confidence']:.3f}",
             verdict_of_difference(
@@ -96,7 +96,7 @@ def claims(result: dict[str, Any]) -> list[Claim]:
 def _fraction_done(
     start: tuple[float, float], early: tuple[float, float], late: tuple[float, float]
 ) -> tuple[float, float]:
-    """Which fraction of the way from start to late is done at early, and its standard error."""
+    """Returns the fraction of the change from start to late that early has, and its error."""
     (a, a_error), (b, b_error), (c, c_error) = start, early, late
     way = c - a
     done = (b - a) / way

@@ -1,4 +1,4 @@
-"""Figure 5.8: samples of a GSN with three hidden layers on faces, beside their nearest examples."""
+"""Figure 5.8: samples of faces from a GSN with three hidden layers, with the nearest examples."""
 
 import dataclasses
 import pathlib
@@ -8,18 +8,18 @@ from bin.reproduction.chapters.chapter_5 import common
 from bin.reproduction.chapters.chapter_5.studies import real_valued_gsn
 from bin.reproduction.engine.contract import Claim, Settings
 
-TITLE = "Consecutive samples of a GSN with three hidden layers on faces"
+TITLE = "Consecutive samples of faces from a GSN with three hidden layers"
 CAPTION = (
-    "Each row is a chain, each image the mean of one of its last consecutive steps; the image at"
-    " its end, apart, is the training example nearest to the last of them. P(x | h) is normal, with"
-    " standard deviations that the network puts out. The thesis' Toronto Face Database is not"
-    " public; faces may be given as an .npz file (--faces)."
+    "Each row shows the last consecutive steps of one chain, as means E[x | h]; the separate image"
+    " at its end is the training example nearest to the last step. P(x | h) is normal, and the"
+    " network predicts its standard deviations. The thesis uses the Toronto Face Database, which is"
+    " not public; pass other faces as an .npz file with --faces."
 )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(Settings):
-    """What is drawn.
+    """The network of the figure.
 
     Attributes:
         network: the GSN.
@@ -40,7 +40,7 @@ CONFIGS = {
 
 
 def run(config: Any) -> dict[str, Any]:
-    """Returns chains, and how far their last states are from training examples."""
+    """Returns chains, and the distances of their last states from training examples."""
     found = real_valued_gsn.samples(config.network)
     kept = ("data", "images", "nearest", "distances")
     notes = common.notes_on_faces(config.network, found)
@@ -48,10 +48,10 @@ def run(config: Any) -> dict[str, Any]:
 
 
 def draw(result: dict[str, Any], path: pathlib.Path) -> None:
-    """Draws chains, and the nearest examples."""
+    """Draws chains and the nearest training examples."""
     common.draw_nearest(result, path)
 
 
 def claims(result: dict[str, Any]) -> list[Claim]:
-    """That the samples are no copies of training examples."""
+    """Claims: the samples are not copies of training examples."""
     return [common.no_copies(result)]

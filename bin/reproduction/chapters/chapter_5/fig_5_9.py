@@ -12,22 +12,22 @@ from bin.reproduction.engine.contract import NO_NUMBER, Claim, Settings, verdict
 
 TITLE = "Scaling factors alpha_k over the steps k of walkback"
 CAPTION = (
-    "Of the network of figure 5.6 on digits, whose P(x | h) is Bernoulli and whose factors multiply"
-    " logits, and of that of figure 5.10 on real-valued images, whose P(x | h) is normal and whose"
-    " factors multiply standard deviations. alpha_1 is 1 by definition. Later steps start farther"
-    " from the example and should be less sure of it: smaller factors of logits, larger ones of"
-    " standard deviations."
+    "Factors of two networks: the network of figure 5.6 on digits, whose P(x | h) is Bernoulli and"
+    " whose factors multiply logits; and the network of figure 5.10 on real-valued images, whose"
+    " P(x | h) is normal and whose factors multiply standard deviations. alpha_1 is 1 by"
+    " definition. Later steps begin farther from the example and should predict it with less"
+    " certainty: with smaller factors for logits, and larger factors for standard deviations."
 )
 AFTER = ("5.4", "5.10")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(Settings):
-    """Whose factors are shown.
+    """The networks whose scaling factors are shown.
 
     Attributes:
         binary: a GSN on digits.
-        real: one on real-valued images.
+        real: a GSN on real-valued images.
     """
 
     binary: gsn_chains.Config
@@ -48,7 +48,7 @@ CONFIGS = {
 
 
 def run(config: Any) -> dict[str, Any]:
-    """Returns the factors of both after every epoch."""
+    """Returns the scaling factors of both networks after every epoch."""
     binary, real = gsn_chains.samples(config.binary), real_valued_gsn.samples(config.real)
     return {
         "binary": binary["alphas"],
@@ -62,7 +62,7 @@ def run(config: Any) -> dict[str, Any]:
 
 
 def draw(result: dict[str, Any], path: pathlib.Path) -> None:
-    """Draws factors against steps."""
+    """Draws scaling factors against steps of walkback."""
     from thesis_tf import gsn
 
     real = f"{common.DATA[result['data']]}, normal"
@@ -70,7 +70,7 @@ def draw(result: dict[str, Any], path: pathlib.Path) -> None:
 
 
 def claims(result: dict[str, Any]) -> list[Claim]:
-    """That factors fall on binary data, and grow on real-valued data."""
+    """Claims: factors decrease with k on binary data and increase on real-valued data."""
     real, told = common.DATA[result["data"]], common.is_real_valued(result["data"])
     return [
         _claim("On binary data factors fall with k (digits).", result["binary"], -1),
@@ -85,7 +85,7 @@ def _claim(sentence: str, alphas: np.ndarray, direction: Any, told: Any = True) 
         sentence,
         NO_NUMBER,
         f"{common.factors(alphas[-1])}; halfway through the training {before}"
-        + ("" if told else "; digits as real values are next to binary"),
-        # An order that changed in the last half of the training may change again.
+        + ("" if told else "; digits are nearly binary even as real values"),
+        # If the order changed in the second half of training, it may change again.
         verdict(holds, told=told and common.settled(alphas)),
     )

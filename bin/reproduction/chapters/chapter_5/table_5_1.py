@@ -1,4 +1,4 @@
-"""Table 5.1: test log-likelihoods of digits by a Parzen window on samples."""
+"""Table 5.1: test log-likelihoods of digits, estimated by a Parzen window on samples."""
 
 import dataclasses
 import pathlib
@@ -14,14 +14,15 @@ from bin.reproduction.engine.contract import (
     verdict_of_difference,
 )
 
-TITLE = "Test log-likelihoods of digits by a Parzen window on samples"
+TITLE = "Test log-likelihoods of digits, estimated by a Parzen window on samples"
 CAPTION = (
-    "All rows have one protocol: 8 chains from training examples, whose means E[x | H] are the"
-    " samples; sigma chosen on validation images. Real images are as many training examples. Errors"
-    " are standard errors over test images and over chains, which don't know that another training"
-    " would give another network. The conservative estimate is the mean of P(x | h) over the same"
-    " states, and needs no window. Marks without a bar are the thesis' numbers, which have another"
-    " protocol: one chain that begins at a test image, and a sigma of .2 for all."
+    "All rows use the same protocol: the samples are the means E[x | H] of 8 chains that begin at"
+    " training examples, and sigma is chosen on validation images. For the row of real images, the"
+    " samples are the same number of training examples. Bars are standard errors over test images"
+    " and over chains; they don't include the variation between trainings. The conservative"
+    " estimate is the mean of P(x | h) over the same states and needs no window. Diamonds without a"
+    " bar are the thesis' numbers, which use another protocol: one chain that begins at a test"
+    " image, and a sigma of 0.2 for all rows."
 )
 AFTER = ("5.4", "5.6", "5.9")
 REAL = "training images"
@@ -30,11 +31,11 @@ THESIS = {REAL: 24, "DAE": -152, "GSN-2": 214}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(Settings):
-    """What is scored.
+    """The networks whose log-likelihood is estimated.
 
     Attributes:
-        names: of the rows.
-        networks: a row each.
+        names: the names of the rows.
+        networks: one network per row.
     """
 
     names: tuple
@@ -53,7 +54,7 @@ CONFIGS = {
 
 
 def run(config: Any) -> dict[str, Any]:
-    """Returns the rows: estimates, with what a classifier says of samples."""
+    """Returns the rows: estimates, and a classifier's judgment of samples."""
     from thesis_tf import gsn
 
     splits = gsn_chains.inputs(config.networks[0])
@@ -70,8 +71,8 @@ def run(config: Any) -> dict[str, Any]:
         "rows": rows,
         "samples": many,
         "notes": [
-            f"{many:,} samples a row: {count} chains of {steps:,} steps, of which every"
-            f" {thin}th is kept, and {many:,} training images.",
+            f"{many:,} samples per row: every {thin}th step of {count} chains of {steps:,} steps,"
+            f" or {many:,} training images.",
             *notes,
             *common.smaller(config.networks[0]),
         ],
@@ -111,7 +112,7 @@ def draw(result: dict[str, Any], path: pathlib.Path) -> None:
 
 
 def claims(result: dict[str, Any]) -> list[Claim]:
-    """The thesis' numbers, and the order of its rows."""
+    """Claims: the thesis' numbers, and the order of its rows."""
     rows = {row["name"]: row for row in result["rows"]}
     return [
         *(_number(rows[name], value, result["samples"]) for name, value in THESIS.items()),
@@ -131,8 +132,8 @@ def _number(row: dict[str, Any], value: int, samples: int) -> Claim:
     return Claim(
         f"The log-likelihood of {row['name']} is {value} nats.",
         f"{value}",
-        f"{common.shown(mean, error, 0)}, by {samples:,} samples of the protocol above, which"
-        " is not the thesis'",
+        f"{common.shown(mean, error, 0)}, from {samples:,} samples with the protocol above, which"
+        " differs from the thesis' protocol",
         verdict(abs(mean - value) <= 2 * error),
     )
 

@@ -1,4 +1,4 @@
-"""Settings that figures 7.2 to 7.4 and Table 7.1 share, and comparisons of their runs."""
+"""Shared by figures 7.2 to 7.4 and Table 7.1: settings, and comparisons of runs."""
 
 import dataclasses
 import pathlib
@@ -22,23 +22,23 @@ LABELS = {
     "steps": "steps",
     "seconds": "seconds",
 }
-# The thesis' learning rates, and what it adds to all norms at each.
+# The thesis' learning rates, each with the constant that it adds to all gradient norms.
 _RATES = {0.01: "10", 0.001: "1"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(Settings):
-    """What is compared.
+    """The compared settings.
 
     Attributes:
-        settings: an `importance_sampling.Config` for each setting.
+        settings: one `importance_sampling.Config` per setting.
     """
 
     settings: tuple[importance_sampling.Config, ...]
 
 
 def configs(quick: float, full: float) -> dict[str, Config]:
-    """Returns the configs of a figure that takes so many seconds at either budget."""
+    """Returns the configs of a figure, which takes `quick` or `full` seconds."""
     network: dict[str, Any] = {
         "units": (512,) * 4,
         "examples": (10_000, 500, 10_000),
@@ -101,7 +101,7 @@ def result_of(config: Config) -> dict[str, Any]:
 def mean_and_error(differences: np.ndarray) -> tuple[float, float]:
     """Returns the mean of one difference per run, and its standard error (infinite for one run).
 
-    Runs of both methods begin with the same network, so that they are compared in pairs.
+    Runs of both methods begin with the same network, so they are compared in pairs.
     """
     count = len(differences)
     error = np.std(differences, ddof=1) / count**0.5 if count > 1 else np.inf
@@ -114,7 +114,7 @@ def lower(setting: dict[str, Any], name: str, when: str) -> tuple[float, float]:
     Args:
         setting: one setting of the result.
         name: "train_error" or "test_error".
-        when: "while_training", on average after step 0, or "at_the_end".
+        when: "while_training", the mean after step 0, or "at_the_end".
     """
     uniform, importance = (setting["curves"][method][name] for method in METHODS)
     fewer = uniform - importance
@@ -126,7 +126,7 @@ def lower(setting: dict[str, Any], name: str, when: str) -> tuple[float, float]:
 
 
 def in_words(lower: float, error: float) -> str:
-    """Returns a difference and its standard error in words."""
+    """Formats a difference and its standard error."""
     return f"{'lower' if lower >= 0 else 'higher'} by {abs(lower):.4f} ± {error:.4f}"
 
 
@@ -138,9 +138,9 @@ def draw_curves(
     Over time, a step is drawn at the median of the times at which runs evaluated it.
 
     Args:
-        result: what `result_of` returned.
-        columns: (value, over what), each among `LABELS`.
-        path: the file.
+        result: the result of `result_of`.
+        columns: (name of y, name of x), each a key of `LABELS`.
+        path: the file to write.
     """
     from thesis_tf.issgd.plots import COLORS
     from thesis_tf.plotting import style as figures

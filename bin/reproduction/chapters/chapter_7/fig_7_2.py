@@ -10,11 +10,12 @@ from bin.reproduction.engine.contract import NO_NUMBER, Claim, verdict, verdict_
 
 TITLE = "Training loss and error by importance sampling and by uniform SGD"
 CAPTION = (
-    "Medians and quartiles over runs, at the thesis' learning rates, smoothing constants and"
-    " momentum. Uniform SGD draws with replacement too, so that the methods differ in nothing else."
-    " One process measures all gradient norms anew every 50 steps (section 7.4.1), in place of the"
-    " thesis' workers. So the methods can be compared over steps; over time nothing can be gained,"
-    " because training stops while norms are measured."
+    "Medians and quartiles over runs, with the thesis' learning rates, smoothing constants and"
+    " momentum. Uniform SGD also draws with replacement, so the methods differ only in the"
+    " distribution of draws. Instead of the thesis' workers, the training process measures all"
+    " gradient norms every 50 steps (section 7.4.1). So the methods can be compared over steps, but"
+    " importance sampling can't be faster over time, because training stops while norms are"
+    " measured."
 )
 CONFIGS = common.configs(quick=72, full=900)
 
@@ -31,23 +32,23 @@ def draw(result: dict[str, Any], path: pathlib.Path) -> None:
 
 
 def claims(result: dict[str, Any]) -> list[Claim]:
-    """That the loss falls faster, over steps and over time."""
+    """Claims: the loss falls faster over steps and over time."""
     settings = result["settings"]
     return [*(_over_steps(setting) for setting in settings), _over_time(settings)]
 
 
 def _over_steps(setting: dict[str, Any]) -> Claim:
     uniform, importance = (setting["curves"][method]["loss"] for method in common.METHODS)
-    # The logarithm of the ratio of losses, so that all of the training counts equally.
+    # The logarithm of the ratio of losses weights all of the training equally.
     gain, error = common.mean_and_error(np.log(uniform / importance)[:, 1:].mean(axis=1))
     arrived, worst = _arrival(setting, setting["steps"]), setting["worst"]
-    when = "never reached" if np.isinf(arrived) else f"reached after {arrived:.0%} of its steps"
+    when = "never reached" if np.isinf(arrived) else f"reached after {arrived:.0%} of the steps"
     return Claim(
         "Importance sampling lowers the training loss faster than uniform SGD"
         f" ({setting['label']}).",
         NO_NUMBER,
         f"uniform SGD's loss is {np.exp(gain):.3f} ± {np.exp(gain) * error:.3f} times as large at"
-        f" equal steps, on average over training; the loss that it ends with is {when};"
+        f" equal steps, on average over training; its final loss is {when};"
         f" importance sampling's median loss is at most {worst['ratio']:.3f} times uniform SGD's"
         f" (step {worst['step']})",
         verdict_of_difference(gain, error),
@@ -62,20 +63,20 @@ def _over_time(settings: list[dict[str, Any]]) -> Claim:
         arrivals.append(_arrival(setting, seconds, whole))
     shown = ", ".join("∞" if np.isinf(part) else f"{part:.2f}" for part in arrivals)
     return Claim(
-        "With workers that measure norms it does so over time as well.",
+        "With workers that measure norms, it is also faster over time.",
         NO_NUMBER,
-        f"without workers, {shown} times uniform SGD's time to the loss that it ends with",
+        f"without workers: {shown} times uniform SGD's time to reach uniform SGD's final loss",
         verdict(max(arrivals) < 1, told=all(setting["workers"] for setting in settings)),
     )
 
 
 def _arrival(setting: dict[str, Any], places: np.ndarray, whole: np.ndarray | None = None) -> float:
-    """Returns when importance sampling reaches uniform SGD's last loss, as a fraction; the median.
+    """Returns when importance sampling reaches uniform SGD's final loss, a median of fractions.
 
     Args:
         setting: one setting of the result.
         places: steps or seconds of importance sampling's evaluations, (n,) or (runs, n).
-        whole: steps or seconds of uniform SGD (runs,); None for the last place.
+        whole: steps or seconds of uniform SGD (runs,); None for the last of `places`.
     """
     steps = list(setting["steps"])
     places = np.broadcast_to(places, setting["curves"]["importance"]["loss"].shape)

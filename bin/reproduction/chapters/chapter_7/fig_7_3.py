@@ -1,4 +1,4 @@
-"""Figure 7.3: whether importance sampling generalises as well as uniform SGD."""
+"""Figure 7.3: whether importance sampling generalizes as well as uniform SGD."""
 
 import pathlib
 from typing import Any
@@ -9,8 +9,8 @@ from bin.reproduction.engine.contract import NO_NUMBER, Claim, verdict_of_differ
 TITLE = "Test error by importance sampling and by uniform SGD"
 CAPTION = (
     "The runs of figure 7.2: medians and quartiles of the test error, over steps and over time. As"
-    " there, one process does all the work, so that only steps can be compared. Standard errors are"
-    " those of runs and test examples together."
+    " there, one process does all the work, so only steps can be compared. Standard errors include"
+    " the variation between runs and between test examples."
 )
 AFTER = ("7.2",)
 CONFIGS = common.configs(quick=5, full=10)
@@ -27,20 +27,20 @@ def draw(result: dict[str, Any], path: pathlib.Path) -> None:
 
 
 def claims(result: dict[str, Any]) -> list[Claim]:
-    """That test errors fall faster, and that in the end nothing is lost."""
+    """Claims: test errors fall faster, and are not larger at the end."""
     found = []
     for setting in result["settings"]:
         lower, error = common.lower(setting, "test_error", "while_training")
         last, of_last = common.lower(setting, "test_error", "at_the_end")
         found += [
             Claim(
-                f"The test error is lower while training ({setting['label']}).",
+                f"The test error is lower during training ({setting['label']}).",
                 NO_NUMBER,
                 f"{common.in_words(lower, error)} at equal steps, mean over training",
                 verdict_of_difference(lower, error),
             ),
             Claim(
-                f"Generalisation is not harmed ({setting['label']}).",
+                f"Generalization is not harmed ({setting['label']}).",
                 NO_NUMBER,
                 f"test error {common.in_words(last, of_last)} at the end",
                 verdict_of_difference(last, of_last),

@@ -1,4 +1,4 @@
-"""Figure 7.4: how much gradients of single draws vary under several proposals."""
+"""Figure 7.4: the variance of single-draw gradient estimates under several proposals."""
 
 import pathlib
 from collections.abc import Sequence
@@ -9,23 +9,24 @@ import numpy as np
 from bin.reproduction.chapters.chapter_7 import common
 from bin.reproduction.engine.contract import NO_NUMBER, Claim, verdict
 
-TITLE = "Square roots of the gradient variance, by what examples are drawn by"
+TITLE = "Square roots of the gradient variance under several proposals"
 CAPTION = (
-    "Medians and quartiles over the runs of figure 7.2 by importance sampling: draws by the present"
-    " gradient norms (ideal), by norms 50 steps old without (stale) and with a constant added"
-    " (stale+1, stale+10), as the runs made them (actual), and uniform draws. The variance is the"
-    " trace of the covariance of the gradient's estimate. It is exact: over all training examples,"
-    " minus the true gradient's squared norm. The thesis' own code took one square root too many of"
-    " its stale norms, so that its curve for them can't be compared."
+    "Medians and quartiles over the importance sampling runs of figure 7.2. Draws are in"
+    " proportion to current gradient norms (ideal), to norms that are 50 steps old (stale), to"
+    " stale norms plus a constant (stale+1, stale+10), to the proposal of the runs (actual), or"
+    " uniform. The variance is the trace of the covariance of the gradient's estimate. It is"
+    " computed exactly, over all training examples, with the true gradient's squared norm"
+    " subtracted. The thesis' code took one square root too many of its stale norms, so its curve"
+    " for them is not comparable."
 )
 AFTER = ("7.2",)
 CONFIGS = common.configs(quick=5, full=10)
-# Styles of two curves that can coincide with others.
+# Styles of two curves that may coincide with others.
 _STYLES: dict[str, dict[str, Any]] = {
     "ideal": {"linestyle": "--"},
     "actual": {"linestyle": ":", "zorder": 3},
 }
-_ROUNDING = 1e-9  # relative; equal norms and uniform draws differ by rounding alone
+_ROUNDING = 1e-9  # relative; with equal norms, all draws are uniform up to rounding
 
 
 def run(config: common.Config) -> dict[str, Any]:
@@ -51,7 +52,7 @@ def draw(result: dict[str, Any], path: pathlib.Path) -> None:
 
 
 def claims(result: dict[str, Any]) -> list[Claim]:
-    """The order of the curves, at every step of every setting."""
+    """Claims: the order of the curves, at every step of every setting."""
     settings = result["settings"]
     counts = {n: sum(s["order"][n] for s in settings) for n in settings[0]["order"]}
     curves = [
@@ -61,15 +62,15 @@ def claims(result: dict[str, Any]) -> list[Claim]:
     ratios = np.concatenate([c["uniform"] / c["ideal"] for c in curves])
     found = [
         Claim(
-            "Ideal draws vary less than uniform ones.",
+            "Ideal draws vary less than uniform draws.",
             NO_NUMBER,
             f"uniform over ideal: {ratios.min():.2f} to {ratios.max():.2f}",
             verdict(ratios.min() >= 1 - _ROUNDING),
         )
     ]
     for name, sentence in {
-        "stale": "Draws by stale norms vary more than ideal ones and less than uniform ones.",
-        "actual": "So do those by stale norms with the constant that the runs add.",
+        "stale": "Draws by stale norms vary more than ideal draws and less than uniform draws.",
+        "actual": "So do draws by stale norms with the constant that the runs add.",
     }.items():
         good = [_ascending(c["ideal"], c[name], c["uniform"]) for c in curves]
         shown = f"{counts[f'{name}_between']} of {counts['evaluations']} evaluations of single runs"
@@ -83,7 +84,7 @@ def claims(result: dict[str, Any]) -> list[Claim]:
     )
     good = [_ascending(*far) for far in away]
     sentence = (
-        "Smoothing moves the curve of stale norms towards that of uniform draws, +10 further."
+        "Smoothing moves the curve of stale norms toward that of uniform draws, +10 more than +1."
     )
     return [*found, _claim(sentence, settings, good, f"median distance from it: {shown}")]
 
@@ -101,7 +102,7 @@ def _ascending(*curves: np.ndarray) -> np.ndarray:
 def _claim(
     sentence: str, settings: list[dict[str, Any]], good: Sequence[np.ndarray], more: str
 ) -> Claim:
-    """Returns a claim that holds if `good`, (k,) for each setting, is true at every step."""
+    """Returns a claim that holds if `good`, (k,) per setting, is true at every step."""
     count, there = sum(map(len, good)), int(sum(map(np.sum, good)))
     measured = f"the curves at {there} of {count} steps"
     for setting, right in zip(settings, good, strict=True):

@@ -10,10 +10,10 @@ from bin.reproduction.engine.contract import NOT_AT_HAND, Claim, verdict_of_diff
 
 TITLE = "Training and test errors at the end of training"
 CAPTION = (
-    "Of the runs of figure 7.2 after their last step: means over runs and their standard errors;"
-    " single runs are the faint marks. Runs of both methods begin with the same network, so that"
-    " their difference is compared run by run; that of test errors has the standard error of runs"
-    " and test examples together."
+    "Errors of the runs of figure 7.2 after their last step: means over runs and their standard"
+    " errors; faint markers are single runs. Runs of both methods begin with the same network, so"
+    " differences are computed run by run. The standard error of a difference of test errors"
+    " includes the variation between runs and between test examples."
 )
 AFTER = ("7.2",)
 CONFIGS = common.configs(quick=5, full=10)
@@ -59,7 +59,7 @@ def draw(result: dict[str, Any], path: pathlib.Path) -> None:
 
 
 def claims(result: dict[str, Any]) -> list[Claim]:
-    """That importance sampling ends at errors that are not above uniform SGD's."""
+    """Claims: the final errors of importance sampling are not above those of uniform SGD."""
     return [_claim(setting, name) for setting in result["settings"] for name in reversed(_ERRORS)]
 
 

@@ -15,7 +15,7 @@ from bin.reproduction.engine.contract import Verdict, verdict
 if TYPE_CHECKING:
     from thesis_tf.probes import Probe, ProbeReport
 
-# Plain values that JSON can hold; a report is what `ProbeReport.to_json` returns.
+# JSON-serializable values; a report is the result of `ProbeReport.to_json`.
 Result: TypeAlias = dict[str, Any]
 
 DATASETS = {
@@ -71,20 +71,20 @@ class Estimate(NamedTuple):
     error: float
 
     def __str__(self) -> str:
-        """Returns it as a percentage."""
+        """Returns the estimate as a percentage."""
         return f"{100 * self.value:.1f} ± {100 * self.error:.1f} %"
 
     def above(self, other: Estimate) -> Estimate:
-        """Returns how much larger this is than another.
+        """Returns the difference between this estimate and another.
 
-        Both are of the same test examples, so that the standard error is rather too large: what is
-        hard for one probe is hard for another.
+        The standard error is too large rather than too small: both estimates are on the same test
+        examples, and examples that are difficult for one probe tend to be difficult for another.
         """
         return Estimate(self.value - other.value, math.hypot(self.error, other.error))
 
     @property
     def told(self) -> bool:
-        """Whether it is off 0 by more than two standard errors."""
+        """Whether the estimate differs from 0 by more than two standard errors."""
         return abs(self.value) > 2 * self.error
 
 
@@ -97,7 +97,7 @@ def errors(report: Result) -> Errors:
 
 
 def model_errors(report: Result) -> list[Estimate]:
-    """Returns the network's test errors, one per head; none if it has other classes."""
+    """Returns the network's test errors, one per head; empty if the network has other classes."""
     return [_test_error(metrics) for metrics in report["model_error"]["class"].values()]
 
 
@@ -106,13 +106,14 @@ def _test_error(metrics: Result) -> Estimate:
 
 
 class Descent(NamedTuple):
-    """How errors go down along a path through a network.
+    """How the error decreases along a path of taps through a network.
 
     Attributes:
-        steps, falling: from each place to the next, and how many of them go down.
-        fall: from the first place to the last.
-        largest_step: the most that one step goes down.
-        rise: of an error above one before it, the one that is least likely to be chance.
+        steps, falling: the number of steps between consecutive taps, and of those that decrease
+            the error.
+        fall: the decrease from the first tap to the last.
+        largest_step: the largest decrease in one step.
+        rise: the increase of an error over an earlier one that is least likely due to chance.
     """
 
     steps: int
@@ -122,10 +123,10 @@ class Descent(NamedTuple):
     rise: Estimate
 
     def __str__(self) -> str:
-        """Returns a sentence for a claim's measured side."""
+        """Returns a phrase for the measured side of a claim."""
         rise = "no error is above an earlier one"
         if self.rise.value > 0:
-            rise = f"an error is above an earlier one by {self.rise}"
+            rise = f"one error is above an earlier one by {self.rise}"
         return (
             f"{self.falling} of {self.steps} steps go down, the largest by"
             f" {100 * self.largest_step:.1f} %, and {rise}"
@@ -133,16 +134,16 @@ class Descent(NamedTuple):
 
     @property
     def rises(self) -> bool:
-        """Whether an error is above one before it by more than chance."""
+        """Whether an error is above an earlier error by more than chance."""
         return self.rise.value > 0 and self.rise.told
 
     def verdict(self, told: bool) -> Verdict:
-        """Whether errors go down nearly monotonically: they do, and rise by chance at most.
+        """Returns whether errors decrease nearly monotonically, with no rise beyond chance.
 
         Args:
-            told: whether the network is one that this can be asked of.
+            told: whether this network can support or refute the claim.
         """
-        # A rise is only missed for certain if it would be seen: if a mean step would.
+        # The absence of a rise is significant only if a rise of a mean step would be detected.
         seen = self.fall.value / self.steps > 2 * self.rise.error
         return verdict(self.fall.value > 0 and not self.rises, told=told and (seen or self.rises))
 
@@ -161,15 +162,16 @@ def descent(path: Sequence[Estimate]) -> Descent:
 
 
 def tells(report: Result, rises: bool) -> bool:
-    """Whether a network is one that can be asked if errors fall with its depth.
+    """Whether a network can support or refute the claim that errors decrease with depth.
 
-    One that was trained here for the probes' classes has learnt enough if its error is as low as
-    any probe's. One that was trained for other classes can show that errors fall; a rise may mean
-    that its last blocks discard what distinguishes these classes.
+    A network that was trained here for the probes' classes has learned enough if its error is at
+    most as large as that of any probe. A network that was trained for other classes can support the
+    claim, but not refute it: errors may rise because its last blocks discard information that
+    distinguishes the probes' classes.
 
     Args:
-        report: of its probes.
-        rises: whether they rise.
+        report: the report of its probes.
+        rises: whether errors rise.
     """
     found = model_errors(report)
     if not found:
@@ -179,7 +181,7 @@ def tells(report: Result, rises: bool) -> bool:
 
 
 def main_path(report: Result) -> Result:
-    """Returns the report of an Inception v3 from its input to mixed10, without heads."""
+    """Returns the report of an Inception v3, restricted to taps from the input to mixed10."""
 
     def on_it(tap: str) -> bool:
         return tap not in HEADS and not tap.startswith("aux_")
@@ -209,21 +211,21 @@ def training_note(config: probed_network.Config, found: Result) -> str:
     if config.momentum is not None:
         steps = 1 / (1 - config.momentum)
         note += (
-            f" Its batch normalization averages over about {steps:.0f} steps and not over a"
-            " hundred, as the training is so short."
+            f" Since the training is short, its batch normalization averages over about {steps:.0f}"
+            " steps instead of a hundred."
         )
     return note
 
 
 def report_of(moment: Result) -> ProbeReport:
-    """Returns the `ProbeReport` that a result holds as JSON; its probes have no weights."""
+    """Returns the `ProbeReport` of a result from its JSON form; its probes have no weights."""
     from thesis_tf import probes
 
     return probes.ProbeReport.from_json(moment["report"])
 
 
 def draw_networks(moments: Mapping[str, Result], path: pathlib.Path) -> None:
-    """Draws Inception v3's at {panel title: moment}, colored by the probes' errors."""
+    """Draws an Inception v3 for each {panel title: moment}, colored by the probes' errors."""
     from thesis_tf import probes
 
     several = len(moments) > 1

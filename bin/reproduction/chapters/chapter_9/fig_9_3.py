@@ -13,24 +13,25 @@ from bin.reproduction.engine.contract import NO_NUMBER, Claim, Settings, Verdict
 
 TITLE = "Test errors of linear probes in a convolutional network, before and after training"
 CAPTION = (
-    "The network of figure 9.2. Probes see 1,000 random features of a layer (section 9.3.4) and"
-    " are optimal to a thousandth of a nat: none is better for having been trained longer. The"
-    " thesis draws bars, here both curves are in one figure. Bars are standard errors."
+    "The network of figure 9.2. Probes use 1,000 random features of a layer (section 9.3.4), and"
+    " their loss is within 0.001 nats of its minimum, so longer training would not improve them."
+    " The thesis draws two bar charts; this figure draws both as curves. Error bars are standard"
+    " errors."
 )
-# In the thesis the probes have 50,000 training examples, and 10,000 choose when to stop.
+# In the thesis, probes have 50,000 training examples, and 10,000 more for early stopping.
 THESIS_EXAMPLES = 50_000
-# Percentages without decimals: each stands for half a per cent more or less.
+# The thesis gives percentages without decimals, so they are exact to half a percent.
 THESIS_START, THESIS_END, ROUNDING = 0.08, 0.02, 0.005
-# Without the scaling of pixels and the flattening of maps, which change no error.
+# Without the layers that scale pixels and flatten maps, which don't change the error.
 TAPS = ("input", "conv*", "fc1*", "logits")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(Settings):
-    """What is probed.
+    """The probed network.
 
     Attributes:
-        network: at step 0 and after training.
+        network: the network, probed at step 0 and after training.
     """
 
     network: probed_network.Config
@@ -68,7 +69,7 @@ def draw(result: Result, path: pathlib.Path) -> None:
 
 
 def claims(result: Result) -> list[Claim]:
-    """What random features do, where they do it, and what training adds."""
+    """Claims: random features reduce the error, mostly at the first ReLU; training adds to this."""
     start, end = (common.errors(moment["report"]) for moment in result["moments"])
     enough = result["examples"]["train"] >= THESIS_EXAMPLES
     return [_random_features(start), _fall(start, enough), _drop(start), _kink(end)]
@@ -122,9 +123,9 @@ def _kink(end: Errors) -> Claim:
     path = list(end.values())
     shown = ", ".join(f"{tap}: {step}" for tap, step in kinks.items())
     return Claim(
-        "After training the error falls at every layer but for a kink.",
+        "After training the error falls at every layer except for a kink.",
         NO_NUMBER,
-        f"{len(steps) - len(kinks)} of {len(steps)} steps go down, from {path[0]} to {path[-1]}"
-        + (f"; those that don't: {shown}" if kinks else ""),
+        f"{len(steps) - len(kinks)} of {len(steps)} steps decrease it, from {path[0]} to {path[-1]}"
+        + (f"; the others: {shown}" if kinks else ""),
         found,
     )

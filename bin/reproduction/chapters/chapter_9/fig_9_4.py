@@ -12,18 +12,18 @@ from bin.reproduction.engine.contract import NO_NUMBER, NOT_AT_HAND, Claim, Sett
 
 TITLE = "Test errors of linear probes after each residual block of a ResNet-50"
 CAPTION = (
-    "Probes on the mean over space of each block's sum, from the input to the last block. The"
-    " thesis probes ImageNet's 1,000 classes, which are not public; here the classes are others."
-    " Bars are standard errors over the test examples."
+    "Probes on each block's output, averaged over space, from the input to the last block. The"
+    " thesis probes the 1,000 classes of ImageNet, which is not public; this figure uses another"
+    " data set. Error bars are standard errors over the test examples."
 )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(Settings):
-    """What is probed.
+    """The probed network.
 
     Attributes:
-        network: at one moment.
+        network: the network, probed at one moment.
     """
 
     network: probed_network.Config
@@ -58,7 +58,7 @@ CONFIGS = {
 
 
 def run(config: Config) -> Result:
-    """Probes the network, which the quick budget trains first."""
+    """Probes the network; with the quick budget it is trained first."""
     network = config.network
     found = probed_network.reports(network)
     notes = [common.examples_note(network, found)]
@@ -73,14 +73,14 @@ def run(config: Config) -> Result:
 
 
 def draw(result: Result, path: pathlib.Path) -> None:
-    """Draws the curve, with the network's error as a line where it has the same classes."""
+    """Draws the curve, and the network's error as a line if it has the same classes."""
     from thesis_tf import probes
 
     probes.draw_curves(common.report_of(result["moments"][-1]), path)
 
 
 def claims(result: Result) -> list[Claim]:
-    """That errors fall with depth, and that the last probe's is the least."""
+    """Claims: errors fall with depth, and the last probe has the smallest error."""
     report = result["moments"][-1]["report"]
     path = list(common.errors(report).values())
     down, off = common.descent(path), path[-1].above(min(path))
@@ -92,9 +92,9 @@ def claims(result: Result) -> list[Claim]:
             down.verdict(told=common.tells(report, down.rises)),
         ),
         Claim(
-            "The probe after the last block has the least error.",
+            "The probe after the last block has the smallest error.",
             NOT_AT_HAND,
-            f"{path[-1]}, {off} above the least",
+            f"{path[-1]}, {off} above the smallest",
             verdict(not off.told, told=common.tells(report, off.told)),
         ),
     ]

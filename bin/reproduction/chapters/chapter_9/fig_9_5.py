@@ -1,4 +1,4 @@
-"""Figure 9.5: Inception v3, each place in the color of its probe's error."""
+"""Figure 9.5: Inception v3, each tap in the color of its probe's error."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from bin.reproduction.engine.contract import NO_NUMBER, Claim, Settings
 
 TITLE = "Inception v3 in the colors of its probes' errors"
 CAPTION = (
-    "Red is bad, green and blue are good. Probes on the mean over space after each block. The"
-    " thesis probes ImageNet's 1,000 classes, which are not public, in a network that was trained"
-    " on them; here the classes are others."
+    "Red means a large error; green and blue mean a small one. Probes on each block's output,"
+    " averaged over space. The thesis probes the 1,000 classes of ImageNet, which is not public, in"
+    " a network that was trained on it; this figure uses another data set."
 )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(Settings):
-    """What is probed.
+    """The probed networks.
 
     Attributes:
-        networks: a `probed_network.Config` each, of which the last moment is shown.
+        networks: one `probed_network.Config` per network; its last moment is shown.
     """
 
     networks: tuple[probed_network.Config, ...]
@@ -40,7 +40,7 @@ _PRETRAINED = probed_network.Config(
     taps=common.MAIN_PATH,
     probed=(5000, 1000, 2000),
 )
-# The training of figure 9.9 at both budgets.
+# Both budgets include the training of figure 9.9.
 CONFIGS = {
     "quick": Config(networks=(common.INCEPTION["quick"],), expected_seconds=68),
     "full": Config(
@@ -52,7 +52,7 @@ CONFIGS = {
 
 
 def run(config: Config) -> Result:
-    """Probes the networks, of which one is trained first."""
+    """Probes the networks; one of them is trained first."""
     networks: list[Result] = []
     notes: list[str] = []
     for network in config.networks:
@@ -76,9 +76,9 @@ def _notes(network: probed_network.Config, found: Result) -> list[str]:
     pixels = {"tf": "[-1, 1]", "unit": "[0, 1]"}[found["preprocessing"]]
     return [
         f"Pretrained: the images are enlarged to {network.image_size} pixels and scaled to"
-        f" {pixels}, which fits what the first batch normalization has seen in training. How far"
-        " errors fall depends on what the weights were trained for: the last blocks of a network"
-        " for quite other classes forget what tells these apart.",
+        f" {pixels}, which fits the moving averages of the first batch normalization. How far"
+        " errors fall depends on the data on which the network was trained: the last blocks of a"
+        " network for very different classes discard what distinguishes the probes' classes.",
         examples,
     ]
 
@@ -89,7 +89,7 @@ def draw(result: Result, path: pathlib.Path) -> None:
 
 
 def claims(result: Result) -> list[Claim]:
-    """That errors fall along the main path."""
+    """Claims: errors fall along the main path."""
     return [_gradient(network) for network in result["networks"]]
 
 
@@ -100,6 +100,6 @@ def _gradient(network: Result) -> Claim:
         "From red to green and blue there is a smooth gradient: the error falls almost perfectly"
         f" monotonically with depth (of the {network['name']}).",
         NO_NUMBER,
-        f"{down}; from {path[0]} at the input over {min(path)} to {path[-1]} after the last block",
+        f"{down}; {path[0]} at the input, {path[-1]} after the last block, minimum {min(path)}",
         down.verdict(told=common.tells(network["report"], down.rises)),
     )

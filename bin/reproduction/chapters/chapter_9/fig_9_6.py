@@ -1,4 +1,4 @@
-"""Figure 9.6: a network of 128 layers of which a skip connection lets half go to waste."""
+"""Figure 9.6: a network of 128 layers in which a skip connection makes half of them useless."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from bin.reproduction.engine.contract import (
     verdict_of_difference,
 )
 
-TITLE = "Probes see that a skip connection over 64 of 128 layers leaves them dead"
+TITLE = "Probes detect that a skip connection over 64 of 128 layers leaves them dead"
 CAPTION = (
-    "128 layers of 128 units; the output of the first is added to that of the 64th. Test errors"
-    " of probes at the thesis' three moments, over depth. Here it is trained by Adam at a learning"
-    " rate of .0001. Bars are standard errors."
+    "128 layers of 128 units; the output of the first layer is added to that of the 64th. Test"
+    " errors of probes over depth, at the thesis' three moments of training. The optimizer is Adam"
+    " with a learning rate of 0.0001. Error bars are standard errors."
 )
 SKIPPED = 64
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(Settings):
-    """What is probed.
+    """The probed network.
 
     Attributes:
-        network: at three moments.
+        network: the network, probed at three moments.
     """
 
     network: probed_network.Config
@@ -79,7 +79,7 @@ def run(config: Config) -> Result:
 
 
 def draw(result: Result, path: pathlib.Path) -> None:
-    """Draws errors over depth, a line a moment, and where the skip connection ends."""
+    """Draws errors over depth, one line per moment, and the end of the skip connection."""
     from thesis_tf.plotting import style
 
     page = style.new_figure(7.2)
@@ -108,7 +108,7 @@ def _depth(tap: str) -> float:
 
 
 def claims(result: Result) -> list[Claim]:
-    """That the first half dies, the second lives, and the training loss says nothing of it."""
+    """Claims: the first half is dead, the second is not, and the training loss looks normal."""
     after = result["moments"][-1]["report"]
     found, chance = common.errors(after), after["chance"]["class"]
     first, dead = found[_layer(1)], found[_layer(SKIPPED)]
@@ -120,26 +120,26 @@ def claims(result: Result) -> list[Claim]:
     step = f"{result['moments'][-1]['step']:,}"
     return [
         Claim(
-            "In the half that the skip connection passes by, errors rise with depth.",
+            "In the half that the skip connection bypasses, errors rise with depth.",
             NO_NUMBER,
             f"at step {step} from {first} after layer 1 to {dead} after layer {SKIPPED}, a rise of"
             f" {dies}",
             verdict_of_difference(dies.value, dies.error),
         ),
         Claim(
-            "That half is dead: at its end probes are at chance.",
+            "This half is dead: at its end, the probes' error is at chance.",
             NO_NUMBER,
             f"{dead} after layer {SKIPPED}; chance is {100 * chance:.1f} %",
             verdict(dead.value >= chance - 2 * dead.error),
         ),
         Claim(
-            "Where the skip connection ends probes are good again, and stay so.",
+            "After the skip connection ends, probes are good again and stay so.",
             NO_NUMBER,
             f"{alive} after the sum and {last} at the logits, {lives} below layer {SKIPPED}",
             verdict_of_difference(min(lives.value, dead.above(alive).value), lives.error),
         ),
         Claim(
-            "The training loss looks normal: nothing in it tells of dead layers.",
+            "The training loss looks normal: it doesn't reveal the dead layers.",
             NO_NUMBER,
             f"{', '.join(f'{loss:.2f}' for loss in losses)} nats at the {len(losses)} moments",
             verdict(falls),

@@ -12,21 +12,21 @@ from bin.reproduction.engine.contract import NO_NUMBER, Claim, Settings, Verdict
 
 TITLE = "Inception v3 with an auxiliary head, in the colors of its probes' errors, as it learns"
 CAPTION = (
-    "Red is bad, green and blue are good; the auxiliary head leaves the main path at mixed7."
-    " Moments under one another. The thesis shows minibatches 1,515, 50,389, 100,876 and 308,230"
-    " on ImageNet, which is not public; this is a far shorter training, on other classes, of one"
-    " network: another one may differ by more than the standard errors, which are over the test"
-    " examples."
+    "Red means a large error; green and blue mean a small one. The auxiliary head branches off the"
+    " main path at mixed7. Each panel is one moment of training. The thesis shows minibatches"
+    " 1,515, 50,389, 100,876 and 308,230 on ImageNet, which is not public; this training is much"
+    " shorter and uses another data set. Standard errors are over the test examples; another"
+    " training may differ by more."
 )
-AFTER = ("9.5",)  # which shows the last moment of the same training
+AFTER = ("9.5",)  # figure 9.5 shows the last moment of the same training
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(Settings):
-    """What is probed.
+    """The probed network.
 
     Attributes:
-        network: at several moments.
+        network: the network, probed at several moments.
     """
 
     network: probed_network.Config
@@ -56,7 +56,7 @@ def draw(result: Result, path: pathlib.Path) -> None:
 
 
 def claims(result: Result) -> list[Claim]:
-    """That all places get better, and when the auxiliary head is ahead."""
+    """Claims: errors fall at all taps, and the auxiliary head is better early in training."""
     moments = result["moments"]
     return [_everywhere(moments), _early(moments[0]), _late(moments[-1])]
 
@@ -72,10 +72,10 @@ def _everywhere(moments: list[Result]) -> Claim:
         found = Verdict.DOES_NOT_HOLD
     least = min(falls, key=lambda tap: falls[tap].value)
     return Claim(
-        "Over training the probes' errors fall everywhere.",
+        "During training the probes' errors fall everywhere.",
         NO_NUMBER,
         f"from step {moments[0]['step']:,} to {moments[-1]['step']:,} at"
-        f" {len(falls) - len(rising)} of {len(falls)} places, least at {least}: by {falls[least]}",
+        f" {len(falls) - len(rising)} of {len(falls)} taps, least at {least}: by {falls[least]}",
         found,
     )
 
@@ -105,10 +105,10 @@ def _late(moment: Result) -> Claim:
 
 
 def _leads(moment: Result) -> tuple[list[Estimate], str]:
-    """How far the auxiliary head is ahead, by its error and by that of a probe on its logits.
+    """Returns the advantage of the auxiliary head, by its error and by a probe on its logits.
 
-    The head's error depends on moving averages of batch normalization that lag behind, the probe's
-    does not; where the two disagree the claim can't be judged.
+    The head's error is affected by moving averages of batch normalization, which lag behind; the
+    probe's error is not. If the two disagree, the claim can't be judged.
     """
     heads = common.model_errors(moment["report"])
     probes = [common.errors(moment["report"])[head] for head in common.HEADS]

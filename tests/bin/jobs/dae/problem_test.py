@@ -60,7 +60,7 @@ def test_decreasing_noise_ends_after_two_thirds_of_training(made):
 @pytest.mark.parametrize(
     ("x", "settings", "match"),
     [
-        (np.ones((20, 2)), {}, r"must differ\. All are the same"),
+        (np.ones((20, 2)), {}, r"must differ\. All are equal"),
         (X, {"sigma": 100.0}, "must be above sigma, 100"),
     ],
 )

@@ -126,7 +126,7 @@ def test_what_is_exported_is_the_chain(trained):
 def test_vectors_are_completed_only_with_a_mask(make_run, tmp_path):
     run = make_run(tmp_path / "run", np.random.default_rng(0).uniform(size=(60, 3)))
     assert reports.Reports(run, jobs("train", "inpaint")).run() == {"inpaint": {}}
-    with pytest.raises(ValueError, match=r"--known=left is of images; give an .npz file"):
+    with pytest.raises(ValueError, match=r"--known=left is for images; pass an .npz file"):
         reports.Reports(run, jobs("train", "inpaint", known="left"))
     with pytest.raises(ValueError, match=r"model.keras is not there"):
         reports.Reports(run, jobs("inpaint"))

@@ -79,7 +79,7 @@ def test_salt_and_pepper_are_the_extremes_of_training_examples(make_run, tmp_pat
     x = 0.5 + VECTORS / 4
     found = make_run(tmp_path / "run", x).model.corruption
     assert found == corruption.SaltAndPepper(0.3, float(x[:36].min()), float(x[:36].max()))
-    with pytest.raises(ValueError, match=r"--corruption=block is of images. Received: .*\(3,\)"):
+    with pytest.raises(ValueError, match=r"--corruption=block is for images. Received: .*\(3,\)"):
         make_run(tmp_path / "run", x, corruption="block")
 
 
@@ -116,7 +116,7 @@ def test_binarized_data(make_run, tmp_path):
 def test_data_that_the_outputs_cannot_have(make_run, tmp_path):
     beyond = VECTORS.copy()
     beyond[-1] = 2  # in the test examples alone
-    with pytest.raises(ValueError, match=r"in \[0, 1\].* Here that is --outputs=normal"):
+    with pytest.raises(ValueError, match=r"in \[0, 1\].* use --outputs=normal"):
         make_run(tmp_path / "run", beyond)
     make_run(tmp_path / "run", beyond, outputs="normal", corruption="gaussian")
     assert not (tmp_path / "run").exists()
@@ -138,11 +138,11 @@ def test_a_longer_run_goes_on_and_what_it_wrote_is_read(make_run, tmp_path):
     read = make_run(tmp_path / "half", epochs=2, **settings)
     read.load()
     assert_same(read, whole)
-    with pytest.raises(ValueError, match=r"is another network than .*config.json says"):
+    with pytest.raises(ValueError, match=r"doesn't have the network of .*config.json"):
         make_run(tmp_path / "half", VECTORS, layers=(6, 4), initial_hidden="stored").load()
     path = tmp_path / "half" / "model.keras"
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(ValueError, match="is no Keras model, or was cut short"):
+    with pytest.raises(ValueError, match="is not a Keras model, or is incomplete"):
         read.load()
     path.unlink()
     with pytest.raises(ValueError, match="is not there: give --do=train first"):

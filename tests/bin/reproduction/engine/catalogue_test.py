@@ -27,9 +27,9 @@ def test_an_unknown_one_lists_the_nearest(asked, near):
 
 
 def test_none_at_all_is_refused():
-    with pytest.raises(ValueError, match="--figures must name some"):
+    with pytest.raises(ValueError, match="--figures must name figures"):
         catalogue.select([])
-    with pytest.raises(ValueError, match="--figures must name some"):
+    with pytest.raises(ValueError, match="--figures must name figures"):
         catalogue.select(["", ""])
 
 

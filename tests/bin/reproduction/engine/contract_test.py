@@ -98,8 +98,8 @@ def test_what_is_missing_is_named(tmp_path):
     (tmp_path / "train_32x32.mat").touch()
     sources = Sources(data_dir=str(tmp_path), faces=str(tmp_path / "f.npz"))
     assert not sources.has("svhn")
-    assert sources.missing("svhn") == f"{tmp_path / 'test_32x32.mat'} (not there)"
-    assert sources.missing("faces") == f"{tmp_path / 'f.npz'} (not there)"
+    assert sources.missing("svhn") == f"{tmp_path / 'test_32x32.mat'} (missing)"
+    assert sources.missing("faces") == f"{tmp_path / 'f.npz'} (missing)"
     assert Sources().missing("svhn") == "train_32x32.mat and test_32x32.mat (--data_dir)"
     assert Sources().missing("resnet50_weights") == "--resnet50_weights"
     (tmp_path / "test_32x32.mat").touch()

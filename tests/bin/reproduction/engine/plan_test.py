@@ -88,10 +88,10 @@ def test_code_that_changes_meanwhile_is_said(planned, tmp_path, monkeypatch, cap
     # The process of the figure sees other code than this one did.
     monkeypatch.setattr(cache.Cache, "read", lambda *args: None)
     made.compute(Inline(), 1)
-    assert "changed while it was computed" in capsys.readouterr().out
+    assert "changed during the computation" in capsys.readouterr().out
     entry = made.write(tmp_path / "report", "python")[0]
     assert entry.status == "failed"
-    assert "changed while it was computed" in entry.failure.error
+    assert "changed during the computation" in entry.failure.error
 
 
 def test_the_pool_is_stopped_whatever_happens(planned):

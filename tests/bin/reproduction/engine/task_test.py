@@ -49,7 +49,7 @@ def test_what_is_there_is_not_computed_again(task, monkeypatch):
 
 
 DAMAGES = {
-    "no picture": ("shown", cache.PICTURE, None),
+    "no image": ("shown", cache.PICTURE, None),
     "half a picture": ("shown", cache.PICTURE, b"\x89PNG\r\n\x1a\n"),
     "no claims": ("shown", cache.SHOWN, None),
     "half of the claims": ("shown", cache.SHOWN, b'{"title": '),
@@ -81,7 +81,7 @@ def test_what_is_damaged_is_made_again(task, damage):
 
 def test_a_drawing_that_writes_nothing_fails(task, monkeypatch):
     monkeypatch.setattr(MODULE, "draw", lambda result, path: None)
-    assert "fig_3_4.draw wrote no picture" in tasks.work(task).error
+    assert "fig_3_4.draw wrote no image" in tasks.work(task).error
     assert cache.Cache(task.cache).read(FIGURE, task.config()) is None
 
 

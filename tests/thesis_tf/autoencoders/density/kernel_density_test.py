@@ -75,7 +75,7 @@ def test_bad_input():
         KernelDensity(np.zeros((2, 2)), 0)
     with pytest.raises(ValueError, match="`data` must be finite"):
         KernelDensity(np.full((2, 2), np.nan), 1)
-    with pytest.raises(ValueError, match="`data` must be 1 point at least"):
+    with pytest.raises(ValueError, match="`data` must be at least 1 point"):
         KernelDensity(np.zeros((0, 2)), 1)
     kernels = KernelDensity(np.zeros((3, 2)), 1)
     for x in (np.zeros((4, 2), np.float32), np.zeros((4, 1))):

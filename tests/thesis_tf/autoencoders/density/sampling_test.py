@@ -159,7 +159,7 @@ def test_the_same_call_reads_its_folder(tmp_path):
 
 def test_chains_that_diverge_and_an_r_that_is_not_finite(tmp_path):
     away = ScoreEstimator(lambda x: 3 * x, 0.1)
-    with pytest.raises(ValueError, match="Take a smaller step"):
+    with pytest.raises(ValueError, match="Use a smaller step"):
         langevin(away, START[:5], 1000, 0.5, adjusted=False, folder=tmp_path)
     assert not [path for path in tmp_path.iterdir() if "piece_19" in path.name]
     nothing = ScoreEstimator(lambda x: x * np.nan, 0.1)
@@ -180,7 +180,7 @@ def test_folders_of_something_else(tmp_path):
         ({"seed": 1.5}, TypeError, "`seed` must be a non-negative integer"),
         ({"seed": (1, 2)}, TypeError, "`seed` must be a non-negative integer"),
         ({"estimator": gaussian_dae}, TypeError, "a ScoreEstimator"),
-        ({"initial_state": START[:0]}, ValueError, "1 point at least"),
+        ({"initial_state": START[:0]}, ValueError, "at least 1 point"),
         ({"proposal_stddev": 0.0}, ValueError, "`proposal_stddev`"),
         ({"num_results": 0}, ValueError, "`num_results`"),
         ({"num_burnin_steps": -1}, ValueError, "`num_burnin_steps`"),

@@ -144,12 +144,12 @@ def test_hidden_units_that_are_never_drawn_need_lead_nowhere():
 @pytest.mark.parametrize(
     ("hidden", "reconstruction", "allowed", "error", "match"),
     [
-        (np.eye(2), np.full((2, 2), 0.5), [0, 1], TypeError, r"booleans\. .* int64\. Turn numbers"),
-        (np.eye(2), np.full((2, 2), 0.5), [True], ValueError, r"of shape \(2,\), some true"),
-        (np.eye(2), np.full((2, 2), 0.5), [False] * 2, ValueError, "0 of them true"),
+        (np.eye(2), np.full((2, 2), 0.5), [0, 1], TypeError, r"booleans\. .* int64\. Convert"),
+        (np.eye(2), np.full((2, 2), 0.5), [True], ValueError, r"of shape \(2,\), not all false"),
+        (np.eye(2), np.full((2, 2), 0.5), [False] * 2, ValueError, "with 0 true values"),
         (np.eye(2), np.eye(3), [True] * 2, ValueError, r"`reconstruction` must be of shape \(2, 2"),
         (np.eye(2), np.eye(2), [True] * 2, ValueError, r"2 classes: \[0\], \[3\]"),
-        ([[0, 1], [1, 0]], np.eye(2), [True, False], ValueError, "h = 1, of which .* is 0"),
+        ([[0, 1], [1, 0]], np.eye(2), [True, False], ValueError, "h = 1, for which .* is 0"),
         (np.full((2, 1), 1), [[0, 1]], [True, False], ValueError, "that the unclamped chain vis"),
     ],
 )

@@ -132,7 +132,7 @@ X, H = binary(4, 3), RNG.normal(size=(5, 3))
         (H[:, :2], X, Coins(), r"`outputs` must be of shape \(steps, chains, 3\) or \(n, 3\)"),
         (H, X, Normal(), r"`outputs` must be of shape \(steps, chains, 3, 2\) or \(n, 3, 2\)"),
         (H[:0], X, Coins(), r"`outputs` must be .* not empty"),
-        (H, X[:0], Coins(), r"`test` must be 1 point at least"),
+        (H, X[:0], Coins(), r"`test` must be at least 1 point"),
         (H * np.nan, X, Coins(), r"`outputs` must be finite"),
         (H, X * np.nan, Coins(), r"`test` must be finite"),
         (H, 3 * X, Bernoulli(), r"Data of Bernoulli units must be in \[0, 1\]"),

@@ -144,7 +144,7 @@ def test_a_best_sigma_at_an_end_is_said(grid, where):
     samples, test, valid = (RNG.normal(size=(n, 2)) for n in (50, 5, 40))
     with pytest.warns(UserWarning, match=rf"at an end of the grid, and better .* {where}"):
         found = parzen_log_likelihood(samples, test, valid, sigmas=grid)
-    assert f"better may be {where}" in found.protocol
+    assert f"a better one may be {where}" in found.protocol
     np.testing.assert_array_equal(found.sigmas, sorted(grid))
 
 
@@ -184,10 +184,10 @@ X, Y, Z = np.zeros((5, 3)), np.ones((4, 3)), np.full((2, 3), 2.0)
         ((X[:, :2], Y, Z), r"`samples` must be of shape \(steps, chains, 3\) or \(n, 3\)"),
         ((X, Y, Z[:, :2]), r"`validation` must be points of shape \(3,\), as `test`"),
         ((X[:0], Y, Z), r"`samples` must be .* not empty"),
-        ((X, Y[:0], Z), r"`test` must be 1 point at least"),
+        ((X, Y[:0], Z), r"`test` must be at least 1 point"),
         (
             (X, Y, Z[:0]),
-            r"`validation` must be 1 point at least. Received: 0. Sigma is chosen on it",
+            r"`validation` must be at least 1 point. Received: 0. Sigma is chosen on it",
         ),
         ((X, Y, Y), r"`validation` must be other points than `test`"),
         ((X, Y, Y.astype(np.float32)), r"`validation` must be other points than `test`"),
@@ -197,7 +197,7 @@ X, Y, Z = np.zeros((5, 3)), np.ones((4, 3)), np.full((2, 3), 2.0)
         ((X, Y, Z, 0), r"`sigmas` must be positive numbers"),
         ((X, Y, Z, [0.1, -1]), r"`sigmas` must be positive numbers"),
         ((X, Y, Z, [0.1, np.nan]), r"`sigmas` must be positive numbers"),
-        ((X, Y, Z, []), r"`sigmas` must be positive numbers, one at least"),
+        ((X, Y, Z, []), r"`sigmas` must be positive numbers, at least one"),
         ((X, Y, Z, [[0.1]]), r"`sigmas` must be positive numbers"),
         ((X, Y, X[:2]), r"`samples` and `validation` must be different .* Give `sigmas`"),
     ],

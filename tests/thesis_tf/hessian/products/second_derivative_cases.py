@@ -200,9 +200,9 @@ def refusal(name):
 
 HEAD = """# Second derivatives of Keras layers
 
-Made and tested by `tests/thesis_tf/hessian/products`: for every layer, the mode that computes the
-products of a model with it, and their relative error against central differences of the gradient in
-float64.
+This table is generated and tested by `tests/thesis_tf/hessian/products`. For every layer it has the
+mode that computes the products of a model with this layer, and their relative error compared with
+central differences of the gradient in float64.
 "Rounding" is an error that the rounding of the differences explains. Each is at most 1e-8, or the
 operator refuses to be made. Bilinear and bicubic resizing is computed by TensorFlow in float32
 whatever it is given, so that "rounding" there is that of float32; a test compares it with the

@@ -121,7 +121,7 @@ CALLS = {
 }
 
 
-@pytest.mark.parametrize("anew", [False, True], ids=["deleted", "made anew"])
+@pytest.mark.parametrize("anew", [False, True], ids=["deleted", "created again"])
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 def test_a_run_that_is_gone(store, open_run, call, anew):
     store.publish(random_parameters(0), 0)
@@ -387,7 +387,7 @@ def test_a_run_has_one_master(store):
     with pytest.raises(RunTakenError, match=r"another master for 0 s, .* lasts 0\.[12] s more"):
         store.claim_master("second", 60)
     store.release_master("second")
-    with pytest.raises(RunTakenError, match="Wait for that long if that master is dead"):
+    with pytest.raises(RunTakenError, match="If that master is dead, wait"):
         store.claim_master("second", 60)
 
     time.sleep(0.25)

@@ -130,5 +130,5 @@ def test_another_of_its_name(open_memory, until):
             return True
 
         until(is_refused)
-        with pytest.raises(RunTakenError, match="give this one another name"):
+        with pytest.raises(RunTakenError, match="choose another name"):
             connection.pull()

@@ -409,7 +409,7 @@ def test_models_of_a_fixed_batch_size(tmp_path):
     model = keras.Model(x, layers.Dense(2)(layers.LSTM(5, stateful=True, name="lstm")(x)))
     data = np.random.default_rng(0).normal(size=(10, 6, 3)).astype(np.float32)
 
-    with pytest.raises(ValueError, match="`batch_size` must be 4, which the model was made for"):
+    with pytest.raises(ValueError, match="`batch_size` must be 4, the fixed size of the model"):
         extract(model, data, tmp_path)
     store = extract(model, data, tmp_path, taps="lstm", batch_size=4)
 
@@ -475,7 +475,7 @@ def test_a_killed_extraction_goes_on_where_it_stopped(start, tmp_path):
     done = json.loads(manifest.read_text())["done"]
     assert process.returncode == -signal.SIGKILL
     assert 0 < done < len(x)
-    with pytest.raises(ValueError, match=f"is not complete: {done} of its examples"):
+    with pytest.raises(ValueError, match=f"is not complete: it has {done} examples"):
         FeatureStore(tmp_path / "killed")
 
     recorded = x.view(Recorded)

@@ -286,7 +286,7 @@ def test_incomplete_shard(tmp_path):
         writer.append(table(3))
         writer.flush()
 
-    with pytest.raises(ValueError, match="00001-of-00002 is not complete: 3 of its examples"):
+    with pytest.raises(ValueError, match="00001-of-00002 is not complete: it has 3 examples"):
         FeatureStore(tmp_path)
     assert not FeatureStore.is_complete(tmp_path)
 
@@ -372,7 +372,7 @@ def test_a_file_that_is_cut_while_it_is_read(tmp_path):
     store = FeatureStore(tmp_path)
     cut(tmp_path / shard_name(0, 1) / "000.npy", 200)
 
-    with pytest.raises(ValueError, match="cut short while it was read"):
+    with pytest.raises(ValueError, match="truncated while it was read"):
         store.read("conv")
 
 

@@ -1,1 +1,1 @@
-"""Where a store keeps its data."""
+"""The backends, which keep the data of a store."""

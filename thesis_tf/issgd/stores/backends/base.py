@@ -75,7 +75,7 @@ class Backend(abc.ABC):
     def create(self, run: Run, spec: RunSpec) -> Run:
         """Creates a run unless one exists; returns the existing one.
 
-        Removes what a lost run left behind. No block of a new run is measured.
+        Removes the data of a lost run. In a new run, no block has been measured.
 
         Args:
             run: the run to create.
@@ -84,11 +84,11 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def set_finished(self, tag: str, finished: bool) -> None:
-        """Records whether the run is over."""
+        """Records whether the run is finished."""
 
     @abc.abstractmethod
     def is_finished(self, tag: str) -> bool:
-        """Returns whether the run is over."""
+        """Returns whether the run is finished."""
 
     @abc.abstractmethod
     def claim_master(self, tag: str, token: str, seconds: float) -> Claim | None:
@@ -109,7 +109,7 @@ class Backend(abc.ABC):
         Args:
             tag: identifies the run.
             slot: the slot's name.
-            stamp: of the head that will name them.
+            stamp: the stamp of the head that will refer to them.
             chunks: uint8 arrays.
         """
 
@@ -117,7 +117,8 @@ class Backend(abc.ABC):
     def set_head(self, tag: str, slot: str, head: Head, current: Head | None) -> bool:
         """Makes the chunks of `head` current if `current` still is; returns whether it was.
 
-        The parameters of `current` stay for those who are reading them; older ones are removed.
+        The parameters of `current` are kept for processes that are reading them; older ones are
+        removed.
 
         Raises:
             StoreError: the chunks have been removed.
@@ -135,10 +136,10 @@ class Backend(abc.ABC):
             stamp: the head's stamp.
             chunks: uint8 arrays to fill.
             check: called with the number of each chunk as soon as it is filled; returns whether it
-                is right.
+                is correct.
 
         Returns:
-            Whether all chunks were found and right.
+            Whether all chunks were found and correct.
         """
 
     @abc.abstractmethod
@@ -181,7 +182,7 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def delete(self) -> None:
-        """Removes everything of the run, whatever its tag."""
+        """Removes all data of the run, for any tag."""
 
     @abc.abstractmethod
     def close(self) -> None:

@@ -34,7 +34,7 @@ class MemoryBackend(LocalBackend):
         self.where = f"Run {run_id!r} of memory://{name}"
         with _SPACES_LOCK:
             self._space = _SPACES.setdefault((name, run_id), _Space())
-        # Chunks that are not confirmed are this object's and go with it.
+        # Unconfirmed chunks belong to this object and are deleted with it.
         self._pending: dict[tuple[str, str], list[Bytes]] = {}
 
     @contextlib.contextmanager

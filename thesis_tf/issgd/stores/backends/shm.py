@@ -1,9 +1,9 @@
 """`shm://NAME`: a run for the processes of one machine, in files of its memory file system.
 
-The files are memory as much as `multiprocessing.shared_memory` is (which makes a file in the same
-/dev/shm), without its two faults: before Python 3.13 its resource tracker deletes a segment that
-others still use as soon as any process that attached to it ends, and it has no lock. A lock on a
-file is given up by the kernel when its holder is killed, so no process can leave the run locked.
+The files are in memory, like those of `multiprocessing.shared_memory` (which also creates a file in
+/dev/shm), without its two problems: before Python 3.13 its resource tracker deletes a segment in
+use as soon as any process that attached to it ends, and it has no lock. The kernel releases a lock
+on a file when its holder is killed, so no process can leave the run locked.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from thesis_tf.issgd.stores.run_spec import RunSpec
 from thesis_tf.issgd.transport import clock
 
 MEMORY = pathlib.Path("/dev/shm")
-# A lock is held for a millisecond; only a process that was stopped holds it for longer.
+# Seconds to wait for a lock. A lock is held for about a millisecond, unless a process is suspended.
 WAIT = 10.0
 _LOCK, _STATE = "lock", "state.json"
 
@@ -51,7 +51,7 @@ class ShmBackend(LocalBackend):
         self._folder.mkdir(mode=0o700, exist_ok=True)
 
     def _check_folder(self) -> None:
-        # In a folder that everyone may write to, someone else may have been first.
+        # In a world-writable folder, another user may have created this folder first.
         found = self._folder.parent.lstat()
         if (
             not stat.S_ISDIR(found.st_mode)
@@ -72,7 +72,7 @@ class ShmBackend(LocalBackend):
                 fcntl.flock(
                     descriptor, (fcntl.LOCK_EX if change else fcntl.LOCK_SH) | fcntl.LOCK_NB
                 )
-                # A run that was deleted and made anew has another file by now.
+                # If the run was deleted and created again, the file is another one.
                 if os.path.samestat(os.fstat(descriptor), os.stat(path)):
                     return descriptor
             except BlockingIOError:
@@ -80,7 +80,7 @@ class ShmBackend(LocalBackend):
                     os.close(descriptor)
                     raise errors.StoreUnavailableError(
                         f"{self.where} has been locked for {WAIT:.0f} s: one of its processes is"
-                        " stopped. Let it go on, or kill it."
+                        " suspended. Resume or kill it."
                     ) from None
                 time.sleep(pause)
                 pause = min(2 * pause, 2e-3)
@@ -104,7 +104,7 @@ class ShmBackend(LocalBackend):
             state = json.loads(text)
             yield state
             if change and (new := json.dumps(state)) != text:
-                # Only the holder of the lock writes it; what a killed one left is overwritten.
+                # Only the holder of the lock writes this file; leftovers of a kill are overwritten.
                 partial = self._folder / f"{_STATE}.new"
                 partial.write_text(new, encoding="utf-8")
                 partial.replace(self._folder / _STATE)
@@ -177,7 +177,7 @@ class ShmBackend(LocalBackend):
         with self._run(tag):
             flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
             descriptor = os.open(self._chunks(slot, stamp), flags, 0o600)
-            # Tells `_drop` that its writer lives.
+            # The lock shows `_drop` that the writer is alive.
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         self._pending[slot, stamp] = descriptor
         offset = 0
@@ -212,7 +212,7 @@ class ShmBackend(LocalBackend):
     ) -> bool:
         """See `Backend`."""
         try:
-            # Once it is open, it can be read to its end even if it is removed meanwhile.
+            # An open file can be read to its end even if it is removed in the meantime.
             with self._run(tag):
                 descriptor = os.open(self._chunks(slot, stamp), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -233,7 +233,7 @@ class ShmBackend(LocalBackend):
             for path in self._folder.glob("*"):
                 if path.name != _LOCK:
                     path.unlink()
-            # The lock's file last: others wait for it until all else is gone.
+            # The file of the lock is removed last: others wait for it until all else is removed.
             shutil.rmtree(self._folder, ignore_errors=True)
         with contextlib.suppress(OSError):  # other runs are in it
             self._folder.parent.rmdir()

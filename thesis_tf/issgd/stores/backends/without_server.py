@@ -26,10 +26,10 @@ DAY = 86_400.0
 
 
 class LocalBackend(Backend):
-    """Runs, claims, leases and heads, kept in a dict that JSON can hold.
+    """Runs, claims, leases and heads, kept in a JSON-serializable dict.
 
-    A subclass decides where the state, the gradient norms and the parameters are, and how they are
-    locked. Processes share nothing but what `_state` yields, so that one lock is enough.
+    A subclass determines where the state, the gradient norms and the parameters are, and how they
+    are locked. Processes share only the result of `_state`, so one lock is sufficient.
     """
 
     @abc.abstractmethod
@@ -74,7 +74,7 @@ class LocalBackend(Backend):
 
     def _lost(self) -> errors.RunNotFoundError:
         return errors.RunNotFoundError(
-            f"{self.where} is not the run that was joined: it was deleted or made anew. Call"
+            f"{self.where} is not the run that was joined: it was deleted or created again. Call"
             " `create` or `join` again."
         )
 
@@ -200,8 +200,8 @@ class LocalBackend(Backend):
         with self._run(tag, change=True) as state:
             self._read(split, offset, memoryview(old))
             if (blocks.version_of(bytes(old), tag) or 0) <= record.version:
-                # Values before the header: a process killed between the two leaves values that
-                # are newer than they say, never older.
+                # Values are written before the header: after a kill in between, values are newer
+                # than their header says, never older.
                 self._write(split, offset + blocks.HEADER.itemsize, record.values)
                 self._write(split, offset, record.header + struct.pack("<d", clock.now()))
             self._end_lease(state, split, record.block, record.worker)

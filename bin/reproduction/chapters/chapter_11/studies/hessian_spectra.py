@@ -18,16 +18,16 @@ _DATA = {"mnist_mini": "MNIST digits", "mnist": "digits of MNIST", "cifar10": "i
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(Settings):
-    """The network that is trained, by RMSProp as in the thesis, and the eigenpairs of its Hessian.
+    """A network, trained with RMSProp as in the thesis, and the search for its eigenpairs.
 
     Attributes:
-        dataset: what the network is trained on.
-        model: a name of `models.NAMES`.
+        dataset: the name of the training data.
+        model: a name in `models.NAMES`.
         batch_size: examples per step.
-        moments: the steps of training at which to search; `best_steps` takes the last alone.
-        examples: how many training examples' mean loss the Hessian is that of.
-        largest, smallest: eigenpairs at the upper and the lower end.
-        tol: residual of an eigenpair, relative to its eigenvalue.
+        moments: the steps of training at which to search; `best_steps` uses only the last.
+        examples: the number of training examples; the Hessian is that of their mean loss.
+        largest, smallest: the numbers of eigenpairs at the upper and the lower end.
+        tol: the residual of an eigenpair, relative to its eigenvalue.
     """
 
     dataset: str = "mnist_mini"
@@ -42,13 +42,13 @@ class Config(Settings):
 
 @study_cache.shared
 def best_steps(config: Config) -> dict[str, Any]:
-    """Finds eigenpairs at one moment, and the best steps along the eigenvectors.
+    """Computes eigenpairs at one moment, and the best steps along the eigenvectors.
 
     Returns:
-        A dict: "values", "residuals" (k,), the smallest first; "steps", k dicts of a `BestStep`;
-        "searches", {"smallest": dict of a `LineSearch`, "largest": likewise}; "at_optimum", the
-        loss at 1 / lambda along the largest; "step", that of the training; "data", "epoch" (its
-        steps) and "notes".
+        A dict: "values", "residuals" (k,), in ascending order; "steps", k dicts of a `BestStep`;
+        "searches", {"smallest", "largest": dicts of a `LineSearch`}; "at_optimum", the loss at
+        1 / lambda along the eigenvector of the largest; "step", the step of the training; "data",
+        "epoch" (the number of its steps) and "notes".
     """
     from bin.jobs import hessian as hessian_job
     from thesis_tf import hessian
@@ -76,10 +76,11 @@ def best_steps(config: Config) -> dict[str, Any]:
 
 @study_cache.shared
 def over_training(config: Config) -> dict[str, Any]:
-    """Follows the extreme eigenvalues over training.
+    """Computes the extreme eigenvalues over training.
 
     Returns:
-        A dict: "entries", of `SpectrumHistory.to_json`; "data", "epoch" (its steps) and "notes".
+        A dict: "entries", as in `SpectrumHistory.to_json`; "data", "epoch" (the number of its
+        steps) and "notes".
     """
     from thesis_tf import hessian
 
@@ -96,7 +97,7 @@ def over_training(config: Config) -> dict[str, Any]:
 
 
 def _begun(config: Config) -> tuple["Splits", "keras.Model", "HessianOperator"]:
-    """Returns data, a compiled network, and the Hessian of its loss on a part of the data."""
+    """Returns data, a compiled network, and the Hessian of its loss on a subset of the data."""
     import keras
 
     import models
@@ -121,7 +122,7 @@ def _train(model: "keras.Model", splits: "Splits", config: Config, done: int, un
 
 
 def _said(config: Config, splits: "Splits", operator: "HessianOperator") -> dict[str, Any]:
-    """Returns the data, the steps per epoch, and notes on how the numbers came about."""
+    """Returns the data, the steps per epoch, and notes on the network and the Hessian."""
     network, data = _NETWORKS[config.model], _DATA[config.dataset]
     epoch = len(splits.train) // config.batch_size
     return {
@@ -129,7 +130,7 @@ def _said(config: Config, splits: "Splits", operator: "HessianOperator") -> dict
         "epoch": epoch,
         "notes": [
             f"{network} ({operator.shape[0]:,} parameters), trained on {len(splits.train):,} {data}"
-            f" by RMSProp in batches of {config.batch_size}: {epoch:,} steps an epoch. The Hessian"
-            f" is that of the mean loss of {config.examples:,} of them."
+            f" by RMSProp in batches of {config.batch_size}: {epoch:,} steps per epoch. The Hessian"
+            f" is that of the mean loss of {config.examples:,} of these examples."
         ],
     }

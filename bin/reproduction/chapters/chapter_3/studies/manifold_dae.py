@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(Settings):
-    """One auto-encoder, tanh(b + W x) to a linear output.
+    """One auto-encoder: a linear output of tanh(b + W x).
 
     Attributes:
         dataset: spiral or manifold10d.
-        sigma: standard deviation of the noise.
-        noise: "plain", of sigma alone, or "sampled": half the examples get noise of up to half the
-            extent of the data, with importance weights.
+        sigma: the standard deviation of the noise.
+        noise: "plain": noise of sigma alone; "sampled": half the examples get noise of up to half
+            the extent of the data, with importance weights.
         initialization: "data": hidden units centered on noisy examples, then least squares;
             "keras": Keras' small random weights.
-        scales: that are tried for initialization "data".
-        units: hidden units.
-        examples, copies: training examples, and how often each is corrupted, once and for all.
-        test: test examples.
-        iterations: of L-BFGS, at most.
-        repeat: the number of the draw of data, noise and weights.
+        scales: the scales that are tried for initialization "data".
+        units: the number of hidden units.
+        examples, copies: the number of training examples, and of fixed corruptions of each.
+        test: the number of test examples.
+        iterations: the maximum number of iterations of L-BFGS.
+        repeat: the index of the repeat, which determines data, noise and weights.
     """
 
     dataset: str = "spiral"
@@ -62,13 +62,13 @@ def load(config: Config) -> "Splits":
 
 
 def noisy(config: Config, x: npt.NDArray[Any], stream: int = 0) -> npt.NDArray[Any]:
-    """Returns examples with noise of sigma; another stream draws other noise."""
+    """Returns examples with noise of sigma, which depends on `stream`."""
     rng = np.random.default_rng([config.draw, 2, stream])
     return x + config.sigma * rng.standard_normal(x.shape)
 
 
 def estimator(config: Config, found: dict[str, Any]) -> "ScoreEstimator":
-    """Returns the `ScoreEstimator` of a result of `trained`."""
+    """Returns the `ScoreEstimator` for a result of `trained`."""
     from thesis_tf import autoencoders
 
     weights = found["weights"]
@@ -103,7 +103,7 @@ def trained(config: Config) -> dict[str, Any]:
     fit = autoencoders.fit_full_batch(
         model,
         autoencoders.DenoisingLoss(noise),
-        # Every copy has its own noise, since noise depends on the place of an example.
+        # Copies get different noise, since the noise depends on the index of an example.
         np.concatenate([x] * config.copies),
         max_iterations=config.iterations,
         seed=mcmc.stream_seed(config.draw, 1),

@@ -1,4 +1,4 @@
-"""A classifier of real digits, which says how much like digits the samples of chapter 5 are."""
+"""A classifier of real digits, which judges whether samples of chapter 5 look like digits."""
 
 import dataclasses
 from typing import Any
@@ -8,17 +8,17 @@ import numpy as np
 from bin.reproduction.engine import study_cache
 from bin.reproduction.engine.contract import Settings
 
-_SCALE = 255.0  # of the pixels that it takes; samples are in [0, 1]
+_SCALE = 255.0  # the classifier takes pixels in [0, 255]; samples are in [0, 1]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(Settings):
-    """How the convolutional network of figure 9.2 is trained.
+    """The training of the classifier, the convolutional network of figure 9.2.
 
     Attributes:
         dataset: mnist_mini or mnist.
-        examples: (train, validation, test) to draw, or None for all.
-        epochs: of training.
+        examples: the numbers of (train, validation, test) examples to draw, or None for all.
+        epochs: the number of epochs.
     """
 
     dataset: str = "mnist_mini"
@@ -31,11 +31,11 @@ CONFIGS = {"quick": Config(), "full": Config(dataset="mnist", needs=("mnist",), 
 
 @study_cache.shared
 def trained(config: Any) -> Any:
-    """Trains it.
+    """Trains the classifier.
 
     Returns:
-        {"weights": its arrays, "accuracy": on test examples, "quality": what `gsn.sample_quality`
-        says of test examples}.
+        {"weights": its arrays, "accuracy": its accuracy on test examples, "quality": the summary of
+        `gsn.sample_quality` for test examples}.
     """
     import tempfile
 
@@ -62,7 +62,7 @@ def probabilities(found: dict[str, Any]) -> Any:
     """Returns a function from images (..., 28, 28, 1) in [0, 1] to probabilities (..., 10).
 
     Args:
-        found: what `trained` returned.
+        found: the result of `trained`.
     """
     model = _network()
     model.set_weights(found["weights"])

@@ -1,7 +1,7 @@
-"""Networks of chapter 5 on digits: trained, their chains run and judged (5.4, 5.6, 5.7, Table 5.1).
+"""Trains networks of chapter 5 on digits and judges their chains (5.4, 5.6, 5.7, Table 5.1).
 
-All have one protocol: chains begin at training examples and what is kept of them are the means
-E[x | H] of their steps.
+All networks have the same protocol: chains begin at training examples, and their samples are the
+means E[x | H] of the steps.
 """
 
 import dataclasses
@@ -14,33 +14,35 @@ from bin.reproduction.chapters.chapter_5.studies import digit_classifier
 from bin.reproduction.engine import study_cache
 from bin.reproduction.engine.contract import Settings
 
-_SHOWN = 10  # chains whose images are kept
-_RUNS = 3  # completions of each image
+_SHOWN = 10  # the number of chains whose images are kept
+_RUNS = 3  # the number of completions of each image
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(Settings):
-    """A network, how it is trained, and what is drawn of it.
+    """A network, its training, and its chains.
 
     Attributes:
         dataset: mnist_mini or mnist.
-        examples: (train, validation, test) to draw, or None for all.
-        network: "gsn", that of figure 5.5, or "dae" with one hidden layer.
-        layers: units of the hidden layers.
-        noise: standard deviation in hidden layers above the first, of a gsn.
-        corruption: probability of salt-and-pepper.
-        walkback: steps.
-        scaling: whether a factor is learned for each of them.
-        epochs: after which chains are run, in order; it is trained up to the last.
-        batch_size: examples a step.
-        learning_rate: of Adam, at the first step.
-        decay: the learning rate at the last step, as a part of that.
-        clip: the norm that gradients are cut down to; else high learning rates end in spikes.
-        consecutive: (chains, steps), all of whose steps a classifier judges.
-        scored: (chains, steps, of how many one is kept), which likelihoods are estimated from.
-        completed: test images of which the left half is held and the rest drawn.
-        completion_steps: of the chains that do it.
-        classifier: of real digits.
+        examples: the numbers of (train, validation, test) examples to draw, or None for all.
+        network: "gsn", the network of figure 5.5, or "dae", with one hidden layer.
+        layers: the numbers of units of the hidden layers.
+        noise: the standard deviation of the noise in hidden layers above the first, for "gsn".
+        corruption: the probability of salt-and-pepper noise.
+        walkback: the number of steps of walkback.
+        scaling: whether a scaling factor is learned for each of these steps.
+        epochs: the epochs after which chains are run, in order; training ends after the last.
+        batch_size: examples per step.
+        learning_rate: the learning rate of Adam at the first step.
+        decay: the learning rate at the last step, as a fraction of `learning_rate`.
+        clip: the norm to which gradients are clipped, since high learning rates otherwise lead to
+            spikes of the loss.
+        consecutive: (chains, steps); a classifier judges all of these steps.
+        scored: (chains, steps, n): the chains from which log-likelihoods are estimated; every nth
+            step is kept.
+        completed: the number of test images whose left half is fixed and whose right half is drawn.
+        completion_steps: the number of steps of these chains.
+        classifier: the settings of the classifier of real digits.
     """
 
     dataset: str = "mnist_mini"
@@ -69,11 +71,12 @@ def samples(config: Any) -> dict[str, Any]:
 
     Returns:
         {"stages": [{"epoch", "images": (steps, 10, 28, 28) uint8 of consecutive steps, "quality":
-        of `gsn.sample_quality`, "changes": of a chain's class in 100 steps, (chains,), "parzen" and
-        "conservative": summaries of estimates, "mixing": of diagnostics}, ...], "losses": (epochs,)
-        in nats a step of walkback, "alphas": (epochs, k), "completions": what `_completions`
-        returns, or None, "examples": training examples, "real": what the classifier says of test
-        examples, "accuracy": its own}.
+        the summary of `gsn.sample_quality`, "changes": (chains,), changes of class per 100 steps,
+        "parzen" and "conservative": summaries of estimates, "mixing": a summary of diagnostics},
+        ...], "losses": (epochs,) in nats per step of walkback, "alphas": (epochs, k),
+        "completions": the result of `_completions` or None, "examples": the number of training
+        examples, "real": the classifier's judgment of test examples, "accuracy": the classifier's
+        accuracy}.
     """
     import keras
 
@@ -110,13 +113,13 @@ def inputs(config: Any) -> Any:
 
 
 def trained(model: Any, splits: Any, config: Any, records: list[dict[str, Any]]) -> Any:
-    """Trains a network, and yields each of `config.epochs` when that many are done.
+    """Trains a network, and yields each of `config.epochs` after this number of epochs.
 
     Args:
         model: a `gsn.GenerativeStochasticNetwork`.
         splits: examples without labels.
         config: with `epochs`, `batch_size`, `learning_rate`, `decay`, `clip` and `seed`.
-        records: a list, to which {"loss", "alphas"} are added for each epoch.
+        records: a list, to which one {"loss", "alphas"} per epoch is appended.
     """
     import keras
 
@@ -147,10 +150,10 @@ def trained(model: Any, splits: Any, config: Any, records: list[dict[str, Any]])
 
 
 def scored(config: Any, model: Any, splits: Any) -> dict[str, Any]:
-    """Runs the chains of `config.scored` and estimates likelihoods from them.
+    """Runs the chains of `config.scored` and estimates log-likelihoods from them.
 
     Returns:
-        {"parzen", "conservative": summaries, "mixing": of the chains' diagnostics}.
+        {"parzen", "conservative": summaries of estimates, "mixing": a summary of diagnostics}.
     """
     import tensorflow as tf
 
@@ -179,7 +182,7 @@ def scored(config: Any, model: Any, splits: Any) -> dict[str, Any]:
 
 
 def starts(config: Any, splits: Any, count: int) -> np.ndarray:
-    """Returns the training examples that so many chains begin at."""
+    """Returns the training examples at which `count` chains begin."""
     rng = np.random.default_rng([config.seed, 1])
     return splits.train.x[rng.permutation(len(splits.train))[:count]]
 
@@ -211,7 +214,7 @@ def _network(config: Any, shape: tuple[int, ...]) -> Any:
 def _stage(
     config: Any, model: Any, splits: Any, classify: Callable[[np.ndarray], np.ndarray]
 ) -> dict[str, Any]:
-    """What is drawn of a network, and what is said of it."""
+    """Runs a network's chains after one epoch; returns their images, judgments and estimates."""
     from thesis_tf import gsn, mcmc
 
     count, steps = config.consecutive
@@ -235,10 +238,10 @@ def _completions(
     """Completes test images whose left half is known.
 
     Returns:
-        {"truth": (n, 28, 28) uint8, "mask": (28, 28) of what is known, "images": (runs, n, 28, 28)
-        uint8 of the last steps, "held": whether known values are the same bits after all steps,
-        "deviations": between runs, a mean over the unknown values of each image, (n,), "quality",
-        "quality_of_starts": of `gsn.sample_quality`}.
+        {"truth": (n, 28, 28) uint8, "mask": (28, 28), true for known pixels, "images": (runs, n,
+        28, 28) uint8 of the last steps, "held": whether known values are bit-identical after all
+        steps, "deviations": (n,), the standard deviation between runs, averaged over the unknown
+        pixels of each image, "quality", "quality_of_starts": summaries of `gsn.sample_quality`}.
     """
     from thesis_tf import gsn, mcmc
 
@@ -249,7 +252,7 @@ def _completions(
     rng = np.random.default_rng([config.seed, 4])
     begun, ends, held = [], [], True
     for run in range(_RUNS):
-        # What isn't known begins as values of other examples, in no order.
+        # Unknown pixels begin with shuffled pixels of other examples.
         rows = rng.permutation(len(splits.train))[: len(truth)]
         begun.append(np.where(mask, truth, rng.permuted(splits.train.x[rows], axis=0)))
         chains = mcmc.sample_chain(

@@ -1,7 +1,7 @@
 """Networks of chapter 5 on real-valued images, such as faces: figures 5.8 to 5.10.
 
-Each image is made grey, brought to its size by averaging pixels, and shifted and scaled to mean 0
-and variance 1, as is usual for faces (`tf.image.per_image_standardization`).
+Each image is converted to gray, resized by averaging pixels, and standardized to mean 0 and
+variance 1, as is usual for faces (`tf.image.per_image_standardization`).
 """
 
 import dataclasses
@@ -12,33 +12,37 @@ import numpy as np
 from bin.reproduction.chapters.chapter_5.studies import gsn_chains
 from bin.reproduction.engine import contract, study_cache
 
-_SHOWN = 10  # chains whose images are kept
-_LAST = 20  # and how many of their last steps
-_ENDS = (1, 99)  # percentiles of the pixels that are drawn black and white
+_SHOWN = 10  # the number of chains whose images are kept
+_LAST = 20  # the number of their last steps that are kept
+_ENDS = (1, 99)  # the percentiles of pixel values that are drawn black and white
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(contract.Settings):
-    """A network, how it is trained, and what is drawn of it.
+    """A network, its training, and its chains.
 
     Attributes:
-        stand_in: what it learns where no faces are given.
-        side: of the square images.
-        examples: (train, validation, test) at most; likelihoods are of the last two.
-        layers: units of the hidden layers.
-        noise: standard deviation in hidden layers above the first.
-        corruption: standard deviation of the Gaussian noise on images of variance 1.
-        smallest: the least standard deviation of a pixel.
-        walkback: steps.
-        scaling: whether a factor is learned for each of them.
-        epochs: of training, one number in a tuple.
-        batch_size: examples a step.
-        learning_rate: of Adam, at the first step.
-        decay: the learning rate at the last step, as a part of that.
-        clip: the norm that gradients are cut down to; densities and their gradients have no bound.
-        chains: (chains, steps), whose last states are compared with the nearest examples.
-        compared: test examples that are compared with their nearest likewise.
-        scored: (chains, steps, of how many one is kept), which likelihoods are estimated from.
+        stand_in: the data set to use if no faces are given.
+        side: the side of the square images, in pixels.
+        examples: the maximum numbers of (train, validation, test) examples; log-likelihoods use
+            the validation and test examples.
+        layers: the numbers of units of the hidden layers.
+        noise: the standard deviation of the noise in hidden layers above the first.
+        corruption: the standard deviation of the Gaussian noise on images of variance 1.
+        smallest: the smallest standard deviation that the network can predict for a pixel.
+        walkback: the number of steps of walkback.
+        scaling: whether a scaling factor is learned for each of these steps.
+        epochs: the number of epochs, in a tuple of length 1.
+        batch_size: examples per step.
+        learning_rate: the learning rate of Adam at the first step.
+        decay: the learning rate at the last step, as a fraction of `learning_rate`.
+        clip: the norm to which gradients are clipped, since the gradients of log-densities are
+            unbounded.
+        chains: (chains, steps); the last states are compared with the nearest training examples.
+        compared: the number of test examples that are compared with their nearest training
+            examples in the same way.
+        scored: (chains, steps, n): the chains from which log-likelihoods are estimated; every nth
+            step is kept.
     """
 
     stand_in: str = "mnist_mini"
@@ -60,7 +64,7 @@ class Config(contract.Settings):
     scored: tuple = (8, 4000, 4)
 
     def data(self) -> str:
-        """The name of what it learns."""
+        """The name of the data set."""
         return "faces" if self.sources.has("faces") else self.stand_in
 
 
@@ -69,16 +73,17 @@ _FEWEST = 2  # an example has a nearest and a second nearest
 
 @study_cache.shared
 def samples(config: Any) -> dict[str, Any]:
-    """Trains the network, runs chains, and looks for the nearest training examples.
+    """Trains the network, runs chains, and finds the nearest training examples.
 
     Returns:
         {"data", "examples", "side", "losses": (epochs,), "alphas": (epochs, k), "images": (steps,
         10, side, side) uint8 of the last consecutive steps, "nearest": (10, side, side) uint8, the
-        training example nearest to each last one, "distances": {"samples": (chains, 2), "held_out":
-        (compared, 2)}, to the nearest and the second nearest, "parzen", "conservative", "mixing"}.
+        training example nearest to each last step, "distances": {"samples": (chains, 2),
+        "held_out": (compared, 2)}, the distances to the nearest and the second nearest training
+        example, "parzen", "conservative", "mixing"}.
 
     Raises:
-        ValueError: faces that were given are no images, or too few.
+        ValueError: the given faces aren't images, or there are too few.
     """
     import keras
 
@@ -136,7 +141,7 @@ def _inputs(config: Any) -> Any:
     if len(shape) not in (3, 4) or shape[3:] not in ((), (1,), (3,)) or fewest < _FEWEST:
         raise ValueError(
             "--faces must be images of shape (n, height, width), (n, height, width, 1) or (n,"
-            f" height, width, 3), at least {_FEWEST} of them to train, to validate and to test on."
+            f" height, width, 3), at least {_FEWEST} each for training, validation and test."
             f" Received: {shape} and {' and '.join(str(len(part)) for part in parts[1:])}."
         )
     counts = [min(most, len(part)) for most, part in zip(config.examples, parts, strict=True)]
@@ -148,7 +153,7 @@ def _inputs(config: Any) -> Any:
 
 
 def _normalized(x: np.ndarray, side: int) -> np.ndarray:
-    """Returns grey images (n, side, side, 1), each of mean 0 and variance 1."""
+    """Returns gray images (n, side, side, 1), each of mean 0 and variance 1."""
     import tensorflow as tf
 
     x = tf.constant(x[..., np.newaxis] if x.ndim == 3 else x, tf.float32)
@@ -157,7 +162,7 @@ def _normalized(x: np.ndarray, side: int) -> np.ndarray:
 
 
 def _nearest(images: np.ndarray, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns distances (n, 2) to the nearest two training examples, and the nearest (n,)."""
+    """Returns distances (n, 2) to the two nearest training examples, and the first's index (n,)."""
     import scipy.spatial
 
     flat = [np.reshape(x, (len(x), -1)) for x in (images, train)]

@@ -1,7 +1,7 @@
-"""Runs by importance sampling and by uniform draws with one setting: figures 7.2-7.4, Table 7.1.
+"""Runs with importance sampling and with uniform draws, for figures 7.2 to 7.4 and Table 7.1.
 
-As in `bin.issgd_compare`, both methods begin with the same network in each run, and differ in
-nothing but the draws.
+As in `bin.issgd_compare`, both methods begin with the same network in each run, and differ only in
+the distribution of draws.
 """
 
 import dataclasses
@@ -27,16 +27,17 @@ NAMES = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(contract.Settings):
-    """One setting.
+    """One setting of both methods.
 
     Attributes:
-        datasets: names; the first whose files are there is used.
-        examples: (train, validation, test) to draw, or None for all.
+        datasets: names of data sets; the first one whose files exist is used.
+        examples: the numbers of (train, validation, test) examples to draw, or None for all.
         units: the numbers of units of the hidden layers.
         batch_size: examples per step.
-        learning_rate: of SGD.
+        learning_rate: the learning rate of SGD.
         momentum: Nesterov momentum; 0 for none.
-        smoothing: what is added to every norm: 10, or relative:0.3 for that fraction of the mean.
+        smoothing: the constant that is added to every norm, such as 10; or relative:0.3 for this
+            fraction of the mean norm.
         refresh_every: steps between measurements of all gradient norms.
         evaluate_every: steps between evaluations.
         steps: the number of steps of each run.
@@ -56,12 +57,12 @@ class Config(contract.Settings):
     runs: int = 6
 
     def dataset(self) -> str:
-        """Returns the name of the first data set whose files are there."""
+        """Returns the name of the first data set whose files exist."""
         there = [d for d in self.datasets if d not in contract.SOURCES or self.sources.has(d)]
         return there[0] if there else self.datasets[-1]
 
     def label(self) -> str:
-        """Returns the setting in a few words."""
+        """Returns a short description of the setting."""
         kind, _, number = self.smoothing.rpartition(":")
         added = f"+{number} of the mean" if kind else f"+{number}"
         return f"{NAMES[self.dataset()]}, learning rate {self.learning_rate:g}, smoothing {added}"
@@ -69,7 +70,7 @@ class Config(contract.Settings):
 
 @study_cache.shared
 def compared(config: Config) -> dict[str, Any]:
-    """Trains by both methods; returns curves (runs, evaluations) and gradient variances."""
+    """Trains with both methods; returns curves (runs, evaluations) and gradient variances."""
     import keras
 
     from bin.jobs.issgd import comparison
@@ -82,7 +83,7 @@ def compared(config: Config) -> dict[str, Any]:
     rule = Draws(smoothing=config.smoothing).rule()
     done: dict[str, list[History]] = {method: [] for method in METHODS}
     mistakes: dict[str, list[list[np.ndarray]]] = {method: [] for method in METHODS}
-    # Both methods of a run in turn, so that other work on the machine slows them alike.
+    # Alternates between methods, so that other work on the machine slows down both equally.
     jobs = [(run, method) for run in range(config.runs) for method in METHODS]
     with progress.bar("auto", total=len(jobs), unit="run") as bar:
         for run, method in jobs:
@@ -118,12 +119,12 @@ def compared(config: Config) -> dict[str, Any]:
         "gradient_variances": _gradient_variances(done["importance"]),
         "order": dataclasses.asdict(comparison.variance_order(done["importance"])),
         "worst": {"ratio": ratio, "step": step},
-        # Steps of importance sampling to the loss that uniform draws end with, None for never.
+        # Steps of importance sampling to the final loss of uniform draws, None for never.
         "arrived": [
             comparison.steps_to(importance, uniform.records[-1].values()["loss"])
             for uniform, importance in zip(done["uniform"], done["importance"], strict=True)
         ],
-        # Processes that measure norms during the training; here it stops for each measurement.
+        # Processes that measure norms during training. There are none: training stops to measure.
         "workers": 0,
     }
 
@@ -135,7 +136,7 @@ def _stacked(runs: "Sequence[History]", name: str) -> np.ndarray:
 def _errors_of_examples(mistakes: dict[str, list[list[np.ndarray]]]) -> dict[str, float]:
     """Returns the standard error of a difference of test errors, due to the number of examples.
 
-    All runs are tested on the same examples, so that more runs don't reduce it.
+    All runs are tested on the same examples, so more runs don't reduce it.
     """
     uniform, importance = (np.mean(mistakes[method], axis=0) for method in METHODS)
     fewer = uniform - importance  # (evaluations, examples)

@@ -16,28 +16,28 @@ if TYPE_CHECKING:
     from thesis_tf.datasets import Splits
 
 FITTING = "fitting"
-_IMAGES = 64  # are enough to see which scale of pixels fits
+_IMAGES = 64  # the number of images with which the scale of pixels is determined
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(Settings):
-    """Which network, what it learns, and where and when it is probed.
+    """The network, its training, and its probes.
 
     Attributes:
-        model: a name that `models.build` takes.
-        image_size, auxiliary_head: of a backbone; see `models.build`.
-        preprocessing: likewise, or "fitting": of those in [-1, 1] and in [0, 1] the one that the
-            weights were trained with.
-        weights: the name in `contract.SOURCES` of those to begin with, or None for random ones.
+        model: a name for `models.build`.
+        image_size, auxiliary_head: settings of a backbone; see `models.build`.
+        preprocessing: as for `models.build`, or "fitting": pixels in [-1, 1] or in [0, 1],
+            whichever the weights were trained with.
+        weights: the name in `contract.SOURCES` of the initial weights, or None for random ones.
         dataset: a name in `contract.SOURCES`, or mnist_mini.
-        examples: (train, validation, test) that it is trained with; None stands for all.
-        moments: the steps at which it is probed, in order; it is trained up to the last.
-        batch_size, learning_rate: of the training, by Adam.
-        momentum: of the moving averages of batch normalization. None leaves Keras' .99, with which
-            they lag behind by some hundred steps.
-        taps: where to probe, as `probes.extract` takes it.
-        reduction: from outputs to features.
-        probed: (train, validation, test) examples of the probes; None stands for all.
+        examples: the numbers of (train, validation, test) examples of the training; None for all.
+        moments: the steps at which the network is probed, in order; training ends at the last.
+        batch_size, learning_rate: settings of the training with Adam.
+        momentum: the momentum of the moving averages of batch normalization. None leaves Keras'
+            0.99, with which they lag behind by about a hundred steps.
+        taps: the taps to probe, as for `probes.extract`.
+        reduction: the reduction from outputs to features.
+        probed: the numbers of (train, validation, test) examples of the probes; None for all.
     """
 
     model: str
@@ -61,9 +61,10 @@ def reports(config: Config) -> dict[str, Any]:
     """Trains the network and probes it at each moment.
 
     Returns:
-        {"moments": [{"step": its number, "report": what `ProbeReport.to_json` gives}, ...],
-        "examples": {split: how many the probes had}, "trained_on": how many the network was
-        trained on, 0 for none, "preprocessing": of pixels}.
+        {"moments": [{"step": its number, "report": the result of `ProbeReport.to_json`}, ...],
+        "examples": {split: the number of examples of the probes}, "trained_on": the number of
+        examples on which the network was trained here, which may be 0, "preprocessing": that of
+        pixels}.
     """
     import keras
 
@@ -75,7 +76,7 @@ def reports(config: Config) -> dict[str, Any]:
     model, preprocessing = _built(config, splits)
     last = max(config.moments)
     how = configs.Training(
-        epochs=1,  # `total` says for how long
+        epochs=1,  # `total` determines the number of steps
         batch_size=config.batch_size,
         learning_rate=config.learning_rate,
         checkpoint_every=last + 1,
@@ -97,7 +98,7 @@ def reports(config: Config) -> dict[str, Any]:
 
 
 def _built(config: Config, splits: Splits) -> tuple[keras.Model, str]:
-    """Returns the network, and how it scales pixels."""
+    """Returns the network and its preprocessing of pixels."""
     import keras
 
     import models
@@ -106,7 +107,7 @@ def _built(config: Config, splits: Splits) -> tuple[keras.Model, str]:
         return models.build(
             config.model,
             splits.train.x.shape[1:],
-            # Pretrained networks have classes of their own.
+            # Pretrained networks keep their number of classes.
             None if config.weights else splits.num_classes,
             weights=getattr(config.sources, config.weights) if config.weights else "none",
             image_size=config.image_size,
@@ -127,7 +128,10 @@ def _built(config: Config, splits: Splits) -> tuple[keras.Model, str]:
 
 
 def _misfit(model: keras.Model, images: np.ndarray) -> float:
-    """Distance of images from the moments of the first batch normalization, in variances."""
+    """Returns how far images are from the statistics of the first batch normalization.
+
+    The unit is a variance.
+    """
     import keras
     import numpy as np
 
@@ -150,7 +154,7 @@ def _report(config: Config, model: keras.Model, splits: Splits) -> dict[str, Any
             reduction=config.reduction,
             seed=config.seed,
         )
-        assert store is not None  # it has one shard
+        assert store is not None  # there is a single shard
         report = probes.fit_probes(
             store, labels, parts, class_names=splits.class_names, seed=config.seed
         )

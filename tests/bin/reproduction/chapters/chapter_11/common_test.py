@@ -18,10 +18,10 @@ def test_decreases_are_compared_pair_by_pair():
     more, less = [0.3, 0.4, 0.5, 0.6], [0.1, 0.1, 0.2, 0.2]
     assert of_decreases(more, less).verdict == HOLDS
     assert "median decrease 0.45 along 4" in of_decreases(more, less).measured
-    assert "in 100% (by chance 50 ± 22 %)" in of_decreases(more, less).measured
+    assert "lowers the loss more (by chance 50 ± 22 %)" in of_decreases(more, less).measured
     assert of_decreases(less, more).verdict == FAILS
     assert of_decreases([0.1, 0.3, 0.5, 0.7], [0.2, 0.4, 0.6, 0.0]).verdict == UNTOLD
-    assert "brings more in 50%" in of_decreases([0.1] * 4, [0.1] * 4).measured
+    assert "in 50% of all pairs" in of_decreases([0.1] * 4, [0.1] * 4).measured
 
 
 def test_one_end_alone_tells_nothing_of_decreases():
@@ -40,8 +40,8 @@ def test_step_sizes_follow_or_are_far_longer():
     follow = [1.0, 0.6, 0.25, 0.3, 0.1]
     positive, negative = of_sizes(values, [50, -60, 90, -90, 100, *follow])
     assert (positive.verdict, negative.verdict) == (HOLDS, HOLDS)
-    assert "equal along 5 of 5" in positive.measured
-    assert "along 5 of 5 eigenvectors; along 2 it goes up" in negative.measured
+    assert "along 5 of 5" in positive.measured
+    assert "along 5 of 5 eigenvectors; along 2 the step ascends" in negative.measured
     positive, negative = of_sizes(values, [1, 0.5, 1, 0.5, 1, 9, 9, 9, 9, 9])
     assert (positive.verdict, negative.verdict) == (FAILS, FAILS)
     # Three of five are no more than chance; and where no step lowers the loss none is far.
@@ -83,9 +83,9 @@ def test_a_history_of_which_all_claims_hold():
     claims = common.judge_history(SETTLES)
     assert "the smallest is -4 to -0.3 at 5 moments" in claims[0].measured
     assert "3% to 13% of the largest" in claims[1].measured
-    assert "90% there" in claims[1].measured
+    assert "90% at this step" in claims[1].measured
     assert "6 times smaller" in claims[2].measured
-    assert "from step 100 on, of 100 steps an epoch and 200 in all" in claims[3].measured
+    assert "from step 100 on (100 steps per epoch, 200 in all)" in claims[3].measured
     assert "the loss goes from 0.2 to 0.05" in claims[3].measured
 
 

@@ -51,7 +51,7 @@ def verdicts(**changes):
 def test_claims_hold_where_the_loss_bends_up():
     assert verdicts() == [Verdict.HOLDS] * 2
     # The model says 4 + 16 / 2 at alpha = 4, and .1 alpha^4 is a tenth of that from 1.9 on.
-    assert "they are a tenth of that apart from 50% of the way" in (
+    assert "they differ by a tenth of that from 50% of the way" in (
         fig_11_1.claims(result())[LEAVES].measured
     )
     assert verdicts(alpha=-4.0) == [Verdict.HOLDS] * 2
@@ -59,7 +59,7 @@ def test_claims_hold_where_the_loss_bends_up():
 
 def test_a_loss_that_is_quadratic_stays_with_its_model():
     assert verdicts(quartic=0.0)[LEAVES] == Verdict.DOES_NOT_HOLD
-    assert "as far as the picture goes" in fig_11_1.claims(result(quartic=0.0))[LEAVES].measured
+    assert "up to the end of the curves" in fig_11_1.claims(result(quartic=0.0))[LEAVES].measured
 
 
 @pytest.mark.parametrize("decrease", [0.0, 1e-6])

@@ -16,7 +16,7 @@ def test_from_config_to_claims(through, tiny_networks, tmp_path):
     assert result["chains"]["images"].shape == (10, 4, 28, 28)
     assert result["completions"]["images"].shape == (3, 5, 28, 28)
     assert len(claims) == 5
-    known = claims["What is known stays as it is in the conditional chain."]
+    known = claims["Known pixels stay fixed in the conditional chain."]
     assert known.verdict == Verdict.HOLDS
 
 

@@ -51,7 +51,7 @@ def setting(ratios, arrived, workers=0):
 
 def test_what_is_claimed_of_steps():
     for ratios, arrived, expected, said in (
-        ([1.5, 1.4], [50, 50], Verdict.HOLDS, "after 50% of its steps"),
+        ([1.5, 1.4], [50, 50], Verdict.HOLDS, "after 50% of the steps"),
         ([0.7, 0.6], [None, None], Verdict.DOES_NOT_HOLD, "is never reached"),
         ([1.5, 0.7], [50, None], Verdict.CANNOT_TELL, "is never reached"),
     ):

@@ -27,7 +27,7 @@ def test_from_config_to_claims(through, tmp_path):
     result, claims = through(fig_7_4, TINY, tmp_path)
     assert [s["gradient_variances"]["steps"].tolist() for s in result["settings"]] == [[4, 8]] * 2
     # By Jensen's inequality, whatever the training did.
-    assert claims["Ideal draws vary less than uniform ones."].verdict == Verdict.HOLDS
+    assert claims["Ideal draws vary less than uniform draws."].verdict == Verdict.HOLDS
     assert len(claims) == 4
 
 

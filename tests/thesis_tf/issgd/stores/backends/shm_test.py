@@ -76,7 +76,7 @@ def test_a_process_that_was_stopped_with_the_lock(store, monkeypatch):
     monkeypatch.setattr(shm, "WAIT", 0.05)
     with (store._backend._folder / "lock").open("r+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(StoreUnavailableError, match="one of its processes is stopped"):
+        with pytest.raises(StoreUnavailableError, match="one of its processes is suspended"):
             store.head()
     assert store.head() is None
 

@@ -1,13 +1,13 @@
 """`redis://`: a run on a Redis server, for processes on any machines.
 
-The keys of run R, with the incarnation's 16 digits T, which keep what a lost run left apart:
+The keys of run R. T are the 16 digits of its incarnation, which separate it from a lost run:
 
     {R}                        T and the spec
     {R}:T:w:SPLIT              the records of all blocks, one string
     {R}:T:lease:SPLIT          sorted set: leased block -> when the lease ends
     {R}:T:owner:SPLIT          hash: leased block -> worker; "cursor" -> the next block
     {R}:T:p:SLOT:STAMP:I       chunk I of parameters, never changed
-    {R}:T:head:SLOT            what is current in a slot
+    {R}:T:head:SLOT            the current head of a slot
     {R}:T:claim, finished, alive:ROLE
 
 The braces put all of them on one node of a cluster, so that scripts can use several.
@@ -37,10 +37,10 @@ from thesis_tf.issgd.stores.parameters import Head
 from thesis_tf.issgd.stores.run_spec import RunSpec
 
 _DIGITS = 16
-# Chunks that a killed publisher never confirmed are gone after so many seconds.
+# Seconds after which unconfirmed chunks of a killed publisher expire.
 UNCONFIRMED = 600
-# Chunks asked for ahead. Asked for all at once, the server would copy all of them into its output
-# buffers before it sends the first, and 76 MB would take 2x as long.
+# The number of chunks that are requested in advance. If all were requested at once, the server
+# would copy them to its output buffers before it sends the first, and 76 MB would take 2x as long.
 _AHEAD = 2
 
 
@@ -63,7 +63,7 @@ class RedisBackend(Backend):
         )
 
     def _read(self, tag: str, *commands: Command) -> list[Any]:
-        """Returns the replies to commands that read, if the run is there when they are done."""
+        """Returns the replies to commands that read; raises if the run doesn't exist afterward."""
         *replies, found = self._client.call(*commands, ("GETRANGE", self._root, 0, _DIGITS - 1))
         if found != tag.encode():
             raise self._client.lost()
@@ -124,7 +124,7 @@ class RedisBackend(Backend):
         return self._client.call(("EXISTS", self._root), command)[1]
 
     def _remove(self, which: Callable[[bytes], bool]) -> None:
-        """Removes keys of all incarnations, but not the run's own."""
+        """Removes keys of all incarnations, but not the key of the run."""
         cursor = b"0"
         while True:
             cursor, keys = self._here("SCAN", cursor, "MATCH", f"{self._root}:*", "COUNT", 1000)

@@ -1,8 +1,8 @@
-"""Large strings from Redis, received where they are wanted.
+"""Receives large strings from Redis directly into the caller's buffers.
 
 redis-py with hiredis copies a reply three times before it is in the caller's array: fetching 76 MB
-takes 1.35x to 1.56x as long as from here, over loopback (`benchmarks.redis_client`). All other
-commands are redis-py's.
+takes 1.35x to 1.56x as long as with this module, over loopback (`benchmarks.redis_client`). All
+other commands use redis-py.
 """
 
 import socket
@@ -12,7 +12,7 @@ from typing import Any
 
 import redis
 
-# What is received before a reply's first line has been read is copied; the rest of a string isn't.
+# Data that are received before a reply's first line has been read are copied; other data aren't.
 _READ = 1 << 12
 # Bytes per receive: the more often the kernel's buffer is emptied, the less the server waits.
 _RECEIVE = 1 << 16
@@ -29,12 +29,12 @@ class BulkConnection:
     It must be closed after any exception.
 
     Args:
-        settings: of the connection, named as by `redis.Connection`; with `ssl_` settings if `tls`.
-        tls: whether to talk TLS.
+        settings: settings as for `redis.Connection`, including `ssl_` settings if `tls`.
+        tls: whether to use TLS.
 
     Raises:
         OSError: there is no such server, or no TLS connection to it.
-        redis.RedisError: it refuses user or password, or is no Redis server.
+        redis.RedisError: the server rejects user or password, or isn't a Redis server.
     """
 
     def __init__(self, settings: Mapping[str, Any], tls: bool) -> None:
@@ -59,7 +59,7 @@ class BulkConnection:
         self._socket.close()
 
     def ask(self, *keys: str) -> None:
-        """Asks for the strings of keys; `receive_into` gives them in the same order."""
+        """Requests the strings of keys; `receive_into` receives them in the same order."""
         self._send(*(("GET", key) for key in keys))
 
     def receive_into(self, view: memoryview) -> bool:
@@ -67,8 +67,8 @@ class BulkConnection:
 
         Raises:
             redis.ResponseError: the server answered with an error.
-            redis.InvalidResponse: what came is not the protocol.
-            OSError: the connection has ended, or nothing came for `socket_timeout`.
+            redis.InvalidResponse: the reply violates the protocol.
+            OSError: the connection has ended, or nothing was received for `socket_timeout`.
         """
         size = self._size()
         if size != len(view):
@@ -103,14 +103,14 @@ class BulkConnection:
         self._socket.sendall(b"".join(parts))
 
     def _size(self) -> int:
-        """Reads the head of a string; its size, -1 if there is none."""
+        """Reads the head of a string; returns its size, -1 if there is none."""
         kind, rest = self._head()
         if kind != b"$" or not rest.removeprefix(b"-").isdigit():
             raise redis.InvalidResponse(f"expected a string, received {(kind + rest)[:40]!r}")
         return int(rest)
 
     def _head(self) -> tuple[bytes, bytes]:
-        """Reads a reply's first line: its kind and the rest; raises what it says is an error."""
+        """Returns a reply's first line as its kind and the rest; raises an error reply."""
         line = self._line()
         if line.startswith(b"-"):
             raise redis.ResponseError(line[1:].decode(errors="replace"))
@@ -128,7 +128,7 @@ class BulkConnection:
         return line[:-2]
 
     def _fill(self, view: memoryview) -> None:
-        """Fills a view with the string that comes next, and reads the line's end after it."""
+        """Fills a view with the next string, and reads the line end after it."""
         kept = min(self._end - self._start, len(view))
         view[:kept] = self._buffer[self._start : self._start + kept]
         self._start += kept
@@ -145,7 +145,7 @@ class BulkConnection:
 
 
 def _tls_context(settings: Mapping[str, Any]) -> ssl.SSLContext:
-    """Makes the context that redis-py would make of the same settings."""
+    """Returns the same context that redis-py would create from these settings."""
     context = ssl.create_default_context()
     required = settings.get("ssl_cert_reqs", "required")
     context.check_hostname = required != "none" and bool(settings.get("ssl_check_hostname", True))

@@ -1,4 +1,4 @@
-"""Connections to a Redis server or cluster, and its errors as those of a store."""
+"""Connections to a Redis server or cluster, whose errors are converted to those of a store."""
 
 import os
 import pathlib
@@ -30,13 +30,13 @@ OPTIONS = (
     "socket_connect_timeout",
     "client_name",
 )
-# Conditions that pass: a server that is starting, failing over, resharding, or full.
+# Temporary conditions: a server that is starting, failing over, resharding, or full.
 _LATER = (
     "LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "ASK", "READONLY", "OOM",
     "MISCONF", "NOREPLICAS", "UNKILLABLE",
 )  # fmt: skip
 _NEVER = ("NOAUTH", "WRONGPASS", "NOPERM", "DENIED")
-# redis-py takes these words off a server's error and makes a class of each.
+# redis-py removes these words from a server's error and has a class for each.
 _CODES = (
     (redis.exceptions.NoScriptError, "NOSCRIPT"),
     (redis.exceptions.OutOfMemoryError, "OOM"),
@@ -53,7 +53,7 @@ _HOPS = 5
 
 
 class _Commands:
-    """A connection of redis-py's."""
+    """A connection of redis-py."""
 
     def __init__(self, connection: redis.connection.AbstractConnection) -> None:
         self._connection = connection
@@ -62,19 +62,19 @@ class _Commands:
         self._connection.disconnect()
 
     def call(self, commands: Iterable[Command]) -> list[Any]:
-        """Sends commands in one go; returns their replies, strings as bytes."""
+        """Sends commands together; returns their replies, strings as bytes."""
         commands = list(commands)
         packed = self._connection.pack_commands(commands)
         self._connection.send_packed_command(packed, check_health=False)
         return [self._connection.read_response(disable_decoding=True) for _ in commands]
 
     def write(self, commands: Iterable[Command]) -> None:
-        """Sends commands one by one, each with the time-out for itself, then reads the replies."""
+        """Sends commands one by one, each with a separate time-out, then reads the replies."""
         commands = list(commands)
         for command in commands:
             packed = self._connection.pack_command(*command)
             self._connection.send_packed_command(packed, check_health=False)
-        # The replies are short enough to wait until all was sent.
+        # The replies are short, so they can be read after all commands were sent.
         for _ in commands:
             self._connection.read_response(disable_decoding=True)
 
@@ -84,11 +84,11 @@ class Client:
 
     Args:
         url: a `redis://` or `rediss://` URL.
-        shown: the same for messages, without the password.
-        cluster: whether the server may send to another node.
+        shown: the URL without the password, for messages.
+        cluster: whether the server may redirect to another node.
 
     Raises:
-        ValueError: the URL is not one.
+        ValueError: the URL is invalid.
     """
 
     def __init__(self, url: str, shown: str, cluster: bool = False) -> None:
@@ -103,7 +103,7 @@ class Client:
         settings = {
             "socket_timeout": TIMEOUT,
             "socket_connect_timeout": TIMEOUT,
-            # `run` tries again itself, where it is known whether that helps.
+            # `_run` retries, since it knows whether a retry helps.
             "retry": redis.retry.Retry(redis.backoff.NoBackoff(), 0),
             "protocol": 2,
         }
@@ -114,17 +114,17 @@ class Client:
             self._pool.make_connection()
         except (ValueError, TypeError, redis.RedisError) as error:
             raise ValueError(f"The URL of {self._shown} is not valid: {error}.") from None
-        # The node in the URL, the one to connect to, and connections to that which are not in use.
+        # The node in the URL, the node to connect to, and idle connections to the latter.
         self._seed = self._node = {"host": parts.hostname, "port": parts.port or 6379}
         self._idle: dict[type, list[Any]] = {_Commands: [], BulkConnection: []}
         self._process = os.getpid()
         self._lock = threading.Lock()
 
     def call(self, *commands: Command) -> list[Any]:
-        """Sends commands in one go; returns their replies, strings as bytes.
+        """Sends commands together; returns their replies, strings as bytes.
 
         Raises:
-            StoreError: of the kind that says what can be done.
+            StoreError: the subclass depends on what the caller can do.
         """
         return self._run(_Commands, lambda connection: connection.call(commands))
 
@@ -161,7 +161,7 @@ class Client:
         """Returns `work(connection)` of a `BulkConnection`.
 
         Args:
-            work: must receive all that it asks for, and come to the same if it is done twice.
+            work: a function that receives everything it requests, and is idempotent.
 
         Raises:
             StoreError: as by `call`.
@@ -195,7 +195,7 @@ class Client:
                     self._idle[kind].append(connection)
                 return result
         raise errors.StoreUnavailableError(
-            f"{self._shown}: the cluster moves the run from node to node. Wait until it is done."
+            f"{self._shown}: the cluster moves the run between nodes. Wait until it is done."
         )
 
     def close(self) -> None:
@@ -206,7 +206,7 @@ class Client:
         """Returns a connection, and whether it is new."""
         with self._lock:
             if self._process != os.getpid():
-                # A forked child must not talk on its parent's connections, nor end them.
+                # A forked child must neither use nor close its parent's connections.
                 self._idle = {kind: [] for kind in self._idle}
                 self._process = os.getpid()
             if self._idle[kind]:
@@ -259,8 +259,8 @@ class Client:
         causes = [error, error.__cause__, error.__context__]
         if code == RUN_LOST:
             return errors.RunNotFoundError(
-                f"The run on {self._shown} is not the one that was joined: it was deleted or made"
-                " anew, or the server was restarted empty. Call `create` or `join` again."
+                f"The run on {self._shown} is not the one that was joined: it was deleted or"
+                " created again, or the server was restarted empty. Call `create` or `join` again."
             )
         if any(isinstance(cause, ssl.SSLError) for cause in causes):
             return errors.StoreRefusedError(
@@ -272,7 +272,7 @@ class Client:
             code in _NEVER or isinstance(error, names.NoPermissionError)
         ):
             return errors.StoreRefusedError(
-                f"{self._shown} refuses this user: {text}. Check user and password in the URL, and"
+                f"{self._shown} rejects this user: {text}. Check user and password in the URL, and"
                 " that the user may read and write all keys of the run and run scripts."
             )
         if isinstance(error, names.InvalidResponse):
@@ -295,12 +295,12 @@ class Client:
 
 
 def code_and_text(error: BaseException) -> tuple[str, str]:
-    """Returns the first word of a server's error, "" if it is none of a server, and its text."""
+    """Returns the first word of a server's error, "" for other errors, and its text."""
     text = str(error).rstrip(".") or type(error).__name__
     for kind, code in _CODES:
         if isinstance(error, kind):
             return code, text if text.startswith(code) else f"{code} {text}"
-    # redis-py before 8 has no class for some errors, and a password that is wrong is no answer.
+    # redis-py before 8 has no class for some errors, and a wrong password isn't a server error.
     code = text.partition(" ")[0] if isinstance(error, redis.RedisError) else ""
     return (code, text) if re.fullmatch("[A-Z]+", code) else ("", text)
 

@@ -1,6 +1,6 @@
-"""The Lua scripts by which Redis does in one step what a store needs; each is a file of `lua/`.
+"""Lua scripts that Redis executes atomically for a store; each is a file in `lua/`.
 
-A write to weights that are not there would make zeros of all others, so each script looks first.
+Writing to weights that don't exist would create zeros for all others, so each script checks first.
 
 In every script KEYS[1] is the key of the run, whose value begins with the run's 16 digits, and
 ARGV[1] is those digits. Times are the server's.
@@ -9,7 +9,7 @@ ARGV[1] is those digits. Times are the server's.
 import hashlib
 import importlib.resources
 
-# The first word of the error by which a script says that the run is not there.
+# The first word of a script's error if the run doesn't exist.
 RUN_LOST = "RUNLOST"
 
 
@@ -17,9 +17,9 @@ class Script:
     """A Lua script that the server runs atomically.
 
     Args:
-        name: of its file, without the suffix.
-        preludes: names of the files before it: "check" looks whether the run is there, "now" reads
-            the server's clock.
+        name: the name of its file, without the suffix.
+        preludes: names of files that are prepended: "check" checks whether the run exists, "now"
+            reads the server's clock.
     """
 
     def __init__(self, name: str, *preludes: str) -> None:

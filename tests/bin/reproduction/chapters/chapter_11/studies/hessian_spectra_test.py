@@ -54,7 +54,7 @@ def test_line_searches_are_along_the_outermost_two(steps):
 def test_notes_say_what_it_is_of(history, steps):
     (note,) = history["notes"]
     assert "8,100 MNIST digits" in note
-    assert "253 steps an epoch" in note
+    assert "253 steps per epoch" in note
     assert note.endswith("of 60 of them.")
     assert (history["data"], history["epoch"]) == ("mnist_mini", 253)
     assert note in steps["notes"]

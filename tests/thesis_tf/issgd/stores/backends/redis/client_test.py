@@ -123,7 +123,7 @@ def test_wrong_password(start_redis, opened):
     place = f"127.0.0.1:{server.port}/0"
 
     for user in ("", ":wr0ng@", f"nobody:{PASSWORD}@"):
-        with pytest.raises(StoreRefusedError, match="refuses this user") as raised:
+        with pytest.raises(StoreRefusedError, match="rejects this user") as raised:
             opened(f"redis://{user}{place}").create(SPEC)
         assert "wr0ng" not in str(raised.value)
         assert PASSWORD not in str(raised.value)
