@@ -69,7 +69,7 @@ ESTIMATES = {"parzen": "Parzen window", "conservative": "conservative estimate"}
 _COPY = 1 / 3
 
 
-def note(name: str, config: Any, found: dict[str, Any]) -> str:
+def note(name: str, config: gsn_chains.Config, found: dict[str, Any]) -> str:
     """Returns a note on the training of a network on digits."""
     units = "-".join(map(str, (784, *config.layers, *((784,) if config.network == "dae" else ()))))
     noisy = config.network == "gsn" and len(config.layers) > 1
@@ -80,7 +80,7 @@ def note(name: str, config: Any, found: dict[str, Any]) -> str:
     )
 
 
-def smaller(config: Any) -> Any:
+def smaller(config: gsn_chains.Config) -> list[str]:
     """Returns a note on the thesis' networks if they are larger than this one."""
     if config.dataset == "mnist":
         return []
@@ -90,11 +90,11 @@ def smaller(config: Any) -> Any:
     ]
 
 
-def _steps(config: Any) -> Any:
+def _steps(config: gsn_chains.Config) -> str:
     return "no walkback" if config.walkback == 1 else f"walkback {config.walkback}"
 
 
-def judged(found: dict[str, Any]) -> Any:
+def judged(found: dict[str, Any]) -> str:
     """Returns a note on the classifier that judges samples."""
     return (
         f"The classifier's accuracy on test images is {found['accuracy']:.1%}. Its largest class"
@@ -114,7 +114,9 @@ def fraction(quality: dict[str, Any]) -> str:
     return f"{quality['spurious']:.1%} ± {error:.1%}"
 
 
-def fewer(quality: dict[str, Any], than: dict[str, Any], name: str = "spurious") -> Any:
+def fewer(
+    quality: dict[str, Any], than: dict[str, Any], name: str = "spurious"
+) -> tuple[float, float]:
     """Returns the decrease of `name` from `than` to `quality`, and its standard error."""
     errors = [q["standard_errors"][name] for q in (quality, than)]
     return than[name] - quality[name], float(np.hypot(*errors))
@@ -130,34 +132,34 @@ def nats(estimate: dict[str, Any]) -> tuple[float, float]:
     return estimate["log_likelihood"], float(np.hypot.reduce(errors))
 
 
-def more_nats(estimate: dict[str, Any], than: dict[str, Any]) -> Any:
+def more_nats(estimate: dict[str, Any], than: dict[str, Any]) -> tuple[float, float]:
     """Returns the difference of two estimates in nats, and its standard error."""
     (mean, error), (other, other_error) = nats(estimate), nats(than)
     return mean - other, float(np.hypot(error, other_error))
 
 
-def factors(alphas: np.ndarray) -> Any:
+def factors(alphas: np.ndarray) -> str:
     """Formats scaling factors."""
     return ", ".join(f"{alpha:.2f}" for alpha in alphas)
 
 
-def halfway(alphas: np.ndarray) -> Any:
+def halfway(alphas: np.ndarray) -> int:
     """Returns the index of the middle epoch of factors (epochs, k)."""
     return (len(alphas) - 1) // 2
 
 
-def settled(alphas: np.ndarray) -> Any:
+def settled(alphas: np.ndarray) -> bool:
     """Whether the order of factors (epochs, k) stayed the same in the second half of training."""
     order = np.sign(np.diff(alphas[halfway(alphas) :], axis=1))
     return len(alphas) > 1 and bool((order == order[-1]).all())
 
 
-def is_real_valued(data: str) -> Any:
+def is_real_valued(data: str) -> bool:
     """Whether a data set counts as real-valued: digits don't, since they are nearly binary."""
     return data != "mnist_mini"
 
 
-def notes_on_faces(config: Any, found: dict[str, Any]) -> Any:
+def notes_on_faces(config: real_valued_gsn.Config, found: dict[str, Any]) -> list[str]:
     """Returns notes on the data and the training of a network on real-valued images."""
     layers = "-".join(map(str, (found["side"] ** 2, *config.layers)))
     said = (
@@ -170,7 +172,7 @@ def notes_on_faces(config: Any, found: dict[str, Any]) -> Any:
     return [f"{DATA[found['data']]} stand in for faces, as real values.", said]
 
 
-def no_copies(found: dict[str, Any]) -> Any:
+def no_copies(found: dict[str, Any]) -> Claim:
     """Returns the claim that the last samples of chains are not copies of training examples.
 
     A copy is much closer to one example than to any other. By the rule of Yoon et al. (2023), the
@@ -194,7 +196,7 @@ def no_copies(found: dict[str, Any]) -> Any:
 
 
 def draw_nearest(
-    found: dict[str, Any], path: pathlib.Path, rows: Any = 8, columns: int = 10
+    found: dict[str, Any], path: pathlib.Path, rows: int = 8, columns: int = 10
 ) -> None:
     """Draws the last steps of chains as rows, each followed by the nearest training example."""
     images = found["images"][-columns:, :rows].swapaxes(0, 1)

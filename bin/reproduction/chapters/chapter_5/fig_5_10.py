@@ -41,7 +41,7 @@ CONFIGS = {
 }
 
 
-def run(config: Any) -> dict[str, Any]:
+def run(config: Config) -> dict[str, Any]:
     """Returns chains, their nearest examples, and log-likelihoods with and without factors."""
     found = real_valued_gsn.samples(config.network)
     other = real_valued_gsn.samples(config.compared)
@@ -71,7 +71,7 @@ def claims(result: dict[str, Any]) -> list[Claim]:
     ]
 
 
-def _helps(result: dict[str, Any], key: str, by: Any) -> Any:
+def _helps(result: dict[str, Any], key: str, by: str) -> Claim:
     with_factors, without = (result[name][key] for name in ("scaled", "plain"))
     gain, error = common.more_nats(with_factors, without)
     # The effect on digits, which are nearly binary, says little about faces.

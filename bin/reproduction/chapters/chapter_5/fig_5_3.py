@@ -45,7 +45,7 @@ class Config(Settings):
 CONFIGS = {"quick": Config(expected_seconds=6), "full": Config(expected_seconds=6)}
 
 
-def run(config: Any) -> dict[str, Any]:
+def run(config: Config) -> dict[str, Any]:
     """Runs both kinds of chains, and compares their samples with the data."""
     from thesis_tf.gsn import finite
 
@@ -71,7 +71,7 @@ def run(config: Any) -> dict[str, Any]:
     }
 
 
-def _manifold(config: Any) -> Any:
+def _manifold(config: Config) -> dict[str, Any]:
     from thesis_tf import datasets
     from thesis_tf.gsn import finite
 
@@ -97,7 +97,7 @@ def _manifold(config: Any) -> Any:
     }
 
 
-def _told_apart(samples: Any, fresh: np.ndarray) -> Any:
+def _told_apart(samples: np.ndarray, fresh: np.ndarray) -> list[float]:
     """Returns the accuracy with which neighbors separate samples from fresh data, and its error."""
     from thesis_tf import autoencoders
 

@@ -43,7 +43,7 @@ CONFIGS = {
 }
 
 
-def run(config: Any) -> dict[str, Any]:
+def run(config: Config) -> dict[str, Any]:
     """Returns the chains of both networks and a classifier's judgment of them."""
     configs = {"plain": config.one_step, "walkback": config.walkback}
     found = {name: gsn_chains.samples(network) for name, network in configs.items()}

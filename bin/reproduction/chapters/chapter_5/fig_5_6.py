@@ -51,7 +51,7 @@ CONFIGS = {
 }
 
 
-def run(config: Any) -> dict[str, Any]:
+def run(config: Config) -> dict[str, Any]:
     """Returns chains, completions, and a classifier's judgment of them."""
     found = gsn_chains.samples(config.network)
     other = gsn_chains.samples(config.compared)["stages"][-1]
@@ -139,5 +139,5 @@ def claims(result: dict[str, Any]) -> list[Claim]:
     ]
 
 
-def _error(values: np.ndarray) -> Any:
+def _error(values: np.ndarray) -> float:
     return float(values.std(ddof=1) / len(values) ** 0.5)

@@ -37,7 +37,7 @@ CONFIGS = {
 }
 
 
-def run(config: Any) -> dict[str, Any]:
+def run(config: Config) -> dict[str, Any]:
     """Returns the chains at all three epochs, with estimates and judgments of them."""
     found = gsn_chains.samples(config.network)
     kept = ("epoch", "images", "quality", "parzen")

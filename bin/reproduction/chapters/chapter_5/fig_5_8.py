@@ -39,7 +39,7 @@ CONFIGS = {
 }
 
 
-def run(config: Any) -> dict[str, Any]:
+def run(config: Config) -> dict[str, Any]:
     """Returns chains, and the distances of their last states from training examples."""
     found = real_valued_gsn.samples(config.network)
     kept = ("data", "images", "nearest", "distances")

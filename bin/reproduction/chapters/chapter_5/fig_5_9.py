@@ -47,7 +47,7 @@ CONFIGS = {
 }
 
 
-def run(config: Any) -> dict[str, Any]:
+def run(config: Config) -> dict[str, Any]:
     """Returns the scaling factors of both networks after every epoch."""
     binary, real = gsn_chains.samples(config.binary), real_valued_gsn.samples(config.real)
     return {
@@ -78,7 +78,7 @@ def claims(result: dict[str, Any]) -> list[Claim]:
     ]
 
 
-def _claim(sentence: str, alphas: np.ndarray, direction: Any, told: Any = True) -> Any:
+def _claim(sentence: str, alphas: np.ndarray, direction: int, told: bool = True) -> Claim:
     holds = (direction * np.diff(alphas[-1]) > 0).all()
     before = common.factors(alphas[common.halfway(alphas)])
     return Claim(

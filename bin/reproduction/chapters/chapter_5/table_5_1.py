@@ -53,7 +53,7 @@ CONFIGS = {
 }
 
 
-def run(config: Any) -> dict[str, Any]:
+def run(config: Config) -> dict[str, Any]:
     """Returns the rows: estimates, and a classifier's judgment of samples."""
     from thesis_tf import gsn
 

@@ -1,12 +1,18 @@
 """A classifier of real digits, which judges whether samples of chapter 5 look like digits."""
 
+from __future__ import annotations
+
 import dataclasses
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bin.reproduction.engine import study_cache
 from bin.reproduction.engine.contract import Settings
+
+if TYPE_CHECKING:
+    import keras
 
 _SCALE = 255.0  # the classifier takes pixels in [0, 255]; samples are in [0, 1]
 
@@ -30,7 +36,7 @@ CONFIGS = {"quick": Config(), "full": Config(dataset="mnist", needs=("mnist",), 
 
 
 @study_cache.shared
-def trained(config: Any) -> Any:
+def trained(config: Config) -> dict[str, Any]:
     """Trains the classifier.
 
     Returns:
@@ -58,7 +64,7 @@ def trained(config: Any) -> Any:
     }
 
 
-def probabilities(found: dict[str, Any]) -> Any:
+def probabilities(found: dict[str, Any]) -> Callable[[np.ndarray], np.ndarray]:
     """Returns a function from images (..., 28, 28, 1) in [0, 1] to probabilities (..., 10).
 
     Args:
@@ -74,13 +80,13 @@ def probabilities(found: dict[str, Any]) -> Any:
     return classify
 
 
-def _network() -> Any:
+def _network() -> keras.Model:
     import models
 
     return models.build("mnist_convnet", (28, 28, 1), 10)
 
 
-def _softmax(model: Any, x: np.ndarray) -> np.ndarray:
+def _softmax(model: keras.Model, x: np.ndarray) -> np.ndarray:
     import keras
 
     logits = model.predict(x, batch_size=500, verbose=0)

@@ -4,15 +4,24 @@ All networks have the same protocol: chains begin at training examples, and thei
 means E[x | H] of the steps.
 """
 
+from __future__ import annotations
+
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from bin.reproduction.chapters.chapter_5.studies import digit_classifier
 from bin.reproduction.engine import study_cache
 from bin.reproduction.engine.contract import Settings
+
+if TYPE_CHECKING:
+    from bin.reproduction.chapters.chapter_5.studies import real_valued_gsn
+    from thesis_tf.datasets import Splits
+    from thesis_tf.gsn import GenerativeStochasticNetwork
+
+    AnyConfig: TypeAlias = "Config | real_valued_gsn.Config"
 
 _SHOWN = 10  # the number of chains whose images are kept
 _RUNS = 3  # the number of completions of each image
@@ -66,7 +75,7 @@ class Config(Settings):
 
 
 @study_cache.shared
-def samples(config: Any) -> dict[str, Any]:
+def samples(config: Config) -> dict[str, Any]:
     """Trains the network and runs its chains after each of `config.epochs`.
 
     Returns:
@@ -100,7 +109,7 @@ def samples(config: Any) -> dict[str, Any]:
     }
 
 
-def inputs(config: Any) -> Any:
+def inputs(config: Config) -> Splits:
     """Returns `Splits` of examples in [0, 1], without labels."""
     from thesis_tf import datasets
 
@@ -112,7 +121,12 @@ def inputs(config: Any) -> Any:
     )
 
 
-def trained(model: Any, splits: Any, config: Any, records: list[dict[str, Any]]) -> Any:
+def trained(
+    model: GenerativeStochasticNetwork,
+    splits: Splits,
+    config: AnyConfig,
+    records: list[dict[str, Any]],
+) -> Iterator[int]:
     """Trains a network, and yields each of `config.epochs` after this number of epochs.
 
     Args:
@@ -149,7 +163,7 @@ def trained(model: Any, splits: Any, config: Any, records: list[dict[str, Any]])
         yield until
 
 
-def scored(config: Any, model: Any, splits: Any) -> dict[str, Any]:
+def scored(config: AnyConfig, model: GenerativeStochasticNetwork, splits: Splits) -> dict[str, Any]:
     """Runs the chains of `config.scored` and estimates log-likelihoods from them.
 
     Returns:
@@ -181,7 +195,7 @@ def scored(config: Any, model: Any, splits: Any) -> dict[str, Any]:
     }
 
 
-def starts(config: Any, splits: Any, count: int) -> np.ndarray:
+def starts(config: AnyConfig, splits: Splits, count: int) -> np.ndarray:
     """Returns the training examples at which `count` chains begin."""
     rng = np.random.default_rng([config.seed, 1])
     return splits.train.x[rng.permutation(len(splits.train))[:count]]
@@ -193,12 +207,12 @@ def pixels(images: np.ndarray) -> np.ndarray:
     return np.round(255 * np.clip(images, 0, 1)).astype(np.uint8)
 
 
-def _network(config: Any, shape: tuple[int, ...]) -> Any:
+def _network(config: Config, shape: tuple[int, ...]) -> GenerativeStochasticNetwork:
     from models.gsn import walkback_dae
     from thesis_tf import gsn
     from thesis_tf.corruption import SaltAndPepper
 
-    shared = {
+    shared: dict[str, Any] = {
         "corruption": SaltAndPepper(config.corruption),
         "walkback": config.walkback,
         "scaling": config.scaling,
@@ -212,7 +226,10 @@ def _network(config: Any, shape: tuple[int, ...]) -> Any:
 
 
 def _stage(
-    config: Any, model: Any, splits: Any, classify: Callable[[np.ndarray], np.ndarray]
+    config: Config,
+    model: GenerativeStochasticNetwork,
+    splits: Splits,
+    classify: Callable[[np.ndarray], np.ndarray],
 ) -> dict[str, Any]:
     """Runs a network's chains after one epoch; returns their images, judgments and estimates."""
     from thesis_tf import gsn, mcmc
@@ -233,7 +250,10 @@ def _stage(
 
 
 def _completions(
-    config: Any, model: Any, splits: Any, classify: Callable[[np.ndarray], np.ndarray]
+    config: Config,
+    model: GenerativeStochasticNetwork,
+    splits: Splits,
+    classify: Callable[[np.ndarray], np.ndarray],
 ) -> dict[str, Any]:
     """Completes test images whose left half is known.
 

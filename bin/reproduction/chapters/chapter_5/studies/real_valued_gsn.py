@@ -4,13 +4,18 @@ Each image is converted to gray, resized by averaging pixels, and standardized t
 variance 1, as is usual for faces (`tf.image.per_image_standardization`).
 """
 
+from __future__ import annotations
+
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bin.reproduction.chapters.chapter_5.studies import gsn_chains
 from bin.reproduction.engine import contract, study_cache
+
+if TYPE_CHECKING:
+    from thesis_tf.datasets import Splits
 
 _SHOWN = 10  # the number of chains whose images are kept
 _LAST = 20  # the number of their last steps that are kept
@@ -72,7 +77,7 @@ _FEWEST = 2  # an example has a nearest and a second nearest
 
 
 @study_cache.shared
-def samples(config: Any) -> dict[str, Any]:
+def samples(config: Config) -> dict[str, Any]:
     """Trains the network, runs chains, and finds the nearest training examples.
 
     Returns:
@@ -129,13 +134,13 @@ def samples(config: Any) -> dict[str, Any]:
     }
 
 
-def _inputs(config: Any) -> Any:
+def _inputs(config: Config) -> Splits:
     from thesis_tf import datasets
 
-    name, sources = config.data(), config.sources
-    splits = datasets.load_inputs(
-        sources.faces if name == "faces" else name, data_dir=sources.data_dir, seed=config.seed
-    )
+    sources = config.sources
+    name = sources.faces if config.data() == "faces" else config.stand_in
+    assert name is not None  # `data` says faces only if there is a file
+    splits = datasets.load_inputs(name, data_dir=sources.data_dir, seed=config.seed)
     parts = (splits.train, splits.validation, splits.test)
     shape, fewest = splits.train.x.shape, min(map(len, parts))
     if len(shape) not in (3, 4) or shape[3:] not in ((), (1,), (3,)) or fewest < _FEWEST:
