@@ -80,7 +80,7 @@ def test_bad_input():
     with pytest.raises(TypeError, match="`criterion` must be such as"):
         CriterionModel(network(), "mse")
     for given in ({"loss": "mae"}, {"metrics": ["mse"]}):
-        with pytest.raises(ValueError, match="CriterionModel has a loss of its own"):
+        with pytest.raises(ValueError, match="CriterionModel has a built-in loss"):
             compiled().compile("adam", **given)
     with pytest.raises(ValueError, match="Auto-encoders have no labels"):
         compiled().fit(X, np.zeros(64, np.float32), verbose=0)
