@@ -43,7 +43,19 @@ def links(path):
 
 
 @pytest.mark.parametrize(
-    "path", [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))], ids=lambda p: p.name
+    "path",
+    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))],
+    ids=lambda p: p.name,
 )
 def test_links_lead_to_files(path):
     assert [str(target) for target in links(path) if not target.exists()] == []
+
+
+def test_paths_in_contributing_are_there():
+    text = re.sub(r"```.*?```", "", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), flags=re.DOTALL)
+    # Names in capitals stand for what is yet to be written.
+    paths = [
+        path for path in re.findall(r"`([\w./]+/[\w./]+)`", text) if not re.search("[A-Z]", path)
+    ]
+    assert len(paths) > 15
+    assert [path for path in paths if not (ROOT / path).exists()] == []

@@ -140,7 +140,7 @@ def test_the_manners_of(room):
         if name.startswith(f"{room}.")
         for fault in faults(name, value)
     ]
-    assert found == []
+    assert not found, "\n".join(found)
 
 
 @pytest.mark.parametrize(

@@ -193,7 +193,7 @@ def lock(folder: pathlib.Path, part: str = "") -> None:
     Raises:
         UsageError: another process runs in the folder, on the same part.
     """
-    path = folder.resolve() / (LOCK + part.replace("/", "_of_"))
+    path = folder.resolve() / (LOCK + (part and f"_{part.replace('/', '_of_')}"))
     if path in _LOCKS:
         return
     try:

@@ -135,7 +135,7 @@ def test_it_goes_on_where_it_was_killed(tmp_path):
     values = {**SMALL, "examples": "2000,50,100", "iterations": 150, "chain_steps": 400}
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     process = start(whole, values)
-    said, _ = process.communicate(timeout=300)
+    said, _ = process.communicate(timeout=900)
     assert process.returncode == 0, said
     for mark in (killed / "fit/after_00050.json", killed / "chains/piece_03.npz"):
         process = start(killed, values)
@@ -147,7 +147,7 @@ def test_it_goes_on_where_it_was_killed(tmp_path):
     kept = {p: p.stat().st_mtime_ns for p in [*killed.glob("fit/*"), *killed.glob("chains/*")]}
     assert len(kept) > 6
     process = start(killed, values)
-    said, _ = process.communicate(timeout=300)
+    said, _ = process.communicate(timeout=900)
     assert process.returncode == 0, said
     assert all(path.stat().st_mtime_ns == when for path, when in kept.items())
     results = [json.loads((folder / "diagnostics.json").read_text()) for folder in (whole, killed)]
@@ -260,7 +260,7 @@ def test_two_devices(tmp_path):
     values |= {"distribution": "mirrored", "num_virtual_devices": 2, "chains": 0, "far_points": 0}
     values = {n: v for n, v in values.items() if n not in ("iterations", "copies", "chain_steps")}
     process = start(tmp_path, values)
-    said, _ = process.communicate(timeout=300)
+    said, _ = process.communicate(timeout=900)
     assert process.returncode == 0, said
     found = json.loads((tmp_path / "diagnostics.json").read_text())
     assert np.isfinite(found["loss_per_sigma2"])

@@ -12,6 +12,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 from bin import gsn
+from bin.common import flags as bin_flags
 from bin.common import runs
 
 SMALL = {
@@ -49,7 +50,7 @@ def start(folder, values):
 
 
 def finish(process, status=0):
-    said, _ = process.communicate(timeout=300)
+    said, _ = process.communicate(timeout=900)
     assert process.returncode == status, said
     assert "Traceback" not in said, said
     return said
@@ -298,3 +299,8 @@ def test_a_checkpoint_of_another_network_or_cut_short(tmp_path):
     with pytest.raises(ValueError, match="is no checkpoint, or was cut short"):
         run(tmp_path, do=["train"], epochs=2)
     assert path.read_bytes() == whole[:1000]
+
+
+def test_every_flag_of_a_job_is_refused_where_it_has_no_effect():
+    listed = {name for names in gsn.JOB_FLAGS for name in names}
+    assert set(bin_flags.names(gsn.Jobs)) - {"do"} == listed

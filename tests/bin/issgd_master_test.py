@@ -217,7 +217,7 @@ def test_interrupted_and_the_same_command_again(start_program, records, tmp_path
     first = start_program(*command)
     first.until(lambda: len(records(tmp_path)) > 2 and measured(places(name)[0], name))
     os.killpg(first.process.pid, signal.SIGINT)  # as a terminal does
-    first.process.wait(120)
+    first.process.wait(900)
     assert first.process.returncode == 1
     assert "The same command goes on" in first.said
     assert "Traceback" not in first.said + (tmp_path / "worker_1.log").read_text()
@@ -234,7 +234,7 @@ def test_interrupted_and_the_same_command_again(start_program, records, tmp_path
     second.until(lambda: "local-1" in alive(places(name)[0], name))
     second.process.kill()
     second.process.wait()
-    end = time.monotonic() + 120
+    end = time.monotonic() + 900
     while group_is_there(second):
         assert time.monotonic() < end
         time.sleep(0.05)
@@ -324,7 +324,7 @@ def test_wrong_password_and_wrong_certificate(
 )
 def test_bad_flags_are_one_line(start_program, tmp_path, arguments, message):
     program = start_program(MASTER, f"--output_dir={tmp_path / 'x'}", *arguments)
-    program.process.wait(120)
+    program.process.wait(900)
     assert program.process.returncode not in (0, None)
     assert message in program.said
     assert "Traceback" not in program.said

@@ -93,7 +93,7 @@ def test_one_alone_to_its_end(start_program, tmp_path):
 )
 def test_bad_flags_are_one_line(start_program, tmp_path, arguments, message):
     peer = start_program(PEER, f"--output_dir={tmp_path / 'x'}", *arguments)
-    peer.process.wait(120)
+    peer.process.wait(900)
     assert peer.process.returncode not in (0, None)
     assert message in peer.said
     assert "Traceback" not in peer.said

@@ -75,9 +75,9 @@ def test_a_kill_loses_the_figure_under_way_alone(how, start_any_program, tmp_pat
     ours = children(program)
     assert ours
     program.process.send_signal(how)
-    program.process.wait(60)
+    program.process.wait(900)
     # None of its processes goes on without it.
-    _, alive = psutil.wait_procs(ours, timeout=20)
+    _, alive = psutil.wait_procs(ours, timeout=300)
     assert alive == []
     if how == signal.SIGINT:
         assert "Interrupted. The same command goes on" in program.said
@@ -93,7 +93,7 @@ def test_a_process_that_dies_is_shown_and_stops_nobody(start_any_program, tmp_pa
     for child in children(program):
         if "spawn_main" in " ".join(child.cmdline()):
             child.send_signal(signal.SIGKILL)
-    program.process.wait(120)
+    program.process.wait(900)
     assert program.process.returncode == 1
     whole = report_of(folder)
     assert whole["counts"]["figures"] == {"done": 1, "failed": 1, "without": 0}
@@ -117,7 +117,7 @@ def test_missing_data_are_named_with_the_figures(start_any_program, tmp_path):
         f"--data_dir={tmp_path / 'data'}",
         f"--output_dir={folder}",
     )
-    program.process.wait(120)
+    program.process.wait(900)
     assert program.process.returncode == 1
     missing = f"{tmp_path / 'data' / 'cifar10.npz'} (missing)"
     assert f"Figure 7.2, Figure 7.3: not computed; missing: {missing}." in program.said

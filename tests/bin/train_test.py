@@ -35,7 +35,7 @@ def start(*arguments, **environment):
 
 
 def finish(process):
-    output, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=900)
     assert process.returncode == 0, output
     return output
 
@@ -68,7 +68,7 @@ def test_sigkill_and_the_same_command_again(whole, tmp_path):
     arguments = [f"--output_dir={tmp_path / 'killed'}", "--checkpoint_every=1", "--epochs=40"]
     checkpoint = tmp_path / "killed" / "checkpoint.npz"
     process = start(*arguments)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 900
     while not checkpoint.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)

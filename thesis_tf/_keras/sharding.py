@@ -26,6 +26,9 @@ class Replicas:
     def __init__(self, strategy: "tf.distribute.Strategy | None" = None) -> None:
         self._strategy = strategy or tf.distribute.get_strategy()
         self.count: int = self._strategy.num_replicas_in_sync
+        # A strategy of a single replica (one TPU core, say) still places what it runs.
+        with self._strategy.scope():
+            self._has_strategy = tf.distribute.has_strategy()
 
     def round_up(self, batch_size: int) -> int:
         """Returns the smallest multiple of the number of replicas that is at least `batch_size`."""
@@ -37,7 +40,7 @@ class Replicas:
         Returns:
             The structure of per-replica tensors (n, ...); of plain tensors on one device.
         """
-        if self.count == 1:
+        if not self._has_strategy:
             return keras.tree.map_structure(tf.convert_to_tensor, arrays)
 
         def divided(array: np.ndarray) -> Any:
@@ -68,7 +71,7 @@ class Replicas:
 
     def on_each(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Makes a function of tensors run on every replica, on that replica's values."""
-        if self.count == 1:
+        if not self._has_strategy:
             return function
         return tf.function(lambda *args: self._strategy.run(function, args), autograph=False)
 
@@ -84,7 +87,7 @@ class Replicas:
 
     def total(self, values: Any) -> Any:
         """Returns the sum of a per-replica value over the replicas of all processes."""
-        if self.count == 1:
+        if not self._has_strategy:
             return values
         return self._strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None)
 

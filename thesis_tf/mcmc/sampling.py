@@ -316,9 +316,14 @@ def _open_folder(
         "steps": [lengths.num_results, lengths.thin, lengths.num_burnin_steps],
         "seed": seed.numpy().tolist(),
         "kernel": kernels.settings(loop.kernel),
-        "output": [getattr(loop.output_fn, "__qualname__", ""), list(output.shape)],
+        "output_fn": [getattr(loop.output_fn, "__qualname__", ""), list(output.shape)],
     }
-    return ChainFolder(folder, settings, {"model": kernels.model_values(loop.kernel, state, after)})
+    values = {
+        "model": kernels.model_values(loop.kernel, state, after),
+        # Two functions may have one name: all lambdas of a function do.
+        "output": output.astype(np.float64).ravel()[:: -(-output.size // 64) or 1],
+    }
+    return ChainFolder(folder, settings, values)
 
 
 def _natural(name: str, value: Any) -> int:

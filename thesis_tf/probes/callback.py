@@ -57,6 +57,7 @@ class ProbeMonitor(keras.callbacks.Callback):
         reports: a dict from step to `ProbeReport`, with one report per validation.
 
     Raises:
+        TypeError: `labels` is no function.
         ValueError: (when training begins) no tap matches, or the number of classes is not known.
     """
 
@@ -74,6 +75,12 @@ class ProbeMonitor(keras.callbacks.Callback):
         inputs: Structure | None = None,
     ) -> None:
         super().__init__()
+        if num_classes is not None and checks.positive_integer("`num_classes`", num_classes) < 2:
+            raise checks.invalid("`num_classes`", "at least 2", num_classes)
+        if labels is not None and not callable(labels):
+            raise checks.invalid(
+                "`labels`", "a function from targets to labels", repr(labels), kind=TypeError
+            )
         self.log_every = checks.positive_integer("`log_every`", log_every)
         self.history: list[dict[str, float]] = []
         self.reports: dict[int, ProbeReport] = {}

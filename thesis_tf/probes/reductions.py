@@ -48,12 +48,12 @@ def register(
 ) -> None:
     """Adds a kind of reduction for `extract(reduction=NAME)` and `--reduction=NAME`.
 
-    For example, the maximum over space is
+    For example, the standard deviation over space is
 
-        def maximum(tensor, mask):
-            return tf.reduce_max(tensor, range(1, tensor.shape.rank - 1))
+        def deviation(tensor, mask):
+            return tf.math.reduce_std(tensor, range(1, tensor.shape.rank - 1))
 
-        register("max", shape=lambda shape: shape[-1:], reduce=maximum)
+        register("deviation", shape=lambda shape: shape[-1:], reduce=deviation)
 
     Args:
         name: the name of the kind.

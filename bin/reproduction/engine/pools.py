@@ -190,4 +190,5 @@ def _no_cluster(address: str, why: object) -> ConnectionError:
 
 
 _PATIENCE = 10  # seconds
-_NOT_CODE = ["docs", "runs", "tests", "benchmarks", ".*", "**/__pycache__"]
+# Not ".*", by which Ray 2.60 excludes the folder itself.
+_NOT_CODE = ["docs", "runs", "tests", "benchmarks", ".?*", "**/__pycache__"]

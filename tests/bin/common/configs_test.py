@@ -134,3 +134,8 @@ def test_preprocessing_by_its_name_or_as_the_network_has_it(monkeypatch):
     assert first["preprocessing"] is None
     assert (first["weights"], first["image_size"]) == ("imagenet", 64)
     assert (second["preprocessing"], second["auxiliary_head"]) == ("tf", True)
+
+
+def test_the_help_names_every_data_set():
+    said = FLAGS["dataset"].help
+    assert [name for name in (*datasets.NAMES, *datasets.INPUT_NAMES) if name not in said] == []

@@ -19,7 +19,7 @@ FIGURES = catalogue.figures()
 
 
 def test_all_that_come_from_a_computation_are_there():
-    assert [figure.name for figure in FIGURES] == EXPECTED
+    assert [figure.name for figure in FIGURES] == EXPECTED, "list a new figure in EXPECTED"
 
 
 @pytest.mark.parametrize("figure", FIGURES, ids=lambda figure: figure.name)

@@ -55,3 +55,26 @@ def test_a_single_device_takes_everything():
     assert divided["a"].numpy().tolist() == [0, 1, 2]
     assert replicas.own_rows(divided) is divided
     assert replicas.on_each(total) is total
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_a_strategy_of_one_device_places_what_runs(two_devices, given):
+    strategy = tf.distribute.OneDeviceStrategy(two_devices[1])
+    if given:
+        replicas = Replicas(strategy)
+    else:
+        with strategy.scope():
+            replicas = Replicas()
+    assert replicas.count == 1
+    devices = []
+
+    @replicas.on_each
+    def double(x):
+        doubled = 2 * x
+        devices.append(doubled.device.rpartition("device:")[2])
+        return doubled
+
+    (doubled,) = replicas.local(double(replicas.divide(np.arange(3))))
+    assert doubled.numpy().tolist() == [0, 2, 4]
+    assert devices == [two_devices[1]]
+    assert int(replicas.total(replicas.on_each(tf.reduce_sum)(replicas.divide(np.arange(3))))) == 3

@@ -55,7 +55,11 @@ def test_every_registered_layer_has_a_case():
         model, _ = layer_cases.build(name)
         for layer in model._flatten_layers():
             seen |= {type(layer), type(getattr(layer, "cell", None))}
-    assert set(gradient_norms.registered_kinds()) <= seen
+    # Other tests may have registered layers of their own.
+    kinds = {kind for kind in gradient_norms.registered_kinds() if kind.__module__[:6] == "keras."}
+    missing = {kind.__name__ for kind in kinds - seen}
+    assert kinds
+    assert not missing, "add a model that has these to CASES in layer_cases.py"
 
 
 def test_losses_and_layers():

@@ -273,7 +273,7 @@ def test_two_processes(start_python):
     workers = [start_python(WORKER, json.dumps(config)) for config in configs]
     results = []
     for process in (*workers, start_python(WORKER, "")):
-        out, error = process.communicate(timeout=240)
+        out, error = process.communicate(timeout=900)
         assert process.returncode == 0, error
         results.append(json.loads(out.splitlines()[-1]))
     first, second, alone = results

@@ -14,12 +14,18 @@ from thesis_tf.issgd.stores import open_store
 KINDS = ("memory", "shm", "redis", "cluster")
 
 
+@pytest.fixture
+def store_kinds():
+    """The kinds of `store_url`."""
+    return KINDS
+
+
 @pytest.fixture(scope="session")
 def shared_cluster(redis_factory):
     """A cluster of one node."""
     server = redis_factory("--cluster-enabled", "yes")
     server.cli("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-    until = time.monotonic() + 10
+    until = time.monotonic() + 300
     while "cluster_state:ok" not in server.cli("CLUSTER", "INFO"):
         assert time.monotonic() < until
         time.sleep(0.02)
@@ -121,7 +127,7 @@ def until():
     """A function that waits, a minute at most, until another returns something true."""
 
     def wait(condition):
-        end = time.monotonic() + 60
+        end = time.monotonic() + 900
         while not (result := condition()):
             assert time.monotonic() < end, "it never came to it"
             time.sleep(0.01)

@@ -13,6 +13,7 @@ from thesis_tf.mcmc import (
     Chains,
     FunctionKernel,
     MaskClamp,
+    kernels,
     r_hat,
     sample_chain,
     stream_seed,
@@ -170,6 +171,17 @@ def test_a_folder_keeps_what_is_done(tmp_path, monkeypatch):
     model.set_weights([w + 0.1 for w in model.get_weights()])
     with pytest.raises(ValueError, match="holds chains of another model"):
         sample_chain(*arguments, **options)
+
+
+def test_a_folder_tells_functions_of_one_name_apart(tmp_path):
+    model = GSN([5, 4], noise=0.5, corruption=NOISE)
+    model.build((None, 3))
+    first, second = (lambda state, k=k: k * kernels.visible(state) for k in (1.0, 2.0))
+    assert first.__qualname__ == second.__qualname__
+    arguments = (model.transition_kernel(), STATES, 4)
+    sample_chain(*arguments, output_fn=first, folder=tmp_path)
+    with pytest.raises(ValueError, match=r"holds chains of another output\."):
+        sample_chain(*arguments, output_fn=second, folder=tmp_path)
 
 
 def test_scaling_factors_of_a_chain():

@@ -183,8 +183,8 @@ def test_mirrored_probes_see_every_example(data, two_devices):
     ("arguments", "message"),
     [
         ({"taps": "rleu"}, "nearest are: relu"),
-        ({"num_classes": 1}, "`num_classes` must be at least 2"),
         ({"reduction": "man"}, "`reduction` must be one of"),
+        ({"num_classes": 1}, "`num_classes` must be at least 2. Received: 1"),
         ({"log_every": 0}, "`log_every` must be a positive integer"),
     ],
 )
@@ -198,3 +198,8 @@ def test_bad_arguments_fail_before_the_first_step(data, arguments, message):
 def test_report_before_training_is_an_error():
     with pytest.raises(RuntimeError, match="has not seen any training"):
         ProbeMonitor().report()
+
+
+def test_labels_are_a_function():
+    with pytest.raises(TypeError, match=r"`labels` must be a function from targets to labels"):
+        ProbeMonitor(labels=3)

@@ -27,7 +27,12 @@ def probed(tmp_path_factory):
     x, y = rng.normal(size=(100, 6, 6, 1)).astype("float32"), rng.integers(0, 3, 100)
     folder = tmp_path_factory.mktemp("probed")
     store = probes.extract(
-        model, x, folder / "store", ["input", "inner/act", "shared#2"], "subset:20", seed=3
+        model,
+        x,
+        folder / "store",
+        taps=["input", "inner/act", "shared#2"],
+        reduction="subset:20",
+        seed=3,
     )
     report = probes.fit_probes(store, {"class": y, "odd": y % 2}, SPLITS, l2=[0.1])
     return model, report, store, x, folder

@@ -2,8 +2,10 @@
 
 import re
 import urllib.parse
+from collections.abc import Callable
 
 from thesis_tf._core import checks
+from thesis_tf.issgd.stores.backends.base import Backend
 from thesis_tf.issgd.stores.backends.memory import MemoryBackend
 from thesis_tf.issgd.stores.backends.shm import ShmBackend
 from thesis_tf.issgd.stores.run_spec import check_name
@@ -13,6 +15,8 @@ FORMS = (
     "memory://[NAME], shm://NAME, redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], rediss://... (TLS),"
     " redis+cluster://HOST[:PORT] or rediss+cluster://..."
 )
+# Stores on this machine, of which the URL is a name.
+_LOCAL: dict[str, Callable[[str, str], Backend]] = {"memory": MemoryBackend, "shm": ShmBackend}
 _REDIS = {
     "redis": ("redis", False),
     "rediss": ("rediss", False),
@@ -44,13 +48,13 @@ def open_store(url: str, run_id: str | None = None) -> Store:
         port = parts.port
     except ValueError:
         raise _bad(url) from None
-    if parts.scheme in ("memory", "shm"):
+    if parts.scheme in _LOCAL:
         name = parts.netloc
         if parts.path or parts.query or parts.fragment or (parts.scheme == "shm" and not name):
             raise _bad(url)
         if name:
             check_name(f"The NAME in {parts.scheme}://NAME", name)
-        return Store({"memory": MemoryBackend, "shm": ShmBackend}[parts.scheme](name, run_id))
+        return Store(_LOCAL[parts.scheme](name, run_id))
     if parts.scheme not in _REDIS or not parts.hostname or parts.fragment:
         raise _bad(url)
     scheme, cluster = _REDIS[parts.scheme]

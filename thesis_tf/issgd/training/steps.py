@@ -9,6 +9,7 @@ import tensorflow as tf
 from thesis_tf._core import checks
 from thesis_tf._core.types import Structure
 from thesis_tf._keras.objective import Objective
+from thesis_tf._keras.sharding import Replicas
 from thesis_tf.gradient_norms import GradientNorms
 
 
@@ -35,13 +36,12 @@ class Steps:
         self.model, self.batch_size = model, checks.positive_integer("`batch_size`", batch_size)
         self.objective = Objective(model, model.loss)
         self._strategy = model.distribute_strategy or tf.distribute.get_strategy()
-        self._replicas = self._strategy.num_replicas_in_sync
-        if self.batch_size % self._replicas:
-            raise checks.invalid(
-                "`batch_size`", f"a multiple of {self._replicas} devices", self.batch_size
-            )
-        if norms and self._replicas > 1:
-            raise checks.invalid("The strategy", "of one device", f"{self._replicas} devices")
+        self._replicas = Replicas(self._strategy)
+        devices = self._replicas.count
+        if self.batch_size % devices:
+            raise checks.invalid("`batch_size`", f"a multiple of {devices} devices", batch_size)
+        if norms and devices > 1:
+            raise checks.invalid("The strategy", "of one device", f"{devices} devices")
         self._norms: GradientNorms | None = None
         if norms:
             # The scaled losses are those of training mode, without regularization.
@@ -83,10 +83,10 @@ class Steps:
             rows = tf.range(k * self.batch_size, (k + 1) * self.batch_size)
             batch = keras.tree.map_structure(lambda t: self._rows(t, rows), (x, y, scales))  # noqa: B023
             loss, square, gradient = self._strategy.run(self._step, (*batch, k == count - 1))
-            losses = losses.write(k, self._strategy.reduce("SUM", loss, axis=None))
+            losses = losses.write(k, self._replicas.total(loss))
             if self._norms:
                 squares = squares.write(k, square)
-            if self._replicas > 1:
+            if self._replicas.count > 1:
                 gradient = tf.constant(float("nan"))
         return losses.stack(), squares.stack(), gradient
 
@@ -96,12 +96,7 @@ class Steps:
     def _step(
         self, x: Structure, y: Structure, scales: tf.Tensor, last: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        if self._replicas > 1:
-            each = self.batch_size // self._replicas
-            first = tf.distribute.get_replica_context().replica_id_in_sync_group * each
-            x, y, scales = keras.tree.map_structure(
-                lambda t: t[first : first + each], (x, y, scales)
-            )
+        x, y, scales = self._replicas.own_rows((x, y, scales))
         # The loss scale of an optimizer for float16, by which it divides gradients again.
         factor = self.model.optimizer.scale_loss(1.0)
         if self._norms:
@@ -128,7 +123,7 @@ class Steps:
             total = loss
             for added in model.losses:
                 # The sum over devices counts it once.
-                total += tf.cast(added, loss.dtype) / self._replicas
+                total += tf.cast(added, loss.dtype) / self._replicas.count
             total = model.optimizer.scale_loss(total)
         gradients = tape.gradient(total, variables, unconnected_gradients="zero")
         return loss, [tf.convert_to_tensor(g) for g in gradients]

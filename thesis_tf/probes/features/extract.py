@@ -14,6 +14,7 @@ import tensorflow as tf
 from thesis_tf._core import checks, seeds
 from thesis_tf._core.types import Array, Path, Structure, Verbose
 from thesis_tf._keras.batches import Stream, inputs_only
+from thesis_tf._keras.sharding import Replicas
 from thesis_tf.persistence import fingerprint
 from thesis_tf.probes.features.shards import (
     MANIFEST,
@@ -120,24 +121,23 @@ def extract(
 
 def _stream(model: keras.Model, x: Any, batch_size: int) -> Stream:
     """Streams `x` in batches that fit the model and can be divided among the replicas."""
-    strategy = tf.distribute.get_strategy()
-    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+    if isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy):
         raise RuntimeError(
             "Each machine extracts its own features: call `extract` outside the strategy, with"
             " shard=(i, n) on machine i of n."
         )
-    replicas = strategy.num_replicas_in_sync
-    batch_size = -(-checks.positive_integer("`batch_size`", batch_size) // replicas) * replicas
+    replicas = Replicas()
+    batch_size = replicas.round_up(checks.positive_integer("`batch_size`", batch_size))
     fixed = fixed_batch(model)
-    if fixed and fixed * replicas != batch_size:
+    if fixed and fixed * replicas.count != batch_size:
         raise checks.invalid(
-            "`batch_size`", f"{fixed * replicas}, the fixed size of the model", batch_size
+            "`batch_size`", f"{fixed * replicas.count}, the fixed size of the model", batch_size
         )
     x = inputs_only(x)
     stream = Stream(x, batch_size)
     if not fixed and stream.examples and stream.examples < batch_size:
         # A single batch would be padded to a size that may not fit in memory.
-        stream = Stream(x, -(-stream.examples // replicas) * replicas)
+        stream = Stream(x, replicas.round_up(stream.examples))
     return stream
 
 
@@ -203,7 +203,7 @@ def _step(
     model: keras.Model, columns: Sequence[Column], reduction: Reduction
 ) -> Callable[[Any], list[Any]]:
     """Returns a function from a batch of NumPy arrays to a list of arrays, one per column."""
-    strategy = tf.distribute.get_strategy()
+    replicas = Replicas()
     run_model = forward(model, [column.tap.name for column in columns])
 
     @tf.function(autograph=False)
@@ -216,20 +216,11 @@ def _step(
             for column in columns
         ]
 
+    run = replicas.on_each(on_replica)
+
     def step(batch: Any) -> list[Any]:
-        size = len(keras.tree.flatten(batch)[0]) // strategy.num_replicas_in_sync
-
-        def part(context: Any) -> Any:
-            start = context.replica_id_in_sync_group * size
-            return keras.tree.map_structure(
-                lambda array: tf.convert_to_tensor(array[start : start + size]), batch
-            )
-
-        values = strategy.experimental_distribute_values_from_function(part)
-        features = [
-            strategy.experimental_local_results(value)
-            for value in strategy.run(on_replica, args=(values,))
-        ]
+        size = len(keras.tree.flatten(batch)[0]) // replicas.count
+        features = [replicas.local(value) for value in run(replicas.divide(batch))]
         for column, pieces in zip(columns, features, strict=True):
             if any(len(piece) != size for piece in pieces):
                 raise checks.invalid(

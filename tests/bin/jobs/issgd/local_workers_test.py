@@ -3,14 +3,15 @@ import sys
 
 import pytest
 
-from bin.jobs.issgd import local_workers, messages
+from bin.jobs.issgd import local_workers
+from thesis_tf.reporting import progress
 
 
 @pytest.fixture
 def said(monkeypatch):
     """What was logged; workers are processes that run some code."""
     lines = []
-    monkeypatch.setattr(messages, "log", lines.append)
+    monkeypatch.setattr(progress, "say", lines.append)
     return lines
 
 

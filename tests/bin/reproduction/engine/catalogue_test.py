@@ -10,8 +10,9 @@ def names(patterns):
 def test_names_globs_and_all_in_the_order_of_the_thesis():
     assert names(["7.2", "3.4"]) == ["3.4", "7.2"]
     assert names(["table_7*"]) == ["table_7.1"]
-    assert names(["3.*", "3.4"]) == ["3.3", "3.4", "3.5", "3.6", "3.7"]
-    assert names(["all"]) == [figure.name for figure in catalogue.figures()]
+    every = [figure.name for figure in catalogue.figures()]
+    assert names(["3.*", "3.4"]) == [name for name in every if name.startswith("3.")]
+    assert names(["all"]) == every
     assert names(["Table_7.1"]) == ["table_7.1"]
 
 

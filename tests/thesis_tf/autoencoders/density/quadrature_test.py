@@ -14,6 +14,7 @@ DEGREES = {
 @pytest.mark.parametrize("count", [3, 5, 9])
 @pytest.mark.parametrize("name", quadrature.RULES)
 def test_a_rule_is_exact_to_its_degree_and_no_further(name, count):
+    assert name in DEGREES, "add the degree of the polynomials that it integrates to DEGREES"
     nodes, weights = quadrature.rule(name, count)
     assert len(nodes) == len(weights) == count
     exact = DEGREES[name](count)

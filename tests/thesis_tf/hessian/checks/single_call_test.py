@@ -11,14 +11,14 @@ def test_a_scalar_of_the_inputs_and_the_weights_of_one_layer():
     model = keras.Sequential(
         [
             keras.Input((3,), dtype="float64"),
-            keras.layers.Dense(2, dtype="float64", name="dense"),
+            keras.layers.Dense(2, dtype="float64", name="hidden"),
             keras.layers.Dense(4, dtype="float64"),
         ]
     )
     x = np.random.default_rng(0).normal(size=(5, 3))
     with watch(model) as recorder:
         model(tf.constant(x))
-    place = next(p for p in recorder.places if p.operation is model.get_layer("dense"))
+    place = next(p for p in recorder.places if p.operation is model.get_layer("hidden"))
     values = {id(v): tf.convert_to_tensor(v.value) for v in model.variables}
     call = SingleCall(place, values)
     assert [tuple(p.shape) for p in call.parameters] == [(5, 3), (3, 2), (2,)]

@@ -14,9 +14,11 @@ from thesis_tf.hessian.products import modes
 HERE = pathlib.Path(__file__).parent
 DOCS = HERE.parents[3] / "docs/hessian_layers.md"
 
-spec = importlib.util.spec_from_file_location("layer_cases", HERE / "layer_cases.py")
-layer_cases = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(layer_cases)
+spec = importlib.util.spec_from_file_location(
+    "second_derivative_cases", HERE / "second_derivative_cases.py"
+)
+second_derivative_cases = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(second_derivative_cases)
 
 
 ROWS = {
@@ -28,16 +30,16 @@ ROWS = {
 }
 
 
-@pytest.mark.parametrize("name", layer_cases.CASES)
+@pytest.mark.parametrize("name", second_derivative_cases.CASES)
 def test_a_layer(name):
-    found = layer_cases.verdict(name)
+    found = second_derivative_cases.verdict(name)
     assert "WRONG" not in found
     # The mode; how small an error below the tolerance is, differs between machines.
     assert found.split(",")[0] == ROWS[name].split(",")[0]
 
 
 def test_the_table_has_every_layer_and_no_other():
-    assert list(ROWS) == list(layer_cases.CASES)
+    assert list(ROWS) == list(second_derivative_cases.CASES)
     assert len(ROWS) >= 40
 
 
@@ -46,8 +48,8 @@ def test_the_table_has_every_layer_and_no_other():
     ["Conv2D, same, strided", "MaxPooling2D", "LayerNormalization", "MultiHeadAttention", "LSTM"],
 )
 def test_gauss_newton_products(name):
-    error, _ = layer_cases.error(name, kind=modes.GAUSS_NEWTON)
-    assert error <= layer_cases.TOLERANCE
+    error, _ = second_derivative_cases.error(name, kind=modes.GAUSS_NEWTON)
+    assert error <= second_derivative_cases.TOLERANCE
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])

@@ -1,6 +1,6 @@
 import pytest
 
-from thesis_tf.issgd.stores import RunSpec, open_store
+from thesis_tf.issgd.stores import RunSpec, open_store, urls
 
 SPEC = RunSpec("model", "data", (("train", 5),), 8)
 
@@ -87,3 +87,11 @@ def test_one_memory_of_each_name():
             other.create(RunSpec("another", "data", (("train", 5),), 8))
             other.delete()
         one.delete()
+
+
+def test_the_tests_of_stores_run_on_every_kind(store_kinds):
+    schemes = set(urls._LOCAL) | set(urls._REDIS)
+    kinds = {"cluster" if "cluster" in s else s.replace("rediss", "redis") for s in schemes}
+    assert kinds == set(store_kinds), (
+        "add a new store to KINDS of tests/thesis_tf/issgd/conftest.py"
+    )

@@ -97,7 +97,7 @@ def test_relaxed_draws_are_by_what_workers_measured(open_memory, task, in_thread
     master = master_on(task, open_memory(), on_sync=stop)
     with workers(in_thread, task, open_memory):
         with pytest.raises(InterruptedError):
-            master.train(ENDLESS, seconds=60)
+            master.train(ENDLESS, seconds=900)
         first, *_, last = master.history.records
         assert first.uniform
         assert not last.uniform
@@ -242,7 +242,7 @@ def test_goes_on_without_its_store(redis_server, task, in_thread, until):
     worker = worker_on(task, open_store(redis_server.url))
     with in_thread(lambda: worker.run(poll_seconds=0.01)):
         with pytest.raises(InterruptedError):
-            master.train(ENDLESS, seconds=60)
+            master.train(ENDLESS, seconds=900)
         assert any(message.startswith("The store is back") for message in said)
         assert any("it was created again" in message for message in said)
         store = open_store(redis_server.url)
@@ -310,7 +310,7 @@ def test_the_masters_gradient_is_unbiased(open_memory, task, staleness, smoothin
         weights[::5] = np.nan
         store.push("train", block, weights, version, "w", 0.0, 0.0)
     with pytest.raises(InterruptedError):
-        master.train(ENDLESS, seconds=60)
+        master.train(ENDLESS, seconds=900)
 
     usable = master.history.records[-1].usable
     assert usable == pytest.approx((36 if staleness else 48) / 90)

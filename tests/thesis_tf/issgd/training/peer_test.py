@@ -59,7 +59,7 @@ def test_pushes_the_norms_of_what_it_trains_on(open_memory, task):
 
 def test_two_share_norms_and_parameters(open_memory, task, in_thread):
     together = threading.Barrier(2)
-    options = {"on_sync": lambda record: together.wait(60)}
+    options = {"on_sync": lambda record: together.wait(900)}
     a, b = (peer_on(task, open_memory(), name, seed, **options) for seed, name in enumerate("ab"))
     apart = np.linalg.norm(a.model.get_weights()[0] - b.model.get_weights()[0])
     with in_thread(lambda: a.train(600)), in_thread(lambda: b.train(600)):

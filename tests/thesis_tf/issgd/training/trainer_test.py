@@ -267,7 +267,7 @@ def test_seconds_count_over_kills(tmp_path):
     assert all(r.seconds < 0.5 for r in records[:-1])
     resumed = plain(tmp_path)
     assert len(resumed.train(1000, seconds=0.5).records) == len(records)
-    resumed.train(resumed.step + 4, seconds=60)
+    resumed.train(resumed.step + 4, seconds=900)
     assert len(resumed.history.records) == len(records) + 1
     assert resumed.history.records[-1].seconds > records[-1].seconds
 

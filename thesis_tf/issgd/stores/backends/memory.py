@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 import numpy as np
 
 from thesis_tf.issgd.stores.backends.base import Bytes
-from thesis_tf.issgd.stores.backends.local import LocalBackend, State
+from thesis_tf.issgd.stores.backends.without_server import LocalBackend, State
 
 
 class _Space:

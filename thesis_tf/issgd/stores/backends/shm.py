@@ -21,7 +21,7 @@ from typing import Any
 
 from thesis_tf.issgd.stores import errors
 from thesis_tf.issgd.stores.backends.base import Bytes, Run
-from thesis_tf.issgd.stores.backends.local import LocalBackend, State
+from thesis_tf.issgd.stores.backends.without_server import LocalBackend, State
 from thesis_tf.issgd.stores.run_spec import RunSpec
 from thesis_tf.issgd.transport import clock
 

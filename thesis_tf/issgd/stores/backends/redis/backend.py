@@ -28,11 +28,11 @@ from thesis_tf.issgd.stores.backends.base import (
     Record,
     Run,
 )
-from thesis_tf.issgd.stores.backends.local import DAY
 from thesis_tf.issgd.stores.backends.redis import scripts
 from thesis_tf.issgd.stores.backends.redis.bulk import BulkConnection
 from thesis_tf.issgd.stores.backends.redis.client import Client, Command
 from thesis_tf.issgd.stores.backends.redis.scripts import Script
+from thesis_tf.issgd.stores.backends.without_server import DAY
 from thesis_tf.issgd.stores.parameters import Head
 from thesis_tf.issgd.stores.run_spec import RunSpec
 

@@ -201,7 +201,7 @@ def cluster(start_redis):
     nodes[1].cli("CLUSTER", "ADDSLOTSRANGE", 8192, 16383)
     bus = nodes[1].cli("CONFIG", "GET", "cluster-port").split()[1]
     nodes[0].cli("CLUSTER", "MEET", "127.0.0.1", nodes[1].port, bus)
-    until = time.monotonic() + 30
+    until = time.monotonic() + 300
     while any("cluster_state:ok" not in node.cli("CLUSTER", "INFO") for node in nodes):
         assert time.monotonic() < until
         time.sleep(0.05)

@@ -1,6 +1,6 @@
 """Keras layers and options whose second derivatives are tried, and the table that says how it went.
 
-python tests/thesis_tf/hessian/products/layer_cases.py > docs/hessian_layers.md
+python tests/thesis_tf/hessian/products/second_derivative_cases.py > docs/hessian_layers.md
 """
 
 import warnings
