@@ -208,7 +208,7 @@ def test_help_teaches_at_once(help_of):
         ),
         ({"initial_hidden": "warm"}, "--initial_hidden must be zeros, stored or a number"),
         ({"do": ["dream"]}, "--do must be some of train, export, sample"),
-        ({"chains": 0}, "--chains must be 1 at least"),
+        ({"chains": 0}, "--chains must be at least 1"),
         ({"num_steps_between_results": 25}, "must be less than --chain_steps"),
         ({"walkback_stop": 0.0}, "--walkback_stop must be a probability"),
         ({"walkback_steps": ["1"], "walkback_stop": 0.5}, "above 1"),

@@ -144,7 +144,7 @@ def test_replicas_draw_apart(two_devices):
 def test_what_keras_would_leave_out_is_refused():
     model = compiled()
     for given in ({"loss": "mse"}, {"metrics": ["mae"]}):
-        with pytest.raises(ValueError, match="Regression has a loss of its own"):
+        with pytest.raises(ValueError, match="Regression has a built-in loss"):
             model.compile("adam", **given)
     with pytest.raises(ValueError, match="`class_weight` must be left out"):
         model.fit(X, Y, class_weight={0: 1.0}, verbose=0)

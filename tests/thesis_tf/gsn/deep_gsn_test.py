@@ -147,7 +147,7 @@ def test_random_rounds_train():
             "`num_remembered` must be the number of training",
         ),
         (lambda: GSN([3], num_remembered=3), ValueError, "`num_remembered`"),
-        (lambda: GSN([3]).compile("adam", "mse"), ValueError, "GSN has a loss of its own"),
+        (lambda: GSN([3]).compile("adam", "mse"), ValueError, "GSN has a built-in loss"),
         (lambda: fit(X * 255), ValueError, r"in \[0, 1\].*values in \[0, 255\]"),
         (lambda: fit(X.astype(np.uint8)), TypeError, "of a floating dtype"),
         (lambda: fit(X, np.zeros(20)), ValueError, "The target.*Don't pass labels"),

@@ -307,7 +307,7 @@ def test_two_processes(start_python):
         (
             {"data": (np.zeros((3, 4)), np.zeros(3), np.ones(3))},
             ValueError,
-            "tuple of 3.*Sample weights are not taken",
+            "tuple of 3.*Sample weights are not supported",
         ),
         (
             {"data": tf.data.Dataset.from_tensor_slices((np.zeros((3, 4)), np.zeros(3)))},

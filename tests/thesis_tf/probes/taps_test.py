@@ -102,7 +102,7 @@ def test_sequential_model_built_by_its_input():
 
 def test_sequential_model_that_is_not_built_needs_inputs():
     model = keras.Sequential([layers.Dense(3, name="a"), layers.Dense(2, name="b")], name="mlp")
-    with pytest.raises(ValueError, match=r"inputs of model 'mlp' is not known.*inputs=x\[:1\]"):
+    with pytest.raises(ValueError, match=r"inputs of model 'mlp' is unknown.*inputs=x\[:1\]"):
         taps(model)
 
     expected = {"input": (None, 5), "a": (None, 3), "b": (None, 2)}
@@ -179,7 +179,7 @@ def test_shared_layer():
 
 def test_subclassed_model():
     model, data = Residual(), batch(3, 4)
-    with pytest.raises(ValueError, match="inputs of model 'residual' is not known"):
+    with pytest.raises(ValueError, match="inputs of model 'residual' is unknown"):
         taps(model)
 
     assert names(model, inputs=data) == ["input", "first", "second", "output"]
@@ -310,7 +310,7 @@ def test_subclassed_model_of_a_dict():
     model, data = Join(), {"a": batch(3, 3), "b": batch(3, 2)}
 
     assert names(model, inputs=data) == ["input/a", "input/b", "dense"]
-    with pytest.raises(ValueError, match="is not known"):
+    with pytest.raises(ValueError, match="is unknown"):
         taps(model)
 
 

@@ -43,7 +43,7 @@ class CriterionModel(NoisyModel):
         if not callable(criterion):
             received = repr(criterion)
             raise checks.invalid(
-                "`criterion`", "such as DenoisingLoss(0.1)", received, kind=TypeError
+                "`criterion`", "a criterion such as DenoisingLoss(0.1)", received, kind=TypeError
             )
         self.model, self.criterion = model, criterion
         self.built = True

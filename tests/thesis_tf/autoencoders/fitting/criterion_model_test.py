@@ -77,10 +77,10 @@ def test_what_is_kept_is_the_model(tmp_path):
 def test_bad_input():
     with pytest.raises(TypeError, match="`model` must be a keras"):
         CriterionModel(lambda x: x, DenoisingLoss(0.1))
-    with pytest.raises(TypeError, match="`criterion` must be such as"):
+    with pytest.raises(TypeError, match="`criterion` must be a criterion such as"):
         CriterionModel(network(), "mse")
     for given in ({"loss": "mae"}, {"metrics": ["mse"]}):
-        with pytest.raises(ValueError, match="CriterionModel has a loss of its own"):
+        with pytest.raises(ValueError, match="CriterionModel has a built-in loss"):
             compiled().compile("adam", **given)
     with pytest.raises(ValueError, match="Auto-encoders have no labels"):
         compiled().fit(X, np.zeros(64, np.float32), verbose=0)

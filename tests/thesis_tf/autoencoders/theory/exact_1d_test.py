@@ -126,8 +126,8 @@ def test_far_wells_do_not_underflow():
     [
         (WELLS, GRID[:2], 0.1, ValueError, "M at least 3"),
         (WELLS, GRID[:, None], 0.1, ValueError, r"shape \(M,\)"),
-        (WELLS, GRID[::-1], 0.1, ValueError, "increase"),
-        (WELLS, np.where(GRID > 1, np.nan, GRID), 0.1, ValueError, "finite points"),
+        (WELLS, GRID[::-1], 0.1, ValueError, "increasing points"),
+        (WELLS, np.where(GRID > 1, np.nan, GRID), 0.1, ValueError, "finite increasing points"),
         (WELLS, np.arange(5), 0.1, TypeError, "floating dtype"),
         (WELLS, GRID, 0.0, ValueError, "`sigma` must be a positive number"),
         (WELLS, GRID, float("nan"), ValueError, "`sigma` must be a positive number"),

@@ -126,7 +126,7 @@ def test_the_bound_on_the_true_gradient():
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -1.0])
 def test_what_is_refused(bad):
-    with pytest.raises(ValueError, match=r"`norms` must be finite and at least 0.*Leave out"):
+    with pytest.raises(ValueError, match=r"`norms` must be finite and at least 0.*Exclude"):
         variance.gradient_variance([1.0, bad], [1.0, 1.0])
     with pytest.raises(ValueError, match=r"`weights` must be finite and at least 0"):
         variance.gradient_variance([1.0, 1.0], [1.0, bad])
