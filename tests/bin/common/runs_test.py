@@ -159,7 +159,7 @@ def test_unwritable_folder(tmp_path):
     ("error", "message"),
     [
         (ValueError("`x` must be y."), "error: `x` must be y."),
-        (errors.invalid("`dataset`", "y", "z"), "error: --dataset must be y. Received: z."),
+        (errors.invalid("`model`", "y", "z"), "error: --model must be y. Received: z."),
         (errors.invalid("`name_or_path`", "y", "z"), "error: --dataset must be y. Received: z."),
         (errors.invalid("`tpu`", "y", "z", kind=OSError), "error: --tpu must be y."),
         (errors.invalid("`nosuch` of x", "y", "z"), "error: `nosuch` of x must be y."),
