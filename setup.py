@@ -49,7 +49,7 @@ setuptools.setup(
     "generative stochastic networks for Keras models",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
-    # The code's licence and that of the bundled images of MNIST, which mnist_mini.md explains.
+    # The code's license and that of the bundled images of MNIST, which mnist_mini.md explains.
     license_expression="Apache-2.0 AND CC-BY-SA-3.0",
     license_files=["LICENSE", "thesis_tf/datasets/mnist_mini.md"],
     python_requires=">=3.11",

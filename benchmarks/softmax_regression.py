@@ -65,7 +65,7 @@ def random_layers(examples):
 
 
 def random_classes(classes):
-    """Yields one problem of 4 examples a class, whose centres are apart in some directions."""
+    """Yields one problem of 4 examples a class, whose centers are apart in some directions."""
     rng = np.random.default_rng(0)
     labels = np.arange(4 * classes) % classes
     x = rng.standard_normal((len(labels), 2048), np.float32)

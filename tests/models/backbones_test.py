@@ -74,12 +74,12 @@ def test_call_without_training_is_inference(images):
         np.testing.assert_array_equal(one, other)
 
 
-def test_grey_images_become_colour():
+def test_gray_images_become_color():
     model = backbone("resnet50", (28, 28, 1), 10, image_size=32)
-    grey = np.random.default_rng(0).uniform(0, 255, (1, 28, 28, 1))
-    colour = backbone("resnet50", (28, 28, 3), 10, image_size=32)
-    colour.set_weights(model.get_weights())
-    np.testing.assert_allclose(model(grey), colour(np.repeat(grey, 3, -1)), atol=1e-5)
+    gray = np.random.default_rng(0).uniform(0, 255, (1, 28, 28, 1))
+    color = backbone("resnet50", (28, 28, 3), 10, image_size=32)
+    color.set_weights(model.get_weights())
+    np.testing.assert_allclose(model(gray), color(np.repeat(gray, 3, -1)), atol=1e-5)
 
 
 @pytest.mark.parametrize(

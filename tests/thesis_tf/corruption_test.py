@@ -71,11 +71,11 @@ def test_log_probabilities_are_those_of_samples(process):
         samples = process.sample(np.repeat(x[None], 20_000, 0), (0, 1)).numpy()
         shares = [(samples == state).all(axis=1).mean() for state in states]
         np.testing.assert_allclose(shares, p, atol=4 * 0.5 / 20_000**0.5)
-    # A grey value stays, or becomes an end.
-    grey = corruption.SaltAndPepper(0.4).log_prob(
+    # A gray value stays, or becomes an end.
+    gray = corruption.SaltAndPepper(0.4).log_prob(
         np.array([[0.25], [0.0], [1.0], [0.5]]), np.full((4, 1), 0.25)
     )
-    np.testing.assert_allclose(np.exp(grey), [0.6, 0.2, 0.2, 0.0])
+    np.testing.assert_allclose(np.exp(gray), [0.6, 0.2, 0.2, 0.0])
 
 
 def test_blocks_are_anywhere_with_equal_probability():

@@ -8,7 +8,7 @@ from thesis_tf.datasets.assemble import MOST_UNNAMED_CLASSES, Source, assemble
 
 
 def numbered(n, first=0, classes=3):
-    """Examples that carry their own number, labelled by it."""
+    """Examples that carry their own number, labeled by it."""
     numbers = np.arange(first, first + n)
     return numbers.reshape(-1, 1).astype(np.float32), numbers % classes
 
@@ -91,14 +91,14 @@ def test_one_example():
         assemble("one", Source(numbered(1), class_names=["a", "b"]))
 
 
-def test_grey_images_get_a_channel_axis_and_other_arrays_keep_their_shape():
+def test_gray_images_get_a_channel_axis_and_other_arrays_keep_their_shape():
     y = np.arange(30) % 2
-    grey = np.arange(30 * 4 * 5, dtype=np.uint8).reshape(30, 4, 5)
-    splits = assemble("grey", Source((grey, y), (grey, y), (grey, y)))
+    gray = np.arange(30 * 4 * 5, dtype=np.uint8).reshape(30, 4, 5)
+    splits = assemble("gray", Source((gray, y), (gray, y), (gray, y)))
     assert splits.train.x.dtype == np.uint8
-    np.testing.assert_array_equal(splits.train.x, grey.reshape(30, 4, 5, 1))
+    np.testing.assert_array_equal(splits.train.x, gray.reshape(30, 4, 5, 1))
 
-    for x in (grey.astype(np.float32), grey.reshape(30, 20), grey.reshape(30, 2, 2, 5)):
+    for x in (gray.astype(np.float32), gray.reshape(30, 20), gray.reshape(30, 2, 2, 5)):
         splits = assemble("other", Source((x, y), (x, y), (x, y)))
         assert splits.train.x.shape == x.shape
         assert splits.train.x.dtype == x.dtype

@@ -8,7 +8,7 @@ from thesis_tf import datasets
 
 
 def write(folder, classes, n, size=(6, 8), first=0):
-    """Writes n images a class of one colour each: red is the class, green the image's number."""
+    """Writes n images a class of one color each: red is the class, green the image's number."""
     for number, name in enumerate(classes):
         (folder / name).mkdir(parents=True)
         for i in range(first, first + n):
@@ -17,8 +17,8 @@ def write(folder, classes, n, size=(6, 8), first=0):
             Image.fromarray(pixels).save(folder / name / f"{i:03d}.png")
 
 
-def colours(split):
-    """The (red, green) of each image, once it is clear that it has one colour."""
+def colors(split):
+    """The (red, green) of each image, once it is clear that it has one color."""
     np.testing.assert_array_equal(split.x, np.broadcast_to(split.x[:, :1, :1], split.x.shape))
     return [tuple(pixel) for pixel in split.x[:, 0, 0, :2].tolist()]
 
@@ -32,7 +32,7 @@ def test_a_folder_of_classes_is_split(tmp_path):
     assert [len(splits.train), len(splits.validation), len(splits.test)] == [40, 5, 5]
     assert splits.train.x.shape == (40, 6, 8, 3)
     assert splits.train.x.dtype == np.uint8
-    parts = [colours(part) for part in (splits.train, splits.validation, splits.test)]
+    parts = [colors(part) for part in (splits.train, splits.validation, splits.test)]
     assert sorted(itertools.chain(*parts)) == [(c, i) for c in range(2) for i in range(25)]
     for part, seen in zip((splits.train, splits.validation, splits.test), parts, strict=True):
         assert part.y.tolist() == [red for red, _ in seen]
@@ -47,8 +47,8 @@ def test_images_come_in_a_drawn_order_and_not_by_class(tmp_path):
         # 10 of 50 examples in two classes are of one class with probability 6e-4.
         assert len(set(splits.validation.y) | set(splits.test.y)) == 2
         assert (np.diff(splits.train.y) != 0).sum() > 1
-    assert colours(load(0).train) == colours(load(0).train)
-    assert colours(load(0).validation) != colours(load(1).validation)
+    assert colors(load(0).train) == colors(load(0).train)
+    assert colors(load(0).validation) != colors(load(1).validation)
 
 
 @pytest.mark.parametrize("spelling", ["validation", "valid", "val"])
@@ -60,13 +60,13 @@ def test_folders_of_splits(tmp_path, spelling):
     splits = datasets.load(tmp_path, image_size=(6, 8))
 
     assert splits.class_names == ("a", "b", "c")
-    assert sorted(colours(splits.train)) == [(c, i) for c in range(3) for i in range(4)]
-    assert sorted(colours(splits.test)) == [(c, i) for c in range(3) for i in (20, 21, 22)]
+    assert sorted(colors(splits.train)) == [(c, i) for c in range(3) for i in range(4)]
+    assert sorted(colors(splits.test)) == [(c, i) for c in range(3) for i in (20, 21, 22)]
     # A class may have no images in a split, and the others keep their numbers.
     red_of = {2: 0, 0: 1}
     assert sorted(splits.validation.y.tolist()) == [0, 0, 2, 2]
     validation = splits.validation
-    assert [red for red, _ in colours(validation)] == [red_of[y] for y in validation.y]
+    assert [red for red, _ in colors(validation)] == [red_of[y] for y in validation.y]
 
 
 def test_train_may_be_a_class(tmp_path):
@@ -78,7 +78,7 @@ def test_train_may_be_a_class(tmp_path):
 def test_images_of_other_sizes_and_formats(tmp_path):
     write(tmp_path, ["a", "b"], 5)
     flat = np.full((3, 17), 90, np.uint8)
-    Image.fromarray(flat).save(tmp_path / "a" / "grey.png")
+    Image.fromarray(flat).save(tmp_path / "a" / "gray.png")
     Image.fromarray(np.full((40, 40, 4), 91, np.uint8)).save(tmp_path / "b" / "alpha.png")
     Image.fromarray(flat + 2).save(tmp_path / "b" / "still.gif")
     Image.fromarray(np.full((9, 9, 3), 93, np.uint8)).save(tmp_path / "a" / "x.JPG", quality=95)
@@ -89,7 +89,7 @@ def test_images_of_other_sizes_and_formats(tmp_path):
     assert x.shape == (14, 224, 224, 3)
     assert x.dtype == np.uint8
     seen = {int(image[0, 0, 0]): label for image, label in zip(x, y, strict=True)}
-    # Flat images stay what they are under resizing; a flat grey block is exact in JPEG too.
+    # Flat images stay what they are under resizing; a flat gray block is exact in JPEG too.
     assert {level: seen.get(level) for level in (90, 91, 92, 93)} == {90: 0, 91: 1, 92: 1, 93: 0}
 
 
@@ -99,7 +99,7 @@ def test_resizing_rounds_to_the_nearest_value(tmp_path):
         Image.fromarray(np.array([[[0] * 3, [7] * 3]], np.uint8)).save(path)
     splits = datasets.load(tmp_path, image_size=(1, 4))
 
-    # Half-pixel centres: the four outputs lie at 0, 1/4, 3/4 and 1 of the way from 0 to 7.
+    # Half-pixel centers: the four outputs lie at 0, 1/4, 3/4 and 1 of the way from 0 to 7.
     assert splits.train.x[0, 0, :, 0].tolist() == [0, 2, 5, 7]
 
 

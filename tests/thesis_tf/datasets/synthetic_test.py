@@ -33,7 +33,7 @@ def test_the_manifold_has_its_long_axes_along_the_curve(components):
     values, vectors = np.linalg.eigh(mixture.covariances)
     spread = np.sqrt(values)
     np.testing.assert_allclose(spread[:, :-1] / spread[:, -1:], 0.1, rtol=1e-9)
-    # Neighbours' difference is the tangent, to second order in their distance.
+    # Neighbors' difference is the tangent, to second order in their distance.
     difference = mixture.means[2:] - mixture.means[:-2]
     length = np.linalg.norm(difference, axis=1)
     along = abs(np.einsum("nd,nd->n", difference, vectors[1:-1, :, -1])) / length

@@ -97,7 +97,7 @@ def builders():
             lambda: {"text": tfds.features.Text(), "label": tfds.features.ClassLabel(num_classes=2)}
         )
 
-    class ThesisUnlabelled(Local):
+    class ThesisUnlabeled(Local):
         SUPERVISED = None
         FEATURES = staticmethod(lambda: {"image": tfds.features.Image(shape=(4, 5, 1))})
 
@@ -180,7 +180,7 @@ def test_nested_supervised_keys_are_passed_over(builders, tmp_path):
     ("name", "message"),
     [
         ("thesis_sentences", "`text` of tfds:thesis_sentences must be images or numbers"),
-        ("thesis_unlabelled", "or with a pair of supervised keys. Received: the features image"),
+        ("thesis_unlabeled", "or with a pair of supervised keys. Received: the features image"),
         ("thesis_regression", "`label` of tfds:thesis_regression must be a ClassLabel"),
         ("thesis_shapes/large", "tfds:thesis_shapes/large is no data set of tensorflow_datasets"),
         ("thesis_shapes:9.9.9", "tfds:thesis_shapes:9.9.9 is no data set of tensorflow_datasets"),

@@ -39,7 +39,7 @@ def test_one_round_is_a_denoising_auto_encoder():
     assert weight == pytest.approx(0.5, abs=5 * 0.5 / 20_000**0.5 + 0.005)
 
 
-def test_batch_normalisation_acts_in_training_alone():
+def test_batch_normalization_acts_in_training_alone():
     inner = network()
     inner.add(keras.layers.BatchNormalization())
     model = WalkbackAutoEncoder(inner, walkback=2)

@@ -84,11 +84,11 @@ def test_scaling_goes_the_right_way():
     np.testing.assert_allclose(wide, [[0.2]])
 
 
-def test_grey_values_are_a_cross_entropy():
-    logits, grey = tf.constant([[0.3, -2.0]]), tf.constant([[0.25, 0.9]])
+def test_gray_values_are_a_cross_entropy():
+    logits, gray = tf.constant([[0.3, -2.0]]), tf.constant([[0.25, 0.9]])
     p = tf.sigmoid(logits)
-    expected = tf.reduce_sum(grey * tf.math.log(p) + (1 - grey) * tf.math.log(1 - p))
-    np.testing.assert_allclose(Bernoulli().log_prob(logits, grey)[0], expected, rtol=1e-6)
+    expected = tf.reduce_sum(gray * tf.math.log(p) + (1 - gray) * tf.math.log(1 - p))
+    np.testing.assert_allclose(Bernoulli().log_prob(logits, gray)[0], expected, rtol=1e-6)
     extreme = Bernoulli().log_prob(tf.constant([[1e4, -1e4]]), tf.constant([[1.0, 0.0]]))
     assert extreme == 0
 

@@ -32,9 +32,9 @@ def write(folder, columns, predictions=(), dtype="float32"):
 
 
 def separable(rng, labels, size=6, distance=1.0):
-    """Features around one centre a class."""
-    centres = distance * rng.normal(size=(labels.max() + 1, size))
-    return (centres[labels] + rng.normal(size=(len(labels), size))).astype("float32")
+    """Features around one center a class."""
+    centers = distance * rng.normal(size=(labels.max() + 1, size))
+    return (centers[labels] + rng.normal(size=(len(labels), size))).astype("float32")
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,7 @@ def test_a_unit_that_hardly_fires_in_training_does_not_choose_l2(labels, tmp_pat
 def test_labels_that_hardly_show_are_not_given_up_at_large_l2(tmp_path):
     rng = np.random.default_rng(3)
     y = rng.integers(0, 2, 4000)
-    # Centres a quarter of a deviation apart: about .008 nats to be had.
+    # Centers a quarter of a deviation apart: about .008 nats to be had.
     x = (rng.normal(size=(4000, 1)) + 0.25 * (y[:, None] - 0.5)).astype("float32")
     store = write(tmp_path, {"x": x})
     splits = (2000, 1000, 1000)

@@ -208,9 +208,9 @@ def occupation_covariance(matrix: ArrayLike, num_steps: int) -> Array:
     matrix = checked_transitions("`matrix`", matrix)
     num_steps = checks.positive_integer("`num_steps`", num_steps)
     pi = stationary_distribution(matrix)
-    z, identity, centred = _fundamental(matrix, pi), np.eye(len(pi)), matrix - pi
-    rest = centred @ (identity - np.linalg.matrix_power(centred, num_steps - 1)) @ z
-    later = pi[:, np.newaxis] * (centred @ z @ ((num_steps - 1) * identity - rest))
+    z, identity, centered = _fundamental(matrix, pi), np.eye(len(pi)), matrix - pi
+    rest = centered @ (identity - np.linalg.matrix_power(centered, num_steps - 1)) @ z
+    later = pi[:, np.newaxis] * (centered @ z @ ((num_steps - 1) * identity - rest))
     at_once = num_steps * (np.diag(pi) - np.outer(pi, pi))
     return (at_once + later + later.T) / num_steps**2
 

@@ -251,8 +251,8 @@ def test_inside_a_function_of_ones_own():
     assert difference.shape == (6,)
 
 
-def test_operations_that_tensorflow_cannot_vectorise():
-    # `tf.while_loop` with a dynamic end has no vectorised gradient.
+def test_operations_that_tensorflow_cannot_vectorize():
+    # `tf.while_loop` with a dynamic end has no vectorized gradient.
     def loop(x):
         return tf.map_fn(lambda row: tf.sin(row) * tf.reduce_sum(row), x)
 

@@ -37,7 +37,7 @@ def test_the_wells_have_the_thesis_energy_and_its_derivatives():
 
 
 @pytest.mark.parametrize("uneven", [False, True])
-def test_rcae_minimises_its_discretised_loss(uneven):
+def test_rcae_minimizes_its_discretized_loss(uneven):
     grid = WELLS.grid(60)
     if uneven:
         grid = grid + 0.3 * np.diff(grid)[0] * np.sin(9 * grid)

@@ -13,7 +13,7 @@ def random_problem(n, m, seed=0):
 
 
 def local(n, ring=False):
-    """To a neighbour on a path, or on a ring, or to stay."""
+    """To a neighbor on a path, or on a ring, or to stay."""
     matrix = np.eye(n) + np.eye(n, k=1) + np.eye(n, k=-1)
     if ring:
         matrix[0, -1] = matrix[-1, 0] = 1
@@ -113,7 +113,7 @@ def test_counting_is_consistent():
         # Noise that reaches everything.
         (np.full(4, 0.25), np.full((4, 4), 0.25), None, (True, True), True),
         (np.ones(1), np.ones((1, 3)) / 3, None, (True, True), True),
-        # Noise that reaches neighbours.
+        # Noise that reaches neighbors.
         (np.full(5, 0.2), local(5), None, (False, True), True),
         ([0, 0.5, 0.5, 0, 0], local(5), None, (False, True), True),
         ([0, 0.5, 0.5, 0, 0], local(5) @ local(5), None, (False, True), True),

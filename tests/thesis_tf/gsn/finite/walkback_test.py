@@ -24,7 +24,7 @@ PROBABILITIES = {
 
 
 def ring(n, stay=0.6):
-    """A local corruption: to stay, or to go to a neighbour."""
+    """A local corruption: to stay, or to go to a neighbor."""
     steps = np.roll(np.eye(n), 1, axis=1)
     return stay * np.eye(n) + (1 - stay) / 2 * (steps + steps.T)
 

@@ -84,7 +84,7 @@ def test_skip_connections_of_one_tap_share_a_lane(networks):
     assert all(lane == lanes[-1][: len(lane)] for lane in lanes)
 
 
-def test_forks_and_joins_are_centred_on_their_branches(networks):
+def test_forks_and_joins_are_centered_on_their_branches(networks):
     lengths = (1, 2, 3, 1)
     places, routes = layout.arrange(*networks.inception(3, lengths))
     for block in range(3):

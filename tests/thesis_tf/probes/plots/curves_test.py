@@ -124,7 +124,7 @@ def test_names_of_deep_networks_are_thinned_out_but_for_the_ends(tmp_path, svg_t
 
 
 @pytest.mark.parametrize("count", [1, 8, 30])
-def test_any_number_of_series_has_its_colour_and_its_name(tmp_path, count, svg_texts):
+def test_any_number_of_series_has_its_color_and_its_name(tmp_path, count, svg_texts):
     path = tmp_path / "curve.svg"
     draw_curve({step: [("a", 0.5, None), ("b", 0.4, None)] for step in range(count)}, path)
     text = path.read_text()

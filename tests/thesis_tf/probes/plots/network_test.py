@@ -36,8 +36,8 @@ def parsed(path):
     return taps, ["".join(text.itertext()) for text in root.iter(f"{SVG}text")]
 
 
-def centres(path, prefix):
-    """Returns the centres of the shapes whose ids begin with a prefix, as an array (count, 2)."""
+def centers(path, prefix):
+    """Returns the centers of the shapes whose ids begin with a prefix, as an array (count, 2)."""
     found = []
     for group in ElementTree.parse(path).getroot().iter(f"{SVG}g"):
         if group.get("id", "").startswith(prefix):
@@ -60,7 +60,7 @@ def test_hue_goes_from_blue_through_green_to_red():
     assert np.diff(hues[::5]).max() < 0
 
 
-def test_values_beyond_the_range_keep_the_colour_of_its_end():
+def test_values_beyond_the_range_keep_the_color_of_its_end():
     assert error_color(-0.1, (0, 0.9)) == error_color(0, (0, 0.9))
     assert error_color(5, (0, 0.9)) == error_color(0.9, (0, 0.9))
 
@@ -78,12 +78,12 @@ def test_equal_ratios_are_equal_steps_of_a_logarithmic_scale(ends):
 
 
 @pytest.mark.parametrize("value", [None, float("nan"), np.float32("nan")])
-def test_a_tap_that_was_not_measured_is_grey(value):
+def test_a_tap_that_was_not_measured_is_gray(value):
     red, green, blue = matplotlib.colors.to_rgb(error_color(value, (0, 1)))
     assert max(red, green, blue) - min(red, green, blue) < 0.05
 
 
-def test_svg_has_each_tap_with_its_colour_and_tooltip(tmp_path):
+def test_svg_has_each_tap_with_its_color_and_tooltip(tmp_path):
     path = tmp_path / "network.svg"
     panel = marks() | {"pool1": Mark(0.3, "9216 features\nridge 1e-3"), "conv2": Mark(None)}
     draw_network({"": panel}, EDGES, path, value_range=(0, 0.9), title="MNIST")
@@ -119,7 +119,7 @@ def test_lines_lead_from_tap_to_tap_in_each_panel(tmp_path):
     lines = [shape.get("d") for shape in shapes if "fill: none" in shape.get("style", "")]
     for number, drawn in enumerate(lines):
         ends = np.array(re.findall(r"[-\d.]+", drawn), float).reshape(len(EDGES), 2, 2)
-        places = centres(path, f"tap-{number}-")
+        places = centers(path, f"tap-{number}-")
         assert ends[:, 0] == pytest.approx(places[:-1], abs=1e-4)
         assert ends[:, 1] == pytest.approx(places[1:], abs=1e-4)
     assert len(lines) == 2
@@ -198,7 +198,7 @@ def test_svg_declares_only_its_own_namespaces_and_no_date(tmp_path):
         assert "date" not in text.lower()
 
 
-def test_png_is_the_svg_at_150_dots_an_inch_and_shows_the_colours(tmp_path):
+def test_png_is_the_svg_at_150_dots_an_inch_and_shows_the_colors(tmp_path):
     for suffix in (".svg", ".png"):
         draw_network({"": marks()}, EDGES, tmp_path / f"n{suffix}", value_range=(0, 0.9))
     root = ElementTree.parse(tmp_path / "n.svg").getroot()
