@@ -162,6 +162,8 @@ def _check(config: Config, steps: int) -> None:
         )
     if (config.checkpoints or at_steps) and (config.gauss_newton or config.solver == "eigsh"):
         raise runs.UsageError("--checkpoints and --at_steps take the Hessian and --solver=lanczos.")
+    if (config.checkpoints or at_steps) and config.hardware.distribution == "multi_worker":
+        raise runs.UsageError("--checkpoints and --at_steps run on one machine.")
     if config.checkpoints:
         chosen = {"density": config.density, "compare_subset": config.compare_subset}
         runs.refuse(
@@ -177,7 +179,7 @@ def _check(config: Config, steps: int) -> None:
     if not config.density:
         runs.refuse_given(("density_steps", "density_vectors"), "they require --density")
     if not steps:
-        unused = ("optimizer", "learning_rate", "batch_size")
+        unused = ("optimizer", "learning_rate", "batch_size", "checkpoint_every")
         runs.refuse_given(unused, "--train_steps is 0")
     if not config.largest + config.smallest:
         raise runs.UsageError("--largest and --smallest are both 0.")
@@ -208,7 +210,7 @@ def run(
         model = config.model.build(splits.train.x.shape[1:], classes)
         training.compile_for(model, config.training)
     if config.train_steps:
-        training.steps_an_epoch(splits, config.training)
+        training.planned_steps(splits, config.training, config.train_steps)
     x, y = splits.train.x, splits.train.y
     fraction = config.subset if config.subset <= 1 else min(1.0, config.subset / len(y))
     if config.compare_subset and fraction == 1:

@@ -43,8 +43,8 @@ class Config(issgd_configs.Config):
     mixing_fraction: float = option(
         0.5,
         "The fraction of the way that parameters move toward those of the other peer.",
-        lower_bound=0.0,
-        upper_bound=1.0,
+        valid=lambda value: 0 < value <= 1,
+        message="must be above 0 and at most 1",
     )
 
 

@@ -158,7 +158,7 @@ def run(
     splits = config.data.load()
     factors = probe.factors(config.labels, splits) if config.labels else {}
     if config.training.epochs:
-        training.steps_an_epoch(splits, config.training)
+        training.planned_steps(splits, config.training)
     strategy = hardware.configure(config.hardware)
     session = probe.Session(
         config=config,

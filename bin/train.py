@@ -66,7 +66,7 @@ def run(
     from thesis_tf.persistence import files
 
     splits = config.data.load()
-    training.steps_an_epoch(splits, config.training)
+    training.planned_steps(splits, config.training)
     strategy = hardware.configure(config.hardware)
     chief = hardware.is_chief(strategy)
     with strategy.scope():

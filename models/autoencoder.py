@@ -10,8 +10,6 @@ import keras
 
 from models.dtypes import at_least_float32
 
-OUTPUTS = ("linear", "sigmoid")
-
 
 def autoencoder(
     input_shape: Sequence[int],

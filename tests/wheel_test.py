@@ -99,7 +99,7 @@ def test_a_program_runs_to_its_end(installed, tmp_path):
 def test_a_master_starts_workers_from_the_wheel(installed, tmp_path):
     master = (installed / "thesis-issgd-master", *SMALL, "--block_size=64", "--steps=64")
     said = run(*master, "--local_workers=1", "--mode=exact", "--output_dir=out", cwd=tmp_path)
-    assert "All is in out" in said
+    assert "All results are in out" in said
     assert (tmp_path / "out" / "model.keras").is_file()
 
 

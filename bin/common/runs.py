@@ -193,7 +193,10 @@ def lock(folder: pathlib.Path, part: str = "") -> None:
     Raises:
         UsageError: another process runs in the folder, on the same part.
     """
-    path = folder.resolve() / (LOCK + (part and f"_{part.replace('/', '_of_')}"))
+    _hold(folder.resolve() / (LOCK + (part and f"_{part.replace('/', '_of_')}")), folder)
+
+
+def _hold(path: pathlib.Path, folder: pathlib.Path) -> None:
     if path in _LOCKS:
         return
     try:
@@ -230,7 +233,10 @@ def begin(folder: pathlib.Path, config: Any, part: str = "") -> None:
         if found == wanted:
             return
         if _differences(found, wanted):
-            for entry in list(folder.iterdir()):
+            for other in folder.resolve().glob(f"{LOCK}*"):
+                _hold(other, folder)
+            # The config last: without it, what a kill leaves here would belong to no run.
+            for entry in sorted(folder.iterdir(), key=lambda entry: entry.name == CONFIG):
                 if entry.is_dir():
                     shutil.rmtree(entry)
                 elif not entry.name.startswith(LOCK):

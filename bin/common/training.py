@@ -103,9 +103,7 @@ def train(
     """
     folder = pathlib.Path(folder)
     steps, heads = steps_an_epoch(splits, training), _heads(model)
-    total = steps * training.epochs if total is None else total
-    if late := [step for step in training.snapshots if step > total]:
-        raise ValueError(f"--snapshots={late[0]} is after the last of {total} steps.")
+    total = planned_steps(splits, training, total)
     _build(model, splits.train, heads)
     if (folder / CHECKPOINT).exists():
         restore(model, folder / CHECKPOINT)
@@ -144,6 +142,24 @@ def steps_an_epoch(splits: "Splits", training: "Training") -> int:
             "`batch_size`", f"at most the {examples} training examples", training.batch_size
         )
     return examples // training.batch_size
+
+
+def planned_steps(splits: "Splits", training: "Training", total: int | None = None) -> int:
+    """Returns the number of steps of a training.
+
+    Args:
+        splits: the data.
+        training: the config.
+        total: the number of steps; None for all of `training.epochs`.
+
+    Raises:
+        ValueError: there is no whole batch, or a snapshot is to be kept after the last step.
+    """
+    steps = steps_an_epoch(splits, training)
+    total = steps * training.epochs if total is None else total
+    if late := [step for step in training.snapshots if step > total]:
+        raise invalid("`snapshots`", f"at most the {total} steps of the training", late[0])
+    return total
 
 
 def _build(model: keras.Model, split: "Split", heads: int) -> None:

@@ -1,4 +1,4 @@
-"""The stages of `bin.hessian` for one set of weights; each is executed only once."""
+"""The stages of `bin.hessian` for one set of weights; eigenpairs are computed only once."""
 
 import dataclasses
 import pathlib
@@ -86,18 +86,19 @@ class Stages:
             ),
             folder=self.folder / "search" if self.resumes else None,
         )
+        loss = self.operator.loss()  # all processes compute it together
         if self.chief:
-            pairs.save(path)
-            files.remove(self.folder / "search")
             values = {
                 "eigenvalues": pairs.values.tolist(),
                 "residuals": pairs.residuals.tolist(),
                 "converged": pairs.converged.tolist(),
                 "products": pairs.products,
-                "loss": self.operator.loss(),
+                "loss": loss,
                 "parameters": self.operator.shape[0],
             }
             files.write_json(self.folder / "eigenvalues.json", values)
+            pairs.save(path)  # last: a folder that has it skips this stage
+            files.remove(self.folder / "search")
         return pairs
 
     def density(self) -> hessian.SpectralDensity:

@@ -15,6 +15,7 @@ import numpy as np
 from bin.common import configs, runs, training
 from thesis_tf import datasets, hardware, probes
 from thesis_tf.datasets.splits import SPELLINGS
+from thesis_tf.errors import ArgumentError
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -70,17 +71,22 @@ class Session:
             report = probes.ProbeReport.load(folder)
         else:
             examples, classes, parts = self.stacked
-            with self.strategy.scope():
-                store = probes.extract(
-                    model,
-                    examples,
-                    folder / "features",
-                    taps=list(config.taps),
-                    reduction=config.reduction,
-                    batch_size=self.extract_batch_size,
-                    seed=config.hardware.seed,
-                    shard=self.shard,
-                )
+            try:
+                with self.strategy.scope():
+                    store = probes.extract(
+                        model,
+                        examples,
+                        folder / "features",
+                        taps=list(config.taps),
+                        reduction=config.reduction,
+                        batch_size=self.extract_batch_size,
+                        seed=config.hardware.seed,
+                        shard=self.shard,
+                    )
+            except ArgumentError as error:
+                if error.argument != "batch_size":  # --batch_size is that of training
+                    raise
+                raise runs.UsageError(error.message_for("--extract_batch_size")) from error
             if store is None:
                 return None
             report = probes.fit_probes(
@@ -173,6 +179,11 @@ def live(session: Session, model: keras.Model) -> dict[str, probes.ProbeReport]:
         path.parent.name: probes.ProbeReport.load(path.parent)
         for path in sorted(folder.glob("step_*/report.json"))
     }
+    if not reports:
+        raise runs.UsageError(
+            f"The training in {folder} has ended, but a kill came before its probes were saved."
+            " Delete the folder, or choose another --output_dir."
+        )
     print(f"\n{list(reports.values())[-1].table()}", flush=True)
     return reports
 

@@ -154,7 +154,9 @@ class SpectrumTracker:
             raise checks.invalid(f"`{name}`", there, value, "Or choose another folder.")
         self.history = SpectrumHistory.from_json(found["entries"])
         if self.history.entries:
-            self._latest = Eigenpairs.load(self._pairs(folder, self.history.steps[-1]))
+            path = self._pairs(folder, self.history.steps[-1])
+            # It is missing after a kill while entries were computed again.
+            self._latest = Eigenpairs.load(path) if path.exists() else None
 
     def _forget(self, step: int) -> None:
         """Drops the entries from a step on if they belong to this training."""

@@ -128,7 +128,7 @@ def make(config: "Config", splits: "Splits") -> Problem:
     method: Method = config.fit or ("lbfgs" if size <= SMALL else "minibatch")
     num_steps = 0
     if method == "minibatch":
-        num_steps = training.steps_an_epoch(splits, config.training) * config.training.epochs
+        num_steps = training.planned_steps(splits, config.training)
     return Problem(config, splits, sigma, max_sigma, method, num_steps)
 
 

@@ -277,6 +277,8 @@ class Reports:
         name = f"{pathlib.Path(jobs.known or 'left').stem}_{jobs.inpaint_steps}_steps"
         if self._seed:
             name += f"_seed_{self._seed}"
+        if self._scaled:
+            name += f"_{jobs.chain_alpha}"
         folder = self._folder / "inpainted" / name
         with files.atomic(folder / "completions.npz") as partial:
             np.savez_compressed(partial, completions=completions, truth=truth, mask=mask)

@@ -49,6 +49,7 @@ class NetworkRun:
         if config.binarize:
             self.splits = _binarized(self.splits)
         self.steps = training.steps_an_epoch(self.splits, config.training)
+        training.planned_steps(self.splits, config.training)
         with strategy.scope():
             self.model = self._build()
         for part in (self.splits.train, self.splits.validation, self.splits.test):

@@ -68,11 +68,12 @@ class LocalWorkers:
         names = (*flags.names(Run), "precision")
         given = [FLAGS[name].serialize() for name in names if flags.given(name)]
         own = [f"--worker_name=local-{number}", f"--parent={os.getpid()}"]
+        paths = [str(roots.programs()), *filter(None, [os.environ.get("PYTHONPATH")])]
         return subprocess.Popen(
-            [sys.executable, "-m", "bin.issgd_worker", *given, *own],
+            # -P: a folder called bin in the working directory is not searched.
+            [sys.executable, "-P", "-m", "bin.issgd_worker", *given, *own],
             # Not on the command line, where other users could read a password.
-            env={**os.environ, "ISSGD_STORE": self._url},
+            env={**os.environ, "ISSGD_STORE": self._url, "PYTHONPATH": os.pathsep.join(paths)},
             stdout=file,
             stderr=file,
-            cwd=roots.programs(),
         )

@@ -117,6 +117,44 @@ def test_two_processes_do_not_share_a_folder(tmp_path):
     assert "is in use" in hold(tmp_path).communicate()[1]
 
 
+def test_a_part_that_runs_keeps_the_folder_from_being_emptied(tmp_path):
+    started(tmp_path, Config(1))
+    (tmp_path / "features.npy").write_text("")
+    other = hold(tmp_path, part="2/2", seconds=600)
+    try:
+        assert other.stdout.readline() == "holds it\n"
+        runs.claim(tmp_path, Config(2), overwrite=True)
+        with pytest.raises(runs.UsageError, match="is in use"):
+            runs.begin(tmp_path, Config(2), "1/2")
+        assert (tmp_path / "features.npy").exists()
+    finally:
+        other.kill()
+        other.communicate()
+    runs.begin(tmp_path, Config(2), "1/2")
+    assert not (tmp_path / "features.npy").exists()
+
+
+def test_a_kill_while_a_folder_is_emptied_leaves_it_a_run(tmp_path, monkeypatch):
+    started(tmp_path, Config(1))
+    for name in "abcxyz":
+        (tmp_path / name).write_text("")
+    unlink, left = pathlib.Path.unlink, [4]
+
+    def killed(path):
+        left[0] -= 1
+        if not left[0]:
+            raise KeyboardInterrupt
+        unlink(path)
+
+    monkeypatch.setattr(pathlib.Path, "unlink", killed)
+    with pytest.raises(KeyboardInterrupt):
+        runs.begin(tmp_path, Config(2))
+    monkeypatch.undo()
+    runs.claim(tmp_path, Config(2), overwrite=True)
+    runs.begin(tmp_path, Config(2))
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", ".lock"}
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_files_of_others_are_never_touched(tmp_path, overwrite):
     (tmp_path / "thesis.tex").write_text("chapter 1")
@@ -159,7 +197,7 @@ def test_unwritable_folder(tmp_path):
     ("error", "message"),
     [
         (ValueError("`x` must be y."), "error: `x` must be y."),
-        (errors.invalid("`model`", "y", "z"), "error: --model must be y. Received: z."),
+        (errors.invalid("`examples`", "y", "z"), "error: --examples must be y. Received: z."),
         (errors.invalid("`name_or_path`", "y", "z"), "error: --dataset must be y. Received: z."),
         (errors.invalid("`tpu`", "y", "z", kind=OSError), "error: --tpu must be y."),
         (errors.invalid("`nosuch` of x", "y", "z"), "error: `nosuch` of x must be y."),

@@ -111,6 +111,10 @@ def test_training_that_goes_on_otherwise(problem, tmp_path):
     assert after[0] == before[0]
     assert after[1].loss != before[1].loss
     assert after[2].loss == before[2].loss
+    # A kill while entries were computed again: the eigenvectors of the last are gone.
+    (tmp_path / "h" / "eigenpairs_0000002.npz").unlink()
+    again = history_of_checkpoints(operator, files, tmp_path / "h", **options).entries
+    assert again == after
 
 
 def test_without_a_folder(problem):

@@ -34,7 +34,7 @@ def test_workers_end_with_the_block(said, monkeypatch, tmp_path):
 def test_one_that_ends_is_told_of_once_with_its_last_line(said, monkeypatch, tmp_path):
     running("print('first'); print('last'); raise SystemExit(3)", monkeypatch)
     with local_workers.LocalWorkers(1, tmp_path, "shm://x") as workers:
-        workers._workers[0].wait(60)
+        workers._workers[0].wait(900)
         assert not workers.any_left()
         assert not workers.any_left()
     (line,) = said
