@@ -98,7 +98,9 @@ def test_finished_run_is_left_alone_and_a_longer_one_goes_on(splits, tmp_path):
 def test_a_snapshot_after_the_last_step_is_refused(splits, tmp_path):
     how = Training(epochs=1, batch_size=32, snapshots=(0, 10_000))
     steps = training.steps_an_epoch(splits, how)
-    with pytest.raises(ValueError, match=rf"`snapshots` must be at most the {steps} steps .* Received: 10000"):
+    with pytest.raises(
+        ValueError, match=rf"`snapshots` must be at most the {steps} steps .* Received: 10000"
+    ):
         weights_after(splits, tmp_path, how)
     assert not list(tmp_path.iterdir())
 

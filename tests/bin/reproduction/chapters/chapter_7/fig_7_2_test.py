@@ -1,29 +1,11 @@
-import dataclasses
-
 import numpy as np
 
 from bin.reproduction.chapters.chapter_7 import fig_7_2
 from bin.reproduction.engine.contract import Verdict
 
-TINY = dataclasses.replace(
-    fig_7_2.CONFIGS["quick"],
-    settings=tuple(
-        dataclasses.replace(
-            setting,
-            examples=(256, 64, 64),
-            units=(16,),
-            steps=8,
-            refresh_every=4,
-            evaluate_every=4,
-            runs=2,
-        )
-        for setting in fig_7_2.CONFIGS["quick"].settings
-    ),
-)
 
-
-def test_from_config_to_claims(through, tmp_path):
-    result, claims = through(fig_7_2, TINY, tmp_path)
+def test_from_config_to_claims(through, tiny, tmp_path):
+    result, claims = through(fig_7_2, tiny(fig_7_2), tmp_path)
     assert [setting["steps"].tolist() for setting in result["settings"]] == [[0, 4, 8]] * 2
     assert result["notes"][0] == "8,100 MNIST digits stand in for SVHN, which the thesis trains on."
     assert len(result["notes"]) == 3

@@ -1,29 +1,11 @@
-import dataclasses
-
 import numpy as np
 
 from bin.reproduction.chapters.chapter_7 import fig_7_3
 from bin.reproduction.engine.contract import Verdict
 
-TINY = dataclasses.replace(
-    fig_7_3.CONFIGS["quick"],
-    settings=tuple(
-        dataclasses.replace(
-            setting,
-            examples=(256, 64, 64),
-            units=(16,),
-            steps=8,
-            refresh_every=4,
-            evaluate_every=4,
-            runs=2,
-        )
-        for setting in fig_7_3.CONFIGS["quick"].settings
-    ),
-)
 
-
-def test_from_config_to_claims(through, tmp_path):
-    result, claims = through(fig_7_3, TINY, tmp_path)
+def test_from_config_to_claims(through, tiny, tmp_path):
+    result, claims = through(fig_7_3, tiny(fig_7_3), tmp_path)
     for setting in result["settings"]:
         for curves in setting["curves"].values():
             assert ((curves["test_error"] >= 0) & (curves["test_error"] <= 1)).all()

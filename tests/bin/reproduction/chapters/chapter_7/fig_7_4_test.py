@@ -1,30 +1,12 @@
-import dataclasses
-
 import numpy as np
 import pytest
 
 from bin.reproduction.chapters.chapter_7 import fig_7_4
 from bin.reproduction.engine.contract import Verdict
 
-TINY = dataclasses.replace(
-    fig_7_4.CONFIGS["quick"],
-    settings=tuple(
-        dataclasses.replace(
-            setting,
-            examples=(256, 64, 64),
-            units=(16,),
-            steps=8,
-            refresh_every=4,
-            evaluate_every=4,
-            runs=2,
-        )
-        for setting in fig_7_4.CONFIGS["quick"].settings
-    ),
-)
 
-
-def test_from_config_to_claims(through, tmp_path):
-    result, claims = through(fig_7_4, TINY, tmp_path)
+def test_from_config_to_claims(through, tiny, tmp_path):
+    result, claims = through(fig_7_4, tiny(fig_7_4), tmp_path)
     assert [s["gradient_variances"]["steps"].tolist() for s in result["settings"]] == [[4, 8]] * 2
     # By Jensen's inequality, whatever the training did.
     assert claims["Ideal draws vary less than uniform draws."].verdict == Verdict.HOLDS

@@ -1,29 +1,11 @@
-import dataclasses
-
 import numpy as np
 
 from bin.reproduction.chapters.chapter_7 import table_7_1
 from bin.reproduction.engine.contract import NOT_AT_HAND, Verdict
 
-TINY = dataclasses.replace(
-    table_7_1.CONFIGS["quick"],
-    settings=tuple(
-        dataclasses.replace(
-            setting,
-            examples=(256, 64, 64),
-            units=(16,),
-            steps=8,
-            refresh_every=4,
-            evaluate_every=4,
-            runs=2,
-        )
-        for setting in table_7_1.CONFIGS["quick"].settings
-    ),
-)
 
-
-def test_from_config_to_claims(through, tmp_path):
-    result, claims = through(table_7_1, TINY, tmp_path)
+def test_from_config_to_claims(through, tiny, tmp_path):
+    result, claims = through(table_7_1, tiny(table_7_1), tmp_path)
     assert [(row["setting"], row["method"]) for row in result["rows"]] == [
         (setting["label"], method)
         for setting in result["settings"]
