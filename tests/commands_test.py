@@ -60,6 +60,7 @@ def refused(program, given):
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "program", ["dae", "gsn", "hessian", "issgd_master", "issgd_worker", "probe", "reproduce"]
 )

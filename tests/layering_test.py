@@ -341,6 +341,7 @@ ALLOWED |= {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_the_tree_keeps_to(rule):
     assert len(SOURCES) > 30
@@ -394,6 +395,7 @@ def test_importing_is_quick(module):
     assert imported(f"import {module}") == []
 
 
+@pytest.mark.slow
 def test_a_heavy_import_is_found():
     assert imported("import keras") == ["tensorflow", "keras"]
 

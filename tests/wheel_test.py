@@ -62,6 +62,7 @@ def extra_paths():
     return {path for path in sys.path if path.endswith("site-packages")}
 
 
+@pytest.mark.slow
 def test_the_library_comes_from_the_wheel_and_nothing_else_is_importable(installed, tmp_path):
     code = (
         "import importlib.util as u, thesis_tf, thesis_tf.datasets as d\n"
@@ -80,6 +81,7 @@ def test_the_library_comes_from_the_wheel_and_nothing_else_is_importable(install
         assert (library / "_programs" / name).is_file(), name
 
 
+@pytest.mark.slow
 def test_every_program_has_a_console_script(installed, tmp_path):
     scripts = {path.name for path in installed.glob("thesis-*")}
     assert scripts == {f"thesis-{name.replace('_', '-')}" for name in PROGRAMS}
@@ -89,6 +91,7 @@ def test_every_program_has_a_console_script(installed, tmp_path):
         assert "flags:" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_program_runs_to_its_end(installed, tmp_path):
     small = ("--examples=128,64,64", "--model=mlp", "--epochs=0", "--reduction=mean")
     said = run(installed / "thesis-probe", *small, "--noexport", "--output_dir=out", cwd=tmp_path)
@@ -96,6 +99,7 @@ def test_a_program_runs_to_its_end(installed, tmp_path):
     assert list((tmp_path / "out").rglob("*.png"))
 
 
+@pytest.mark.slow
 def test_a_master_starts_workers_from_the_wheel(installed, tmp_path):
     master = (installed / "thesis-issgd-master", *SMALL, "--block_size=64", "--steps=64")
     said = run(*master, "--local_workers=1", "--mode=exact", "--output_dir=out", cwd=tmp_path)
@@ -103,6 +107,7 @@ def test_a_master_starts_workers_from_the_wheel(installed, tmp_path):
     assert (tmp_path / "out" / "model.keras").is_file()
 
 
+@pytest.mark.slow
 def test_figures_are_computed_in_processes_of_their_own(installed, tmp_path):
     run(installed / "thesis-reproduce", "--figures=3.4", "--output_dir=out", cwd=tmp_path)
     assert (tmp_path / "out" / "index.html").is_file()

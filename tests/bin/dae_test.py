@@ -49,6 +49,7 @@ def names(folder):
     return {path.name for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_the_spiral_and_everything_that_is_written(tmp_path):
     found = run(tmp_path)
     assert names(tmp_path) >= {*EVERYTHING, "fit.json", "initial.json"}
@@ -66,6 +67,7 @@ def test_the_spiral_and_everything_that_is_written(tmp_path):
         assert file["samples"].shape == (50, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "values",
     [
@@ -88,6 +90,7 @@ def test_other_ways(values, tmp_path):
     assert (tmp_path / "score_field.png").exists()
 
 
+@pytest.mark.slow
 def test_images(tmp_path):
     values = {"dataset": "mnist_mini", "sampler": "langevin", "chains": 12, "chain_steps": 4}
     values |= {
@@ -103,6 +106,7 @@ def test_images(tmp_path):
     assert found["loss_per_sigma2"] < found["loss_per_sigma2_of_identity"]
 
 
+@pytest.mark.slow
 def test_ones_own_data_and_ones_own_model(tmp_path):
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "mine.npz", x=rng.normal(size=(200, 3)))
@@ -123,6 +127,7 @@ def test_ones_own_data_and_ones_own_model(tmp_path):
     assert found["attractors"]["attractors"] == 1
 
 
+@pytest.mark.slow
 def test_one_value_an_example(tmp_path):
     np.savez(tmp_path / "one.npz", x=np.random.default_rng(0).normal(size=(200, 1)))
     found = run(tmp_path / "out", dataset=str(tmp_path / "one.npz"), examples=None)
@@ -218,6 +223,7 @@ def test_constant_data_and_a_model_of_another_shape(tmp_path):
         run(tmp_path / "out", reconstruction=str(tmp_path / "r.keras"))
 
 
+@pytest.mark.slow
 def test_models_of_images_otherwise_arranged(tmp_path):
     np.savez(tmp_path / "i.npz", x=np.random.default_rng(0).uniform(size=(90, 4, 4)))
     keras.Sequential([keras.Input((16,)), keras.layers.Dense(16)]).save(tmp_path / "r.keras")
@@ -230,6 +236,7 @@ def test_models_of_images_otherwise_arranged(tmp_path):
     assert found["values_per_example"] == 16
 
 
+@pytest.mark.slow
 def test_data_that_changed_and_a_model_that_diverged(tmp_path):
     rng, path, out = np.random.default_rng(0), tmp_path / "d.npz", tmp_path / "out"
     for _ in range(2):
@@ -254,6 +261,7 @@ def test_chains_that_diverge_cost_no_numbers(tmp_path):
     assert "attractors" in json.loads((tmp_path / "diagnostics.json").read_text())
 
 
+@pytest.mark.slow
 def test_two_devices(tmp_path):
     # In a process of its own, since collective operations of one know those of all before them.
     values = {**SMALL, "examples": "400,50,100", "fit": "minibatch", "epochs": 1, "batch_size": 50}

@@ -20,6 +20,7 @@ def found(tmp_path_factory):
     return numbers
 
 
+@pytest.mark.slow
 def test_scores_and_curvatures(found):
     last = found["scores"][-1]
     assert last["sigma"] == 0.01

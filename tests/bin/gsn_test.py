@@ -93,6 +93,7 @@ def test_digits_and_everything_that_is_written(tmp_path):
     np.testing.assert_array_equal(step["x"], after.x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "values",
     [
@@ -117,6 +118,7 @@ def test_other_ways(values, tmp_path):
     assert (tmp_path / "inpainted").exists()
 
 
+@pytest.mark.slow
 def test_vectors_without_labels(tmp_path):
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "mine.npz", x=rng.normal(size=(200, 3)))
@@ -135,6 +137,7 @@ def test_vectors_without_labels(tmp_path):
     assert not (tmp_path / "out" / "sheets").exists()
 
 
+@pytest.mark.slow
 def test_a_trained_network_says_its_own_settings(tmp_path):
     values = {n: SMALL[n] for n in ("examples", "batch_size")} | {"do": ["train"], "epochs": 1}
     finish(start(tmp_path / "run", values | {"network": "dae", "layers": ["15"]}))
@@ -267,6 +270,7 @@ def test_what_does_not_fit_is_an_error_before_anything_is_written(values, match,
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_data_that_the_network_cannot_have(tmp_path):
     np.savez(tmp_path / "mine.npz", x=np.random.default_rng(0).normal(size=(200, 3)))
     np.savez(tmp_path / "mask.npz", mask=np.ones(4, bool))
@@ -289,6 +293,7 @@ def test_data_that_the_network_cannot_have(tmp_path):
     assert found["inpaint"] == {}
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_network_or_cut_short(tmp_path):
     run(tmp_path, do=["train"], epochs=1)
     path = tmp_path / "checkpoint.npz"

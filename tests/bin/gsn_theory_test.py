@@ -1,12 +1,14 @@
 import json
 
 import numpy as np
+import pytest
 from absl.testing import flagsaver
 
 from bin import gsn_theory
 from bin.common import flags
 
 
+@pytest.mark.slow
 def test_every_claim_and_everything_that_is_written(tmp_path):
     with flagsaver.flagsaver(problems=20, perturbations=100):
         found = gsn_theory.run(flags.read(gsn_theory.Config), tmp_path)

@@ -52,6 +52,7 @@ def finished(tmp_path_factory):
     return folder, hessian.run(config(), folder)
 
 
+@pytest.mark.slow
 def test_tables_and_figures(finished):
     folder, pairs = finished
     assert pairs.values[0] < 0 < pairs.values[-1]
@@ -68,6 +69,7 @@ def test_tables_and_figures(finished):
     assert not (folder / "search").exists()
 
 
+@pytest.mark.slow
 def test_same_run_again_searches_nothing(finished):
     folder, pairs = finished
     stamp = (folder / "eigenpairs.npz").stat().st_mtime_ns
@@ -76,6 +78,7 @@ def test_same_run_again_searches_nothing(finished):
     assert (folder / "eigenpairs.npz").stat().st_mtime_ns == stamp
 
 
+@pytest.mark.slow
 def test_following_training(tmp_path, capsys):
     follow = config(at_steps=(0, 3, 8), density=False, line_search=False)
     hessian.run(follow, tmp_path)
@@ -86,6 +89,7 @@ def test_following_training(tmp_path, capsys):
     assert len((tmp_path / "history.txt").read_text().splitlines()) == 4
 
 
+@pytest.mark.slow
 def test_checkpoints(tmp_path):
     names = []
     for step in (0, 40):
@@ -121,6 +125,7 @@ def test_bad_checkpoints_begin_nothing(tmp_path, names, message):
         hessian.run(config(checkpoints=paths, train_steps=0), tmp_path / "out", begin=pytest.fail)
 
 
+@pytest.mark.slow
 def test_gauss_newton_and_the_subset(tmp_path):
     both = config(
         gauss_newton=True,
@@ -138,6 +143,7 @@ def test_gauss_newton_and_the_subset(tmp_path):
     assert len(found["largest"]["relative"]) == len(found["smallest"]["angles"]) == 10
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_begins_nothing(tmp_path):
     for bad, message in (
         ({"largest": 10**6}, "1000001 eigenvalues are requested of a matrix of"),
@@ -147,12 +153,14 @@ def test_what_does_not_fit_begins_nothing(tmp_path):
             hessian.run(config(**bad), tmp_path / "out", begin=pytest.fail)
 
 
+@pytest.mark.slow
 def test_training_that_diverges(tmp_path):
     training = Training(epochs=0, batch_size=50, optimizer="sgd", learning_rate=1e30)
     with pytest.raises(ValueError, match=r"The loss is nan after 8 steps.*--learning_rate"):
         hessian.run(config(training=training), tmp_path)
 
 
+@pytest.mark.slow
 def test_what_has_not_converged_is_explained(tmp_path, capsys):
     few = {"density": False, "line_search": False, "train_steps": 0}
     hessian.run(config(hardware=Hardware(precision="mixed_bfloat16"), tol=1e-6, **few), tmp_path)

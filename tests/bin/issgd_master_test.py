@@ -309,6 +309,7 @@ def test_wrong_password_and_wrong_certificate(
         assert PASSWORD not in program.said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

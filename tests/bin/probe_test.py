@@ -43,6 +43,7 @@ def before_and_after(tmp_path_factory):
     return folder, probe.run(config(), folder)
 
 
+@pytest.mark.slow
 def test_before_and_after_training(before_and_after):
     folder, reports = before_and_after
     start, end = reports["start"], reports["end"]
@@ -56,6 +57,7 @@ def test_before_and_after_training(before_and_after):
     assert set(signatures) == {"serve", "serving_default", "probes", "features"}
 
 
+@pytest.mark.slow
 def test_same_run_again_computes_nothing(before_and_after):
     folder, reports = before_and_after
     stamps = {path: path.stat().st_mtime_ns for path in folder.glob("*/features/*/*.npy")}
@@ -64,6 +66,7 @@ def test_same_run_again_computes_nothing(before_and_after):
     assert stamps == {path: path.stat().st_mtime_ns for path in folder.glob("*/features/*/*.npy")}
 
 
+@pytest.mark.slow
 def test_checkpoints_side_by_side(tmp_path):
     specs = []
     for seed in (1, 2):
@@ -81,6 +84,7 @@ def test_checkpoints_side_by_side(tmp_path):
     assert "step_2" in text
 
 
+@pytest.mark.slow
 def test_a_picture_for_each_set_of_labels(before_and_after, tmp_path):
     _, reports = before_and_after
     both = {
@@ -97,6 +101,7 @@ def test_a_picture_for_each_set_of_labels(before_and_after, tmp_path):
     assert {path.stem for path in tmp_path.iterdir()} == wanted
 
 
+@pytest.mark.slow
 def test_live(tmp_path):
     reports = probe.run(config(mode="live", training=Training(epochs=3, batch_size=50)), tmp_path)
     assert list(reports) == ["step_0000006", "step_0000012", "step_0000018"]
@@ -104,6 +109,7 @@ def test_live(tmp_path):
     assert (tmp_path / "step_0000018" / "report.json").exists()
 
 
+@pytest.mark.slow
 def test_other_labels_follow_their_examples(tmp_path):
     with np.load("thesis_tf/datasets/mnist_mini.npz", allow_pickle=False) as arrays:
         odd = {f"odd_{s}": arrays[f"y_{s}"].astype(int) % 2 for s in ("train", "test")}
@@ -122,6 +128,7 @@ def test_other_labels_follow_their_examples(tmp_path):
     assert report.probe("input", "odd").control["test"].error == pytest.approx(0.5, abs=0.15)
 
 
+@pytest.mark.slow
 def test_shards_are_read_as_one(tmp_path):
     run = config(training=Training(epochs=0), export=False)
     assert probe.run(run, tmp_path / "shards", shard=(2, 2)) == {}
@@ -192,6 +199,7 @@ def test_defaults():
         assert probe.config_from_flags().training.epochs == 0
 
 
+@pytest.mark.slow
 def test_command_line(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "bin.probe", "--examples=200,50,50", "--model=mlp", "--epochs=1",

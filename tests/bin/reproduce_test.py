@@ -26,6 +26,7 @@ def made(start_any_program, tmp_path_factory):
     return folder, said
 
 
+@pytest.mark.slow
 def test_two_figures_side_by_side(made):
     folder, said = made
     written = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
@@ -65,6 +66,7 @@ def children(program):
     return psutil.Process(program.process.pid).children(recursive=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_kill_loses_the_figure_under_way_alone(how, start_any_program, tmp_path):
     folder = tmp_path / "report"
@@ -84,6 +86,7 @@ def test_a_kill_loses_the_figure_under_way_alone(how, start_any_program, tmp_pat
     assert not (folder / "index.html").exists()
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_is_shown_and_stops_nobody(start_any_program, tmp_path):
     folder = tmp_path / "report"
     program = start_any_program("reproduce", QUICK, "--jobs=1", f"--output_dir={folder}")
@@ -106,6 +109,7 @@ def test_a_process_that_dies_is_shown_and_stops_nobody(start_any_program, tmp_pa
     assert "1 to compute" in again
 
 
+@pytest.mark.slow
 def test_missing_data_are_named_with_the_figures(start_any_program, tmp_path):
     folder = tmp_path / "report"
     (tmp_path / "data").mkdir()
@@ -124,6 +128,7 @@ def test_missing_data_are_named_with_the_figures(start_any_program, tmp_path):
     assert report_of(folder)["counts"]["figures"] == {"done": 1, "failed": 0, "without": 2}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [

@@ -56,6 +56,7 @@ def whole(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_writes_what_it_says(whole):
     assert {"config.json", "checkpoint.npz", "logs", "model.keras", "metrics.json"} <= set(
         os.listdir(whole)
@@ -121,6 +122,7 @@ def test_help_and_wrong_flags_answer_without_tensorflow():
         assert f"  {flag}" in shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -42,6 +42,7 @@ def test_the_tied_one_by_hand():
     assert model.count_params() == 15 + 5 + 3
 
 
+@pytest.mark.slow
 def test_the_contractive_auto_encoder_trains():
     keras.utils.set_random_seed(0)
     model = models.tied_autoencoder((6,), 8)

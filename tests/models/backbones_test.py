@@ -12,6 +12,7 @@ def images():
     return np.random.default_rng(0).integers(0, 256, (2, *SMALL)).astype("float32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("architecture", "size", "preprocess"),
     [
@@ -31,6 +32,7 @@ def test_same_features_as_keras_applications(architecture, size, preprocess, ima
     np.testing.assert_allclose(features, plain(preprocess(resized)), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_weights_of_keras_with_and_without_head(tmp_path, images):
     size = 32
     whole = keras.applications.ResNet50(weights=None, input_shape=(size, size, 3), classes=7)
@@ -50,6 +52,7 @@ def test_weights_of_keras_with_and_without_head(tmp_path, images):
     assert headless.output_shape == (None, 2048)
 
 
+@pytest.mark.slow
 def test_own_weights_round_trip_with_auxiliary_head(tmp_path, images):
     arguments = {"image_size": 75, "auxiliary_head": True}
     model = backbone("inception_v3", SMALL, 5, **arguments)
@@ -59,6 +62,7 @@ def test_own_weights_round_trip_with_auxiliary_head(tmp_path, images):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_layers_have_the_same_names_however_many_were_built_before():
     first = backbone("inception_v3", SMALL, 5, image_size=75)
     second = backbone("inception_v3", SMALL, 5, image_size=75)
@@ -98,6 +102,7 @@ def test_bad_arguments(arguments, message):
         backbone(*positional, **named)
 
 
+@pytest.mark.slow
 def test_weights_of_another_network(tmp_path):
     keras.applications.VGG16(weights=None, include_top=False).save_weights(
         tmp_path / "vgg.weights.h5"
@@ -106,6 +111,7 @@ def test_weights_of_another_network(tmp_path):
         backbone("resnet50", SMALL, 10, weights=tmp_path / "vgg.weights.h5", image_size=32)
 
 
+@pytest.mark.slow
 @pytest.mark.assets
 def test_imagenet_weights_know_what_they_see(asset):
     """Of CIFAR-10's cats and dogs, most get one of ImageNet's cats and dogs."""
@@ -119,6 +125,7 @@ def test_imagenet_weights_know_what_they_see(asset):
     assert np.mean((ships >= 151) & (ships <= 268)) < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("architecture", "size", "last", "following"),
     [

@@ -10,6 +10,7 @@ X = np.random.default_rng(0).integers(0, 2, (20, 4, 4, 1)).astype(np.float32)
 NOISY = corruption.SaltAndPepper(0.3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("policy", "reconstruction"),
     [
@@ -45,6 +46,7 @@ def test_compile_fit_save_load(kind, policy, reconstruction, tmp_path):
     assert after.distribution_parameters.dtype == model.example_dtype
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("binary", [True, False])
 def test_scaling_factors_say_that_later_rounds_are_less_certain(binary):
     rng = np.random.default_rng(0)

@@ -5,6 +5,7 @@ import pytest
 import models
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mnist_convnet", "lenet", "mlp", "skip_mlp"])
 def test_plain_networks_put_out_logits(name):
     model = models.build(name, (28, 28, 1), 10)
@@ -17,6 +18,7 @@ def test_lenet_has_the_parameters_of_chapter_11():
     assert models.build("lenet", (28, 28, 1), 10).count_params() == 3_274_634
 
 
+@pytest.mark.slow
 def test_skip_joins_layer_64():
     model = models.build("skip_mlp", (28, 28, 1), 10)
     dense = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)]

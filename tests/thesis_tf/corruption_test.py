@@ -17,6 +17,7 @@ PROCESSES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("process", PROCESSES, ids=lambda p: type(p).__name__)
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
 def test_shapes_dtypes_and_seeds(process, dtype):

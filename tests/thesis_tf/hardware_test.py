@@ -36,6 +36,7 @@ def test_a_cluster_needs_two_workers(monkeypatch, config):
         configure(Hardware("multi_worker"))
 
 
+@pytest.mark.slow
 def test_a_tpu_that_cannot_be_reached(run_python):
     said = run_python(
         """
@@ -51,6 +52,7 @@ def test_a_tpu_that_cannot_be_reached(run_python):
     assert "Received: nowhere, where " in said
 
 
+@pytest.mark.slow
 def test_one_device(run_python):
     result = run_python(
         """

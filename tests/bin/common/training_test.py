@@ -73,6 +73,7 @@ def test_batches_from_any_step_are_those_of_the_whole_stream(splits):
         np.testing.assert_array_equal(y, late_y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kill_at", [1, 5, 6, 7, 11], ids=lambda n: f"after step {n}")
 def test_resumed_run_ends_with_the_same_weights(splits, tmp_path, kill_at):
     how = Training(epochs=2, batch_size=32, checkpoint_every=5)  # 6 steps an epoch
@@ -85,6 +86,7 @@ def test_resumed_run_ends_with_the_same_weights(splits, tmp_path, kill_at):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_finished_run_is_left_alone_and_a_longer_one_goes_on(splits, tmp_path):
     weights_after(splits, tmp_path, Training(epochs=1, batch_size=32))
     again = weights_after(splits, tmp_path, Training(epochs=1, batch_size=32), [KillAt(1)])
@@ -121,6 +123,7 @@ def test_batch_larger_than_the_data(splits, tmp_path):
         weights_after(splits, tmp_path, Training(epochs=1, batch_size=201))
 
 
+@pytest.mark.slow
 def test_auxiliary_head_counts_less(splits):
     model = models.build("inception_v3", (28, 28, 1), 10, image_size=75, auxiliary_head=True)
     training.compile_for(model, Training(epochs=1))

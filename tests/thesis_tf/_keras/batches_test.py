@@ -22,6 +22,7 @@ def read(stream, *bounds):
     return parts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 3, 4, 5, 8, 9])
 @pytest.mark.parametrize("start", [0, 1, 3])
 def test_arrays_and_datasets_give_the_same_batches(n, start):

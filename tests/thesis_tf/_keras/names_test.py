@@ -79,6 +79,7 @@ def test_every_tap_of_a_layer_with_parameters_names_them(model):
             assert names.variables("`parameters`", model, tap.name) == wanted
 
 
+@pytest.mark.slow
 def test_every_layer_with_parameters_is_a_place_or_in_a_loop(model):
     places = list(trace(model).taps)  # `taps` leaves out a second name of one tensor
     for path, layer in names.layers(model).items():
@@ -129,6 +130,7 @@ def test_layers_of_one_path_count_together():
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "message"),
     [

@@ -58,6 +58,7 @@ def mirrored(devices):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weighted", [False, True])
 def test_without_noise_it_trains_as_keras_does(weighted):
     dense = Regression().dense
@@ -91,6 +92,7 @@ def test_validation_has_the_same_noise_each_time_and_another_in_each_batch():
     assert len(set(model.seen)) == 4
 
 
+@pytest.mark.slow
 def test_it_goes_on_from_a_checkpoint_with_the_noise_that_would_have_been():
     through, stopped, again = (compiled(0.5) for _ in range(3))
     options = {**ORDERED, "batch_size": 16}

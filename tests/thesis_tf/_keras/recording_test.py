@@ -222,6 +222,7 @@ MIRRORED = """
 """
 
 
+@pytest.mark.slow
 def test_mirrored_replicas(run_python):
     found, put_back = run_python(MIRRORED)
 

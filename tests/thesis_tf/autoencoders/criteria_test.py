@@ -115,6 +115,7 @@ def test_bernoulli_cross_entropies():
     np.testing.assert_allclose(loss(lambda _: tf.sigmoid(logits), x), expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_contractive_losses_by_hand():
     x = tf.constant(X)
     encoder, whole = (np.square(j).sum(axis=(1, 2)) for j in jacobians())
@@ -125,6 +126,7 @@ def test_contractive_losses_by_hand():
     np.testing.assert_allclose(found, distance + 0.36 * whole, rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_vectors", [1, 4])
 def test_hutchinson_is_unbiased_and_as_noisy_as_it_says(num_vectors):
     options = {"jacobian_norm": "hutchinson", "num_vectors": num_vectors}
@@ -141,6 +143,7 @@ def test_hutchinson_is_unbiased_and_as_noisy_as_it_says(num_vectors):
         assert losses.std() <= 1.02 * (2 / num_vectors) ** 0.5 * norm
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jacobian_norm", ["exact", "hutchinson"])
 def test_norms_of_jacobians_can_be_differentiated_again(jacobian_norm):
     kernel = tf.Variable(WEIGHTS[0])
@@ -172,6 +175,7 @@ def test_the_best_reconstruction_has_the_least_loss():
     assert losses[0] < min(losses[1:])
 
 
+@pytest.mark.slow
 def test_keras_models_of_every_layer():
     x = tf.constant(RNG.uniform(size=(3, 8, 8, 1)), tf.float32)
     layers = keras.layers

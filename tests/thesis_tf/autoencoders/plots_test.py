@@ -14,6 +14,7 @@ RNG = np.random.default_rng(0)
 PULL = ScoreEstimator(lambda x: 0.5 * x, 0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(2,), (5,), (3, 3, 1)])
 def test_a_field_of_arrows_in_a_plane(shape, tmp_path, svg_texts):
     data = RNG.normal(size=(60, *shape))

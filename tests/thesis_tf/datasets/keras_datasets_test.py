@@ -92,6 +92,7 @@ def offline(tmp_path_factory):
     return json.loads(done.stdout.strip().split("\n")[-1]) | {"data_dir": home}
 
 
+@pytest.mark.slow
 def test_what_keras_has(offline):
     assert offline["sizes"] == [36, 4, 10]
     assert offline["shape"] == [36, 28, 28, 1]

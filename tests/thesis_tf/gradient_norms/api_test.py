@@ -33,6 +33,7 @@ def data(shape=(6, 6, 2), examples=5, seed=0):
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("name", layer_cases.CASES)
 def test_norms_are_those_of_jacobians(name, dtype):
@@ -49,6 +50,7 @@ def test_norms_are_those_of_jacobians(name, dtype):
     np.testing.assert_allclose(squares, wanted.sum(0), rtol=10 * tolerance)
 
 
+@pytest.mark.slow
 def test_every_registered_layer_has_a_case():
     seen = set()
     for name in layer_cases.CASES:

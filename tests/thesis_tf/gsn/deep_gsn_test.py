@@ -69,6 +69,7 @@ def test_noise_before_and_after_the_activation():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("policy", "reconstruction"),
     [
@@ -107,6 +108,7 @@ def test_compile_fit_save_load(policy, reconstruction, tmp_path):
     assert after.distribution_parameters.dtype == model.example_dtype
 
 
+@pytest.mark.slow
 def test_two_devices_take_part(two_devices):
     strategy = tf.distribute.MirroredStrategy(
         two_devices, cross_device_ops=tf.distribute.ReductionToOneDevice()
@@ -125,6 +127,7 @@ def test_two_devices_take_part(two_devices):
         stored.fit(X, np.arange(20), batch_size=10, verbose=0)
 
 
+@pytest.mark.slow
 def test_random_rounds_train():
     model = GSN([6, 5], walkback=gsn.Walkback(4, stop=0.5), scaling=True)
     model.compile("adam")

@@ -73,6 +73,7 @@ def test_a_subset_is_drawn_for_each_example_and_the_rest_stays():
     assert (swept.step(x, tf.constant([0, 1])).numpy() != 7).all()
 
 
+@pytest.mark.slow
 def test_it_learns_the_conditionals_of_a_joint():
     # x_2 = x_0 xor x_1, turned around one time in five.
     keras.utils.set_random_seed(0)

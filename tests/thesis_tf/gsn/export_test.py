@@ -18,6 +18,7 @@ def trained(kind):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["gsn", "dae"])
 def test_signatures_are_the_chain(kind, tmp_path):
     model = trained(kind)
@@ -56,6 +57,7 @@ def test_inpainting_holds_what_is_known(tmp_path):
     np.testing.assert_array_equal(none["x"], X)
 
 
+@pytest.mark.slow
 def test_it_needs_no_library(tmp_path, run_python):
     gsn.export(trained("dae"), tmp_path / "m")
     script = """
@@ -69,6 +71,7 @@ def test_it_needs_no_library(tmp_path, run_python):
     assert run_python(script, tmp_path / "m") == [2, 4, 4, 1]
 
 
+@pytest.mark.slow
 def test_bad_input(tmp_path):
     with pytest.raises(TypeError, match="`model` must be a GenerativeStochasticNetwork"):
         gsn.export(keras.Sequential(), tmp_path / "m")

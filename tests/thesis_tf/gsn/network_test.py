@@ -70,6 +70,7 @@ def test_losses_of_one_round_are_cross_entropies(burn_in):
     assert tape.gradient(losses, model.w.value).numpy() == pytest.approx(slope, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_stored_hidden_units_go_on_where_the_last_visit_ended(tmp_path):
     model = built(initial_hidden="stored", num_remembered=12)
     model.compile(keras.optimizers.SGD(0.0))

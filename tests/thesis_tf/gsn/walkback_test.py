@@ -43,6 +43,7 @@ def test_losses_of_a_fixed_number_of_rounds(loss, scaling):
     assert hidden[0].shape == (6, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("walkback", [Walkback((2, 4)), Walkback(5, stop=0.4)])
 def test_losses_of_a_drawn_number_of_rounds(walkback):
     network = small(walkback=walkback)

@@ -14,6 +14,7 @@ def trained(problem, callbacks, epochs=3):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("live", [True, False])
 def test_training_is_left_as_it_is(problem, tmp_path, live):
     _, _, data = problem()
@@ -25,6 +26,7 @@ def test_training_is_left_as_it_is(problem, tmp_path, live):
     assert len(list(tmp_path.glob("step_*.weights.h5"))) == (0 if live else 3)
 
 
+@pytest.mark.slow
 def test_live_and_afterwards_are_the_same(problem, tmp_path):
     _, _, data = problem()
     found = []
@@ -37,6 +39,7 @@ def test_live_and_afterwards_are_the_same(problem, tmp_path):
         np.testing.assert_allclose(a.largest, b.largest, rtol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("live", [True, False])
 def test_another_training_in_the_same_folder(problem, tmp_path, live):
     _, _, data = problem()
@@ -52,6 +55,7 @@ def test_another_training_in_the_same_folder(problem, tmp_path, live):
             model.fit(x, y, batch_size=8, verbose=0, callbacks=[monitor])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("live", [True, False])
 def test_training_that_diverges_goes_on(problem, tmp_path, live):
     model, loss, (x, y) = problem(examples=40)

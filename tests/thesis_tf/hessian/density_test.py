@@ -6,6 +6,7 @@ from thesis_tf import hessian
 SPECTRUM = np.concatenate([[-2.0, -1.0], np.linspace(0, 0.5, 90), np.linspace(3, 8, 8)])
 
 
+@pytest.mark.slow
 def test_moments_of_the_density(matrix):
     # A quadrature of n nodes is exact for polynomials of degree 2n - 1 as a vector sees them:
     # the error is the variance between vectors.
@@ -19,6 +20,7 @@ def test_moments_of_the_density(matrix):
     np.testing.assert_allclose(density.weights.sum(axis=1), 1, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_density_itself(matrix):
     operator, _ = matrix(SPECTRUM)
     density = hessian.spectral_density(operator, num_steps=40, num_vectors=400, width=0.3)

@@ -17,6 +17,7 @@ def dense(operator):
     return operator @ np.eye(operator.shape[0], dtype=operator.dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("batch_size", "memory_limit"), [(20, 1 << 20), (7, 1 << 20), (7, 0)])
 def test_the_columns_are_the_hessian(problem, dense_hessian, mode, batch_size, memory_limit):
@@ -77,6 +78,7 @@ def test_gradient_and_loss(problem):
     np.testing.assert_allclose(change / (2 * h), operator @ gradient, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("parameters", "rows"),
     [
@@ -96,6 +98,7 @@ def test_some_of_the_parameters(problem, dense_hessian, parameters, rows):
             np.testing.assert_allclose(dense(operator), expected, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_data_sets_are_as_arrays(problem):
     model, loss, (x, y) = problem()
     whole = dense(HessianOperator(model, loss, (x, y)))
@@ -106,6 +109,7 @@ def test_data_sets_are_as_arrays(problem):
             np.testing.assert_allclose(dense(operator), whole, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_structures_of_inputs_and_a_loss_function():
     first, second = keras.Input((3,), name="a"), keras.Input((3,), name="b")
     product = keras.layers.Multiply()([keras.layers.Dense(3)(first), keras.layers.Dense(3)(second)])
@@ -123,6 +127,7 @@ def test_structures_of_inputs_and_a_loss_function():
     assert operator.loss() == pytest.approx(float(np.mean(loss(y, model(x)))), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_the_weights_are_those_at_the_start_until_refreshed(problem):
     model, loss, data = problem()
     operator = HessianOperator(model, loss, data)
@@ -134,6 +139,7 @@ def test_the_weights_are_those_at_the_start_until_refreshed(problem):
     np.testing.assert_array_equal(dense(operator), dense(HessianOperator(model, loss, data)))
 
 
+@pytest.mark.slow
 def test_layers_are_as_at_inference():
     keras.utils.set_random_seed(0)
     layers = keras.layers
@@ -228,6 +234,7 @@ def test_mixed_precision():
     assert 1e-5 < error < 2**-6  # bfloat16 rounds to a part of 2^-9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [HessianOperator, GaussNewtonOperator])
 def test_two_devices(problem, two_devices, kind):
     model, loss, data = problem(examples=21)
@@ -368,6 +375,7 @@ def test_a_layer_left_in_training_mode(problem, inner):
         HessianOperator(model, loss, data)
 
 
+@pytest.mark.slow
 def test_falls_back_and_says_so():
     model = keras.Sequential([keras.Input((5, 2)), keras.layers.GRU(3)])
     x, y = np.random.default_rng(0).normal(size=(2, 6, 5, 3)).astype("f")

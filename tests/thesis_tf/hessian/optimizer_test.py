@@ -28,6 +28,7 @@ def fit(model, data, steps):
     return model.fit(x, y, batch_size=len(x), epochs=steps, verbose=0).history
 
 
+@pytest.mark.slow
 def test_it_finds_the_direction_and_escapes_the_saddle():
     optimizer = NegativeCurvature(
         keras.optimizers.SGD(0.01), every=1, rate=0.5, momentum=0.0, average=0.5
@@ -43,6 +44,7 @@ def test_it_finds_the_direction_and_escapes_the_saddle():
     assert fit(plain, data, 30)["loss"][-1] > -0.1
 
 
+@pytest.mark.slow
 def test_the_direction_becomes_the_eigenvector_of_the_smallest_eigenvalue(problem):
     model, loss, (x, y) = problem(examples=40)
     optimizer = NegativeCurvature(keras.optimizers.SGD(0.0), every=1, average=0.0, step_sizes=())
@@ -58,6 +60,7 @@ def test_the_direction_becomes_the_eigenvector_of_the_smallest_eigenvalue(proble
     assert float(optimizer.largest) == pytest.approx(pairs.values[-1], rel=1e-2)
 
 
+@pytest.mark.slow
 def test_with_nothing_to_follow_it_is_its_base(problem):
     results = []
     for wrapped in (True, False):
@@ -75,6 +78,7 @@ def test_with_nothing_to_follow_it_is_its_base(problem):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_step_never_raises_the_minibatch_loss():
     optimizer = NegativeCurvature(keras.optimizers.SGD(0.0), every=1)
     model, data = saddle(optimizer, start=(1.0, 3.16))
@@ -84,6 +88,7 @@ def test_a_step_never_raises_the_minibatch_loss():
     assert all(b <= a + 1e-6 for a, b in itertools.pairwise(history))
 
 
+@pytest.mark.slow
 def test_every_so_many_steps():
     optimizer = NegativeCurvature(keras.optimizers.SGD(0.01), every=4)
     model, data = saddle(optimizer)
@@ -96,6 +101,7 @@ def test_every_so_many_steps():
     assert changed == [False, False, False, True, False, False, False, True]
 
 
+@pytest.mark.slow
 def test_warm_start(problem):
     model, loss, (x, y) = problem()
     optimizer = NegativeCurvature()
@@ -112,6 +118,7 @@ def test_warm_start(problem):
         NegativeCurvature().warm_start(np.ones(43))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["reverse_over_reverse", "forward_over_reverse"])
 def test_a_recurrent_network_by_two_tapes(mode):
     model = keras.Sequential([keras.Input((3, 2)), keras.layers.GRU(2)])
@@ -125,6 +132,7 @@ def test_a_recurrent_network_by_two_tapes(mode):
     assert np.isfinite(history["curvature"]).all()
 
 
+@pytest.mark.slow
 def test_running_eagerly_is_the_same(problem):
     found = []
     for eagerly in (False, True):
@@ -138,6 +146,7 @@ def test_running_eagerly_is_the_same(problem):
         np.testing.assert_allclose(a, b, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_sample_weights_count(problem):
     model, loss, (x, y) = problem()
     optimizer = NegativeCurvature(keras.optimizers.SGD(0.0), step_sizes=(), average=0.0)
@@ -152,6 +161,7 @@ def test_sample_weights_count(problem):
     assert float(optimizer.largest) == pytest.approx(largest * len(rows) / len(x), rel=1e-2)
 
 
+@pytest.mark.slow
 def test_saving_and_settings(problem, tmp_path):
     model, loss, (x, y) = problem()
     optimizer = NegativeCurvature(keras.optimizers.Adam(0.02), every=3, step_sizes=(2.0,))
@@ -184,6 +194,7 @@ def test_bad_settings(settings, message):
         NegativeCurvature(**settings)
 
 
+@pytest.mark.slow
 def test_another_optimizer_after_it(problem):
     model, loss, (x, y) = problem()
     optimizer = NegativeCurvature()

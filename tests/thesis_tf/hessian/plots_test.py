@@ -61,6 +61,7 @@ DRAWINGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DRAWINGS)
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
 def test_the_same_numbers_give_the_same_file(tmp_path, name, suffix):

@@ -19,6 +19,7 @@ def kept(model, folder, steps):
     return files
 
 
+@pytest.mark.slow
 def test_checkpoints(problem, dense_hessian, tmp_path):
     model, loss, data = problem()
     before = model.get_weights()
@@ -81,6 +82,7 @@ def test_goes_on_after_a_kill(problem, tmp_path, monkeypatch):
         SpectrumTracker(operator, tmp_path / "b", largest=3, smallest=1)
 
 
+@pytest.mark.slow
 def test_a_folder_of_another_history(problem, tmp_path):
     model, loss, (x, y) = problem()
     options = {"largest": 1, "smallest": 1}

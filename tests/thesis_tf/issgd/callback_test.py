@@ -91,6 +91,7 @@ def test_the_five_lines():
     assert (weights.shape, weights.dtype, len(sampling.dataset)) == ((BATCH,), tf.float32, 6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("refresh_every", "measured_at"),
     [(4, [0, 4, 8, 12, 16]), (1, range(18)), (7, [0, 7, 14]), (1000, [0])],
@@ -128,6 +129,7 @@ def test_a_second_fit_goes_on():
     assert [entry.step for entry in sampling.history.records] == [4, 6, 8, 12, 16]
 
 
+@pytest.mark.slow
 def test_a_new_optimizer_begins_again():
     sampling = make(4)
     fit(network(), sampling, epochs=2)
@@ -146,6 +148,7 @@ def test_never_measuring_draws_uniformly():
     assert (sampling.history.records, sampling.tracker.proposal.is_uniform) == ([], True)
 
 
+@pytest.mark.slow
 def test_gradients_are_unbiased_and_have_the_variance_of_ideal_draws():
     # Steps so small that the model stays where it is: their sum is a mean of estimates.
     epochs, rate = 50, 1e-9
@@ -208,6 +211,7 @@ def gradients_of_examples(weights):
     return np.concatenate([r.numpy().reshape(N, -1) for r in rows], axis=1)
 
 
+@pytest.mark.slow
 def test_the_loss_in_the_logs_is_an_estimate_of_the_whole_sets():
     model = network(keras.optimizers.SGD(0.0), weighted_metrics=["accuracy"])
     loss, accuracy = model.evaluate(X, Y, verbose=0)
@@ -229,6 +233,7 @@ def test_the_same_seed_gives_the_same_weights():
     assert one != other
 
 
+@pytest.mark.slow
 def test_dropout_and_one_hot_labels_and_lists():
     keras.utils.set_random_seed(0)
     layers = [keras.layers.Dense(16, "relu"), keras.layers.Dropout(0.5), keras.layers.Dense(3)]
@@ -246,6 +251,7 @@ def test_dropout_and_one_hot_labels_and_lists():
     assert sampling.history.records[-1].step == 12
 
 
+@pytest.mark.slow
 def test_norms_do_not_depend_on_how_many_are_measured_at_once():
     models, samplings = [], []
     for size in (7, 1024):
@@ -262,6 +268,7 @@ def test_a_batch_of_everything():
     assert len(sampling.dataset) == 1
 
 
+@pytest.mark.slow
 def test_examples_that_are_no_arrays_are_taken_by_integers():
     class Rows:
         def __len__(self):

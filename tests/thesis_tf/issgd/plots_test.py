@@ -50,6 +50,7 @@ DRAWINGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "suffix"),
     [*((name, ".png") for name in DRAWINGS), ("training", ".svg"), ("variances", ".pdf")],
@@ -64,6 +65,7 @@ def test_the_same_numbers_give_the_same_file(tmp_path, name, suffix):
     assert len(a) > 3000
 
 
+@pytest.mark.slow
 def test_labels_say_what_is_drawn(tmp_path, svg_texts):
     issgd.draw_training(RUNS, tmp_path / "a.svg", title="$a$ <b>")
     texts = svg_texts(tmp_path / "a.svg")

@@ -199,6 +199,7 @@ def test_scaling_factors_of_a_chain():
     assert mixed == pytest.approx((certain + 1) / 3, abs=5 * 0.5 / 3000**0.5)
 
 
+@pytest.mark.slow
 def test_kernels_of_tensorflow_probability():
     """A step size that adapts: kernel results are carried from piece to piece."""
     normal = tfp.distributions.MultivariateNormalDiag(tf.zeros(2, tf.float64), [1.0, 3.0])
@@ -233,6 +234,7 @@ def test_it_draws_what_tensorflow_probability_draws():
     np.testing.assert_array_equal(ours.samples, theirs)
 
 
+@pytest.mark.slow
 def test_a_chain_of_adapted_steps_continues_after_a_kill(tmp_path, monkeypatch):
     normal = tfp.distributions.Normal(np.float64(0), 1)
     kernel = tfp.mcmc.DualAveragingStepSizeAdaptation(

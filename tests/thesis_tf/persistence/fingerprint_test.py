@@ -44,6 +44,7 @@ print(json.dumps([fingerprint.of_model(model) for model in models]))
 """
 
 
+@pytest.mark.slow
 def test_the_same_model_has_the_same_hash_in_another_process(run_python, tmp_path):
     model = build()
     model.save(tmp_path / "model.keras")

@@ -56,6 +56,7 @@ def assert_same_variables(a, b):
         np.testing.assert_array_equal(one.numpy(), other.numpy())
 
 
+@pytest.mark.slow
 def test_one_monitor_may_watch_one_model_after_another(data):
     monitor = ProbeMonitor(["conv", "fc"])
     for _ in range(2):
@@ -64,6 +65,7 @@ def test_one_monitor_may_watch_one_model_after_another(data):
         assert monitor.report().probe("fc").error < 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compiled", [{}, {"steps_per_execution": 3}], ids=["plain", "three steps"])
 def test_model_is_bit_identical_to_a_run_without_probes(data, compiled):
     plain, probed = convnet(**compiled), None
@@ -76,6 +78,7 @@ def test_model_is_bit_identical_to_a_run_without_probes(data, compiled):
     assert history == probed_history
 
 
+@pytest.mark.slow
 def test_probes_learn_and_are_logged(data, tmp_path):
     monitor = ProbeMonitor(
         ["input", "relu", "logits"], reduction="flatten", log_every=4, log_dir=tmp_path
@@ -96,6 +99,7 @@ def test_probes_learn_and_are_logged(data, tmp_path):
     assert {"probe_error_train/relu", "probe_error_validation/relu"} <= tags
 
 
+@pytest.mark.slow
 def test_reported_weights_are_those_that_were_measured(data):
     x, y = data
     monitor = ProbeMonitor(["input"], reduction="flatten")
@@ -135,6 +139,7 @@ def test_loop_of_ones_own(data):
     assert monitor.report().probe("relu").metrics["validation"].examples == 80
 
 
+@pytest.mark.slow
 def test_fit_without_the_monitor_gets_the_plain_step_back(data):
     model, monitor = convnet(), ProbeMonitor(["relu"], log_every=1)
     fit(model, data, [monitor])
@@ -160,6 +165,7 @@ def test_interrupted_fit_does_not_leave_the_probes_in_the_model(data):
     assert monitor._probes.steps == seen
 
 
+@pytest.mark.slow
 def test_two_fits_go_on_with_the_same_probes(data):
     model, monitor = convnet(), ProbeMonitor(["relu"], log_every=7)
     fit(model, data, [monitor])
@@ -167,6 +173,7 @@ def test_two_fits_go_on_with_the_same_probes(data):
     assert [entry["step"] for entry in monitor.history] == [7, 14, 21, 28]
 
 
+@pytest.mark.slow
 def test_mirrored_probes_see_every_example(data, two_devices):
     x, y = data
     strategy = tf.distribute.MirroredStrategy(two_devices)

@@ -335,6 +335,7 @@ def test_the_models_own_error(store, labels):
     assert set(report.model_error["class"]["logits"]) == {"train", "validation", "test"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("splits", ["counts", "masks"])
 def test_features_that_do_not_fit_in_memory(store, labels, splits, monkeypatch):
     kept = fitted(store, labels, tol=1e-6, l2=[0.1, 0.01], control=True)

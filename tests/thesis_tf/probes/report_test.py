@@ -111,6 +111,7 @@ def markdown_rows(text):
     return [[cell.strip().replace("\\|", "|") for cell in line[1:-1]] for line in lines]
 
 
+@pytest.mark.slow
 def test_saving_and_loading_loses_nothing(any_report, tmp_path):
     any_report.save(tmp_path / "new" / "folder")
     loaded = ProbeReport.load(tmp_path / "new" / "folder")
@@ -165,6 +166,7 @@ def test_an_infinite_suboptimality_is_null_in_json():
     assert solution["suboptimality"] == 7e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["plain", "live"])
 def test_save_writes_every_file_and_replaces_older_ones(name, tmp_path):
     any_report = REPORTS[name]

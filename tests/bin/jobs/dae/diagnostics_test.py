@@ -10,6 +10,7 @@ from thesis_tf import autoencoders
 X = np.random.default_rng(0).normal(size=(300, 2))
 
 
+@pytest.mark.slow
 def test_the_best_auto_encoder_of_a_gaussian(made, tmp_path):
     found = made(X, sigma=0.5, far_points=30)
     estimator = autoencoders.ScoreEstimator(lambda x: x / 1.25, 0.5)

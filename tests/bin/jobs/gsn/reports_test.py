@@ -41,6 +41,7 @@ def log_mean(log_probabilities):
     return each.mean()
 
 
+@pytest.mark.slow
 def test_likelihoods_are_those_written_out(trained):
     found = done(trained, "evaluate", num_steps_between_results=2)["evaluate"]
     folder = trained.folder / "sampled" / "4_chains_9_steps_every_3_seed_3_first"

@@ -122,6 +122,7 @@ def test_data_that_the_outputs_cannot_have(make_run, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_longer_run_goes_on_and_what_it_wrote_is_read(make_run, tmp_path):
     settings = {"x": VECTORS, "initial_hidden": "stored"}
     whole = make_run(tmp_path / "whole", epochs=2, **settings)
@@ -149,6 +150,7 @@ def test_a_longer_run_goes_on_and_what_it_wrote_is_read(make_run, tmp_path):
         read.load()
 
 
+@pytest.mark.slow
 def test_sheets_and_scaling_factors(make_run, tmp_path):
     run = make_run(tmp_path / "run", epochs=3, scaling=True)
     run.train(sheet_every=2)

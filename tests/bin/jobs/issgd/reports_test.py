@@ -2,6 +2,7 @@ import json
 
 import keras
 import numpy as np
+import pytest
 
 from bin.jobs.issgd import config, reports
 from thesis_tf import issgd
@@ -28,6 +29,7 @@ def test_metrics_are_those_written_out():
     np.testing.assert_allclose(reports.logits_of(model, X, batch_size=7), logits, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_is_written(tmp_path):
     model, history = classifier(), issgd.History()
     report = reports.Reports(tmp_path)

@@ -51,6 +51,7 @@ def planned(tmp_path, monkeypatch):
     return make
 
 
+@pytest.mark.slow
 def test_what_works_is_done_and_the_rest_is_said(planned, tmp_path, capsys):
     made, pool = planned(), Inline()
     assert made.problems() == [
@@ -83,6 +84,7 @@ def test_one_that_fails_while_it_runs_is_in_the_report(planned, tmp_path, monkey
     assert planned().left() == [WELL]
 
 
+@pytest.mark.slow
 def test_code_that_changes_meanwhile_is_said(planned, tmp_path, monkeypatch, capsys):
     made = planned()
     # The process of the figure sees other code than this one did.
@@ -94,6 +96,7 @@ def test_code_that_changes_meanwhile_is_said(planned, tmp_path, monkeypatch, cap
     assert "changed during the computation" in entry.failure.error
 
 
+@pytest.mark.slow
 def test_the_pool_is_stopped_whatever_happens(planned):
     class Interrupted(Inline):
         def finished(self, timeout):

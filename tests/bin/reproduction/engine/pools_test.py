@@ -21,6 +21,7 @@ def wait(pool):
     raise AssertionError("it never ended")
 
 
+@pytest.mark.slow
 def test_a_process_does_the_work_and_only_it_has_the_environment(task):
     before = dict(os.environ)
     pool = pools.LocalPool()

@@ -156,6 +156,7 @@ def opened(browser, written):
         page.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("color_scheme", ["light", "dark"])
 def test_it_renders_without_complaint_and_fetches_nothing(opened, size, color_scheme):

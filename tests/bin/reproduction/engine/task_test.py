@@ -60,6 +60,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_what_is_damaged_is_made_again(task, damage):
     assert tasks.work(task) is None

@@ -29,6 +29,7 @@ def test_jacobians_and_products():
     np.testing.assert_allclose(backward, np.einsum("nij,ni->nj", dense(X), vectors))
 
 
+@pytest.mark.slow
 def test_squared_norms():
     expected = np.square(dense(X)).sum(axis=(1, 2))
     np.testing.assert_allclose(jacobians.squared_norm(function, tf.constant(X)), expected)

@@ -27,6 +27,7 @@ def assert_covariance(chains, covariance=COVARIANCE):
     assert (abs(products.mean(axis=0) - covariance) < 4 * error).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_metropolis_hastings_stays_in_a_gaussian(jit_compile):
     chains = metropolis_hastings(GAUSSIAN, START, 200, 1.5, seed=1, jit_compile=jit_compile)
@@ -36,6 +37,7 @@ def test_metropolis_hastings_stays_in_a_gaussian(jit_compile):
     assert chains.acceptance == pytest.approx(chains.diagnostics.acceptance.mean())
 
 
+@pytest.mark.slow
 def test_it_accepts_as_often_as_with_the_density_itself():
     chains = metropolis_hastings(GAUSSIAN, START, 300, 1.5, seed=1, num_points=1)
     normal = tfp.distributions.MultivariateNormalFullCovariance(np.zeros(2), COVARIANCE)
@@ -82,6 +84,7 @@ def test_adjusted_langevin_stays_in_a_gaussian():
     assert_covariance(chains)
 
 
+@pytest.mark.slow
 def test_unadjusted_langevin_has_the_bias_of_its_recurrence():
     # x' = (1 - h p / 2) x + sqrt(h) e has the variance h / (1 - (1 - h p / 2)^2).
     step, variance = 0.8, 1.0
@@ -100,6 +103,7 @@ def test_unadjusted_langevin_has_the_bias_of_its_recurrence():
     assert_covariance(langevin(estimator, start, 50, step, seed=1, num_burnin_steps=50), np.eye(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sample", [metropolis_hastings, langevin])
 def test_seeds_and_folders(sample, tmp_path, monkeypatch):
     arguments = (GAUSSIAN, START[:20], 22, 0.7)
@@ -135,6 +139,7 @@ def test_seeds_and_folders(sample, tmp_path, monkeypatch):
         sample(other, START[:20], 22, 0.7, **options)
 
 
+@pytest.mark.slow
 def test_images_single_chains_and_float32():
     estimator = ScoreEstimator(lambda x: 0.9 * x, 0.5)
     start = np.zeros((1, 4, 4, 1), np.float32)
@@ -149,6 +154,7 @@ def test_images_single_chains_and_float32():
     assert np.isnan(metropolis_hastings(estimator, start, 2, 0.3).diagnostics.r_hat).all()
 
 
+@pytest.mark.slow
 def test_the_same_call_reads_its_folder(tmp_path):
     arguments = (GAUSSIAN, START[:5], 10, 0.7)
     first = metropolis_hastings(*arguments, seed=3, folder=tmp_path / "a")

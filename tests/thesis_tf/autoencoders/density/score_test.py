@@ -108,6 +108,7 @@ def test_derivatives_of_a_network_against_two_oracles():
     np.testing.assert_allclose(transposed, expected @ several, atol=1e-11)
 
 
+@pytest.mark.slow
 def test_random_vectors_estimate_the_asymmetry():
     estimator = ScoreEstimator(network(), SIGMA)
     exact, many = estimator.conservativity(POINTS), 20_000

@@ -48,6 +48,7 @@ def criteria():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", criteria())
 def test_training_lowers_the_loss(name):
     model = network()

@@ -43,6 +43,7 @@ def test_a_linear_auto_encoder_is_least_squares(method):
     assert 1 <= fit.iterations <= fit.evaluations
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_batches_and_their_number_make_no_difference_without_noise(method):
     losses = []
@@ -54,6 +55,7 @@ def test_batches_and_their_number_make_no_difference_without_noise(method):
     assert losses[1:] == pytest.approx([losses[0]] * 2, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_the_noise_stays_the_same():
     losses = []
     for _ in range(2):
@@ -68,6 +70,7 @@ def test_the_noise_stays_the_same():
     assert another.loss != losses[0][-1]
 
 
+@pytest.mark.slow
 def test_a_float32_model_is_fitted_in_float64():
     wide, narrow = network("float64"), network("float32")
     for target, value in zip(wide.variables, narrow.variables, strict=True):
@@ -90,6 +93,7 @@ def test_only_what_is_trainable_moves():
         np.testing.assert_array_equal(old, new)
 
 
+@pytest.mark.slow
 def test_a_contractive_encoder_is_part_of_what_is_differentiated():
     strong, weak = network(), network()
     norms = []
@@ -125,6 +129,7 @@ def test_one_example_of_one_value():
     assert fit_full_batch(model, DenoisingLoss(None), np.ones((1, 1))).loss < 1e-9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "error", "match"),
     [

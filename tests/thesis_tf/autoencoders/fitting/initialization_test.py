@@ -37,6 +37,7 @@ def test_rows_make_no_difference(monkeypatch):
     np.testing.assert_allclose(parts, whole, rtol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ["tanh", "sigmoid", "relu"])
 @pytest.mark.parametrize("noise", [0.1, SampledNoise(0.1, 1.0), corruption.Gaussian(0.1)])
 def test_the_start_is_near_the_best_there_is(noise, activation):

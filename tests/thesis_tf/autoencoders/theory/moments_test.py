@@ -135,6 +135,7 @@ def test_a_summary_holds_numbers_and_lists():
     assert repr(found).startswith("LocalMoments(2 dimensions, mass ")
 
 
+@pytest.mark.slow
 def test_many_dimensions_by_monte_carlo():
     found = local_moments(
         lambda x: np.ones(len(x)), np.zeros(30), 2.0, method="monte_carlo", num_samples=20_000

@@ -8,6 +8,7 @@ L = keras.layers
 SERIES, IMAGE, VOLUME = (6, 4), (5, 6, 4), (3, 4, 3, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "shape"),
     [

@@ -5,6 +5,7 @@ L = keras.layers
 SERIES = (4, 3)  # steps, values
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make",
     [

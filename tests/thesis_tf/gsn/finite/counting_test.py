@@ -59,6 +59,7 @@ def test_more_examples_learn_the_truth_better():
     assert 2 < far[1] / far[2] < 5
 
 
+@pytest.mark.slow
 def test_the_statistic_is_chi_square():
     truth = TRUTH[:4] / TRUTH[:4].sum()
     statistics = np.array(

@@ -37,6 +37,7 @@ def log_mean_exp(log_p):
     return scipy.special.logsumexp(log_p, axis=0) - np.log(len(log_p))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 1), (1, 6), (9, 1), (21, 7)])
 @pytest.mark.parametrize("reconstruction", [Coins(), Bernoulli()])
 def test_against_scipy(reconstruction, shape, monkeypatch):
@@ -61,6 +62,7 @@ def test_against_scipy(reconstruction, shape, monkeypatch):
         assert found.chain_standard_error == pytest.approx(error, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_images_in_float32():
     logits = 3 * RNG.normal(size=(16, 3, 28, 28, 1)).astype(np.float32)
     test = binary(9, 28, 28, 1).astype(np.float32)
@@ -78,6 +80,7 @@ def test_images_in_float32():
     assert summary["growth"]["48"] == summary["log_likelihood"]
 
 
+@pytest.mark.slow
 def test_parameters_of_more_than_one_a_value():
     test = RNG.normal(size=(6, 2))
     normal = RNG.normal(size=(10, 4, 2, 2))
@@ -95,6 +98,7 @@ def test_parameters_of_more_than_one_a_value():
     np.testing.assert_allclose(found.log_likelihoods, log_mean_exp(np.array(each)), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_from_below_to_the_truth():
     # A mixture of four products of Bernoullis, whose P(x) is summed over all x.
     logits, weights = 2 * RNG.normal(size=(4, 6)), np.array([0.1, 0.2, 0.3, 0.4])

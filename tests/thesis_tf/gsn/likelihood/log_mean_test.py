@@ -12,6 +12,7 @@ def product(samples, points):
     return tf.matmul(samples, points, transpose_b=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [1, 3, 8, 17, 29, 47])
 @pytest.mark.parametrize("chains", [1, 5])
 def test_against_scipy(chains, steps, monkeypatch):

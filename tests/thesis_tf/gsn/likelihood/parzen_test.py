@@ -85,6 +85,7 @@ def test_samples_of_a_gaussian():
     assert (abs(found - wide.logpdf(test[:, 0])) < 5 * errors).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(9, 4), (1, 6), (30, 1), (13, 7)])
 def test_chains_are_pooled_and_each_alone(shape, monkeypatch):
     # Blocks that hold a few chains, part of a chain, and points that don't fill the last.
@@ -110,6 +111,7 @@ def test_chains_are_pooled_and_each_alone(shape, monkeypatch):
         assert math.isnan(found.chain_standard_error)
 
 
+@pytest.mark.slow
 def test_grid_by_default():
     samples, test, valid = (0.02 * RNG.normal(size=(n, 4)) for n in (400, 100, 150))
     found = parzen_log_likelihood(samples.reshape(80, 5, 4), test, valid)

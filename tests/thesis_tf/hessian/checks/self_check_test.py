@@ -21,6 +21,7 @@ def around(*layers):
     return keras.Sequential([keras.Input((5, 4)), dense(4, "tanh"), *layers, *ends])
 
 
+@pytest.mark.slow
 def test_a_wrong_layer_is_named():
     # TensorFlow's variance stops a gradient, which reverse mode over reverse mode loses.
     model = around(keras.layers.LayerNormalization(name="culprit"))
@@ -86,6 +87,7 @@ def test_a_loss_that_mixes_examples():
     HessianOperator(around(), lambda y, o: (o - y) ** 2, (x, y))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", [keras.layers.ReLU(), keras.layers.MaxPooling1D(2)])
 def test_kinks_are_no_errors(layer):
     # Also where every unit sits on its kink, as with black images and biases of zero.
@@ -102,6 +104,7 @@ def test_a_linear_model_has_no_curvature():
     assert operator.shape == (6, 6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("where", ["weights", "inputs"])
 def test_a_loss_that_is_not_finite(value, where):
@@ -114,6 +117,7 @@ def test_a_loss_that_is_not_finite(value, where):
         HessianOperator(model, "mse", (x, y))
 
 
+@pytest.mark.slow
 def test_data_that_change_from_pass_to_pass():
     rng = np.random.default_rng(0)
 

@@ -92,6 +92,7 @@ def test_confirming_finds_all_vectors_of_a_repeated_eigenvalue(matrix, ncv):
     np.testing.assert_allclose(pairs.vectors.T @ pairs.vectors, np.eye(7), atol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(("largest", "smallest"), [(0, 3), (5, 3), (0, 20), (20, 0)])
 @pytest.mark.parametrize("rank", [0, 1, 5, 40])

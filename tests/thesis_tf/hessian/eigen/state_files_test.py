@@ -28,6 +28,7 @@ def network(problem):
     return problem(examples=30)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [1, 9, 10, 19, 26, 37])
 def test_goes_on_to_the_same_eigenvalues(network, tmp_path, monkeypatch, after):
     options = {
@@ -47,6 +48,7 @@ def test_goes_on_to_the_same_eigenvalues(network, tmp_path, monkeypatch, after):
     assert operator.products == through.products - after + again.checks
 
 
+@pytest.mark.slow
 def test_a_finished_search_is_not_made_again(network, tmp_path):
     first = extreme_eigenpairs(hessian.HessianOperator(*network), 4, 3, folder=tmp_path)
     operator = hessian.HessianOperator(*network)
@@ -59,6 +61,7 @@ def test_a_finished_search_is_not_made_again(network, tmp_path):
     assert closer.products > first.products
 
 
+@pytest.mark.slow
 def test_another_operator_is_refused(network, problem, tmp_path):
     model, loss, (x, y) = network
     extreme_eigenpairs(hessian.HessianOperator(*network), 4, 3, folder=tmp_path)

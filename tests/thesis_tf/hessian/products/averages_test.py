@@ -14,6 +14,7 @@ def averages(problem, memory_limit=1 << 20, batch_size=7):
     return Averages(objective, sharded, modes.HESSIAN, "forward_over_reverse", memory_limit), model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory_limit", [0, 8000, 1 << 20])
 def test_kept_values_change_nothing(problem, dense_hessian, memory_limit):
     found, model = averages(problem, memory_limit)

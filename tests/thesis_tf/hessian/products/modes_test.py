@@ -30,6 +30,7 @@ ROWS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", second_derivative_cases.CASES)
 def test_a_layer(name):
     found = second_derivative_cases.verdict(name)
@@ -43,6 +44,7 @@ def test_the_table_has_every_layer_and_no_other():
     assert len(ROWS) >= 40
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     ["Conv2D, same, strided", "MaxPooling2D", "LayerNormalization", "MultiHeadAttention", "LSTM"],

@@ -305,6 +305,7 @@ def test_leases_go_round(store):
     assert store.lease("train", "w", 60) == 2
 
 
+@pytest.mark.slow
 def test_an_expired_lease_is_handed_out_first(store):
     # Long enough that no load expires the first two before the third is asked for.
     assert store.lease("train", "dead", 2.0) == 0

@@ -68,6 +68,7 @@ class Watched(Proposal):
         return super().sample(n, step=step)
 
 
+@pytest.mark.slow
 def test_exact_draws_are_by_present_norms(open_memory, task, in_thread):
     proposal = Watched(90, smoothing=Additive(0.0))
     proposal.differences, proposal.current = [], []
@@ -161,6 +162,7 @@ def test_goes_on_from_its_checkpoint(open_memory, task, tmp_path, uniform):
     np.testing.assert_array_equal(store.fetch().values, read_parameters(killed.model))
 
 
+@pytest.mark.slow
 def test_exact_goes_on_where_the_store_is_ahead(open_memory, task, in_thread, tmp_path):
     for sync_every, ages in ((4, [4, 4]), (2, [4, 4, 2, 2, 2, 2])):
         master = master_on(task, open_memory(), exact=True, folder=tmp_path, sync_every=sync_every)
@@ -222,6 +224,7 @@ def test_a_failure_is_no_end_of_the_run(open_memory, task, tmp_path):
     assert master_on(task, open_memory(), folder=tmp_path).step == 8
 
 
+@pytest.mark.slow
 def test_goes_on_without_its_store(redis_server, task, in_thread, until):
     said, lost, back = [], [], []
 
@@ -286,6 +289,7 @@ def test_a_step_follows_the_scaled_gradient(open_memory, task):
     np.testing.assert_allclose(before - flat(model), expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("staleness", [None, 1000], ids=["any age", "threshold"])
 @pytest.mark.parametrize("smoothing", [Additive(0.05), None], ids=["additive", "default"])
 def test_the_masters_gradient_is_unbiased(open_memory, task, staleness, smoothing):

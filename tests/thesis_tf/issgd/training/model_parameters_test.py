@@ -117,11 +117,13 @@ def test_floating_weights_move_by_a_share(dtype, share):
             assert (now != a).any()
 
 
+@pytest.mark.slow
 def test_the_same_run_in_another_process(run_python):
     script = PROBLEM + "\nprint(__import__('json').dumps(spec().to_json()))"
     assert run_python(script) == spec().to_json()
 
 
+@pytest.mark.slow
 def test_names_and_weights_and_the_order_of_splits_do_not_matter():
     keras.backend.clear_session()
     first = spec()

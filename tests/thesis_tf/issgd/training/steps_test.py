@@ -90,6 +90,7 @@ KINDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_three_steps_are_those_taken_by_hand(kind):
     model, other, batch = network(**KINDS[kind]), network(**KINDS[kind]), drawn(3)
@@ -103,6 +104,7 @@ def test_three_steps_are_those_taken_by_hand(kind):
     assert int(model.optimizer.iterations) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_steps_in_one_call_are_steps_in_several(kind):
     together, apart, batch = network(**KINDS[kind]), network(**KINDS[kind]), drawn(3)
@@ -153,6 +155,7 @@ def test_batch_normalization_has_no_norms_in_training():
         Steps(network(norm=True), BATCH, norms=True)(*drawn())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norms", [False, True])
 @pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision(dtype, norms):

@@ -113,6 +113,7 @@ def unstopped():
     return trainer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [Stopped, KeyboardInterrupt])
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path, unstopped, how):
     for step in (12, 28):
@@ -128,6 +129,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path, unstoppe
     assert_same_run(again, unstopped)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(tmp_path, start_python, unstopped):
     process = start_python(PROBLEM + KILLED, tmp_path)
     errors = process.communicate()[1]
@@ -148,6 +150,7 @@ class Ending(Synchronizer):
         self.ended = finished
 
 
+@pytest.mark.slow
 def test_the_end_comes_whatever_happens(tmp_path):
     options = {"batch_size": 8, "sync_every": 4, "folder": tmp_path / "run"}
     ending = Ending()
@@ -166,6 +169,7 @@ def test_the_end_comes_whatever_happens(tmp_path):
     assert ending.ended is not None
 
 
+@pytest.mark.slow
 def test_a_folder_is_of_one_training_at_a_time(tmp_path):
     first = plain(tmp_path)
     with pytest.raises(RunTakenError, match="Another process trains in"):
@@ -178,6 +182,7 @@ def test_a_folder_is_of_one_training_at_a_time(tmp_path):
     second.train(8)
 
 
+@pytest.mark.slow
 def test_how_steps_are_shared_out_among_calls_makes_no_difference():
     whole, parts, longer = plain(), plain(), plain(sync_every=10)
     whole.train(22)
@@ -206,6 +211,7 @@ class Rows:
         return self.array[rows]
 
 
+@pytest.mark.slow
 def test_an_interruption_in_the_middle_of_steps_saves_nothing_half_done(tmp_path):
     trainer = plain(tmp_path, data=(Rows(X, 4), Y), checkpoint_every=8)
     with pytest.raises(KeyboardInterrupt):
@@ -217,6 +223,7 @@ def test_an_interruption_in_the_middle_of_steps_saves_nothing_half_done(tmp_path
     assert_same_run(resumed, whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sync_every", [1, 4])
 def test_divergence_keeps_the_last_good_checkpoint(tmp_path, sync_every):
     model = network()
@@ -239,6 +246,7 @@ def test_divergence_keeps_the_last_good_checkpoint(tmp_path, sync_every):
     assert all(np.isfinite(w).all() for w in again.get_weights())
 
 
+@pytest.mark.slow
 def test_an_update_that_diverges_after_a_finite_loss(tmp_path):
     model = network()
     model.compile(keras.optimizers.SGD(np.inf), LOSS)
@@ -247,6 +255,7 @@ def test_an_update_that_diverges_after_a_finite_loss(tmp_path):
     assert not (tmp_path / CHECKPOINT).exists()
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite(tmp_path):
     trainer = plain(tmp_path, data=(np.full_like(X, np.nan), Y))
     with pytest.raises(ValueError, match="training has diverged"):
@@ -254,6 +263,7 @@ def test_a_loss_that_is_not_finite(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["token.txt"]
 
 
+@pytest.mark.slow
 def test_seconds_count_over_kills(tmp_path):
     def wait(record):
         time.sleep(0.2)
@@ -272,6 +282,7 @@ def test_seconds_count_over_kills(tmp_path):
     assert resumed.history.records[-1].seconds > records[-1].seconds
 
 
+@pytest.mark.slow
 def test_without_a_folder_nothing_is_kept(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     trainer = plain()
@@ -280,6 +291,7 @@ def test_without_a_folder_nothing_is_kept(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_checkpoint_of_something_else(tmp_path):
     plain(tmp_path).train(4)
     wider = keras.Sequential([keras.Input((5,)), keras.layers.Dense(4), keras.layers.Dense(3)])
@@ -294,6 +306,7 @@ def test_the_checkpoint_of_something_else(tmp_path):
         plain(tmp_path)
 
 
+@pytest.mark.slow
 def test_evaluation_between_steps_changes_nothing(tmp_path):
     models = [network(), network()]
     for model in models:
@@ -342,6 +355,7 @@ def test_steps_give_the_norms_of_the_examples_that_were_drawn():
     np.testing.assert_allclose(np.square(norms), exact[rows], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_two_devices_resume_as_one(two_devices, tmp_path):
     def mirrored():
         with mirrored_strategy(two_devices).scope():

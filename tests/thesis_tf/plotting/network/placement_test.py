@@ -31,6 +31,7 @@ def boxes(page, labels):
     return np.array(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("panels", [1, 4])
 def test_nothing_on_a_page_overlaps(network, panels):
     taps, edges = network

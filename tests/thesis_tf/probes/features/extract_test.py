@@ -101,6 +101,7 @@ def test_features_are_the_reduced_activations(model, tmp_path):
     assert ("conv", "bn") in store.edges
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("examples", [1, 7, 8, 9, 40])
 @pytest.mark.parametrize("batch_size", [1, 8, 100])
 def test_batches_of_any_size(model, tmp_path, examples, batch_size):
@@ -256,6 +257,7 @@ def test_what_is_complete_is_not_computed_again(model, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == written
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -172,6 +172,7 @@ def pictures(folder, suffix):
     return curve.read_bytes(), network.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf", ".SVG"])
 def test_the_same_numbers_give_the_same_bytes_in_threads_too(tmp_path, suffix):
     before = dict(matplotlib.rcParams)
@@ -214,6 +215,7 @@ def test_png_is_the_svg_at_150_dots_an_inch_and_shows_the_colors(tmp_path):
         assert (seen == fill).all(axis=-1).sum() > 200
 
 
+@pytest.mark.slow
 def test_an_inception_like_network_in_four_panels(tmp_path):
     taps, edges = ["stem"], []
     for block in range(11):

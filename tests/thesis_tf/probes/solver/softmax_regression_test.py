@@ -119,6 +119,7 @@ def test_reaches_the_minimum(name, l2):
     assert objective(x, labels, solution) == pytest.approx(solution.loss, abs=1e-11)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("l2", L2)
 @pytest.mark.parametrize("name", NAMES)
 def test_suboptimality_bounds_the_distance_to_the_minimum_after_any_number_of_steps(name, l2):
@@ -224,6 +225,7 @@ def test_a_class_that_never_occurs_is_never_named():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("size", [7, 64])
 def test_streaming_gives_what_memory_gives(name, size):

@@ -17,6 +17,7 @@ def features(examples=500, size=20, dtype="float64", seed=0):
     return (mixed + 3 * rng.standard_normal(size)).astype(dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [500, 128, 77, 1])
 @pytest.mark.parametrize("keep", [True, False])
 def test_each_feature_has_mean_zero_and_variance_one(size, keep):

@@ -16,6 +16,7 @@ TINY = dataclasses.replace(
 LOWERS, LEAVES = 0, 1
 
 
+@pytest.mark.slow
 def test_from_config_to_claims(through, tmp_path):
     result, claims = through(fig_11_1, TINY, tmp_path)
     search = result["search"]

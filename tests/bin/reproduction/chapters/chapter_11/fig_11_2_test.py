@@ -15,6 +15,7 @@ TINY = dataclasses.replace(
 HOLDS, FAILS, UNTOLD = Verdict.HOLDS, Verdict.DOES_NOT_HOLD, Verdict.CANNOT_TELL
 
 
+@pytest.mark.slow
 def test_from_config_to_claims(through, tmp_path):
     result, claims = through(fig_11_2, TINY, tmp_path)
     assert result["search"]["curvature"] > 0

@@ -1,5 +1,7 @@
 import dataclasses
 
+import pytest
+
 from bin.reproduction.chapters.chapter_11 import fig_11_7
 from bin.reproduction.engine.contract import Verdict
 
@@ -12,6 +14,7 @@ TINY = dataclasses.replace(
 )
 
 
+@pytest.mark.slow
 def test_from_config_to_claims(through, tmp_path):
     result, claims = through(fig_11_7, TINY, tmp_path)
     assert (result["values"] < 0).tolist() == [True, True, False, False]

@@ -20,6 +20,7 @@ TINY = dataclasses.replace(
 )
 
 
+@pytest.mark.slow
 def test_from_config_to_claims(through, tmp_path):
     result, claims = through(fig_3_5, TINY, tmp_path)
     assert len(claims) == 6

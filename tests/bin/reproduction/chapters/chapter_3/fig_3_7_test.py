@@ -1,5 +1,7 @@
 import dataclasses
 
+import pytest
+
 from bin.reproduction.chapters.chapter_3 import fig_3_7
 from bin.reproduction.engine.contract import Verdict
 
@@ -12,6 +14,7 @@ TINY = dataclasses.replace(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_from_config_to_claims(through, tmp_path):
     result, claims = through(fig_3_7, TINY, tmp_path)
     assert len(claims) == 3

@@ -1,6 +1,7 @@
 import dataclasses
 
 import numpy as np
+import pytest
 
 from bin.reproduction.chapters.chapter_5 import fig_5_4
 from bin.reproduction.engine.contract import Verdict
@@ -8,6 +9,7 @@ from bin.reproduction.engine.contract import Verdict
 QUICK = fig_5_4.CONFIGS["quick"]
 
 
+@pytest.mark.slow
 def test_from_config_to_claims(through, tiny_networks, tmp_path):
     config = dataclasses.replace(
         QUICK, one_step=tiny_networks(QUICK.one_step), walkback=tiny_networks(QUICK.walkback)

@@ -8,6 +8,7 @@ from bin.reproduction.engine.contract import Verdict
 QUICK = fig_5_7.CONFIGS["quick"]
 
 
+@pytest.mark.slow
 def test_from_config_to_claims(through, tiny_networks, tmp_path):
     config = dataclasses.replace(QUICK, network=tiny_networks(QUICK.network))
     result, claims = through(fig_5_7, config, tmp_path)

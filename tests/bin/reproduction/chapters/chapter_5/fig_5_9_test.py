@@ -1,6 +1,7 @@
 import dataclasses
 
 import numpy as np
+import pytest
 
 from bin.reproduction.chapters.chapter_5 import fig_5_9
 from bin.reproduction.engine.contract import Verdict
@@ -8,6 +9,7 @@ from bin.reproduction.engine.contract import Verdict
 QUICK = fig_5_9.CONFIGS["quick"]
 
 
+@pytest.mark.slow
 def test_from_config_to_claims(through, tiny_networks, tmp_path):
     config = dataclasses.replace(
         QUICK, binary=tiny_networks(QUICK.binary), real=tiny_networks(QUICK.real)

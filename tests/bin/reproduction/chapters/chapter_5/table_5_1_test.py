@@ -1,5 +1,7 @@
 import dataclasses
 
+import pytest
+
 from bin.reproduction.chapters.chapter_5 import common, table_5_1
 from bin.reproduction.engine.contract import NO_NUMBER, Verdict
 
@@ -7,6 +9,7 @@ QUICK = table_5_1.CONFIGS["quick"]
 FEW = ("DAE", "DAE, walkback", "GSN-2", "GSN-2, alpha_k")  # which other figures' tests have too
 
 
+@pytest.mark.slow
 def test_from_config_to_claims(through, tiny_networks, tmp_path):
     networks = tuple(tiny_networks(common.NETWORKS["quick"][name]) for name in FEW)
     config = dataclasses.replace(QUICK, names=FEW, networks=networks)

@@ -1,9 +1,11 @@
 import numpy as np
+import pytest
 
 from bin.reproduction.chapters.chapter_7 import fig_7_2
 from bin.reproduction.engine.contract import Verdict
 
 
+@pytest.mark.slow
 def test_from_config_to_claims(through, tiny, tmp_path):
     result, claims = through(fig_7_2, tiny(fig_7_2), tmp_path)
     assert [setting["steps"].tolist() for setting in result["settings"]] == [[0, 4, 8]] * 2

@@ -5,6 +5,7 @@ from bin.reproduction.chapters.chapter_7 import fig_7_4
 from bin.reproduction.engine.contract import Verdict
 
 
+@pytest.mark.slow
 def test_from_config_to_claims(through, tiny, tmp_path):
     result, claims = through(fig_7_4, tiny(fig_7_4), tmp_path)
     assert [s["gradient_variances"]["steps"].tolist() for s in result["settings"]] == [[4, 8]] * 2

@@ -1,9 +1,11 @@
 import numpy as np
+import pytest
 
 from bin.reproduction.chapters.chapter_7 import table_7_1
 from bin.reproduction.engine.contract import NOT_AT_HAND, Verdict
 
 
+@pytest.mark.slow
 def test_from_config_to_claims(through, tiny, tmp_path):
     result, claims = through(table_7_1, tiny(table_7_1), tmp_path)
     assert [(row["setting"], row["method"]) for row in result["rows"]] == [

@@ -18,6 +18,7 @@ LAYERS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_from_config_to_claims(through, tmp_path):
     result, claims = through(fig_9_3, TINY, tmp_path)
     for moment in result["moments"]:

@@ -11,6 +11,7 @@ TINY = dataclasses.replace(
 )
 
 
+@pytest.mark.slow
 def test_from_config_to_claims(through, tmp_path):
     result, claims = through(fig_9_4, TINY, tmp_path)
     # The input and 16 blocks.

@@ -19,6 +19,7 @@ TINY = dataclasses.replace(
 TAPS = ("input", "fc001_relu", "fc064_relu", "skip", "logits")
 
 
+@pytest.mark.slow
 def test_from_config_to_claims(through, tmp_path):
     result, claims = through(fig_9_6, TINY, tmp_path)
     assert [moment["step"] for moment in result["moments"]] == [0, 1, 2]

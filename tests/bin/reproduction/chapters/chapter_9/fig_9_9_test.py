@@ -12,6 +12,7 @@ TINY = dataclasses.replace(
 )
 
 
+@pytest.mark.slow
 def test_from_config_to_claims(through, tmp_path):
     result, claims = through(fig_9_9, TINY, tmp_path)
     assert len(result["moments"]) == 2

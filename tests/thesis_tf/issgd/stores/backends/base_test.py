@@ -87,6 +87,7 @@ def wait_for(condition):
         time.sleep(0.002)
 
 
+@pytest.mark.slow
 def test_readers_never_see_torn_parameters(store, fork):
     fork(publish_for_ever)
     wait_for(lambda: store.head() is not None)
@@ -117,6 +118,7 @@ def test_a_block_of_a_killed_worker_is_handed_out_again(store, fork):
     assert store.lease("train", "w", 60) == 2
 
 
+@pytest.mark.slow
 def test_publishers_that_are_killed(store, fork, place):
     rng = np.random.default_rng(0)
     for _ in range(12):
@@ -138,6 +140,7 @@ def test_publishers_that_are_killed(store, fork, place):
         assert len(list(store._backend._folder.glob("p@*"))) == 2
 
 
+@pytest.mark.slow
 def test_workers_that_are_killed(store, fork):
     rng = np.random.default_rng(0)
     for _ in range(12):

@@ -21,6 +21,7 @@ def steps():
     return hessian_spectra.best_steps(TINY)
 
 
+@pytest.mark.slow
 def test_training_stops_at_every_moment_and_goes_on(history):
     assert [entry["step"] for entry in history["entries"]] == [0, 3, 5]
     losses = [entry["loss"] for entry in history["entries"]]
@@ -30,6 +31,7 @@ def test_training_stops_at_every_moment_and_goes_on(history):
     assert in_one_go["entries"][0]["loss"] == pytest.approx(losses[2], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_eigenpairs_and_steps_are_of_the_last_moment(history, steps):
     last = history["entries"][-1]
     assert steps["step"] == 5

@@ -15,6 +15,7 @@ def found():
     return digit_classifier.trained(TINY)
 
 
+@pytest.mark.slow
 def test_it_learns_and_is_itself_again_from_its_weights(found, tmp_path):
     results.save(tmp_path / "found", found)
     classify = digit_classifier.probabilities(results.load(tmp_path / "found"))
@@ -34,6 +35,7 @@ def test_samples_of_chains_keep_their_places(found):
     np.testing.assert_allclose(p[2, 1], classify(images[2, 1:])[0], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_seed_is_another_classifier(found):
     other = digit_classifier.trained(dataclasses.replace(TINY, seed=1))
     assert not np.array_equal(other["weights"][0], found["weights"][0])

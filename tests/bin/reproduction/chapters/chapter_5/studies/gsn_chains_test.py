@@ -17,6 +17,7 @@ def found(config):
     return gsn_chains.samples(config)
 
 
+@pytest.mark.slow
 def test_chains_run_at_every_stage(config, found, tmp_path):
     results.save(tmp_path / "found", found)
     assert [stage["epoch"] for stage in found["stages"]] == [0, 1, 3]
@@ -51,6 +52,7 @@ def test_what_is_known_is_held(config, found):
     assert (completions["deviations"] > 0).all()
 
 
+@pytest.mark.slow
 def test_stages_do_not_change_the_training(config, found):
     alone = dataclasses.replace(config, epochs=(3,), completed=0)
     once = gsn_chains.samples(alone)

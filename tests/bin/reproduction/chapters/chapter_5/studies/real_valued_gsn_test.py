@@ -13,6 +13,7 @@ def config(tiny_networks):
     return tiny_networks(real_valued_gsn.Config(takes=("faces",)))
 
 
+@pytest.mark.slow
 def test_chains_and_their_nearest_examples(config, tmp_path):
     found = real_valued_gsn.samples(config)
     results.save(tmp_path / "found", found)

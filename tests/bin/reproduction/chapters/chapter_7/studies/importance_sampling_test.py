@@ -16,6 +16,7 @@ def found():
     return importance_sampling.compared(TINY)
 
 
+@pytest.mark.slow
 def test_both_methods_are_followed_from_the_same_network(found):
     assert found["label"] == "8,100 MNIST digits, learning rate 0.01, smoothing +10"
     assert found["examples"] == {"train": 256, "test": 64}
@@ -51,6 +52,7 @@ def test_when_the_loss_of_uniform_draws_is_reached(found):
         assert step == (reached[0] if len(reached) else None)
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_runs_and_the_same_seed_the_same(found):
     one = dataclasses.replace(TINY, runs=1, steps=4)
     again, other = (

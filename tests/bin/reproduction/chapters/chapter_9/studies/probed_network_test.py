@@ -28,6 +28,7 @@ def losses(found):
     ]
 
 
+@pytest.mark.slow
 def test_a_network_is_probed_while_it_learns():
     found = probed_network.reports(TINY)
     assert [moment["step"] for moment in found["moments"]] == [0, 3, 5]
