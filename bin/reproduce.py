@@ -145,7 +145,8 @@ def run(
     for line in made.problems():
         print(line, flush=True)
     if left := made.left():
-        print(f"Computing {len(left)} figures; their logs are in {made.logs}.", flush=True)
+        count = "one figure" if len(left) == 1 else f"{len(left)} figures"
+        print(f"Computing {count}; logs are in {made.logs}.", flush=True)
         made.compute(pool, jobs)
     try:
         return made.write(folder, command)

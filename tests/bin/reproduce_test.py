@@ -3,7 +3,6 @@
 import json
 import re
 import signal
-import time
 
 import psutil
 import pytest
@@ -46,10 +45,8 @@ def test_two_figures_side_by_side(made):
 def test_the_second_call_computes_nothing(made, start_any_program):
     folder, _ = made
     before = {p: p.stat().st_mtime_ns for p in (folder / "cache").rglob("*") if p.is_file()}
-    start = time.monotonic()
     said = start_any_program("reproduce", QUICK, f"--output_dir={folder}").finish()
-    assert time.monotonic() - start < 30
-    assert "to compute" not in said
+    assert "Computing" not in said
     assert {p: p.stat().st_mtime_ns for p in before} == before
 
 
@@ -106,7 +103,7 @@ def test_a_process_that_dies_is_shown_and_stops_nobody(start_any_program, tmp_pa
     assert failed["error"] in (folder / "index.html").read_text()
     # Again: the one that is missing.
     again = start_any_program("reproduce", QUICK, f"--output_dir={folder}").finish()
-    assert "1 to compute" in again
+    assert "Computing one figure" in again
 
 
 @pytest.mark.slow

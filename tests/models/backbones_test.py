@@ -91,7 +91,7 @@ def test_gray_images_become_color():
     [
         (("inception_v3", SMALL, 10, {"image_size": 74}), "at least 75 for inception_v3"),
         (("resnet50", (32, 32, 4), 10, {}), "1 or 3"),
-        (("resnet50", SMALL, 10, {"auxiliary_head": True}), "Inception v3's"),
+        (("resnet50", SMALL, 10, {"auxiliary_head": True}), "must be False for resnet50"),
         (("resnet50", SMALL, 10, {"weights": "no.weights.h5"}), "an existing file"),
         (("resnet50", SMALL, 10, {"preprocessing": "caffee"}), "must be one of default, caffe"),
     ],

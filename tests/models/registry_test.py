@@ -61,7 +61,7 @@ def test_a_keras_file_that_cannot_be_used(tmp_path):
     with pytest.raises(ValueError, match="`image_size`, `weights` must be left out"):
         models.build(str(path), (4,), None, image_size=3, weights="imagenet")
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ValueError, match=r"own.keras is none, or was cut short"):
+    with pytest.raises(ValueError, match=r"own.keras, which is none or was cut short"):
         models.build(str(path), (4,), None)
 
 

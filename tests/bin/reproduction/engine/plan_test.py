@@ -56,7 +56,7 @@ def test_what_works_is_done_and_the_rest_is_said(planned, tmp_path, capsys):
     made, pool = planned(), Inline()
     assert made.problems() == [
         "Figure 99.1 failed: SyntaxError: invalid syntax (fig_99_1.py, line 3)",
-        "Figure 99.2: not computed, for want of mnist.npz (--data_dir) and --inception_weights.",
+        "Figure 99.2: not computed; missing: mnist.npz (--data_dir) and --inception_weights.",
     ]
     assert made.left() == [WELL]
     made.compute(pool, 5)

@@ -143,7 +143,7 @@ def test_bad_input(solve, density, grid, sigma, error, match):
 
 
 def test_a_grid_too_coarse_for_the_noise_says_how_many_points():
-    with pytest.raises(ValueError, match="Take 301 points or more"):
+    with pytest.raises(ValueError, match="Use 301 points or more"):
         dae_1d(WELLS, WELLS.grid(100), 0.01)
     dae_1d(WELLS, WELLS.grid(301), 0.01)
 

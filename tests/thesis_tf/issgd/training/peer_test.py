@@ -170,7 +170,7 @@ def test_one_name_for_two(open_memory, task):
             other.publish(read_parameters(task.model(5)), 1000, slot="a")
 
     peer = peer_on(task, open_memory(), on_sync=publish_as_another)
-    with pytest.raises(RunTakenError, match="of the name 'a'"):
+    with pytest.raises(RunTakenError, match="with the name 'a'"):
         peer.train(100_000)
 
 

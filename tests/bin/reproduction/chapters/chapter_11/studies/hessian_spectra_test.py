@@ -57,7 +57,7 @@ def test_notes_say_what_it_is_of(history, steps):
     (note,) = history["notes"]
     assert "8,100 MNIST digits" in note
     assert "253 steps per epoch" in note
-    assert note.endswith("of 60 of them.")
+    assert note.endswith("of 60 of these examples.")
     assert (history["data"], history["epoch"]) == ("mnist_mini", 253)
     assert note in steps["notes"]
 
