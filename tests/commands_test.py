@@ -70,6 +70,7 @@ def test_commands_that_are_shown_have_flags_that_fit(program):
     assert refused(f"bin.{program}", shown) == []
 
 
+@pytest.mark.slow
 def test_commands_of_the_smaller_programs():
     shown = commands()
     for program in ("dae_theory", "gsn_theory", "issgd_compare", "issgd_peer", "train"):

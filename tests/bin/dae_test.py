@@ -254,6 +254,7 @@ def test_data_that_changed_and_a_model_that_diverged(tmp_path):
         run(tmp_path / "nan", **values)
 
 
+@pytest.mark.slow
 def test_chains_that_diverge_cost_no_numbers(tmp_path):
     values = {"sampler": "unadjusted_langevin", "step": 1000.0, "chain_steps": 2000}
     with pytest.raises(ValueError, match="The chains have diverged"):

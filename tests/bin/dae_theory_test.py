@@ -28,6 +28,7 @@ def test_scores_and_curvatures(found):
     assert max(found["hessian"][-1][name] for name in ("rcae", "dae")) < 0.03
 
 
+@pytest.mark.slow
 def test_losses(found):
     best = [row["best_difference_per_sigma2"] for row in found["proposition_1"]]
     assert best == sorted(best, reverse=True)
@@ -36,12 +37,14 @@ def test_losses(found):
     assert min(other) > 0.2
 
 
+@pytest.mark.slow
 def test_moments(found):
     for rows in found["local_moments"].values():
         for name in ("mass", "mean", "covariance"):
             assert rows[1][name] / rows[2][name] == pytest.approx(4, rel=0.15)
 
 
+@pytest.mark.slow
 def test_the_table_and_bad_flags(found):
     text = dae_theory.table(found)
     rows = [line.split() for line in text.splitlines()]

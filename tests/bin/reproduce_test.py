@@ -42,6 +42,7 @@ def test_two_figures_side_by_side(made):
     assert "2 of 2 figures and tables" in said
 
 
+@pytest.mark.slow
 def test_the_second_call_computes_nothing(made, start_any_program):
     folder, _ = made
     before = {p: p.stat().st_mtime_ns for p in (folder / "cache").rglob("*") if p.is_file()}
@@ -50,6 +51,7 @@ def test_the_second_call_computes_nothing(made, start_any_program):
     assert {p: p.stat().st_mtime_ns for p in before} == before
 
 
+@pytest.mark.slow
 def test_another_budget_in_its_folder_is_refused_and_nothing_is_lost(made, start_any_program):
     folder, _ = made
     error = start_any_program(

@@ -70,6 +70,7 @@ def test_layers_have_the_same_names_however_many_were_built_before():
     assert {"conv2d", "conv2d_93", "mixed7", "mixed10"} <= {layer.name for layer in first.layers}
 
 
+@pytest.mark.slow
 def test_call_without_training_is_inference(images):
     model = backbone("resnet50", SMALL, 10, image_size=32)
     before = model.get_layer("conv1_bn").get_weights()
@@ -78,6 +79,7 @@ def test_call_without_training_is_inference(images):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_gray_images_become_color():
     model = backbone("resnet50", (28, 28, 1), 10, image_size=32)
     gray = np.random.default_rng(0).uniform(0, 255, (1, 28, 28, 1))

@@ -53,6 +53,7 @@ def test_a_constant_coordinate(tmp_path):
     assert len(field.points) == 9 * 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "panels"), [(2, 3), (3, 3), (10, 12)])
 def test_samples_in_planes_of_two_values(size, panels, tmp_path, svg_texts):
     samples = {name: RNG.normal(size=(30, size)) for name in ("data", "noisy", "samples")}
@@ -64,6 +65,7 @@ def test_samples_in_planes_of_two_values(size, panels, tmp_path, svg_texts):
     assert sum(text in ("x2", "x4", "x6", "x8") for text in texts) == panels
 
 
+@pytest.mark.slow
 def test_spectra_and_attractors(tmp_path, svg_texts):
     x = RNG.normal(size=(20, 3))
     path = tmp_path / "s.svg"

@@ -100,6 +100,7 @@ def test_what_keras_has(offline):
     assert offline["labels"] == list(class_names.FASHION_MNIST)
 
 
+@pytest.mark.slow
 def test_a_download_that_fails_says_what_to_put_where(offline):
     file = offline["data_dir"] / "mnist.npz"
 

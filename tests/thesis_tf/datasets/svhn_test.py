@@ -88,6 +88,7 @@ def test_a_file_that_was_cut_short(tmp_path):
         datasets.load("svhn", data_dir=tmp_path)
 
 
+@pytest.mark.slow
 def test_data_that_tensorflow_datasets_has_prepared(tmp_path):
     tfds = pytest.importorskip("tensorflow_datasets", reason="the extra `tfds` is not installed")
     published = tfds.builder("svhn_cropped", data_dir=tmp_path)

@@ -154,6 +154,7 @@ def test_recurrent_dropout_in_training_mode_is_refused():
         f(*data())
 
 
+@pytest.mark.slow
 def test_sequences_of_unknown_length_are_refused():
     inputs = keras.Input((None, 4))
     model = keras.Model(inputs, L.Dense(3)(L.GRU(2, name="steps")(inputs)))
@@ -164,6 +165,7 @@ def test_sequences_of_unknown_length_are_refused():
     f(*data((7, 4)))  # which checks itself
 
 
+@pytest.mark.slow
 def test_images_of_unknown_size():
     inputs = keras.Input((None, None, 2))
     x = L.Conv2D(3, 3, padding="same", strides=2)(inputs)

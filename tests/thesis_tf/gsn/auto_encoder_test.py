@@ -24,6 +24,7 @@ def test_any_keras_model_can_be_trained():
     assert model.zero_hidden(X) == ()
 
 
+@pytest.mark.slow
 def test_one_round_is_a_denoising_auto_encoder():
     # With one round the best weights are those of a regression on noisy x.
     rng = np.random.default_rng(1)
@@ -39,6 +40,7 @@ def test_one_round_is_a_denoising_auto_encoder():
     assert weight == pytest.approx(0.5, abs=5 * 0.5 / 20_000**0.5 + 0.005)
 
 
+@pytest.mark.slow
 def test_batch_normalization_acts_in_training_alone():
     inner = network()
     inner.add(keras.layers.BatchNormalization())
@@ -53,6 +55,7 @@ def test_batch_normalization_acts_in_training_alone():
     np.testing.assert_array_equal(model(X), again)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "float64"])
 def test_other_precisions(policy):
     keras.config.set_dtype_policy(policy)
@@ -71,6 +74,7 @@ class Subclassed(keras.Model):
         return self.dense(x)
 
 
+@pytest.mark.slow
 def test_a_subclassed_network_is_saved_and_loaded(tmp_path):
     model = WalkbackAutoEncoder(Subclassed())
     model.compile("adam")
@@ -80,6 +84,7 @@ def test_a_subclassed_network_is_saved_and_loaded(tmp_path):
     np.testing.assert_array_equal(model(X), again(X))
 
 
+@pytest.mark.slow
 def test_data_sets_and_weights():
     model = WalkbackAutoEncoder(network())
     model.compile(keras.optimizers.SGD(1.0))

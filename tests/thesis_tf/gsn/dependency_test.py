@@ -36,6 +36,7 @@ def tables():
     return {(0,): first, (1,): second}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["random", "ordered"])
 def test_visits_are_those_of_the_enumerated_chain(order):
     model = DependencyNetwork(pair)

@@ -39,6 +39,7 @@ def test_signatures_are_the_chain(kind, tmp_path):
     assert len(hidden) == (2 if kind == "gsn" else 0)
 
 
+@pytest.mark.slow
 def test_inpainting_holds_what_is_known(tmp_path):
     model = trained("gsn")
     gsn.export(model, tmp_path / "m")

@@ -59,6 +59,7 @@ def test_losses_of_a_drawn_number_of_rounds(walkback):
     assert len(seen) > 1
 
 
+@pytest.mark.slow
 def test_numbers_of_rounds():
     geometric = Walkback(4, stop=0.5)
     np.testing.assert_allclose(geometric.probabilities(), [0.5, 0.25, 0.125, 0.125])

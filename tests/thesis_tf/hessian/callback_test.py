@@ -67,6 +67,7 @@ def test_training_that_diverges_goes_on(problem, tmp_path, live):
     assert int(model.optimizer.iterations) == 5
 
 
+@pytest.mark.slow
 def test_steps_that_are_not_seen(problem, tmp_path):
     model, loss, (x, y) = problem(examples=40)
     model.compile("rmsprop", loss, steps_per_execution=4)

@@ -63,6 +63,7 @@ def test_the_best_step_of_a_quadratic(sign):
     assert down.alpha < 0 or down.decrease > 9000
 
 
+@pytest.mark.slow
 def test_the_lower_of_two_minima_is_found():
     # theta^4 / 4 - theta^2 / 2 + theta / 10, from near the saddle: the lower minimum is at -1.05.
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])

@@ -31,6 +31,7 @@ def test_the_columns_are_the_hessian(problem, dense_hessian, mode, batch_size, m
     assert operator.products == operator.shape[0] == 43
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["forward_over_reverse", "reverse_over_reverse"])
 def test_gauss_newton(problem, mode):
     model, loss, (x, y) = problem(kernel_regularizer=keras.regularizers.L2(0.125))
@@ -48,6 +49,7 @@ def test_gauss_newton(problem, mode):
     np.testing.assert_allclose(dense(operator), expected, rtol=0, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_gauss_newton_is_the_hessian_of_a_linear_model(problem):
     model, loss, (x, y) = problem()
     linear = keras.Sequential([model.layers[1]])
@@ -57,6 +59,7 @@ def test_gauss_newton_is_the_hessian_of_a_linear_model(problem):
     np.testing.assert_allclose(dense(a), dense(b), atol=1e-15)
 
 
+@pytest.mark.slow
 def test_gradient_and_loss(problem):
     model, loss, (x, y) = problem()
     operator = HessianOperator(model, loss, (x, y), batch_size=6)
@@ -181,6 +184,7 @@ def test_vectors(problem):
             operator @ bad
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_vectors_of_another_floating_dtype_are_cast(dtype):
     keras.utils.set_random_seed(0)
@@ -196,6 +200,7 @@ def test_vectors_of_another_floating_dtype_are_cast(dtype):
     assert (operator @ vectors[:, 0].tolist()).dtype == "float64"
 
 
+@pytest.mark.slow
 def test_the_public_surface(problem):
     operator = HessianOperator(*problem())
     names = {name for name in dir(operator) if not name.startswith("_")}
@@ -222,6 +227,7 @@ def test_one_example_and_one_parameter():
     assert dense(operator) == pytest.approx(np.array([[18.0]]))
 
 
+@pytest.mark.slow
 def test_mixed_precision():
     keras.utils.set_random_seed(0)
     layers = [keras.layers.Dense(8, "tanh", dtype="mixed_bfloat16"), keras.layers.Dense(1)]

@@ -52,6 +52,7 @@ def test_checkpoints(problem, dense_hessian, tmp_path):
     assert len(history.table().splitlines()) == 4
 
 
+@pytest.mark.slow
 def test_goes_on_after_a_kill(problem, tmp_path, monkeypatch):
     model, loss, data = problem()
     files = kept(model, tmp_path, [0, 1, 2])
@@ -101,6 +102,7 @@ def test_a_folder_of_another_history(problem, tmp_path):
         SpectrumTracker(operator, tmp_path, **options).add(0)
 
 
+@pytest.mark.slow
 def test_training_that_goes_on_otherwise(problem, tmp_path):
     model, loss, data = problem()
     files = kept(model, tmp_path, [0, 1, 2])

@@ -79,6 +79,7 @@ def assert_same_weights(a, b, rtol=1e-12):
         np.testing.assert_allclose(one, other, rtol, atol=1e-14)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.shuffle=True. was passed")
 def test_the_five_lines():
     sampling = issgd.ImportanceSampling(X, Y, batch_size=4, refresh_every=4)
@@ -223,6 +224,7 @@ def test_the_loss_in_the_logs_is_an_estimate_of_the_whole_sets():
         assert error < 0.08
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights():
     models = []
     for seed in (1, 1, 2):
@@ -304,6 +306,7 @@ def test_several_devices(two_devices):
         fit(model, make())
 
 
+@pytest.mark.slow
 def test_a_model_that_is_not_built_or_has_diverged():
     model = keras.Sequential([keras.layers.Dense(3)])
     model.compile("sgd", LOSS)
@@ -315,6 +318,7 @@ def test_a_model_that_is_not_built_or_has_diverged():
     assert (sampling.tracker.proposal.usable, sampling.history.records) == (0, [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [dict, list])
 def test_several_inputs(kind):
     keras.utils.set_random_seed(0)

@@ -51,6 +51,7 @@ def shares(samples):
     return np.bincount(numbers.ravel(), minlength=8) / numbers.size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clamped", [False, True])
 def test_visits_are_those_of_the_enumerated_chain(clamped):
     model = tiny()
@@ -71,6 +72,7 @@ def test_visits_are_those_of_the_enumerated_chain(clamped):
         assert (expected > 0.001).all()
 
 
+@pytest.mark.slow
 def test_what_is_kept_has_no_influence_on_the_chain():
     model, start = tiny(), STATES
     kernel, seed = model.transition_kernel(), stream_seed(3, 4)
@@ -136,6 +138,7 @@ def test_diagnostics_are_of_summary_statistics():
     assert still.diagnostics.r_hat.shape == (17,)
 
 
+@pytest.mark.slow
 def test_a_folder_keeps_what_is_done(tmp_path, monkeypatch):
     model = GSN([5, 4], noise=0.5, corruption=NOISE)
     model.build((None, 3))

@@ -54,6 +54,7 @@ def test_the_same_model_has_the_same_hash_in_another_process(run_python, tmp_pat
     assert hashes == [fingerprint.of_model(model)] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [

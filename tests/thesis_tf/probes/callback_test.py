@@ -150,6 +150,7 @@ def test_fit_without_the_monitor_gets_the_plain_step_back(data):
     assert monitor._probes.steps == seen
 
 
+@pytest.mark.slow
 def test_interrupted_fit_does_not_leave_the_probes_in_the_model(data):
     class Interrupt(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):

@@ -55,6 +55,7 @@ def test_saved_model_answers_as_the_model_the_store_and_the_probes_do(probed):
         np.testing.assert_allclose(logits[f"{name} [{probe.labels}]"], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_saved_model_loads_where_keras_and_this_library_are_not_imported(probed):
     model, report, _, _, folder = probed
     probes.export(model, report, folder / "plain")
@@ -103,6 +104,7 @@ def test_export_does_not_change_the_model(probed):
     np.testing.assert_array_equal(model(x).numpy(), before)
 
 
+@pytest.mark.slow
 def test_only_a_saved_model_is_replaced(probed, tmp_path):
     model, report, *_ = probed
     (tmp_path / "thesis.tex").write_text("chapter 1")

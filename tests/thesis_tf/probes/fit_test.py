@@ -93,6 +93,7 @@ def test_probes_are_those_of_scikit_learn(store, labels):
         assert probe.metrics["test"].examples == 200
 
 
+@pytest.mark.slow
 def test_l2_is_the_one_of_least_validation_cross_entropy(store, labels):
     values = [1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001]
     report = fitted(store, labels, l2=values, tol=1e-5)

@@ -166,6 +166,7 @@ def test_projection_is_a_signed_sum_of_disjoint_groups():
     np.testing.assert_allclose(reduce("projection:16", x), x @ matrix, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_projection_keeps_inner_products_in_expectation():
     # The error is a sum over pairs i != j of s_i s_j x_i y_j, where the pair falls into one group:
     # its variance is at most 2 p |x|^2 |y|^2, with p = (b - 1) / (n - 1) and groups of b.

@@ -244,6 +244,7 @@ def test_recurrent_model(recurrent):
         np.testing.assert_allclose(values[name], expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "select", ["lstm/lstm_cell*", "bi/forward_gru/gru_cell*", "class:LSTMCell", layers.GRUCell]
 )
@@ -387,6 +388,7 @@ def test_dtypes(policy, inside, atol):
     np.testing.assert_array_equal(values["relu"], np.maximum(values["conv"], 0))
 
 
+@pytest.mark.slow
 def test_select(functional):
     relu = names(functional, "class:Relu")
 

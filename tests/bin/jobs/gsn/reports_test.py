@@ -70,6 +70,7 @@ def window(samples, x, sigma):
     return -squares / (2 * sigma**2) - 20 / 2 * np.log(2 * np.pi * sigma**2)
 
 
+@pytest.mark.slow
 def test_sampling_draws_and_measures_chains_once(trained, monkeypatch):
     found = done(trained, "sample", num_burnin_steps=1, chain_alpha="random")["sample"]
     folder = trained.folder / "sampled" / "4_chains_9_steps_after_1_seed_3_random"

@@ -171,6 +171,7 @@ def test_it_renders_without_complaint_and_fetches_nothing(opened, size, color_sc
     assert paper == {"light": "rgb(255, 255, 255)", "dark": "rgb(13, 17, 23)"}[color_scheme]
 
 
+@pytest.mark.slow
 def test_every_link_leads_to_its_figure(opened):
     page, complaints, _ = opened("phone")
     links = page.locator("a")
@@ -193,6 +194,7 @@ def test_how_it_was_made_opens(opened):
     assert row.is_visible()
 
 
+@pytest.mark.slow
 def test_a_phone_scrolls_a_wide_picture_in_its_frame(opened):
     frame = "(f => [f.scrollWidth, f.clientWidth])(document.querySelector('.frame'))"
     inside, outside = opened("phone")[0].evaluate(frame)
@@ -201,6 +203,7 @@ def test_a_phone_scrolls_a_wide_picture_in_its_frame(opened):
     assert inside == outside
 
 
+@pytest.mark.slow
 def test_a_phone_shows_claims_as_cards(opened):
     page, _, _ = opened("phone")
     assert (

@@ -16,6 +16,7 @@ def task(tmp_path):
     return tasks.Task(FIGURE, "quick", contract.Sources(), 0, tmp_path, 1)
 
 
+@pytest.mark.slow
 def test_a_figure_is_computed_judged_and_drawn(task, tmp_path):
     assert tasks.work(task) is None
     kept = cache.Cache(tmp_path)
@@ -31,6 +32,7 @@ def test_a_figure_is_computed_judged_and_drawn(task, tmp_path):
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_what_is_there_is_not_computed_again(task, monkeypatch):
     assert tasks.work(task) is None
 

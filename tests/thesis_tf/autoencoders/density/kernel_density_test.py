@@ -39,6 +39,7 @@ def test_no_function_denoises_better():
         assert gain.mean() > 5 * gain.std() / len(gain) ** 0.5
 
 
+@pytest.mark.slow
 def test_blocks_make_no_difference(monkeypatch):
     data, x = RNG.normal(size=(50, 3)), RNG.normal(size=(23, 3))
     whole = KernelDensity(data, 0.3)

@@ -63,6 +63,7 @@ def test_a_gaussian_in_closed_form():
         np.testing.assert_allclose(found, energy(ends) - energy(POINTS), atol=1e-13)
 
 
+@pytest.mark.slow
 def test_a_mixture_in_closed_form():
     x, ends = RNG.normal(size=(2, 5, 2))
     estimator = ScoreEstimator(mixture_dae, SIGMA)
@@ -80,6 +81,7 @@ def test_a_mixture_in_closed_form():
     np.testing.assert_allclose(around, expected, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_derivatives_of_a_network_against_two_oracles():
     model = network()
     estimator = ScoreEstimator(model, SIGMA)
@@ -252,6 +254,7 @@ def test_inside_a_function_of_ones_own():
     assert difference.shape == (6,)
 
 
+@pytest.mark.slow
 def test_operations_that_tensorflow_cannot_vectorize():
     # `tf.while_loop` with a dynamic end has no vectorized gradient.
     def loop(x):

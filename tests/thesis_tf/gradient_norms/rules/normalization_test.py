@@ -7,6 +7,7 @@ L = keras.layers
 IMAGE = (3, 4, 6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make",
     [

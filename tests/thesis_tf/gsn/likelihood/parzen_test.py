@@ -23,6 +23,7 @@ def exact(samples, points, sigma):
     return log_p - samples.shape[1] * np.log(sigma * np.sqrt(2 * np.pi))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1,), (5,), (3, 4, 1)])
 @pytest.mark.parametrize(("count", "points"), [(1, 1), (1, 6), (37, 1), (37, 23)])
 def test_against_scipy(count, points, shape):
@@ -49,6 +50,7 @@ def test_against_sklearn_in_many_dimensions():
     np.testing.assert_allclose(found.log_likelihoods, tree.score_samples(test), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_float32_is_near_float64():
     # Of the size and the scale of images of digits.
     samples = RNG.random((300, 784)) ** 3

@@ -35,6 +35,7 @@ def test_a_wrong_layer_is_named():
     HessianOperator(model, "mse", series())
 
 
+@pytest.mark.slow
 def test_a_wrong_loss_is_not_blamed_on_a_layer():
     @tf.custom_gradient
     def wrong(x):
@@ -79,6 +80,7 @@ def test_random_numbers_in_a_layer():
         HessianOperator(around(Noise()), "mse", series())
 
 
+@pytest.mark.slow
 def test_a_loss_that_mixes_examples():
     x, y = series()
     one = keras.Sequential([keras.Input((5, 4)), keras.layers.Flatten(), keras.layers.Dense(1)])

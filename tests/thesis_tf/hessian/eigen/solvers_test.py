@@ -35,6 +35,7 @@ def test_one_space_takes_fewer_products_than_two(matrix):
     assert counts[0] <= 0.65 * counts[1]
 
 
+@pytest.mark.slow
 def test_a_network_against_dense_eigenvalues(problem, dense_hessian):
     model, loss, data = problem()
     expected = np.linalg.eigvalsh(dense_hessian(model, data))

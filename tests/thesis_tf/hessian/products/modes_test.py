@@ -54,6 +54,7 @@ def test_gauss_newton_products(name):
     assert error <= second_derivative_cases.TOLERANCE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_resizing_is_as_the_matrix_that_it_is(interpolation):
     # TensorFlow resizes in float32 only, so the table's differences can't be exact there.

@@ -121,6 +121,7 @@ CALLS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("anew", [False, True], ids=["deleted", "created again"])
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 def test_a_run_that_is_gone(store, open_run, call, anew):

@@ -89,6 +89,7 @@ def test_exact_draws_are_by_present_norms(open_memory, task, in_thread):
     assert names <= last.values().keys()
 
 
+@pytest.mark.slow
 def test_relaxed_draws_are_by_what_workers_measured(open_memory, task, in_thread):
     def stop(record):
         # All blocks were measured, and some a second time, the first perhaps not by then.
@@ -171,6 +172,7 @@ def test_exact_goes_on_where_the_store_is_ahead(open_memory, task, in_thread, tm
         assert [record.staleness for record in history.records] == ages
 
 
+@pytest.mark.slow
 def test_trains_on(open_memory, task):
     parts = master_on(task, open_memory())
     for steps in (0, 8, 8, 20):

@@ -29,6 +29,7 @@ def peer_on(task, store, name="a", seed=0, **options):
     return Trainer(model, task.data, proposal, synchronizer=synchronizer, **options)
 
 
+@pytest.mark.slow
 def test_one_alone(open_memory, task):
     peer = peer_on(task, open_memory())
     records = peer.train(200).records
@@ -57,6 +58,7 @@ def test_pushes_the_norms_of_what_it_trains_on(open_memory, task):
     np.testing.assert_allclose(found[known], np.sqrt(squares)[known], rtol=NORMS)
 
 
+@pytest.mark.slow
 def test_two_share_norms_and_parameters(open_memory, task, in_thread):
     together = threading.Barrier(2)
     options = {"on_sync": lambda record: together.wait(900)}
@@ -70,6 +72,7 @@ def test_two_share_norms_and_parameters(open_memory, task, in_thread):
     assert np.linalg.norm(a.model.get_weights()[0] - b.model.get_weights()[0]) < 0.5 * apart
 
 
+@pytest.mark.slow
 def test_draws_by_what_others_measured(open_memory, task):
     a, b = (peer_on(task, open_memory(), name, seed) for seed, name in enumerate("ab"))
     a.train(40)
@@ -87,6 +90,7 @@ def test_a_late_joiner_begins_with_anothers_parameters(open_memory, task):
     assert not np.allclose(task.model(1).get_weights()[0], a.model.get_weights()[0])
 
 
+@pytest.mark.slow
 def test_one_that_has_only_begun_counts_for_less(open_memory, task):
     peer = peer_on(task, open_memory())
     peer.train(40)
@@ -101,6 +105,7 @@ def test_one_that_has_only_begun_counts_for_less(open_memory, task):
             np.testing.assert_allclose(now, old + fraction * (other - old), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_goes_on_from_its_checkpoint(open_memory, task, tmp_path):
     peer_on(task, open_memory(), folder=tmp_path, checkpoint_every=4).train(8)
     # What was published lies ahead of the checkpoint, as after a kill.
@@ -129,6 +134,7 @@ def test_a_run_that_was_lost_is_made_again(open_memory, task):
     assert store.head(slot="a") == 208
 
 
+@pytest.mark.slow
 def test_a_server_that_is_away(redis_server, task, until):
     said = []
 

@@ -118,6 +118,7 @@ def test_steps_in_one_call_are_steps_in_several(kind):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["plain", "regularized"])
 def test_norms_come_from_the_same_pass_and_change_nothing(kind):
     model, other, batch = network(**KINDS[kind]), network(**KINDS[kind]), drawn(2)
@@ -137,6 +138,7 @@ def test_norms_come_from_the_same_pass_and_change_nothing(kind):
     assert_same_weights(model, other, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_norms_are_those_of_the_units_that_dropout_leaves():
     model, other, (x, y, scales) = network(rate=0.5), network(rate=0.5), drawn()
     _, squares, _ = Steps(model, BATCH, norms=True)(x, y, scales)
@@ -178,6 +180,7 @@ def test_mixed_precision(dtype, norms):
         np.testing.assert_allclose(squares, exact, rtol=6e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["plain", "regularized"])
 def test_two_devices_take_the_step_of_one(two_devices, kind):
     with mirrored_strategy(two_devices).scope():

@@ -340,6 +340,7 @@ class Keeping(Synchronizer):
         self.kept = rows, norms
 
 
+@pytest.mark.slow
 def test_steps_give_the_norms_of_the_examples_that_were_drawn():
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(3)])

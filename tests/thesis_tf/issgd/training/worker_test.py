@@ -53,6 +53,7 @@ def assert_measured(store, task, model, version):
             assert found.errors[block] == pytest.approx(wrong[rows].mean())
 
 
+@pytest.mark.slow
 def test_measures_the_version_that_it_says(store, open_memory, task):
     worker = worker_on(task, open_memory())
     for seed, version in ((0, 7), (1, 8), (2, 30)):
@@ -111,6 +112,7 @@ def test_may_come_before_the_master_and_outlive_a_run(open_memory, task, in_thre
     assert_measured(store, task, task.model(4), 3)
 
 
+@pytest.mark.slow
 def test_outlives_a_redis_server(redis_server, task, in_thread, until):
     store = open_store(redis_server.url)
     store.create(spec(task))

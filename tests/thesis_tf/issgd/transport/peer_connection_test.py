@@ -81,6 +81,7 @@ def test_a_late_one_begins_with_anothers_parameters_and_norms(open_memory):
     late.close()
 
 
+@pytest.mark.slow
 def test_a_server_that_hangs_keeps_nobody_waiting(redis_server, until):
     said = []
     with connected(open_store(redis_server.url), log=said.append) as connection:

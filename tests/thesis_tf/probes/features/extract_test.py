@@ -152,6 +152,7 @@ def datasets(x):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["inputs", "pairs", "weighted", "ragged batches"])
 def test_a_dataset_gives_what_arrays_give(model, tmp_path, kind):
     x = images(19)
@@ -313,6 +314,7 @@ def test_harm_is_found_and_mended_by_overwriting(model, tmp_path):
     np.testing.assert_array_equal(store.read("conv"), truth)
 
 
+@pytest.mark.slow
 def test_shards_make_one_store(model, tmp_path):
     x = images(21)
     whole = extract(model, x, tmp_path / "whole", batch_size=4)

@@ -81,6 +81,7 @@ def test_numpy_reads_the_files(stored):
         assert all(part.dtype == values.dtype for part in parts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "rows",
     [
@@ -141,6 +142,7 @@ def test_read_into_past_the_end(stored):
         stored[0].read_into({"conv": np.zeros((5, 5), np.float32)}, 20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [slice(None), slice(5, 17), slice(8, 8), slice(-3, 99)], ids=str)
 @pytest.mark.parametrize("examples", [1, 4, 23, 1000])
 def test_blocks_follow_each_other(stored, rows, examples):

@@ -107,6 +107,7 @@ def minimum(name, l2):
     return losses.mean() + l2 / 2 * squares
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("l2", L2)
 @pytest.mark.parametrize("name", NAMES)
 def test_reaches_the_minimum(name, l2):
@@ -249,6 +250,7 @@ def test_a_start_from_a_larger_penalty_saves_steps(name):
     assert solver.solve(2e-3, tol=1e-6, initial_solution=before).evaluations == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_float32_reaches_what_float64_does(name):
     x, labels, classes = problem(name)
@@ -307,6 +309,7 @@ def test_solving_leaves_nothing_behind():
     assert (first.weights == second.weights).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("examples", "size"), list(itertools.product([300, 5000], [100, 300])))
 def test_float32_of_probing_size(examples, size):
     """Both kinds of spectrum, of all and of some examples."""

@@ -102,6 +102,7 @@ def test_readers_never_see_torn_parameters(store, fork):
     assert len(set(versions)) > 5
 
 
+@pytest.mark.slow
 def test_a_block_of_a_killed_worker_is_handed_out_again(store, fork):
     def hold(store):
         store.lease("train", "killed", 0.6)

@@ -43,6 +43,7 @@ def test_eigenpairs_and_steps_are_of_the_last_moment(history, steps):
         assert step["loss"] + step["decrease"] == pytest.approx(last["loss"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_line_searches_are_along_the_outermost_two(steps):
     for name, i in (("smallest", 0), ("largest", -1)):
         search, best = steps["searches"][name], steps["steps"][i]
@@ -53,6 +54,7 @@ def test_line_searches_are_along_the_outermost_two(steps):
     assert fell <= steps["steps"][-1]["decrease"] * 1.01
 
 
+@pytest.mark.slow
 def test_notes_say_what_it_is_of(history, steps):
     (note,) = history["notes"]
     assert "8,100 MNIST digits" in note
@@ -62,6 +64,7 @@ def test_notes_say_what_it_is_of(history, steps):
     assert note in steps["notes"]
 
 
+@pytest.mark.slow
 def test_the_seed_is_of_everything(history):
     other = hessian_spectra.over_training(
         dataclasses.replace(TINY, moments=(0,)).settled(Sources(), 1)

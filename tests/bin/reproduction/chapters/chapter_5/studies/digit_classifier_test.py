@@ -27,6 +27,7 @@ def test_it_learns_and_is_itself_again_from_its_weights(found, tmp_path):
     assert found["accuracy"] > 0.7
 
 
+@pytest.mark.slow
 def test_samples_of_chains_keep_their_places(found):
     classify = digit_classifier.probabilities(found)
     images = np.random.default_rng(0).random((3, 2, 28, 28, 1), np.float32)

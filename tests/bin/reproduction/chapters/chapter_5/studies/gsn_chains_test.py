@@ -39,6 +39,7 @@ def test_chains_run_at_every_stage(config, found, tmp_path):
     assert scores[2] > scores[0]
 
 
+@pytest.mark.slow
 def test_what_is_known_is_held(config, found):
     completions = found["completions"]
     assert completions["held"]

@@ -33,6 +33,7 @@ def test_both_methods_are_followed_from_the_same_network(found):
     assert uniform["loss"][0, 0] != uniform["loss"][1, 0]
 
 
+@pytest.mark.slow
 def test_variances_are_of_every_refresh_but_the_first_and_exact(found):
     variances = found["gradient_variances"]
     assert variances["steps"].tolist() == [4, 8]
@@ -45,6 +46,7 @@ def test_variances_are_of_every_refresh_but_the_first_and_exact(found):
     assert found["order"]["evaluations"] == 4
 
 
+@pytest.mark.slow
 def test_when_the_loss_of_uniform_draws_is_reached(found):
     uniform, importance = (found["curves"][m]["loss"] for m in importance_sampling.METHODS)
     for run, step in enumerate(found["arrived"]):
