@@ -72,7 +72,6 @@ def test_it_needs_no_library(tmp_path, run_python):
     assert run_python(script, tmp_path / "m") == [2, 4, 4, 1]
 
 
-@pytest.mark.slow
 def test_bad_input(tmp_path):
     with pytest.raises(TypeError, match="`model` must be a GenerativeStochasticNetwork"):
         gsn.export(keras.Sequential(), tmp_path / "m")
