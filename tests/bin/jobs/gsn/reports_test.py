@@ -103,7 +103,7 @@ def test_in_painting_keeps_what_is_known(trained, tmp_path):
     np.savez(tmp_path / "mask.npz", mask=mask)
     known = str(tmp_path / "mask.npz")
     found = done(trained, "inpaint", known=known, inpaint_steps=3)["inpaint"]
-    folder = trained.folder / "inpainted" / "mask_3_steps_seed_3"
+    folder = trained.folder / "inpainted" / "mask_3_steps_seed_3_first"
     assert json.loads((folder / "inpainting.json").read_text()) == found
     with np.load(folder / "completions.npz", allow_pickle=False) as file:
         drawn, truth = file["completions"], file["truth"]

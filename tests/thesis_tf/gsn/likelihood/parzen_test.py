@@ -174,7 +174,7 @@ def test_tensors_and_arrays_are_the_same():
     samples, test, valid = (RNG.normal(size=(n, 2)) for n in (50, 5, 40))
     array = parzen_log_likelihood(samples, test, valid, sigmas=GRID)
     tensor = parzen_log_likelihood(
-        *map(tf.constant, (samples, test, valid)), sigmas=tf.constant(GRID)
+        *map(tf.constant, (samples, test, valid)), sigmas=tf.constant(GRID, tf.float64)
     )
     np.testing.assert_array_equal(array.log_likelihoods, tensor.log_likelihoods)
 
