@@ -3,17 +3,33 @@
 import os
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from thesis_tf.persistence import files
 
 
-def save(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes named arrays to an .npz file, atomically."""
+def save(
+    path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], *, compressed: bool = False
+) -> None:
+    """Writes named arrays to an .npz file, atomically.
+
+    Args:
+        path: the file.
+        arrays: {name: array}.
+        compressed: whether to compress them.
+
+    Raises:
+        ValueError: an array holds Python objects, which would be pickled.
+    """
+    # NumPy before 2.2 has no `allow_pickle` here, and would write an array of this name.
+    for name, array in arrays.items():
+        if np.asarray(array).dtype.hasobject:
+            raise ValueError(f"Array {name!r} holds Python objects, which are not saved.")
+    write: Callable[..., None] = np.savez_compressed if compressed else np.savez
     with files.atomic(path) as partial, partial.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
+        write(file, **arrays)
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:

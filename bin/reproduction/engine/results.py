@@ -25,7 +25,7 @@ def save(folder: pathlib.Path, result: Any) -> None:
     with files.atomic(folder) as partial:
         partial.mkdir()
         files.write_json(partial / "result.json", values)
-        np.savez_compressed(partial / "arrays.npz", allow_pickle=False, **arrays)
+        arrays_on_disk.save(partial / "arrays.npz", arrays, compressed=True)
 
 
 def load(folder: pathlib.Path) -> Any:
