@@ -206,7 +206,7 @@ def main(argv: list[str]) -> None:
             verbose=runs.progress(),
         )
         if reports:
-            print(f"All tables and figures are in {folder}.")
+            print(f"All results are in {folder}.")
         else:
             print(f"Shard {work.shard} is done; the last of them to finish fits the probes.")
 

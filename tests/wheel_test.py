@@ -95,7 +95,7 @@ def test_every_program_has_a_console_script(installed, tmp_path):
 def test_a_program_runs_to_its_end(installed, tmp_path):
     small = ("--examples=128,64,64", "--model=mlp", "--epochs=0", "--reduction=mean")
     said = run(installed / "thesis-probe", *small, "--noexport", "--output_dir=out", cwd=tmp_path)
-    assert "All tables and figures are in out" in said
+    assert "All results are in out" in said
     assert list((tmp_path / "out").rglob("*.png"))
 
 

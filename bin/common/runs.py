@@ -193,21 +193,23 @@ def lock(folder: pathlib.Path, part: str = "") -> None:
     Raises:
         UsageError: another process runs in the folder, on the same part.
     """
-    _hold(folder.resolve() / (LOCK + (part and f"_{part.replace('/', '_of_')}")), folder)
+    path = folder.resolve() / (LOCK + (part and f"_{part.replace('/', '_of_')}"))
+    if path not in _LOCKS and (file := _acquired(path, folder)):
+        _LOCKS[path] = file
 
 
-def _hold(path: pathlib.Path, folder: pathlib.Path) -> None:
-    if path in _LOCKS:
-        return
+def _acquired(path: pathlib.Path, folder: pathlib.Path) -> TextIO | None:
+    """Returns the open file of a lock, None if the file system has no locks."""
     try:
-        _LOCKS[path] = locks.acquire(path, wait=False)
+        return locks.acquire(path, wait=False)
     except locks.LockedError:
         raise UsageError(
             f"--output_dir={folder} is in use: another process runs in it. Wait until it ends, or"
             " choose another folder."
         ) from None
-    except OSError as error:  # a file system without locks
+    except OSError as error:
         logging.warning("%s can't be locked (%s): see that no other run uses it.", folder, error)
+        return None
 
 
 # The locks that this process holds; the system gives them back when it ends.
@@ -233,15 +235,22 @@ def begin(folder: pathlib.Path, config: Any, part: str = "") -> None:
         if found == wanted:
             return
         if _differences(found, wanted):
-            for other in folder.resolve().glob(f"{LOCK}*"):
-                _hold(other, folder)
-            # The config last: without it, what a kill leaves here would belong to no run.
-            for entry in sorted(folder.iterdir(), key=lambda entry: entry.name == CONFIG):
-                if entry.is_dir():
-                    shutil.rmtree(entry)
-                elif not entry.name.startswith(LOCK):
-                    entry.unlink()
+            _empty(folder)
     files.write_json(folder / CONFIG, _plain(config))
+
+
+def _empty(folder: pathlib.Path) -> None:
+    """Removes all but locks; raises UsageError if another part of the run that was there runs."""
+    with contextlib.ExitStack() as held:
+        for path in folder.resolve().glob(f"{LOCK}*"):
+            if path not in _LOCKS and (file := _acquired(path, folder)):
+                held.enter_context(file)
+        # The config last: without it, what a kill leaves here would belong to no run.
+        for entry in sorted(folder.iterdir(), key=lambda entry: entry.name == CONFIG):
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            elif not entry.name.startswith(LOCK):
+                entry.unlink()
 
 
 def _read(path: pathlib.Path) -> Any:

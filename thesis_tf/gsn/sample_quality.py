@@ -86,7 +86,8 @@ def sample_quality(
         **{name: float(v.mean()) for name, v in values.items()},
         threshold=threshold,
         class_fractions=fractions,
-        class_entropy=float(-(fractions * np.log(np.maximum(fractions, 1e-30))).sum()),
+        class_entropy=float(-(fractions * np.log(np.maximum(fractions, 1e-30))).sum())
+        + 0.0,  # no -0
         changes_per_100_steps=changes,
         standard_errors=errors,
     )

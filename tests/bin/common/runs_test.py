@@ -132,6 +132,8 @@ def test_a_part_that_runs_keeps_the_folder_from_being_emptied(tmp_path):
         other.communicate()
     runs.begin(tmp_path, Config(2), "1/2")
     assert not (tmp_path / "features.npy").exists()
+    # The other part of the new run may begin.
+    assert hold(tmp_path, part="2/2").communicate()[0] == "holds it\n"
 
 
 def test_a_kill_while_a_folder_is_emptied_leaves_it_a_run(tmp_path, monkeypatch):
