@@ -75,7 +75,7 @@ def test_digits_and_everything_that_is_written(tmp_path):
     assert len(evaluation["alphas"]) == 3
     assert evaluation["quality"]["changes_per_100_steps"] is not None
     (inpainted,) = (tmp_path / "inpainted").iterdir()
-    assert inpainted.name == "left_4_steps"
+    assert inpainted.name == "left_4_steps_first"
     assert found["inpaint"]["known_is_bit_identical"] is True
     assert found["inpaint"]["standard_deviation_between_runs"] > 0
     with np.load(inpainted / "completions.npz", allow_pickle=False) as file:
