@@ -240,7 +240,7 @@ class RedisBackend(Backend):
             tag,
             [("w", split)],
             size,
-            values.data,
+            values.data.cast("B"),
             *offsets.tolist(),
         )
 

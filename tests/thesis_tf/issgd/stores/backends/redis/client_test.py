@@ -264,6 +264,16 @@ def test_a_forked_child_has_its_own_connections(redis_server, opened):
     assert store.block_version("train", 0) == 1
 
 
+def test_without_hiredis(redis_server, opened, monkeypatch):
+    """redis-py's own packer counts the items of a memoryview, not its bytes."""
+    monkeypatch.setattr("redis.connection.HIREDIS_AVAILABLE", False)
+    store = opened(redis_server.url)
+    store.create(SPEC)
+    use(store)
+    store.push_examples("train", np.array([3, 44]), np.array([5.0, 7.0]))
+    np.testing.assert_array_equal(store.pull("train").values[[3, 44]], [5, 7])
+
+
 def test_without_redis_py(monkeypatch):
     monkeypatch.setitem(sys.modules, "redis", None)
     with pytest.raises(ImportError, match=r"pip install 'thesis_tf\[redis\]'"):
