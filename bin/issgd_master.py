@@ -119,18 +119,18 @@ def run(
     with strategy.scope():
         model = config.run.build(data, classes)
         config.training.compile(model)
+    uniform = config.mode == "uniform"
     proposal = config.draws.proposal(len(data["train"][1]), config.hardware.seed)
-    proposal.uniform = config.mode == "uniform"
+    proposal.uniform = uniform
     report = reports.Reports(folder)
     make = functools.partial(
         training.trainer, config, limits, folder, model, data, proposal, on_sync=report.write
     )
+    store = None if uniform else store_url.open_store(url, config.run.run_id)
     begin()
-    store: issgd.stores.Store | None = None
-    if config.mode == "uniform":
+    if store is None:
         trainer = make(None)
     else:
-        store = issgd.stores.open_store(url, config.run.run_id)
         exact, block_size = config.mode == "exact", config.run.block_size
         try:
             trainer = make(issgd.MasterSynchronizer(store, exact=exact, block_size=block_size))

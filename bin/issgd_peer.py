@@ -86,15 +86,15 @@ def run(
     config.training.compile(model)
     seed = zlib.crc32(f"{config.hardware.seed} {config.peer_name}".encode())
     report = reports.Reports(folder)
-    begin()
     synchronizer = issgd.PeerSynchronizer(
-        issgd.stores.open_store(url, config.run.run_id),
+        store_url.open_store(url, config.run.run_id),
         str(config.peer_name),
         syncs_per_exchange=config.syncs_per_exchange,
         mixing_fraction=config.mixing_fraction,
         block_size=config.run.block_size,
     )
     proposal = config.draws.proposal(len(data["train"][1]), seed)
+    begin()
     trainer = training.trainer(
         config, limits, folder, model, data, proposal, synchronizer, on_sync=report.write
     )

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 
+import numpy as np
 import pytest
 
 SERVER = shutil.which("redis-server")
@@ -37,6 +38,22 @@ def same_precision():
     before = keras.config.dtype_policy()
     yield
     keras.config.set_dtype_policy(before)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def generators_of_file(request):
+    """The random generators of a file, each with its state after the file was imported."""
+    found = vars(request.module).values()
+    return [
+        (each, each.bit_generator.state) for each in found if isinstance(each, np.random.Generator)
+    ]
+
+
+@pytest.fixture(autouse=True)
+def same_draws(generators_of_file):
+    """Puts a file's generators back, so that what a test draws doesn't hang on what ran before."""
+    for generator, state in generators_of_file:
+        generator.bit_generator.state = state
 
 
 @pytest.fixture

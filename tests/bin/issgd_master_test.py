@@ -307,6 +307,9 @@ def test_wrong_password_and_wrong_certificate(
         assert message in program.refuse()
         assert "wr0ng" not in program.said
         assert PASSWORD not in program.said
+    # Before anything was written, or another run's files deleted with --overwrite.
+    for folder in ("a", "b", "c"):
+        assert list((tmp_path / folder).iterdir()) == []
 
 
 @pytest.mark.slow

@@ -6,10 +6,14 @@ import os
 import pathlib
 import zlib
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from bin.common import flags
 from bin.common.flags import option
 from thesis_tf.reporting import progress
+
+if TYPE_CHECKING:
+    from thesis_tf.issgd import stores
 
 SCHEMES = ("shm", "redis", "rediss", "redis+cluster", "rediss+cluster")
 
@@ -54,6 +58,19 @@ def url_of_run(run_id: str) -> str:
 def url_of_folder(folder: pathlib.Path, run_id: str) -> str:
     """Returns the URL of shared memory for a master with this output folder and its workers."""
     return f"shm://{run_id}-{zlib.crc32(os.fsencode(folder.resolve())):08x}"
+
+
+def open_store(url: str, run_id: str) -> "stores.Store":
+    """Returns the store of a run.
+
+    Raises:
+        StoreError: it doesn't answer; better now than after an output folder has been emptied.
+    """
+    from thesis_tf.issgd import stores
+
+    store = stores.open_store(url, run_id)
+    store.time()
+    return store
 
 
 def log_what_stays(url: str, run_id: str) -> None:
