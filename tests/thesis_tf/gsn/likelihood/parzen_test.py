@@ -60,8 +60,11 @@ def test_float32_is_near_float64():
     single = parzen_log_likelihood(
         *(x.astype(np.float32) for x in (samples, test, valid)), sigmas=0.2
     )
-    # 3e-7 of the squared distance from the mean, here about 63, over sigma^2.
-    np.testing.assert_allclose(single.log_likelihoods, double.log_likelihoods, atol=5e-4)
+    # A product of n terms errs by sqrt(n) roundings, and the exponent has |x|^2 - 2 x.s + |s|^2.
+    lengths = np.linalg.norm(np.concatenate([test, samples]) - samples.mean(axis=0), axis=1)
+    rounding = np.finfo(np.float32).eps / 2 * math.sqrt(784)
+    bound = rounding * (2 * lengths.max()) ** 2 / (2 * 0.2**2)
+    np.testing.assert_allclose(single.log_likelihoods, double.log_likelihoods, rtol=0, atol=bound)
     assert single.protocol.endswith("float32")
     assert double.protocol.endswith("float64")
     mixed = parzen_log_likelihood(samples.astype(np.float32), test, valid, sigmas=0.2)
