@@ -156,7 +156,7 @@ def test_a_trained_network_says_its_own_settings(tmp_path):
     assert (moved.data.data_dir, moved.data.dataset) == ("elsewhere", "mnist_mini")
     with pytest.raises(runs.UsageError, match="Leave out --layers, --precision"):
         sample(tmp_path / "run", **rest, layers="15", precision="mixed_bfloat16")
-    with pytest.raises(runs.UsageError, match=r"holds no run. Give --do=train first"):
+    with pytest.raises(runs.UsageError, match=r"holds no run. Use --do=train first"):
         sample(tmp_path / "none")
     # Another network under its name is an error, and nothing is lost.
     model = tmp_path / "run" / "model.keras"

@@ -100,7 +100,7 @@ def test_what_is_refused(start_program, small, run_id):
     [
         (["--lease_seconds=0"], "0.1"),
         (["--run_id=a/b"], "1 to 64 letters"),
-        (["--weights=a,b"], "--weights takes one value here"),
+        (["--weights=a,b"], "--weights takes only one value in this program"),
     ],
 )
 def test_bad_flags_are_one_line(start_program, arguments, message):

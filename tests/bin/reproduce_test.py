@@ -81,7 +81,7 @@ def test_a_kill_loses_the_figure_under_way_alone(how, start_any_program, tmp_pat
     _, alive = psutil.wait_procs(ours, timeout=300)
     assert alive == []
     if how == signal.SIGINT:
-        assert "Interrupted. The same command goes on" in program.said
+        assert "Interrupted. The same command continues" in program.said
     assert not (folder / "index.html").exists()
 
 

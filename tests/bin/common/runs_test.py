@@ -229,7 +229,7 @@ def test_arrays_that_cannot_be_read(tmp_path, kind):
     if kind == "one array":
         with path.open("wb") as file:
             np.save(file, array)
-    with pytest.raises(ValueError, match=rf"--labels={path} must be a whole .npz file with a\."):
+    with pytest.raises(ValueError, match=rf"--labels={path} must be a complete .npz file with a\."):
         runs.read_arrays("labels", path, "with a", needed="a")
 
 
