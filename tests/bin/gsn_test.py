@@ -261,7 +261,7 @@ def test_flags_without_effect(values, match):
         ({"chains": 301}, "--chains must be at most 300"),
         ({"known": "middle"}, "--known must be left, right, top, bottom or an .npz file"),
         ({"batch_size": 400}, "`batch_size` must be at most the 300"),
-        ({"network": "conv_dae", "layers": ["2"] * 4}, "sides that 8 divides"),
+        ({"network": "conv_dae", "layers": ["2"] * 4}, "sides divisible by 8"),
     ],
 )
 def test_what_does_not_fit_is_an_error_before_anything_is_written(values, match, tmp_path):

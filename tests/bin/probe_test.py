@@ -173,16 +173,16 @@ def test_paths_from_home(monkeypatch):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"mode": "live", "epochs": "0"}, "give --epochs"),
+        ({"mode": "live", "epochs": "0"}, "set --epochs above 0"),
         ({"weights": "a.weights.h5,b.weights.h5", "epochs": "3"}, "--weights names several"),
-        ({"shard": "1/2"}, "give --epochs=0"),
+        ({"shard": "1/2"}, "use --epochs=0"),
         (
             {"mode": "live", "labels": "f.npz", "epochs": "1"},
-            "Leave out --labels: --mode=live has no use",
+            "Leave out --labels: --mode=live doesn't support it",
         ),
         ({"distribution": "multi_worker"}, "--shard=i/n"),
         ({"mode": "live", "epochs": "1", "suboptimality": "1e-4"}, "Leave out --suboptimality"),
-        ({"log_every": "7"}, "Leave out --log_every: only --mode=live logs"),
+        ({"log_every": "7"}, "Leave out --log_every: only --mode=live uses it"),
         ({"epochs": "0", "batch_size": "3"}, "Leave out --batch_size: the network is not trained"),
     ],
 )

@@ -71,7 +71,7 @@ def test_scaling_factors_say_that_later_rounds_are_less_certain(binary):
 
 
 @pytest.mark.parametrize(
-    ("input_shape", "match"), [((6, 6, 1), "sides that 4 divides"), ((8,), "`input_shape`")]
+    ("input_shape", "match"), [((6, 6, 1), "sides divisible by 4"), ((8,), "`input_shape`")]
 )
 def test_shapes_that_do_not_fit(input_shape, match):
     with pytest.raises(ValueError, match=match):

@@ -18,7 +18,7 @@ def draw_arrows(
     width: float = 0.0022,
     norm: Normalize | None = None,
 ) -> Quiver:
-    """Draws the direction of each vector as an arrow, its length as the arrow's color.
+    """Draws each vector as an arrow whose color shows the length of the vector.
 
     Args:
         axes: the axes.

@@ -130,7 +130,7 @@ def test_vectors_are_completed_only_with_a_mask(make_run, tmp_path):
     assert reports.Reports(run, jobs("train", "inpaint")).run() == {"inpaint": {}}
     with pytest.raises(ValueError, match=r"--known=left is for images; pass an .npz file"):
         reports.Reports(run, jobs("train", "inpaint", known="left"))
-    with pytest.raises(ValueError, match=r"model.keras is not there"):
+    with pytest.raises(ValueError, match=r"model.keras doesn't exist"):
         reports.Reports(run, jobs("inpaint"))
 
 

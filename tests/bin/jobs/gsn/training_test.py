@@ -146,7 +146,7 @@ def test_a_longer_run_goes_on_and_what_it_wrote_is_read(make_run, tmp_path):
     with pytest.raises(ValueError, match="is not a Keras model, or is incomplete"):
         read.load()
     path.unlink()
-    with pytest.raises(ValueError, match="is not there: give --do=train first"):
+    with pytest.raises(ValueError, match="doesn't exist: use --do=train first"):
         read.load()
 
 
