@@ -203,10 +203,9 @@ HEAD = """# Second derivatives of Keras layers
 This table is generated and tested by `tests/thesis_tf/hessian/products`. For every layer it has the
 mode that computes the products of a model with this layer, and their relative error compared with
 central differences of the gradient in float64.
-"Rounding" is an error that the rounding of the differences explains. Each is at most 1e-8, or the
-operator refuses to be made. Bilinear and bicubic resizing is computed by TensorFlow in float32
-whatever it is given, so that "rounding" there is that of float32; a test compares it with the
-matrix that it is.
+"Rounding" means that rounding of the differences explains the error. Each error is at most 1e-8, or
+the operator raises an error. TensorFlow computes bilinear and bicubic resizing in float32 for every
+input dtype, so "rounding" there is that of float32; another test compares it with its matrix.
 
 | layer | products |
 |---|---|"""
