@@ -33,7 +33,7 @@ def run(folder, **values):
 
 
 def sample(folder, **values):
-    """Samples from what the folder holds, as `--do=sample` with these flags does."""
+    """Samples from the network in the folder, like `--do=sample` with these flags."""
     given = {name: str(value) for name, value in values.items()}
     with flagsaver.as_parsed(do="sample", **given):
         folder = runs.existing(folder)
@@ -158,7 +158,7 @@ def test_a_trained_network_says_its_own_settings(tmp_path):
         sample(tmp_path / "run", **rest, layers="15", precision="mixed_bfloat16")
     with pytest.raises(runs.UsageError, match=r"holds no run. Use --do=train first"):
         sample(tmp_path / "none")
-    # Another network under its name is an error, and nothing is lost.
+    # A file of another network raises an error, and no file is lost.
     model = tmp_path / "run" / "model.keras"
     whole = model.read_bytes()
     model.write_bytes(whole[: len(whole) // 2])

@@ -20,7 +20,7 @@ TAPS = ("input", "fc1_relu", "logits")
 
 
 def config(**changes):
-    """A run of half a minute at most, on the bundled data."""
+    """Returns the config of a run of at most half a minute on the bundled data."""
     fields = {
         "data": Data("mnist_mini", None, (300, 100, 100), 0),
         "models": (Model("mlp", "none", None, "default", False),),
@@ -123,7 +123,8 @@ def test_other_labels_follow_their_examples(tmp_path):
     )
     (report,) = probe.run(run, tmp_path / "run").values()
     assert report.label_names == ["class", "odd"]
-    # Three standard errors of a coin on 100 examples are .15: parity is there, but not shuffled.
+    # .15 is three standard errors of a fair coin on 100 examples: the features contain the parity,
+    # but not shuffled labels.
     assert report.probe("input", "odd").error < 0.35
     assert report.probe("input", "odd").control["test"].error == pytest.approx(0.5, abs=0.15)
 

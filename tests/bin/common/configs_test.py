@@ -26,7 +26,7 @@ flags.define(__name__, Config, configs.Output, defaults={"epochs": 4})
 
 
 def parsed(*arguments, kind=Config):
-    """The config that a command line gives."""
+    """Returns the config of a command line."""
     with flagsaver.flagsaver():
         FLAGS(["program", *arguments])
         return flags.read(kind)

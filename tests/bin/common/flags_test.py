@@ -1,4 +1,4 @@
-"""Each option is written once: what `define` and `read` make of the fields of a dataclass."""
+"""`define` and `read`: flags are generated from the fields of a dataclass."""
 
 import dataclasses
 import os
@@ -53,7 +53,7 @@ flags.define(__name__, Several)
 
 
 def parsed(*arguments):
-    """The config that a command line gives."""
+    """Returns the config of a command line."""
     with flagsaver.flagsaver():
         FLAGS(["program", *arguments])
         return flags.read(Config, computed="here")

@@ -109,7 +109,7 @@ def test_compiled_functions_know_the_shape_of_a_point(batch_axes):
         for point in ((3,), (2, 2)):
             x = np.full((*[count] * batch_axes, *point), 0.5, np.float32)
             assert compiled(tf.constant(x), 2.0) == x.size
-    # One number of points, then any: two traces for each shape of a point, which both keep.
+    # One number of points, then any: two tracings for each shape of a point, which are both kept.
     assert sorted(shape[batch_axes:] for shape in traced) == [(2, 2)] * 2 + [(3,)] * 2
     compiled(tf.ones([*[2] * batch_axes, 3], tf.float64), tf.constant(1.0, tf.float64))
     assert len(traced) == 5

@@ -99,7 +99,7 @@ def test_class_names_that_are_no_strings(tmp_path, names):
 
 
 class Bomb:
-    """Raises where it is unpickled, as an attacker's code would run there."""
+    """Raises when it is unpickled, like an attack that runs code at this point."""
 
     def __reduce__(self):
         return (pytest.fail, ("it was unpickled",))

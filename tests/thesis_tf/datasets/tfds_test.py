@@ -13,7 +13,7 @@ needs_tfds = pytest.mark.skipif(
 
 
 def test_without_tensorflow_datasets(monkeypatch):
-    # None is how Python itself marks a module that cannot be imported.
+    # Python uses None for a module that can't be imported.
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
 
     with pytest.raises(ImportError, match=r"tfds:mnist needs .*pip install 'thesis_tf\[tfds\]'"):
@@ -22,7 +22,7 @@ def test_without_tensorflow_datasets(monkeypatch):
 
 @pytest.fixture(scope="module")
 def builders():
-    """Builders of small data sets; a subclass registers itself under its name in snake case."""
+    """Builders of small data sets; each subclass is registered under its name in snake case."""
     tfds = pytest.importorskip("tensorflow_datasets")
 
     class Local(tfds.core.GeneratorBasedBuilder):
