@@ -113,7 +113,7 @@ def test_values_on_the_grid_do_as_well_as_a_function():
 
 
 def test_far_wells_do_not_underflow():
-    # The density is e^-500 between two wells; sigma reaches only from well to well.
+    # Between two wells, p is e^-500, but the density of the noise at the next well is even lower.
     grid = np.linspace(-3, 3, 601)
     deep = lambda x: np.exp(-500 * np.minimum((x - 2) ** 2, (x + 2) ** 2) / 4)  # noqa: E731
     r = dae_1d(deep, grid, 0.05)
