@@ -301,7 +301,7 @@ def test_a_checkpoint_of_another_network_or_cut_short(tmp_path):
     with pytest.raises(ValueError, match="is the checkpoint of another model"):
         run(tmp_path, do=["train"], layers=["30", "21"])
     path.write_bytes(whole[:1000])
-    with pytest.raises(ValueError, match="is no checkpoint, or was cut short"):
+    with pytest.raises(ValueError, match="is not a checkpoint, or was cut short"):
         run(tmp_path, do=["train"], epochs=2)
     assert path.read_bytes() == whole[:1000]
 

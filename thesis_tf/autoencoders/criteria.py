@@ -69,7 +69,7 @@ def _checked_target(x: tf.Tensor, target: tf.Tensor | None) -> tf.Tensor:
             "`target`",
             f"of the shape of x, {tuple(x.shape)}",
             f"shape {tuple(target.shape)}",
-            "Auto-encoders have no labels: pass x alone, or (x, x).",
+            "Auto-encoders have no labels: pass only x, or (x, x).",
         )
     return tf.cast(target, x.dtype)
 

@@ -33,7 +33,7 @@ def test_points_keep_their_values_and_dtype(dtype):
             np.ones((2, 3)),
             {"like": tf.ones((2, 4), tf.float64)},
             ValueError,
-            r"of shape \(2, 4\), as the other points are. Received: float64 of shape \(2, 3\)",
+            r"of shape \(2, 4\), like the other points. Received: float64 of shape \(2, 3\)",
         ),
         (
             np.array([[0.0], [np.nan], [1.0], [-np.inf]]),

@@ -172,7 +172,7 @@ def test_layers_inside_a_function_of_their_own_are_out_of_reach():
     model = keras.Model(x, Compiled()(x))
 
     assert [tap.name for tap in taps(model)] == ["input", "compiled"]
-    with pytest.raises(ValueError, match="layer around it calls it in a graph apart"):
+    with pytest.raises(ValueError, match="an outer layer calls it in a separate graph"):
         taps(model, "compiled/inside")
 
 

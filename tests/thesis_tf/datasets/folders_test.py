@@ -135,7 +135,9 @@ def test_folders_that_are_no_data_set(tmp_path):
 def test_splits_without_train(tmp_path):
     write(tmp_path / "val", ["a", "b"], 1)
 
-    with pytest.raises(ValueError, match=r"train/CLASS/ beside its other splits\. Received: val"):
+    with pytest.raises(
+        ValueError, match=r"train/CLASS/ in addition to its other splits\. Received: val"
+    ):
         datasets.load(tmp_path)
 
 
@@ -152,7 +154,7 @@ def test_a_class_that_training_lacks(tmp_path):
     write(tmp_path / "test", ["a", "z"], 3)
 
     with pytest.raises(
-        ValueError, match=r"test must be a folder of classes that train/ has too.*z"
+        ValueError, match=r"test must be a folder with only the classes of train/.*z"
     ):
         datasets.load(tmp_path, image_size=(6, 8))
 

@@ -30,7 +30,7 @@ def test_the_two_files_of_the_authors(tmp_path):
 def test_one_file_alone(tmp_path):
     save(tmp_path / "train_32x32.mat", images(4, 0), np.arange(1, 5))
 
-    with pytest.raises(FileNotFoundError, match=r"both files.*train_32x32\.mat alone.*format 2"):
+    with pytest.raises(FileNotFoundError, match=r"both files.*only train_32x32\.mat.*format 2"):
         datasets.load("svhn", data_dir=tmp_path)
 
 

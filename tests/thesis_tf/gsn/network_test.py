@@ -169,7 +169,7 @@ def stored(x, rows):
         (lambda: Small().transition_kernel(), ValueError, "Fit it, or call it on x"),
         (lambda: built().transition_kernel("last"), ValueError, "`alpha` must be"),
         (lambda: built().fit(255 * X), ValueError, r"in \[0, 1\].*values in \[0, 255\]"),
-        (lambda: stored(X, None), ValueError, r"pairs \(x, rows\).*Received: x alone"),
+        (lambda: stored(X, None), ValueError, r"pairs \(x, rows\).*Received: only x"),
         (lambda: stored(X, X[:, 0]), ValueError, r"Received: \(x, float32\)"),
         (lambda: GenerativeStochasticNetwork().update(X, None), NotImplementedError, None),
         (lambda: GenerativeStochasticNetwork().zero_hidden(X), NotImplementedError, None),

@@ -57,7 +57,7 @@ class CountingResult:
 def local_corruption(num_states: int, reach: int = 1) -> Array:
     """Returns C(x~ | x), (n, n): x~ is uniform over the values within `reach` of x.
 
-    Values at the ends have fewer neighbors, and so a larger probability to stay unchanged.
+    Values at the ends have fewer neighbors, so they stay unchanged with a larger probability.
 
     Args:
         num_states: n.

@@ -200,7 +200,7 @@ def _described_choice(grid: Array, best: Any, chain_best: Array, origin: str) ->
         phrase += f" (at the end of the grid; a better one may be {beyond})"
         warnings.warn(
             f"The best sigma, {grid[best]:.4g}, is at an end of the grid, and better ones may be"
-            f" {beyond}. Give `sigmas` that go farther.",
+            f" {beyond}. Pass `sigmas` with a wider range.",
             stacklevel=3,
         )
     if len(chain_best) > 1:

@@ -174,7 +174,7 @@ class _Linearized:
         self._recording = forward_mode.Recording()
         self._inputs = [*parameters, *constants]
         self._record(parameters, constants, x, y, weights)
-        # A trial run, whose outputs are never fetched, notes which values the tangents need.
+        # A trial run, whose outputs are never fetched, records the values that tangents need.
         self._tangents(parameters, self._recording)
         given = {tensor.ref() for tensor in self._inputs}
         self._kept = [t for t in self._recording.tensors if t.ref() not in given]

@@ -128,7 +128,7 @@ class Store:
         Args:
             values: bytes or a contiguous uint8 array, of the spec's `parameter_bytes`.
             version: the master's training step, in [0, 2**53).
-            slot: the slot to publish in; each peer has its own.
+            slot: the slot to publish in; each peer has a separate slot.
 
         Raises:
             ValueError: a newer version has been published, or `values` has another size.
@@ -211,7 +211,7 @@ class Store:
         return self.spec.block_range(split, block)
 
     def lease(self, split: str, worker: str, seconds: float) -> int | None:
-        """Leases a block for some seconds: one whose lease has expired, or else the next block.
+        """Leases a block for some seconds: one whose lease has expired, otherwise the next block.
 
         Args:
             split: the split's name.

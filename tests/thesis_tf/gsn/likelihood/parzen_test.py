@@ -124,7 +124,7 @@ def test_grid_by_default():
         *zip(found.chain_sigmas, samples.reshape(80, 5, 4).swapaxes(0, 1), strict=True),
     ]:
         best = max(exact(own, valid, s).mean() for s in fine)
-        # At the maximum, the second derivative by log sigma is -2 d, here with d = 4. So half a step
+        # At the maximum, the second derivative by log sigma is -2 d, with d = 4. So half a step
         # costs at most 4 (step / 2)^2, and 6 (step / 2)^2 if the derivative changes.
         step = math.log(found.sigmas[1] / found.sigmas[0])
         assert exact(own, valid, sigma).mean() > best - 6 * (step / 2) ** 2

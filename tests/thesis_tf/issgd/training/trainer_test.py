@@ -302,7 +302,7 @@ def test_the_checkpoint_of_something_else(tmp_path):
         plain(tmp_path, data=(X[:50], Y[:50]))
     whole = (tmp_path / CHECKPOINT).read_bytes()
     (tmp_path / CHECKPOINT).write_bytes(whole[:-100])
-    with pytest.raises(ValueError, match="is no checkpoint, or was cut short"):
+    with pytest.raises(ValueError, match="is not a checkpoint, or was cut short"):
         plain(tmp_path)
 
 
