@@ -31,8 +31,8 @@ def bar(
     """Returns a progress bar on stderr; use it in a `with` statement.
 
     Args:
-        verbose: "auto" shows a bar on a terminal and nothing in a log, 0 nothing, 1 a bar wherever
-            the output goes, 2 a single line when the work is done.
+        verbose: "auto" shows a bar on a terminal and nothing in a log, 0 nothing, 1 always a
+            bar, 2 a single line when the work is done.
         total: the total number of steps, if it is known.
         description: the text before the bar.
         unit: the name of a step.

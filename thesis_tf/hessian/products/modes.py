@@ -231,7 +231,7 @@ class GaussNewton(_Linearized):
             total = tf.reduce_sum(losses * tf.cast(weights, losses.dtype))
         slopes = _dense(loss_tape.gradient(total, flat), flat)
         marks.append(len(graph.get_operations()))
-        # J'c, linear in c: its tangent along c is J' times the direction, whatever c is.
+        # J'c, linear in c: its tangent along c is J' times the direction, for any c.
         cotangents = [tf.identity(slope) for slope in slopes]
         back_from = len(graph.get_operations())
         back = tape.gradient(flat, parameters, output_gradients=cotangents)
