@@ -219,7 +219,7 @@ def test_interrupted_and_the_same_command_again(start_program, records, tmp_path
     os.killpg(first.process.pid, signal.SIGINT)  # as a terminal does
     first.process.wait(900)
     assert first.process.returncode == 1
-    assert "The same command goes on" in first.said
+    assert "The same command continues" in first.said
     assert "Traceback" not in first.said + (tmp_path / "worker_1.log").read_text()
     assert not group_is_there(first)  # no worker is running
     done = records(tmp_path)

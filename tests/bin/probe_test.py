@@ -150,7 +150,7 @@ def test_a_wrong_checkpoint_costs_no_probing_of_those_before_it(tmp_path):
     ("change", "message"),
     [
         ({"taps": ("fc1_rleu",)}, "nearest are: fc1_relu"),
-        ({"reduction": "last"}, "that have a time axis"),
+        ({"reduction": "last"}, "with a time axis"),
         ({"training": Training(epochs=1, batch_size=301)}, "at most the 300 training examples"),
         ({"labels": "no.npz"}, r"--labels=no.npz must be an existing .npz file"),
     ],

@@ -204,7 +204,7 @@ def test_unwritable_folder(tmp_path):
         (errors.invalid("`tpu`", "y", "z", kind=OSError), "error: --tpu must be y."),
         (errors.invalid("`nosuch` of x", "y", "z"), "error: `nosuch` of x must be y."),
         (FileNotFoundError(2, "No such file", "a.npz"), "error: .*a.npz"),
-        (KeyboardInterrupt(), "The same command goes on"),
+        (KeyboardInterrupt(), "The same command continues"),
     ],
 )
 def test_errors_of_users_end_the_program_with_a_line(error, message):

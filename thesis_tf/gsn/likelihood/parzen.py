@@ -178,7 +178,7 @@ def _narrow_grid(window: _Window, chains: tf.Tensor, validation: tf.Tensor) -> A
             "`samples` and `validation`",
             "different from one another",
             "the same point for all of them",
-            "Give `sigmas`.",
+            "Pass `sigmas`.",
         )
     wide = most * np.geomspace(1 / _WIDE_RATIO, 1.25, _WIDE)
     together, alone = window.log_likelihoods(few, wide, "wide grid")

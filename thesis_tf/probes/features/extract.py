@@ -123,7 +123,7 @@ def _stream(model: keras.Model, x: Any, batch_size: int) -> Stream:
     """Streams `x` in batches that fit the model and can be divided among the replicas."""
     if isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy):
         raise RuntimeError(
-            "Each machine extracts one shard: call `extract` outside of the strategy, with"
+            "Each machine extracts one shard: call `extract` outside the strategy, with"
             " shard=(i, n) on machine i of n."
         )
     replicas = Replicas()

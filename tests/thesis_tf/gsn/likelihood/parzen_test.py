@@ -203,7 +203,7 @@ X, Y, Z = np.zeros((5, 3)), np.ones((4, 3)), np.full((2, 3), 2.0)
         ((X, Y, Z, [0.1, np.nan]), r"`sigmas` must be positive numbers"),
         ((X, Y, Z, []), r"`sigmas` must be positive numbers, at least one"),
         ((X, Y, Z, [[0.1]]), r"`sigmas` must be positive numbers"),
-        ((X, Y, X[:2]), r"`samples` and `validation` must be different .* Give `sigmas`"),
+        ((X, Y, X[:2]), r"`samples` and `validation` must be different .* Pass `sigmas`"),
     ],
 )
 def test_bad_values(arguments, message):
