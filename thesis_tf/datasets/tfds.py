@@ -24,7 +24,7 @@ def read(
 
     Args:
         name: as for `tfds.builder`: "name", "name/config" or "name:1.0.0".
-        data_dir: where it is or will be prepared; None for tfds' default folder.
+        data_dir: the folder of prepared data sets; None for tfds' default folder.
         image_size: (height, width) or None.
 
     Raises:

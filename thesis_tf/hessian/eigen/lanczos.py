@@ -143,7 +143,7 @@ def rounding(norm: float, dtype: npt.DTypeLike, steps: int = 1) -> float:
 
     Args:
         norm: |H|.
-        dtype: of the vectors.
+        dtype: the dtype of the vectors.
         steps: m, or 1 for one column.
     """
     return float(2 * (7 + 8) * np.sqrt(steps) * np.finfo(dtype).eps * norm)

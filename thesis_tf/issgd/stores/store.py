@@ -70,7 +70,7 @@ class Store:
         """Returns the `RunSpec` of the existing run.
 
         Args:
-            spec: what it must equal, if the caller knows.
+            spec: the expected spec, if the caller knows it.
 
         Raises:
             RunNotFoundError: there is no run.
@@ -253,7 +253,7 @@ class Store:
             split: the split's name.
             block: the block.
             values: floats (n,), one per example of the block; stored as float32.
-            version: of the parameters at which they were measured.
+            version: the version of the parameters with which they were measured.
             worker: the worker's name.
             loss: the block's mean loss.
             error: the block's mean classification error.

@@ -68,7 +68,7 @@ def extract(
         seed: the seed of random subsets and projections.
         shard: (i, n) with 1 <= i <= n, to extract only the i-th of n parts of arrays; several
             machines may write the shards of one store to one shared folder.
-        overwrite: whether to replace what `folder` holds.
+        overwrite: whether to replace the contents of `folder`.
         verbose: as in Keras: "auto" shows a progress bar on a terminal.
 
     Returns:
