@@ -1,7 +1,7 @@
 """Installs the library `thesis_tf`, and a console script for each program of `bin`.
 
-`bin` and `models` are no top-level packages of a wheel, where their names would collide with
-others: copies of them lie in `thesis_tf/_programs`, whose `__init__.py` starts the programs.
+In a wheel, `bin` and `models` are not top-level packages, where their names would collide with
+others: copies of them are in `thesis_tf/_programs`, whose `__init__.py` starts the programs.
 """
 
 import pathlib
@@ -18,7 +18,7 @@ class BuildWithPrograms(build_py):
     """Copies `bin` and `models` into a wheel; an editable install uses those of the checkout."""
 
     def run(self) -> None:
-        """Builds what setuptools builds, and the copies."""
+        """Builds the package with setuptools, and adds the copies."""
         super().run()
         if self.editable_mode:
             return
@@ -28,17 +28,17 @@ class BuildWithPrograms(build_py):
             shutil.copytree(ROOT / package, target, ignore=shutil.ignore_patterns("__pycache__"))
 
 
-# tensorflow-datasets imports importlib_resources and does not ask for it.
+# tensorflow-datasets imports importlib_resources, but doesn't require it.
 TFDS = ["tensorflow-datasets>=4.9.7", "importlib_resources>=5"]
 REDIS = ["redis[hiredis]>=5"]
 RAY = ["ray>=2.40"]
 REPRODUCE = ["jinja2>=3.1"]
-# What ruff and mypy ask for changes with their versions; a new one is a commit of its own.
+# New versions of ruff and mypy have other rules, so each update is a separate commit.
 TESTS = [
     *TFDS, *REDIS, *RAY, *REPRODUCE, "pytest>=8", "pytest-xdist>=3.6", "ruff==0.17.*",
     "mypy==2.4.*", "scikit-learn>=1.5", "pillow>=10", "psutil>=5.9", "playwright>=1.45",
     "threadpoolctl>=3.5",
-    # tests/wheel_test.py builds a wheel without a network.
+    # tests/wheel_test.py builds a wheel without network access.
     "setuptools>=77", "wheel",
 ]  # fmt: skip
 
@@ -49,7 +49,7 @@ setuptools.setup(
     "generative stochastic networks for Keras models",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
-    # The code's license and that of the bundled images of MNIST, which mnist_mini.md explains.
+    # The license of the code and that of the bundled MNIST images (see mnist_mini.md).
     license_expression="Apache-2.0 AND CC-BY-SA-3.0",
     license_files=["LICENSE", "thesis_tf/datasets/mnist_mini.md"],
     python_requires=">=3.11",
@@ -73,7 +73,7 @@ setuptools.setup(
         "numpy>=1.26",
         "scipy>=1.13",
         "tensorboard>=2.20",
-        # tfp needs tf-keras of TensorFlow's own minor version; tf-keras pins that itself.
+        # tfp needs the tf-keras with TensorFlow's minor version, which tf-keras itself pins.
         "tensorflow>=2.21",
         "tensorflow-probability>=0.25",
         "tf-keras>=2.21",

@@ -48,7 +48,7 @@ def turns(variants, rounds):
 
 
 def show(title, seconds, work=None, unit="work"):
-    """Prints medians, ratios to the first, and the work per second if it is known."""
+    """Prints medians, ratios to the first method, and the work per second if it is known."""
     print(f"\n{title}")
     first = next(iter(seconds.values()))
     for name, times in seconds.items():
@@ -134,7 +134,7 @@ def fit(arguments):
                 max_iterations=iterations,
                 callback=lambda *_: counted.append(time.perf_counter()),
             )
-            # From the first iteration to the last, without the compilation before.
+            # From the first iteration to the last, without the compilation before the first.
             return (counted[-1] - counted[0]) / (len(counted) - 1)
 
         ours = [run("lbfgs", 12) for _ in range(3)]
@@ -211,7 +211,7 @@ def chains(arguments):
 
         return run
 
-    points = tf.constant(np.repeat(start, 2, axis=0))  # two of the path integral
+    points = tf.constant(np.repeat(start, 2, axis=0))  # two points of the path integral
 
     def limit():
         for _ in range(steps):

@@ -51,7 +51,7 @@ def parse_arguments():
     parser.add_argument("--folder", help="where to put the store; a temporary folder by default")
     parser.add_argument("--gigabytes", type=float, default=3, help="size of the store")
     parser.add_argument("--rounds", type=int, default=5, help="rounds, of which medians are shown")
-    parser.add_argument("--block-mib", type=float, help="`block_bytes`; the store's own by default")
+    parser.add_argument("--block-mib", type=float, help="`block_bytes` of the store")
     parser.add_argument(
         "--drop",
         choices=["files", "machine", "no"],
@@ -70,7 +70,7 @@ def make_columns():
 
 
 def rows_of(examples, columns):
-    """`CHUNK` rows at a time: random once, then the same numbers again."""
+    """Yields `CHUNK` rows at a time: random rows once, and then the same rows again."""
     rng = np.random.default_rng(0)
     chunk = [rng.normal(size=(CHUNK, c.features)).astype(np.float32) for c in columns]
     for first in range(0, examples, CHUNK):

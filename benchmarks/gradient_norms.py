@@ -28,7 +28,7 @@ import numpy as np
 
 from benchmarks import turns
 
-# Name: batch sizes.
+# {name: batch sizes}.
 MODELS = {"mlp": (128, 512), "lenet": (64, 256), "resnet50": (16,)}
 
 
@@ -55,7 +55,7 @@ def build(name):
 
 
 def problem(name, examples):
-    """(The network's name, weights, images, labels), in NumPy."""
+    """Returns (the network's name, weights, images, labels), in NumPy."""
     model = build(name)
     rng = np.random.default_rng(0)
     x = rng.uniform(0, 255, (examples, *model.input_shape[1:])).astype(np.float32)
@@ -63,7 +63,7 @@ def problem(name, examples):
 
 
 def in_keras(make):
-    """A way from a model, a loss and tensors."""
+    """Returns a method from a model, a loss and tensors."""
 
     def way(name, weights, x, y):
         import keras
@@ -111,7 +111,7 @@ def both(model, loss, x, y):
 
 
 def in_torch(make):
-    """A way from the same network in PyTorch and tensors."""
+    """Returns a method from the same network in PyTorch and tensors."""
 
     def way(name, weights, x, y):
         import torch
@@ -124,7 +124,7 @@ def in_torch(make):
                 nn.Flatten(), nn.Linear(3136, 1024), nn.ReLU(), nn.Linear(1024, 10),
             ]  # fmt: skip
             x = x.transpose(0, 3, 1, 2)
-            # Flattened, channels come first there.
+            # PyTorch flattens channels first.
             weights[4] = weights[4].reshape(7, 7, 64, -1).transpose(2, 0, 1, 3).reshape(3136, -1)
         else:
             sizes = [w.shape for w in weights[::2]]
@@ -182,7 +182,7 @@ def backpack_norms(model, x, y):
         model.zero_grad()
         with backpack(BatchL2Grad()):
             loss(model(x), y).backward()
-        # BackPACK gets the mean loss, and returns norms of its terms.
+        # BackPACK takes the mean loss, and returns norms of its terms.
         squares = sum(parameter.batch_l2 for parameter in model.parameters())
         return squares.numpy() * len(y) ** 2
 
@@ -190,7 +190,7 @@ def backpack_norms(model, x, y):
 
 
 def in_jax(make):
-    """A way from the same network in JAX: its loss of one example, and arrays."""
+    """Returns a method from the same network in JAX: its loss of one example, and arrays."""
 
     def way(name, weights, x, y):
         import jax

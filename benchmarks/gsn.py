@@ -57,7 +57,7 @@ def training_step(name, batch, noisy):
 
 
 def products(name, batch):
-    """Returns (function, FLOPs) of the products of a step, each of operands of its own."""
+    """Returns (function, FLOPs) of the products of a step, each with separate operands."""
     import keras
     import tensorflow as tf
 
@@ -66,7 +66,7 @@ def products(name, batch):
     made = {}
 
     def variable(role, *shape):
-        # The same kernel at each round, other activations.
+        # Each round has the same kernel and other activations.
         key = (role, *shape)
         if key not in made:
             made[key] = tf.Variable(tf.cast(tf.random.normal(shape), dtype))
@@ -76,7 +76,7 @@ def products(name, batch):
     for number in range(ROUNDS):
         pairs = [(size, layers[0], "up"), (layers[0], size, "down")]
         if len(layers) == 2:
-            # The first round has no h2 yet, and the last one's is not used.
+            # The first round has no h2 yet, and the last h2 is not used.
             pairs += [(layers[1], layers[0], "down")] * (number > 0)
             pairs += [(layers[0], layers[1], "up")] * (number < ROUNDS - 1)
         for index, (below, above, way) in enumerate(pairs):

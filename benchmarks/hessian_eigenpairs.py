@@ -1,7 +1,7 @@
 """Products and seconds to the 10 largest and 3 smallest eigenvalues of a loss' Hessian.
 
 The network is the LeNet of chapter 11 before training and after `--steps` steps of RMSProp in
-batches of 32; the Hessian that of the mean loss over `--examples` training digits. One Lanczos
+batches of 32; the Hessian is that of the mean loss over `--examples` training digits. One Lanczos
 search for both ends is compared with two calls of SciPy's `eigsh`, one for each end, at the same
 tolerance relative to the eigenvalues. The table has the number of products, seconds, the fraction
 of them spent outside of products, the largest residual |Hv - lambda v| / |lambda|, and the
@@ -46,7 +46,7 @@ class TimedOperator(hessian.HessianOperator):
 
     def __matmul__(self, vectors):
         start = time.perf_counter()
-        result = super().__matmul__(vectors)  # On a CPU it returns when all is computed.
+        result = super().__matmul__(vectors)  # on a CPU it returns after the computation
         self.seconds += time.perf_counter() - start
         return result
 
@@ -72,7 +72,7 @@ def main():
         for name in arguments.solvers:
             if name == "warm" and before is None:
                 continue
-            H @ np.ones(H.shape[0], H.dtype)  # keeps its values, warms up
+            H @ np.ones(H.shape[0], H.dtype)  # keeps the operator's values, and warms up
             H.seconds, start = 0.0, time.perf_counter()
             solver = "eigsh" if name == "eigsh" else "lanczos"
             pairs = hessian.extreme_eigenpairs(

@@ -56,7 +56,7 @@ def lenet():
 
 
 def problem(examples):
-    """Trained weights, digits, labels and a vector in pieces of the weights' shapes, in NumPy."""
+    """Returns trained weights, digits, labels and a vector by the weights' shapes, in NumPy."""
     import keras
 
     from thesis_tf import datasets
@@ -99,7 +99,7 @@ def gradient(weights, x, y, vector):
 
 
 def operator(kind="HessianOperator", **settings):
-    """Returns a maker of products with an operator of this library."""
+    """Returns a function that creates products with an operator of this library."""
 
     def make(weights, x, y, vector):
         from thesis_tf import hessian
@@ -223,7 +223,7 @@ def with_jax(differentiate):
             return -jax.numpy.mean(logs[jax.numpy.arange(len(y)), y])
 
         weights, vector = ([jax.numpy.asarray(a) for a in b] for b in (weights, vector))
-        # As arguments, or XLA would spend a minute on folding them as constants.
+        # Passed as arguments, since XLA would need a minute to fold them as constants.
         compiled = jax.jit(lambda w, v, *xy: differentiate(lambda p: loss(p, *xy), w, v))
 
         def inner(product):

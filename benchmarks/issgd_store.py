@@ -50,7 +50,7 @@ def parse_arguments():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--stores", default="memory,shm,redis", help="kinds of stores")
-    parser.add_argument("--redis_url", help="a server that is there, instead of one of its own")
+    parser.add_argument("--redis_url", help="an existing server, instead of a new one")
     parser.add_argument("--rounds", type=int, default=21, help="rounds, of which medians are shown")
     parser.add_argument("--torn_seconds", type=float, default=60, help="of publishing and reading")
     parser.add_argument("--scale", action="store_true", help="measure many processes, too")
@@ -151,7 +151,7 @@ def measure(store, rounds):
 
 
 def run_processes(place, jobs, seconds):
-    """Runs job(store) again and again in a process for each job; returns the sums of results."""
+    """Runs job(store) repeatedly, in one process per job; returns the sums of results."""
     barrier, sums = CONTEXT.Barrier(len(jobs) + 1), CONTEXT.Array("d", len(jobs))
 
     def work(index, job):
@@ -191,7 +191,7 @@ def reading_all(store, _):
     out = np.zeros(BYTES, np.uint8)
 
     def step():
-        # 1 for each whole reading; a torn one is worth so much that no sum hides it.
+        # 1 for each consistent read; an inconsistent read adds so much that no sum hides it.
         version = store.fetch(out=out).version
         return 1 if (out == version % 251).all() else 1e9
 

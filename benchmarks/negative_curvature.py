@@ -42,7 +42,7 @@ def parse_arguments():
 
 
 def optimizers(base, arguments):
-    """The wrapped ones by name, and the base alone as the last."""
+    """Returns the wrapped optimizers by name, and the base optimizer as the last."""
 
     def plain():
         return BASES[base](arguments.learning_rate)
@@ -58,7 +58,7 @@ def optimizers(base, arguments):
 
 
 class Run:
-    """One training: its curve of (steps, seconds, loss, error), and what v was worth."""
+    """One training: its curve of (steps, seconds, loss, error), and measurements of v."""
 
     def __init__(self, make, splits, arguments, seed):
         keras.utils.set_random_seed(seed)
@@ -79,7 +79,7 @@ class Run:
         self._warm_up()
 
     def _warm_up(self):
-        """Compiles, and puts everything back."""
+        """Compiles the training step, and restores all variables."""
         variables = [*self.model.variables, *self.optimizer.variables]
         before = [v.numpy() for v in variables]
         self.model.fit(self.x[: BATCH * CHUNK], self.y[: BATCH * CHUNK], BATCH, verbose=0)
@@ -105,7 +105,7 @@ class Run:
         self.curve.append((self.steps, self.seconds, loss, error))
 
     def share(self):
-        """v'Hv and the smallest eigenvalue, of the loss on 2,000 examples."""
+        """Returns v'Hv and the smallest eigenvalue, for the loss on 2,000 examples."""
         H = hessian.HessianOperator(self.model, LOSS, self.few, check=False)
         v = self.optimizer.direction.numpy()
         v = v / np.linalg.norm(v)

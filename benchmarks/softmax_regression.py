@@ -65,7 +65,7 @@ def random_layers(examples):
 
 
 def random_classes(classes):
-    """Yields one problem of 4 examples a class, whose centers are apart in some directions."""
+    """Yields one problem of 4 examples per class, whose centers differ in some directions."""
     rng = np.random.default_rng(0)
     labels = np.arange(4 * classes) % classes
     x = rng.standard_normal((len(labels), 2048), np.float32)
@@ -88,8 +88,8 @@ def ours(x, labels, l2, tol):
 
 
 def theirs(z, labels, l2, solver, tolerance):
-    # Its loss is a sum over examples; for two classes it has one row of weights for a softmax's
-    # two, which have half its square.
+    # Its loss is a sum over examples. For two classes it has one vector of weights instead of a
+    # softmax's two, which have half its squared norm.
     scale = 2 if labels.max() == 1 else 1
     model = LogisticRegression(
         C=scale / (l2 * len(z)), solver=solver, tol=tolerance, max_iter=10_000
@@ -98,7 +98,7 @@ def theirs(z, labels, l2, solver, tolerance):
 
 
 def loss(model, z, labels, l2):
-    """What both minimize, in float64."""
+    """Returns the loss that both minimize, in float64."""
     logits = z.astype(np.float64) @ model.coef_.T + model.intercept_
     square = (model.coef_**2).sum()
     if logits.shape[1] == 1:
@@ -109,7 +109,7 @@ def loss(model, z, labels, l2):
 
 
 def loosest(z, labels, arguments, solver, least):
-    """Returns the loosest tolerance by which scikit-learn is within --tol, and its error."""
+    """Returns the loosest tolerance with which scikit-learn is within --tol, and its error."""
     for tolerance in TOLERANCES:
         model = theirs(z, labels, arguments.l2, solver, tolerance)
         gap = loss(model, z, labels, arguments.l2) - least
@@ -126,7 +126,7 @@ def timed(function, *args):
 
 
 def main():
-    warnings.simplefilter("ignore")  # scikit-learn's, of limits reached on purpose
+    warnings.simplefilter("ignore")  # scikit-learn's warnings on limits that are reached on purpose
     arguments = parse_arguments()
     if arguments.classes:
         problems, solver = random_classes(arguments.classes), arguments.peer or "none"
@@ -140,7 +140,7 @@ def main():
     )
     total = [0.0, 0.0]
     for name, x, labels in problems:
-        ours(x, labels, arguments.l2, arguments.tol)  # what is compiled is compiled once
+        ours(x, labels, arguments.l2, arguments.tol)  # compiles once
         if solver != "none":
             z = ((x - x.mean(0)) / np.maximum(x.std(0), 1e-12)).astype(np.float32)
             best = ours(x, labels, arguments.l2, arguments.tol / 100)

@@ -1,18 +1,18 @@
-"""What taps and bfloat16 cost and gain in one forward pass of a ResNet-50 at 224 x 224.
+"""Costs and gains of taps and of bfloat16 in one forward pass of a ResNet-50 at 224 x 224.
 
-Taps: the model's plain pass, model(x, training=False), beside passes that also return 17 taps (the
-16 residual sums and the last ReLU), reduced by their means as `probes.extract` does, or as they
-are. All are `tf.function`s of one process and take turns; the table shows the median time and the
-median of the ratios to the plain pass of the same turn.
+Taps: the model's plain pass, model(x, training=False), is compared with passes that also return 17
+taps (the 16 residual sums and the last ReLU), reduced by their means as in `probes.extract`, or
+unreduced. All are `tf.function`s in one process and run alternately; the table shows the median
+time and the median of the ratios to the plain pass of the same round.
 
-Precision: the pass with reduced taps under mixed_bfloat16 beside float32, likewise, and for each
-tap the relative error |bf16 - f32| / |f32| of its features over real images (Frobenius norms), as
-they are and with the mean over the images taken off, which no probe looks at. A bare convolution in
-both dtypes shows what the processor itself gains or loses.
+Precision: the pass with reduced taps under mixed_bfloat16 is compared with float32 in the same way.
+The table also has, for each tap, the relative error |bf16 - f32| / |f32| of its features over real
+images (Frobenius norms), as they are and without the mean over the images, which probes ignore. A
+single convolution in both dtypes shows what the processor gains or loses.
 
     python -m benchmarks.tapping --weights resnet50_imagenet.weights.h5 --images cifar10.npz
 
-Without weights or images the error is not shown, as that of random ones says little.
+Without weights or images the error is not shown, since random ones would not be informative.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def build(weights, precision):
 
 
 def passes(model):
-    """The plain pass, the one with reduced taps and the one with raw taps."""
+    """Returns the plain pass, the pass with reduced taps and the pass with unreduced taps."""
     names = [tap.name for tap in taps(model, TAPS)]
     run, mean = forward(model, names), Reduction("mean")
 
@@ -72,7 +72,7 @@ def passes(model):
 
 
 def convolutions(batch_size):
-    """One of the network's 3 x 3 convolutions, in both dtypes."""
+    """Returns one of the network's 3 x 3 convolutions, in both dtypes."""
     run = tf.function(lambda x, kernel: tf.nn.conv2d(x, kernel, 1, "SAME"))
     values = [tf.random.normal(shape) for shape in ((batch_size, 14, 14, 256), (3, 3, 256, 256))]
     cast = {dtype: [tf.cast(value, dtype) for value in values] for dtype in ("float32", "bfloat16")}
@@ -80,12 +80,12 @@ def convolutions(batch_size):
 
 
 def take_turns(functions, turns):
-    """Times each function once a turn, the first turn not counted."""
+    """Times each function once per round; the first round is not counted."""
     seconds = {name: [] for name in functions}
     for turn in range(turns + 1):
         for name, function in functions.items():
             start = time.perf_counter()
-            keras.tree.flatten(function())[0].numpy()  # the others came with it
+            keras.tree.flatten(function())[0].numpy()  # all outputs are computed together
             if turn:
                 seconds[name].append(time.perf_counter() - start)
     return seconds

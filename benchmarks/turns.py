@@ -1,4 +1,4 @@
-"""Ways to compute the same thing take turns, each in its own process, while the others sleep."""
+"""Runs methods alternately, each in a separate process, while the others sleep."""
 
 import importlib
 import importlib.util
@@ -6,28 +6,28 @@ import multiprocessing
 import os
 import time
 
-PAUSE = 0.3  # seconds, in which the other's threads stop spinning for work and let the cores go
+PAUSE = 0.3  # seconds in which the other process' threads stop spinning and free the cores
 
 
 def apply(function, *arguments):
-    """Calls a function in a process of its own, so that TensorFlow's threads end with it."""
+    """Calls a function in a separate process, so that TensorFlow's threads end with it."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(function, arguments)
 
 
 def take(module, ways, arguments, turns):
-    """Measures ways of a module's table `WAYS`, turn by turn.
+    """Measures the methods in a module's table `WAYS`, alternately.
 
     Args:
-        module: the name of the module whose `WAYS` is {way: (make, package that it needs or None)}.
-            `make(*arguments)` returns (run, value): a function that computes, and one from its
-            result to a number by which ways can be told to compute the same.
-        ways: names of ways; those whose package is not installed are left out, with a line.
-        arguments: of `make`.
-        turns: how many are counted; one more comes first, to warm up.
+        module: the name of the module whose `WAYS` is {method: (make, required package or None)}.
+            `make(*arguments)` returns (run, value): a function that computes, and a function from
+            its result to a number that shows whether methods compute the same.
+        ways: names of methods; those whose package is not installed are skipped, with a message.
+        arguments: the arguments of `make`.
+        turns: the number of counted rounds; an additional first round warms up.
 
     Returns:
-        ({way: [seconds of each turn]}, {way: value}).
+        ({method: [seconds of each round]}, {method: value}).
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     context = multiprocessing.get_context("spawn")
@@ -41,7 +41,7 @@ def take(module, ways, arguments, turns):
         here, there = context.Pipe()
         process = context.Process(target=_work, args=(module, way, arguments, there), daemon=True)
         process.start()
-        there.close()  # so that a process that fails is an error here, not a wait without end
+        there.close()  # so that a failed process raises an error here instead of an endless wait
         processes[way], connections[way], values[way] = process, here, here.recv()
     seconds = {way: [] for way in connections}
     for turn in range(turns + 1):

@@ -30,7 +30,7 @@ The same command continues an interrupted run. The program writes to --output_di
 
 In diagnostics.json, score_error_to_kernel_density is relative to the score of the best possible
 auto-encoder for the training examples. fraction_ended_outside is the fraction of far points that
-ended where the noise of no example can reach. two_sample_accuracy is the accuracy with which
+ended beyond the reach of the noise of every example. two_sample_accuracy is the accuracy with which
 nearest neighbors distinguish samples from noisy test examples (0.5 by chance). samples_per_chain is
 the number of kept states per chain.
 """
@@ -156,7 +156,7 @@ def _check_fitting(config: Config) -> None:
     if config.reconstruction:
         if not config.reconstruction.endswith(".keras"):
             raise runs.UsageError("--reconstruction must be a .keras file.")
-        runs.refuse_given(FITTING, "--reconstruction is a model that is trained already")
+        runs.refuse_given(FITTING, "--reconstruction is a trained model")
     if config.criterion == "rcae":
         if config.walkback > 1:
             raise runs.UsageError("--walkback requires --criterion=denoising.")
@@ -173,7 +173,7 @@ def _check_fitting(config: Config) -> None:
     if config.hardware.distribution != "none" and config.fit != "minibatch":
         raise runs.UsageError("--distribution requires --fit=minibatch.")
     if config.noise == "plain":
-        runs.refuse_given(["max_sigma"], "--noise=plain has noise of sigma alone")
+        runs.refuse_given(["max_sigma"], "--noise=plain uses only --sigma")
     if config.fit == "none":
         runs.refuse_given(("iterations", "copies"), "--fit=none keeps the initial weights")
 

@@ -1,7 +1,8 @@
 r"""Shows how linearly separable the classes are at every layer of a network (thesis, chapter 9).
 
-With no flags it trains the MNIST convnet of figure 9.2 on the bundled data and fits a linear probe
-to every layer before and after (figure 9.3): tables, figures and a SavedModel in a few minutes.
+Without flags it trains the MNIST convnet of figure 9.2 on the bundled data and fits a linear probe
+to every layer before and after training (figure 9.3). It writes tables, figures and a SavedModel in
+a few minutes:
 
     python -m bin.probe
 
@@ -11,25 +12,27 @@ A pretrained ResNet-50 (figures 9.4 and 9.5), from a weights file or downloaded 
         --examples=5000,1000,1000 --taps=input,class:Add,conv5_block3_out --reduction=mean \
         --output_dir=runs/resnet50
 
-Several checkpoints of one network side by side (figure 9.9), as `bin.train --snapshots` keeps them:
+Several checkpoints of one network side by side (figure 9.9), saved by `bin.train --snapshots`:
 
     python -m bin.probe --model=skip_mlp --weights=step_0000000.weights.h5,step_0000300.weights.h5 \
         --output_dir=runs/checkpoints
 
-Probes that are trained beside the network while it trains, watched in TensorBoard (after a kill the
-network goes on exactly and its probes begin anew):
+Probes that are trained together with the network, and shown in TensorBoard (after a kill, the
+network continues exactly where it was, and its probes start again):
 
     python -m bin.probe --mode=live --epochs=5 --output_dir=runs/live
 
-Other questions of the same features (section 9.3.6), from an .npz file with, for each factor F,
-F_train and F_test (and F_validation) in the order of the data set's own examples:
+Probes of other labels for the same features (section 9.3.6). The .npz file has, for each factor F,
+arrays F_train and F_test (and F_validation) in the order of the data set's examples:
 
     python -m bin.probe --labels=factors.npz --control --output_dir=runs/factors
 
---taps takes names, globs and class:NAME, separated by commas; a wrong one lists the nearest.
+--taps takes names, globs and class:NAME, separated by commas; the error for an unknown name lists
+the nearest names.
 --reduction is mean (over space or time), subset:K, projection:K, flatten, last or time_mean.
-The same command after a kill goes on where it was. Several machines share the work on a trained
-network with --epochs=0, --shard=1/8 ... --shard=8/8 and one --output_dir; the last fits the probes.
+After a kill, the same command continues. Several machines can share the work on a trained network
+with --epochs=0, --shard=1/8 ... --shard=8/8 and the same --output_dir; the last one fits the
+probes.
 """
 
 import dataclasses
@@ -50,7 +53,7 @@ if TYPE_CHECKING:
 Verbose = Literal["auto", 0, 1, 2]
 
 DEFAULT_EPOCHS = 5
-# What only the one mode has a use for.
+# Flags that only one of the two modes uses.
 FROZEN_FLAGS = ("labels", "control", "shard")
 LIVE_FLAGS = ("log_every",)
 
@@ -62,15 +65,20 @@ def _is_shard(shard: str) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What one run is; a folder with an equal one holds the same run."""
+    """The settings of one run; a folder with an equal config holds the same run."""
 
     data: configs.Data
     models: tuple[configs.Model, ...]
     hardware: configs.Hardware
     training: configs.Training
-    taps: tuple[str, ...] = option(("*",), "Where to probe; * is every place (see above).")
-    reduction: str = option("subset:1000", "From outputs to features (section 9.3.4).")
-    mode: Literal["frozen", "live"] = option("frozen", "Fit probes to a model, or beside it.")
+    taps: tuple[str, ...] = option(("*",), "The taps to probe; * is every tap (see above).")
+    reduction: str = option(
+        "subset:1000", "How outputs are reduced to features (section 9.3.4; see above)."
+    )
+    mode: Literal["frozen", "live"] = option(
+        "frozen",
+        "frozen: fit probes to a model that doesn't change; live: train them with the model.",
+    )
     labels: str | None = option(
         None, "An .npz file with more labels for the same inputs.", is_path=True, argument=""
     )
@@ -78,7 +86,7 @@ class Config:
     export: bool = option(True, "Write the probed model as a SavedModel.")
     suboptimality: float = option(
         1e-3,
-        "How far above its minimum a probe's loss may be, in nats.",
+        "Upper bound of a probe's loss above its minimum, in nats.",
         lower_bound=1e-12,
         argument="tol",
     )
@@ -86,11 +94,11 @@ class Config:
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """How a run is computed; no part of what it is."""
+    """How a run is computed; these settings don't determine a run."""
 
     shard: str = option(
         "1/1",
-        "Extract the i-th of n parts, e.g. 2/8.",
+        "Extract the i-th of n shards of the features, e.g. 2/8.",
         valid=_is_shard,
         message="must be i/n with 1 <= i <= n",
     )
@@ -109,31 +117,31 @@ def config_from_flags() -> Config:
         config = dataclasses.replace(config, training=training)
     epochs, work = config.training.epochs, flags.read(Work)
     if len(config.models) > 1 and epochs:
-        raise runs.UsageError("--epochs trains one network; --weights names several.")
+        raise runs.UsageError("--epochs trains one network, but --weights names several.")
     if config.mode == "live":
         if not epochs:
-            raise runs.UsageError("--mode=live trains the network: give --epochs.")
-        runs.refuse_given(FROZEN_FLAGS, "--mode=live has no use for it")
+            raise runs.UsageError("--mode=live trains the network: set --epochs above 0.")
+        runs.refuse_given(FROZEN_FLAGS, "--mode=live doesn't support it")
         runs.refuse_given(
             ("suboptimality", "extract_batch_size"),
-            "probes of --mode=live are trained, and no features are kept",
+            "--mode=live trains probes and doesn't store features",
         )
     else:
-        runs.refuse_given(LIVE_FLAGS, "only --mode=live logs")
+        runs.refuse_given(LIVE_FLAGS, "only --mode=live uses it")
     if not epochs:
         unused = set(flags.names(configs.Training)) - {"epochs"}
         runs.refuse_given(unused, "the network is not trained")
     if config.hardware.distribution == "multi_worker":
         raise runs.UsageError(
-            "Several machines share the extraction by --shard=i/n; train with bin.train."
+            "Several machines can share only the extraction, by --shard=i/n: train with bin.train."
         )
     if work.shard != "1/1" and epochs:
-        raise runs.UsageError("--shard extracts features of a trained network: give --epochs=0.")
+        raise runs.UsageError("--shard requires a trained network: use --epochs=0.")
     return config
 
 
 def _is_trained(models: tuple[configs.Model, ...]) -> bool:
-    """Whether networks come with weights; several are always read from files."""
+    """Returns whether networks are already trained; several are always read from files."""
     return len(models) > 1 or models[0].weights != "none" or ".keras" in models[0].model
 
 
@@ -147,9 +155,9 @@ def run(
     log_every: int = 50,
     verbose: Verbose = 0,
 ) -> "dict[str, ProbeReport]":
-    """Probes as `config` says and writes to `folder`; returns {name: report}.
+    """Probes according to `config` and writes to `folder`; returns {name: report}.
 
-    `begin` is called once everything is known to fit, before anything is written.
+    `begin` is called after all checks of the arguments, before anything is written.
     """
     from bin.common import training
     from bin.jobs import probe
@@ -171,7 +179,7 @@ def run(
         log_every=log_every,
         verbose=verbose,
     )
-    # Those that are wrong stop the program before it writes anything.
+    # Invalid networks raise here, before anything is written.
     networks = [session.build(spec) for spec in config.models]
     begin()
     reports: dict[str, ProbeReport] | None
@@ -208,7 +216,7 @@ def main(argv: list[str]) -> None:
         if reports:
             print(f"All results are in {folder}.")
         else:
-            print(f"Shard {work.shard} is done; the last of them to finish fits the probes.")
+            print(f"Shard {work.shard} is done; the last shard to finish fits the probes.")
 
 
 if __name__ == "__main__":

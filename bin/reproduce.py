@@ -164,7 +164,7 @@ def table(figures: Sequence[catalogue.Figure]) -> str:
     for figure in figures:
         try:
             module = figure.load()
-        except Exception as error:  # whatever a figure's own module raises
+        except Exception as error:  # any error of the figure's module
             rows.append([figure.name, "", "", f"{type(error).__name__}: {error}"])
             continue
         quick, full = (module.CONFIGS[budget] for budget in contract.BUDGETS)

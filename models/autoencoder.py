@@ -23,11 +23,11 @@ def autoencoder(
     """The auto-encoder of the thesis' experiments: r(x) = c + V tanh(b + W x) (3.3.4).
 
     Args:
-        input_shape: the shape of one example; inputs are flattened and outputs shaped again.
-        units: hidden units.
-        activation: of the hidden layer, the name of a Keras activation.
-        output: activation of the output: "linear", or "sigmoid" for values in [0, 1].
-        dtype: of weights and computation; None is Keras' global policy.
+        input_shape: the shape of one example; inputs are flattened and outputs reshaped to it.
+        units: the number of hidden units.
+        activation: the name of the hidden layer's Keras activation.
+        output: the activation of the output: "linear", or "sigmoid" for values in [0, 1].
+        dtype: the dtype policy of the layers; None uses Keras' global policy.
         name: the model's name.
 
     Returns:
@@ -38,7 +38,7 @@ def autoencoder(
     dtype = dtype or keras.config.dtype_policy().name
     inputs = keras.Input(input_shape, name="x", dtype=at_least_float32(dtype))
     x = layers.Flatten(name="flatten", dtype=dtype)(inputs) if len(input_shape) > 1 else inputs
-    # A reconstruction in bfloat16 would leave nothing of r(x) - x.
+    # The decoder computes at least in float32: rounding to bfloat16 would exceed r(x) - x.
     h = layers.Dense(units, activation=activation, dtype=dtype, name="encoder")(x)
     r = layers.Dense(size, activation=output, dtype=at_least_float32(dtype), name="decoder")(h)
     if len(input_shape) > 1:
@@ -59,15 +59,15 @@ def tied_autoencoder(
 
     Args:
         input_shape: the shape of one example.
-        units: hidden units.
-        activation: of the hidden layer; "tanh" makes it the tied DAE.
-        output: activation of the output: "sigmoid" for values in [0, 1], or "linear".
-        dtype: of weights and computation; None is Keras' global policy.
+        units: the number of hidden units.
+        activation: the activation of the hidden layer; "tanh" gives the tied DAE.
+        output: the activation of the output: "sigmoid" for values in [0, 1], or "linear".
+        dtype: the dtype policy of the layers; None uses Keras' global policy.
         name: the model's name.
 
     Returns:
         A functional model from (batch, *input_shape) to (batch, *input_shape) with one layer,
-        `TiedAutoEncoder`, named "tied"; its `encode` is what a contractive penalty takes.
+        `TiedAutoEncoder`, named "tied", whose `encode` can be passed to a contractive criterion.
     """
     dtype = dtype or keras.config.dtype_policy().name
     inputs = keras.Input(input_shape, name="x", dtype=at_least_float32(dtype))
@@ -77,13 +77,13 @@ def tied_autoencoder(
 
 @keras.saving.register_keras_serializable(package="thesis_tf")
 class TiedAutoEncoder(keras.layers.Layer):
-    """An encoder and the decoder with its weights transposed.
+    """An encoder, and a decoder that uses the transposed weights of the encoder.
 
     Args:
-        units: hidden units.
-        activation: of the hidden units.
-        output: activation of the outputs.
-        **kwargs: of `keras.layers.Layer`.
+        units: the number of hidden units.
+        activation: the activation of the hidden units.
+        output: the activation of the outputs.
+        **kwargs: arguments of `keras.layers.Layer`.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class TiedAutoEncoder(keras.layers.Layer):
         self.activation, self.output_activation = map(keras.activations.get, (activation, output))
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Makes the kernel (d, units) and the biases of encoder (units,) and decoder (d,)."""
+        """Creates the kernel (d, units) and the biases of encoder (units,) and decoder (d,)."""
         self.example_shape = tuple(int(side or 0) for side in input_shape[1:])
         size = math.prod(self.example_shape)
         self.kernel = self.add_weight(shape=(size, self.units), name="kernel")
@@ -114,11 +114,11 @@ class TiedAutoEncoder(keras.layers.Layer):
         return keras.ops.reshape(r, (-1, *self.example_shape))
 
     def _used(self, variable: keras.Variable) -> keras.KerasTensor:
-        # Outside `call` Keras doesn't cast variables to the precision of computation.
+        # Outside `call`, Keras doesn't cast variables to the compute dtype.
         return keras.ops.cast(variable, self.compute_dtype)
 
     def get_config(self) -> dict[str, Any]:
-        """Returns what the layer was made with."""
+        """Returns the arguments of the constructor."""
         return {
             **super().get_config(),
             "units": self.units,

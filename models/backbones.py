@@ -1,13 +1,13 @@
-"""ResNet, VGG and Inception v3 from `keras.applications`, one flat model from pixels to logits.
+"""ResNet, VGG and Inception v3 from `keras.applications`, each a flat model from pixels to logits.
 
 Resizing and preprocessing are layers of the same functional model, so inputs are unscaled images,
 and a tap has the name "conv2_block1_add" rather than "resnet50/conv2_block1_add".
 
-With a low-precision policy, preprocessing, logits and, where it was measured, the first layers stay
-in float32, since rounding there is amplified most. For the mean activations of a ResNet-50 under
-mixed_bfloat16 (16 sums and the last ReLU, on CIFAR-10), this reduces the relative error from 2.5 %
-to at most 0.6 %, for 9 % of the multiplications; for an Inception v3's mixed blocks, from 12.6 % to
-0.8 %.
+With a low-precision policy, preprocessing and logits stay in float32. So do the first layers of
+networks for which this was measured, since rounding errors are amplified most there. For the mean
+activations of a ResNet-50 under mixed_bfloat16 (16 sums and the last ReLU, on CIFAR-10), this
+reduces the relative error from 2.5 % to at most 0.6 %, for 9 % of the multiplications; for an
+Inception v3's mixed blocks, from 12.6 % to 0.8 %.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ PREPROCESSING = ("default", "caffe", "tf", "unit")
 
 @dataclasses.dataclass(frozen=True)
 class Backbone:
-    """A `keras.applications` network: its builder and what it expects of images.
+    """A `keras.applications` network: its builder and its requirements for images.
 
-    Up to the layer `exact` it computes in float32 whatever the dtype policy.
+    Layers up to `exact` compute in at least float32 under every dtype policy.
     """
 
     build: Callable[..., keras.Model]
@@ -67,22 +67,22 @@ def backbone(
         architecture: a key of `BACKBONES`.
         input_shape: (height, width, channels) of images with pixels in [0, 255]; one channel is
             repeated to three.
-        num_classes: the number of classes. None takes that of the weights: 1,000 for "imagenet",
-            that of the file for a path (no head if it has none).
+        num_classes: the number of classes. None takes the number from the weights: 1,000 for
+            "imagenet", that of the head in a file (or no head if the file has none).
         weights: "imagenet" (Keras downloads them), "none", or the path of a `.weights.h5` file of
             this network with or without its head, or of this function's model.
-        image_size: the side to which images are resized in the model; None for the network's
+        image_size: the side length to which the model resizes images; None for the network's
             default (224, or 299 for Inception v3).
-        preprocessing: "default" (the one that Keras' weights were trained with), "caffe" (BGR
-            minus the mean), "tf" (in [-1, 1]) or "unit" (in [0, 1]).
-        auxiliary_head: Inception v3 only: adds the auxiliary classifier on mixed7 that Keras
-            leaves out (Szegedy et al. 2016); the model then returns [logits, auxiliary logits].
+        preprocessing: "default" (that of Keras' pretrained weights), "caffe" (BGR minus the mean),
+            "tf" (in [-1, 1]) or "unit" (in [0, 1]).
+        auxiliary_head: adds the auxiliary classifier on mixed7 that Keras leaves out (Szegedy et
+            al. 2016), only for Inception v3; the model then returns [logits, auxiliary logits].
 
     Returns:
         A functional model from images (batch, *input_shape) to logits (batch, num_classes).
 
     Raises:
-        ValueError: an image size that the network refuses, or weights of another network.
+        ValueError: the images are too small for the network, or the weights don't fit it.
     """
     spec = BACKBONES[architecture]
     size = image_size or spec.image_size
@@ -135,21 +135,21 @@ def _preprocess(x: keras.KerasTensor, size: int, preprocessing: str) -> keras.Ke
 
 
 def _named(name: str, tensor: keras.KerasTensor) -> keras.KerasTensor:
-    """Names the operation that made a symbolic tensor; Keras would count on through a process."""
+    """Names the operation of a symbolic tensor; Keras' names depend on earlier operations."""
     tensor._keras_history.operation.name = name
     return tensor
 
 
 def _exact() -> str | None:
-    """Returns the policy by which layers compute in float32 at least; None is the global one."""
+    """Returns a policy with which layers compute in at least float32; None is the global one."""
     low = keras.config.dtype_policy().compute_dtype in ("bfloat16", "float16")
     return "float32" if low else None
 
 
 def _renamed(base: keras.Model, exact: str | None) -> keras.Model:
-    """Numbers Inception v3's layers from 0: Keras continues from earlier models.
+    """Numbers Inception v3's layers from 0; Keras continues from the numbers of earlier models.
 
-    Also lets the layers up to `exact`, by its new name, compute in float32 at least.
+    Layers up to the one whose new name is `exact` compute in at least float32.
     """
     automatic: dict[str, list[tuple[int, str]]] = {}
     for layer in base.layers:
@@ -218,13 +218,13 @@ def _auxiliary(x: keras.KerasTensor, num_classes: int) -> keras.KerasTensor:
 
 
 def _load(architecture: str, path: os.PathLike[str], model: keras.Model, base: keras.Model) -> None:
-    """Loads a file into the whole model, or into all but the head where that does not fit."""
+    """Loads a file into the whole model, or, if the head doesn't fit, into the other layers."""
     errors: list[Exception] = []
     for part in (model, base):
         try:
             with warnings.catch_warnings():
-                # Keras also looks for the layers under their depth in the graph, which the layers
-                # in front of `base` change; it finds each of them under its kind all the same.
+                # Keras warns since the layers before `base` change the depths of layers in the
+                # graph; it still finds each layer by its type.
                 warnings.filterwarnings("ignore", "Skipping nested container")
                 part.load_weights(path)
         except (ValueError, KeyError, OSError) as error:
@@ -247,8 +247,8 @@ def _load_imagenet(
     except Exception as error:
         raise invalid(
             "`weights`",
-            f"a file of {architecture}, where Keras can't download its ImageNet weights",
+            f"a weights file of {architecture}, since Keras can't download the ImageNet weights",
             f"imagenet ({error})",
-            "Make one by `save_weights` of the network from keras.applications.",
+            "Create one with `save_weights` of the network from keras.applications.",
         ) from error
     (model if whole else base).set_weights(source.get_weights())

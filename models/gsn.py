@@ -25,8 +25,8 @@ def walkback_dae(
 
     Args:
         input_shape: the shape of one example.
-        units: hidden units.
-        activation: of the hidden layer.
+        units: the number of hidden units.
+        activation: the activation of the hidden layer.
         reconstruction: P(x | x~), an object of `thesis_tf.gsn`; None is `Bernoulli()`.
         **kwargs: `corruption`, `walkback`, `scaling`, `seed` of `WalkbackAutoEncoder`.
 
@@ -37,7 +37,7 @@ def walkback_dae(
     shape, reconstruction = _parameters(input_shape, reconstruction)
     inputs = keras.Input(input_shape, name="x", dtype=at_least_float32())
     h = layers.Dense(units, activation=activation, name="encoder")(layers.Flatten()(inputs))
-    # Parameters in float32 at least: a logit in bfloat16 has 8 bits.
+    # Distribution parameters in at least float32: a logit in bfloat16 has 8 bits.
     outputs = layers.Dense(math.prod(shape), dtype=at_least_float32(), name="decoder")(h)
     outputs = layers.Reshape(shape, dtype=at_least_float32(), name="parameters")(outputs)
     network = keras.Model(inputs, outputs, name="dae")
@@ -54,13 +54,13 @@ def convolutional_dae(
 ) -> gsn.WalkbackAutoEncoder:
     """A convolutional denoising auto-encoder of images, trained by walkback.
 
-    Each block halves height and width on the way up and doubles them on the way down, where the
-    same block's features of the way up are added: what is local needs no detour.
+    Each block of the encoder after the first halves height and width, and each block of the decoder
+    doubles them and adds the features of the encoder at the same resolution.
 
     Args:
-        input_shape: (height, width, channels), sides that len(filters) - 1 halvings divide evenly.
-        filters: of each block.
-        activation: of all blocks.
+        input_shape: (height, width, channels); 2^(len(filters) - 1) must divide height and width.
+        filters: the number of filters of each block.
+        activation: the activation of all blocks.
         reconstruction: P(x | x~); None is `Bernoulli()`.
         **kwargs: `corruption`, `walkback`, `scaling`, `seed` of `WalkbackAutoEncoder`.
 
@@ -68,15 +68,15 @@ def convolutional_dae(
         A `thesis_tf.gsn.WalkbackAutoEncoder`.
 
     Raises:
-        ValueError: examples that are no images, or whose sides can't be halved so often.
+        ValueError: examples are not images, or their sides can't be halved so often.
     """
     layers, halvings = keras.layers, len(filters) - 1
     if len(input_shape) != 3 or any(side % 2**halvings for side in input_shape[:2]):
         raise invalid(
             "`input_shape`",
-            f"(height, width, channels) with sides that {2**halvings} divides",
+            f"(height, width, channels) with sides divisible by {2**halvings}",
             tuple(input_shape),
-            "Take fewer `filters`.",
+            "Use fewer `filters`.",
         )
     shape, reconstruction = _parameters(input_shape, reconstruction)
     inputs = keras.Input(input_shape, name="x", dtype=at_least_float32())

@@ -24,7 +24,7 @@ def mlp(
         num_classes: the number of classes.
         units: the width of each hidden layer.
         activation: the name of a Keras activation.
-        kernel_initializer: of every dense layer; a name or a config.
+        kernel_initializer: the initializer of every dense layer, a name or a config.
         name: the model's name.
 
     Returns:
@@ -58,7 +58,7 @@ def issgd_mlp(
     Returns:
         A functional model from inputs (batch, *input_shape) to logits (batch, num_classes).
     """
-    # Not an instance, which would give layers of one shape the same weights.
+    # A config, since one instance would give all layers of the same shape the same weights.
     small = {"class_name": "RandomNormal", "config": {"stddev": 0.01}}
     return mlp(input_shape, num_classes, units=(2048,) * 4, kernel_initializer=small, name=name)
 
@@ -72,17 +72,17 @@ def skip_mlp(
     skip: int = 64,
     name: str = "skip_mlp",
 ) -> keras.Model:
-    """The pathologically deep network of figure 9.6: 128 layers of 128 units, one skip.
+    """The pathologically deep network of figure 9.6: 128 layers of 128 units, one skip connection.
 
-    Layer 1 is added to the output of layer `skip`, so that the upper half can be trained while
-    nothing useful gets through the lower half.
+    The output of layer 1 is added to that of layer `skip`, so the upper half can be trained
+    although nothing useful passes through the lower half.
 
     Args:
         input_shape: the shape of one example, with values in [0, 255].
         num_classes: the number of classes.
         depth: the number of hidden layers.
-        width: units of each.
-        skip: the layer whose output the skip connection joins; 0 for none.
+        width: the number of units of each layer.
+        skip: the layer to whose output the skip connection adds; 0 for none.
         name: the model's name.
 
     Returns:

@@ -16,10 +16,10 @@ def mnist_convnet(
     units: int = 512,
     name: str = "mnist_convnet",
 ) -> keras.Model:
-    """Two 5x5 convolutions and two dense layers, with every step a separate layer.
+    """Two 5x5 convolutions and two dense layers, with every operation as a separate layer.
 
-    The activation, the pooling and the scaling of pixels are separate layers, so that each can be
-    tapped. With `units=1024` this is chapter 11's LeNet: 3,274,634 parameters at 28 x 28 x 1.
+    Activations, pooling and the scaling of pixels are separate layers, so each can be tapped. With
+    `units=1024` this is chapter 11's LeNet: 3,274,634 parameters at 28 x 28 x 1.
 
     Args:
         input_shape: (height, width, channels) of images with pixels in [0, 255].
@@ -32,7 +32,7 @@ def mnist_convnet(
         (batch, num_classes).
 
     Raises:
-        ValueError: examples of another shape, or images of fewer than 4 pixels a side.
+        ValueError: examples have another shape, or a side has fewer than 4 pixels.
     """
     if len(input_shape) != 3 or min(input_shape[:2]) < 4:
         raise invalid(

@@ -1,4 +1,4 @@
-"""Every network by the name that `--model` takes."""
+"""All networks, by the names that `--model` takes."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ def build(
     Args:
         name: one of `NAMES`, or the path of a `.keras` file, which is loaded in safe mode.
         input_shape: the shape of one example.
-        num_classes: the number of classes; None takes that of the weights.
+        num_classes: the number of classes; None takes the number from the weights.
         weights: "none", "imagenet" (backbones only) or the path of a `.weights.h5` file.
-        image_size, preprocessing, auxiliary_head: of a backbone; see `models.backbones.backbone`.
+        image_size, preprocessing, auxiliary_head: options of `models.backbones.backbone`.
 
     Returns:
-        A Keras model that returns logits (of a `.keras` file: whatever that model returns).
+        A Keras model that returns logits; the model of a `.keras` file may return anything.
 
     Raises:
-        ValueError: an unknown name or option, or weights that don't fit.
+        ValueError: the name or an option is unknown, or the weights don't fit.
     """
     given = {
         "image_size": image_size,
@@ -71,7 +71,7 @@ def build(
         if not pathlib.Path(name).exists():
             raise invalid("`model`", f"one of {', '.join(NAMES)}, or an existing .keras file", name)
         if not zipfile.is_zipfile(name):
-            raise invalid("`model`", "a .keras file", f"{name}, which is none or was cut short")
+            raise invalid("`model`", "a .keras file", f"{name}, which isn't one or is incomplete")
         return keras.saving.load_model(name, compile=False, safe_mode=True)
     if name in BACKBONES:
         return backbone(name, input_shape, num_classes, weights=weights, **options)
@@ -88,11 +88,14 @@ def build(
             _quoted(options),
             f"left out for {name}",
             "a value",
-            f"Only backbones ({', '.join(BACKBONES)}) have such options.",
+            f"Only backbones ({', '.join(BACKBONES)}) have these options.",
         )
     if weights == "imagenet":
         raise invalid(
-            "`weights`", f"none or a file for {name}", "imagenet", "It has no ImageNet weights."
+            "`weights`",
+            f"none or a file for {name}",
+            "imagenet",
+            "There are no ImageNet weights for it.",
         )
     path = None if weights == "none" else weights_file.existing(weights)
     if num_classes is None and path is None:
@@ -110,5 +113,5 @@ def build(
 
 
 def _quoted(names: Iterable[str]) -> str:
-    """Returns the names of arguments as an error has them."""
+    """Returns the names of arguments, quoted for an error message."""
     return ", ".join(f"`{name}`" for name in names)

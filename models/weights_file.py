@@ -1,4 +1,4 @@
-"""Keras weights files: which classes one is for, and why one does not fit."""
+"""Keras weights files: their number of classes, and errors for files that don't fit."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from thesis_tf.errors import invalid
 
 
 def existing(path: str | os.PathLike[str]) -> pathlib.Path:
-    """Returns the path of a weights file; raises ValueError if there is none or it is no HDF5."""
+    """Returns the path of a weights file; raises ValueError if it doesn't exist or isn't HDF5."""
     path = pathlib.Path(path)
     if not path.is_file():
         raise invalid("`weights`", "none or an existing file", path)
     if not h5py.is_hdf5(path):
         raise invalid(
             "`weights`",
-            "a file that Keras' `save_weights` wrote (.weights.h5)",
-            f"{path}, which is not HDF5 or was cut short",
+            "a file written by Keras' `save_weights` (.weights.h5)",
+            f"{path}, which is not HDF5 or is incomplete",
         )
     return path
 
 
 def classes_in(path: pathlib.Path) -> int | None:
-    """Returns the number of classes of the head in a Keras weights file; None if it has no head."""
+    """Returns the number of classes of the head in a Keras weights file; None without a head."""
     with h5py.File(path) as file:
         if "layers" not in file:  # the format before Keras 3
             group = file.get("predictions")
@@ -46,22 +46,22 @@ def _datasets(group: Any) -> list[str]:
 
 
 def unfitting(wanted: str, path: str | os.PathLike[str], error: Exception) -> Exception:
-    """Returns the error for a weights file that does not fit.
+    """Returns the error for a weights file that doesn't fit.
 
     Args:
-        wanted: what network the weights must be of.
+        wanted: a description of the network.
         path: the file.
-        error: what Keras raised.
+        error: the error that Keras raised.
     """
     return invalid(
         "`weights`",
         f"a Keras weights file of {wanted}",
-        f"{path}, which does not fit: {_reason(error).removesuffix('.')}",
+        f"{path}, which doesn't fit: {_reason(error).removesuffix('.')}",
     )
 
 
 def _reason(error: Exception) -> str:
-    """Returns Keras' message about a file that does not fit, in one line: it fills pages."""
+    """Returns Keras' message on a file that doesn't fit, which is very long, in one line."""
     head, _, rest = str(error).partition("\n")
     head, example, layer = head.partition(" Example error message for object ")
     if not example:

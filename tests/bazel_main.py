@@ -1,4 +1,4 @@
-"""Runs the test files that it is given with pytest: the main file of each py_test in BUILD."""
+"""Runs the given test files with pytest; it is the main file of each py_test in BUILD."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The commands that README, docs and `--help` show: each has flags that its program takes."""
+"""The commands in README, docs and `--help` have valid flags."""
 
 import json
 import pathlib
@@ -16,7 +16,7 @@ PAGES = [
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted(ROOT.glob("bin/*.py")),
 ]
-# Takes the place of `app.run`: the program itself up to where its work would begin.
+# Replaces `app.run`, so that the program stops before its work begins.
 CHECK = """
 import json, runpy, sys
 from absl import app, flags
@@ -40,21 +40,21 @@ for given in commands:
 
 
 def commands():
-    """Returns {program: [flags of each command]} of all that is shown."""
+    """Returns {program: [flags of each command]} of all documented commands."""
     found = {}
     for page in PAGES:
         text = page.read_text(encoding="utf-8").replace("\\\n", " ")
         for program, rest in re.findall(r"python -m (bin\.\w+)(?![\w.])([^\n`]*)", text):
             words = shlex.split(rest, comments=True)
             ends = [n for n, word in enumerate(words) if word in ("&", "|", ">", "&&", "...")]
-            # Prose goes on after a program's name.
+            # In prose, other words follow a program's name.
             if rest.startswith(" -") or not rest.strip():
                 found.setdefault(program, []).append(words[: min(ends, default=None)])
     return found
 
 
 def refused(program, given):
-    """Returns a line for each of the commands that the program would refuse."""
+    """Returns a line for each command that the program would refuse."""
     command = [sys.executable, "-c", CHECK, program, json.dumps(given)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return done.stdout.splitlines()

@@ -1,4 +1,4 @@
-"""What every test needs: two virtual CPU devices, parsed flags, real data, real Redis servers."""
+"""Used by all tests: two virtual CPU devices, parsed flags, real data, real Redis servers."""
 
 import contextlib
 import itertools
@@ -19,11 +19,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
 def pytest_configure(config):
-    """Parses absl's flags, and cuts the CPU in two while TensorFlow has not begun to compute."""
+    """Parses absl's flags, and splits the CPU in two before TensorFlow computes anything."""
     import tensorflow as tf
     from absl import flags
 
-    # A shell lets what it starts in the background ignore Ctrl-C, and so would tests' programs.
+    # Processes that a shell starts in the background ignore Ctrl-C, and so would their children.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     flags.FLAGS.mark_as_parsed()
     cpu = tf.config.list_physical_devices("CPU")[0]
@@ -32,7 +32,7 @@ def pytest_configure(config):
 
 @pytest.fixture(autouse=True)
 def same_precision():
-    """Puts the global precision back, which programs set that run in this process."""
+    """Restores the global precision, which programs in this process may change."""
     import keras
 
     before = keras.config.dtype_policy()
@@ -42,7 +42,7 @@ def same_precision():
 
 @pytest.fixture(autouse=True, scope="module")
 def generators_of_file(request):
-    """The random generators of a file, each with its state after the file was imported."""
+    """Returns the random generators of a file with their states after the file was imported."""
     found = vars(request.module).values()
     return [
         (each, each.bit_generator.state) for each in found if isinstance(each, np.random.Generator)
@@ -51,20 +51,20 @@ def generators_of_file(request):
 
 @pytest.fixture(autouse=True)
 def same_draws(generators_of_file):
-    """Puts a file's generators back, so that what a test draws doesn't hang on what ran before."""
+    """Restores a file's generators, so that draws of a test don't depend on earlier tests."""
     for generator, state in generators_of_file:
         generator.bit_generator.state = state
 
 
 @pytest.fixture
 def two_devices():
-    """The names of two logical CPU devices, for tests of mirrored training on one machine."""
+    """The names of two virtual CPU devices, for tests of mirrored training on one machine."""
     return ["CPU:0", "CPU:1"]
 
 
 @pytest.fixture
 def asset():
-    """A function from a file's name to its path in $THESIS_ASSETS; skips where it is absent."""
+    """Returns a function from a file name to its path in $THESIS_ASSETS; skips if it is missing."""
 
     def find(name):
         path = ASSETS / name
@@ -82,12 +82,12 @@ def free_port():
 
 
 class RedisServer:
-    """A `redis-server` that keeps nothing on disk, with settings as on its command line."""
+    """A `redis-server` that keeps nothing on disk; settings are as on its command line."""
 
     def __init__(self, folder, *settings, port_setting="--port"):
         self.port = free_port()
         self.process = None
-        # A port of its own, as a cluster's server else takes the one 10,000 above.
+        # A free cluster port, since the default, the port plus 10,000, may be taken.
         self._command = [SERVER, "--bind", "127.0.0.1", "--dir", str(folder)]
         self._command += ["--save", "", "--appendonly", "no", port_setting, str(self.port)]
         self._command += ["--cluster-port", str(free_port()), *map(str, settings)]
@@ -109,19 +109,19 @@ class RedisServer:
         raise AssertionError("".join(said))
 
     def stop(self, how=signal.SIGKILL):
-        """Ends it, as a crash does; nothing that was in it is left."""
+        """Ends the server like a crash; its data are lost."""
         self.process.send_signal(signal.SIGCONT)
         self.process.send_signal(how)
         self.process.wait()
         self.process.stdout.close()
 
     def restart(self):
-        """Crashes it and starts it again, empty."""
+        """Crashes the server and starts it again, empty."""
         self.stop()
         self.start()
 
     def cli(self, *arguments):
-        """Runs redis-cli on it."""
+        """Runs redis-cli with the server."""
         done = subprocess.run(
             ["redis-cli", "-p", str(self.port), *map(str, arguments)],
             capture_output=True,
@@ -133,7 +133,7 @@ class RedisServer:
 
 @contextlib.contextmanager
 def stopped_at_the_end(make):
-    """Yields `make`, a function that starts servers, and stops those that still run then."""
+    """Yields `make`, a function that starts servers, and stops those that still run at the end."""
     servers = []
 
     def start(*settings, **kwargs):
@@ -148,7 +148,7 @@ def stopped_at_the_end(make):
 
 @pytest.fixture(scope="session")
 def redis_factory(tmp_path_factory):
-    """A function that starts a `RedisServer`; all are stopped at the end of the session."""
+    """Returns a function that starts a `RedisServer`; all are stopped at the end of the session."""
     if SERVER is None:
         pytest.skip("redis-server is not on the PATH")
     pytest.importorskip("redis")
@@ -162,7 +162,7 @@ def redis_factory(tmp_path_factory):
 
 @pytest.fixture
 def start_redis(redis_factory):
-    """A function that starts a `RedisServer`, which the test may stop and restart."""
+    """Returns a function that starts a `RedisServer`, which the test may stop and restart."""
     with stopped_at_the_end(redis_factory) as start:
         yield start
 
@@ -175,7 +175,7 @@ def redis_server(start_redis):
 
 @pytest.fixture(scope="session")
 def shared_redis(redis_factory):
-    """A `RedisServer` that stays up, for tests that take a run id of their own."""
+    """A `RedisServer` that keeps running, for tests that use a separate run id."""
     return redis_factory()
 
 
@@ -185,7 +185,7 @@ def openssl(*arguments):
 
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory):
-    """A folder with an authority `ca`, another one `other`, and what the first has signed."""
+    """A folder with two authorities, `ca` and `other`, and certificates that `ca` has signed."""
     folder = tmp_path_factory.mktemp("tls")
     new = ("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
     for name in ("ca", "other"):
@@ -201,7 +201,7 @@ def certificates(tmp_path_factory):
 
 @pytest.fixture
 def tls_server(start_redis, certificates):
-    """A `RedisServer` that talks TLS alone, and asks for a certificate that `ca` has signed."""
+    """A `RedisServer` that only accepts TLS, and requires a certificate signed by `ca`."""
     settings = [
         f"--tls-{name}-file {certificates / file}".split()
         for name, file in (("cert", "redis.crt"), ("key", "redis.key"), ("ca-cert", "ca.crt"))

@@ -1,4 +1,4 @@
-"""The pages under docs/: their examples run, and each chapter's page says what it owes."""
+"""The pages in docs/: their examples run, and each chapter's page has the required sections."""
 
 import doctest
 import pathlib
@@ -36,7 +36,7 @@ def test_a_page_says_what_differs_and_how_to_have_its_figures(page, chapter):
 
 
 def links(path):
-    """The files that a Markdown file links to; code in it has none."""
+    """Yields the files that a Markdown file links to, except in code."""
     text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if not re.match(r"https?:|#|data:", target):
@@ -54,7 +54,7 @@ def test_links_lead_to_files(path):
 
 def test_paths_in_contributing_are_there():
     text = re.sub(r"```.*?```", "", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), flags=re.DOTALL)
-    # Names in capitals stand for what is yet to be written.
+    # Names in capitals are placeholders.
     paths = [
         path for path in re.findall(r"`([\w./]+/[\w./]+)`", text) if not re.search("[A-Z]", path)
     ]

@@ -1,4 +1,4 @@
-"""The files in docs/issgd that start workers elsewhere call programs and flags that are there."""
+"""The files in docs/issgd that start workers on other machines have valid programs and flags."""
 
 import pathlib
 import re
@@ -31,7 +31,7 @@ def test_programs_and_flags_are_there(path, flags_of):
     text = path.read_text(encoding="utf-8")
     programs = set(re.findall(r"bin\.issgd_\w+", text))
     assert programs
-    # A file passes the flags of its run to every program that it names.
+    # A file passes the flags of its run to all programs that it starts.
     shared = re.findall(r"--(run_id|dataset|data_dir|model)=", text)
     assert set(shared) == {"run_id", "dataset", "data_dir", "model"}
     for program in programs:

@@ -1,7 +1,7 @@
-"""What may import what, what the library never reads, and the shape of the tree.
+"""The allowed imports, the inputs that the library must not read, and the shape of the tree.
 
-Each rule is a function from sources, {path from the root: text}, to a list of what breaks it. It
-runs on the whole tree, and on a few lines that break it, which it must find.
+Each rule is a function from sources, {path from the root: text}, to a list of violations. It is
+applied to the whole tree, and to a few lines that violate it, which it must find.
 """
 
 import ast
@@ -20,7 +20,7 @@ SOURCES = {
     for folder in (*PACKAGES, "benchmarks", "tests")
     for path in sorted((ROOT / folder).rglob("*.py"))
 }
-# Rooms of the library that any area may use; areas don't import one another.
+# Packages of the library that any area may use; areas don't import one another.
 SHARED = {
     "_core",
     "_keras",
@@ -35,11 +35,11 @@ ROOMS = {path.parent.name for path in (ROOT / "thesis_tf").glob("*/__init__.py")
 AREAS = ROOMS - SHARED
 MOST_LINES = 400
 MOST_FILES = 12
-# Folders that grow by a file for each figure.
+# Folders with one file per figure.
 MANY_FILES = ("bin/reproduction/chapters/",)
 HEAVY = ("tensorflow", "keras", "tf_keras", "tensorflow_probability")
 
-# Flags, environment and clocks: they come in as arguments, from the programs.
+# Flags, environment and clocks, which programs pass to the library as arguments.
 OUTSIDE_WORLD = (
     "absl.app",
     "absl.flags",
@@ -61,13 +61,13 @@ OUTSIDE_WORLD = (
     "datetime.date.today",
     "tensorflow.timestamp",
 )
-# Leases, ages and time-outs of chapter 7 are made of time; one module reads it for all of them.
+# Leases, ages and time-outs of chapter 7 need the time; one module reads it for all of them.
 CLOCK_READERS = {"thesis_tf/issgd/transport/clock.py": {"time.monotonic"}}
-# What one module does for all, and who that is; the others that may do it have a reason.
+# The modules that may use these packages for all others; exceptions have a reason.
 OWNERS = {
     "tqdm": {
         "thesis_tf/reporting/progress.py",
-        "bin/reproduction/engine/schedule.py",  # a bar for each process, in one terminal
+        "bin/reproduction/engine/schedule.py",  # one bar per process, in one terminal
     },
     "fcntl": {
         "thesis_tf/persistence/locks.py",
@@ -76,14 +76,14 @@ OWNERS = {
     "tensorflow.summary": {"thesis_tf/reporting/summaries.py"},
     "numpy.load": {
         "thesis_tf/persistence/arrays.py",
-        # Single arrays, of which two are mapped into memory.
+        # Single arrays, two of which are memory-mapped.
         "thesis_tf/probes/features/store.py",
         "thesis_tf/hessian/eigen/state_files.py",
         "thesis_tf/datasets/archives.py",
     },
 }
 STYLE = "thesis_tf/plotting/style.py"
-# Names for types alone: there is nothing to run.
+# Only type aliases, without code to test.
 UNTESTED = {"thesis_tf/_core/types.py"}
 UNPICKLERS = ("pickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve")
 
@@ -93,7 +93,7 @@ def within(name, prefixes):
 
 
 def names_used(path, text):
-    """Yields (line, dotted name) of what a module imports and of the attributes it takes of it."""
+    """Yields (line, dotted name) of a module's imports and of the attributes that it uses."""
     tree = ast.parse(text, path)
     package = path.removesuffix(".py").split("/")[:-1]
     bound = {}
@@ -119,7 +119,7 @@ def names_used(path, text):
 
 
 def uses(sources, package, forbidden):
-    """Returns the uses of what is forbidden in the modules of a package."""
+    """Returns the uses of forbidden names in the modules of a package."""
     return [
         f"{path}:{line} uses {name}"
         for path, text in sources.items()
@@ -130,7 +130,7 @@ def uses(sources, package, forbidden):
 
 
 def imports_upwards(sources):
-    """The library knows neither models nor programs, and models know no programs."""
+    """The library imports neither models nor programs, and models don't import programs."""
     return [
         *uses(sources, "thesis_tf", ["models", "bin", "benchmarks", "tests"]),
         *uses(sources, "models", ["bin", "benchmarks", "tests"]),
@@ -138,7 +138,7 @@ def imports_upwards(sources):
 
 
 def imports_sideways(sources):
-    """Areas don't import one another: what several need stands beside them, and imports no area."""
+    """Areas don't import one another; code that several need is in packages that import no area."""
     areas = [f"thesis_tf.{area}" for area in AREAS]
     found = []
     for path in sources:
@@ -150,7 +150,7 @@ def imports_sideways(sources):
 
 
 def imports_private_modules(sources):
-    """What begins with an underscore is imported within the package that holds it alone."""
+    """Names that begin with an underscore are only imported within their package."""
     found = []
     for path, text in sources.items():
         if not path.startswith("tests/"):
@@ -193,7 +193,7 @@ def unpickles(sources):
 
 
 def does_what_another_owns(sources):
-    """Progress bars, locks, TensorBoard and .npz files each have one module that all others use."""
+    """Progress bars, locks, TensorBoard and .npz files each have one module that others use."""
     found = []
     for name, owners in OWNERS.items():
         for path in sources:
@@ -204,7 +204,7 @@ def does_what_another_owns(sources):
 
 
 def has_colors(sources):
-    """Colors stand in one module, so that all figures have the same."""
+    """All colors are defined in one module, so that all figures have the same colors."""
     found = []
     for path, text in sources.items():
         if path.startswith(PACKAGES) and path != STYLE:
@@ -216,7 +216,7 @@ def has_colors(sources):
 
 
 def too_long(sources):
-    """A file is read in one go: split it by what its parts are for."""
+    """A file should be short enough to read: split a long one by purpose."""
     lengths = {path: len(text.splitlines()) for path, text in sources.items()}
     return [
         f"{path} has {length} lines, of at most {MOST_LINES}"
@@ -226,7 +226,7 @@ def too_long(sources):
 
 
 def too_full(sources):
-    """A folder is taken in at a glance: give what belongs together a sub-folder."""
+    """A folder should be small enough to overview: move related modules to a sub-folder."""
     folders = collections.Counter(
         path.rpartition("/")[0]
         for path in sources
@@ -242,7 +242,7 @@ def too_full(sources):
 
 
 def mirrors_no_module(sources):
-    """tests/a/b_test.py is about a/b.py, a/_b.py or the package a/b; those in tests/ about all."""
+    """tests/a/b_test.py tests a/b.py, a/_b.py or the package a/b; tests in tests/ test all."""
     found = []
     for path in sources:
         if path.startswith("tests/") and path.endswith("_test.py") and path.count("/") > 1:
@@ -254,7 +254,7 @@ def mirrors_no_module(sources):
 
 
 def has_no_test(sources):
-    """a/b.py is tested by tests/a/b_test.py; an `__init__.py` only says what a package exports."""
+    """a/b.py has a test tests/a/b_test.py; an `__init__.py` only lists what a package exports."""
     return [
         f"{path} has no tests/{path.removesuffix('.py')}_test.py"
         for path in sources
@@ -334,7 +334,7 @@ ALLOWED = {
     "thesis_tf/_core/types.py": "Path = str\n",
     "benchmarks/a.py": "pass\n",
 }
-# Each of these has a test, too.
+# Each of these modules has a test, too.
 ALLOWED |= {
     f"tests/{path.removesuffix('.py')}_test.py": "pass\n"
     for path in ("thesis_tf/reporting/progress.py", STYLE, *CLOCK_READERS, "bin/a.py")
@@ -376,7 +376,7 @@ def imported(statement):
 
 
 def is_program(text):
-    """Whether a module runs when it is called, as the binaries do."""
+    """Returns whether a module runs when it is called, like the programs."""
     return any(
         isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'"
         for node in ast.parse(text).body
@@ -391,7 +391,7 @@ PROGRAMS = [path for path, text in SOURCES.items() if path.startswith("bin/") an
     ["thesis_tf", "thesis_tf.datasets", *(p[:-3].replace("/", ".") for p in PROGRAMS)],
 )
 def test_importing_is_quick(module):
-    # `--help` and a wrong flag are answered at once only if TensorFlow isn't loaded by then.
+    # `--help` and a wrong flag are only fast if TensorFlow hasn't been loaded by then.
     assert imported(f"import {module}") == []
 
 

@@ -1,4 +1,4 @@
-"""One manner of API in all areas: what every public signature and result keeps to.
+"""The conventions of all public signatures and results.
 
 `python tests/manners_test.py` prints the table of all public functions.
 """
@@ -27,7 +27,7 @@ ROOMS = (
     "thesis_tf.hardware",
     "models",
 )
-# Words that the glossary has another word for.
+# Words for which the glossary has another word.
 NOT_USED = {
     "progress": "verbose",
     "store_dir": "folder",
@@ -46,23 +46,23 @@ NOT_USED = {
     "own": "a word that says whose",
 }
 PATHS = {"path", "folder", "log_dir"}
-# Optional arguments that say what is computed, not how, may be given by position.
+# Optional arguments that may be positional: they specify what is computed, not how.
 POSITIONAL = {
     "alpha", "axes", "conditionals", "folder", "initial", "largest", "num_corrupted", "order",
     "probabilities", "proposal", "reach", "reconstruction", "run_id", "shape", "sigma", "smallest",
     "smoothed_norms", "taps", "target", "units",
 }  # fmt: skip
-# (name, argument) of what stands for something else, or has another default for a reason.
+# (name, argument) of arguments with another meaning, or with a reason for another default.
 EXCEPTIONS = {
     ("thesis_tf.hessian.GaussNewtonOperator", "verbose"),  # a search shows the same count
     ("thesis_tf.hessian.HessianOperator", "verbose"),
-    ("thesis_tf.mcmc.stream_seed", "seed"),  # it is what the function is of
-    ("thesis_tf.probes.FeatureStore.read_into", "start"),  # rows, as of a slice
+    ("thesis_tf.mcmc.stream_seed", "seed"),  # the function returns a seed
+    ("thesis_tf.probes.FeatureStore.read_into", "start"),  # a row, as in a slice
 }
 
 
 def public():
-    """Yields (name, callable) of everything public, classes' public methods among them."""
+    """Yields (name, callable) of everything public, including public methods of classes."""
     for room in ROOMS:
         module = importlib.import_module(room)
         names = getattr(module, "__all__", None) or [
@@ -99,7 +99,7 @@ def is_keras(value):
 
 
 def faults(name, value):
-    """Returns what in a signature breaks the manners."""
+    """Returns the violations of the conventions in a signature."""
     short, is_class = name.rpartition(".")[2], inspect.isclass(value)
     is_method = not is_class and name.split(".")[-2][:1].isupper()
     parameters = signature(value).parameters

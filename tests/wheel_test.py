@@ -1,4 +1,4 @@
-"""What a wheel installs: the library, and a console script for each program."""
+"""The contents of a wheel: the library, and a console script for each program."""
 
 import pathlib
 import subprocess
@@ -15,14 +15,14 @@ pytestmark = pytest.mark.slow
 
 
 def run(*command, cwd):
-    """Runs a command away from the checkout, which must end well; returns what it said."""
+    """Runs a command outside of the checkout; returns its output; fails if the command fails."""
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=cwd)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 def tree():
-    """The files that git knows or would: a build in the checkout would leave its own there."""
+    """Returns files that git tracks or would track, so that no build output is included."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         capture_output=True, text=True, cwd=ROOT,
@@ -34,7 +34,7 @@ def tree():
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """The folder of the scripts of an environment that has the wheel."""
+    """The folder of the scripts of an environment with the wheel."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     for name in tree():
@@ -48,8 +48,8 @@ def installed(tmp_path_factory):
     run(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)
     python = folder / "venv" / "bin" / "python"
     run(*pip, "--python", python, "install", "--no-deps", "--no-index", wheel, cwd=folder)
-    # Lines of a .pth file are added to the path, and .pth files in there are left alone: an
-    # editable install of the checkout stays unseen.
+    # A .pth file adds its lines to the path, but .pth files in these folders are not read, so an
+    # editable install of the checkout is not visible.
     packages = "import sysconfig; print(sysconfig.get_path('purelib'))"
     site = pathlib.Path(run(python, "-c", packages, cwd=folder).strip())
     paths = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *extra_paths()}
@@ -58,7 +58,7 @@ def installed(tmp_path_factory):
 
 
 def extra_paths():
-    """Folders of packages that this environment takes from elsewhere."""
+    """Returns folders of packages that this environment uses from elsewhere."""
     return {path for path in sys.path if path.endswith("site-packages")}
 
 

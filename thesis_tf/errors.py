@@ -11,7 +11,7 @@ class ArgumentError(Exception):
     """A bad argument; also a `ValueError`, a `TypeError` or an `OSError`.
 
     Attributes:
-        argument: the argument's name in the function that was called, None where the error is not
+        argument: the argument's name in the function that was called, None if the error is not
             about one argument.
     """
 
@@ -48,7 +48,7 @@ class ArgumentFileExistsError(ArgumentError, FileExistsError):
 
 
 class ArgumentOSError(ArgumentError, OSError):
-    """An argument that names what can't be reached."""
+    """An argument that names something that can't be reached."""
 
 
 _KINDS: dict[type[Exception], type[Exception]] = {

@@ -77,10 +77,10 @@ def configure(hardware: Hardware) -> "tf.distribute.Strategy":
     if hardware.distribution == "tpu":
         try:
             resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect(hardware.tpu)
-        except Exception as error:  # of many kinds: lookups, HTTP, gRPC, no TPU in this machine
+        except Exception as error:  # errors of look-ups, HTTP or gRPC, or no TPU in this machine
             raise checks.invalid(
                 "`tpu`",
-                "the name or address of a TPU that can be reached, or local on a TPU's own machine",
+                "the name or address of a TPU that can be reached, or local on the TPU's machine",
                 f"{hardware.tpu}, where {error}",
                 kind=OSError,
             ) from error
@@ -124,7 +124,7 @@ def _check_cluster(tf: Any) -> None:
         raise checks.invalid("`TF_CONFIG`", "JSON that names workers", error, example) from error
     if workers < 2:
         raise checks.invalid(
-            "`TF_CONFIG`", "JSON that names two workers at least", f"{workers} workers", example
+            "`TF_CONFIG`", "JSON that names at least two workers", f"{workers} workers", example
         )
 
 

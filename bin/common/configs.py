@@ -18,7 +18,7 @@ FLAGS = absl_flags.FLAGS
 
 
 def seed_option() -> int:
-    """The option `seed` of several configs."""
+    """Returns the option `seed`, which several configs have."""
     made: int = option(
         0,
         "Seeds initial weights, data order, dropout and random features.",
@@ -29,7 +29,7 @@ def seed_option() -> int:
 
 
 def data_dir() -> str | None:
-    """The option `data_dir`, which several configs have."""
+    """Returns the option `data_dir`, which several configs have."""
     made: str | None = option(
         None, "Folder with mnist.npz, cifar10.npz, train_32x32.mat, ...", is_path=True
     )
@@ -52,7 +52,7 @@ def _is_tpu_of_distribution(tpu: str) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """Which examples."""
+    """The examples."""
 
     dataset: str = option(
         "mnist_mini",
@@ -65,21 +65,21 @@ class Data:
     data_dir: str | None = data_dir()
     examples: tuple[int, int, int] | None = option(
         None,
-        "How many training, validation and test examples to draw, e.g. 5000,1000,1000. Default:"
-        " all.",
+        "Numbers of training, validation and test examples to draw, e.g. 5000,1000,1000."
+        " Default: all.",
         valid=_are_sizes,
         message="must be three positive numbers, e.g. 5000,1000,1000",
     )
     seed: int = seed_option()
 
     def load(self) -> "Splits":
-        """Returns the `Splits`; raises before anything long if they can't be had."""
+        """Returns the `Splits`; raises early if they can't be loaded."""
         from thesis_tf import datasets
 
         if self.dataset in set(datasets.INPUT_NAMES) - set(datasets.NAMES):
             raise ValueError(
                 f"--dataset={self.dataset} has no labels, which this program needs. bin.dae and"
-                " bin.gsn learn from it."
+                " bin.gsn can use it."
             )
         splits = datasets.load(self.dataset, data_dir=self.data_dir, seed=self.seed)
         if self.examples:
@@ -87,11 +87,11 @@ class Data:
             try:
                 splits = splits.take(train=train, validation=validation, test=test, seed=self.seed)
             except ValueError as error:
-                raise ValueError(f"--examples asks for more than there is: {error}") from None
+                raise ValueError(f"--examples requests too many examples: {error}") from None
         return splits
 
     def load_inputs(self) -> "Splits":
-        """Returns the `Splits` of examples without labels; raises if they can't be had."""
+        """Returns the `Splits` of examples without labels; raises if they can't be loaded."""
         from thesis_tf import datasets
 
         return datasets.load_inputs(
@@ -101,30 +101,30 @@ class Data:
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """Which network."""
+    """The network."""
 
     model: str = option(
         "mnist_convnet",
         "mnist_convnet, lenet, mlp, issgd_mlp, skip_mlp, resnet50, resnet101, resnet152, vgg16,"
-        " vgg19, inception_v3, or a .keras file (loaded in safe mode; to train it, one that returns"
-        " logits).",
+        " vgg19, inception_v3, or a .keras file (loaded in safe mode; for training, the model must"
+        " return logits).",
         is_path=True,
     )
     weights: str = option(
         "none",
-        "none, imagenet, or a .weights.h5 file; bin.probe compares several, with commas.",
+        "none, imagenet, or a .weights.h5 file; bin.probe also takes several, separated by commas.",
         is_path=True,
         several=True,
     )
     image_size: int | None = option(
-        None, "Side to which a backbone resizes images. Default: 224, or 299 (Inception)."
+        None, "Side length to which a backbone resizes images. Default: 224, or 299 (Inception)."
     )
     preprocessing: Literal["default", "caffe", "tf", "unit"] = option(
         "default",
-        "What a backbone does to pixels: caffe (BGR minus mean), tf (in [-1, 1]), unit (in [0, 1]),"
-        " or the network's own.",
+        "How a backbone scales pixels: caffe (BGR minus mean), tf (in [-1, 1]), unit (in [0, 1]),"
+        " or default (as the network was trained).",
     )
-    auxiliary_head: bool = option(False, "Inception v3 with its auxiliary head on mixed7.")
+    auxiliary_head: bool = option(False, "Add the auxiliary head of Inception v3 on mixed7.")
 
     def build(self, input_shape: tuple[int, ...], num_classes: int | None) -> "keras.Model":
         """Returns the Keras model."""
@@ -143,39 +143,41 @@ class Model:
 
 @dataclasses.dataclass(frozen=True)
 class Hardware(devices.Hardware):
-    """What to run on."""
+    """The devices and the precision."""
 
-    distribution: str = option("none", "Which devices to use.", choices=devices.DISTRIBUTIONS)
-    num_virtual_devices: int = option(0, "Logical devices to cut the CPU into, to try.")
+    distribution: str = option("none", "The devices to use.", choices=devices.DISTRIBUTIONS)
+    num_virtual_devices: int = option(
+        0, "Virtual devices into which the CPU is split, to try a distribution on it."
+    )
     precision: str = option(
-        "float32", "Of computation; weights stay float32.", choices=devices.PRECISIONS
+        "float32", "Precision of computation; weights stay float32.", choices=devices.PRECISIONS
     )
     seed: int = seed_option()
     deterministic: bool = option(False, "Deterministic TensorFlow kernels; slower on GPUs.")
     tpu: str = option(
         "",
-        "TPU of --distribution=tpu: name or address; local on its machine.",
+        "The TPU for --distribution=tpu: its name or address, or local for a TPU of this machine.",
         valid=_is_tpu_of_distribution,
-        message="--distribution=tpu needs a TPU's name or address, or local; others have none",
+        message="--distribution=tpu needs a TPU's name or address, or local; others take no --tpu",
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """How to train; each epoch leaves out the last partial batch."""
+    """The settings of training; each epoch leaves out the last partial batch."""
 
     epochs: int = option(
         flags.BY_PROGRAM,
-        "Passes over the training examples. bin.probe takes 5, and 0 for a trained network.",
+        "Passes over the training examples. In bin.probe, the default for a trained network is 0.",
         lower_bound=0,
     )
     batch_size: int = option(128, "Examples per step, over all devices.", lower_bound=1)
-    optimizer: Literal["adam", "sgd", "rmsprop"] = option("adam", "How to train.")
-    learning_rate: float = option(1e-3, "Of the optimizer.", lower_bound=0.0)
+    optimizer: Literal["adam", "sgd", "rmsprop"] = option("adam", "The optimizer.")
+    learning_rate: float = option(1e-3, "Learning rate of the optimizer.", lower_bound=0.0)
     checkpoint_every: int = option(500, "Steps between checkpoints.", lower_bound=1)
     snapshots: tuple[int, ...] = option(
         (),
-        "Steps whose weights are kept for good, e.g. 0,100,1000.",
+        "Steps whose weights are kept permanently, e.g. 0,100,1000.",
         valid=_are_steps,
         message="must be steps, e.g. 0,100",
     )
@@ -183,11 +185,9 @@ class Training:
 
 @dataclasses.dataclass(frozen=True)
 class Output:
-    """Where results go; no part of what a run is."""
+    """Where results go; these settings don't determine a run."""
 
-    output_dir: str | None = option(
-        None, "Folder for all that is written. Default: runs/NAME_OF_PROGRAM."
-    )
+    output_dir: str | None = option(None, "Folder for all results. Default: runs/NAME_OF_PROGRAM.")
     overwrite: bool = option(False, "Empty --output_dir if it holds another run.")
 
 
@@ -197,7 +197,7 @@ class Chains:
 
     chains: int = option(
         2000,
-        "Chains that run side by side; 0 for none, where a program can do without.",
+        "Number of parallel chains; 0 for none, if the program allows it.",
         lower_bound=0,
     )
     chain_steps: int = option(2000, "Steps of each chain.", lower_bound=1)

@@ -246,7 +246,7 @@ def _define_flag(field: _Field, made: Option) -> None:
     name, hint = field.name, field.hint
     if name in _DEFINED:
         if _DEFINED[name] != (made, hint):
-            raise ValueError(f"{field.owner.__module__}: another option is --{name} already.")
+            raise ValueError(f"{field.owner.__module__}: another option already defines --{name}.")
         return
     module = field.owner.__module__
     common: dict[str, Any] = {
@@ -276,7 +276,7 @@ def _define_flag(field: _Field, made: Option) -> None:
         flags.register_validator(name, made.valid, made.message)
     elif _element(hint) in (int, float):
         flags.register_validator(
-            name, lambda value: _are_numbers(value, hint), "must be numbers with commas in between"
+            name, lambda value: _are_numbers(value, hint), "must be numbers separated by commas"
         )
 
 
@@ -302,17 +302,17 @@ def _for_field(value: Any, hint: Any) -> Any:
 
 
 def _flag_value(name: str, hint: Any, made: Option, program: _Program) -> Any:
-    """Returns the flag's value if given, else the program's default, else the option's."""
+    """Returns the flag's value if given, or the program's default, or the option's default."""
     unset = name not in FLAGS or name in program.leave_out
     if unset or (FLAGS[name].using_default_value and name in program.defaults):
         value = program.defaults.get(name, made.default)
         if value is BY_PROGRAM:
-            raise TypeError(f"--{name} has no default: give `define` or `read` one.")
+            raise TypeError(f"--{name} has no default: pass one to `define` or `read`.")
         parts = [value] if made.several else value
     else:
         parts = FLAGS[name].value
         if parts is None and made.default is BY_PROGRAM:
-            raise TypeError(f"--{name} has no default: give `define` or `read` one.")
+            raise TypeError(f"--{name} has no default: pass one to `define` or `read`.")
     if made.is_path and parts is not None:
         parts = expanded(parts) if isinstance(parts, str) else [expanded(part) for part in parts]
     return parts if made.several else _for_field(parts, hint)
@@ -329,7 +329,7 @@ def _read(kind: type[_T], values: Mapping[str, Any], program: _Program) -> _T:
         elif made is not None and made.several:
             (found[name], *more) = _flag_value(name, hint, made, program)
             if more:
-                raise UsageError(f"--{name} takes one value here.")
+                raise UsageError(f"--{name} takes only one value in this program.")
         elif made is not None:
             found[name] = _flag_value(name, hint, made, program)
         elif nested is not None and typing.get_origin(_required(hint)) is tuple:

@@ -1,4 +1,4 @@
-"""Output folders: one run each, never overwritten by accident, and the same run goes on."""
+"""Output folders: each holds one run, is never overwritten by accident, and can be continued."""
 
 import contextlib
 import dataclasses
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 FLAGS = absl_flags.FLAGS
 CONFIG = "config.json"
 LOCK = ".lock"
-# What may be another from call to call of one run: where its data are.
+# Settings that may differ between calls of the same run.
 _PLACES = ("data_dir",)
 _NOT_OURS = (
-    "--output_dir={} has files in it that are not a run of this program. Choose an empty folder."
+    "--output_dir={} contains files that are not a run of this program. Choose an empty folder."
 )
 
 
@@ -40,13 +40,14 @@ def read_arrays(
     """Returns the arrays of the .npz file that a flag names, {name: array}.
 
     Args:
-        flag: its name.
+        flag: the name of the flag.
         path: the file.
-        wanted: which .npz file is, for the error.
-        needed: an array that must be there.
+        wanted: a description of the expected arrays, for the error message.
+        needed: the name of an array that the file must have.
 
     Raises:
-        ValueError: there is no file, or it is none that `wanted` says; Python objects are not read.
+        ValueError: the file doesn't exist, is not a complete .npz file, contains Python objects, or
+            lacks the array `needed`.
     """
     if not pathlib.Path(path).is_file():
         raise ValueError(f"--{flag}={path} must be an existing .npz file.")
@@ -55,17 +56,17 @@ def read_arrays(
     except ValueError:
         found = {}
     if not found or (needed and needed not in found):
-        raise ValueError(f"--{flag}={path} must be a whole .npz file {wanted}.")
+        raise ValueError(f"--{flag}={path} must be a complete .npz file {wanted}.")
     return found
 
 
 @contextlib.contextmanager
 def clean_errors(argv: list[str]) -> Iterator[None]:
-    """Ends the program with one line, and no traceback, for an error that is the user's.
+    """Ends the program with one line instead of a traceback for an error of the user.
 
-    `--verbosity=1` shows the traceback as well.
+    `--verbosity=1` also shows the traceback.
     """
-    # What TensorFlow says of itself, and urllib3 of each attempt at a download; errors still show.
+    # Hide messages of TensorFlow, and of urllib3 for each attempt at a download, except errors.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     for name in ("tensorflow", "urllib3"):
         python_logging.getLogger(name).setLevel(python_logging.ERROR)
@@ -77,16 +78,16 @@ def clean_errors(argv: list[str]) -> Iterator[None]:
         check_flags()
         yield
     except KeyboardInterrupt:
-        sys.exit("\nInterrupted. The same command goes on from where it was.")
+        sys.exit("\nInterrupted. The same command continues the run.")
     except UsageError as error:
         sys.exit(f"error: {error}")
     except (ValueError, TypeError, OSError, ImportError, locks.LockedError) as error:
         logging.debug("", exc_info=True)
-        sys.exit(f"error: {_naming_flags(error)}\n(--verbosity=1 shows where.)")
+        sys.exit(f"error: {_naming_flags(error)}\n(--verbosity=1 shows the traceback.)")
 
 
 def _naming_flags(error: Exception) -> str:
-    """The message of an error, with the flag in place of the argument that it is about."""
+    """Returns the message of an error, with the flag's name instead of the argument's."""
     if not isinstance(error, ArgumentError) or error.argument is None:
         return str(error)
     name = flags.of_argument(error.argument)
@@ -94,7 +95,7 @@ def _naming_flags(error: Exception) -> str:
 
 
 def check_flags() -> None:
-    """Raises UsageError for numbers that are not finite, which absl lets pass."""
+    """Raises UsageError for numbers that are not finite, which absl accepts."""
     for name in FLAGS:
         value = FLAGS[name].value
         if isinstance(value, float) and not math.isfinite(value):
@@ -109,20 +110,20 @@ def refuse(names: Iterable[str], why: str) -> None:
 
 
 def refuse_given(names: Iterable[str], why: str) -> None:
-    """Raises UsageError for those of the flags that were given, whatever they were set to."""
+    """Raises UsageError for the flags that were given, with any value."""
     refuse([name for name in names if flags.given(name)], why)
 
 
 def existing(folder: str | pathlib.Path) -> pathlib.Path:
-    """Returns the path of a folder that holds a run; raises UsageError if it holds none."""
+    """Returns the path of a folder that holds a run; raises UsageError if it doesn't hold one."""
     folder = pathlib.Path(folder).expanduser()
     if not (folder / CONFIG).exists():
-        raise UsageError(f"--output_dir={folder} holds no run. Give --do=train first.")
+        raise UsageError(f"--output_dir={folder} holds no run. Use --do=train first.")
     return folder
 
 
 def read_config(folder: pathlib.Path) -> Any:
-    """Returns the config of the run that `folder` holds as JSON reads it, lists as tuples."""
+    """Returns the config of the run in `folder` as read from JSON, with tuples for lists."""
     return _with_tuples(files.read_json(folder / CONFIG))
 
 
@@ -133,7 +134,7 @@ def _with_tuples(value: Any) -> Any:
 
 
 def writable(flag: str, folder: str | pathlib.Path) -> pathlib.Path:
-    """Returns the path of the folder that a flag names, and makes it; UsageError if it can't."""
+    """Creates the folder that a flag names; returns its path; raises UsageError if it can't."""
     folder = pathlib.Path(folder).expanduser()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -141,18 +142,18 @@ def writable(flag: str, folder: str | pathlib.Path) -> pathlib.Path:
             pass
     except OSError as error:
         raise UsageError(
-            f"--{flag}={folder} can't be written to ({error.strerror}). Choose another."
+            f"--{flag}={folder} can't be written to ({error.strerror}). Choose another folder."
         ) from error
     return folder
 
 
 def claim(folder: str | pathlib.Path, config: Any, overwrite: bool = False) -> pathlib.Path:
-    """Sees whether `folder` can be this run's own, before any work; changes nothing in it.
+    """Checks, before any work, that `folder` can hold this run; changes nothing in it.
 
     Args:
-        folder: the path; made if it is not there.
-        config: a frozen dataclass that says what the run is. A folder with an equal one holds the
-            same run, which may go on; its data may have moved.
+        folder: the path; created if it doesn't exist.
+        config: a frozen dataclass with the settings of the run. A folder with an equal config holds
+            the same run, which can be continued, even if its data have moved.
         overwrite: whether `begin` may empty a folder that holds another run.
 
     Returns:
@@ -165,8 +166,8 @@ def claim(folder: str | pathlib.Path, config: Any, overwrite: bool = False) -> p
     folder = writable("output_dir", folder)
     if (folder / CONFIG).exists():
         found, wanted = _read(folder / CONFIG), _plain(config)
-        # Many programs write a config.json; a folder is only emptied if this one wrote it.
-        # That of an older version may lack a setting, or have one more.
+        # Many programs write a config.json; a folder is only emptied if this program wrote it.
+        # The config of an older version may lack settings, or have additional ones.
         if not isinstance(found, dict) or not (
             set() < found.keys() <= wanted.keys() or found.keys() >= wanted.keys()
         ):
@@ -175,23 +176,24 @@ def claim(folder: str | pathlib.Path, config: Any, overwrite: bool = False) -> p
         if differing and not overwrite:
             raise UsageError(
                 f"--output_dir={folder} holds another run: {'; '.join(differing)}. Choose another"
-                " folder, or give --overwrite to delete that run."
+                " folder, or use --overwrite to delete that run."
             )
     elif [name for name in os.listdir(folder) if not name.startswith(".")]:
-        # Hidden files may be those that another worker of the same run is about to rename.
+        # Hidden files may be temporary files of another worker of the same run.
         raise UsageError(_NOT_OURS.format(folder))
     return folder
 
 
 def lock(folder: pathlib.Path, part: str = "") -> None:
-    """Keeps other processes from running in a folder until this one ends, however it ends.
+    """Keeps other processes from running in a folder until this process ends for any reason.
 
     Args:
-        folder: the folder, which is there.
-        part: of programs that share a folder, each doing a part of the work, which part this is.
+        folder: the existing folder.
+        part: the name of the part of the work that this process does, if several processes share
+            the folder.
 
     Raises:
-        UsageError: another process runs in the folder, on the same part.
+        UsageError: another process works on the same part in the folder.
     """
     path = folder.resolve() / (LOCK + (part and f"_{part.replace('/', '_of_')}"))
     if path not in _LOCKS and (file := _acquired(path, folder)):
@@ -208,22 +210,22 @@ def _acquired(path: pathlib.Path, folder: pathlib.Path) -> TextIO | None:
             " choose another folder."
         ) from None
     except OSError as error:
-        logging.warning("%s can't be locked (%s): see that no other run uses it.", folder, error)
+        logging.warning("%s can't be locked (%s): make sure no other run uses it.", folder, error)
         return None
 
 
-# The locks that this process holds; the system gives them back when it ends.
+# The locks that this process holds; the system releases them when it ends.
 _LOCKS: dict[pathlib.Path, TextIO] = {}
 
 
 def begin(folder: pathlib.Path, config: Any, part: str = "") -> None:
-    """Makes a claimed folder this run's own, and empties it of another: all flags are known to fit.
+    """Takes a claimed folder for this run and deletes another run in it, after all checks of flags.
 
-    Only the chief of several workers calls it.
+    Of several workers, only the chief calls it.
 
     Args:
-        folder: what `claim` returned.
-        config: what `claim` was given.
+        folder: the path that `claim` returned.
+        config: the config that was passed to `claim`.
         part: as for `lock`.
 
     Raises:
@@ -240,12 +242,12 @@ def begin(folder: pathlib.Path, config: Any, part: str = "") -> None:
 
 
 def _empty(folder: pathlib.Path) -> None:
-    """Removes all but locks; raises UsageError if another part of the run that was there runs."""
+    """Removes everything but locks; raises UsageError if a process still runs in the folder."""
     with contextlib.ExitStack() as held:
         for path in folder.resolve().glob(f"{LOCK}*"):
             if path not in _LOCKS and (file := _acquired(path, folder)):
                 held.enter_context(file)
-        # The config last: without it, what a kill leaves here would belong to no run.
+        # The config last: without it, files that a kill leaves would not belong to any run.
         for entry in sorted(folder.iterdir(), key=lambda entry: entry.name == CONFIG):
             if entry.is_dir():
                 shutil.rmtree(entry)
@@ -261,13 +263,13 @@ def _read(path: pathlib.Path) -> Any:
 
 
 def _plain(config: Any) -> dict[str, Any]:
-    """The config as JSON reads it again."""
+    """Returns the config as read back from JSON."""
     plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
     return plain
 
 
 def _differences(found: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> list[str]:
-    """Lists in words where two configs differ."""
+    """Returns a list of texts on the differences of two configs."""
     said: list[str] = []
     for key in sorted(found.keys() | wanted.keys()):
         there, here = found.get(key), wanted.get(key)
@@ -281,5 +283,5 @@ def _differences(found: dict[str, Any], wanted: dict[str, Any], prefix: str = ""
 
 
 def progress() -> Literal[1, 2]:
-    """Keras' `verbose`: a bar on a terminal, a line an epoch in a log."""
+    """Returns Keras' `verbose`: a progress bar on a terminal, one line per epoch in a log."""
     return 1 if sys.stdout.isatty() else 2

@@ -48,7 +48,7 @@ def optimizer_for(
 def batches(
     split: "Split", batch_size: int, seed: int, first_step: int, heads: int = 1
 ) -> tf.data.Dataset:
-    """Returns an infinite `tf.data.Dataset` of batches, which can start at any step at no cost.
+    """Returns an infinite `tf.data.Dataset` of batches, which can start at any step without cost.
 
     Epoch e has a permutation of the examples that depends on `seed` and e; `index_shuffle` computes
     it one index at a time.
@@ -114,8 +114,8 @@ def train(
     validation = _in_order(splits.validation, training.batch_size, heads)
     logs: dict[str, float] = {}
     while done < total:
-        # After a kill in the middle of an epoch, a separate `fit` does the rest of that epoch. So
-        # does it for a last epoch that isn't whole.
+        # A separate `fit` does the rest of an epoch that a kill interrupted, and a last epoch that
+        # isn't complete.
         left_out = done % steps
         epoch = done // steps
         part = min(steps - left_out, total - done)

@@ -5,8 +5,8 @@
     python docs/issgd/ray_workers.py --workers=16 --gpus=1 -- \
         --run_id=r1 --dataset=cifar10 --data_dir=/data --model=issgd_mlp
 
-Arguments after `--` are passed to bin.issgd_worker. The checkout, with its dependencies installed,
-is in the same folder on every node; without a cluster, Ray starts one on this machine.
+Arguments after `--` are passed to bin.issgd_worker. The checkout must be in the same folder on
+every node, with its dependencies installed. Without a cluster, Ray starts one on this machine.
 """
 
 import argparse
@@ -28,9 +28,9 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--workers", type=int, default=8)
-    parser.add_argument("--cpus", type=float, default=1, help="of each worker")
-    parser.add_argument("--gpus", type=float, default=0, help="of each worker")
-    parser.add_argument("flags", nargs="*", help="of bin.issgd_worker, after --")
+    parser.add_argument("--cpus", type=float, default=1, help="CPUs per worker")
+    parser.add_argument("--gpus", type=float, default=0, help="GPUs per worker")
+    parser.add_argument("flags", nargs="*", help="flags of bin.issgd_worker, after --")
     arguments = parser.parse_args()
     ray.init()
     task = work.options(num_cpus=arguments.cpus, num_gpus=arguments.gpus)

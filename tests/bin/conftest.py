@@ -1,4 +1,4 @@
-"""Programs as processes of their own, on a data set and a model of a few seconds."""
+"""Starts programs as separate processes, with data and a model for tests of a few seconds."""
 
 import json
 import os
@@ -10,11 +10,11 @@ import uuid
 import pytest
 
 SMALL = ("--examples=512,128,128", "--model=mlp")
-PATIENCE = 900  # seconds; only a program that hangs takes so long, however busy the machine is
+PATIENCE = 900  # seconds; only a program that hangs takes so long, even on a busy machine
 
 
 class Program:
-    """A program that runs; what it says, both streams, goes to a file."""
+    """A running program; its stdout and stderr are written to a file."""
 
     def __init__(self, folder, module, arguments, environment):
         self._said = folder / f"{uuid.uuid4().hex}.txt"
@@ -23,7 +23,7 @@ class Program:
                 [sys.executable, "-m", f"bin.{module}", *arguments],
                 stdout=file,
                 stderr=subprocess.STDOUT,
-                # A group of its own, so that a signal can go to what it started as well.
+                # A separate process group, so that a signal also reaches the program's children.
                 start_new_session=True,
                 env={**os.environ, **environment},
             )
@@ -37,7 +37,7 @@ class Program:
         return self.process.poll() is None
 
     def until(self, condition):
-        """Waits until a condition holds; the program must not end before."""
+        """Waits until a condition holds; fails if the program ends before."""
         end = time.monotonic() + PATIENCE
         while not condition():
             assert self.running, self.said
@@ -45,13 +45,13 @@ class Program:
             time.sleep(0.02)
 
     def finish(self):
-        """Waits for its end, which must be a good one; returns what it said."""
+        """Waits until the program ends successfully; returns its output."""
         self.process.wait(PATIENCE)
         assert self.process.returncode == 0, self.said
         return self.said
 
     def refuse(self):
-        """Waits for its end, with an error of one line; returns that line."""
+        """Waits until the program ends with an error of one line; returns this line."""
         self.process.wait(PATIENCE)
         assert self.process.returncode not in (0, None), self.said
         assert "Traceback" not in self.said
@@ -62,9 +62,9 @@ class Program:
 
 @pytest.fixture(scope="module")
 def start_any_program(tmp_path_factory):
-    """A function that starts `bin.MODULE` with arguments and environment variables.
+    """Returns a function that starts `bin.MODULE` with arguments and environment variables.
 
-    What still runs after a module's last test is killed.
+    Programs that still run after the last test of a module are killed.
     """
     programs, folder = [], tmp_path_factory.mktemp("said")
 
@@ -80,7 +80,7 @@ def start_any_program(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def start_program(start_any_program):
-    """The same for programs of chapter 7, on a few examples."""
+    """Returns such a function for the programs of chapter 7, with few examples."""
 
     def start(module, *arguments, **environment):
         blocks = () if module == "issgd_compare" else ("--block_size=64",)
@@ -91,7 +91,7 @@ def start_program(start_any_program):
 
 @pytest.fixture(scope="session")
 def records():
-    """A function from an output folder to the records of its history so far."""
+    """Returns a function from an output folder to the current records of its history."""
 
     def read(folder):
         path = folder / "history.jsonl"
@@ -103,7 +103,7 @@ def records():
 
 @pytest.fixture
 def help_of():
-    """A function from a program's name to its --help, which must not load TensorFlow."""
+    """Returns a function from a program's name to its --help, which must not load TensorFlow."""
 
     def read(module):
         code = (

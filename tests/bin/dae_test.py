@@ -111,7 +111,7 @@ def test_ones_own_data_and_ones_own_model(tmp_path):
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "mine.npz", x=rng.normal(size=(200, 3)))
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3)])
-    # The best there is for N(0, I) and sigma = 1/2.
+    # The best possible reconstruction for N(0, I) and sigma = 1/2.
     model.layers[0].set_weights([np.eye(3) * 0.8, np.zeros(3)])
     model.save(tmp_path / "r.keras")
     found = run(
@@ -264,7 +264,7 @@ def test_chains_that_diverge_cost_no_numbers(tmp_path):
 
 @pytest.mark.slow
 def test_two_devices(tmp_path):
-    # In a process of its own, since collective operations of one know those of all before them.
+    # In a separate process, since collective operations depend on earlier ones in the process.
     values = {**SMALL, "examples": "400,50,100", "fit": "minibatch", "epochs": 1, "batch_size": 50}
     values |= {"distribution": "mirrored", "num_virtual_devices": 2, "chains": 0, "far_points": 0}
     values = {n: v for n, v in values.items() if n not in ("iterations", "copies", "chain_steps")}

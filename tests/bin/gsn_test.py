@@ -33,7 +33,7 @@ def run(folder, **values):
 
 
 def sample(folder, **values):
-    """Samples from what the folder holds, as `--do=sample` with these flags does."""
+    """Samples from the network in the folder, like `--do=sample` with these flags."""
     given = {name: str(value) for name, value in values.items()}
     with flagsaver.as_parsed(do="sample", **given):
         folder = runs.existing(folder)
@@ -156,9 +156,9 @@ def test_a_trained_network_says_its_own_settings(tmp_path):
     assert (moved.data.data_dir, moved.data.dataset) == ("elsewhere", "mnist_mini")
     with pytest.raises(runs.UsageError, match="Leave out --layers, --precision"):
         sample(tmp_path / "run", **rest, layers="15", precision="mixed_bfloat16")
-    with pytest.raises(runs.UsageError, match=r"holds no run. Give --do=train first"):
+    with pytest.raises(runs.UsageError, match=r"holds no run. Use --do=train first"):
         sample(tmp_path / "none")
-    # Another network under its name is an error, and nothing is lost.
+    # A file of another network raises an error, and no file is lost.
     model = tmp_path / "run" / "model.keras"
     whole = model.read_bytes()
     model.write_bytes(whole[: len(whole) // 2])
@@ -261,7 +261,7 @@ def test_flags_without_effect(values, match):
         ({"chains": 301}, "--chains must be at most 300"),
         ({"known": "middle"}, "--known must be left, right, top, bottom or an .npz file"),
         ({"batch_size": 400}, "`batch_size` must be at most the 300"),
-        ({"network": "conv_dae", "layers": ["2"] * 4}, "sides that 8 divides"),
+        ({"network": "conv_dae", "layers": ["2"] * 4}, "sides divisible by 8"),
     ],
 )
 def test_what_does_not_fit_is_an_error_before_anything_is_written(values, match, tmp_path):
@@ -301,7 +301,7 @@ def test_a_checkpoint_of_another_network_or_cut_short(tmp_path):
     with pytest.raises(ValueError, match="is the checkpoint of another model"):
         run(tmp_path, do=["train"], layers=["30", "21"])
     path.write_bytes(whole[:1000])
-    with pytest.raises(ValueError, match="is no checkpoint, or was cut short"):
+    with pytest.raises(ValueError, match="is not a checkpoint, or was cut short"):
         run(tmp_path, do=["train"], epochs=2)
     assert path.read_bytes() == whole[:1000]
 

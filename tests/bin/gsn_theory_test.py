@@ -19,13 +19,13 @@ def test_every_claim_and_everything_that_is_written(tmp_path):
     }
     assert json.loads((tmp_path / "theory.json").read_text()) == found
     assert len(found["propositions"]["distance"]) == 5
-    # The linear systems have 64 states at most.
+    # The linear systems have at most 64 states.
     assert max(found["propositions"]["distance"].values()) < 1e-12
     assert found["theorem_4"]["held"] == 100
     assert 0 < found["theorem_4"]["median_distance_to_bound"] <= 1
     assert found["histogram"]["p_value"] > 1e-4
     assert np.sum(found["histogram"]["chain"]) == 1
-    # Chains are as hard to tell from the data as independent draws of the same kernels.
+    # Chains are as difficult to distinguish from the data as independent draws of the kernels.
     chains, kernels = (found["manifold"][name] for name in ("chains", "kernels_alone"))
     away = chains["two_sample_accuracy"] - kernels["two_sample_accuracy"]
     error = np.hypot(chains["two_sample_standard_error"], kernels["two_sample_standard_error"])

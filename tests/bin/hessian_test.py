@@ -17,7 +17,7 @@ from bin.common.configs import Data, Hardware, Model, Training
 
 
 def config(**changes):
-    """A run of some seconds, on the bundled data."""
+    """Returns the config of a run of a few seconds on the bundled data."""
     fields = {
         "data": Data("mnist_mini", None, (300, 100, 100), 0),
         "model": Model("mlp", "none", None, "default", False),

@@ -14,13 +14,13 @@ def test_compares_and_goes_on_with_more_seeds(start_program, tmp_path):
     assert set(runs) == {"uniform_0.json", "importance_0.json"}
     both = [json.loads(runs[name]) for name in sorted(runs)]
     assert [[record["step"] for record in records] for records in both] == [[0, 4, 8]] * 2
-    # One and the same network to begin with.
+    # Both methods start from the same network.
     assert both[0][0]["loss"] == both[1][0]["loss"]
     assert both[0][2]["loss"] != both[1][2]["loss"]
     assert {"training.png", "gradient_variance.png", "table.txt", "summary.json"} <= {
         path.name for path in tmp_path.iterdir()
     }
-    # More seeds add theirs; what is done is not done again.
+    # More seeds add runs; finished runs are not computed again.
     start_program(COMPARE, *RUN, "--seeds=2", f"--output_dir={tmp_path}").finish()
     now = {path.name: path.read_bytes() for path in (tmp_path / "runs").iterdir()}
     assert len(now) == 4

@@ -21,7 +21,7 @@ def run_id():
 
 
 def pulled(url, name):
-    """The blocks of the training examples, None while there is no run."""
+    """Returns the blocks of the training examples, None while there is no run."""
     with open_store(url, name) as store:
         try:
             store.join()
@@ -31,7 +31,7 @@ def pulled(url, name):
 
 
 def measured(url, name):
-    """Whether every training example's norm is known."""
+    """Returns whether the norms of all training examples are known."""
     blocks = pulled(url, name)
     return blocks is not None and bool((blocks.versions >= 0).all())
 
@@ -51,25 +51,25 @@ def test_one_command_with_workers_of_its_own(start_program, records, tmp_path):
         "model.keras", "metrics.json", "worker_1.log",
     } <= set(os.listdir(tmp_path))  # fmt: skip
     assert json.loads((tmp_path / "metrics.json").read_text())["error"] < 1
-    assert places(name) == []  # shared memory is free again
+    assert places(name) == []  # shared memory has been freed
 
 
 def places(name):
-    """The URLs where masters with workers of their own meet, under this run id."""
+    """Returns the URLs of the stores of masters with local workers and this run id."""
     prefix = f"thesis_tf-{os.getuid()}-"
     found = [folder.name.removeprefix(prefix) for folder in MEMORY.glob(f"{prefix}{name}-*")]
     return [f"shm://{place}" for place in found]
 
 
 def alive(url, name):
-    """The workers of a run."""
+    """Returns the workers of a run."""
     with open_store(url, name) as store:
         store.join()
         return store.alive("worker", 60)
 
 
 def group_is_there(program):
-    """Whether a program or what it started is still running."""
+    """Returns whether a program or one of its children is still running."""
     try:
         os.killpg(program.process.pid, 0)
     except ProcessLookupError:
@@ -78,13 +78,13 @@ def group_is_there(program):
 
 
 class Running:
-    """A master and a worker on a Redis server, which go on as long as the tests of faults last."""
+    """A master and a worker on a Redis server, which run during all tests of faults."""
 
     def __init__(self, server, folder, start_program, records):
         self.server, self.folder = server, folder
         self.url, self.run_id = server.url, run_id()
         self._start_program, self._records = start_program, records
-        # A worker may come first.
+        # The worker may start first.
         self.worker = self.start_worker()
         self.worker.until(lambda: "Wait until a master has created it" in self.worker.said)
         self.master = self.start_master(folder)
@@ -116,7 +116,7 @@ class Running:
         self.master.until(lambda: self.step() >= goal)
 
     def renews(self):
-        """Waits until all weights were measured anew, and the master draws by them."""
+        """Waits until all norms have been measured again and the master draws by them."""
         self.master.until(lambda: pulled(self.url, self.run_id) is not None)
         version = self.versions().max()
         self.master.until(lambda: (self.versions() > version).all())
@@ -127,7 +127,7 @@ class Running:
 
 @pytest.fixture(scope="module")
 def running(redis_factory, tmp_path_factory, start_program, records):
-    """A `Running` whose weights are all known; every test leaves it as it was."""
+    """A `Running` whose norms are all known; every test leaves it in this state."""
     running = Running(redis_factory(), tmp_path_factory.mktemp("run"), start_program, records)
     running.renews()
     yield running
@@ -139,7 +139,7 @@ def running(redis_factory, tmp_path_factory, start_program, records):
 def test_a_worker_is_killed(running):
     running.worker.process.kill()
     running.worker.process.wait()
-    # As if it had been killed in the middle of two blocks.
+    # As if the worker had been killed while it measured two blocks.
     with open_store(running.url, running.run_id) as store:
         store.join()
         lost = [store.lease("train", "killed", 1.0) for _ in range(2)]
@@ -191,7 +191,7 @@ def test_the_master_is_killed(running):
     kept = [record for record in killed if record in now]
     assert killed[: len(kept)] == kept
     assert killed[-1]["step"] - kept[-1]["step"] <= CHECKPOINT + 8
-    # Versions that were published before the kill are not given to other parameters.
+    # Versions that were published before the kill are not used for other parameters.
     running.master.until(lambda: (running.versions() > head).all())
     running.renews()
 
@@ -219,18 +219,18 @@ def test_interrupted_and_the_same_command_again(start_program, records, tmp_path
     os.killpg(first.process.pid, signal.SIGINT)  # as a terminal does
     first.process.wait(900)
     assert first.process.returncode == 1
-    assert "The same command goes on" in first.said
+    assert "The same command continues" in first.said
     assert "Traceback" not in first.said + (tmp_path / "worker_1.log").read_text()
-    assert not group_is_there(first)  # no worker is left
+    assert not group_is_there(first)  # no worker is running
     done = records(tmp_path)
-    # Also with more steps than before.
+    # The run also continues with more steps.
     second = start_program(*command[:-1], "--steps=200000")
     second.until(lambda: len(records(tmp_path)) > len(done) + 2)
-    # Nothing is lost.
+    # No record is lost.
     now = records(tmp_path)
     assert [record["step"] for record in now] == list(range(8, 8 * len(now) + 8, 8))
     assert now[: len(done)] == done
-    # Its worker ends with it, however it ends.
+    # Its worker ends with it for any reason.
     second.until(lambda: "local-1" in alive(places(name)[0], name))
     second.process.kill()
     second.process.wait()
@@ -238,7 +238,7 @@ def test_interrupted_and_the_same_command_again(start_program, records, tmp_path
     while group_is_there(second):
         assert time.monotonic() < end
         time.sleep(0.05)
-    # What it left does not keep another run out of its folder.
+    # Its leftovers don't prevent another run in its folder.
     assert places(name) != []
     third = start_program(
         MASTER, "--local_workers=1", f"--run_id={name}", f"--output_dir={tmp_path}", "--overwrite",
@@ -256,7 +256,7 @@ def test_a_local_worker_that_ends(start_program, records, tmp_path):
         "--sync_every=8", "--steps=100000",
     )  # fmt: skip
     master.until(lambda: len(records(tmp_path)) > 1)
-    # Its pid is in the name of no file: it is the one other process of the group.
+    # The worker is the only other process of the group; no file has its pid.
     group = subprocess.run(
         ["pgrep", "-g", str(master.process.pid)], capture_output=True, text=True, check=True
     )
@@ -272,7 +272,7 @@ def test_a_local_worker_that_ends(start_program, records, tmp_path):
 def test_what_is_refused(start_program, redis_server, tmp_path):
     common = [MASTER, f"--store={redis_server.url}", f"--run_id={run_id()}", "--steps=2"]
     start_program(*common, f"--output_dir={tmp_path / 'a'}").finish()
-    # master_test.py has the others that a store refuses.
+    # master_test.py tests the other cases that a store rejects.
     line = start_program(*common, "--block_size=32", f"--output_dir={tmp_path / 'b'}").refuse()
     assert "(block_size: 64 there, 32 here)" in line
     assert "choose another run id" in line
@@ -307,7 +307,7 @@ def test_wrong_password_and_wrong_certificate(
         assert message in program.refuse()
         assert "wr0ng" not in program.said
         assert PASSWORD not in program.said
-    # Before anything was written, or another run's files deleted with --overwrite.
+    # They end before they write anything, or delete the files of another run with --overwrite.
     for folder in ("a", "b", "c"):
         assert list((tmp_path / folder).iterdir()) == []
 

@@ -10,7 +10,7 @@ PEER = "issgd_peer"
 
 @pytest.mark.slow
 def test_two_peers_on_redis(start_program, redis_server, records, tmp_path):
-    """They find one another; the server is lost and comes back; one is killed and goes on."""
+    """They find one another, survive a crash of the server, and continue after a kill."""
     name = uuid.uuid4().hex
     folders = {peer: tmp_path / peer for peer in "ab"}
 
@@ -34,7 +34,7 @@ def test_two_peers_on_redis(start_program, redis_server, records, tmp_path):
         )
 
     def exchange():
-        """Waits until each has taken the other's parameters anew."""
+        """Waits until both peers have fetched parameters of the other."""
         for peer, program in peers.items():
             program.until(functools.partial(has_exchanged, peer, step(peer)))
 

@@ -19,7 +19,7 @@ BLOCKS = {"train": 8, "validation": 2, "test": 2}
 
 @pytest.fixture(scope="module")
 def small():
-    """(model, data, spec) of what `start_program` has programs work on."""
+    """Returns (model, data, spec) of the programs that `start_program` starts."""
     with flagsaver.flagsaver(examples=["512", "128", "128"], model="mlp", block_size=64):
         run = flags.read(config.Run)
     data, classes = run.load()
@@ -30,7 +30,7 @@ def small():
 
 @pytest.fixture
 def run_id():
-    """The id of a run in shm://, which is removed at the end."""
+    """The id of a run in shm://, which is deleted at the end."""
     name = uuid.uuid4().hex
     yield name
     open_store(f"shm://{name}", name).delete()
@@ -43,7 +43,7 @@ def open_run(name):
 @pytest.mark.slow
 def test_measures_until_the_run_is_over(start_program, small, run_id):
     model, data, spec = small
-    # It comes before the run does; where that is, its flags say.
+    # The worker starts before the run exists, and takes its settings from flags.
     worker = start_program(WORKER, f"--run_id={run_id}", "--worker_name=w1")
     worker.until(lambda: "Wait until a master has created it" in worker.said)
     store = open_run(run_id)
@@ -57,7 +57,7 @@ def test_measures_until_the_run_is_over(start_program, small, run_id):
 
     store.finish()
     assert "w1 measured 12 blocks." in worker.finish()
-    # One that comes to a run that is over has nothing to do.
+    # A worker that starts after the end of the run measures nothing.
     late = start_program(WORKER, f"--run_id={run_id}", "--worker_name=w2")
     assert "w2 measured 0 blocks." in late.finish()
 
@@ -72,7 +72,7 @@ def test_ends_when_it_is_to(start_program, small, run_id):
         start_program(WORKER, f"--run_id={run_id}", *flags): message
         for flags, message in {
             ("--worker_name=few", "--max_blocks=2"): "few measured 2 blocks.",
-            # Its parent is this process, not that one.
+            # Its parent is this process, not process 1.
             ("--worker_name=orphan", "--parent=1"): "orphan measured 0 blocks.",
         }.items()
     }
@@ -87,7 +87,7 @@ def test_what_is_refused(start_program, small, run_id):
         start_program(WORKER, f"--run_id={run_id}", flag): message
         for flag, message in {
             "--model=lenet": r"(model: ",
-            "--seed=1": r"(data: ",  # of which other examples are taken
+            "--seed=1": r"(data: ",  # determines which examples are drawn
             "--block_size=32": r"(block_size: 64 there, 32 here)",
         }.items()
     }
@@ -100,7 +100,7 @@ def test_what_is_refused(start_program, small, run_id):
     [
         (["--lease_seconds=0"], "0.1"),
         (["--run_id=a/b"], "1 to 64 letters"),
-        (["--weights=a,b"], "--weights takes one value here"),
+        (["--weights=a,b"], "--weights takes only one value in this program"),
     ],
 )
 def test_bad_flags_are_one_line(start_program, arguments, message):

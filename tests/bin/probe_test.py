@@ -20,7 +20,7 @@ TAPS = ("input", "fc1_relu", "logits")
 
 
 def config(**changes):
-    """A run of half a minute at most, on the bundled data."""
+    """Returns the config of a run of at most half a minute on the bundled data."""
     fields = {
         "data": Data("mnist_mini", None, (300, 100, 100), 0),
         "models": (Model("mlp", "none", None, "default", False),),
@@ -123,7 +123,8 @@ def test_other_labels_follow_their_examples(tmp_path):
     )
     (report,) = probe.run(run, tmp_path / "run").values()
     assert report.label_names == ["class", "odd"]
-    # Three standard errors of a coin on 100 examples are .15: parity is there, but not shuffled.
+    # .15 is three standard errors of a fair coin on 100 examples: the features contain the parity,
+    # but not shuffled labels.
     assert report.probe("input", "odd").error < 0.35
     assert report.probe("input", "odd").control["test"].error == pytest.approx(0.5, abs=0.15)
 
@@ -149,7 +150,7 @@ def test_a_wrong_checkpoint_costs_no_probing_of_those_before_it(tmp_path):
     ("change", "message"),
     [
         ({"taps": ("fc1_rleu",)}, "nearest are: fc1_relu"),
-        ({"reduction": "last"}, "that have a time axis"),
+        ({"reduction": "last"}, "with a time axis"),
         ({"training": Training(epochs=1, batch_size=301)}, "at most the 300 training examples"),
         ({"labels": "no.npz"}, r"--labels=no.npz must be an existing .npz file"),
     ],
@@ -173,16 +174,16 @@ def test_paths_from_home(monkeypatch):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"mode": "live", "epochs": "0"}, "give --epochs"),
+        ({"mode": "live", "epochs": "0"}, "set --epochs above 0"),
         ({"weights": "a.weights.h5,b.weights.h5", "epochs": "3"}, "--weights names several"),
-        ({"shard": "1/2"}, "give --epochs=0"),
+        ({"shard": "1/2"}, "use --epochs=0"),
         (
             {"mode": "live", "labels": "f.npz", "epochs": "1"},
-            "Leave out --labels: --mode=live has no use",
+            "Leave out --labels: --mode=live doesn't support it",
         ),
         ({"distribution": "multi_worker"}, "--shard=i/n"),
         ({"mode": "live", "epochs": "1", "suboptimality": "1e-4"}, "Leave out --suboptimality"),
-        ({"log_every": "7"}, "Leave out --log_every: only --mode=live logs"),
+        ({"log_every": "7"}, "Leave out --log_every: only --mode=live uses it"),
         ({"epochs": "0", "batch_size": "3"}, "Leave out --batch_size: the network is not trained"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The program as its users run it: processes, kills, what is missing, and the page in a browser."""
+"""The program as users run it: processes, kills, missing files, and the page in a browser."""
 
 import json
 import re
@@ -19,7 +19,7 @@ def report_of(folder):
 
 @pytest.fixture(scope="module")
 def made(start_any_program, tmp_path_factory):
-    """The folder of a report of two figures, and what the program said."""
+    """Returns the folder of a report of two figures, and the output of the program."""
     folder = tmp_path_factory.mktemp("reproduce") / "report"
     said = start_any_program("reproduce", QUICK, f"--output_dir={folder}").finish()
     return folder, said
@@ -36,7 +36,7 @@ def test_two_figures_side_by_side(made):
     assert [item["name"] for item in whole["figures"]] == ["3.3", "3.4"]
     assert whole["counts"]["figures"] == {"done": 2, "failed": 0, "without": 0}
     assert "reproduce --figures=3.3,3.4" in whole["command"]
-    # In a log: a line a figure, and no bars.
+    # A log has one line per figure, and no bars.
     assert len([line for line in said.splitlines() if line.startswith("Figure 3.")]) == 2
     assert "\r" not in said
     assert "2 of 2 figures and tables" in said
@@ -71,17 +71,17 @@ def test_a_kill_loses_the_figure_under_way_alone(how, start_any_program, tmp_pat
     folder = tmp_path / "report"
     arguments = ("reproduce", "--figures=3.4,3.5", "--jobs=1", f"--output_dir={folder}")
     program = start_any_program(*arguments)
-    # 3.5 is the longer one and begins first; of it nothing is there when it is killed.
+    # 3.5 takes longer and is started first; the kill comes before it has a result.
     program.until(lambda: (folder / "cache" / "logs" / "fig_3_5.log").exists())
     ours = children(program)
     assert ours
     program.process.send_signal(how)
     program.process.wait(900)
-    # None of its processes goes on without it.
+    # None of its processes survives it.
     _, alive = psutil.wait_procs(ours, timeout=300)
     assert alive == []
     if how == signal.SIGINT:
-        assert "Interrupted. The same command goes on" in program.said
+        assert "Interrupted. The same command continues" in program.said
     assert not (folder / "index.html").exists()
 
 
@@ -103,7 +103,7 @@ def test_a_process_that_dies_is_shown_and_stops_nobody(start_any_program, tmp_pa
     assert failed["slug"] == first.stem
     assert failed["error"].startswith("The process was ended by SIGKILL.")
     assert failed["error"] in (folder / "index.html").read_text()
-    # Again: the one that is missing.
+    # The second call computes the missing figure.
     again = start_any_program("reproduce", QUICK, f"--output_dir={folder}").finish()
     assert "Computing one figure" in again
 

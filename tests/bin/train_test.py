@@ -18,7 +18,7 @@ SMALL = [
     "--model=mlp",
     "--batch_size=32",
     "--epochs=3",
-    # Adam would turn rounding, where a gradient is nearly nothing, into steps of full size.
+    # If a gradient is nearly 0, Adam would turn rounding errors into steps of full size.
     "--optimizer=sgd",
     "--learning_rate=0.1",
 ]
@@ -83,7 +83,7 @@ def test_sigkill_and_the_same_command_again(whole, tmp_path):
 @pytest.mark.slow
 def test_mirrored_on_two_virtual_devices(whole, tmp_path):
     finish(start(f"--output_dir={tmp_path}", "--distribution=mirrored", "--num_virtual_devices=2"))
-    # Sums over a batch are made in another order.
+    # Sums over a batch are computed in another order.
     assert_same(weights(tmp_path), weights(whole), atol=1e-5)
 
 

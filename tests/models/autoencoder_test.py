@@ -48,7 +48,7 @@ def test_the_contractive_auto_encoder_trains():
     model = models.tied_autoencoder((6,), 8)
     encode = model.get_layer("tied").encode
     x = RNG.uniform(size=(64, 6)).astype(np.float32)
-    # Of sigmoid units: dh_j/dx_i = h_j (1 - h_j) W_ij.
+    # For sigmoid units: dh_j/dx_i = h_j (1 - h_j) W_ij.
     h, w = encode(x).numpy(), model.get_layer("tied").get_weights()[0]
     norms = (h * (1 - h)) ** 2 @ np.square(w).sum(axis=0)
     criterion = ContractiveLoss(encode, 0.1, distance="bernoulli")

@@ -43,7 +43,7 @@ def test_weights_of_keras_with_and_without_head(tmp_path, images):
     model = backbone("resnet50", SMALL, weights=tmp_path / "whole.weights.h5", image_size=size)
     for one, other in zip(model.get_weights(), whole.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
-    # Another number of classes: all but the head.
+    # For another number of classes, all weights except those of the head are loaded.
     other = backbone("resnet50", SMALL, 10, weights=tmp_path / "whole.weights.h5", image_size=size)
     for one, two in zip(other.get_weights()[:-2], whole.get_weights()[:-2], strict=True):
         np.testing.assert_array_equal(one, two)
@@ -116,13 +116,13 @@ def test_weights_of_another_network(tmp_path):
 @pytest.mark.slow
 @pytest.mark.assets
 def test_imagenet_weights_know_what_they_see(asset):
-    """Of CIFAR-10's cats and dogs, most get one of ImageNet's cats and dogs."""
+    """The classes of most of CIFAR-10's cats and dogs are ImageNet's cats and dogs."""
     with np.load(asset("cifar10.npz"), allow_pickle=False) as data:
         x, y = data["x_test"], data["y_test"].ravel()
     model = backbone("resnet50", (32, 32, 3), weights=asset("resnet50_imagenet.weights.h5"))
     dogs = model.predict(x[y == 5][:24], verbose=0).argmax(1)
     ships = model.predict(x[y == 8][:24], verbose=0).argmax(1)
-    # ImageNet's classes 151 to 268 are dogs; dogs are what its classes know best.
+    # ImageNet's classes 151 to 268 are dogs, which are many of its classes.
     assert np.mean((dogs >= 151) & (dogs <= 268)) > 0.5
     assert np.mean((ships >= 151) & (ships <= 268)) < 0.1
 

@@ -31,7 +31,7 @@ def test_compile_fit_save_load(kind, policy, reconstruction, tmp_path):
     }[kind](reconstruction=reconstruction, corruption=NOISY, walkback=2, scaling=True)
     model.compile(keras.optimizers.Adam(1e-2))
     losses = model.fit(X, epochs=3, batch_size=10, verbose=0, validation_data=X).history
-    assert losses["val_loss"][-1] < losses["val_loss"][0]  # of the same noise
+    assert losses["val_loss"][-1] < losses["val_loss"][0]  # with the same noise
     model.save(tmp_path / "m.keras")
     again = keras.saving.load_model(tmp_path / "m.keras", safe_mode=True)
     np.testing.assert_array_equal(model.predict(X, verbose=0), again.predict(X, verbose=0))
@@ -71,7 +71,7 @@ def test_scaling_factors_say_that_later_rounds_are_less_certain(binary):
 
 
 @pytest.mark.parametrize(
-    ("input_shape", "match"), [((6, 6, 1), "sides that 4 divides"), ((8,), "`input_shape`")]
+    ("input_shape", "match"), [((6, 6, 1), "sides divisible by 4"), ((8,), "`input_shape`")]
 )
 def test_shapes_that_do_not_fit(input_shape, match):
     with pytest.raises(ValueError, match=match):

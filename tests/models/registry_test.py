@@ -61,7 +61,7 @@ def test_a_keras_file_that_cannot_be_used(tmp_path):
     with pytest.raises(ValueError, match="`image_size`, `weights` must be left out"):
         models.build(str(path), (4,), None, image_size=3, weights="imagenet")
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ValueError, match=r"own.keras, which is none or was cut short"):
+    with pytest.raises(ValueError, match=r"own.keras, which isn't one or is incomplete"):
         models.build(str(path), (4,), None)
 
 
@@ -71,7 +71,7 @@ def test_a_keras_file_that_cannot_be_used(tmp_path):
         ("resnet5", {}, "The nearest are: resnet50"),
         ("nowhere.keras", {}, "an existing .keras file"),
         ("mlp", {"image_size": 64}, "`image_size` must be left out for mlp"),
-        ("mlp", {"weights": "imagenet"}, "has no ImageNet weights"),
+        ("mlp", {"weights": "imagenet"}, "There are no ImageNet weights"),
         ("mlp", {"weights": "no.weights.h5"}, "an existing file"),
     ],
 )

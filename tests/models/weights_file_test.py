@@ -35,4 +35,4 @@ def test_the_reason_is_one_line_that_names_a_layer(tmp_path):
     assert "\n" not in said
     assert len(said) < 700
     said = str(weights_file.unfitting("mlp", tmp_path, OSError("cut short\nand more")))
-    assert said.endswith("which does not fit: cut short.")
+    assert said.endswith("which doesn't fit: cut short.")

@@ -1,4 +1,4 @@
-"""Processes of their own, for what can't be undone in one, and what a picture says."""
+"""Separate processes for tests that can't restore the state of a process, and texts of figures."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import pytest
 
 @pytest.fixture
 def start_python():
-    """A function that starts a script, with arguments, and returns the `Popen`."""
+    """Returns a function that starts a script with arguments, and returns the `Popen`."""
     running = []
 
     def start(script, *arguments):
@@ -36,7 +36,7 @@ def start_python():
 
 @pytest.fixture
 def run_python(start_python):
-    """A function that runs a script, with arguments, and returns the last line that it prints."""
+    """Returns a function that runs a script, and returns the last line that it prints."""
 
     def run(script, *arguments):
         process = start_python(script, *arguments)
@@ -49,7 +49,7 @@ def run_python(start_python):
 
 @pytest.fixture
 def svg_texts():
-    """A function from an SVG file to the list of texts in it."""
+    """Returns a function from an SVG file to the list of texts in it."""
 
     def texts(path):
         root = ElementTree.parse(path).getroot()

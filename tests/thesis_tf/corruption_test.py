@@ -72,7 +72,7 @@ def test_log_probabilities_are_those_of_samples(process):
         samples = process.sample(np.repeat(x[None], 20_000, 0), (0, 1)).numpy()
         shares = [(samples == state).all(axis=1).mean() for state in states]
         np.testing.assert_allclose(shares, p, atol=4 * 0.5 / 20_000**0.5)
-    # A gray value stays, or becomes an end.
+    # A gray value stays, or becomes 0 or 1.
     gray = corruption.SaltAndPepper(0.4).log_prob(
         np.array([[0.25], [0.0], [1.0], [0.5]]), np.full((4, 1), 0.25)
     )

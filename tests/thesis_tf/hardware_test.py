@@ -113,7 +113,7 @@ def test_virtual_devices(run_python):
             return strategy.reduce("SUM", strategy.run(lambda: tf.ones(())), axis=None)
 
         total = float(step())
-        configure(hardware)  # again is no error; as many devices are there
+        configure(hardware)  # a second call with as many devices is valid
         try:
             configure(Hardware(num_virtual_devices=2))
         except RuntimeError as error:

@@ -35,7 +35,7 @@ def checked_points(
     if like is not None and not (x.dtype == like.dtype and x.shape.is_compatible_with(like.shape)):
         raise checks.invalid(
             name,
-            f"{like.dtype.name} of shape {tuple(like.shape)}, as the other points are",
+            f"{like.dtype.name} of shape {tuple(like.shape)}, like the other points",
             f"{x.dtype.name} of shape {tuple(x.shape)}",
         )
     if x.shape[0] is not None and x.shape[0] < at_least:
@@ -77,7 +77,7 @@ def reconstruction(reconstruct: Callable[[tf.Tensor], Any], x: tf.Tensor) -> tf.
             "The reconstruction r(x)",
             f"of a floating dtype and the shape of x, {tuple(x.shape)}",
             f"{r.dtype.name} of shape {tuple(r.shape)}",
-            "Pass a model or a function that maps a batch of points to as many in the same space.",
+            "Pass a model or a function from points (n, ...) to points of the same shape.",
         )
     return tf.cast(r, x.dtype)
 

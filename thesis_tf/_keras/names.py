@@ -23,8 +23,9 @@ _CALL = re.compile(r"(#\d+)?(:\d+)?$")
 def resolve(argument: str, name: str, options: Iterable[str]) -> list[str]:
     """Returns the options that match a name, in their order; [] if there are none.
 
-    These are the option with exactly this name, else its tensors if there are several ("lstm"
-    matches "lstm:0" and "lstm:1"), else the same for the only option that ends in "/NAME".
+    If an option has exactly this name, it is the result; otherwise, if a call with this name
+    returned several tensors, these are ("lstm" matches "lstm:0" and "lstm:1"); otherwise the same
+    rules apply to the only option that ends in "/NAME".
 
     Args:
         argument: the caller's argument with the name, such as "`taps`"; for the error.

@@ -75,7 +75,7 @@ class NoisyModel(keras.Model):
             raise checks.invalid("`class_weight`", "left out", "weights of classes")
         if y is None and kwargs.get("sample_weight") is not None:
             advice = "Pass fit(x, x, sample_weight=weights)."
-            raise checks.invalid("`sample_weight`", "given with targets", "weights alone", advice)
+            raise checks.invalid("`sample_weight`", "given with targets", "no targets", advice)
         return super().fit(x, y, **kwargs)
 
     @property

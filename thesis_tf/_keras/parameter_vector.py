@@ -16,9 +16,9 @@ def select(model: keras.Model, parameters: Any = None) -> list["keras.Variable"]
 
     Args:
         model: a built Keras model.
-        parameters: None for all; or one or a list of: a layer, a variable, or a name, as
-            `names.variables` takes it: of a layer or a tap ("encoder/dense", or "dense" if no
-            other layer is called so), of a variable ("dense/kernel"), or a glob ("conv*/kernel").
+        parameters: None for all; or one or a list of: a layer, a variable, or a name for
+            `names.variables`, that of a layer or a tap ("encoder/dense", or "dense" if no other
+            layer has this name), that of a variable ("dense/kernel"), or a glob ("conv*/kernel").
 
     Raises:
         ValueError: the model is not built or has no trainable parameters, or a name matches none.

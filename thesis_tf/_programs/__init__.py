@@ -1,8 +1,8 @@
 """Starts the programs as console scripts: `thesis-probe` runs `bin.probe`.
 
-A wheel holds copies of `bin` and `models` beside this file, which `setup.py` puts there; an
+A wheel holds copies of `bin` and `models` in the folder of this file, which `setup.py` creates; an
 editable install runs those of the checkout. Packages of these names would collide with others in
-site-packages, so they are importable in the process of a program alone.
+site-packages, so they are importable only in the process of a program.
 """
 
 import functools

@@ -69,7 +69,7 @@ def _checked_target(x: tf.Tensor, target: tf.Tensor | None) -> tf.Tensor:
             "`target`",
             f"of the shape of x, {tuple(x.shape)}",
             f"shape {tuple(target.shape)}",
-            "Auto-encoders have no labels: pass x alone, or (x, x).",
+            "Auto-encoders have no labels: pass only x, or (x, x).",
         )
     return tf.cast(target, x.dtype)
 
@@ -131,7 +131,7 @@ class DenoisingLoss:
         Args:
             reconstruct: a Keras model or a function, from (n, ...) to (n, ...).
             x: (n, ...), clean inputs, or corrupted inputs if `corruption` is None.
-            target: what to reconstruct, (n, ...); None is x.
+            target: the target of the reconstruction, (n, ...); None is x.
             seed: a pair of integers.
             step: the training step, on which the size of the noise may depend.
         """

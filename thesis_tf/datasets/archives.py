@@ -1,4 +1,4 @@
-"""Data sets in NumPy's .npz archives, the bundled `mnist_mini` among them."""
+"""Data sets in NumPy's .npz archives, including the bundled `mnist_mini`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from thesis_tf._core.types import Array
 from thesis_tf.datasets.assemble import Source
 from thesis_tf.datasets.splits import SPELLINGS, SPLIT_NAMES
 
-# An array's name in a file to its name here: `x_val` and `x_valid` are `x_validation`.
+# {name of an array in a file: its name here}; `x_val` and `x_valid` are `x_validation`.
 ARRAYS = {
     f"{array}_{spelling}": f"{array}_{split}"
     for split, spellings in SPELLINGS.items()
@@ -57,7 +57,7 @@ def read_inputs(path: pathlib.Path) -> dict[str, Array]:
         if "train" not in names:
             raise checks.invalid(
                 f"The arrays in {path}",
-                "x or x_train, and perhaps x_validation and x_test",
+                "x or x_train, and optionally x_validation and x_test",
                 ", ".join(archive.files) or "no arrays",
                 "Save it as np.savez(path, x=examples).",
             )
@@ -96,13 +96,13 @@ def read(path: pathlib.Path) -> Source:
 
 
 def _opened(path: pathlib.Path) -> Any:
-    """Returns the open archive; raises unless there is a whole one."""
+    """Returns the open archive; raises if it doesn't exist or is incomplete."""
     if not path.is_file():
         raise checks.invalid("The data set", "an existing file", path, kind=FileNotFoundError)
     if not zipfile.is_zipfile(path):
         raise checks.invalid(
             str(path),
-            "a whole .npz archive",
+            "a complete .npz archive",
             "a file of another kind, or one that was cut short",
             "Write it with np.savez_compressed; pickled data is never read.",
         )
@@ -112,7 +112,7 @@ def _opened(path: pathlib.Path) -> Any:
 
 @contextlib.contextmanager
 def _readable(path: pathlib.Path) -> Iterator[None]:
-    """Says which file it is, and what to do, where NumPy cannot read it."""
+    """Converts NumPy's errors to errors that name the file and give advice."""
     try:
         yield
     except (ValueError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
@@ -123,11 +123,11 @@ def _readable(path: pathlib.Path) -> Iterator[None]:
                 "pickled Python objects, which are not read because reading them can run code",
                 "Save it again, with class_names as np.array(names, dtype=str).",
             ) from error
-        raise ValueError(f"{path} is damaged or no NumPy archive: {error}") from error
+        raise ValueError(f"{path} is damaged or not a NumPy archive: {error}") from error
 
 
 def _check_names(path: pathlib.Path, names: Sequence[str]) -> None:
-    """Raises unless the arrays come in pairs, `x_train` and `y_train` among them."""
+    """Raises unless the arrays come in pairs and include `x_train` and `y_train`."""
     split_like = {name for name in names if name.startswith(("x_", "y_"))}
     partners = {("y" if name[0] == "x" else "x") + name[1:] for name in split_like}
     required = {"x_train", "y_train"} | split_like | partners
@@ -144,7 +144,7 @@ def _check_names(path: pathlib.Path, names: Sequence[str]) -> None:
 
 
 def _names(path: pathlib.Path, names: Sequence[str]) -> dict[str, str]:
-    """Returns {array here: its name in the file}; raises if a split is there twice."""
+    """Returns {name of an array here: its name in the file}; raises if a split occurs twice."""
     found: dict[str, str] = {}
     for name in names:
         array = ARRAYS.get(name)

@@ -37,8 +37,8 @@ def assemble(name: str, source: Source, seed: int = 0) -> Splits:
     (n, 1) become (n,). Other arrays are unchanged; held-out examples are copied.
 
     Args:
-        name: the data set's name, in messages too.
-        source: a Source. Without its class names, class i of `y_train` is called str(i).
+        name: the data set's name, also used in messages.
+        source: a `Source`. Without class names, class i of `y_train` has the name str(i).
         seed: a non-negative integer.
 
     Returns:
@@ -69,11 +69,11 @@ def assemble(name: str, source: Source, seed: int = 0) -> Splits:
 
 
 def assemble_inputs(name: str, arrays: Mapping[str, Any], seed: int = 0) -> Splits:
-    """Checks examples without labels and holds out the splits that are not there.
+    """Checks examples without labels and holds out the splits that are missing.
 
     Args:
         name: the data set's name.
-        arrays: {split: array (n, ...)}, "train" among them.
+        arrays: {split: array (n, ...)}, including "train".
         seed: a non-negative integer.
 
     Returns:
@@ -109,7 +109,7 @@ def _examples(label: str, x: Any) -> Array:
         raise checks.invalid(label, "an array of numbers", f"dtype {x.dtype}")
     if x.ndim < 2 or x.size == 0:
         raise checks.invalid(
-            label, "of shape (n, ...) with an example and a value at least", f"shape {x.shape}"
+            label, "of shape (n, ...) with at least one example and value", f"shape {x.shape}"
         )
     if x.dtype.kind == "f" and not np.isfinite(x).all():
         bad = np.flatnonzero(~np.isfinite(x).all(axis=tuple(range(1, x.ndim))))
@@ -156,7 +156,7 @@ def _check_agreement(name: str, given: Mapping[str, tuple[Array, Array]]) -> Non
 def _class_names(
     name: str, names: Sequence[str] | None, given: Mapping[str, tuple[Array, Array]]
 ) -> tuple[str, ...]:
-    """Returns the names of the classes, once all labels are known to be among them."""
+    """Returns the names of the classes; raises if a label is out of their range."""
     y_train = given["train"][1]
     if names is None:
         where, advice = "the classes of `y_train`", "Give `class_names` if there are more classes."

@@ -16,7 +16,7 @@ from thesis_tf.datasets.splits import SPELLINGS
 def read(folder: pathlib.Path, image_size: tuple[int, int], seed: int) -> Source:
     """Reads FOLDER/CLASS/*.png, or FOLDER/SPLIT/CLASS/*.png.
 
-    Splits are train, validation (or valid or val) and test. A folder counts as one if it has
+    Splits are train, validation (or valid or val) and test. A folder counts as a split if it has
     sub-folders, so `train` may also be the name of a class.
     Formats are JPEG, PNG, BMP and GIF (its first frame). Every image is converted to RGB; images of
     another size are resized bilinearly without preserving the aspect ratio. The order of images is
@@ -36,7 +36,7 @@ def read(folder: pathlib.Path, image_size: tuple[int, int], seed: int) -> Source
     """
     parts = _split_folders(folder)
     class_names = _subfolders(parts["train"])
-    # One stream per split: what is in train/ doesn't change the order of test/.
+    # One stream per split, so that the files in train/ don't change the order of test/.
     pairs = {
         split: _read_split(part, class_names, image_size, seeds.generator(seed, "order", stream))
         for stream, (split, part) in enumerate(parts.items())
@@ -65,7 +65,7 @@ def _split_folders(folder: pathlib.Path) -> dict[str, pathlib.Path]:
     if parts and "train" not in parts:
         raise checks.invalid(
             str(folder),
-            "a folder with train/CLASS/ beside its other splits",
+            "a folder with train/CLASS/ in addition to its other splits",
             ", ".join(part.name for part in parts.values()),
         )
     return parts or {"train": folder}
@@ -86,7 +86,7 @@ def _read_split(
     unknown = sorted(set(present) - set(class_names))
     if unknown:
         raise checks.invalid(
-            str(folder), "a folder of classes that train/ has too", ", ".join(unknown)
+            str(folder), "a folder with only the classes of train/", ", ".join(unknown)
         )
     import keras
     import tensorflow as tf

@@ -19,7 +19,7 @@ DEFAULT_COUNTS = (20_000, 2_000, 5_000)
 
 def _mixture(components: int) -> Callable[..., Array]:
     def draw(count: int, *, seed: int, stream: int) -> Array:
-        # One manifold for all splits, and for a mixture of few components the same curve.
+        # All splits have the same manifold, and mixtures with fewer components the same curve.
         return synthetic.manifold10d(seed=seed, components=components).sample(
             count, seed=seed, stream=stream
         )
@@ -48,11 +48,11 @@ def load_inputs(
     Args:
         name_or_path: `spiral` (figures 3.5 and 3.7; `spiral15` goes to t = 15), `manifold10d`
             (figure 3.6 with 100 Gaussians; `manifold10d_25` with 25), which are drawn by `seed`; a
-            `PATH.npz` with `x` or `x_train` and perhaps `x_validation` and `x_test`; or
-            what `datasets.load` takes.
+            `PATH.npz` with `x` or `x_train` and optionally `x_validation` and `x_test`; or
+            a name or path for `datasets.load`.
         data_dir: as for `load`.
-        examples: the numbers of training, validation and test examples to draw; None is 20,000,
-            2,000 and 5,000 of a synthetic manifold, and all of other data.
+        examples: the numbers of training, validation and test examples to draw; None draws 20,000,
+            2,000 and 5,000 from a synthetic manifold, and uses all of other data.
         seed: a non-negative integer.
 
     Returns:
@@ -60,7 +60,7 @@ def load_inputs(
         float64; uint8 pixels become numbers in [0, 1].
 
     Raises:
-        FileNotFoundError, OSError, ImportError, TypeError, ValueError: what `load` raises.
+        FileNotFoundError, OSError, ImportError, TypeError, ValueError: as for `load`.
     """
     seed = checked_seed(seed)
     if isinstance(name_or_path, str) and name_or_path in _SYNTHETIC:

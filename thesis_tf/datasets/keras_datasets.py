@@ -20,11 +20,11 @@ CLASS_NAMES = {
 
 
 def read(name: str, data_dir: pathlib.Path | None) -> Source:
-    """Reads `data_dir/NAME.npz` if it is there, else downloads it by `keras.datasets`.
+    """Reads `data_dir/NAME.npz` if it exists, otherwise downloads it by `keras.datasets`.
 
     Raises:
-        OSError: if Keras can't download it; the message says which file to put where.
-        ValueError: if the archive is not what `archives.read` takes.
+        OSError: Keras can't download it; the message says where to put which file.
+        ValueError: the archive is not one for `archives.read`.
     """
     archive = None if data_dir is None else data_dir / f"{name}.npz"
     if archive is not None and archive.exists():

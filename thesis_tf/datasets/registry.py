@@ -66,16 +66,16 @@ def load(
     `name_or_path` is one of
 
     - `mnist_mini`: the first 9,000 training and 1,000 test images of MNIST, part of this package;
-    - `mnist`, `fashion_mnist`, `cifar10`, `cifar100`: `data_dir/NAME.npz`, else a download by
-      Keras;
-    - `svhn`: `data_dir/train_32x32.mat` and `test_32x32.mat`, else a download by
+    - `mnist`, `fashion_mnist`, `cifar10`, `cifar100`: `data_dir/NAME.npz` if it exists, otherwise a
+      download by Keras;
+    - `svhn`: `data_dir/train_32x32.mat` and `test_32x32.mat` if they exist, otherwise a download by
       tensorflow_datasets, if that is installed;
-    - `PATH.npz`: an archive of x_train, y_train and, if there are, x_validation, y_validation,
-      x_test, y_test and class_names (strings); x_valid or x_val may stand for x_validation, and so
-      for y. x are finite numbers of shape (n, ...), y integers of shape (n,) or (n, 1);
-    - a folder with a sub-folder of images per class, or train/, validation/ (or valid/ or val/) and
-      test/ with these in each. It is decoded into memory: 147 KiB per image at 224 x 224, so
-      1.4 GiB for 10,000, twice that for a moment while splits are drawn;
+    - `PATH.npz`: an archive of x_train, y_train and optionally x_validation, y_validation, x_test,
+      y_test and class_names (strings); x_valid and x_val are read as x_validation, and likewise for
+      y. x are finite numbers of shape (n, ...), y integers of shape (n,) or (n, 1);
+    - a folder with one sub-folder of images per class, or train/, validation/ (or valid/ or val/)
+      and test/ with such sub-folders. It is decoded into memory: 147 KiB per image at 224 x 224, so
+      1.4 GiB for 10,000, and twice that while splits are drawn;
     - `tfds:NAME`: image classification in tensorflow_datasets, with the extra `thesis_tf[tfds]`.
 
     A missing validation or test set is replaced by a tenth of the training set, drawn without
@@ -83,13 +83,12 @@ def load(
     channels); uint8 images without a channel axis get one.
 
     Args:
-        name_or_path: a str, or a path-like, which is never taken for a name.
-        data_dir: the folder of downloaded data; it must exist. What Keras downloads goes to its
-            own cache.
-        image_size: (height, width) that the images of a folder or of `tfds:NAME` are resized to;
-            None is (224, 224) for a folder, and the size that is stored for the others.
-        seed: a non-negative integer that the held-out splits, and the order of a folder's images,
-            depend on.
+        name_or_path: a str, or a path-like object, which is always a path.
+        data_dir: the folder of downloaded data; it must exist. Keras' downloads go to Keras' cache.
+        image_size: (height, width) to which the images of a folder or of `tfds:NAME` are resized;
+            None is (224, 224) for a folder, and keeps the stored size otherwise.
+        seed: a non-negative integer that determines the held-out splits and the order of a folder's
+            images.
 
     Returns:
         Splits.
@@ -111,7 +110,7 @@ def load(
 
 
 def _reader(name_or_path: Any) -> tuple[Callable[[Request], Source], str]:
-    """Returns a function from a Request to a Source, and what to call the data set."""
+    """Returns a function from a `Request` to a `Source`, and the name of the data set."""
     if not isinstance(name_or_path, str | os.PathLike):
         raise checks.invalid(
             "`name_or_path`", "a name or a path", repr(name_or_path), kind=TypeError
@@ -123,7 +122,7 @@ def _reader(name_or_path: Any) -> tuple[Callable[[Request], Source], str]:
         if prefix in _PREFIXED:
             return functools.partial(_PREFIXED[prefix], rest), name_or_path
     path = pathlib.Path(name_or_path).expanduser()
-    # An empty name, as of an unset flag, would otherwise be the current folder.
+    # An empty name, such as that of an unset flag, would otherwise be the current folder.
     if name_or_path and path.is_dir():
         return functools.partial(_read_folder, path), path.resolve().name
     if path.suffix == ".npz":
@@ -178,7 +177,7 @@ def _checked_size(image_size: Any) -> tuple[int, int] | None:
 
 
 def _check_stored_size(splits: Splits, image_size: tuple[int, int] | None) -> None:
-    """Raises if a size was asked for that a source without resizing doesn't have."""
+    """Raises if a source without resizing doesn't have the requested size."""
     shape = splits.train.x.shape[1:]
     if image_size is None or (len(shape) == 3 and shape[:2] == image_size):
         return
@@ -186,5 +185,5 @@ def _check_stored_size(splits: Splits, image_size: tuple[int, int] | None) -> No
         "`image_size`",
         f"None for {splits.name}, whose examples are stored with shape {shape}",
         image_size,
-        "Only a folder's images and those of `tfds:NAME` are resized as they are read.",
+        "Only images of a folder or of `tfds:NAME` can be resized.",
     )

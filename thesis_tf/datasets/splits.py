@@ -11,7 +11,7 @@ from thesis_tf._core import checks, seeds
 from thesis_tf._core.types import Array, ArrayLike
 
 SPLIT_NAMES = ("train", "validation", "test")
-# How files, folders and other libraries may call a split.
+# The names of splits in files, folders and other libraries.
 SPELLINGS = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}
 
 
@@ -80,8 +80,8 @@ class Splits:
     ) -> Splits:
         """Returns a data set with a random subset of each split, without replacement.
 
-        For one `seed` a smaller subset is the beginning of a larger one, so a curve over sizes
-        only adds examples. Subsets of different splits are independent.
+        With the same `seed`, a smaller subset is a prefix of a larger one. Subsets of different
+        splits are independent.
 
         Args:
             train: the number of training examples; None for all.
@@ -94,7 +94,7 @@ class Splits:
 
         Raises:
             TypeError: if a number is not an integer.
-            ValueError: if a number is below 1 or above what there is.
+            ValueError: if a number is below 1 or above the size of the split.
         """
         seed = seeds.checked_seed(seed)
         chosen = {}
@@ -119,12 +119,12 @@ class Splits:
         return dataclasses.replace(self, **chosen)
 
     def stacked(self) -> tuple[Array, Array, dict[str, slice]]:
-        """Returns the splits end to end, for tools that number all examples in one sequence.
+        """Returns all splits as one array, for tools that number all examples consecutively.
 
         Returns:
-            A tuple (x, y, slices): x of shape (n, ...) and y of shape (n,) hold train,
-            validation and test in that order, copied; `slices` maps each of "train", "validation"
-            and "test" to its slice of them.
+            A tuple (x, y, slices): x of shape (n, ...) and y of shape (n,) are copies of train,
+            validation and test in this order; `slices` is a dict from "train", "validation" and
+            "test" to their slices.
         """
         parts = [getattr(self, split_name) for split_name in SPLIT_NAMES]
         ends = np.cumsum([0, *map(len, parts)]).tolist()
@@ -138,14 +138,13 @@ class Splits:
 
         Args:
             values: a dict from the source's splits ("train", and "validation" and "test" if the
-                source has them) to an array with a value for each of its rows, in the source's
-                order.
+                source has them) to arrays with one value per row, in the source's order.
 
         Returns:
             An array (n, ...).
 
         Raises:
-            ValueError: if a split's values are missing or are not as many as its rows.
+            ValueError: the values of a split are missing, or their number is not that of its rows.
         """
         parts = []
         for split_name in SPLIT_NAMES:

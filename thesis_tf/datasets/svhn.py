@@ -15,13 +15,13 @@ from thesis_tf.datasets.assemble import Source
 
 
 def read(data_dir: pathlib.Path | None) -> Source:
-    """Reads train_32x32.mat and test_32x32.mat in `data_dir`, else tfds' `svhn_cropped`.
+    """Reads train_32x32.mat and test_32x32.mat in `data_dir`, or `svhn_cropped` of tfds.
 
     The files number the digit 0 as class 10; here it is class 0.
 
     Raises:
-        FileNotFoundError: if only one of the files is there, or neither and tfds can't help.
-        ValueError: if a file isn't what SVHN's authors publish.
+        FileNotFoundError: only one of the files exists, or neither exists and tfds fails.
+        ValueError: a file doesn't have the format of SVHN's authors.
     """
     shown = data_dir or "DATA_DIR"
     files = {split: f"{split}_32x32.mat" for split in ("train", "test")}
@@ -36,7 +36,7 @@ def read(data_dir: pathlib.Path | None) -> Source:
         return Source(**pairs, class_names=class_names.DIGITS)
     if found:
         raise checks.invalid(
-            f"SVHN in {shown}", "both files", f"{found[0].name} alone", advice, FileNotFoundError
+            f"SVHN in {shown}", "both files", f"only {found[0].name}", advice, FileNotFoundError
         )
     if importlib.util.find_spec("tensorflow_datasets") is None:
         raise checks.invalid(
@@ -56,7 +56,7 @@ def _read_mat(path: pathlib.Path) -> tuple[Array, Array]:
 
     try:
         arrays = scipy.io.loadmat(path, variable_names=("X", "y"))
-    except Exception as error:  # SciPy raises six kinds of them, as the bytes happen to fall.
+    except Exception as error:  # SciPy raises six types of errors, depending on the bytes.
         raise ValueError(f"{path} cannot be read as a MATLAB file: {error}") from error
     missing = {"X", "y"} - set(arrays)
     if missing:

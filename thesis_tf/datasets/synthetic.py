@@ -69,7 +69,7 @@ def manifold10d(
 
     Coordinate i of the means is sin(2 pi f_i t)^e_i at evenly spaced t in [0, 1], with f_i ~ U(-1,
     1) and e_i 1 or 2. The standard deviation along the tangent is half the distance to the
-    neighbors, so that the mixture has no gaps; across it, it is `ratio` times that.
+    neighbors, so that the mixture has no gaps; across the tangent it is `ratio` times as large.
 
     Args:
         seed: a non-negative integer, the seed of the frequencies and exponents.

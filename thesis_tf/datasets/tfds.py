@@ -16,15 +16,15 @@ from thesis_tf.datasets.splits import SPELLINGS
 def read(
     name: str, data_dir: pathlib.Path | None, image_size: tuple[int, int] | None = None
 ) -> Source:
-    """Reads a data set of TensorFlow Datasets, and downloads and prepares it if need be.
+    """Reads a data set of TensorFlow Datasets, which is downloaded and prepared if necessary.
 
-    It must have a pair of supervised keys, or features called `image` and `label`: the first an
+    It must have a pair of supervised keys, or features called `image` and `label`: the first is an
     image or an array of numbers, the second a class label. With `image_size` images are resized
-    bilinearly; without it they must all have one size.
+    bilinearly; without it all images must have the same size.
 
     Args:
-        name: as `tfds.builder` takes it: "name", "name/config" or "name:1.0.0".
-        data_dir: where it is or will be prepared; None for tfds' default folder.
+        name: as for `tfds.builder`: "name", "name/config" or "name:1.0.0".
+        data_dir: the folder of prepared data sets; None for tfds' default folder.
         image_size: (height, width) or None.
 
     Raises:
@@ -43,7 +43,7 @@ def read(
     keys = _check_features(tfds, name, builder.info, image_size)
     try:
         builder.download_and_prepare()
-    except Exception as error:  # The downloader and each data set's own code raise what they like.
+    except Exception as error:  # any error of the downloader or of the data set's code
         raise OSError(f"tfds:{name} could not be downloaded or prepared: {error}.") from error
     there = builder.info.splits
     if "train" not in there:
@@ -74,17 +74,17 @@ def _builder(tfds: Any, name: str, data_dir: pathlib.Path | None) -> Any:
             repr(name),
             checks.nearest(name, options),
         ) from error
-    except Exception as error:  # A wrong version is an AssertionError, a wrong config another.
-        raise ValueError(f"tfds:{name} is no data set of tensorflow_datasets: {error}") from error
+    except Exception as error:  # A wrong version is an AssertionError, a wrong config isn't.
+        raise ValueError(f"tensorflow_datasets has no data set {name!r}: {error}") from error
 
 
 def _check_features(
     tfds: Any, name: str, info: Any, image_size: tuple[int, int] | None
 ) -> tuple[str, str]:
-    """Returns the names of the features that are x and y; raises if they don't suit."""
+    """Returns the names of the features that are x and y; raises if their types don't fit."""
     features, keys = info.features, info.supervised_keys
     if not (isinstance(keys, tuple) and [type(key) for key in keys] == [str, str]):
-        keys = ("image", "label")  # Supervised keys may also be nested, or three.
+        keys = ("image", "label")  # Supervised keys may also be nested, or a triple.
     expected = "a data set of `image` and `label`, or with a pair of supervised keys"
     if not all(key in features for key in keys):
         raise checks.invalid(f"tfds:{name}", expected, f"the features {', '.join(features)}")
@@ -95,14 +95,14 @@ def _check_features(
         raise checks.invalid(f"`{keys[0]}` of tfds:{name}", "images or numbers", repr(x))
     if image_size and not isinstance(x, tfds.features.Image):
         raise checks.invalid(
-            "`image_size`", f"None, as `{keys[0]}` of tfds:{name} is no image", image_size
+            "`image_size`", f"None, since `{keys[0]}` of tfds:{name} is not an image", image_size
         )
     if None in (x.shape[2:] if image_size else x.shape):
         raise checks.invalid(
             f"`{keys[0]}` of tfds:{name}",
             "of one shape",
             f"shape {x.shape}",
-            "Give `image_size`, and the images are resized to it." if image_size is None else None,
+            "Pass `image_size` to resize the images." if image_size is None else None,
         )
     return keys
 
@@ -116,7 +116,7 @@ def _read_split(
     def example(features: Any) -> tuple[Any, Any]:
         x, y = features[keys[0]], features[keys[1]]
         if image_size is not None:
-            # tf.image.resize yields float32; `rint` below is the nearest value of the dtype.
+            # tf.image.resize returns float32; `rint` rounds to the nearest value of the dtype.
             x = tf.image.resize(x, image_size)
         return x, y
 

@@ -348,7 +348,7 @@ class GradientNorms:
     def _regularization_of(
         self, values: list[tf.Tensor], constants: list[tf.Tensor]
     ) -> tuple[list[tf.Tensor | None], tf.Tensor | None]:
-        """Returns (gradient with respect to each value, value); None where there is none."""
+        """Returns (gradient with respect to each value, value); a missing gradient is None."""
         if not self._regularization:
             return [None] * len(values), None
         with tf.GradientTape(watch_accessed_variables=False) as tape:

@@ -82,7 +82,7 @@ class Outer(Form):
         self._axes = list(axes or range(len(self._shape)))
 
     def squared_norm(self) -> tf.Tensor:
-        """Multiplies two norms for one place, else uses Gram matrices or explicit gradients."""
+        """For one place, multiplies two norms; otherwise uses Gram matrices or gradients."""
         places, rows, columns = self.a.shape[-2], self.a.shape[-1], self.d.shape[-1]
         if places == 1 and self.a.shape.rank == 3:
             return _sum(tf.square(self.a)) * _sum(tf.square(self.d))

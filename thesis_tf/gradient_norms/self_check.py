@@ -55,7 +55,7 @@ def compare(found: Array, expected: Array, objective: Objective) -> bool:
         return False
     tolerance = TOLERANCE[tf.as_dtype(objective.model.compute_dtype)]
     allowed = tolerance * (expected + SMALL * expected.sum(axis=1, keepdims=True))
-    # At a minimum a gradient is nothing but rounding, which can't be told from zero.
+    # At a minimum, a gradient is only rounding errors, which can't be distinguished from zero.
     wrong = np.abs(found - expected) > allowed + np.finfo(np.float32).tiny
     if wrong.any():
         example, number = np.argwhere(wrong)[0]
@@ -65,7 +65,7 @@ def compare(found: Array, expected: Array, objective: Objective) -> bool:
             f" {expected[example, number]:.6g}, and the layer's rule gives"
             f" {found[example, number]:.6g}. Either an example's output depends on other examples"
             " of its batch, so that there are no per-example gradients, or the layer's rule is"
-            " wrong (a rule of your own, or one for another version of Keras). check=False skips"
+            " wrong (a custom rule, or a rule for another version of Keras). check=False skips"
             " this check."
         )
     return True

@@ -230,7 +230,7 @@ class GenerativeStochasticNetwork(NoisyModel):
         x = tf.cast(arrays.checked_points("Examples", x), self.example_dtype)
         target = x if target is None else tf.cast(target, self.example_dtype)
         if not target.shape.is_compatible_with(x.shape):
-            advice = "Don't pass labels: pass x alone."
+            advice = "Don't pass labels: pass only x."
             expected, received = (f"shape {tuple(t.shape)}" for t in (x, target))
             raise checks.invalid("The target", f"of {expected}", received, advice)
         hidden = self._first_hidden(x, rows, seed)
@@ -256,13 +256,13 @@ class GenerativeStochasticNetwork(NoisyModel):
             raise checks.invalid(
                 "Data with `initial_hidden='stored'`",
                 "pairs (x, rows) of examples and their places in the training set",
-                "x alone" if rows is None else f"(x, {rows.dtype.name})",
+                "only x" if rows is None else f"(x, {rows.dtype.name})",
             )
         if tf.distribute.get_strategy().num_replicas_in_sync > 1:
             raise checks.invalid(
                 "`initial_hidden`",
                 "'zeros' or a number on several devices",
-                "'stored', which one holds",
+                "'stored', which requires one device",
             )
         return rows
 

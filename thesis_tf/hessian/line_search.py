@@ -144,7 +144,7 @@ def best_step(
 
     Args:
         operator: a `HessianOperator`.
-        direction: v (d,), made a unit vector.
+        direction: v (d,), which is normalized to a unit vector.
         gradient: g (d,), if it is known; None computes it.
         curvature: v'Hv, if it is known; None computes it by one product.
         displacements: the smallest and the largest |alpha (g'v)| of the first round.

@@ -104,7 +104,7 @@ class _Operator:
 
         Raises:
             ValueError: the vectors have another length.
-            TypeError: their dtype is not a floating one.
+            TypeError: their dtype is not a floating dtype.
         """
         is_tensor = isinstance(vectors, (tf.Tensor, tf.Variable, keras.Variable))
         given = tf.convert_to_tensor(vectors if is_tensor else np.asarray(vectors))

@@ -35,9 +35,8 @@ class ImportanceSampling(keras.callbacks.Callback):
     `MasterSynchronizer`, workers measure them, and training can use several devices.
 
     Importance weights are passed as `sample_weight`; they keep the gradient unbiased. So Keras'
-    training loss is an estimate of the loss over the whole data set. The
-    `metrics` of `compile` are means over the drawn examples; `weighted_metrics` estimate those over
-    the whole data set.
+    training loss is an estimate of the loss over the whole data set. The `metrics` of `compile` are
+    means over the drawn examples; `weighted_metrics` estimate means over the whole data set.
 
     Args:
         x, y: the training examples: arrays or objects that return rows, or dicts or lists of them.

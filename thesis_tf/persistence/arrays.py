@@ -50,6 +50,6 @@ def load(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         raise
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(
-            f"{os.fspath(path)} must be a whole .npz file of arrays; it was cut short, or is"
+            f"{os.fspath(path)} must be a complete .npz file of arrays; it was cut short, or is"
             f" another kind of file: {error}."
         ) from error

@@ -28,7 +28,7 @@ def restore(path: Path, variables: Iterable[keras.Variable]) -> dict[str, np.nda
     try:
         arrays = npz.load(path)
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path} is no checkpoint, or was cut short: {error}") from error
+        raise ValueError(f"{path} is not a checkpoint, or was cut short: {error}") from error
     values = [arrays.pop(str(i)) for i in range(sum(name.isdigit() for name in arrays))]
     variables = list(variables)
     own = [variable.numpy() for variable in variables]

@@ -53,7 +53,7 @@ def _settings(layer: "keras.layers.Layer") -> str:
 
 
 _IGNORED = ("trainable", "seed")
-# Where the settings of a model hold names of its layers and operations.
+# The settings of a model that contain names of its layers and operations.
 _NAMES = ("name", "keras_history", "input_layers", "output_layers")
 
 

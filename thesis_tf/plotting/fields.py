@@ -18,14 +18,14 @@ def draw_arrows(
     width: float = 0.0022,
     norm: Normalize | None = None,
 ) -> Quiver:
-    """Draws the direction of each vector as an arrow, its length as the arrow's color.
+    """Draws each vector as an arrow whose color shows the length of the vector.
 
     Args:
         axes: the axes.
-        points: (n, 2), where vectors begin.
+        points: (n, 2), the points where vectors begin.
         moves: (n, 2), the vectors.
-        spacing: of the points; arrows have three quarters of it.
-        width: of the arrows, as a fraction of the width of the axes.
+        spacing: the distance of the points; arrows have three quarters of this length.
+        width: the width of the arrows, as a fraction of the width of the axes.
         norm: maps lengths to colors; None is linear, between the smallest and the largest.
 
     Returns:
@@ -45,10 +45,10 @@ def mark(axes: Axes, points: Array, *, color: str, marker: str, size: float, lab
     Args:
         axes: the axes.
         points: (n, 2).
-        color: of the marks.
+        color: the color of the marks.
         marker: matplotlib's name of their shape.
-        size: of a mark, in square points.
-        label: for the legend.
+        size: the size of a mark, in square points.
+        label: the label in the legend.
     """
     if len(points):
         x, y = points.T

@@ -15,13 +15,13 @@ def draw_images(
     columns: int = 12,
     title: str | None = None,
 ) -> None:
-    """Draws images in rows, each with a name: examples, noisy ones, reconstructions, samples.
+    """Draws rows of images, each with a name, such as examples, reconstructions and samples.
 
     Args:
         rows: {name: (n, height, width) or (n, height, width, channels) array of values in [0, 1]};
             other values are clipped.
         path: a file that ends in .png, .svg or .pdf; an older one is replaced.
-        columns: the number of images in a row, at most; a name with more images has several rows.
+        columns: the maximum number of images in a row; a name with more images has several rows.
         title: a heading.
     """
     path = checked_path(path)

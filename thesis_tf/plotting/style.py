@@ -1,7 +1,7 @@
-"""What all figures share: colors, a font, text of any content, and reproducible files.
+"""Shared by all figures: colors, a font, text with any characters, and reproducible files.
 
-Nothing here uses pyplot or leaves a setting changed, so figures may be drawn in threads and
-without a display, and the same numbers always give the same bytes.
+Nothing here uses pyplot or leaves a setting changed. So figures can be drawn in threads and without
+a display, and the same numbers always give the same bytes.
 """
 
 import contextlib
@@ -24,24 +24,24 @@ from thesis_tf.persistence import files
 
 FONT = "DejaVu Sans"  # comes with matplotlib, so a figure is the same everywhere
 
-# Text and curves of what is exact; notes; axes and references; grids and edges; what is missing.
+# Text and exact curves; notes; axes and references; grids and edges; missing values.
 INK, SOFT, LINE, GRID, BLANK = "#24292f", "#57606a", "#a3abb4", "#e6e8eb", "#d5d7da"
-# Okabe and Ito's colors, which stay apart for color-blind readers.
+# Okabe and Ito's colors, which color-blind readers can distinguish.
 BLUE, VERMILION, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
 SKY, ORANGE, GRAY = "#56b4e9", "#e69f00", "#4d4d4d"
-# Of several series, in this order.
+# Colors of several series, in this order.
 CATEGORICAL = (BLUE, VERMILION, GREEN, PURPLE, SKY, ORANGE, GRAY)
-# Of two opposites: negative and positive, smallest and largest.
+# Colors of two opposites: negative and positive, smallest and largest.
 DIVERGING = (BLUE, VERMILION)
-# Of a magnitude, matplotlib's name: dark is large.
+# matplotlib's color map for a magnitude: dark is large.
 SEQUENTIAL = "viridis_r"
-# Good to bad: the hue goes from blue through green and yellow to red and never turns back.
+# From good to bad: the hue changes from blue through green and yellow to red.
 GOOD_TO_BAD = ("#2b62b5", "#2a9aa8", "#4fae62", "#b5c94a", "#f2b33d", "#e8743a", "#cf2f2a")
 
 _SUFFIXES = (".png", ".svg", ".pdf")
 _DPI = 150
-# What matplotlib takes from its global settings alone: text that stays text, the same ids at
-# every run, and fonts that journals accept.
+# matplotlib only has global settings for these: text that stays text, the same ids in every run,
+# and fonts that journals accept.
 _SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "thesis_tf",
@@ -69,8 +69,8 @@ def save(figure: Figure, path: pathlib.Path, tooltips: Mapping[str, str] | None 
 
     Args:
         figure: a `matplotlib.figure.Figure`.
-        path: what `checked_path` returned.
-        tooltips: {gid: text}, shown in an SVG where a reader points at the artist of that gid.
+        path: the result of `checked_path`.
+        tooltips: {gid: text}; an SVG shows the text when a reader points at the artist of this gid.
     """
     suffix = path.suffix.lower()
     with files.atomic(path) as partial, _settings():
@@ -85,8 +85,8 @@ def new_figure(
     """Returns a white figure whose axes are laid out without overlaps.
 
     Args:
-        width, height: in inches.
-        w_pad, h_pad: space around each axes, in inches.
+        width, height: the size in inches.
+        w_pad, h_pad: the space around each axes, in inches.
     """
     figure = Figure(figsize=(width, height), facecolor="white", layout="constrained")
     figure.get_layout_engine().set(w_pad=w_pad, h_pad=h_pad)  # type: ignore[union-attr, call-arg] # it is a ConstrainedLayoutEngine
@@ -102,14 +102,14 @@ def style_axes(
     size: float = 9,
     grid: Literal["both", "x", "y"] = "both",
 ) -> None:
-    """Gives axes labels, a light grid, and lines on the left and below alone.
+    """Adds labels and a light grid to axes, and keeps only their left and lower spines.
 
     Args:
         axes: the axes.
-        xlabel, ylabel: of the axes.
+        xlabel, ylabel: the labels.
         title: a heading of these axes.
-        size: of the labels, in points.
-        grid: along which axis lines are drawn.
+        size: the size of the labels, in points.
+        grid: the axis whose grid lines are drawn.
     """
     text: dict[str, Any] = {"family": FONT, "color": INK, "parse_math": False}
     axes.set_xlabel(clean(xlabel), fontsize=size, **text)
@@ -125,7 +125,7 @@ def style_axes(
 
 
 def add_title(figure: Figure, title: str | None, *, size: float = 10, **place: Any) -> None:
-    """Writes a title above all axes of a figure, if there is one; `place` is matplotlib's own."""
+    """Writes a title, unless it is None, above all axes; `place` goes to `Figure.suptitle`."""
     if title:
         figure.suptitle(
             clean(title), fontsize=size, family=FONT, color=INK, parse_math=False, **place
@@ -145,12 +145,12 @@ def add_legend(
 
     Args:
         parent: axes, or a figure.
-        heading: above its entries.
-        names: of the entries, in place of the artists' labels. matplotlib leaves out artists whose
-            label begins with an underscore, so names that may do so are given here.
-        size: of the text, in points.
-        color: of the text.
-        **place: matplotlib's own arguments.
+        heading: the heading of the legend.
+        names: the names of the entries, instead of the artists' labels. matplotlib leaves out
+            artists whose labels begin with an underscore, so such names must be passed here.
+        size: the size of the text, in points.
+        color: the color of the text.
+        **place: other arguments of `matplotlib.axes.Axes.legend`.
     """
     font = FontProperties(family=FONT, size=size)
     legend = parent.legend(
@@ -171,7 +171,7 @@ def add_legend(
 def draw_text(
     axes: Axes, x: float, y: float, text: str, size: float, color: str = INK, **rest: Any
 ) -> None:
-    """Adds text to axes, centered on (x, y) unless `rest`, matplotlib's own settings, says else."""
+    """Adds text to axes, by default centered on (x, y); `rest` goes to `Axes.text`."""
     style: dict[str, Any] = {
         "ha": "center", "va": "center", "family": FONT, "parse_math": False, "zorder": 4,
     }  # fmt: skip
@@ -185,20 +185,20 @@ def text_width(text: str, size: float) -> float:
 
 
 def shortened(name: str, most: int = 28) -> str:
-    """Returns a name in one line of at most `most` characters; the middle of a longer one is left
-    out."""
+    """Returns a name in one line of at most `most` characters, without the middle of a longer
+    name."""
     name = clean(" ".join(name.split()))
     return name if len(name) <= most else f"{name[: most // 2]}…{name[1 - most // 2 :]}"
 
 
 def clean(text: str) -> str:
-    """Replaces what XML cannot hold: control characters and halves of surrogate pairs."""
+    """Replaces characters that XML can't contain: control characters and unpaired surrogates."""
     return re.sub("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]", "\ufffd", text)
 
 
 @contextlib.contextmanager
 def _settings() -> Iterator[None]:
-    # matplotlib's rc_context would also undo what other threads set in the meantime.
+    # matplotlib's rc_context would also undo changes that other threads make in the meantime.
     with _LOCK:
         before = {key: matplotlib.rcParams[key] for key in _SETTINGS}
         matplotlib.rcParams.update(_SETTINGS)
@@ -213,7 +213,7 @@ def _add_tooltips(path: pathlib.Path, tooltips: Mapping[str, str]) -> None:
     svg, xlink = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
     root = ElementTree.parse(path).getroot()
     for element in list(root.iter()):
-        # ElementTree's own prefixes are ns0 and ns1 unless one registers others process-wide.
+        # ElementTree writes the prefixes ns0 and ns1 unless others are registered globally.
         element.tag = element.tag.removeprefix(f"{{{svg}}}")
         element.attrib = {
             key.replace(f"{{{xlink}}}", "xlink:"): value for key, value in element.attrib.items()

@@ -57,7 +57,7 @@ class ProbeMonitor(keras.callbacks.Callback):
         reports: a dict from step to `ProbeReport`, with one report per validation.
 
     Raises:
-        TypeError: `labels` is no function.
+        TypeError: `labels` is not a function.
         ValueError: (when training begins) no tap matches, or the number of classes is not known.
     """
 

@@ -305,7 +305,7 @@ def _target(
     train: Rows,
     class_names: Sequence[str] | None,
 ) -> _Target:
-    """Checks labels and counts their classes; `shown` is what errors call them."""
+    """Checks labels and counts their classes; `shown` is their name in errors."""
     labels = np.asarray(labels)
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
@@ -322,7 +322,7 @@ def _target(
     classes = int(labels.max()) + 1
     if class_names and classes > len(class_names):
         raise checks.invalid(
-            "`class_names`", f"{classes} names, as the largest label says", len(class_names)
+            "`class_names`", f"{classes} names, given the largest label", len(class_names)
         )
     if len(np.unique(labels[train])) < 2:
         raise checks.invalid(

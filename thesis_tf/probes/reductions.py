@@ -137,7 +137,7 @@ class Reduction:
                 f"`reduction` {self.kind!r}: tap {tap.name!r}",
                 "(batch, time, ...)",
                 tap.shape,
-                "Choose taps that have a time axis, by name or as in 'class:LSTM', or 'mean'.",
+                "Choose taps with a time axis, by name or e.g. 'class:LSTM', or use 'mean'.",
             )
         sides = [side for side in kind.shape(shape) if side is not None]
         if len(sides) < len(kind.shape(shape)):

@@ -57,7 +57,7 @@ class Probe:
 
     @property
     def split(self) -> str:
-        """The split of unseen examples: test if there is one, else validation, else train."""
+        """The split of unseen examples: test, or validation without a test split, or train."""
         return next(name for name in ("test", "validation", "train") if name in self.metrics)
 
     @property

@@ -181,8 +181,8 @@ class Trace:
             )
         if text.rpartition("/")[2] in {layer.name for layer in self._model._flatten_layers()}:
             return (
-                f"{message} The model has such a layer, but at inference it is not called, or the"
-                " layer around it calls it in a graph apart, as TimeDistributed does: tap that."
+                f"{message} The model has such a layer, but at inference it is not called, or an"
+                " outer layer calls it in a separate graph (TimeDistributed): tap the outer layer."
             )
         kinds = [tap.kind for tap in self.taps.values()]
         if text.startswith("class:") or inspect.isclass(rule):
@@ -190,8 +190,8 @@ class Trace:
         message = f"{message} {checks.nearest(text, self.taps)}"
         if any(not _is_functional(layer) for layer in [self._model, *_submodels(self._model)]):
             message += (
-                " Inside a subclassed `call`, keras.ops and tf functions are not seen, only layers"
-                " are: make the step a layer, e.g. keras.layers.Activation('relu')."
+                " Inside a subclassed `call`, only layers are recorded, not keras.ops and tf"
+                " functions: make the step a layer, e.g. keras.layers.Activation('relu')."
             )
         return message
 

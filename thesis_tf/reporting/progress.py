@@ -8,7 +8,7 @@ import tqdm
 from thesis_tf._core import checks
 from thesis_tf._core.types import Verbose
 
-# What `bar` returns.
+# The result of `bar`.
 Bar: TypeAlias = tqdm.tqdm
 
 _LEVELS = ("auto", 0, 1, 2)
@@ -31,15 +31,15 @@ def bar(
     """Returns a progress bar on stderr; use it in a `with` statement.
 
     Args:
-        verbose: "auto" shows a bar on a terminal and nothing in a log, 0 nothing, 1 a bar wherever
-            the output goes, 2 a single line when the work is done.
-        total: steps of the whole work, if they are known.
-        description: what is counted, before the bar.
-        unit: of a step.
+        verbose: "auto" shows a bar on a terminal and nothing in a log, 0 nothing, 1 always a
+            bar, 2 a single line when the work is done.
+        total: the total number of steps, if it is known.
+        description: the text before the bar.
+        unit: the name of a step.
         leave: whether the bar stays when the work is done.
 
     Raises:
-        ValueError: `verbose` is none of these.
+        ValueError: `verbose` has another value.
     """
     checked_verbose(verbose)
     options: dict[str, Any] = {"total": total, "desc": description, "unit": unit, "leave": leave}
@@ -50,5 +50,5 @@ def bar(
 
 
 def say(message: str) -> None:
-    """Writes a line to stderr, above the bars that are shown there."""
+    """Writes a line to stderr, above the progress bars."""
     tqdm.tqdm.write(message, file=sys.stderr)

@@ -11,7 +11,7 @@ class SummaryWriter:
     """Writes scalars and images under a folder that TensorBoard watches.
 
     Args:
-        log_dir: the folder; None writes nothing. It is made with the first scalar.
+        log_dir: the folder, which is created with the first entry; None writes nothing.
     """
 
     def __init__(self, log_dir: str | os.PathLike[str] | None) -> None:
@@ -34,7 +34,7 @@ class SummaryWriter:
             self._opened().flush()
 
     def close(self) -> None:
-        """Closes the file; another scalar opens a new one."""
+        """Closes the file; another entry opens a new one."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None

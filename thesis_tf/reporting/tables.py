@@ -12,9 +12,9 @@ def text(
     """Returns a table for a terminal: columns two spaces apart, numbers flush right.
 
     Args:
-        headings: of the columns.
-        rows: of cells; None stands for what was not measured.
-        left: numbers of the columns, from 0, that are flush left.
+        headings: the headings of the columns.
+        rows: the rows of cells; None stands for a missing value.
+        left: the indices of the columns that are flush left.
     """
     lines = [list(headings), *([cell(value) for value in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -56,7 +56,7 @@ def markdown(
 
 
 def cell(value: Cell) -> str:
-    """Returns a value as a table shows it: floats by four significant digits, "-" for None."""
+    """Formats a value for a table: floats with four significant digits, "-" for None."""
     if value is None:
         return "-"
     if isinstance(value, bool):

@@ -151,11 +151,11 @@ class NetworkRun:
         """Reads the trained network; raises ValueError if there is none with this config."""
         path = self.folder / "model.keras"
         if not path.exists():
-            raise ValueError(f"{path} is not there: give --do=train first, or to go on.")
+            raise ValueError(f"{path} doesn't exist: use --do=train first, or to finish training.")
         try:
             model = keras.saving.load_model(path, compile=False, safe_mode=True)
         except Exception as error:
-            # Keras raises what zip files, JSON and HDF5 raise.
+            # Keras passes on the errors of zip files, JSON and HDF5.
             raise ValueError(
                 f"{path} is not a Keras model, or is incomplete ({error}). Delete it and run"
                 " --do=train: the checkpoint in the same folder has all weights."

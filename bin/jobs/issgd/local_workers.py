@@ -1,4 +1,4 @@
-"""Workers that a master starts on its own machine."""
+"""Workers that a master starts on the same machine."""
 
 import os
 import pathlib
@@ -13,7 +13,7 @@ from bin.jobs.issgd.config import Run
 from thesis_tf.reporting import progress
 
 FLAGS = absl_flags.FLAGS
-PATIENCE = 10.0  # seconds in which workers must end
+PATIENCE = 10.0  # seconds within which workers must end
 
 
 class LocalWorkers:

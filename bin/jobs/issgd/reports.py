@@ -1,4 +1,4 @@
-"""Outputs of the importance-sampling programs: TensorBoard, figures, the model, its metrics."""
+"""Output of the importance-sampling programs: TensorBoard, figures, the model, its metrics."""
 
 import pathlib
 from collections.abc import Sequence

@@ -51,7 +51,7 @@ def given_url() -> str | None:
 
 
 def url_of_run(run_id: str) -> str:
-    """Returns the given URL, or else one of shared memory for this run; raises UsageError."""
+    """Returns the given URL, or one of shared memory for this run; raises UsageError."""
     return given_url() or f"shm://{run_id}"
 
 
@@ -64,7 +64,7 @@ def open_store(url: str, run_id: str) -> "stores.Store":
     """Returns the store of a run.
 
     Raises:
-        StoreError: it doesn't answer; better now than after an output folder has been emptied.
+        StoreError: it doesn't answer; raised before an output folder is emptied.
     """
     from thesis_tf.issgd import stores
 

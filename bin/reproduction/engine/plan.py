@@ -52,7 +52,7 @@ class Plan:
             task = tasks.Task(figure, budget, sources, seed, cache_dir, threads)
             try:
                 config = task.config()
-            except Exception as error:  # whatever a figure's own module raises
+            except Exception as error:  # any error of the figure's module
                 self.failures[figure] = Failure(tasks.in_a_line(error))
                 continue
             if lacking := config.lacking():

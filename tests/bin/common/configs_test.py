@@ -26,7 +26,7 @@ flags.define(__name__, Config, configs.Output, defaults={"epochs": 4})
 
 
 def parsed(*arguments, kind=Config):
-    """The config that a command line gives."""
+    """Returns the config of a command line."""
     with flagsaver.flagsaver():
         FLAGS(["program", *arguments])
         return flags.read(kind)
@@ -106,7 +106,7 @@ def test_data_are_those_of_the_library(tmp_path):
     assert_same(some, whole.take(train=12, validation=3, test=6, seed=2))
     inputs = configs.Data(path, examples=(12, 3, 6), seed=2).load_inputs()
     assert_same(inputs, datasets.load_inputs(path, examples=(12, 3, 6), seed=2))
-    with pytest.raises(ValueError, match="--examples asks for more than there is"):
+    with pytest.raises(ValueError, match="--examples requests too many examples"):
         configs.Data(path, examples=(1000, 1, 1)).load()
 
 

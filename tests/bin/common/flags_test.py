@@ -1,4 +1,4 @@
-"""Each option is written once: what `define` and `read` make of the fields of a dataclass."""
+"""`define` and `read`: flags are generated from the fields of a dataclass."""
 
 import dataclasses
 import os
@@ -53,7 +53,7 @@ flags.define(__name__, Several)
 
 
 def parsed(*arguments):
-    """The config that a command line gives."""
+    """Returns the config of a command line."""
     with flagsaver.flagsaver():
         FLAGS(["program", *arguments])
         return flags.read(Config, computed="here")
@@ -93,7 +93,7 @@ def test_values_of_the_program_come_before_flags():
 def test_one_config_for_each_of_several_values():
     with flagsaver.flagsaver(flags_test_file=["a", "b"]):
         assert flags.read(Several).networks == (Network((10, 5), "a"), Network((10, 5), "b"))
-        with pytest.raises(flags.UsageError, match="--flags_test_file takes one value here"):
+        with pytest.raises(flags.UsageError, match="--flags_test_file takes only one value"):
             flags.read(Config, computed="here")
 
 
@@ -105,7 +105,7 @@ def test_one_config_for_each_of_several_values():
         ("--flags_test_kind=c", "should be one of"),
         ("--flags_test_fit=c", "should be one of"),
         ("--flags_test_name=", "must have letters"),
-        ("--flags_test_layers=1,b", "must be numbers with commas in between"),
+        ("--flags_test_layers=1,b", "must be numbers separated by commas"),
     ],
 )
 def test_values_that_cannot_be_used(argument, message):
@@ -136,7 +136,7 @@ def test_an_option_is_defined_once_and_differing_ones_are_refused():
         flags_test_deep: bool = option(True, "Whether.")
 
     flags.define(__name__, Same)
-    with pytest.raises(ValueError, match="another option is --flags_test_deep"):
+    with pytest.raises(ValueError, match="another option already defines --flags_test_deep"):
         flags.define(__name__, Other)
 
 

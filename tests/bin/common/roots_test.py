@@ -17,7 +17,7 @@ def test_packages_are_imported_from_their_root(package):
 
 
 def test_programs_start_in_their_folder():
-    # `-c` and `-m` look for packages in the working directory first.
+    # `-c` and `-m` search the working directory first.
     command = [sys.executable, "-c", "import bin.common.roots as r; print(r.programs())"]
     done = subprocess.run(
         command, cwd=roots.programs(), capture_output=True, text=True, check=False
@@ -27,7 +27,7 @@ def test_programs_start_in_their_folder():
 
 
 def test_the_library_may_be_elsewhere(tmp_path, monkeypatch):
-    # In a wheel the programs are not beside it.
+    # In a wheel, the programs are in another folder.
     monkeypatch.setattr(thesis_tf, "__file__", str(tmp_path / "thesis_tf" / "__init__.py"))
     assert roots.of_package("thesis_tf") == tmp_path.resolve()
     assert roots.of_package("models") == roots.of_package("bin") == roots.programs() != tmp_path

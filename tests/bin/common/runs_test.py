@@ -106,13 +106,13 @@ def test_two_processes_do_not_share_a_folder(tmp_path):
         with pytest.raises(runs.UsageError, match=r"is in use: another process runs in it\. Wait"):
             started(tmp_path, Config(1))
         assert os.listdir(tmp_path) == [".lock"]
-        # Parts of one computation may.
+        # Processes that do other parts of the computation may use the folder.
         assert hold(tmp_path, part="1/2").communicate()[0] == "holds it\n"
     finally:
         first.kill()
         first.communicate()
     started(tmp_path, Config(1))
-    # One process may begin again, and keeps others out.
+    # The same process may begin again, and still keeps other processes out.
     started(tmp_path, Config(1))
     assert "is in use" in hold(tmp_path).communicate()[1]
 
@@ -132,7 +132,7 @@ def test_a_part_that_runs_keeps_the_folder_from_being_emptied(tmp_path):
         other.communicate()
     runs.begin(tmp_path, Config(2), "1/2")
     assert not (tmp_path / "features.npy").exists()
-    # The other part of the new run may begin.
+    # A process that does the other part of the new run may begin.
     assert hold(tmp_path, part="2/2").communicate()[0] == "holds it\n"
 
 
@@ -189,7 +189,7 @@ def test_unwritable_folder(tmp_path):
     file.write_text("")
     with pytest.raises(runs.UsageError, match="can't be written to"):
         runs.claim(file / "below", Config(1))
-    if os.geteuid() != 0:  # root may write anywhere
+    if os.geteuid() != 0:  # root can write anywhere
         tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
         with pytest.raises(runs.UsageError, match="can't be written to"):
             runs.claim(tmp_path / "run", Config(1))
@@ -204,7 +204,7 @@ def test_unwritable_folder(tmp_path):
         (errors.invalid("`tpu`", "y", "z", kind=OSError), "error: --tpu must be y."),
         (errors.invalid("`nosuch` of x", "y", "z"), "error: `nosuch` of x must be y."),
         (FileNotFoundError(2, "No such file", "a.npz"), "error: .*a.npz"),
-        (KeyboardInterrupt(), "The same command goes on"),
+        (KeyboardInterrupt(), "The same command continues"),
     ],
 )
 def test_errors_of_users_end_the_program_with_a_line(error, message):
@@ -229,7 +229,7 @@ def test_arrays_that_cannot_be_read(tmp_path, kind):
     if kind == "one array":
         with path.open("wb") as file:
             np.save(file, array)
-    with pytest.raises(ValueError, match=rf"--labels={path} must be a whole .npz file with a\."):
+    with pytest.raises(ValueError, match=rf"--labels={path} must be a complete .npz file with a\."):
         runs.read_arrays("labels", path, "with a", needed="a")
 
 

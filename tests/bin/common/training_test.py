@@ -57,7 +57,7 @@ def test_every_example_once_an_epoch_in_another_order_each(splits):
     for step, (x, y) in enumerate(training.batches(splits.train, 50, 7, 0).as_numpy_iterator()):
         if step == 2 * steps:
             break
-        # A pixel's sum and the label tell most examples from each other.
+        # The sum of the pixels and the label distinguish most examples.
         seen += list(zip(x.reshape(50, -1).sum(1), y, strict=True))
     whole = sorted(zip(splits.train.x.reshape(200, -1).sum(1), splits.train.y, strict=True))
     assert sorted(seen[:200]) == sorted(seen[200:]) == whole
@@ -76,12 +76,12 @@ def test_batches_from_any_step_are_those_of_the_whole_stream(splits):
 @pytest.mark.slow
 @pytest.mark.parametrize("kill_at", [1, 5, 6, 7, 11], ids=lambda n: f"after step {n}")
 def test_resumed_run_ends_with_the_same_weights(splits, tmp_path, kill_at):
-    how = Training(epochs=2, batch_size=32, checkpoint_every=5)  # 6 steps an epoch
+    how = Training(epochs=2, batch_size=32, checkpoint_every=5)  # 6 steps per epoch
     whole = weights_after(splits, tmp_path / "whole", how)
     with pytest.raises(Killed):
         weights_after(splits, tmp_path / "killed", how, [KillAt(kill_at)])
     resumed = weights_after(splits, tmp_path / "killed", how)
-    # Weights, moving averages, the dropout's generator, Adam's moments and step.
+    # Weights, moving averages, the state of the dropout, Adam's moments and step.
     for one, other in zip(whole, resumed, strict=True):
         np.testing.assert_array_equal(one, other)
 

@@ -1,4 +1,4 @@
-"""Every figure and table of the thesis has a module that keeps to the contract."""
+"""Every figure and table of the thesis has a module that satisfies the contract."""
 
 import dataclasses
 import subprocess

@@ -33,7 +33,7 @@ def test_points_keep_their_values_and_dtype(dtype):
             np.ones((2, 3)),
             {"like": tf.ones((2, 4), tf.float64)},
             ValueError,
-            r"of shape \(2, 4\), as the other points are. Received: float64 of shape \(2, 3\)",
+            r"of shape \(2, 4\), like the other points. Received: float64 of shape \(2, 3\)",
         ),
         (
             np.array([[0.0], [np.nan], [1.0], [-np.inf]]),
@@ -109,7 +109,7 @@ def test_compiled_functions_know_the_shape_of_a_point(batch_axes):
         for point in ((3,), (2, 2)):
             x = np.full((*[count] * batch_axes, *point), 0.5, np.float32)
             assert compiled(tf.constant(x), 2.0) == x.size
-    # One number of points, then any: two traces for each shape of a point, which both keep.
+    # One number of points, then any: two tracings for each shape of a point, which are both kept.
     assert sorted(shape[batch_axes:] for shape in traced) == [(2, 2)] * 2 + [(3,)] * 2
     compiled(tf.ones([*[2] * batch_axes, 3], tf.float64), tf.constant(1.0, tf.float64))
     assert len(traced) == 5

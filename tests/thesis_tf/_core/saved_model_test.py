@@ -20,7 +20,7 @@ def save(factor, path):
 
 
 def served(path):
-    """What plain TensorFlow makes of 1 and 2."""
+    """Returns the outputs of the SavedModel for 1 and 2 with plain TensorFlow."""
     signature = tf.saved_model.load(str(path)).signatures["scaled"]
     return signature(x=tf.constant([1.0, 2.0]))["y"].numpy().tolist()
 

@@ -10,7 +10,7 @@ def numbers(n, first=0):
 
 
 def read(stream, *bounds):
-    """The examples that a stream says are there, batch by batch; checks shapes and padding."""
+    """Returns the examples of a stream, batch by batch; checks shapes and padding."""
     parts = []
     for batch, count in stream.batches(*bounds):
         assert batch.shape[0] == stream.batch_size
@@ -88,7 +88,7 @@ def test_fingerprints():
     assert Stream(x, 2).fingerprint() != Stream(x + 1, 2).fingerprint()
     assert Stream(x, 2).fingerprint() != Stream(x[:5], 2).fingerprint()
 
-    # Of a data set the first batch is looked at.
+    # The fingerprint of a data set is that of its first batch.
     one = Stream(dataset(x).batch(2), 4).fingerprint()
     assert one == Stream(dataset(x).batch(3), 4).fingerprint()
     assert one != Stream(dataset(x + 1).batch(2), 4).fingerprint()

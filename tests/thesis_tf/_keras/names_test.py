@@ -81,7 +81,7 @@ def test_every_tap_of_a_layer_with_parameters_names_them(model):
 
 @pytest.mark.slow
 def test_every_layer_with_parameters_is_a_place_or_in_a_loop(model):
-    places = list(trace(model).taps)  # `taps` leaves out a second name of one tensor
+    places = list(trace(model).taps)  # `taps` omits a second name of the same tensor
     for path, layer in names.layers(model).items():
         if layer.trainable_variables and "lstm" not in path:
             (place,) = names.resolve("`taps`", path, places)
@@ -107,7 +107,7 @@ def test_variables(model):
 
 def test_variables_by_their_own_paths(model):
     for variable in model.trainable_variables:
-        # Keras numbers layers of one name in no way, so that a path may be that of several.
+        # Keras doesn't number layers with the same name, so variables may share a path.
         if [v.path for v in model.trainable_variables].count(variable.path) == 1:
             assert names.variables("`parameters`", model, variable.path) == [variable]
 

@@ -81,7 +81,7 @@ def test_noise_is_a_function_of_seed_and_step():
         each.fit(X, batch_size=16, **ORDERED)
     assert_equal(model, same)
     assert model.seen == same.seen
-    assert len({*model.seen, *other.seen}) == 8  # another one in each of four steps
+    assert len({*model.seen, *other.seen}) == 8  # different noise in each of four steps
 
 
 def test_validation_has_the_same_noise_each_time_and_another_in_each_batch():

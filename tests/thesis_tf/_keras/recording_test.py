@@ -14,7 +14,7 @@ CALL = keras.Operation.__call__
 
 @pytest.fixture(autouse=True)
 def call_is_put_back():
-    """Whatever a test does, `keras.Operation.__call__` is Keras' own afterwards."""
+    """Checks after each test that `keras.Operation.__call__` is Keras' method again."""
     yield
     assert keras.Operation.__call__ is CALL
 
@@ -172,7 +172,7 @@ def test_layers_inside_a_function_of_their_own_are_out_of_reach():
     model = keras.Model(x, Compiled()(x))
 
     assert [tap.name for tap in taps(model)] == ["input", "compiled"]
-    with pytest.raises(ValueError, match="layer around it calls it in a graph apart"):
+    with pytest.raises(ValueError, match="an outer layer calls it in a separate graph"):
         taps(model, "compiled/inside")
 
 
@@ -226,7 +226,7 @@ MIRRORED = """
 def test_mirrored_replicas(run_python):
     found, put_back = run_python(MIRRORED)
 
-    # Replica r gets ones times r + 1; a kernel of ones sums three of them.
+    # The input of replica r is r + 1; a kernel of ones sums three of them.
     assert found["a"] == [[[3.0] * 3] * 2, [[6.0] * 3] * 2]
     assert found["b"] == [[[9.0] * 3] * 2, [[18.0] * 3] * 2]
     assert put_back

@@ -6,7 +6,7 @@ from thesis_tf._keras.sharding import Replicas, ShardedData
 
 
 def total(data, function=lambda x, y, weights: tf.reduce_sum(weights * x[:, 0] * y)):
-    """The sum over the data of a function of a batch, computed on every replica."""
+    """Returns the sum over the data of a function of a batch, computed on every replica."""
     on_each = data.replicas.on_each(function)
     return sum(float(data.replicas.total(on_each(*batch))) for batch, _ in data.batches())
 
@@ -42,7 +42,7 @@ def test_each_replica_has_its_rows(two_devices):
     divided = replicas.divide(whole)
     assert [v.numpy().tolist() for v in replicas.local(divided["a"])] == [[0, 1, 2], [3, 4, 5]]
     assert replicas.size_of(divided) == 6 * 8 + 12 * 8
-    # The same rows where every replica is given the whole batch.
+    # Every replica gets the whole batch; the rows are the same.
     rows = replicas.on_each(lambda a: replicas.own_rows(a))(tf.range(6))
     assert [v.numpy().tolist() for v in replicas.local(rows)] == [[0, 1, 2], [3, 4, 5]]
     assert int(replicas.total(replicas.on_each(tf.reduce_sum)(divided["a"]))) == 15

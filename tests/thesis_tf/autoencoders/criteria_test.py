@@ -31,14 +31,14 @@ def network(x):
 
 
 def jacobians():
-    """dh/dx (n, 4, 3) and dr/dx (n, 3, 3) of the network, by hand."""
+    """Returns dh/dx (n, 4, 3) and dr/dx (n, 3, 3) of the network by their formulas."""
     slope = 1 - np.tanh(X @ WEIGHTS[0] + WEIGHTS[1]) ** 2
     encoder = slope[:, :, None] * WEIGHTS[0].T
     return encoder, WEIGHTS[2].T @ encoder
 
 
 def mean_and_error(function, x, copies, seed=(0, 0)):
-    """The mean of losses of one example over many draws, and its standard error."""
+    """Returns the mean loss of one example over many draws, and its standard error."""
     losses = function(np.repeat(x, copies, axis=0), seed=seed).numpy()
     return losses.mean(), losses.std() / copies**0.5
 

@@ -99,7 +99,7 @@ def test_class_names_that_are_no_strings(tmp_path, names):
 
 
 class Bomb:
-    """Raises where it is unpickled, as an attacker's code would run there."""
+    """Raises when it is unpickled, like an attack that runs code at this point."""
 
     def __reduce__(self):
         return (pytest.fail, ("it was unpickled",))
@@ -118,7 +118,9 @@ def test_a_pickle_named_npz_is_refused(tmp_path):
     path = tmp_path / "toy.npz"
     path.write_bytes(pickle.dumps({"x_train": Bomb()}))
 
-    with pytest.raises(ValueError, match=r"must be a whole \.npz archive.*pickled data is never"):
+    with pytest.raises(
+        ValueError, match=r"must be a complete \.npz archive.*pickled data is never"
+    ):
         datasets.load(path)
 
 
@@ -126,7 +128,7 @@ def test_a_file_that_was_cut_short(tmp_path):
     path = save(tmp_path / "toy.npz", x_train=X, y_train=Y)
     path.write_bytes(path.read_bytes()[:-30])
 
-    with pytest.raises(ValueError, match=r"a whole \.npz archive.*or one that was cut short"):
+    with pytest.raises(ValueError, match=r"a complete \.npz archive.*or one that was cut short"):
         datasets.load(path)
 
 

@@ -8,7 +8,7 @@ from thesis_tf.datasets.assemble import MOST_UNNAMED_CLASSES, Source, assemble
 
 
 def numbered(n, first=0, classes=3):
-    """Examples that carry their own number, labeled by it."""
+    """Returns examples that contain their number, with labels that follow from it."""
     numbers = np.arange(first, first + n)
     return numbers.reshape(-1, 1).astype(np.float32), numbers % classes
 
@@ -59,8 +59,8 @@ def test_the_split_depends_on_the_seed_alone():
 
 
 def test_the_held_out_tenth_is_drawn_evenly():
-    # Over 400 seeds each of 20 examples is in `validation` (2 of 20) 40 times on average, with a
-    # standard deviation of sqrt(400 * 0.1 * 0.9) = 6; five of them bound all 20 examples.
+    # Over 400 seeds, each of 20 examples is in `validation` (2 of 20) 40 times on average, with a
+    # standard deviation of sqrt(400 * 0.1 * 0.9) = 6; five deviations are a bound for all 20.
     counts = np.zeros(20, int)
     for seed in range(400):
         counts[numbers_in(assemble("numbers", Source(numbered(20)), seed).validation)] += 1

@@ -8,7 +8,7 @@ from thesis_tf import datasets
 
 
 def write(folder, classes, n, size=(6, 8), first=0):
-    """Writes n images a class of one color each: red is the class, green the image's number."""
+    """Writes n images of one color per class: red is the class, green the number of the image."""
     for number, name in enumerate(classes):
         (folder / name).mkdir(parents=True)
         for i in range(first, first + n):
@@ -18,7 +18,7 @@ def write(folder, classes, n, size=(6, 8), first=0):
 
 
 def colors(split):
-    """The (red, green) of each image, once it is clear that it has one color."""
+    """Returns (red, green) of each image; checks that each image has only one color."""
     np.testing.assert_array_equal(split.x, np.broadcast_to(split.x[:, :1, :1], split.x.shape))
     return [tuple(pixel) for pixel in split.x[:, 0, 0, :2].tolist()]
 
@@ -44,7 +44,7 @@ def test_images_come_in_a_drawn_order_and_not_by_class(tmp_path):
 
     for seed in range(3):
         splits = load(seed)
-        # 10 of 50 examples in two classes are of one class with probability 6e-4.
+        # All 10 drawn of 50 examples in two classes have the same class with probability 6e-4.
         assert len(set(splits.validation.y) | set(splits.test.y)) == 2
         assert (np.diff(splits.train.y) != 0).sum() > 1
     assert colors(load(0).train) == colors(load(0).train)
@@ -54,7 +54,7 @@ def test_images_come_in_a_drawn_order_and_not_by_class(tmp_path):
 @pytest.mark.parametrize("spelling", ["validation", "valid", "val"])
 def test_folders_of_splits(tmp_path, spelling):
     write(tmp_path / "train", ["a", "b", "c"], 4)
-    write(tmp_path / spelling, ["c", "a"], 2, first=10)  # "c" is written in red 0 here.
+    write(tmp_path / spelling, ["c", "a"], 2, first=10)  # Here "c" is written as red 0.
     write(tmp_path / "test", ["a", "b", "c"], 3, first=20)
     (tmp_path / "train" / ".ipynb_checkpoints").mkdir()
     splits = datasets.load(tmp_path, image_size=(6, 8))
@@ -62,7 +62,7 @@ def test_folders_of_splits(tmp_path, spelling):
     assert splits.class_names == ("a", "b", "c")
     assert sorted(colors(splits.train)) == [(c, i) for c in range(3) for i in range(4)]
     assert sorted(colors(splits.test)) == [(c, i) for c in range(3) for i in (20, 21, 22)]
-    # A class may have no images in a split, and the others keep their numbers.
+    # If a class has no images in a split, the other classes keep their numbers.
     red_of = {2: 0, 0: 1}
     assert sorted(splits.validation.y.tolist()) == [0, 0, 2, 2]
     validation = splits.validation
@@ -89,7 +89,7 @@ def test_images_of_other_sizes_and_formats(tmp_path):
     assert x.shape == (14, 224, 224, 3)
     assert x.dtype == np.uint8
     seen = {int(image[0, 0, 0]): label for image, label in zip(x, y, strict=True)}
-    # Flat images stay what they are under resizing; a flat gray block is exact in JPEG too.
+    # Resizing doesn't change images of one color; JPEG is exact for a block of one gray value.
     assert {level: seen.get(level) for level in (90, 91, 92, 93)} == {90: 0, 91: 1, 92: 1, 93: 0}
 
 
@@ -99,7 +99,7 @@ def test_resizing_rounds_to_the_nearest_value(tmp_path):
         Image.fromarray(np.array([[[0] * 3, [7] * 3]], np.uint8)).save(path)
     splits = datasets.load(tmp_path, image_size=(1, 4))
 
-    # Half-pixel centers: the four outputs lie at 0, 1/4, 3/4 and 1 of the way from 0 to 7.
+    # Half-pixel centers: the four outputs are at 0, 1/4, 3/4 and 1 of the way from 0 to 7.
     assert splits.train.x[0, 0, :, 0].tolist() == [0, 2, 5, 7]
 
 
@@ -135,7 +135,9 @@ def test_folders_that_are_no_data_set(tmp_path):
 def test_splits_without_train(tmp_path):
     write(tmp_path / "val", ["a", "b"], 1)
 
-    with pytest.raises(ValueError, match=r"train/CLASS/ beside its other splits\. Received: val"):
+    with pytest.raises(
+        ValueError, match=r"train/CLASS/ in addition to its other splits\. Received: val"
+    ):
         datasets.load(tmp_path)
 
 
@@ -152,7 +154,7 @@ def test_a_class_that_training_lacks(tmp_path):
     write(tmp_path / "test", ["a", "z"], 3)
 
     with pytest.raises(
-        ValueError, match=r"test must be a folder of classes that train/ has too.*z"
+        ValueError, match=r"test must be a folder with only the classes of train/.*z"
     ):
         datasets.load(tmp_path, image_size=(6, 8))
 

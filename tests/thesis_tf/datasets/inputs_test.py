@@ -73,5 +73,5 @@ def test_bad_names(tmp_path):
     with pytest.raises(FileNotFoundError, match="an existing file"):
         datasets.load_inputs(tmp_path / "none.npz")
     (tmp_path / "text.npz").write_text("no archive")
-    with pytest.raises(ValueError, match="a whole"):
+    with pytest.raises(ValueError, match="a complete"):
         datasets.load_inputs(tmp_path / "text.npz")

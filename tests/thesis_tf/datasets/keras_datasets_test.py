@@ -67,7 +67,7 @@ print(json.dumps(report))
 
 @pytest.fixture(scope="module")
 def offline(tmp_path_factory):
-    """What a process reports whose Keras has Fashion-MNIST in its cache, MNIST not, no network."""
+    """The output of a process without network, with Fashion-MNIST but not MNIST in Keras' cache."""
     home = tmp_path_factory.mktemp("keras")
     cache = home / "datasets" / "fashion-mnist"
     cache.mkdir(parents=True)
@@ -79,7 +79,7 @@ def offline(tmp_path_factory):
         ):
             with gzip.open(cache / f"{split}-{kind}-ubyte.gz", "wb") as file:
                 file.write(bytes(header) + content)
-    # At a proxy where nothing listens, Keras' own download fails at once.
+    # Nothing listens at this proxy, so Keras' download fails immediately.
     proxies = dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9")
     done = subprocess.run(
         [sys.executable, "-c", OFFLINE, str(home)],
@@ -132,5 +132,5 @@ def test_the_real_data(asset, name, shape, sizes, first):
     assert splits.train.x.shape[1:] == shape
     assert splits.train.x.dtype == np.uint8
     assert splits.train.x.max() == 255
-    # The first test images, as every account of these data sets shows them.
+    # The first test images, as published in many descriptions of these data sets.
     assert [splits.class_names[label] for label in splits.test.y[:5]] == first.split()

@@ -18,7 +18,7 @@ def test_mnist_mini():
         assert part.x.dtype == np.uint8
         assert part.y.shape == (size,)
         assert part.y.dtype == np.int64
-    # How often each digit comes in the published files' first 9,000 and first 1,000 labels.
+    # The number of each digit among the first 9,000 and the first 1,000 published labels.
     y = np.concatenate([splits.train.y, splits.validation.y])
     assert np.bincount(y).tolist() == [891, 1023, 889, 922, 899, 774, 908, 961, 846, 887]
     assert np.bincount(splits.test.y).tolist() == [85, 126, 116, 107, 110, 87, 87, 99, 89, 94]

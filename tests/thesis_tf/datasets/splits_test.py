@@ -41,7 +41,7 @@ def test_take_draws_distinct_examples_with_their_own_labels(splits):
     assert len(np.unique(taken.train.x)) == 30
     assert taken.train.x.max() < 70
     np.testing.assert_array_equal(taken.train.y, taken.train.x[:, 0] % 3)
-    # All of a split, in a drawn order.
+    # All examples of a split, in random order.
     np.testing.assert_array_equal(np.sort(taken.validation.x[:, 0]), np.arange(70, 90))
     assert taken.test is splits.test
     assert taken.class_names == splits.class_names
@@ -49,7 +49,7 @@ def test_take_draws_distinct_examples_with_their_own_labels(splits):
 
 
 def test_take_is_not_the_beginning_of_the_split(splits):
-    # A subset of 30 of 70 is the first 30 with probability 1 / C(70, 30) < 1e-19.
+    # A random subset of 30 of 70 is the first 30 with probability 1 / C(70, 30) < 1e-19.
     assert splits.take(train=30).train.x.max() >= 30
 
 

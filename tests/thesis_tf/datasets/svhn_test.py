@@ -10,7 +10,7 @@ def images(n, seed):
 
 
 def save(path, x, y):
-    """Writes a file as SVHN's authors do: X of shape (32, 32, 3, n), y of shape (n, 1)."""
+    """Writes a file in the format of SVHN's authors: X (32, 32, 3, n), y (n, 1)."""
     scipy.io.savemat(path, {"X": x.transpose(1, 2, 3, 0), "y": y.reshape(-1, 1)})
 
 
@@ -23,20 +23,20 @@ def test_the_two_files_of_the_authors(tmp_path):
     assert [len(splits.train), len(splits.validation), len(splits.test)] == [45, 5, 20]
     assert splits.class_names == tuple("0123456789")
     np.testing.assert_array_equal(splits.test.x, images(20, 1))
-    # 10 is the digit 0; every other digit is itself.
+    # Label 10 is the digit 0; other labels are their digit.
     assert splits.test.y.tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9, 0] * 2
 
 
 def test_one_file_alone(tmp_path):
     save(tmp_path / "train_32x32.mat", images(4, 0), np.arange(1, 5))
 
-    with pytest.raises(FileNotFoundError, match=r"both files.*train_32x32\.mat alone.*format 2"):
+    with pytest.raises(FileNotFoundError, match=r"both files.*only train_32x32\.mat.*format 2"):
         datasets.load("svhn", data_dir=tmp_path)
 
 
 @pytest.mark.parametrize("data_dir", [True, False])
 def test_no_files_and_no_tensorflow_datasets(tmp_path, monkeypatch, data_dir):
-    # None is how Python itself marks a module that cannot be imported.
+    # Python uses None for a module that can't be imported.
     monkeypatch.setitem(__import__("sys").modules, "tensorflow_datasets", None)
 
     with pytest.raises(FileNotFoundError, match=r"Put train_32x32\.mat and test_32x32\.mat of SV"):
@@ -93,7 +93,7 @@ def test_data_that_tensorflow_datasets_has_prepared(tmp_path):
     tfds = pytest.importorskip("tensorflow_datasets", reason="the extra `tfds` is not installed")
     published = tfds.builder("svhn_cropped", data_dir=tmp_path)
 
-    # A second builder of that name, which writes what the first then finds on the disk.
+    # A second builder with the same name, which writes the files that the first one finds.
     class SvhnCropped(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         VERSION = published.version
 
@@ -121,7 +121,7 @@ def test_data_that_tensorflow_datasets_has_prepared(tmp_path):
 
 def test_a_download_by_tensorflow_datasets_that_fails(tmp_path):
     pytest.importorskip("tensorflow_datasets", reason="the extra `tfds` is not installed")
-    # Where the folder for downloads should be, so that it fails before the network is tried.
+    # A file in the place of the download folder, so that it fails before any network access.
     (tmp_path / "downloads").write_text("a file")
 
     with pytest.raises(FileNotFoundError, match=r"svhn_cropped could not be .*Put train_32x32\.m"):

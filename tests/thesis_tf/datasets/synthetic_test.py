@@ -11,7 +11,7 @@ def test_the_spiral_grows_with_its_angle():
     assert 3 <= t.min() < 3.02
     assert 11.98 < t.max() <= 12
     np.testing.assert_allclose(x, 0.04 * t[:, None] * np.stack([np.sin(t), np.cos(t)], 1))
-    # Uniform in t.
+    # t is uniform.
     assert t.mean() == pytest.approx(7.5, abs=4 * 9 / (12 * 5000) ** 0.5)
     assert np.linalg.norm(spiral(5000, end=15.0), axis=1).max() > 0.04 * 14.9
 
@@ -33,7 +33,7 @@ def test_the_manifold_has_its_long_axes_along_the_curve(components):
     values, vectors = np.linalg.eigh(mixture.covariances)
     spread = np.sqrt(values)
     np.testing.assert_allclose(spread[:, :-1] / spread[:, -1:], 0.1, rtol=1e-9)
-    # Neighbors' difference is the tangent, to second order in their distance.
+    # The difference of neighbors is the tangent, up to second order in their distance.
     difference = mixture.means[2:] - mixture.means[:-2]
     length = np.linalg.norm(difference, axis=1)
     along = abs(np.einsum("nd,nd->n", difference, vectors[1:-1, :, -1])) / length
@@ -52,7 +52,7 @@ def test_samples_have_the_moments_of_the_mixture_and_stay_inside():
     assert x.shape == (20_000, 10)
     assert abs(x).max() <= 1.5
     spread = x.std(axis=0) / len(x) ** 0.5
-    # Few are drawn again: the moments are those of the whole mixture.
+    # Few values are drawn again, so the moments are those of the whole mixture.
     assert (abs(x.mean(axis=0) - mixture.means.mean(axis=0)) < 5 * spread).all()
 
 

@@ -13,7 +13,7 @@ needs_tfds = pytest.mark.skipif(
 
 
 def test_without_tensorflow_datasets(monkeypatch):
-    # None is how Python itself marks a module that cannot be imported.
+    # Python uses None for a module that can't be imported.
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
 
     with pytest.raises(ImportError, match=r"tfds:mnist needs .*pip install 'thesis_tf\[tfds\]'"):
@@ -22,7 +22,7 @@ def test_without_tensorflow_datasets(monkeypatch):
 
 @pytest.fixture(scope="module")
 def builders():
-    """Builders of small data sets; a subclass registers itself under its name in snake case."""
+    """Builders of small data sets; each subclass is registered under its name in snake case."""
     tfds = pytest.importorskip("tensorflow_datasets")
 
     class Local(tfds.core.GeneratorBasedBuilder):
@@ -147,7 +147,7 @@ def test_image_and_label_without_supervised_keys(builders, tmp_path):
 
 @needs_tfds
 def test_images_of_many_sizes_are_resized(builders, tmp_path):
-    with pytest.raises(ValueError, match=r"of one shape.*\(None, None, 3\).*Give `image_size`"):
+    with pytest.raises(ValueError, match=r"of one shape.*\(None, None, 3\).*Pass `image_size`"):
         datasets.load("tfds:thesis_many_sizes", data_dir=tmp_path)
     splits = datasets.load("tfds:thesis_many_sizes", data_dir=tmp_path, image_size=(4, 6))
 
@@ -164,7 +164,9 @@ def test_numbers_stay_as_they_are(builders, tmp_path):
     assert splits.test.x.dtype == np.float32
     assert sorted(splits.test.x.tolist()) == [[i, 200 + i / 8] for i in range(5)]
     assert splits.test.y.tolist() == (splits.test.x[:, 0] % 2).tolist()
-    with pytest.raises(ValueError, match=r"`image_size` must be None, as `size` of .* is no image"):
+    with pytest.raises(
+        ValueError, match=r"`image_size` must be None, since `size` of .* is not an"
+    ):
         datasets.load("tfds:thesis_measurements", data_dir=tmp_path, image_size=(4, 6))
 
 
@@ -182,9 +184,9 @@ def test_nested_supervised_keys_are_passed_over(builders, tmp_path):
         ("thesis_sentences", "`text` of tfds:thesis_sentences must be images or numbers"),
         ("thesis_unlabeled", "or with a pair of supervised keys. Received: the features image"),
         ("thesis_regression", "`label` of tfds:thesis_regression must be a ClassLabel"),
-        ("thesis_shapes/large", "tfds:thesis_shapes/large is no data set of tensorflow_datasets"),
-        ("thesis_shapes:9.9.9", "tfds:thesis_shapes:9.9.9 is no data set of tensorflow_datasets"),
-        ("", "tfds: is no data set of tensorflow_datasets"),
+        ("thesis_shapes/large", "tensorflow_datasets has no data set 'thesis_shapes/large'"),
+        ("thesis_shapes:9.9.9", "tensorflow_datasets has no data set 'thesis_shapes:9.9.9'"),
+        ("", "tensorflow_datasets has no data set ''"),
     ],
 )
 def test_what_is_no_image_classification(builders, tmp_path, name, message):

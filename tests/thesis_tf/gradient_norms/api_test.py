@@ -42,7 +42,7 @@ def test_norms_are_those_of_jacobians(name, dtype):
     wanted = np.stack(layer_cases.jacobian_squares(model, x, y))
     f = gradient_norms.per_example_gradient_norms(model, mse, check=False)
     found = np.stack(f._variable_squares(tf.constant(x), tf.constant(y)))
-    # Some gradients are zero but for rounding, as of the keys' biases in attention.
+    # Some gradients are 0 up to rounding, such as those of the keys' biases in attention.
     tolerance = {"float64": 1e-12, "float32": 1e-5}[dtype]
     assert (abs(found - wanted) <= tolerance * wanted.sum(0)).all()
     losses, squares = f(x, y)
@@ -57,7 +57,7 @@ def test_every_registered_layer_has_a_case():
         model, _ = layer_cases.build(name)
         for layer in model._flatten_layers():
             seen |= {type(layer), type(getattr(layer, "cell", None))}
-    # Other tests may have registered layers of their own.
+    # Other tests may have registered additional layers.
     kinds = {kind for kind in gradient_norms.registered_kinds() if kind.__module__[:6] == "keras."}
     missing = {kind.__name__ for kind in kinds - seen}
     assert kinds
@@ -130,7 +130,7 @@ def test_training_mode_measures_what_dropout_left():
     f = gradient_norms.per_example_gradient_norms(model, mse, training=True)
     x, y = np.ones((200, 4), "f"), np.ones((200, 1), "f")
     losses, squares = f(x, y)
-    # The gradient is 2 (output - 1) x, of which dropout leaves some, doubled.
+    # The gradient is 2 (output - 1) x; dropout keeps some of its elements, and doubles them.
     parts = squares / (4 * np.maximum(losses, 1e-12))
     counts = np.unique(np.round(parts[losses > 1e-6], 3))
     assert set(counts) <= {0, 4, 8, 12, 16}
@@ -162,7 +162,7 @@ def test_sequences_of_unknown_length_are_refused():
     specs = tf.TensorSpec((None, None, 4)), tf.TensorSpec((None,), tf.int64)
     with pytest.raises(ValueError, match="The input of steps must be of a known number"):
         tf.function(f, input_signature=specs).get_concrete_function()
-    f(*data((7, 4)))  # which checks itself
+    f(*data((7, 4)))  # the first call runs the self-check
 
 
 @pytest.mark.slow
@@ -173,7 +173,7 @@ def test_images_of_unknown_size():
     model = keras.Model(inputs, L.Dense(3)(x))
     f = gradient_norms.per_example_gradient_norms(model, LOSS)
     for side in (8, 9):
-        f(*data((side, side, 2)))  # checks itself the first time
+        f(*data((side, side, 2)))  # the first call runs the self-check
     specs = tf.TensorSpec((None, None, None, 2)), tf.TensorSpec((None,), tf.int64)
     any_size = tf.function(f, input_signature=specs, autograph=False)
     x, y = data((9, 9, 2))
@@ -181,7 +181,7 @@ def test_images_of_unknown_size():
 
 
 def test_mixed_precision_sums_in_float32():
-    keras.utils.set_random_seed(0)  # before the layers draw their initializers' seeds
+    keras.utils.set_random_seed(0)  # before the layers draw the seeds of their initializers
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
@@ -193,7 +193,7 @@ def test_mixed_precision_sums_in_float32():
     full = small_model(L.Conv2D(8, 3, activation="relu"), L.LayerNormalization())
     full.set_weights(model.get_weights())
     wanted = gradient_norms.per_example_gradient_norms(full, LOSS)(x, y)
-    # bfloat16 has 8 bits; gradients and activations are rounded a few times on their way.
+    # bfloat16 has 8 bits; gradients and activations are rounded several times.
     np.testing.assert_allclose(squares, wanted[1], rtol=8 * 2**-8)
     assert squares.dtype == losses.dtype
 
@@ -224,7 +224,7 @@ def test_a_subclassed_model_that_reads_a_weight_itself():
     model = Mine()
     x = np.random.default_rng(0).normal(size=(5, 3)).astype("f")
     model(x)
-    gradient_norms.per_example_gradient_norms(model, mse)(x, np.zeros((5, 4), "f"))  # checks itself
+    gradient_norms.per_example_gradient_norms(model, mse)(x, np.zeros((5, 4), "f"))  # self-check
 
 
 def test_examples_that_depend_on_one_another_are_found():

@@ -7,7 +7,7 @@ from thesis_tf import gradient_norms
 
 
 class Sine(keras.layers.Layer):
-    """sin(x w): no rule fits it."""
+    """sin(x w), for which there is no rule."""
 
     def build(self, shape):
         self.w = self.add_weight(shape=(shape[-1], 3), name="w")

@@ -1,4 +1,4 @@
-"""Keras layers and options whose per-example gradient norms are tried against plain gradients."""
+"""Keras layers and options whose per-example gradient norms are compared with Jacobians."""
 
 import keras
 import numpy as np
@@ -9,7 +9,7 @@ IMAGE, VOLUME, SERIES, VECTOR = (6, 6, 4), (4, 5, 4, 2), (6, 4), (5,)
 
 
 class Squashed(L.Layer):
-    """A layer without a rule, whose weights enter in no simple way."""
+    """A layer without a rule that is a complicated function of its weights."""
 
     def build(self, shape):
         self.w = self.add_weight(shape=(shape[-1], 3), name="w")
@@ -54,7 +54,7 @@ def masked(kind, *args, **kwargs):
 
 
 def masked_and_pooled(*layers):
-    """Layers that pass the mask on to one that needs it."""
+    """Layers that pass on the mask to a layer that needs it."""
 
     def call(x):
         x = L.Masking()(x * keras.ops.cast(x[..., :1] > 0, x.dtype))
@@ -88,7 +88,7 @@ def own_twice(x):
 
 
 class Tied(L.Layer):
-    """Reads another layer's weight, as a language model's output does."""
+    """Uses the weight of another layer, like the output of a language model."""
 
     def __init__(self):
         super().__init__()
@@ -254,7 +254,7 @@ CASES = {
 
 
 def build(name, dtype="float64"):
-    """A model in which the layer has parameters before and after it, and data for it."""
+    """Returns a model with parameters before and after the layer, and data for it."""
     shape, layer = CASES[name]
     keras.utils.set_random_seed(0)
     before = keras.config.dtype_policy()
@@ -266,13 +266,13 @@ def build(name, dtype="float64"):
     finally:
         keras.config.set_dtype_policy(before)
     rng = np.random.default_rng(0)
-    for variable in model.trainable_variables:  # biases and scales off their round values
+    for variable in model.trainable_variables:  # so that biases and scales are not at 0 and 1
         variable.assign_add(0.1 * rng.normal(size=variable.shape))
     return model, (rng.normal(size=(5, *shape)), rng.normal(size=(5, 2)))
 
 
 def jacobian_squares(model, x, y):
-    """The squared norms of each example's gradient by `tape.jacobian`, variable by variable."""
+    """Returns the squared norms of each example's gradient by `tape.jacobian`, per variable."""
     with tf.GradientTape(persistent=True) as tape:
         losses = tf.reduce_mean(tf.square(model(x, training=False) - y), axis=-1)
         losses += tf.add_n(model.losses) if model.losses else 0.0

@@ -7,7 +7,7 @@ from thesis_tf.gradient_norms import registry
 
 
 class Doubling(keras.layers.Layer):
-    """W x twice over, without an activation."""
+    """2 W x, without an activation."""
 
     def build(self, shape):
         self.w = self.add_weight(shape=(shape[-1], 2), name="w")
@@ -68,7 +68,7 @@ def test_a_subclass_with_a_call_of_its_own_has_no_rule():
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((3,)), Other(2), keras.layers.Dense(1)])
     _, x, y = model_and_data()
-    gradient_norms.per_example_gradient_norms(model, "mse")(x, y)  # checks itself
+    gradient_norms.per_example_gradient_norms(model, "mse")(x, y)  # runs the self-check
 
 
 def test_lora_is_mapped():

@@ -30,7 +30,8 @@ def test_plain_squares_are_those_written_out(objective, regularization):
 def test_rounding_passes_and_an_error_does_not(objective):
     right = np.array([[1.0, 4.0], [2.0, 1e-9]])
     assert self_check.compare(right * (1 + 1e-4), right, objective)
-    # A variable whose gradient is nothing beside the others' may be off by a part of these.
+    # If a variable's gradient is much smaller than those of others, its error may be relative to
+    # them.
     slightly_off = np.array([[0, 0], [0, 1e-6]])
     assert self_check.compare(right + slightly_off, right, objective)
     with pytest.raises(ValueError, match=r"of .*bias for example 0 should be 4, .* gives 4\.4"):

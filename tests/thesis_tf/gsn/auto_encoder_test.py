@@ -26,7 +26,7 @@ def test_any_keras_model_can_be_trained():
 
 @pytest.mark.slow
 def test_one_round_is_a_denoising_auto_encoder():
-    # With one round the best weights are those of a regression on noisy x.
+    # With one round, the best weights are those of a regression on noisy x.
     rng = np.random.default_rng(1)
     x = rng.normal(size=(20_000, 1)).astype(np.float32)
     inner = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])

@@ -12,7 +12,7 @@ NOISY = corruption.SaltAndPepper(0.3)
 
 
 def randomised(model, shape=(4, 4, 1)):
-    """Builds a model and gives its biases values, which are zeros at first."""
+    """Builds a model, and gives its biases random values instead of zeros."""
     model.build((None, *shape))
     for index, variable in enumerate(model.trainable_variables):
         variable.assign(keras.random.normal(variable.shape, stddev=0.3, seed=index))
@@ -20,7 +20,7 @@ def randomised(model, shape=(4, 4, 1)):
 
 
 def updated_by_hand(model, x, hidden):
-    """One noiseless update of a model with three layers, in NumPy."""
+    """Returns one noiseless update of a model with three layers, in NumPy."""
     w1, w2, w3 = (k.numpy() for k in model._kernels)
     b0, b1, b2, b3 = (b.numpy() for b in model._biases)
     x, (h2,) = x.reshape(len(x), -1), hidden
@@ -56,11 +56,11 @@ def test_noise_before_and_after_the_activation():
     for variable in model.trainable_variables:
         variable.assign(tf.zeros_like(variable))
     (h2,), outputs = model.update(np.zeros((1, 4), np.float32), None, tf.constant([0, 1]))
-    # tanh(.5 e) + .1 e': its variance by quadrature.
+    # tanh(.5 e) + .1 e' has this variance, by quadrature.
     nodes, weights = np.polynomial.hermite_e.hermegauss(60)
     variance = (weights * np.tanh(0.5 * nodes) ** 2).sum() / weights.sum() + 0.1**2
     assert np.var(h2) == pytest.approx(variance, rel=5 * (2 / 20_000) ** 0.5)
-    np.testing.assert_array_equal(outputs, np.zeros((1, 4)))  # the first layer has none
+    np.testing.assert_array_equal(outputs, np.zeros((1, 4)))  # the first layer has no noise
     silent = GSN([3, 5], noise=0, corruption=None)
     silent.build((None, 4))
     x = RNG.normal(size=(2, 4)).astype(np.float32)
@@ -93,7 +93,7 @@ def test_compile_fit_save_load(policy, reconstruction, tmp_path):
     )
     model.compile(keras.optimizers.Adam(1e-2))
     losses = model.fit(X, epochs=3, batch_size=10, verbose=0, validation_data=X).history
-    assert losses["val_loss"][-1] < losses["val_loss"][0]  # of the same noise
+    assert losses["val_loss"][-1] < losses["val_loss"][0]  # with the same noise
     model.save(tmp_path / "m.keras")
     again = keras.saving.load_model(tmp_path / "m.keras", safe_mode=True)
     np.testing.assert_array_equal(model.predict(X, verbose=0), again.predict(X, verbose=0))

@@ -17,20 +17,20 @@ from thesis_tf.gsn.finite import (
     stationary_distribution,
 )
 
-# P(x_i = 1 | x_j) of two binary values, by the other's value: not those of any joint.
+# P(x_i = 1 | x_j) of two binary values, by the value of x_j; no joint has these conditionals.
 INCONSISTENT = np.array([[0.2, 0.9], [0.7, 0.4]])
 STATES = np.array(list(itertools.product([0, 1], repeat=2)), np.float32)
 
 
 def pair(x):
-    """The logits of each value given the other, as a model of x alone puts them out."""
+    """Returns the logits of each value given the other, like a model that takes only x."""
     x = tf.cast(x, tf.int32)
     p = tf.stack([tf.gather(INCONSISTENT[i], x[:, 1 - i]) for i in (0, 1)], axis=1)
     return tf.cast(tf.math.log(p / (1 - p)), tf.float32)
 
 
 def tables():
-    """The same conditionals as the enumerated theory takes them: {axes: table}."""
+    """Returns the same conditionals in the format of the enumerated theory: {axes: table}."""
     first = np.stack([1 - INCONSISTENT[0], INCONSISTENT[0]])  # [x_0, x_1]
     second = np.stack([1 - INCONSISTENT[1], INCONSISTENT[1]], axis=1)
     return {(0,): first, (1,): second}
@@ -76,7 +76,7 @@ def test_a_subset_is_drawn_for_each_example_and_the_rest_stays():
 
 @pytest.mark.slow
 def test_it_learns_the_conditionals_of_a_joint():
-    # x_2 = x_0 xor x_1, turned around one time in five.
+    # x_2 = x_0 xor x_1, inverted with a probability of 1/5.
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
     x = rng.integers(0, 2, (4000, 3)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""A network so small that its chain is known: one hidden unit for each value of x, no noise."""
+"""A network whose chain is known: one hidden unit for each value of x, and no noise."""
 
 import keras
 import numpy as np
@@ -39,7 +39,7 @@ def built(corruption=None, shape=(3,), **options):
 
 
 def visited(times, x=X):
-    """Hidden units after so many updates from zeros with x fixed, in NumPy."""
+    """Returns hidden units after this many updates from zeros with x fixed, in NumPy."""
     h = np.zeros_like(x)
     for _ in range(times):
         h = np.tanh(0.7 * x + h)
@@ -64,7 +64,7 @@ def test_losses_of_one_round_are_cross_entropies(burn_in):
         losses = model.example_losses(tf.constant(X), None, SEED, 0, True)
     expected = cross_entropies(X, 2 * visited(1 + burn_in))
     np.testing.assert_allclose(losses, expected, rtol=1e-5)
-    # No gradient flows through the burn-in: dh/dw = (1 - h^2) x in the last update alone.
+    # No gradient flows through the burn-in: dh/dw = (1 - h^2) x only in the last update.
     h = visited(1 + burn_in)
     slope = ((scipy.special.expit(2 * h) - X) * 2 * (1 - h**2) * X).sum()
     assert tape.gradient(losses, model.w.value).numpy() == pytest.approx(slope, rel=1e-4)
@@ -83,7 +83,7 @@ def test_stored_hidden_units_go_on_where_the_last_visit_ended(tmp_path):
     loss = model.evaluate(X, ROWS, verbose=0)
     assert loss == pytest.approx(cross_entropies(X, 2 * visited(1)).mean(), rel=1e-5)
     np.testing.assert_allclose(model._stored[0].numpy()[ROWS], visited(2), rtol=1e-5)
-    # They are as large as the training set, and of no use to what samples.
+    # They are as large as the training set and useless for sampling, so they aren't saved.
     model.save(tmp_path / "m.keras")
     again = keras.saving.load_model(tmp_path / "m.keras", safe_mode=True)
     np.testing.assert_array_equal(again(X), model(X))
@@ -98,7 +98,7 @@ def test_scaling_factors():
     np.testing.assert_allclose(model.alphas, np.exp([0, 0.5, -1.0]), rtol=1e-6)
     assert model.alpha(0) is None
     assert float(model.alpha(2)) == pytest.approx(np.exp(-1.0))
-    assert built(walkback=1, scaling=True).log_alpha is None  # alpha_1 is 1
+    assert built(walkback=1, scaling=True).log_alpha is None  # alpha_1 is always 1
 
 
 @pytest.mark.parametrize("alpha", ["first", "random"])
@@ -169,7 +169,7 @@ def stored(x, rows):
         (lambda: Small().transition_kernel(), ValueError, "Fit it, or call it on x"),
         (lambda: built().transition_kernel("last"), ValueError, "`alpha` must be"),
         (lambda: built().fit(255 * X), ValueError, r"in \[0, 1\].*values in \[0, 255\]"),
-        (lambda: stored(X, None), ValueError, r"pairs \(x, rows\).*Received: x alone"),
+        (lambda: stored(X, None), ValueError, r"pairs \(x, rows\).*Received: only x"),
         (lambda: stored(X, X[:, 0]), ValueError, r"Received: \(x, float32\)"),
         (lambda: GenerativeStochasticNetwork().update(X, None), NotImplementedError, None),
         (lambda: GenerativeStochasticNetwork().zero_hidden(X), NotImplementedError, None),

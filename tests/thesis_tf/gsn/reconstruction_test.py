@@ -21,7 +21,7 @@ def examples(kind, shape=(5, 4, 3)):
 
 
 def by_scipy(kind, outputs, x, alpha=1.0):
-    """log P of each value, from SciPy's densities."""
+    """Returns log P of each value by SciPy's densities."""
     outputs, x = np.asarray(outputs), np.asarray(x)
     if isinstance(kind, Bernoulli):
         return scipy.stats.bernoulli.logpmf(x, scipy.special.expit(alpha * outputs))
@@ -43,7 +43,7 @@ def by_scipy(kind, outputs, x, alpha=1.0):
 def test_log_probabilities(kind, alpha):
     outputs, x = parameters(kind), examples(kind)
     expected = by_scipy(kind, outputs, x, alpha or 1.0)
-    # SciPy's logpmf loses digits of probabilities near 0 and 1.
+    # SciPy's logpmf is less precise for probabilities near 0 and 1.
     np.testing.assert_allclose(
         kind.log_prob(outputs, x, alpha), expected.sum(axis=(1, 2)), rtol=1e-9
     )

@@ -14,7 +14,7 @@ fold = tf.random.experimental.stateless_fold_in
 
 
 def by_hand(network, x, rounds, of):
-    """The losses of `rounds` rounds, one after another, each against the clean x."""
+    """Returns the losses of consecutive rounds, each compared with the clean x."""
     target, hidden, losses = x, network.zero_hidden(x), []
     for number in range(rounds):
         seed = fold(SEED, number)
@@ -106,7 +106,7 @@ def test_gradients_flow_through_normal_samples():
     for variable, gradient in zip(network.trainable_variables, gradients, strict=True):
         index = tuple(0 for _ in variable.shape)
         expected = gradient_by_differences(value, variable, index, 1e-5)
-        # Central differences: step^2 times third derivatives, and rounding / step.
+        # Errors of central differences: step^2 times third derivatives, and rounding / step.
         np.testing.assert_allclose(gradient[index], expected, rtol=1e-5, atol=1e-8)
 
 
@@ -117,7 +117,7 @@ def test_binary_samples_are_constants():
         losses, _ = walkback_losses(network, X, X, SEED, None, network.walkback)
         loss = tf.reduce_sum(losses)
     gradient = tape.gradient(loss, bias.value)
-    # Of the bias of x then nothing but the last round's logits: probability - target, summed.
+    # The gradient of the bias of x is only that of the last logits: sum(probability - target).
     hidden, outputs = network.advance(X, None, fold(SEED, 0))
     x = Bernoulli().sample(outputs, fold(fold(SEED, 0), 1))
     _, outputs = network.advance(x, hidden, fold(SEED, 1))

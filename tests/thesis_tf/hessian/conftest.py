@@ -1,4 +1,4 @@
-"""Small problems whose dense Hessians are known."""
+"""Small problems with known dense Hessians."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ from thesis_tf.hessian.eigen import lanczos
 
 @pytest.fixture
 def problem():
-    """A function that makes (model, loss, (x, y)) of a network in float64, tanh and softmax."""
+    """Returns a function that creates (model, loss, (x, y)) of a float64 softmax network."""
 
     def make(examples=20, seed=0, **dense):
         keras.utils.set_random_seed(seed)
@@ -33,7 +33,7 @@ def problem():
 
 @pytest.fixture
 def dense_hessian():
-    """A function that computes the Hessian (d, d) of a mean loss by `tape.jacobian`."""
+    """Returns a function that computes the Hessian (d, d) of a mean loss by `tape.jacobian`."""
 
     def compute(model, data):
         x, y = data
@@ -53,7 +53,7 @@ def dense_hessian():
 
 
 class Matrix:
-    """A symmetric matrix in the place of an operator."""
+    """A symmetric matrix, used like an operator."""
 
     def __init__(self, matrix):
         self.matrix = np.asarray(matrix)
@@ -76,7 +76,7 @@ class Matrix:
 
 @pytest.fixture
 def matrix():
-    """A function from eigenvalues to a `Matrix` with them, and its eigenvectors (d, d)."""
+    """Returns a function from eigenvalues to a `Matrix` with them, and its eigenvectors (d, d)."""
 
     def make(eigenvalues, dtype="float64", seed=0):
         eigenvalues = np.sort(eigenvalues)
@@ -89,9 +89,9 @@ def matrix():
 
 @pytest.fixture
 def poor_restarts(monkeypatch):
-    """Turns the vectors that a search keeps when it begins anew by 1e-5 towards another one.
+    """Turns the vectors that a search keeps when it begins anew by 1e-5 toward another vector.
 
-    Then residuals of 1e-5 stay outside the space, as rounding makes them on some processors.
+    Then residuals of 1e-5 stay outside the Krylov space, like rounding errors on some processors.
     """
     begin_anew = lanczos.begin_anew
 

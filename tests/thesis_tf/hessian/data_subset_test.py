@@ -44,7 +44,7 @@ def test_a_matrix_and_one_that_is_turned_and_scaled(matrix):
     part, _ = matrix(eigenvalues)
     turn = np.eye(34)
     c, s = np.cos(np.radians(20)), np.sin(np.radians(20))
-    turn[32:, 32:] = [[c, -s], [s, c]]  # within the space of the two largest
+    turn[32:, 32:] = [[c, -s], [s, c]]  # in the space of the two largest
     turned = vectors @ turn
     part.matrix = (turned * (eigenvalues * [*[1.1] * 2, *[1.0] * 30, *[0.9] * 2])) @ turned.T
     found = hessian.compare_subset(full, part, 2, 2, tol=1e-8)

@@ -8,7 +8,7 @@ SPECTRUM = np.concatenate([[-2.0, -1.0], np.linspace(0, 0.5, 90), np.linspace(3,
 
 @pytest.mark.slow
 def test_moments_of_the_density(matrix):
-    # A quadrature of n nodes is exact for polynomials of degree 2n - 1 as a vector sees them:
+    # A quadrature of n nodes is exact for polynomials of degree 2n - 1 and one random vector, so
     # the error is the variance between vectors.
     operator, _ = matrix(SPECTRUM)
     density = hessian.spectral_density(operator, num_steps=20, num_vectors=200)
@@ -46,7 +46,7 @@ def test_the_trace_and_its_error(matrix):
     deviations = np.array([v.value - SPECTRUM.sum() for v in values])
     errors = np.array([v.standard_error for v in values])
     variance = 2 * (SPECTRUM @ SPECTRUM - np.diag(operator.matrix) @ np.diag(operator.matrix)) / 20
-    # The sample variance of 100 normal numbers has a relative deviation of sqrt(2 / 99).
+    # The sample variance of 100 normal numbers has a relative standard deviation of sqrt(2 / 99).
     assert np.mean(deviations**2) == pytest.approx(variance, rel=4 * np.sqrt(2 / 99))
     assert np.mean(errors**2) == pytest.approx(variance, rel=4 * np.sqrt(2 / 99))
     assert values[0].products == 20
@@ -91,7 +91,7 @@ def test_results_are_kept(matrix, tmp_path):
     np.testing.assert_array_equal(again.nodes, density.nodes)
     assert again.summary() == density.summary()
     assert density.summary()["largest"] == pytest.approx(8)
-    # The median of the eigenvalues is within their dense part.
+    # The median of the eigenvalues is in the dense part.
     row = next(row for row in density.table().splitlines() if row.startswith("0.5 "))
     assert 0.1 < float(row.split()[1]) < 0.4
     estimate = hessian.diagonal(matrix(SPECTRUM)[0], num_vectors=2)

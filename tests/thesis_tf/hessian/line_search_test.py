@@ -7,7 +7,7 @@ from thesis_tf import hessian
 
 
 def quadratic(eigenvalues, start):
-    """The operator of sum(eigenvalues * theta^2) / 2 at `start`, in float64."""
+    """Returns the operator of sum(eigenvalues * theta^2) / 2 at `start`, in float64."""
     model = keras.Sequential(
         [keras.Input((1,)), keras.layers.Dense(len(start), use_bias=False, dtype="float64")]
     )
@@ -58,7 +58,7 @@ def test_the_best_step_of_a_quadratic(sign):
         assert best.displacement == pytest.approx(sign * START[i], rel=0.05)
         assert best.loss == operator.loss(START - best.displacement * sign * np.eye(3)[i])
         assert type(best.alpha) is type(best.displacement) is float
-    down = hessian.best_step(operator, np.eye(3)[2])  # down for ever: the largest that is tried
+    down = hessian.best_step(operator, np.eye(3)[2])  # the largest size that is tried
     assert abs(down.displacement) >= 100
     assert down.alpha < 0 or down.decrease > 9000
 

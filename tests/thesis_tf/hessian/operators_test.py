@@ -45,7 +45,7 @@ def test_gauss_newton(problem, mode):
     p = tf.nn.softmax(logits).numpy()
     curvature = np.einsum("ni,ij->nij", p, np.eye(3)) - np.einsum("ni,nj->nij", p, p)
     expected = np.einsum("nia,nij,njb->ab", jacobian, curvature, jacobian) / len(x)
-    expected[np.arange(20), np.arange(20)] += 0.25  # of the regularized kernel
+    expected[np.arange(20), np.arange(20)] += 0.25  # for the regularized kernel
     np.testing.assert_allclose(dense(operator), expected, rtol=0, atol=1e-14)
 
 
@@ -76,7 +76,7 @@ def test_gradient_and_loss(problem):
     h = 1e-5
     slope = (operator.loss(theta + h * gradient) - operator.loss(theta - h * gradient)) / (2 * h)
     assert slope == pytest.approx(gradient @ gradient, rel=1e-8)
-    # A quadratic model along the gradient, from `gradient` at other parameters.
+    # Central differences of `gradient` along the gradient.
     change = operator.gradient(theta + h * gradient) - operator.gradient(theta - h * gradient)
     np.testing.assert_allclose(change / (2 * h), operator @ gradient, atol=1e-9)
 
@@ -237,7 +237,7 @@ def test_mixed_precision():
     layers[0].dtype_policy = "float32"
     exact = dense(HessianOperator(model, "mse", (x, y[:, :1])))
     error = np.linalg.norm(mixed - exact) / np.linalg.norm(exact)
-    assert 1e-5 < error < 2**-6  # bfloat16 rounds to a part of 2^-9
+    assert 1e-5 < error < 2**-6  # bfloat16 rounds to a relative precision of 2^-9
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from thesis_tf.hessian import NegativeCurvature
 
 
 def saddle(optimizer, start=(0.1, 0.05), mode="forward_over_reverse"):
-    """sum of a^2 / 2 - b^2 / 2 + b^4 / 40, at `start`; the constant input makes it the weights."""
+    """The loss sum(a^2 / 2 - b^2 / 2 + b^4 / 40) at `start`; the input is constant."""
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(2, use_bias=False)])
     model.layers[0].kernel.assign([start])
 
@@ -38,7 +38,7 @@ def test_it_finds_the_direction_and_escapes_the_saddle():
     history = fit(model, data, 30)
     assert min(history["curvature"]) < -0.3
     assert float(optimizer.taken) >= 1
-    # The minimum is -2.5, at b^2 = 10; plain SGD at this rate is hardly on its way by then.
+    # The minimum is -2.5, at b^2 = 10; with this rate, plain SGD has hardly left the saddle.
     assert history["loss"][-1] < -1
     plain, data = saddle(keras.optimizers.SGD(0.01))
     assert fit(plain, data, 30)["loss"][-1] > -0.1
@@ -153,9 +153,9 @@ def test_sample_weights_count(problem):
     model.compile(optimizer, loss)
     optimizer.attach(model)
     weights = np.arange(len(x)) % 3.0
-    # One epoch: Keras takes a tenth of a second for each.
+    # A single epoch, since each one takes Keras a tenth of a second.
     model.fit(tf.data.Dataset.from_tensors((x, y, weights)).repeat(400), verbose=0)
-    rows = np.repeat(np.arange(len(x)), weights.astype(int))  # as often as they weigh
+    rows = np.repeat(np.arange(len(x)), weights.astype(int))  # each row as often as its weight
     operator = hessian.HessianOperator(model, loss, (x[rows], y[rows]))
     largest = hessian.extreme_eigenpairs(operator, 1, 0, tol=1e-8).values[0]
     assert float(optimizer.largest) == pytest.approx(largest * len(rows) / len(x), rel=1e-2)

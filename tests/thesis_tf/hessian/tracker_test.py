@@ -9,7 +9,7 @@ from thesis_tf.hessian import SpectrumTracker, history_of_checkpoints, tracker
 
 
 def kept(model, folder, steps):
-    """Weights files of a model that grows at each step."""
+    """Returns weights files of a model whose weights grow at each step."""
     start, files = model.get_weights(), {}
     for step in steps:
         model.set_weights([(1 + 0.01 * step) * w for w in start])
@@ -67,7 +67,7 @@ def test_goes_on_after_a_kill(problem, tmp_path, monkeypatch):
     def killed(*_):
         raise KeyboardInterrupt
 
-    # Once between the files of an entry, and then for good.
+    # One kill between the files of an entry, and then an uninterrupted run.
     monkeypatch.setattr(tracker.files, "write_json", killed)
     with pytest.raises(KeyboardInterrupt):
         history_of_checkpoints(operator, files, tmp_path / "b", **options)
@@ -115,7 +115,7 @@ def test_training_that_goes_on_otherwise(problem, tmp_path):
     assert after[0] == before[0]
     assert after[1].loss != before[1].loss
     assert after[2].loss == before[2].loss
-    # A kill while entries were computed again: the eigenvectors of the last are gone.
+    # A kill while entries are computed again has removed the eigenvectors of the last one.
     (tmp_path / "h" / "eigenpairs_0000002.npz").unlink()
     again = history_of_checkpoints(operator, files, tmp_path / "h", **options).entries
     assert again == after

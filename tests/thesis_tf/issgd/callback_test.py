@@ -7,8 +7,8 @@ from thesis_tf import gradient_norms, issgd
 from thesis_tf.issgd import Proposal
 from thesis_tf.issgd.sampling import variance
 
-N, BATCH = 26, 4  # 6 steps an epoch
-# Keras takes losses in float32 unless it is told otherwise.
+N, BATCH = 26, 4  # 6 steps per epoch
+# By default, Keras computes losses in float32.
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True, dtype="float64")
 rng = np.random.default_rng(0)
 X = rng.normal(size=(N, 5)) * np.linspace(0.1, 3, N)[:, np.newaxis]
@@ -46,7 +46,7 @@ def fit(model, sampling, epochs=1, callbacks=(), **options):
 
 
 class Watching(keras.callbacks.Callback):
-    """Keeps the weights before training and after each call of the steps."""
+    """Records the weights before training and after each call of the steps."""
 
     def on_train_begin(self, logs=None):
         self.weights = [self.model.get_weights()]
@@ -56,7 +56,7 @@ class Watching(keras.callbacks.Callback):
 
 
 def by_hand(model, steps, measured_at):
-    """Takes SGD steps of importance sampling, written out; measures norms before some of them."""
+    """Takes SGD steps of importance sampling by its formulas; measures norms before some steps."""
     norms, proposal = gradient_norms.per_example_gradient_norms(model, LOSS), Proposal(N)
     for step in steps:
         if step in measured_at:
@@ -103,7 +103,7 @@ def test_steps_are_those_taken_by_hand_with_norms_of_the_right_steps(refresh_eve
     fit(model, sampling, epochs=3)
     by_hand(other, range(18), measured_at)
     assert_same_weights(model, other)
-    # The last measurement comes after the last step.
+    # The last measurement is after the last step.
     after = [step for step in [*measured_at, 18] if step % refresh_every == 0 and step > 0]
     assert [entry.step for entry in sampling.history.records] == after
 
@@ -112,7 +112,7 @@ def test_several_steps_in_one_call():
     model, other = network(steps_per_execution=3), network()
     sampling = make(4)
     fit(model, sampling, epochs=3)
-    # Steps 4, 8, 12 and 16 end in calls that end with steps 6, 9, 12 and 18.
+    # Steps 4, 8, 12 and 16 are in calls that end at steps 6, 9, 12 and 18.
     by_hand(other, range(18), [0, 6, 9, 12])
     assert_same_weights(model, other)
     assert [entry.step for entry in sampling.history.records] == [6, 9, 12, 18]
@@ -124,7 +124,7 @@ def test_a_second_fit_goes_on():
     fit(model, sampling)
     fit(model, sampling, epochs=2)
     by_hand(other, range(6), [0, 4])
-    # As it begins it measures, at step 6, and the next time is step 8 all the same.
+    # The second call measures at its beginning, step 6; the next measurement is still at step 8.
     by_hand(other, range(6, 18), [6, 8, 12, 16])
     assert_same_weights(model, other)
     assert [entry.step for entry in sampling.history.records] == [4, 6, 8, 12, 16]
@@ -151,7 +151,7 @@ def test_never_measuring_draws_uniformly():
 
 @pytest.mark.slow
 def test_gradients_are_unbiased_and_have_the_variance_of_ideal_draws():
-    # Steps so small that the model stays where it is: their sum is a mean of estimates.
+    # Steps are so small that the model stays the same: their sum is a mean of estimates.
     epochs, rate = 50, 1e-9
     model = network(keras.optimizers.SGD(rate))
     before = model.get_weights()
@@ -168,13 +168,13 @@ def test_gradients_are_unbiased_and_have_the_variance_of_ideal_draws():
     estimates = -np.diff(flat, axis=0) / rate
     steps = len(estimates)
     assert steps == 6 * epochs
-    # E|estimate - full|^2 = Tr Sigma / batch, the first term of which is least of all.
+    # E|estimate - full|^2 = Tr Sigma / batch, whose first term is minimal.
     trace = variance.gradient_variance(norms, norms, true_gradient_squared=np.square(full).sum())
     deviations = np.square(estimates - full).sum(axis=1)
     error = deviations.std() / np.sqrt(steps)
     assert deviations.mean() == pytest.approx(trace / BATCH, abs=4 * error)
-    # The mean over all steps is that much closer; a chi-square of several terms is below 4 times
-    # its mean. Draws without weights would be off by far more.
+    # The mean over all steps is more precise by their number; a chi-square of several terms is
+    # below 4 times its mean. The error of draws without importance weights would be much larger.
     off = np.square(estimates.mean(axis=0) - full).sum()
     assert off < 4 * trace / (BATCH * steps)
     biased = (norms[:, np.newaxis] / norms.sum() * gradients_of_examples(before)).sum(axis=0)
@@ -186,7 +186,7 @@ def test_gradients_are_unbiased_and_have_the_variance_of_ideal_draws():
 
 def test_variances_are_exact_with_the_true_gradient():
     model = network(keras.optimizers.SGD(0.0))
-    # Parts of different sizes: 26 is 3 times 7 and 5.
+    # Parts of different sizes: 26 = 3 * 7 + 5.
     sampling = make(true_gradient=True, refresh_batch_size=7)
     fit(model, sampling)
     gradients = gradients_of_examples(model.get_weights())

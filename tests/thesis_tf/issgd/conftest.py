@@ -1,4 +1,4 @@
-"""One URL for each kind of store, a small task to train on, and threads to do so."""
+"""A URL for each kind of store, a small task to train on, and threads."""
 
 import contextlib
 import threading
@@ -34,7 +34,7 @@ def shared_cluster(redis_factory):
 
 @pytest.fixture(params=KINDS)
 def store_url(request):
-    """The URL of a store of each kind; memory:// and shm:// are empty and removed at the end."""
+    """The URL of a store of each kind; memory:// and shm:// are empty, and deleted at the end."""
     if request.param in ("memory", "shm"):
         url = f"{request.param}://{uuid.uuid4().hex}"
         yield url
@@ -48,7 +48,7 @@ def store_url(request):
 
 @pytest.fixture
 def open_run(store_url):
-    """A function that opens the same run of a store again and again; it is removed at the end."""
+    """Returns a function that opens the same run of a store again; it is deleted at the end."""
     run_id, stores = uuid.uuid4().hex, []
 
     def start():
@@ -63,7 +63,7 @@ def open_run(store_url):
 
 @pytest.fixture
 def open_memory():
-    """A function that opens the same run in this process again and again."""
+    """Returns a function that opens the same run in this process again."""
     name = uuid.uuid4().hex
     yield lambda: open_store(f"memory://{name}")
     open_store(f"memory://{name}").delete()
@@ -82,7 +82,7 @@ class Task:
         }
 
     def model(self, seed=0, learning_rate=0.1, hidden=6):
-        """A compiled model; of one seed always with the same weights."""
+        """Returns a compiled model; the seed determines its weights."""
         layers = [keras.layers.Dense(hidden, "tanh"), keras.layers.Dense(3)]
         model = keras.Sequential([keras.Input((4,)), *layers])
         rng = np.random.default_rng(seed)
@@ -99,7 +99,7 @@ def task():
 
 @pytest.fixture
 def in_thread():
-    """A context in which a function runs in a thread; it must end, and without an error."""
+    """A context in which a function runs in a thread; it must end without an error."""
 
     @contextlib.contextmanager
     def run(function):
@@ -124,7 +124,7 @@ def in_thread():
 
 @pytest.fixture
 def until():
-    """A function that waits, a minute at most, until another returns something true."""
+    """Returns a function that waits, at most a minute, until another one returns a true value."""
 
     def wait(condition):
         end = time.monotonic() + 900

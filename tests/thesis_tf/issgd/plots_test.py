@@ -22,7 +22,7 @@ def measured(seed=0, count=5):
     rng, history = np.random.default_rng(seed), History()
     for i in range(count):
         names = ("ideal", "stale", "uniform", "actual", "stale+10")
-        # The first has none, as with the first measurement of all norms.
+        # The first record has none, like that of the first measurement of all norms.
         variances = {name: rng.gamma(3.0) for name in names} if i else {}
         history.add(Record(step=50 * i, gradient_variances=variances))
     return history
@@ -76,7 +76,7 @@ def test_labels_say_what_is_drawn(tmp_path, svg_texts):
     issgd.draw_training({"only": [run()]}, tmp_path / "b.svg", columns={"loss": "my loss"})
     texts = svg_texts(tmp_path / "b.svg")
     assert "my loss" in texts
-    assert "only" not in texts  # one curve needs no legend
+    assert "only" not in texts  # a single curve needs no legend
     issgd.draw_gradient_variance([measured()], tmp_path / "c.svg")
     texts = set(svg_texts(tmp_path / "c.svg"))
     assert {"steps", "ideal", "stale", "uniform", "actual", "stale+10"} <= texts
@@ -89,7 +89,7 @@ def drawn(curves, x=0):
 
 
 def test_median_and_quartiles_of_several_runs():
-    # At step 10 the values are 1 to 5, at step 20 ten times that; each run has its own times.
+    # Values are 1 to 5 at step 10, and ten times as large at step 20; each run has different times.
     curves = [[(10, v, v), (20, 20 * v, 10 * v)] for v in (3.0, 1.0, 5.0, 2.0, 4.0)]
     axes = drawn(curves)
     (line,), (band,) = axes.lines, axes.collections
@@ -100,7 +100,7 @@ def test_median_and_quartiles_of_several_runs():
     for step, low, high in ((10, 2, 4), (20, 20, 40)):
         at = corners[np.isclose(corners[:, 0], step), 1]
         assert (at.min(), at.max()) == (pytest.approx(low), pytest.approx(high))
-    # Against time: from when all have begun, 5, until the first ends, 20.
+    # Over time, from the latest beginning, 5, to the earliest end, 20.
     x, _ = drawn(curves, 1).lines[0].get_data()
     assert (x[0], x[-1]) == (5.0, 20.0)
 

@@ -27,11 +27,11 @@ def test_one_mask_for_all_or_one_for_each(mask, values):
 
 
 def test_a_set_given_by_a_projection():
-    # Points of the simplex stay there at every step.
+    # Points of the simplex stay in it at every step.
     def project(x):
         x = tf.maximum(x, 0)
         total = tf.reduce_sum(x, axis=1, keepdims=True)
-        # A power of two, so that a second division changes nothing.
+        # A power of two, so that a second division has no effect.
         return x / 2 ** tf.math.ceil(tf.math.log(tf.maximum(total, 1)) / np.log(2.0))
 
     def walk(x, seed):

@@ -11,7 +11,7 @@ def test_diagnostics_of_known_chains():
     assert (size > 0.7 * 3200).all()
     assert (size <= 3200).all()
     assert r_hat(independent).max() < 1.02
-    # An autoregression of coefficient a is worth (1 - a) / (1 + a) of its steps.
+    # An autoregression with coefficient a has (1 - a) / (1 + a) effective samples per step.
     chain = [rng.normal(size=(8, 1))]
     for _ in range(20_000):
         chain.append(0.8 * chain[-1] + 0.6 * rng.normal(size=(8, 1)))
@@ -19,7 +19,7 @@ def test_diagnostics_of_known_chains():
     assert effective_sample_size(np.stack(chain))[0] == pytest.approx(expected, rel=0.15)
     apart = independent + 10 * np.arange(8)[:, None]
     assert r_hat(apart).min() > 5
-    # Chains that stay apart are worth about a draw each.
+    # Chains that stay apart have about one effective sample each.
     assert effective_sample_size(apart).max() < 16
     assert effective_sample_size(np.zeros((10, 8, 1)))[0] == 1
     one = effective_sample_size(independent[:, :1])

@@ -8,7 +8,7 @@ def test_pieces_are_kept(tmp_path):
     folder = ChainFolder(tmp_path / "chains", {"seed": [0, 1]}, {"model": np.ones(2)})
     assert folder.read(0) is None
     folder.write(0, {"samples": np.arange(3)})
-    # Another machine may round otherwise.
+    # Another machine may round differently.
     again = ChainFolder(tmp_path / "chains", {"seed": (0, 1)}, {"model": np.ones(2) + 1e-5})
     np.testing.assert_array_equal(again.read(0)["samples"], [0, 1, 2])
 

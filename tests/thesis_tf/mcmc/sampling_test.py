@@ -26,7 +26,7 @@ NOISE = corruption.SaltAndPepper(0.5)
 
 
 def tiny():
-    """An auto-encoder of three pixels with weights that make them depend on one another."""
+    """Returns an auto-encoder of three pixels with weights that make them dependent."""
     model = walkback_dae((3,), 4, activation="tanh", corruption=NOISE, walkback=1)
     rng = np.random.default_rng(3)
     model.set_weights([rng.normal(size=w.shape) for w in model.get_weights()])
@@ -34,7 +34,7 @@ def tiny():
 
 
 def enumerated(model, clamp=None):
-    """The transition matrix over all states: sum of C(x~ | x) P(x' | x~)."""
+    """Returns the transition matrix over all states: the sum of C(x~ | x) P(x' | x~)."""
     n = len(STATES)
     corrupt = np.stack([NOISE.log_prob(STATES, np.repeat(s[None], n, 0)) for s in STATES])
     _, outputs = model.update(STATES, None)
@@ -197,14 +197,14 @@ def test_scaling_factors_of_a_chain():
     mixed = sample_chain(model.transition_kernel("random"), start, 1).samples.mean()
     certain = 1 / (1 + np.exp(-4))
     assert first == pytest.approx(certain, abs=5 * 0.5 / 9000**0.5)
-    # Of one chain in three alpha is 1, of the others almost 0: a toss of a coin. A chain's values
-    # share its alpha, so the sample size is that of the chains.
+    # alpha is 1 for one of three chains and almost 0 for the others, where pixels are fair coins.
+    # The values of a chain share its alpha, so the sample size is the number of chains.
     assert mixed == pytest.approx((certain + 1) / 3, abs=5 * 0.5 / 3000**0.5)
 
 
 @pytest.mark.slow
 def test_kernels_of_tensorflow_probability():
-    """A step size that adapts: kernel results are carried from piece to piece."""
+    """The kernel adapts its step size, so its results are passed from piece to piece."""
     normal = tfp.distributions.MultivariateNormalDiag(tf.zeros(2, tf.float64), [1.0, 3.0])
     kernel = tfp.mcmc.SimpleStepSizeAdaptation(
         tfp.mcmc.HamiltonianMonteCarlo(normal.log_prob, np.float64(0.2), num_leapfrog_steps=3),
@@ -221,7 +221,7 @@ def test_kernels_of_tensorflow_probability():
 
 
 def test_it_draws_what_tensorflow_probability_draws():
-    """One piece without burn-in is one call of `tfp.mcmc.sample_chain`."""
+    """One piece without burn-in is the same as one call of `tfp.mcmc.sample_chain`."""
     normal = tfp.distributions.Normal(np.float64(0), 1)
     kernel = tfp.mcmc.RandomWalkMetropolis(lambda x: tf.reduce_sum(normal.log_prob(x), -1))
     start = np.zeros((30, 2))

@@ -21,7 +21,7 @@ def test_a_file_that_was_cut_short(kept, tmp_path):
     arrays.save(path, VALUES)
     data = path.read_bytes()
     path.write_bytes(data[: int(kept * len(data))])
-    with pytest.raises(ValueError, match=r"a.npz must be a whole .npz file"):
+    with pytest.raises(ValueError, match=r"a.npz must be a complete .npz file"):
         arrays.load(path)
 
 
@@ -42,5 +42,5 @@ def test_python_objects_are_neither_saved_nor_loaded(tmp_path):
         arrays.save(tmp_path / "a.npz", {"x": objects})
     assert list(tmp_path.iterdir()) == []
     np.savez(tmp_path / "b.npz", x=objects)
-    with pytest.raises(ValueError, match="must be a whole"):
+    with pytest.raises(ValueError, match="must be a complete"):
         arrays.load(tmp_path / "b.npz")

@@ -55,7 +55,7 @@ def test_a_file_that_was_cut_short(tmp_path, part):
     checkpoint.save(path, variables())
     whole = path.read_bytes()
     path.write_bytes(whole[: int(part * len(whole))])
-    with pytest.raises(ValueError, match=r"a\.npz is no checkpoint, or was cut short"):
+    with pytest.raises(ValueError, match=r"a\.npz is not a checkpoint, or was cut short"):
         checkpoint.restore(path, variables())
 
 
@@ -65,13 +65,13 @@ def test_a_byte_that_was_changed_is_found(tmp_path):
     whole = bytearray(path.read_bytes())
     whole[2000] ^= 1
     path.write_bytes(whole)
-    with pytest.raises(ValueError, match="is no checkpoint, or was cut short"):
+    with pytest.raises(ValueError, match="is not a checkpoint, or was cut short"):
         checkpoint.restore(path, [keras.Variable(np.zeros(1000, np.float32))])
 
 
 def test_nothing_is_unpickled(tmp_path):
     np.savez(tmp_path / "a.npz", **{"0": np.array([{}], object)})
-    with pytest.raises(ValueError, match="is no checkpoint"):
+    with pytest.raises(ValueError, match="is not a checkpoint"):
         checkpoint.restore(tmp_path / "a.npz", variables())
 
 

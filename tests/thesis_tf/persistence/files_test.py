@@ -16,7 +16,7 @@ def test_a_file_appears_whole(tmp_path):
     with files.atomic(path) as partial:
         partial.write_bytes(b"whole")
         assert partial.parent == path.parent
-        assert partial.suffix == ".npz"  # which np.savez would add to another name
+        assert partial.suffix == ".npz"  # np.savez would append it to another name
         assert not path.exists()
 
     assert path.read_bytes() == b"whole"

@@ -23,7 +23,7 @@ def build(merge="sum", factor=2.0, order=1, dtype="float32", backwards=False, na
 def test_the_same_model_has_the_same_hash():
     first = fingerprint.of_model(build())
 
-    assert first == fingerprint.of_model(build())  # under other automatic names
+    assert first == fingerprint.of_model(build())  # with other automatic names
     assert first == fingerprint.of_model(build(name="another_name"))
     assert first == fingerprint.of_model(build(seed=5))
     frozen = build()
@@ -84,7 +84,7 @@ def test_every_weight_counts():
 
 def test_custom_layers():
     class Scale(layers.Layer):
-        def __init__(self, inner, factor):  # Keras can't tell its settings
+        def __init__(self, inner, factor):  # Keras can't derive its config
             super().__init__()
             self.inner, self.factor = inner, factor
 

@@ -1,4 +1,4 @@
-"""What all pictures share: text of any content, and files that leave nothing behind."""
+"""Shared by all figures: text with any characters, and files without leftovers."""
 
 import xml.etree.ElementTree as ElementTree
 
@@ -25,7 +25,7 @@ def test_tooltips_go_to_the_artists_of_their_ids(tmp_path):
     found = {group.get("id"): group.find(TITLE) for group in root.iter()}
     titled = {key: title.text for key, title in found.items() if title is not None}
     assert titled == {"here": "a < b\ufffd"}
-    assert "$a$ <b>" in "".join(root.itertext())  # neither mathematics nor markup
+    assert "$a$ <b>" in "".join(root.itertext())  # neither mathematics nor XML
 
 
 def test_an_error_leaves_the_settings_and_the_older_file(tmp_path):
@@ -48,7 +48,7 @@ def test_text_is_as_wide_as_matplotlib_draws_it(text):
     figures.draw_text(axes, 0, 0, text, 8)
     renderer = backend_agg.FigureCanvasAgg(drawn).get_renderer()
     width = axes.texts[0].get_window_extent(renderer).width / 10
-    # The drawn width is rounded to whole pixels, of which there are ten to a point.
+    # The drawn width is rounded to whole pixels, ten of which are a point.
     assert figures.text_width(text, 8) == pytest.approx(width, abs=0.5)
 
 

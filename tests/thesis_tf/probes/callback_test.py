@@ -17,7 +17,7 @@ def data():
 
 
 def convnet(**compile_arguments):
-    """A network with all that reacts to a change of its graph or its random state."""
+    """Returns a network with all layers that react to changes of its graph or random state."""
     keras.utils.set_random_seed(1)
     layers = keras.layers
     model = keras.Sequential(
@@ -72,7 +72,7 @@ def test_model_is_bit_identical_to_a_run_without_probes(data, compiled):
     history = fit(plain, data, [])
     probed = convnet(**compiled)
     probed_history = fit(probed, data, [ProbeMonitor(log_every=3)])
-    # Weights, moving averages, the states of the dropouts' generators, Adam's moments.
+    # Weights, moving averages, the states of dropout layers, Adam's moments.
     assert_same_variables(plain.variables, probed.variables)
     assert_same_variables(plain.optimizer.variables, probed.optimizer.variables)
     assert history == probed_history

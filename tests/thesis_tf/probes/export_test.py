@@ -14,7 +14,7 @@ SPLITS = (60, 20, 20)
 
 @pytest.fixture(scope="module")
 def probed(tmp_path_factory):
-    """A nested model with a shared layer and ops, and a report on two label sets."""
+    """Returns a nested model with a shared layer and ops, and a report on two label sets."""
     keras.utils.set_random_seed(0)
     layers = keras.layers
     inputs = keras.Input((6, 6, 1), name="image")

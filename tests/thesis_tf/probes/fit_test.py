@@ -1,4 +1,4 @@
-"""Probes of small stores: against scikit-learn, and what happens to bad arguments."""
+"""Probes of small stores, compared with scikit-learn, and errors for invalid arguments."""
 
 import json
 
@@ -32,7 +32,7 @@ def write(folder, columns, predictions=(), dtype="float32"):
 
 
 def separable(rng, labels, size=6, distance=1.0):
-    """Features around one center a class."""
+    """Returns features around one center per class."""
     centers = distance * rng.normal(size=(labels.max() + 1, size))
     return (centers[labels] + rng.normal(size=(len(labels), size))).astype("float32")
 
@@ -124,14 +124,14 @@ def test_a_unit_that_hardly_fires_in_training_does_not_choose_l2(labels, tmp_pat
     assert found.solution.l2 == wanted.solution.l2
     for split in ("validation", "test"):
         difference = found.metrics[split].cross_entropy - wanted.metrics[split].cross_entropy
-        # What three examples of one unit may change, and a suboptimality of .001 in each loss.
+        # The effect of three examples of one unit, and a suboptimality of .001 in each loss.
         assert abs(difference) < 0.02
 
 
 def test_labels_that_hardly_show_are_not_given_up_at_large_l2(tmp_path):
     rng = np.random.default_rng(3)
     y = rng.integers(0, 2, 4000)
-    # Centers a quarter of a deviation apart: about .008 nats to be had.
+    # Centers a quarter of a standard deviation apart: labels save about .008 nats.
     x = (rng.normal(size=(4000, 1)) + 0.25 * (y[:, None] - 0.5)).astype("float32")
     store = write(tmp_path, {"x": x})
     splits = (2000, 1000, 1000)
@@ -272,7 +272,7 @@ def test_class_names_count_the_classes(store, labels):
     assert [probe.classes for probe in report.probes] == [6, 6]
     assert report.probes[0].solution.weights.shape == (6, 6)
     assert report.model_error["class"].keys() == {"other"}
-    # Classes that never occur change nothing for those that do.
+    # Classes that never occur don't affect the others.
     plain = fitted(store, labels)
     for probe, other in zip(report.probes, plain.probes, strict=True):
         assert probe.metrics["test"].error == other.metrics["test"].error
@@ -306,7 +306,7 @@ def test_shuffled_labels_are_no_better_than_chance(store, labels):
     report = fitted(store, labels, control=True, seed=5)
     for probe in report.probes:
         error = probe.control["test"].error
-        # Independent of the features: an error of 3/4, known to sqrt(3/4 1/4 / 200) = 0.031.
+        # Independent of the features: an error of 3/4, up to sqrt(3/4 1/4 / 200) = 0.031.
         assert abs(error - 0.75) < 4 * 0.031
         assert probe.selectivity == error - probe.metrics["test"].error
         assert probe.selectivity > 0.1
@@ -326,7 +326,7 @@ def test_the_models_own_error(store, labels):
     report = fitted(store, labels)
     logits = store.read("prediction:logits").astype("float64")
     nats = np.log(np.exp(logits).sum(1)) - logits[range(600), labels]
-    # "other" has six columns: it can't name four classes.
+    # "other" has six columns: it can't be for four classes.
     assert report.model_error["class"].keys() == {"logits", "softmax"}
     for output in report.model_error["class"].values():
         for split, part in {"train": slice(300), "test": slice(400, 600)}.items():
@@ -346,12 +346,12 @@ def test_features_that_do_not_fit_in_memory(store, labels, splits, monkeypatch):
     )
     for probe, other in zip(streamed.probes, kept.probes, strict=True):
         # Both losses are within `tol` of the minimum, and both weights within sqrt(2 tol / l2) of
-        # the best ones.
+        # the best weights.
         assert probe.solution.l2 == other.solution.l2
         scale = store.read(probe.tap.name)[:300].std(0)[:, None]
         apart = np.linalg.norm((probe.solution.weights - other.solution.weights) * scale)
         assert apart < 2 * np.sqrt(2e-6 / probe.solution.l2)
-        rounding = 8 * float(np.finfo(np.float32).eps)  # of logits below 8
+        rounding = 8 * float(np.finfo(np.float32).eps)  # for logits below 8
         assert probe.solution.loss == pytest.approx(other.solution.loss, abs=1e-6 + rounding)
         assert probe.metrics["test"].cross_entropy == pytest.approx(
             other.metrics["test"].cross_entropy, abs=1e-2

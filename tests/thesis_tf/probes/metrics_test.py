@@ -1,4 +1,4 @@
-"""Metrics of classifiers, counted by hand."""
+"""Metrics of classifiers, compared with counts."""
 
 import math
 
@@ -92,5 +92,5 @@ def test_standard_error_is_the_spread_of_errors_over_samples():
         named = np.where(rng.random(50) < 0.3, 1 - labels, labels)
         runs.append(measure([(one_hot_logits(named, 2), labels)]))
     spread = np.std([run.error for run in runs])
-    # The deviation of 2,000 draws is known to 1/sqrt(4000), 1.6%.
+    # The deviation of 2,000 draws has a relative error of 1/sqrt(4000), 1.6 %.
     assert np.mean([run.standard_error for run in runs]) == pytest.approx(spread, rel=0.06)

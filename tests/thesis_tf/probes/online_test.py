@@ -1,4 +1,4 @@
-"""Live probes without a training of the model around them."""
+"""Live probes without a training of the model."""
 
 import keras
 import numpy as np

@@ -10,7 +10,7 @@ from thesis_tf.probes.taps import Tap
 RNG = np.random.default_rng(0)
 IMAGE = RNG.normal(size=(5, 4, 3, 6)).astype(np.float32)
 SEQUENCE = RNG.normal(size=(5, 7, 3)).astype(np.float32)
-# The true steps of each example: from both ends, with a gap, all and none.
+# The true steps of each example: at both ends, with a gap, all, and none.
 MASK = np.array(
     [
         [1, 1, 1, 0, 0, 0, 0],
@@ -71,7 +71,7 @@ def test_masked_mean():
         np.testing.assert_allclose(
             reduce(kind, SEQUENCE, mask=MASK), expected, rtol=1e-5, atol=1e-6
         )
-    # What stands at a masked step is never looked at.
+    # Values at masked steps are never used.
     spoilt = np.where(MASK[..., np.newaxis], SEQUENCE, np.float32(np.nan))
     np.testing.assert_allclose(reduce("mean", spoilt, mask=MASK), expected, rtol=1e-5, atol=1e-6)
 
@@ -89,7 +89,7 @@ def test_masked_mean_of_images_over_time():
 
 
 def test_masked_last():
-    last = [2, 6, 5, 6, 0]  # of an example without steps, the first
+    last = [2, 6, 5, 6, 0]  # the first step for an example without steps
 
     np.testing.assert_array_equal(reduce("last", SEQUENCE, mask=MASK), SEQUENCE[np.arange(5), last])
 
@@ -115,7 +115,7 @@ def test_vectors_are_kept(kind):
         with pytest.raises(ValueError, match=rf"`reduction` '{kind}'.*\(batch, time, ...\)"):
             Reduction(kind).features(tap(6))
     else:
-        # A mask that came with them is not over time any more.
+        # A mask of examples, which is not over time, has no effect.
         np.testing.assert_array_equal(reduce(kind, vectors, mask=np.zeros(5, bool)), vectors)
 
 
@@ -156,7 +156,7 @@ def test_random_reductions_are_drawn_from_the_seed_and_the_name(kind):
 
 
 def test_projection_is_a_signed_sum_of_disjoint_groups():
-    # The image of each unit vector is a column of the matrix: 70 of them into 16 groups.
+    # The image of each unit vector is a column of the matrix, from 70 values to 16 groups.
     matrix = reduce("projection:16", np.eye(70))
 
     assert set(np.unique(matrix)) == {-1.0, 0.0, 1.0}
@@ -168,8 +168,8 @@ def test_projection_is_a_signed_sum_of_disjoint_groups():
 
 @pytest.mark.slow
 def test_projection_keeps_inner_products_in_expectation():
-    # The error is a sum over pairs i != j of s_i s_j x_i y_j, where the pair falls into one group:
-    # its variance is at most 2 p |x|^2 |y|^2, with p = (b - 1) / (n - 1) and groups of b.
+    # The error is a sum of s_i s_j x_i y_j over pairs i != j in the same group; its variance is at
+    # most 2 p |x|^2 |y|^2, with p = (b - 1) / (n - 1) and groups of b.
     n, size, seeds = 60, 15, 2000
     x, y = RNG.normal(size=(2, n))
     pair = np.stack([x, y])

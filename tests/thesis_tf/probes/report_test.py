@@ -1,4 +1,4 @@
-"""Reports: what stands in the tables and files, and that nothing is lost on the way back."""
+"""Reports: contents of tables and files, and that loading restores everything."""
 
 import csv
 import dataclasses
@@ -197,7 +197,7 @@ def test_csv_has_a_column_a_value_in_full(any_report):
         if math.isfinite(expected.solution.suboptimality):
             assert float(entry["l2"]) == pytest.approx(expected.solution.l2, rel=1e-2)
             assert float(entry["suboptimality"]) == expected.solution.suboptimality
-        else:  # a live probe has neither
+        else:  # a live probe has neither of them
             assert not {"l2", "suboptimality"} & set(entry)
         assert int(entry["evaluations"]) == 42
         for split, m in expected.metrics.items():
@@ -270,7 +270,7 @@ def test_a_curve_shows_all_label_sets_or_one(tmp_path, svg_texts):
     draw_curves(several, tmp_path / "all.svg")
     draw_curves(several, tmp_path / "odd.svg", labels="odd")
     assert {"class", "odd", "size", "test error"} <= set(svg_texts(tmp_path / "all.svg"))
-    # Chance is another for each set, and so is the model's error.
+    # Chance and the model's error differ between the sets.
     assert not {"chance", "the model's error"} & set(svg_texts(tmp_path / "all.svg"))
     assert {"odd", "class"} & set(svg_texts(tmp_path / "odd.svg")) <= {"odd"}
     assert {"chance", "the model's error"} <= set(svg_texts(tmp_path / "odd.svg"))
@@ -322,7 +322,7 @@ def test_unseen_examples_of_one_class_can_be_drawn(tmp_path, svg_texts):
 @pytest.mark.parametrize(("best", "log"), [(0.1, False), (0.05, True), (0.0, False)])
 def test_errors_far_below_chance_are_drawn_on_a_logarithmic_scale(tmp_path, best, log, svg_texts):
     first, *others = REPORTS["plain"].probes
-    probes = probe(first.tap, error=best - 0.02), *others  # the test error is .02 more
+    probes = probe(first.tap, error=best - 0.02), *others  # the test error is higher by .02
     draw_networks(dataclasses.replace(REPORTS["plain"], probes=probes), tmp_path / "n.svg")
     assert ("test error, logarithmic" in svg_texts(tmp_path / "n.svg")) == log
     assert (f"{best:.3g}" in svg_texts(tmp_path / "n.svg")) == (log or best == 0)

@@ -7,7 +7,7 @@ from keras import layers
 from thesis_tf.probes.taps import Tap, forward, input_spec, taps, trace
 
 RNG = np.random.default_rng(0)
-# Keras says so of a model with a layer that is never called, as `Residual` is.
+# Keras' warning for a model with a layer that is never called, such as `Residual`.
 pytestmark = pytest.mark.filterwarnings("ignore:`build..` was called on layer 'residual'")
 
 
@@ -20,7 +20,7 @@ def shapes(model, **kwargs):
 
 
 def activations(model, x, at):
-    """What `forward` puts out, as NumPy arrays."""
+    """Returns the outputs of `forward` as NumPy arrays."""
     run = tf.function(forward(model, at), autograph=False)
     _, values = run(keras.tree.map_structure(tf.convert_to_tensor, x))
     return {name: tf.cast(value, tf.float64).numpy() for name, value in values.items()}
@@ -31,7 +31,7 @@ def batch(*shape):
 
 
 class Residual(keras.Model):
-    """Subclassed, with a bare TensorFlow operation and a layer that is never called."""
+    """A subclassed model with a TensorFlow operation and a layer that is never called."""
 
     def __init__(self):
         super().__init__(name="residual")
@@ -107,7 +107,7 @@ def test_sequential_model_that_is_not_built_needs_inputs():
 
     expected = {"input": (None, 5), "a": (None, 3), "b": (None, 2)}
     assert shapes(model, inputs=batch(4, 5)) == expected
-    # It is built now, and not for the four examples that it was built on.
+    # The model is built now, for any number of examples.
     assert shapes(model) == expected
     assert model.inputs[0].shape == (None, 5)
 
@@ -137,7 +137,7 @@ def test_nested_models():
     data = batch(3, 4)
 
     assert names(model) == ["input", "outer/inner/x", "outer/y", "z"]
-    # What is one tensor counts once, unless it is asked for by each name.
+    # A tensor counts once, unless each of its names is requested.
     aliases = ["outer/inner", "outer/inner/drop", "outer/inner/x", "outer", "outer/y"]
     assert set(names(model, aliases)) == set(aliases)
     assert names(model, "outer*") == ["outer/inner/x", "outer/y"]
@@ -199,7 +199,7 @@ def test_a_model_is_run_as_by_calling_it():
             self.kernel = self.add_weight(shape=(4, 4), name="kernel")
 
         def call(self, x):
-            # Keras casts both around `call`, not in it.
+            # Keras casts inputs and the kernel around `call`, not in it.
             return tf.matmul(x, self.kernel)
 
     model, data = Raw(), batch(5, 4)
@@ -254,12 +254,12 @@ def test_cells_are_out_of_reach_and_the_error_says_so(recurrent, select):
 
 
 def test_a_layer_that_another_runs_in_its_own_way_is_out_of_reach(recurrent):
-    with pytest.raises(ValueError, match=r"'each/step'.*as TimeDistributed"):
+    with pytest.raises(ValueError, match=r"'each/step'.*TimeDistributed"):
         taps(recurrent, "each/step")
 
 
 def test_cells_of_a_stack_are_out_of_reach_too():
-    # Keras calls these outside their loop as well, on the first step, to draw dropout masks.
+    # Keras also calls these cells outside their loop, on the first step, to draw dropout masks.
     cells = [layers.LSTMCell(3, name="low"), layers.GRUCell(2, name="high")]
     model = keras.Sequential([keras.Input((6, 3)), layers.RNN(cells, name="rnn")])
 
@@ -324,7 +324,7 @@ def test_model_of_a_fixed_batch_size():
     expected = model.get_layer("l")(data)
     model.get_layer("l").reset_state()
     np.testing.assert_allclose(activations(model, data, ["l"])["l"], expected, rtol=1e-5, atol=1e-6)
-    assert not np.any(model.get_layer("l").states[0])  # the state was not carried on
+    assert not np.any(model.get_layer("l").states[0])  # the state was not passed on
 
 
 def test_unknown_sizes_stay_unknown():
@@ -368,7 +368,7 @@ def test_tensors_without_examples_are_not_taps():
 
 @pytest.mark.parametrize(
     ("policy", "inside", "atol"),
-    # Rounding to bfloat16 is by 2^-8 at most, in the inputs, the kernel and the result.
+    # Inputs, the kernel and the result are rounded to bfloat16, by at most 2^-8.
     [("mixed_bfloat16", "bfloat16", 0.05), ("float64", "float64", 1e-12)],
 )
 def test_dtypes(policy, inside, atol):
@@ -404,7 +404,7 @@ def test_select(functional):
     assert names(functional, layers.Layer) == [
         "conv", "bn", "drop", "side", "add", "pool", "logits",
     ]  # fmt: skip
-    # At inference dropout passes on what it gets; alone it is found, beside it counts once.
+    # At inference, dropout returns its input: alone it is found, with its input it counts once.
     assert names(functional, "class:Dropout") == ["drop"]
     assert names(functional, ["class:Relu", "class:Dropout"]) == relu
     assert names(functional, [*relu, "drop"]) == [*relu, "drop"]
@@ -431,7 +431,7 @@ def test_the_end_of_a_name():
     inner = keras.Sequential([layers.Dense(2, name="a"), layers.ReLU(name="b")], name="inner")
     outer = keras.Sequential([keras.Input((3,)), inner, layers.Dense(2, name="b")], name="outer")
     assert names(outer, "a") == ["inner/a"]
-    assert names(outer, "b") == ["b"]  # a whole name comes first
+    assert names(outer, "b") == ["b"]  # a full name has priority
     twice = keras.Sequential(
         [keras.Input((3,)), inner, keras.Sequential([layers.Dense(2, name="a")], name="other")]
     )

@@ -64,7 +64,7 @@ def squared_norm(
     at most sqrt(2 / num_vectors), attained by a Jacobian of rank 1.
 
     Args:
-        function: from points (n, ...) to values (n, ...).
+        function: a function from points (n, ...) to values (n, ...).
         x: (n, ...).
         estimate: "exact" or "hutchinson".
         num_vectors: random vectors v per example.

@@ -33,7 +33,7 @@ class KernelDensity:
     def __init__(self, data: TensorLike, sigma: float) -> None:
         data = arrays.checked_points("`data`", data, at_least=1)
         self.sigma = checks.positive_number("`sigma`", sigma)
-        # Centered and in units of sigma, so that the squares stay small whose difference is taken.
+        # Centered and in units of sigma, so that the squares that are subtracted stay small.
         self._center = tf.reduce_mean(data, axis=0, keepdims=True)
         self._scaled = arrays.flat(data - self._center) / tf.constant(self.sigma, data.dtype)
         self._block = max(1, _BLOCK_ELEMENTS // len(data))

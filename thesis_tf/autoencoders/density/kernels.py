@@ -92,8 +92,8 @@ class RandomWalk(_ScoreDriven):
     Args:
         estimator: a `ScoreEstimator`.
         proposal_stddev: positive, in the units of x.
-        num_points: of the path integral.
-        rule: of the path integral, as for `ScoreEstimator.energy_difference`.
+        num_points: the number of points of the path integral.
+        rule: the quadrature rule, as for `ScoreEstimator.energy_difference`.
 
     Raises:
         ValueError: the standard deviation isn't positive.
@@ -139,8 +139,8 @@ class Langevin(_ScoreDriven):
         estimator: a `ScoreEstimator`.
         step_size: positive, in the squared units of x.
         adjusted: whether to compute the correction; if false, it is 0.
-        num_points: of the path integral.
-        rule: of the path integral, as for `ScoreEstimator.energy_difference`.
+        num_points: the number of points of the path integral.
+        rule: the quadrature rule, as for `ScoreEstimator.energy_difference`.
 
     Raises:
         ValueError: the step size isn't positive.

@@ -34,12 +34,12 @@ def metropolis_hastings(
     Args:
         estimator: a `ScoreEstimator`.
         initial_state: (chains, ...), where each chain begins.
-        num_results: states that are kept of each chain.
-        proposal_stddev: standard deviation of a step, in the units of x.
+        num_results: the number of kept states per chain.
+        proposal_stddev: the standard deviation of a step, in the units of x.
         num_burnin_steps, num_steps_between_results, seed: as for `mcmc.sample_chain`.
-        num_points: of the path integral. Two are exact where log p is a polynomial of degree 4
-            along a step.
-        rule: of the path integral, as for `ScoreEstimator.energy_difference`.
+        num_points: the number of points of the path integral. Two are exact if log p is a
+            polynomial of degree 4 along a step.
+        rule: the quadrature rule, as for `ScoreEstimator.energy_difference`.
         jit_compile, verbose, folder: as for `mcmc.sample_chain`.
 
     Returns:
@@ -89,9 +89,9 @@ def langevin(
     Args:
         estimator: a `ScoreEstimator`.
         initial_state: (chains, ...), where each chain begins.
-        num_results: states that are kept of each chain.
-        step_size: in the squared units of x; the standard deviation of a step's noise is its square
-            root.
+        num_results: the number of kept states per chain.
+        step_size: the step size, in the squared units of x; the standard deviation of a step's
+            noise is its square root.
         adjusted: whether a step may be rejected, as in `metropolis_hastings`. Otherwise every step
             is accepted, and the samples have a bias of the order of `step_size`.
         num_burnin_steps, num_steps_between_results, seed: as for `mcmc.sample_chain`.

@@ -75,7 +75,7 @@ def fit_full_batch(
         criterion: `DenoisingLoss`, `ContractiveLoss`, `ReconstructionContractiveLoss`, or a
             function with the same arguments.
         x: (n, ...) inputs.
-        target: (n, ...), what to reconstruct; None is `x`.
+        target: (n, ...), the target of the reconstruction; None is `x`.
         method: "lbfgs" (SciPy's L-BFGS-B), or "bfgs" (SciPy's BFGS, whose inverse Hessian is a
             dense matrix; with more than a few thousand parameters an iteration takes minutes).
         max_iterations: the maximum number of iterations.

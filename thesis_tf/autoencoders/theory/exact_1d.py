@@ -112,10 +112,10 @@ def dae_1d(density: Density, grid: ArrayLike, sigma: float) -> Array:
         sigma: the standard deviation of the corruption, at least the grid's largest spacing.
 
     Returns:
-        (M,), r on the grid, of its dtype.
+        (M,), r on the grid, in the grid's dtype.
 
     Raises:
-        TypeError: the grid's dtype is not a floating one.
+        TypeError: the grid's dtype is not a floating dtype.
         ValueError: as for `rcae_1d`, or sigma is below the grid's spacing.
     """
     problem = _checked(density, grid, sigma)

@@ -41,7 +41,7 @@ class LocalMoments:
         mass: Z.
         mean: m (d,).
         covariance: C (d, d), around m.
-        standard_errors: the standard errors of the three, for a Monte Carlo estimate, else None.
+        standard_errors: those of the three for a Monte Carlo estimate, otherwise None.
     """
 
     mass: float

@@ -34,8 +34,8 @@ class CountingResult:
         transition: (n, n), the transition matrix of the learned chain.
         statistic: e' V^+ e with e = chain_histogram - stationary and V its covariance. It has a
             chi-square distribution, like Pearson's statistic for independent draws.
-        degrees_of_freedom: of the statistic; usually the number of distinct values in the training
-            set minus one.
+        degrees_of_freedom: those of the statistic; usually the number of distinct values in the
+            training set minus one.
     """
 
     truth: np.ndarray
@@ -57,7 +57,7 @@ class CountingResult:
 def local_corruption(num_states: int, reach: int = 1) -> Array:
     """Returns C(x~ | x), (n, n): x~ is uniform over the values within `reach` of x.
 
-    Values at the ends have fewer neighbors, and so a larger probability to stay unchanged.
+    Values at the ends have fewer neighbors, so they stay unchanged with a larger probability.
 
     Args:
         num_states: n.

@@ -65,8 +65,8 @@ class Positivity:
         corollary_2: whether this holds locally: each x in V can be reconstructed from each x~ that
             it can be corrupted to, and V is connected by steps between an x and an x' that can be
             corrupted to the same x~.
-        ergodicity: of the whole chain. Each corollary implies that V is the only recurrent class
-            and that the period is 1. Neither corollary is necessary for this.
+        ergodicity: that of the whole chain. Each corollary implies that V is the only recurrent
+            class and that the period is 1. Neither corollary is necessary for this.
     """
 
     corollary_1: bool

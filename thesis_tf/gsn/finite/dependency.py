@@ -193,7 +193,7 @@ def _groups(shape: tuple[int, ...], axes: tuple[int, ...]) -> Array:
         and all(axis in range(len(shape)) for axis in axes)
     ):
         raise checks.invalid(
-            "A subset", f"a tuple of different axes in [0, {len(shape)}), as (0,)", repr(axes)
+            "A subset", f"a tuple of distinct axes in [0, {len(shape)}), such as (0,)", repr(axes)
         )
     numbers = np.arange(math.prod(shape)).reshape(shape)
     last = np.moveaxis(numbers, axes, range(-len(axes), 0))

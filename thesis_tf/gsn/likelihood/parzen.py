@@ -178,7 +178,7 @@ def _narrow_grid(window: _Window, chains: tf.Tensor, validation: tf.Tensor) -> A
             "`samples` and `validation`",
             "different from one another",
             "the same point for all of them",
-            "Give `sigmas`.",
+            "Pass `sigmas`.",
         )
     wide = most * np.geomspace(1 / _WIDE_RATIO, 1.25, _WIDE)
     together, alone = window.log_likelihoods(few, wide, "wide grid")
@@ -200,7 +200,7 @@ def _described_choice(grid: Array, best: Any, chain_best: Array, origin: str) ->
         phrase += f" (at the end of the grid; a better one may be {beyond})"
         warnings.warn(
             f"The best sigma, {grid[best]:.4g}, is at an end of the grid, and better ones may be"
-            f" {beyond}. Give `sigmas` that go farther.",
+            f" {beyond}. Pass `sigmas` with a wider range.",
             stacklevel=3,
         )
     if len(chain_best) > 1:

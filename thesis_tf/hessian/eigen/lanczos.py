@@ -138,12 +138,12 @@ def rounding(norm: float, dtype: npt.DTypeLike, steps: int = 1) -> float:
     """Returns a bound of |Hv - lambda v| due to rounding, if it is zero by the recurrence.
 
     Paige: H V = V T + residual e' + F. A column of F is at most 2 (7 + p) eps |H|, where p eps |H|
-    bounds a product's own error; p is 8 here, as sums are made in blocks of many partial sums. For
-    m columns and a unit vector c, |F c| is at most sqrt(m) times that.
+    bounds the error of a product; p is 8 here, since sums are computed in blocks with many partial
+    sums. For m columns and a unit vector c, |F c| is at most sqrt(m) times that.
 
     Args:
         norm: |H|.
-        dtype: of the vectors.
+        dtype: the dtype of the vectors.
         steps: m, or 1 for one column.
     """
     return float(2 * (7 + 8) * np.sqrt(steps) * np.finfo(dtype).eps * norm)

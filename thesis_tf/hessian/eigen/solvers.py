@@ -176,7 +176,7 @@ class _Search:
             residuals, products = _residuals(self.operator, pairs.values, vectors)
             checked += len(residuals)
             bound = _bound(pairs.values, self.tol, state.norm, dtype, state.products)
-            # Without vectors kept from an earlier space, products say the same as the recurrence.
+            # Without vectors kept from an earlier space, products agree with the recurrence.
             if self._has_ended(state) or not len(state.found) or (residuals <= bound).all():
                 break
             excess = float(np.linalg.norm(residuals / bound))

@@ -174,7 +174,7 @@ class _Linearized:
         self._recording = forward_mode.Recording()
         self._inputs = [*parameters, *constants]
         self._record(parameters, constants, x, y, weights)
-        # A trial run, whose outputs are never fetched, notes which values the tangents need.
+        # A trial run, whose outputs are never fetched, records the values that tangents need.
         self._tangents(parameters, self._recording)
         given = {tensor.ref() for tensor in self._inputs}
         self._kept = [t for t in self._recording.tensors if t.ref() not in given]
@@ -231,7 +231,7 @@ class GaussNewton(_Linearized):
             total = tf.reduce_sum(losses * tf.cast(weights, losses.dtype))
         slopes = _dense(loss_tape.gradient(total, flat), flat)
         marks.append(len(graph.get_operations()))
-        # J'c, linear in c: its tangent along c is J' times the direction, whatever c is.
+        # J'c, linear in c: its tangent along c is J' times the direction, for any c.
         cotangents = [tf.identity(slope) for slope in slopes]
         back_from = len(graph.get_operations())
         back = tape.gradient(flat, parameters, output_gradients=cotangents)

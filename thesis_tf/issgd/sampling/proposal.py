@@ -142,7 +142,7 @@ class Proposal:
 
         Args:
             version: the version of the parameters that are trained.
-            time: in seconds of the store's clock.
+            time: the time in seconds of the store's clock.
         """
         if version is not None:
             self._versions.present = version

@@ -70,7 +70,7 @@ class Store:
         """Returns the `RunSpec` of the existing run.
 
         Args:
-            spec: what it must equal, if the caller knows.
+            spec: the expected spec, if the caller knows it.
 
         Raises:
             RunNotFoundError: there is no run.
@@ -128,7 +128,7 @@ class Store:
         Args:
             values: bytes or a contiguous uint8 array, of the spec's `parameter_bytes`.
             version: the master's training step, in [0, 2**53).
-            slot: the slot to publish in; each peer has its own.
+            slot: the slot to publish in; each peer has a separate slot.
 
         Raises:
             ValueError: a newer version has been published, or `values` has another size.
@@ -211,7 +211,7 @@ class Store:
         return self.spec.block_range(split, block)
 
     def lease(self, split: str, worker: str, seconds: float) -> int | None:
-        """Leases a block for some seconds: one whose lease has expired, or else the next block.
+        """Leases a block for some seconds: one whose lease has expired, otherwise the next block.
 
         Args:
             split: the split's name.
@@ -253,7 +253,7 @@ class Store:
             split: the split's name.
             block: the block.
             values: floats (n,), one per example of the block; stored as float32.
-            version: of the parameters at which they were measured.
+            version: the version of the parameters with which they were measured.
             worker: the worker's name.
             loss: the block's mean loss.
             error: the block's mean classification error.

@@ -79,7 +79,7 @@ def _at(values: Any, rows: Array | slice) -> Any:
 
 
 def by_split(data: Mapping[str, Any]) -> dict[str, Examples]:
-    """Returns {split: `Examples`} for {split: (x, y)}; raises unless "train" is among them."""
+    """Returns {split: `Examples`} for {split: (x, y)}; raises if "train" is missing."""
     if not isinstance(data, dict) or "train" not in data:
         raise checks.invalid(
             "`data`",

@@ -109,12 +109,12 @@ class Trainer:
         self.tracker = ProposalTracker(proposal, log=log)
         self._seconds, self._last_checkpoint = 0.0, 0
         self._logged_uniform: bool | None = None
-        # Whether step, gradient norms and history belong together, as they don't between steps.
+        # Whether step, gradient norms and history are consistent; between steps they aren't.
         self._is_consistent = True
         self._folder = None if folder is None else pathlib.Path(folder)
         self._token = FolderToken(folder)
         with contextlib.ExitStack() as stack:
-            # The folder is held before anything in it is read or cut, until `train` ends.
+            # The folder is locked before anything in it is read or truncated, until `train` ends.
             stack.enter_context(self._token)
             self.history = self._resumed_history()
             self._synchronizer.connect(
@@ -157,7 +157,7 @@ class Trainer:
         """
         limits = _Limits(steps, seconds)
         with contextlib.ExitStack() as stack:
-            # At the end, whatever happens, in reverse order: the checkpoint, then the others.
+            # At the end these run in any case, in reverse order: first the checkpoint.
             stack.enter_context(self._token)
             stack.push(functools.partial(self._close, limits))
             stack.callback(self._save_the_end)

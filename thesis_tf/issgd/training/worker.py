@@ -140,7 +140,7 @@ class Worker:
                         self._log("The store is back.")
                         told = None
                 except RunNotFoundError as problem:
-                    gone = "The run was deleted, created anew, or lost with the store."
+                    gone = "The run was deleted, created again, or lost with the store."
                     message = gone if joined else str(problem)
                     told = self._tell_once(told, RunNotFoundError, message)
                     joined, measured = False, 0

@@ -1,9 +1,9 @@
 """Positions of the taps in a diagram of a network: a layered layout of a DAG.
 
-The steps are those of Sugiyama, Tagawa and Toda (1981): longest-path layers, long edges cut up by
-a dummy point in each layer that they pass, barycenter sweeps against crossings, then heights. The
-heights are a linear program, as in Gansner et al. (1993), over *threads*: unbranched runs of
-points, which so come out exactly straight. Nothing is random.
+The steps are those of Sugiyama, Tagawa and Toda (1981): assign layers by longest paths, split long
+edges by a dummy point in each layer that they pass, reduce crossings by barycenter sweeps, and
+choose heights. The heights solve a linear program, as in Gansner et al. (1993), over *threads*:
+unbranched runs of points, which are therefore exactly straight. Nothing is random.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from thesis_tf._core import checks
 
 Place: TypeAlias = tuple[int, float]  # layer and row
 Edge: TypeAlias = tuple[str, str]
-# A tap, or where a long edge passes a layer, (lane, layer).
+# A tap, or (lane, layer) for the point at which a long edge passes a layer.
 Point: TypeAlias = str | tuple[tuple[str, ...], int]
 Link: TypeAlias = tuple[Point, Point]
 Links: TypeAlias = Mapping[str, list[str]]
 
-# The space that two neighbors in a layer need between them, in rows. A tap's probe stands above it,
-# so a line that passes above a tap keeps further off than one that passes below.
+# The space that two neighbors in a layer need between them, in rows. A tap's probe is above it, so
+# a line above a tap keeps a larger distance than a line below it.
 _TAP_TAP, _LINE_TAP, _TAP_LINE, _LINE_LINE = 1.0, 0.75, 0.5, 0.3
 _SWEEPS = 12
 
@@ -67,16 +67,16 @@ class Layout(NamedTuple):
 def arrange(taps: Iterable[str], edges: Iterable[Edge]) -> Layout:
     """Lays out a DAG with its depth from left to right.
 
-    A tap's layer is the length of the longest path to it, but for an input that is used late,
-    which stands just before its use. Separate components stand under one another; taps without
-    edges share one row below them all, in the order given.
+    A tap's layer is the length of the longest path to it; but an input that is used late is placed
+    just before its use. Components are placed below one another; taps without edges share one row
+    below all components, in the given order.
 
     Args:
         taps: names, at least one.
-        edges: (parent, child) pairs of these names; repeated ones count once.
+        edges: (parent, child) pairs of these names; repeated pairs count once.
 
     Returns:
-        A Layout.
+        A `Layout`.
 
     Raises:
         ValueError: there is no tap, an edge names an unknown tap, or the edges form a cycle.
@@ -101,15 +101,15 @@ def arrange(taps: Iterable[str], edges: Iterable[Edge]) -> Layout:
 
 
 def fold(layout: Layout, widths: Any, room: float) -> list[range]:
-    """Cuts a layout into strips, to be drawn under one another.
+    """Cuts a layout into strips, to be drawn below one another.
 
-    There are as few strips as `room` allows; they are about equally long and cut where few lines
-    pass.
+    There are as few strips as `room` allows. They have about equal lengths and are cut where few
+    lines pass.
 
     Args:
-        layout: a Layout.
+        layout: a `Layout`.
         widths: the width of each layer's column.
-        room: the greatest width of a strip; a wider column fills a strip alone.
+        room: the maximum width of a strip; a wider column has a strip for itself.
 
     Returns:
         A list of ranges of layers.
@@ -151,7 +151,7 @@ def _neighbors(taps: Sequence[str], edges: Iterable[Edge]) -> tuple[Links, Links
     except graphlib.CycleError as error:
         cycle = " -> ".join(error.args[1])
         raise checks.invalid(
-            "`edges`", "free of cycles", f"the cycle {cycle}", "Leave out the edge that closes it."
+            "`edges`", "free of cycles", f"the cycle {cycle}", "Remove one edge of the cycle."
         ) from None
     return parents, children
 
@@ -188,8 +188,9 @@ def _arrange_connected(
     below = _descendants(taps, parents, children)
     for parent in taps:
         for child in children[parent]:
-            # A skip connection has a longer path beside it; it makes way for that path, and all
-            # that leave one tap share a lane, so that dense blocks stay legible.
+            # A skip connection is an edge between taps that a longer path also connects. It gives
+            # way to this path, and all skip connections from one tap share a lane, so that dense
+            # blocks stay legible.
             skip = any(child in below[other] for other in children[parent])
             lane = (parent,) if skip else (parent, child)
             passed = [(lane, layer) for layer in range(depths[parent] + 1, depths[child])]
@@ -210,7 +211,7 @@ def _depths(taps: Sequence[str], parents: Links, children: Links) -> dict[str, i
     stalk: set[str] = set()
     for tap in order:
         depths[tap] = 1 + max((depths[parent] for parent in parents[tap]), default=-1)
-        # An unbranched run from an input can slide towards its use and nothing gets longer.
+        # An unbranched run from an input can move toward its use without making an edge longer.
         if not parents[tap] or (
             len(parents[tap]) == len(children[tap]) == len(children[parents[tap][0]]) == 1
             and parents[tap][0] in stalk
@@ -239,10 +240,10 @@ def _ordered(depths: dict[Point, int], links: Sequence[Link]) -> list[list[Point
         after[start].append(end)
         before[end].append(start)
     for ends in after.values():
-        # Lines start out above taps: below a tap they would be in the way of its name.
+        # Initially, lines are above taps, since a tap's name is below it.
         ends.sort(key=lambda point: isinstance(point, str))
     layers: list[list[Point]] = [[] for _ in range(1 + max(depths.values()))]
-    # Depth first from the inputs: branches start out side by side, not interleaved.
+    # Depth first from the inputs, so that branches are initially side by side, not interleaved.
     seen: set[Point] = set()
     waiting = [point for point in reversed(depths) if not before[point]]
     while waiting:
@@ -289,11 +290,11 @@ def _crossings(layers: Sequence[list[Point]], after: Mapping[Point, list[Point]]
 def _rows(
     layers: Sequence[list[Point]], links: Sequence[Link], skips: set[Link]
 ) -> dict[Point, float]:
-    """Returns {point: row} for layers whose order is settled.
+    """Returns {point: row} for layers in their final order.
 
-    One variable per thread; the costs are the distances of a point from the mean of its parents and
-    from the mean of its children, which centers forks and joins, and, with less weight, the
-    length of each link, which packs the branches. Skip connections hardly pull.
+    There is one variable per thread. The costs are the distances of each point from the mean of its
+    parents and from the mean of its children, which center forks and joins, and, with less weight,
+    the length of each link, which keeps branches together. Skip connections have little weight.
     """
     threads = _threads(layers, links, skips)
 
@@ -319,7 +320,7 @@ def _rows(
             pair = threads[upper], threads[lower]
             gaps[pair] = max(gaps.get(pair, 0), _gap(upper, lower))
 
-    # Minimize weights . e such that -e <= distances . y <= e and the gaps are kept.
+    # Minimize weights . e such that -e <= distances . y <= e and neighbors keep their gaps.
     count = 1 + max(threads.values())
     pulls = _matrix(distances, count)
     apart = _matrix([{upper: 1, lower: -1} for upper, lower in gaps], count)
@@ -350,8 +351,9 @@ def _threads(
 ) -> dict[Point, int]:
     """Returns {point: index of its thread}.
 
-    A thread goes on while there is one way on and one way back, skip connections left aside. Of
-    two such links that cross only one can be level: lines before taps, for their length.
+    A thread continues along a link if it is the only link from its start and the only link to its
+    end, apart from skip connections. If two such links cross, only one can be level; links of lines
+    take precedence over links of taps, since lines are long.
     """
     ahead = collections.Counter(start for start, end in links if (start, end) not in skips)
     behind = collections.Counter(end for start, end in links if (start, end) not in skips)

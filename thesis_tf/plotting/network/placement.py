@@ -14,38 +14,38 @@ from matplotlib.path import Path
 from thesis_tf.plotting.network.layout import Layout, Place, fold
 
 XY: TypeAlias = tuple[float, float]
-# The lines of a name, and the width of the widest.
+# The lines of a name, and the width of the widest line.
 Form: TypeAlias = tuple[Sequence[str], float]
 
-# In points: the symbol of a probe over a tap of full size, half a tap, a value, a line of a name.
+# Sizes in points: a probe's symbol above a tap of full size, half a tap, a value, a line of a name.
 PROBE, _HALF, VALUE_HEIGHT, NAME_HEIGHT = 12.5, 4.5, 8, 7
-_ROOM, _HEIGHT = 900, 1000  # of a figure
-_LANE = 5  # between lines on their way from one strip to the next
+_ROOM, _HEIGHT = 900, 1000  # the maximum width and height of a figure
+_LANE = 5  # the distance of parallel lines between two strips
 
 
 class Placement:
     """Positions of all parts of a panel, in points from its upper left corner, y downwards.
 
-    Columns are narrowed, and labels so thinned out, when the panels would get too high together.
-    A label stays if it overlaps no tap, no probe, no line and no label before it; forks and joins
-    come first, since they are the landmarks by which a reader finds the rest.
+    If all panels together would be too high, columns are narrower, and fewer labels have room. A
+    label is kept if it doesn't overlap a tap, a probe, a line or an earlier label. Labels of forks
+    and joins come first, since readers use them as landmarks.
 
     Attributes:
-        places: {tap: (x, y)} of the taps' centers.
+        places: {tap: (x, y)}, the centers of the taps.
         scale: the size of a tap and its probe, at most 1.
         half: half the width of a tap.
-        above: how far a tap with its probe and value reaches above its center.
-        valued: {tap: turned} of the taps whose values have room, level or turned.
-        named: {tap: (lines, turned)} of the taps whose names have room.
-        width: of the panel.
-        height: of the panel.
+        above: the height of a tap with its probe and value above the tap's center.
+        valued: {tap: whether the text is turned} for the taps whose values have room.
+        named: {tap: (lines, whether the text is turned)} for the taps whose names have room.
+        width: the width of the panel.
+        height: the height of the panel.
     """
 
     def __init__(self, layout: Layout, labels: Mapping[str, Sequence[Form]], panels: int) -> None:
         """Plans a panel.
 
         Args:
-            layout: a Layout.
+            layout: a `Layout`.
             labels: {tap: [(lines, width), ...]}, the forms of each name, the widest first.
             panels: the number of panels that share a figure.
         """
@@ -56,7 +56,7 @@ class Placement:
             self._place(column, strips)
             if self.height * panels <= _HEIGHT:
                 break
-        # The columns may take what room the strips leave.
+        # Widen the columns as far as the strips allow.
         widest = max(forms[0][1] for forms in labels.values())
         most = max(30, widest + 8, min(60, 400 / layout.depth))
         for wider in np.arange(column, most, 0.5):
@@ -82,7 +82,7 @@ class Placement:
         return found
 
     def _widths(self, column: float) -> Any:
-        """Returns the columns' widths: lines that bend take some room."""
+        """Returns the widths of the columns, which are larger where lines bend."""
         bends = [
             any(start[1] != end[1] for start, ends in passing.items() for end in ends)
             for passing in self._passing
@@ -124,7 +124,7 @@ class Placement:
         return float(self._xs[layer]), float(self._tops[layer] + row * self._pitch)
 
     def _extent(self, strip: range) -> XY:
-        """Returns the least and the greatest y in a strip whose row 0 is at y 0."""
+        """Returns the smallest and the largest y in a strip whose row 0 is at y = 0."""
         uppers: list[float] = []
         lowers: list[float] = []
         for tap, (layer, row) in self._layout.places.items():
@@ -141,8 +141,8 @@ class Placement:
     def _turn(self, number: int, start: Place, ends: Sequence[Place], i: int) -> Path:
         """Returns the line from the end of one strip to the beginning of the next.
 
-        The topmost of a turn's lines, i = 0, goes furthest out at the right and stays furthest in
-        at the left: so they keep their order and don't cross.
+        Line i = 0, the topmost, extends farthest to the right at its beginning and least to the
+        left at its end, so the lines keep their order and don't cross.
         """
         count = len(self._passing[self._strips[number][0]])
         x, y = self._at(*start)
@@ -154,7 +154,7 @@ class Placement:
         return _rounded([(x, y), *corners, (self._left - 6, entry)], 4)
 
     def _bend(self, start: XY, end: XY) -> Path:
-        """Returns a line that leaves level and arrives level."""
+        """Returns a line that is horizontal at both ends."""
         (x0, y0), (x1, y1) = start, end
         if y0 == y1:
             return Path([start, end])
@@ -208,7 +208,7 @@ class Placement:
 
 
 def _rounded(corners: Sequence[XY], radius: float) -> Path:
-    """Returns a path through corners, each cut off at `radius` at most."""
+    """Returns a path through corners that are rounded with at most `radius`."""
     points: list[Any] = [corners[0]]
     codes = [Path.MOVETO]
     for before, corner, after in zip(corners, corners[1:], corners[2:], strict=False):
@@ -221,7 +221,7 @@ def _rounded(corners: Sequence[XY], radius: float) -> Path:
 
 
 def _sampled(path: Path) -> Iterator[Any]:
-    """Yields places along a path that are at most 3 points apart."""
+    """Yields positions along a path with distances of at most 3 points."""
     for line in path.to_polygons(closed_only=False):
         for start, end in itertools.pairwise(np.asarray(line)):
             yield from np.linspace(start, end, math.ceil(math.dist(start, end) / 3) + 1)

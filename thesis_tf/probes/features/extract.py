@@ -68,7 +68,7 @@ def extract(
         seed: the seed of random subsets and projections.
         shard: (i, n) with 1 <= i <= n, to extract only the i-th of n parts of arrays; several
             machines may write the shards of one store to one shared folder.
-        overwrite: whether to replace what `folder` holds.
+        overwrite: whether to replace the contents of `folder`.
         verbose: as in Keras: "auto" shows a progress bar on a terminal.
 
     Returns:
@@ -123,7 +123,7 @@ def _stream(model: keras.Model, x: Any, batch_size: int) -> Stream:
     """Streams `x` in batches that fit the model and can be divided among the replicas."""
     if isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy):
         raise RuntimeError(
-            "Each machine extracts its own features: call `extract` outside the strategy, with"
+            "Each machine extracts one shard: call `extract` outside the strategy, with"
             " shard=(i, n) on machine i of n."
         )
     replicas = Replicas()

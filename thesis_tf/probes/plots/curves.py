@@ -169,7 +169,7 @@ def _name_taps(axes: Axes, taps: Sequence[str], length: float) -> None:
 
 
 def _place_legend(axes: Axes, names: Sequence[str], room: float) -> None:
-    """Puts the legend above the axes if it needs at most two lines there, else next to them."""
+    """Puts the legend above the axes if two lines there are enough, and otherwise next to them."""
     columns = int(room // (max(text_width(name, 7.5) for name in names) + 40))
     place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1)}
     if len(names) <= 2 * columns:

@@ -76,7 +76,7 @@ def _with_energy(wells: "ThreeWells", x: npt.NDArray[Any]) -> dict[str, npt.NDAr
 
 
 def draw(result: dict[str, Any], path: pathlib.Path) -> None:
-    """Draws the energy, and the density beside it."""
+    """Draws the energy and the density side by side."""
     from thesis_tf.plotting import style
 
     figure = style.new_figure(7.2, 3.2)

@@ -8,7 +8,7 @@ from bin.jobs.dae import problem
 
 @pytest.fixture
 def made(tmp_path):
-    """Returns a function that makes the `Problem` of examples (n, ...) and settings of a config."""
+    """Returns a function from examples (n, ...) and settings of a config to a `Problem`."""
 
     def make(x, **settings):
         np.savez(tmp_path / "examples.npz", x=x)

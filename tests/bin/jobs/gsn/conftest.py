@@ -13,9 +13,9 @@ SMALL = {"layers": (6, 5), "corruption_level": 0.3, "walkback_steps": (2,)}
 
 @pytest.fixture(scope="session")
 def make_run():
-    """A function that makes the `NetworkRun` of examples (n, ...) and settings of a config.
+    """Returns a function from examples (n, ...) and settings of a config to a `NetworkRun`.
 
-    Examples are three fifths for training, a fifth for validation and a fifth for a test.
+    Three fifths of the examples are for training, a fifth each for validation and test.
     """
 
     def make(folder, x=IMAGES, epochs=1, binarize=False, seed=3, **network):

@@ -14,7 +14,7 @@ CHAINS, STEPS = 4, 9
 
 @pytest.fixture(scope="module")
 def trained(make_run, tmp_path_factory):
-    """A network of images that is trained, as it is read anew."""
+    """A trained network of images, read from its file."""
     folder = tmp_path_factory.mktemp("gsn") / "run"
     settings = {"binarize": True, "scaling": True}
     make_run(folder, **settings).train(sheet_every=0)
@@ -30,13 +30,13 @@ def done(run, *do, **settings):
 
 
 def samples(folder):
-    """The logits (steps, chains, ...) of chains that were run, from their files."""
+    """Returns the logits (steps, chains, ...) of chains, from their files."""
     pieces = sorted((folder / "chains").glob("piece_*.npz"))
     return np.concatenate([np.load(path, allow_pickle=False)["samples"] for path in pieces])
 
 
 def log_mean(log_probabilities):
-    """The mean over test examples of log mean_i P(x | i), from (samples, test examples)."""
+    """Returns the mean over test examples of log mean_i P(x | i), from (samples, test examples)."""
     each = scipy.special.logsumexp(log_probabilities, axis=0) - np.log(len(log_probabilities))
     return each.mean()
 
@@ -52,20 +52,20 @@ def test_likelihoods_are_those_written_out(trained):
     p = scipy.special.expit(logits.reshape(1, 12, 20))
     conservative = np.log(np.where(x == 1, p, 1 - p)).sum(-1).T
     assert found["conservative"]["log_likelihood"] == pytest.approx(log_mean(conservative), 1e-4)
-    # The best of a dense grid of windows is near the one that validation examples choose.
+    # The validation examples choose a sigma near the best one of a dense grid.
     validation = trained.splits.validation.x.reshape(12, 1, 20).astype(float)
     grid = np.geomspace(0.1, 2, 200)
     best = max(grid, key=lambda sigma: log_mean(window(p, validation, sigma)))
     expected = log_mean(window(p, x, best))
     assert found["parzen_of_all_samples"]["log_likelihood"] == pytest.approx(expected, rel=0.02)
-    # 36 training examples allow more samples than there are.
+    # 36 training examples allow more samples than the chains have.
     assert found["parzen"] == found["parzen_of_all_samples"]
     assert found["alphas"] == pytest.approx([1, np.exp(float(trained.model.log_alpha[0]))])
     assert "quality" not in found  # there are no labels
 
 
 def window(samples, x, sigma):
-    """log N(x_j; s_i, sigma^2), (samples, examples)."""
+    """Returns log N(x_j; s_i, sigma^2), (samples, examples)."""
     squares = ((x - samples) ** 2).sum(-1).T
     return -squares / (2 * sigma**2) - 20 / 2 * np.log(2 * np.pi * sigma**2)
 
@@ -130,7 +130,7 @@ def test_vectors_are_completed_only_with_a_mask(make_run, tmp_path):
     assert reports.Reports(run, jobs("train", "inpaint")).run() == {"inpaint": {}}
     with pytest.raises(ValueError, match=r"--known=left is for images; pass an .npz file"):
         reports.Reports(run, jobs("train", "inpaint", known="left"))
-    with pytest.raises(ValueError, match=r"model.keras is not there"):
+    with pytest.raises(ValueError, match=r"model.keras doesn't exist"):
         reports.Reports(run, jobs("inpaint"))
 
 

@@ -25,7 +25,7 @@ def names(folder):
 
 
 def scalars(folder):
-    """{tag: {step: value}} of TensorBoard's files, as TensorFlow reads them."""
+    """Returns {tag: {step: value}} of TensorBoard's files, read by TensorFlow."""
     found = {}
     for path in folder.glob("*.tfevents.*"):
         for event in tf.compat.v1.train.summary_iterator(str(path)):
@@ -68,7 +68,7 @@ def test_networks_are_those_of_the_config(make_run, tmp_path):
         ("none", None),
         ("masking", corruption.Masking(0.3)),
         ("gaussian", corruption.Gaussian(0.3)),
-        ("block", corruption.Block(1, 2, 0.0)),  # of 4 x 5 pixels, rounded
+        ("block", corruption.Block(1, 2, 0.0)),  # of images of 4 x 5 pixels, rounded
     ],
 )
 def test_corruptions(make_run, tmp_path, kind, expected):
@@ -115,7 +115,7 @@ def test_binarized_data(make_run, tmp_path):
 
 def test_data_that_the_outputs_cannot_have(make_run, tmp_path):
     beyond = VECTORS.copy()
-    beyond[-1] = 2  # in the test examples alone
+    beyond[-1] = 2  # only in the test examples
     with pytest.raises(ValueError, match=r"in \[0, 1\].* use --outputs=normal"):
         make_run(tmp_path / "run", beyond)
     make_run(tmp_path / "run", beyond, outputs="normal", corruption="gaussian")
@@ -127,14 +127,14 @@ def test_a_longer_run_goes_on_and_what_it_wrote_is_read(make_run, tmp_path):
     settings = {"x": VECTORS, "initial_hidden": "stored"}
     whole = make_run(tmp_path / "whole", epochs=2, **settings)
     whole.train()
-    assert (abs(whole.model._stored[0].numpy()).max(axis=1) > 0).all()  # of all examples
+    assert (abs(whole.model._stored[0].numpy()).max(axis=1) > 0).all()  # for all examples
     make_run(tmp_path / "half", epochs=1, **settings).train()
     going_on = make_run(tmp_path / "half", epochs=2, **settings)
     logs = going_on.train()
     assert {"loss", "val_loss"} <= logs.keys()
     assert all(map(math.isfinite, logs.values()))
     assert_same(going_on, whole)
-    # Two epochs of 4 steps, of which each has half the learning rate of the one before.
+    # Two epochs of 4 steps; each epoch halves the learning rate.
     assert float(whole.model.optimizer.learning_rate) == pytest.approx(1e-3 / 4)
     read = make_run(tmp_path / "half", epochs=2, **settings)
     read.load()
@@ -146,7 +146,7 @@ def test_a_longer_run_goes_on_and_what_it_wrote_is_read(make_run, tmp_path):
     with pytest.raises(ValueError, match="is not a Keras model, or is incomplete"):
         read.load()
     path.unlink()
-    with pytest.raises(ValueError, match="is not there: give --do=train first"):
+    with pytest.raises(ValueError, match="doesn't exist: use --do=train first"):
         read.load()
 
 

@@ -29,7 +29,7 @@ def test_variances_in_order():
         (1, 2, 2, 3, False),
         (1, 4, 2, 3, False),
         (1, 5, 4, 3, True),
-        (1, 5, 3.01, 3, False),  # by no more than chance
+        (1, 5, 3.01, 3, False),  # within the error
     ]
     records = [{"step": 0}]
     for step, (*values, uniform) in enumerate(rows, 1):

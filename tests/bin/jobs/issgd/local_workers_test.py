@@ -9,7 +9,7 @@ from thesis_tf.reporting import progress
 
 @pytest.fixture
 def said(monkeypatch):
-    """What was logged; workers are processes that run some code."""
+    """Replaces workers by processes that run some code; returns the logged lines."""
     lines = []
     monkeypatch.setattr(progress, "say", lines.append)
     return lines

@@ -1,4 +1,4 @@
-"""A figure from its config to its picture and claims, as `bin.reproduce` makes it."""
+"""Takes a figure from its config to its image and claims, like `bin.reproduce`."""
 
 import dataclasses
 
@@ -12,7 +12,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 @pytest.fixture
 def through():
-    """A function (module, config, folder) -> (result as it is read again, {sentence: claim})."""
+    """Returns a function (module, config, folder) -> (result as read again, {sentence: claim})."""
 
     def make(module, config, folder):
         results.save(folder / "result", module.run(config))
@@ -35,7 +35,7 @@ def through():
 
 @pytest.fixture(scope="module")
 def tiny_networks(tmp_path_factory):
-    """A function from a config of chapter 5 to a tiny one; equal ones are trained once for all."""
+    """Returns a function from a config of chapter 5 to a tiny one; equal ones are trained once."""
 
     def tiny(config):
         small = {"examples": (200, 60, 50), "layers": (8,) * len(config.layers), "batch_size": 50}

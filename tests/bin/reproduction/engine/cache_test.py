@@ -14,7 +14,7 @@ def test_paths_are_of_config_and_code(tmp_path, monkeypatch):
     other = dataclasses.replace(CONFIG, points=500)
     assert kept.result(FIGURE, other) != result
     assert kept.shown(FIGURE, other) != shown
-    # How long it may take is no part of what it is.
+    # The expected time is not a part of the hash.
     assert kept.result(FIGURE, dataclasses.replace(CONFIG, expected_seconds=77)) == result
 
     def drawn_otherwise(module, *, showing=True):

@@ -37,7 +37,10 @@ FILES = {
 
 @pytest.fixture
 def hashes(tmp_path, monkeypatch):
-    """A function from {path: (old, new)} to the hashes (of all, of what computes) of that tree."""
+    """Returns a function from {path: (old, new)} to two hashes of the changed tree.
+
+    The first is of all code, the second of the code that computes.
+    """
 
     def of(changes):
         for path, text in FILES.items():

@@ -1,4 +1,4 @@
-"""A small report: a figure that is done, one that failed, and a table without its data."""
+"""A small report: a computed figure, a failed figure, and a table without its data."""
 
 import pathlib
 import typing
@@ -32,7 +32,7 @@ SHOWN = {
         "processor": "P", "cores": 2, "memory_gib": 24, "accelerators": [], "system": "Linux",
     },
 }  # fmt: skip
-# Part of it has no space where a line may end.
+# A part of the text has no space at which a line could be broken.
 FAILURE = Failure(f"ValueError: <no> {'function/' * 30}", "line <1>")
 DONE, BROKEN, BARE = Figure(1, 1, "figure"), Figure(1, 2, "figure"), Figure(1, 3, "table")
 
@@ -45,7 +45,7 @@ class Written(typing.NamedTuple):
 
 @pytest.fixture
 def written(tmp_path):
-    """The report, written."""
+    """The report, written to a folder."""
     kept = tmp_path / "kept"
     kept.mkdir()
     Image.fromarray(np.zeros((300, 900), np.uint8)).save(kept / cache.PICTURE)

@@ -57,7 +57,7 @@ def test_a_config_is_known_by_contents_of_files_and_not_by_paths(tmp_path):
     assert plain("a", needs=("mnist",)) == plain("b", needs=("mnist",))
     assert plain("a", needs=("mnist",)) != plain("c", needs=("mnist",))
     assert plain("a") == plain("c") == Config(expected_seconds=99).plain()
-    # What it can do without counts where it is there.
+    # Optional data count if they exist.
     assert plain("a", takes=("mnist", "svhn")) != plain("c", takes=("mnist", "svhn"))
     assert plain("a", takes=("svhn",)) == plain("a")
     assert Config(rows=(Study(steps=9),)).plain()["rows"] == [{"seed": 0, "steps": 9}]
@@ -73,7 +73,7 @@ def test_one_of_several_sources(tmp_path):
 
     assert config().lacking() == ["--faces or cifar10.npz (--data_dir)"]
     assert config(**faces).lacking() == config(**cifar).lacking() == []
-    # Of several that are there the first one counts.
+    # Of several existing alternatives, the first counts.
     assert config(**faces, **cifar).plain() == config(**faces).plain()
     assert config(**faces).plain() != config(**cifar).plain() != config().plain()
 

@@ -12,7 +12,7 @@ WELL, BROKEN, BARE = (
 
 
 class Inline:
-    """A pool that does the work at once, in this process."""
+    """A pool that does the work immediately, in this process."""
 
     def __init__(self):
         self.done, self.stopped = {}, False
@@ -30,7 +30,7 @@ class Inline:
 
 @pytest.fixture
 def planned(tmp_path, monkeypatch):
-    """A function that plans one figure that works, one that can't be imported, one without data."""
+    """Returns a function that plans three figures: valid, not importable, and without data."""
     real = catalogue.Figure.load
 
     def load(figure):
@@ -67,7 +67,7 @@ def test_what_works_is_done_and_the_rest_is_said(planned, tmp_path, capsys):
     assert [entry.status for entry in entries] == ["done", "failed", "without"]
     whole = json.loads((tmp_path / "report" / "report.json").read_text())
     assert (whole["budget"], whole["seed"], whole["command"]) == ("quick", 0, "python")
-    # Another call knows what this one did.
+    # Another call reads the results of this one.
     assert planned().left() == []
 
 
@@ -87,7 +87,7 @@ def test_one_that_fails_while_it_runs_is_in_the_report(planned, tmp_path, monkey
 @pytest.mark.slow
 def test_code_that_changes_meanwhile_is_said(planned, tmp_path, monkeypatch, capsys):
     made = planned()
-    # The process of the figure sees other code than this one did.
+    # The process of the figure reads other code than this process.
     monkeypatch.setattr(cache.Cache, "read", lambda *args: None)
     made.compute(Inline(), 1)
     assert "changed during the computation" in capsys.readouterr().out

@@ -68,7 +68,7 @@ def test_two_machines_of_a_ray_cluster(task, tmp_path):
             pool.start(task)
             assert wait(pool) == {FIGURE: None}
             assert cache.Cache(task.cache).shown(FIGURE, task.config()).exists()
-            # What goes wrong over there is said here.
+            # Errors in the process are reported here.
             blocked = tmp_path / "file"
             blocked.write_text("")
             pool.start(tasks.Task(FIGURE, "quick", contract.Sources(), 0, blocked, 1))

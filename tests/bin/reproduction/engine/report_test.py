@@ -12,7 +12,7 @@ from bin.common.flags import UsageError
 from bin.reproduction.engine import report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-# A sheet of paper's side, a phone.
+# The width of a sheet of paper, and a phone.
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 
 
@@ -31,7 +31,7 @@ class Page(HTMLParser):
         assert tag != "script"
 
     def handle_endtag(self, tag):
-        # Void elements have no end.
+        # Void elements have no end tag.
         while self.open.pop() != tag:
             pass
 
@@ -79,7 +79,7 @@ def test_the_page_says_all_and_as_it_is(written):
 def test_markdown_has_the_same(written):
     text = (written.folder / report.MARKDOWN).read_text()
     rows = [line for line in text.splitlines() if line.startswith("| [")]
-    # A bar within a cell would begin another.
+    # A bar within a cell would begin another cell.
     assert all(len(re.findall(r"(?<!\\)\|", row)) == 6 for row in rows)
     assert len(rows) == 4
     assert "![a <b>" in text
@@ -124,7 +124,7 @@ def browser():
         pytest.skip("neither chromium nor google-chrome is on the PATH")
     api = pytest.importorskip("playwright.sync_api")
     with api.sync_playwright() as playwright:
-        # As root, and in a container, Chromium has no sandbox of its own.
+        # As root, and in a container, Chromium can't use its sandbox.
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield chromium
         chromium.close()
@@ -132,7 +132,7 @@ def browser():
 
 @pytest.fixture
 def opened(browser, written):
-    """A function (size, color_scheme) -> (page, its complaints, its requests)."""
+    """Returns a function (size, color_scheme) -> (page, its errors, its requests)."""
     pages = []
 
     def open_page(size="desktop", color_scheme="light"):
@@ -140,7 +140,7 @@ def opened(browser, written):
         page = browser.new_page(
             viewport={"width": width, "height": height},
             color_scheme=color_scheme,
-            # A link leads to its place at once; a scroll that another click ends never arrives.
+            # Links jump without scrolling, since another click would interrupt a scroll.
             reduced_motion="reduce",
         )
         pages.append(page)
@@ -165,7 +165,7 @@ def test_it_renders_without_complaint_and_fetches_nothing(opened, size, color_sc
     assert [url for url in requests if not url.startswith("data:")] == [page.url]
     images = page.evaluate("[...document.images].map(i => i.complete && i.naturalWidth)")
     assert images == [900]
-    # Nothing sticks out of the window.
+    # Nothing is wider than the window.
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert paper == {"light": "rgb(255, 255, 255)", "dark": "rgb(13, 17, 23)"}[color_scheme]

@@ -13,7 +13,7 @@ class Module:
 
 
 class Pool:
-    """Runs nothing; each figure ends after so many looks."""
+    """Runs nothing; each figure ends after a given number of checks."""
 
     def __init__(self, looks, outcomes=None):
         self.looks, self.outcomes = dict(looks), outcomes or {}
@@ -34,7 +34,7 @@ class Pool:
 
 @pytest.fixture
 def scheduled(monkeypatch, capsys):
-    """A function (expected, after, jobs, outcomes) -> (pool, what was said, outcomes)."""
+    """Returns a function (expected, after, jobs, outcomes) -> (pool, output, outcomes)."""
 
     def run(expected, after=None, jobs=2, outcomes=None):
         figures = {f"1.{n}": Figure(1, n, "figure") for n in range(1, len(expected) + 1)}
@@ -69,7 +69,7 @@ def test_one_waits_for_another_and_that_one_is_urgent(scheduled):
     pool, _, _ = scheduled(expected, after, jobs=4)
     places = [pool.order.index(name) for name in ("1.1", "1.3", "1.4")]
     assert places == sorted(places)
-    # 9.9 is not among them, so nobody waits for it.
+    # 9.9 is not one of the figures, so nobody waits for it.
     assert set(pool.order) == set(expected)
 
 
@@ -100,13 +100,13 @@ def test_a_terminal_shows_bars_and_the_time_left(monkeypatch):
     monkeypatch.setattr(schedule.time, "monotonic", lambda: next(clock))
     first, second = Figure(1, 1, "figure"), Figure(1, 2, "figure")
     show = schedule.Progress({first: 30.0, second: 300.0}, 1, lambda figure: "done")
-    show.started(first)  # at 0
-    show.tick([second])  # at 10: 20 and 300 are left
+    show.started(first)  # at 0 s
+    show.tick([second])  # at 10 s: 20 s and 300 s are left
     assert "10 s of about 30 s" in terminal.said
     assert "about 5 min left" in terminal.said
-    show.finished(first, None)  # at 20: in two thirds of the time
-    show.started(second)  # at 30
-    show.tick([])  # at 40: 290 are left, of which two thirds
+    show.finished(first, None)  # at 20 s, in two thirds of the expected time
+    show.started(second)  # at 30 s
+    show.tick([])  # at 40 s: 290 s are left, or two thirds of them at this speed
     assert "about 3 min left" in terminal.said
     show.close()
 

@@ -25,7 +25,7 @@ def square(config):
     return {"numbers": np.arange(config.size) ** 2, "size": (config.size,)}
 
 
-# The code that is hashed is that of a module of the tree.
+# The hash is of the code of a module in the tree.
 square.__module__ = "bin.reproduction.chapters.studies"
 study = study_cache.shared(square)
 

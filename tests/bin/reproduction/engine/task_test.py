@@ -41,7 +41,7 @@ def test_what_is_there_is_not_computed_again(task, monkeypatch):
 
     monkeypatch.setattr(MODULE, "run", never)
     assert tasks.work(task) is None
-    # Without its picture it is drawn from its result.
+    # If its image is missing, it is drawn from its result.
     kept = cache.Cache(task.cache)
     (kept.shown(FIGURE, task.config()) / cache.PICTURE).unlink()
     (kept.shown(FIGURE, task.config()) / "shown.json").unlink()
@@ -74,7 +74,7 @@ def test_what_is_damaged_is_made_again(task, damage):
     if contents is not None:
         damaged.write_bytes(contents)
     if where == "result":
-        # A picture that is there is not drawn again, whatever it was made from.
+        # An existing image is not drawn again, regardless of how it was made.
         (kept.shown(FIGURE, config) / cache.PICTURE).unlink()
     assert kept.read(FIGURE, config) is None
     assert tasks.work(task) is None

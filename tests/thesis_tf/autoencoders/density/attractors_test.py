@@ -9,7 +9,7 @@ CENTERS = np.array([[0.0, 0.0], [4.0, 0.0], [0.0, 9.0]])
 
 
 def wells(x, overshoot=1.0):
-    """Goes to the nearest of three centers, or `overshoot` times as far."""
+    """Moves x to the nearest of three centers, or `overshoot` times as far."""
     centers = tf.constant(CENTERS, x.dtype)
     distance = tf.reduce_sum(tf.square(x[:, None] - centers), axis=2)
     nearest = tf.gather(centers, tf.argmin(distance, axis=1))
@@ -30,7 +30,7 @@ def test_three_wells_of_which_one_is_spurious(overshoot):
     assert sorted(order) == [0, 1, 2]
     np.testing.assert_allclose(result.points, CENTERS[order], atol=1e-3)
     assert result.spurious.tolist() == [place == 2 for place in order]
-    # dr/dx = 1 - overshoot / 2 in every direction, whose steps leave the center beyond 4.
+    # dr/dx = 1 - overshoot / 2 in every direction; above 4, steps lead away from the center.
     np.testing.assert_allclose(result.spectral_radius, abs(1 - overshoot / 2), atol=1e-6)
     assert result.maximum.all()
     assert result.counts.tolist() == sorted(result.counts, reverse=True)
@@ -46,7 +46,7 @@ def test_three_wells_of_which_one_is_spurious(overshoot):
 
 
 def test_a_saddle_is_no_maximum():
-    # Pulled along one axis and pushed away along the other; initial points lie on the first.
+    # r contracts along one axis and expands along the other; initial points lie on the first.
     estimator = ScoreEstimator(lambda x: x * np.array([0.5, 1.5]), 0.1)
     points = np.stack([RNG.normal(size=9), np.zeros(9)], axis=1)
     result = find_attractors(estimator, np.full((4, 2), 50.0), points)

@@ -53,10 +53,10 @@ def test_blocks_make_no_difference(monkeypatch):
 
 def test_it_is_a_reconstruction_function_of_images():
     data = RNG.normal(size=(9, 4, 4, 1)).astype(np.float32)
-    # As wide as the data, or a derivative is one minus one at points that see themselves alone.
+    # sigma is as large as the data; otherwise derivatives at isolated points would be 1 - 1.
     estimator = ScoreEstimator(KernelDensity(data, 2.0).reconstruct, 2.0)
     assert estimator.score(data).shape == data.shape
-    # Each of 16 x 16 derivatives, which are of order 1, is off by some roundings.
+    # Each of 16 x 16 derivatives of order 1 has an error of a few roundings.
     rounding = 16 * 16 * np.finfo(np.float32).eps
     assert np.max(estimator.conservativity(data)) < rounding
 
@@ -66,7 +66,7 @@ def test_small_noise_far_from_the_origin_keeps_its_digits():
     x = data[:20] + 0.01 * RNG.normal(size=(20, 2))
     exact = KernelDensity(data, 0.01).score(x)
     single = KernelDensity(data.astype(np.float32), 0.01).score(x.astype(np.float32))
-    # Rounding of x itself to float32 is 4e-6, of a curvature of up to 1e4.
+    # Rounding x to float32 has an error of 4e-6, times a curvature of up to 1e4.
     assert abs(single - exact).max() < 0.2
     assert abs(exact).max() > 50
 

@@ -21,7 +21,7 @@ GAUSSIAN = ScoreEstimator(gaussian_dae, SIGMA)
 
 
 def assert_covariance(chains, covariance=COVARIANCE):
-    """Tests the mean of squares against its own standard error over independent chains."""
+    """Checks the covariance by its standard error over independent chains."""
     products = np.einsum("tci,tcj->cij", chains.samples, chains.samples) / len(chains.samples)
     error = products.std(axis=0) / len(products) ** 0.5
     assert (abs(products.mean(axis=0) - covariance) < 4 * error).all()
@@ -65,7 +65,7 @@ def test_it_finds_the_gaussian_from_afar():
 
 @pytest.mark.parametrize("thin", [1, 7])
 def test_every_step_is_counted(thin):
-    # All is accepted where the score is 0: a sum of `thin` steps lies between two samples.
+    # If the score is 0, all proposals are accepted, and samples differ by sums of `thin` steps.
     flat = ScoreEstimator(tf.identity, 1.0)
     chains = metropolis_hastings(
         flat, np.zeros((4000, 1)), 12, 0.5, num_steps_between_results=thin - 1, seed=1

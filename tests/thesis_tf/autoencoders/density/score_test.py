@@ -16,7 +16,7 @@ POINTS = RNG.normal(size=(6, 3))
 
 
 def gaussian_dae(x):
-    """The best DAE of N(0, COVARIANCE), which is linear."""
+    """The optimal DAE of N(0, COVARIANCE), which is linear."""
     return x - SIGMA**2 * tf.linalg.matmul(x, tf.cast(PRECISION, x.dtype))
 
 
@@ -27,7 +27,7 @@ def network(units=7, size=3, dtype="float64"):
 
 
 def differences(function, x, h=1e-6):
-    """df/dx (n, d, k) of f at x (n, d), by central differences."""
+    """Returns df/dx (n, d, k) of f at x (n, d), by central differences."""
     steps = h * np.eye(x.shape[1])
     columns = [(np.asarray(function(x + s)) - np.asarray(function(x - s))) / (2 * h) for s in steps]
     return np.stack(columns, axis=-1)
@@ -43,7 +43,7 @@ def mixture():
 
 
 def mixture_dae(x):
-    """Tweedie's formula for the mixture as p_sigma."""
+    """Tweedie's formula with the mixture as p_sigma."""
     with tf.GradientTape() as tape:
         tape.watch(x)
         value = mixture().log_prob(x)
@@ -74,7 +74,7 @@ def test_a_mixture_in_closed_form():
     expected = log_prob(x) - log_prob(ends)
     straight = estimator.energy_difference(x, ends, num_points=30)
     np.testing.assert_allclose(straight, expected, atol=1e-10)
-    # However the path goes.
+    # The result doesn't depend on the path.
     around = estimator.energy_difference(
         x, ends, num_points=120, waypoints=RNG.normal(size=(3, 5, 2))
     )
@@ -162,7 +162,7 @@ def test_score_matching_is_the_denoising_loss():
 
 
 def test_score_matching_of_noise_is_score_matching_of_the_density():
-    """E|s - target|^2 / 2 differs from E|s - score|^2 / 2 by what s has no influence on (3.3.7)."""
+    """E|s - target|^2 / 2 and E|s - score|^2 / 2 differ by a constant, independent of s (3.3.7)."""
     data = RNG.normal(size=(5, 1))
     kernels = KernelDensity(data, SIGMA)
     nodes = np.linspace(-9, 9, 1001)
@@ -236,8 +236,8 @@ def test_mixed_precision_and_compiled():
         score = ScoreEstimator(model, 0.5, jit_compile=jit_compile).score(x)
         assert score.dtype == tf.float32
         r = tf.cast(model(x), tf.float32)
-        # Eager code rounds the product and the sum with the bias, a fused kernel only the sum:
-        # three halves of a unit in the last place of bfloat16, which is 2^-7 of a number at most.
+        # Eager code rounds both the product and the sum with the bias, a fused kernel only the sum:
+        # 3/2 units in the last place of bfloat16, each at most 2^-7 of the number.
         rounding = 1.5 * 2**-7 * np.abs(r).max()
         np.testing.assert_allclose(score, (r - x) / 0.25, rtol=1e-6, atol=rounding / 0.25)
 
@@ -256,7 +256,7 @@ def test_inside_a_function_of_ones_own():
 
 @pytest.mark.slow
 def test_operations_that_tensorflow_cannot_vectorize():
-    # `tf.while_loop` with a dynamic end has no vectorized gradient.
+    # A `tf.while_loop` with a dynamic end can't be vectorized.
     def loop(x):
         return tf.map_fn(lambda row: tf.sin(row) * tf.reduce_sum(row), x)
 

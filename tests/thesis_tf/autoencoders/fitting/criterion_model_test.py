@@ -30,7 +30,7 @@ def test_a_step_is_one_of_gradient_descent_on_the_criterion():
     one = compiled()
     one.fit(X, batch_size=64, epochs=1, shuffle=False, verbose=0)
     model, seed = network(), tf.constant([0, 0])
-    for _ in range(2):  # folds of the replica and the batch
+    for _ in range(2):  # the seed is folded with the replica and the batch
         seed = tf.random.experimental.stateless_fold_in(seed, 0)
     with tf.GradientTape() as tape:
         loss = tf.reduce_mean(DenoisingLoss(0.1)(model, tf.constant(X), None, seed=seed))

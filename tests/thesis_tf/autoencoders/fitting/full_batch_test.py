@@ -63,7 +63,7 @@ def test_the_noise_stays_the_same():
         fit = fit_full_batch(model, DenoisingLoss(0.2), X, max_iterations=40, seed=4)
         losses.append(fit.losses)
     assert losses[0] == losses[1]
-    # A line search that saw other noise could not always go down.
+    # Losses always decrease, since every line search has the same noise.
     assert all(a >= b for a, b in itertools.pairwise(losses[0]))
     assert losses[0][-1] < 0.5 * losses[0][0]
     another = fit_full_batch(network(), DenoisingLoss(0.2), X, max_iterations=40, seed=5)

@@ -48,7 +48,7 @@ def test_the_start_is_near_the_best_there_is(noise, activation):
     noisy = test + sigma * RNG.normal(size=test.shape).astype(np.float32)
     losses = [np.square(np.asarray(r(noisy)) - test).sum(axis=1).mean() / sigma**2
               for r in (model, KernelDensity(x, sigma).reconstruct)]  # fmt: skip
-    # The identity has 2, and Keras' own start more than that.
+    # The identity has 2, and Keras' initial weights have more.
     assert losses[0] < 1.15 * losses[1]
     assert losses[1] == pytest.approx(1.0, abs=0.1)
 

@@ -43,7 +43,7 @@ def test_rcae_minimizes_its_discretized_loss(uneven):
         grid = grid + 0.3 * np.diff(grid)[0] * np.sin(9 * grid)
     sigma, step = 0.2, np.diff(grid)
     weight = np.r_[step[0], step[1:] + step[:-1], step[-1]] / 2
-    # The loss as a sum of squares |A r - b|^2, solved as least squares in r itself.
+    # The loss as a sum of squares |A r - b|^2, minimized as least squares in r.
     root, between = np.sqrt(weight * WELLS(grid)), np.sqrt(WELLS((grid[1:] + grid[:-1]) / 2))
     difference = np.diff(np.eye(len(grid)), axis=0) * (sigma * between / np.sqrt(step))[:, None]
     matrix = np.concatenate([np.diag(root), difference])
@@ -68,8 +68,8 @@ def test_a_gaussian_has_a_linear_dae_and_rcae():
     r = dae_1d(gaussian(variance), grid, sigma)
     linear = variance / (variance + sigma**2)
     np.testing.assert_allclose(r[inside], linear * grid[inside], atol=1e-9)
-    # p (r - x) = sigma^2 (p r')' has r = x / (1 + sigma^2 / variance), away from the ends; the
-    # error of the differences is of second order in the spacing.
+    # p (r - x) = sigma^2 (p r')' has the solution r = x / (1 + sigma^2 / variance), away from the
+    # ends; the error of the differences is of second order in the spacing.
     r = rcae_1d(gaussian(variance), grid, sigma)
     np.testing.assert_allclose(r[inside], linear * grid[inside], atol=3 * np.diff(grid)[0] ** 2)
 
@@ -86,7 +86,7 @@ def test_both_become_the_score(estimate):
     halving = errors(estimate, 0.06 / 2.0 ** np.arange(4))
     assert (halving[:-1] / halving[1:] > 2.75).all()
     assert halving[-2] / halving[-1] == pytest.approx(4, abs=0.3)  # the order is sigma^2
-    # At the thesis' own sigmas they are not there yet.
+    # At the sigmas of the thesis, errors have not converged yet.
     assert errors(estimate, [1.0, 0.31, 0.16, 0.06]) == pytest.approx(
         [0.94, 0.79, 0.6, 0.24], abs=0.02
     )
@@ -104,7 +104,8 @@ def test_float32_keeps_its_digits_when_solved_for_the_score():
 
 
 def test_values_on_the_grid_do_as_well_as_a_function():
-    # Between its points p is the mean of its neighbors: an error of p'' spacing^2 / 8.
+    # p between grid points is approximated by the mean of its neighbors, with an error of
+    # p'' spacing^2 / 8.
     np.testing.assert_allclose(
         rcae_1d(WELLS(GRID), GRID, 0.1), rcae_1d(WELLS, GRID, 0.1), atol=1e-3
     )
@@ -112,7 +113,7 @@ def test_values_on_the_grid_do_as_well_as_a_function():
 
 
 def test_far_wells_do_not_underflow():
-    # e^-500 between two wells, which a Gaussian of sigma reaches sooner than the next well.
+    # Between two wells, p is e^-500, but the density of the noise at the next well is even lower.
     grid = np.linspace(-3, 3, 601)
     deep = lambda x: np.exp(-500 * np.minimum((x - 2) ** 2, (x + 2) ** 2) / 4)  # noqa: E731
     r = dae_1d(deep, grid, 0.05)
@@ -149,7 +150,7 @@ def test_a_grid_too_coarse_for_the_noise_says_how_many_points():
 
 
 def test_the_best_have_the_least_losses():
-    grid, p, sigma = WELLS.grid(400), WELLS, 0.04  # small enough not to lead beyond the ends
+    grid, p, sigma = WELLS.grid(400), WELLS, 0.04  # noise doesn't reach beyond the ends
     rng = np.random.default_rng(0)
     for solve, loss in ((dae_1d, dae_loss_1d), (rcae_1d, rcae_loss_1d)):
         r = solve(p, grid, sigma)
@@ -158,7 +159,7 @@ def test_the_best_have_the_least_losses():
             off = 0.01 * np.sin(rng.uniform(1, 9) * grid + rng.uniform(0, 6))
             more, twice = (loss(r + k * off, p, grid, sigma) - least for k in (1, 2))
             assert more > 0
-            # Quadratic around the minimum, without a linear part.
+            # The loss is quadratic around its minimum, without a linear term.
             assert twice == pytest.approx(4 * more, rel=1e-6)
 
 
@@ -171,7 +172,7 @@ def test_losses_of_a_linear_r_on_a_gaussian():
 
 
 def test_denoising_and_contracting_differ_by_less_than_sigma_squared():
-    """Proposition 1, on the best r of each sigma, where r(x) - x vanishes with sigma."""
+    """Proposition 1, for the best r of each sigma, for which r(x) - x vanishes with sigma."""
     ratios = []
     for sigma in (0.08, 0.04, 0.02, 0.01):
         r = dae_1d(WELLS, GRID, sigma)

@@ -70,7 +70,7 @@ def test_asymptotic_formulas_are_of_the_order_that_they_say(size):
             ]
         errors.append(np.sqrt(squares[0] / squares[1]))
     ratios = [a / b for a, b in itertools.pairwise(errors)]
-    # delta^2 of each is 4; the next order is again smaller by delta^2.
+    # Halving delta divides errors by 4, up to the next order, which is a factor of delta^2 smaller.
     np.testing.assert_allclose(ratios[1], 4, rtol=0.1)
     np.testing.assert_allclose(ratios[0], 4, rtol=0.3)
 
@@ -145,13 +145,13 @@ def test_many_dimensions_by_monte_carlo():
 
 
 def test_the_mean_from_a_reconstruction():
-    # The best DAE of N(0, v) is x / (1 + s / v) with s = sigma^2, of N(0, v + s).
+    # The optimal DAE of N(0, v) is x / (1 + s / v) with s = sigma^2; that of N(0, v + s).
     variance, sigma, x = 0.7, 0.2, RNG.normal(size=(5, 3))
     estimator = ScoreEstimator(lambda x: x / (1 + sigma**2 / variance), sigma)
     found = local_mean(estimator, x, 0.05)
     density = lambda z: np.exp(-np.sum(z**2, axis=1) / (2 * (variance + sigma**2)))  # noqa: E731
     exact = np.stack([local_moments(density, point, 0.05).mean for point in x])
-    # The remainder is smaller by delta^2.
+    # The remainder is smaller by a factor of delta^2.
     np.testing.assert_allclose(found - x, exact - x, rtol=0.02, atol=1e-5)
 
 

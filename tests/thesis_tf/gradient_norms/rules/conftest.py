@@ -1,4 +1,4 @@
-"""What a layer's rule says of each example's gradients, beside what automatic differentiation does.
+"""Compares the gradients of each example by a layer's rule with automatic differentiation.
 
 Losses are sums of a layer's outputs with random weights, so that all outputs count.
 """
@@ -23,14 +23,14 @@ def model_and_data(layer, shape, integers):
     )  # fmt: skip
     inputs = keras.Input(shape, dtype="int32" if integers else "float64")
     model = keras.Model(inputs, layer(inputs))
-    for variable in model.variables:  # nothing is left at zero or one
+    for variable in model.variables:  # no variable stays at zero or one
         variable.assign(np.abs(variable) + rng.uniform(0.1, 0.5, variable.shape))
     x = tf.constant(x, inputs.dtype)
     return model, x, tf.constant(rng.normal(size=model(x).shape))
 
 
 def by_rule(model, x, weights, training=False):
-    """{name of a variable: the form of its gradients} by the rules, of eager calls."""
+    """Returns {name of a variable: the form of its gradients} by the rules, from eager calls."""
     variables = model.trainable_variables
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         recorder = GradientRecorder(tape, {id(variable) for variable in variables})
@@ -54,7 +54,7 @@ def by_rule(model, x, weights, training=False):
 
 
 def by_jacobian(model, x, weights):
-    """{name of a variable: (examples, *shape)} by `tf.GradientTape.jacobian`."""
+    """Returns {name of a variable: (examples, *shape)} by `tf.GradientTape.jacobian`."""
     with tf.GradientTape(persistent=True) as tape:
         products = tf.reshape(model(x) * weights, [EXAMPLES, -1])
         losses = tf.reduce_sum(products, axis=1)
@@ -65,14 +65,14 @@ def by_jacobian(model, x, weights):
 
 @pytest.fixture
 def double():
-    """Makes layers float64."""
+    """Sets the dtype policy float64."""
     keras.config.set_dtype_policy("float64")
     keras.utils.set_random_seed(0)
 
 
 @pytest.fixture
 def call_rule(double):
-    """A function that calls a new layer's rule: (make, shape) -> {path: form}."""
+    """Returns a function that calls a new layer's rule: (make, shape) -> {path: form}."""
 
     def call(make, shape, training=False):
         return by_rule(*model_and_data(make(), shape, None), training)
@@ -82,10 +82,10 @@ def call_rule(double):
 
 @pytest.fixture
 def check_rule(double):
-    """A function that compares a new layer's rule with Jacobians.
+    """Returns a function that compares a new layer's rule with Jacobians.
 
-    It takes a function that makes the layer, an example's shape and, for a layer of integers, their
-    number; it returns {path: form}.
+    Its arguments are the function that creates the layer, the shape of an example and, for layers
+    that take integers, their number. It returns {path: form}.
     """
 
     def check(make, shape, integers=None):

@@ -1,4 +1,4 @@
-"""Against the definition, with a loop over the kernel's elements in NumPy."""
+"""Compares the form with its definition, a loop over the kernel's elements in NumPy."""
 
 import itertools
 
@@ -45,7 +45,7 @@ def patches(form):
 
 
 def by_hand(form):
-    """The gradients (batch, *kernel_size, channels / groups, filters), group by group."""
+    """Returns the gradients (batch, *kernel_size, channels / groups, filters), group by group."""
     channels, filters = form.x.shape[-1] // form.groups, form.d.shape[-1] // form.groups
     d = form.d.numpy().reshape(len(form.d), -1, form.d.shape[-1])
     found = np.zeros((len(d), *form.kernel_size, channels, d.shape[-1]))
@@ -125,7 +125,7 @@ def test_depthwise_kernels():
     settings = ((2, 3), (3, 2), (1, 1))
     found = convolution_form.depthwise(tf.constant(x), tf.constant(d), *settings)
     assert found.shape == (3, 2, 3, 2, 3)
-    # Channel c meets its own three filters alone: a convolution with a group for each channel.
+    # Each channel has three separate filters, so it is a convolution with one group per channel.
     grouped = by_hand(Convolution(tf.constant(x), tf.constant(d), *settings, 2))
     expected = grouped.reshape(3, 2, 3, 1, 2, 3)[:, :, :, 0]
     np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-12)

@@ -17,7 +17,7 @@ SERIES, IMAGE, VOLUME = (6, 4), (5, 6, 4), (3, 4, 3, 2)
         (lambda: L.Conv2D(3, (2, 3), strides=(1, 2), padding="same"), IMAGE),
         (lambda: L.Conv2D(3, 3, dilation_rate=(1, 2)), IMAGE),
         (lambda: L.Conv2D(4, 3, groups=2, strides=2, padding="same"), IMAGE),
-        (lambda: L.Conv2D(3, 2, strides=3), IMAGE),  # some pixels are read by none
+        (lambda: L.Conv2D(3, 2, strides=3), IMAGE),  # some pixels are not used
         (lambda: L.Conv3D(2, 2, padding="same", strides=2), VOLUME),
         (lambda: L.DepthwiseConv1D(3, padding="same"), SERIES),
         (lambda: L.DepthwiseConv2D(2, depth_multiplier=2, strides=2, padding="same"), IMAGE),

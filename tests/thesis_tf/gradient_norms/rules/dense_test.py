@@ -45,7 +45,7 @@ def test_gradients_are_those_of_jacobians(check_rule, make, shape):
 
 @pytest.mark.parametrize("shape", [(), (1,), (8,), (2, 4)], ids=str)
 def test_rows_of_a_table_are_those_of_jacobians(check_rule, shape):
-    # Of 5 rows, so that some of 8 places share one.
+    # The table has 5 rows, so some of 8 places use the same row.
     (form,) = check_rule(lambda: L.Embedding(5, 3), shape, integers=5).values()
     assert isinstance(form, forms.Rows)
 

@@ -30,7 +30,7 @@ def test_the_posterior_can_be_clamped_to_any_set(roundings):
     for allowed in subsets(5):
         check = clamped_chain(hidden, posterior(data, hidden), allowed)
         assert check.applies
-        # Of the joint of 5 x 3 states, before and after another draw.
+        # The error of the joint of 5 x 3 states, before and after another draw.
         assert check.mismatch <= 2 * roundings(15, 3)
         np.testing.assert_allclose(check.expected, given(data, allowed), atol=1e-14)
         assert check.distance <= 2 * roundings(15, 3)
@@ -39,7 +39,7 @@ def test_the_posterior_can_be_clamped_to_any_set(roundings):
 def test_hidden_units_may_remember_if_proposition_2_holds():
     data, hidden = random_problem(seed=1)
     latent = latent_chain(data, hidden)
-    # Its steps have a direction.
+    # The chain is not reversible.
     flow = latent.joint.ravel()[:, np.newaxis] * latent.transition
     assert np.abs(flow - flow.T).max() > 1e-3
     for allowed in subsets(5):
@@ -50,7 +50,7 @@ def test_hidden_units_may_remember_if_proposition_2_holds():
 
 
 def test_known_and_unknown_inputs():
-    """x = (a, b, c) of two values each, of which b is observed."""
+    """x = (a, b, c) has two values for each variable; b is observed."""
     rng = np.random.default_rng(2)
     joint = rng.dirichlet(np.ones(8)).reshape(2, 2, 2)
     hidden = rng.dirichlet(np.ones(4), size=8)
@@ -76,7 +76,7 @@ def test_the_transition_by_enumeration():
 
 
 def test_a_reversible_chain_is_not_enough():
-    """h = x, and x' a step of a walk on a path: within S it is as long where S can't be left."""
+    """With h = x and a walk on a path, states of S that can't leave S have more weight."""
     walk = np.array([[0.5, 0.5, 0], [0.25, 0.5, 0.25], [0, 0.5, 0.5]])
     pi = np.array([0.25, 0.5, 0.25])
     flow = pi[:, np.newaxis] * walk
@@ -86,7 +86,7 @@ def test_a_reversible_chain_is_not_enough():
     assert check.conditions == {"balanced": False}
     assert check.mismatch == pytest.approx(sum(pi * (2 - 2 * np.diag(walk))))
     np.testing.assert_allclose(check.expected, [1 / 3, 2 / 3, 0])
-    # In proportion to pi(x) P(x' in S | x).
+    # The probabilities are proportional to pi(x) P(x' in S | x).
     np.testing.assert_allclose(check.stationary, np.array([0.25, 0.375, 0]) / 0.625)
     assert check.distance == pytest.approx(2 / 15)
 
@@ -96,7 +96,7 @@ def test_a_chain_with_a_direction_is_not_enough():
     check = clamped_chain(np.eye(3), around, np.array([True, True, False]))
     assert not check.applies
     np.testing.assert_allclose(check.expected, [0.5, 0.5, 0])
-    # Two states: from 0 to 1 with 7/9, back with 1/3.
+    # Two states: the chain moves from 0 to 1 with probability 7/9, and back with 1/3.
     np.testing.assert_allclose(check.stationary, [0.3, 0.7, 0])
 
 
@@ -110,7 +110,8 @@ def test_the_less_balanced_the_further():
         back = (1 - step) * latent.reconstruction + step * wrong
         check = clamped_chain(hidden, back, allowed)
         assert not check.applies
-        # As the unclamped chain of this reconstruction has it, not as the data.
+        # The expected distribution is that of the unclamped chain with this reconstruction, not the
+        # data's.
         pairs = stationary_distribution(
             np.einsum("xhk,ky->xhyk", hidden, back).reshape(15, 15)
         ).reshape(5, 3)
@@ -159,7 +160,7 @@ def test_bad_input(hidden, reconstruction, allowed, error, match):
 
 
 def test_a_set_that_falls_apart_has_no_single_answer():
-    """Two x that are only reached from each other over a third."""
+    """The two allowed states are connected only by a third one."""
     data, hidden = np.full(3, 1 / 3), np.array([[1, 0], [0.5, 0.5], [0, 1]])
     with pytest.raises(ValueError, match="2 classes"):
         clamped_chain(hidden, posterior(data, hidden), [True, False, True])

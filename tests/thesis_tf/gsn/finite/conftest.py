@@ -1,4 +1,4 @@
-"""What rounding may do to the stationary distribution of a small chain."""
+"""A bound for rounding errors of the stationary distribution of a small chain."""
 
 import numpy as np
 import pytest
@@ -6,10 +6,10 @@ import pytest
 
 @pytest.fixture
 def roundings():
-    """A function from a chain's n states and the m terms of a transition to an error of pi in L1.
+    """Returns a function from n states and m terms of a transition to an L1 error of pi.
 
-    A sum of m products of ratios is right to m + 3 roundings of itself. By O'Cinneide (1993),
-    transitions that are off by a part eta move each pi_i by a part 2 n eta; elimination adds n
-    roundings. pi sums to 1.
+    A sum of m products of ratios has a relative error of m + 3 roundings. By O'Cinneide (1993),
+    transitions with a relative error eta change each pi_i by a relative error 2 n eta; elimination
+    adds n roundings. pi sums to 1.
     """
     return lambda n, m: (2 * n * (m + 3) + n) * np.finfo(float).eps

@@ -29,7 +29,7 @@ def test_ten_values_by_counting():
     assert (off < 5 * result.standard_errors).all()
     assert result.degrees_of_freedom == 9
     assert 1e-4 < result.p_value < 1 - 1e-4
-    # Local moves are slow, so that errors are larger than those of independent draws.
+    # Local moves are slow, so errors are larger than those of independent draws.
     assert (result.standard_errors > errors).all()
     assert (result.standard_errors / errors).max() > 3
     np.testing.assert_allclose(result.transition, local_corruption(10) @ result.reconstruction)
@@ -54,7 +54,7 @@ def test_more_examples_learn_the_truth_better():
         )
         for count in (500, 5000, 50_000)
     ]
-    # With the root of their number.
+    # Errors decrease with the square root of the number of examples.
     assert 2 < far[0] / far[1] < 5
     assert 2 < far[1] / far[2] < 5
 
@@ -70,10 +70,10 @@ def test_the_statistic_is_chi_square():
     )
     p_values = [result.p_value for result in statistics]
     assert scipy.stats.kstest(p_values, "uniform").pvalue > 1e-3
-    # And the standard errors are those of the bins.
+    # The standard errors are those of the histogram.
     scores = [(r.chain_histogram - r.stationary) / r.standard_errors for r in statistics]
     spread = np.std(scores, axis=0)
-    # Of 200 draws the standard deviation is known to 1 / 20.
+    # The standard deviation of 200 draws has a relative error of 1 / 20.
     np.testing.assert_allclose(spread, 1, atol=5 / 20)
 
 
@@ -88,7 +88,7 @@ def test_values_that_no_example_has():
 
 
 def test_corruption_to_other_values():
-    """Two noisy values of three: even or odd."""
+    """Three values with two noisy ones: even or odd."""
     corruption = np.array([[0.9, 0.1], [0.2, 0.8], [0.9, 0.1]])
     result = counting_chain(
         [0.2, 0.5, 0.3], corruption, num_examples=2000, num_results=2000, seed=1
@@ -131,7 +131,7 @@ def test_bad_local_corruption():
 
 
 def exact_examples(points, corruption_scale, kernel_scale):
-    """The transition matrix from example to example, in one dimension, by quadrature."""
+    """Returns the transition matrix between examples, in one dimension, by quadrature."""
     wide = np.hypot(corruption_scale, kernel_scale)
     grid = np.linspace(points.min() - 9 * wide, points.max() + 9 * wide, 20_001)
     near = scipy.stats.norm.pdf(grid, points[:, np.newaxis], corruption_scale)
@@ -143,7 +143,7 @@ def exact_examples(points, corruption_scale, kernel_scale):
 
 @pytest.mark.parametrize("kernel_scale", [0, 0.05, 0.3])
 def test_parzen_chains_choose_examples_as_often_as_they_should(kernel_scale):
-    # Kernels of .3 overlap, but of examples this far apart the nearest one is told to 5 sigma.
+    # Kernels of .3 overlap, but at these distances the nearest example is certain to 5 sigma.
     points, corruption_scale = np.array([0.0, 3.2, 7.0, 10.5]), 1.6
     exact = exact_examples(points, corruption_scale, kernel_scale)
     pi = stationary_distribution(exact)
@@ -158,7 +158,7 @@ def test_parzen_chains_choose_examples_as_often_as_they_should(kernel_scale):
     assert (np.abs(probability - pi) < 5 * errors).all()
     if kernel_scale == 0:
         np.testing.assert_allclose(pi, 0.25, atol=1e-9)
-    # Around the example, the kernel.
+    # Samples differ from the example by the noise of the kernel.
     noise = samples[..., 0] - points[which]
     assert noise.std() == pytest.approx(kernel_scale, rel=5 / np.sqrt(2 * noise.size))
 
@@ -200,13 +200,13 @@ def test_a_single_example():
 
 
 def test_parzen_chains_stay_on_a_manifold():
-    """Ten dimensions, of which the data take one."""
+    """The data are a curve in ten dimensions."""
     t = np.random.default_rng(0).uniform(-1, 1, 800)
     curve = np.sin(np.arange(1, 11) * t[:, np.newaxis])
     samples = parzen_chain(curve, 0.2, 0.02, 100, num_chains=50)
     assert samples.shape == (100, 50, 10)
     nearest = np.sqrt(((samples[-1][:, np.newaxis] - curve) ** 2).sum(axis=-1)).min(axis=1)
-    # |kernel noise| is .02 sqrt(10), 7 standard deviations of a chi distribution included.
+    # |kernel noise| is .02 sqrt(10), plus 7 standard deviations of a chi distribution.
     assert nearest.max() < 0.02 * (np.sqrt(10) + 5)
 
 
@@ -215,7 +215,7 @@ def test_chains_come_back_from_far_away():
     start = np.full((4, 3), 1e6)
     samples = parzen_chain(examples, 0.1, 0.05, 3, num_chains=4, initial_state=start)
     assert np.abs(samples).max() < 5
-    # Where the data lie doesn't matter.
+    # The result doesn't depend on the position of the data.
     moved = parzen_chain(examples + 1e3, 0.1, 0.05, 3, num_chains=4, initial_state=start + 1e3)
     np.testing.assert_allclose(moved, samples + 1e3, atol=1e-6)
 

@@ -13,7 +13,7 @@ def random_problem(n, m, seed=0):
 
 
 def local(n, ring=False):
-    """To a neighbor on a path, or on a ring, or to stay."""
+    """A corruption that stays or moves to a neighbor on a path, or on a ring."""
     matrix = np.eye(n) + np.eye(n, k=1) + np.eye(n, k=-1)
     if ring:
         matrix[0, -1] = matrix[-1, 0] = 1
@@ -43,7 +43,7 @@ def test_the_chain_samples_the_data(n, m):
     assert check.distance < 1e-13
     power = np.linalg.matrix_power(check.transition, 3000)
     np.testing.assert_allclose(power, np.tile(data, (n, 1)), atol=1e-10)
-    # And backwards it looks the same.
+    # The chain is reversible.
     flow = data[:, np.newaxis] * check.transition
     np.testing.assert_allclose(flow, flow.T, atol=1e-15)
 
@@ -77,7 +77,7 @@ def test_a_wrong_reconstruction_samples_something_else():
         assert 0 < check.distance <= bound.sharper_bound
         assert check.distance == pytest.approx(bound.distance)
         distances.append(check.distance)
-    # Consistency: the better the estimate of P(x | x~), the nearer the data.
+    # Consistency: a better estimate of P(x | x~) gives a distribution nearer to the data.
     assert distances[0] > 2 * distances[1] > 4 * distances[2] > 8 * distances[3]
 
 
@@ -99,7 +99,7 @@ def test_counting_is_consistent():
     found, exact = counted_posterior(examples, corrupted, 4, 3), posterior(data, corruption)
     pairs = count * (data @ corruption)[:, np.newaxis]
     assert (np.abs(found - exact) < 5 * np.sqrt(exact * (1 - exact) / pairs)).all()
-    # Of pairs that are counted exactly, it is the posterior.
+    # For counts in exact proportion to probabilities, it is the posterior.
     table = np.array([[3, 1, 2], [4, 4, 8], [1, 5, 6]])
     pairs = np.repeat([(x, noisy) for x in range(3) for noisy in range(3)], table.ravel(), axis=0)
     data = table.sum(axis=1) / table.sum()
@@ -110,7 +110,7 @@ def test_counting_is_consistent():
 @pytest.mark.parametrize(
     ("data", "corruption", "reconstruction", "corollaries", "settles"),
     [
-        # Noise that reaches everything.
+        # Noise that reaches all states.
         (np.full(4, 0.25), np.full((4, 4), 0.25), None, (True, True), True),
         (np.ones(1), np.ones((1, 3)) / 3, None, (True, True), True),
         # Noise that reaches neighbors.
@@ -118,18 +118,18 @@ def test_counting_is_consistent():
         ([0, 0.5, 0.5, 0, 0], local(5), None, (False, True), True),
         ([0, 0.5, 0.5, 0, 0], local(5) @ local(5), None, (False, True), True),
         ([0.5, 0.5, 0], local(3) @ local(3), None, (True, True), True),
-        # A gap of 1 is bridged by the x~ in it, a gap of 2 isn't.
+        # The x~ in a gap of 1 bridges it; a gap of 2 isn't bridged.
         ([0.5, 0, 0.5, 0, 0], local(5), None, (False, True), True),
         ([0.5, 0, 0, 0.5, 0], local(5), None, (False, False), False),
-        # Without noise nothing moves.
+        # Without noise, the state doesn't change.
         (np.full(2, 0.5), np.eye(2), None, (False, False), False),
-        # A reconstruction that adds 1 to what the noise left: the chain settles by neither.
+        # A reconstruction that adds 1 to x~: the chain converges, but no corollary applies.
         (np.full(4, 0.25), local(4, ring=True), np.roll(np.eye(4), 1, 1), (False, False), True),
-        # The same without noise: a period of 4.
+        # The same without noise has a period of 4.
         (np.full(4, 0.25), np.eye(4), np.roll(np.eye(4), 1, 1), (False, False), False),
-        # A reconstruction that leaves the data: ergodic, but of other states.
+        # A reconstruction that leaves the data: the chain is ergodic, but on other states.
         ([0.5, 0.5, 0], np.full((3, 3), 1 / 3), np.full((3, 3), 1 / 3), (False, False), False),
-        # Everything leads to state 0, whose chain settles, but not to V.
+        # All states lead to state 0, so the chain converges, but not on all data.
         (np.full(2, 0.5), np.full((2, 2), 0.5), [[1, 0], [1, 0]], (False, False), False),
     ],
 )
@@ -142,7 +142,7 @@ def test_corollaries(data, corruption, reconstruction, corollaries, settles):
 
 
 def test_either_corollary_makes_the_chain_settle_on_the_data():
-    """They are sufficient, on problems with zeros anywhere, and not necessary."""
+    """The corollaries are sufficient on problems with zeros anywhere, but not necessary."""
     rng, held, needless = np.random.default_rng(0), [0, 0], 0
     for _ in range(400):
         n, m = rng.integers(1, 6, size=2)

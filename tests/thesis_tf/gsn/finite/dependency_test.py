@@ -18,7 +18,7 @@ def random_joint(shape=(2, 3, 2), seed=0):
 
 
 def inconsistent(shape=(2, 3), seed=0):
-    """Conditionals of the variables, each of another joint."""
+    """Returns conditionals of the variables, each from a different joint."""
     return {
         (axis,): conditional(random_joint(shape, seed + axis), (axis,))
         for axis in range(len(shape))
@@ -75,13 +75,13 @@ def test_generalized_pseudolikelihood_draws_subsets():
 
 
 def test_inconsistent_conditionals_of_two_variables():
-    """Random scan settles to the mixture of the two orders' distributions."""
+    """Random scan converges to the mixture of the distributions of both orders."""
     tables = inconsistent()
     last_0, last_1 = (
         settled(ordered_scan(tables, order), (2, 3)) for order in ([(1,), (0,)], [(0,), (1,)])
     )
     assert np.abs(last_0 - last_1).sum() > 0.05
-    # What was drawn last fits its conditional.
+    # The variable that was drawn last has its conditional.
     np.testing.assert_allclose(conditional(last_0, (0,)), tables[(0,)], atol=1e-13)
     np.testing.assert_allclose(conditional(last_1, (1,)), tables[(1,)], atol=1e-13)
     for probability in (0.5, 0.9):
@@ -101,13 +101,13 @@ def test_inconsistent_conditionals_define_a_joint_of_their_own(roundings):
     check = dependency_network(joint, tables)
     assert check.distance <= roundings(8, 3)
     assert not check.applies
-    # In each order another.
+    # Each order has a different distribution.
     orders = list(itertools.permutations(tables))
     found = np.array([settled(ordered_scan(tables, order), shape) for order in orders])
     apart = np.abs(found[:, np.newaxis] - found).reshape(6, 6, -1).sum(axis=-1)
     assert apart[~np.eye(6, dtype=bool)].min() > 1e-2
     assert np.abs(found - joint).reshape(6, -1).sum(axis=1).min() > 1e-2
-    # The same chain seen at another point of its round.
+    # A rotated order is the same chain at another point of its round.
     for order, one in zip(orders, found, strict=True):
         ahead = one.ravel() @ resampling_kernel(tables[order[0]], order[0])
         turned = found[orders.index((*order[1:], order[0]))]
@@ -135,12 +135,12 @@ def test_the_better_the_conditionals_the_nearer_the_joint():
 
 
 def test_a_joint_with_holes(roundings):
-    # The missing value leads back; the others are reached one variable at a time.
+    # Updates leave the impossible value; the others are connected by changes of one variable.
     joint = np.array([[0.25, 0.25], [0.5, 0]])
     check = dependency_network(joint)
     assert check.applies
     assert check.distance <= roundings(4, 2)
-    # Nothing is asked of x_0 where x_1 never has its value.
+    # If x_1 never has a value, there is no condition for x_0 given this value.
     joint = np.array([[0.5, 0], [0.5, 0]])
     free = {(0,): np.array([[0.5, 0.9], [0.5, 0.1]]), (1,): np.array([[1.0, 0], [1, 0]])}
     assert dependency_network(joint, free).applies
@@ -164,11 +164,11 @@ TABLE = np.full((2, 2), 0.5)
     ("function", "arguments", "error", "match"),
     [
         (conditional, (TABLE, (0,)), ValueError, r"`joint` must be of sum 1\. .* sum of 2"),
-        (conditional, (TABLE / 2, 0), ValueError, "A subset must be a tuple of different axes"),
+        (conditional, (TABLE / 2, 0), ValueError, "A subset must be a tuple of distinct axes"),
         (conditional, (TABLE / 2, ()), ValueError, "A subset must be"),
         (conditional, (TABLE / 2, (2,)), ValueError, r"in \[0, 2\), as \(0,\)\. .* \(2,\)"),
-        (conditional, (TABLE / 2, (0, 0)), ValueError, "different axes"),
-        (conditional, (TABLE / 2, (-1,)), ValueError, "different axes"),
+        (conditional, (TABLE / 2, (0, 0)), ValueError, "distinct axes"),
+        (conditional, (TABLE / 2, (-1,)), ValueError, "distinct axes"),
         (resampling_kernel, (TABLE / 2, (0,)), ValueError, r"conditional of \(0,\), .*0\.5"),
         (resampling_kernel, (-TABLE, (0,)), ValueError, "finite probabilities"),
         (random_scan, ({},), TypeError, "`conditionals` must be a dict"),

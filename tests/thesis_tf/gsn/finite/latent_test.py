@@ -41,7 +41,7 @@ def test_proposition_2(n, k):
     np.testing.assert_allclose(check.joint, joint, atol=1e-13)
     settled = np.linalg.matrix_power(check.transition, 2000)[0].reshape(n, k)
     np.testing.assert_allclose(settled, joint, atol=1e-9)
-    # Which is the distribution of X_t, H_t from the first step on.
+    # X_t, H_t has this distribution from the first step on.
     np.testing.assert_allclose(joint.ravel() @ check.transition, joint.ravel(), atol=1e-14)
 
 
@@ -51,7 +51,7 @@ def test_a_denoising_auto_encoder_is_the_gsn_whose_hidden_units_are_noisy_inputs
     check, plain = latent_chain(data, corruption), denoising_chain(data, corruption)
     assert check.applies
     np.testing.assert_allclose(check.stationary, plain.stationary, atol=1e-14)
-    # From x, whatever h was.
+    # The move from x doesn't depend on h.
     moves = check.transition.reshape(5, 7, 5, 7).sum(axis=3)
     np.testing.assert_allclose(moves, np.repeat(plain.transition[:, None], 7, axis=1), atol=1e-14)
 
@@ -84,7 +84,7 @@ def test_hidden_units_that_never_occur(roundings):
     check = latent_chain(data, hidden)
     np.testing.assert_array_equal(check.reconstruction[2], data)
     assert check.distance <= roundings(6, 3)
-    # What they stand for is free, and so are those of an x that has no probability.
+    # Their reconstruction is arbitrary, and so are the hidden units of an x of probability 0.
     back = check.reconstruction.copy()
     back[2] = [1, 0]
     assert latent_chain(data, hidden, reconstruction=back).applies
@@ -97,7 +97,7 @@ def test_hidden_units_that_keep_two_things_at_once():
     hidden = np.tile(np.eye(2), (3, 1, 1))
     with pytest.raises(ValueError, match=r"2 classes: \[0\], \[1\]"):
         latent_chain(np.full(3, 1 / 3), hidden)
-    # Told which, the condition holds, but the chain stays with the h that it began with.
+    # With the right initial h the condition holds, but the chain keeps its initial h.
     initial = np.array([[1, 0], [0, 1], [0.5, 0.5]])
     with pytest.raises(ValueError, match="2 classes"):
         latent_chain(np.full(3, 1 / 3), hidden, initial)

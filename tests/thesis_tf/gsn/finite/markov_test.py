@@ -17,7 +17,7 @@ def random_chain(n, seed=0, concentration=1.0):
 
 
 def birth_and_death(up, down):
-    """Moves by one: up[i] from i to i + 1, down[i] from i + 1 to i."""
+    """Returns a chain of moves by one: up[i] from i to i + 1, down[i] from i + 1 to i."""
     matrix = np.diag(up, 1) + np.diag(down, -1)
     return matrix + np.diag(1 - matrix.sum(axis=1))
 
@@ -66,13 +66,13 @@ def test_birth_and_death():
 
 
 def test_parts_that_hardly_ever_meet():
-    """Where I - K is singular in float64, and its null vector is anything."""
+    """I - K is singular in float64, so its null vector is not determined."""
     out, back = 3e-20, 1e-20
     matrix = blocks(random_chain(3, 0), random_chain(2, 1))
     matrix[0, 3], matrix[4, 1] = out, back
     pi = stationary_distribution(matrix)
     parts = stationary_distribution(matrix[:3, :3]), stationary_distribution(matrix[3:, 3:])
-    # What flows from the first part to the second comes back.
+    # The flow from the first part to the second equals the flow back.
     weight = np.array([parts[1][1] * back, parts[0][0] * out])
     weight /= weight.sum()
     expected = np.concatenate([weight[0] * parts[0], weight[1] * parts[1]])
@@ -103,18 +103,18 @@ def test_a_single_state():
     [
         (random_chain(4), True, 1, [(0, 1, 2, 3)]),
         (cycle(6), True, 6, [(0, 1, 2, 3, 4, 5)]),
-        # A path walked without rest: even and odd states take turns.
+        # A walk on a path without pauses alternates between even and odd states.
         (birth_and_death([1, 0.5, 0.5], [0.5, 0.5, 1]), True, 2, [(0, 1, 2, 3)]),
-        # Ways back of 2 and of 3 steps.
+        # Returns take 2 or 3 steps.
         ([[0, 1, 0], [0.5, 0, 0.5], [1, 0, 0]], True, 1, [(0, 1, 2)]),
-        # A local walk on a ring of an even number of states, with and without rest.
+        # A local walk on a ring with an even number of states, without and with pauses.
         (cycle(6) / 2 + cycle(6).T / 2, True, 2, [(0, 1, 2, 3, 4, 5)]),
         (cycle(6) / 2 + np.eye(6) / 2, True, 1, [(0, 1, 2, 3, 4, 5)]),
         (np.eye(3), False, 1, [(0,), (1,), (2,)]),
         (SPLIT, False, 2, [(1,), (2, 3)]),
         (blocks(cycle(2), cycle(3)), False, 6, [(0, 1), (2, 3, 4)]),
         ([[0.5, 0.5], [0, 1]], False, 1, [(1,)]),
-        # A transient state on the way to a cycle of three.
+        # A transient state that leads to a cycle of three states.
         ([[0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [0, 1, 0, 0]], False, 3, [(1, 2, 3)]),
     ],
 )
@@ -123,7 +123,7 @@ def test_ergodicity(matrix, irreducible, period, recurrent):
     assert (found.irreducible, found.period) == (irreducible, period)
     assert list(found.recurrent_classes) == recurrent
     assert found.ergodic == (irreducible and period == 1)
-    # By powers of the matrix: they settle, to equal rows.
+    # Powers of the matrix converge to equal rows.
     power = np.linalg.matrix_power(np.asarray(matrix, float), 5040)
     settled = np.allclose(power, power @ matrix, atol=1e-8)
     assert settled == (found.period == 1)
@@ -172,7 +172,7 @@ def test_theorem_4_on_random_perturbations():
 
 
 def test_the_bound_of_two_states_in_closed_form():
-    """Z = 1 pi + (I - 1 pi) / (a + b), of rows that differ by (1, -1) / (a + b)."""
+    """Z = 1 pi + (I - 1 pi) / (a + b), for rows that differ by (1, -1) / (a + b)."""
     (a, b), (c, d) = (0.2, 0.3), (0.25, 0.1)
     found = perturbation_bound([[1 - a, a], [b, 1 - b]], [[1 - c, c], [d, 1 - d]])
     assert found.change == pytest.approx(2 * max(abs(a - c), abs(b - d)))
@@ -191,7 +191,10 @@ def test_one_recurrent_class_is_enough_for_theorem_4():
 
 
 def test_sums_of_rows_of_the_thesis_matrices_are_no_bound():
-    """Its columns sum to 1; a column that changes a little in each of n rows has small rows."""
+    """The thesis' matrices have columns of sum 1, for which the other norm is not a bound.
+
+    A column that changes a little in each of n rows has small row sums.
+    """
     n, step = 40, 0.01
     pi = np.full(n, 0.5 / (n - 1))
     pi[0] = 0.5

@@ -24,7 +24,7 @@ PROBABILITIES = {
 
 
 def ring(n, stay=0.6):
-    """A local corruption: to stay, or to go to a neighbor."""
+    """A local corruption: stays, or moves to a neighbor."""
     steps = np.roll(np.eye(n), 1, axis=1)
     return stay * np.eye(n) + (1 - stay) / 2 * (steps + steps.T)
 
@@ -35,7 +35,7 @@ def problem(n=6, seed=0):
 
 
 def eigenvalues(transition):
-    """Those of a reversible chain, largest first."""
+    """Returns the eigenvalues of a reversible chain, largest first."""
     pi = stationary_distribution(transition)
     symmetric = np.sqrt(pi)[:, np.newaxis] * transition / np.sqrt(pi)
     np.testing.assert_allclose(symmetric, symmetric.T, atol=1e-12)
@@ -85,7 +85,7 @@ def test_proposition_1(probabilities, start):
     check = walkback_chain(data, corruption, probabilities, first)
     assert check.applies
     assert check.distance < 1e-12
-    # A fixed point of training, by the original corruption's chain.
+    # The reconstruction is a fixed point of training, sampled with the original corruption.
     again = posterior(data, walkback_corruption(corruption, check.reconstruction, probabilities))
     np.testing.assert_allclose(again, check.reconstruction, atol=1e-13)
     np.testing.assert_allclose(check.transition, corruption @ check.reconstruction)
@@ -123,14 +123,14 @@ def test_from_elsewhere_the_data_are_kept_at_the_end_only():
 
 @pytest.mark.parametrize("stop", [0.2, 0.5, 0.8])
 def test_how_far_a_geometric_walkback_goes(stop):
-    """On each eigenvector of denoising's chain, t = t* stop / (1 - (1 - stop) t)."""
+    """Each eigenvalue t* of denoising's chain gives a t = t* stop / (1 - (1 - stop) t)."""
     data, corruption, _ = problem(seed=2)
     plain = eigenvalues(denoising_chain(data, corruption).transition)
     check = walkback_chain(data, corruption, geometric_probabilities(stop))
     root = np.sqrt(1 - 4 * stop * (1 - stop) * plain[1:])
     expected = (1 - root) / (2 * (1 - stop))
     np.testing.assert_allclose(eigenvalues(check.transition)[1:], expected, atol=1e-12)
-    # Below .5, no locality of the corruption makes the chain mix slower than this.
+    # With stop below .5, even the most local corruption doesn't make the chain slower than this.
     assert expected[0] < min(1, stop / (1 - stop))
 
 
@@ -151,13 +151,13 @@ def test_two_rounds_add_a_step_of_denoising_each_turn():
 
 
 def test_without_one_round_a_periodic_chain_keeps_anything():
-    """Proposition 1 isn't true of every corruption: here it swaps two states, always."""
+    """Proposition 1 isn't true for a corruption that always swaps two states."""
     data, swap = np.array([0.3, 0.7]), np.array([[0.0, 1], [1, 0]])
     check = walkback_chain(data, swap, [0, 1.0], np.eye(2))
     assert check.conditions == {"converged": True, "unique": False}
     np.testing.assert_array_equal(check.reconstruction, np.eye(2))
     assert check.distance == pytest.approx(0.4)
-    # The posterior under one round swaps back, which moves nothing.
+    # The posterior of a single round swaps the states back, so the state never changes.
     with pytest.raises(ValueError, match=r"2 classes: \[0\], \[1\]"):
         walkback_chain(data, swap, [0, 1.0])
 

@@ -16,7 +16,7 @@ RNG = np.random.default_rng(13)
 
 
 class Coins:
-    """Bernoulli units with no more than what is asked of a reconstruction."""
+    """Bernoulli units with only the methods that a reconstruction needs."""
 
     def pairwise_log_prob(self, outputs, x):
         log_p = -tf.nn.softplus(-outputs[:, tf.newaxis] * (2 * x - 1))
@@ -68,7 +68,7 @@ def test_images_in_float32():
     test = binary(9, 28, 28, 1).astype(np.float32)
     found = conservative_log_likelihood(logits, test, Bernoulli())
     exact = log_mean_exp(bernoulli(logits.reshape(48, -1).astype(float), test))
-    # Sums of 784 terms of about 1, each rounded.
+    # Sums of 784 rounded terms of about 1.
     np.testing.assert_allclose(found.log_likelihoods, exact, atol=784 * 6e-8 * 10)
     assert found.protocol == (
         "Conservative: mean of P(x | h) by Bernoulli over 48 samples (chains: 3, steps: 16), 9 test"
@@ -89,7 +89,7 @@ def test_parameters_of_more_than_one_a_value():
     scale = np.logaddexp(0, flat[..., 1]) + 1e-3
     log_p = scipy.stats.norm.logpdf(test, flat[..., 0], scale).sum(axis=2)
     np.testing.assert_allclose(found.log_likelihoods, log_mean_exp(log_p), rtol=1e-9)
-    # (n, ..., size) is not taken for (steps, chains, ...).
+    # (n, ..., size) is not mistaken for (steps, chains, ...).
     assert conservative_log_likelihood(normal[:, 0], test, Normal()).chain_log_likelihoods.size == 1
     mixture = NormalMixture(2)
     outputs = RNG.normal(size=(7, 3, 2, 6))
@@ -100,7 +100,7 @@ def test_parameters_of_more_than_one_a_value():
 
 @pytest.mark.slow
 def test_from_below_to_the_truth():
-    # A mixture of four products of Bernoullis, whose P(x) is summed over all x.
+    # A mixture of four products of Bernoullis, for which P(x) is a sum over all x.
     logits, weights = 2 * RNG.normal(size=(4, 6)), np.array([0.1, 0.2, 0.3, 0.4])
     everything = np.array(list(itertools.product([0.0, 1.0], repeat=6)))
     log_p = scipy.special.logsumexp(bernoulli(logits, everything), axis=0, b=weights[:, np.newaxis])
@@ -117,7 +117,7 @@ def test_from_below_to_the_truth():
         errors.append(np.std(alone, ddof=1) / 20)
     assert off[0] < -5 * errors[0]
     assert off[0] < off[1] < off[2]
-    # The bias is the variance of P(x | h) / P(x)^2 over twice their number, here 4,096.
+    # The bias is the variance of P(x | h) / P(x), divided by twice their number, here 4,096.
     variance = np.einsum("k,km->m", weights, np.exp(2 * (bernoulli(logits, everything) - log_p)))
     assert abs(off[2] + (variance - 1).mean() / 8192) < 5 * errors[2]
 

@@ -16,8 +16,8 @@ def product(samples, points):
 @pytest.mark.parametrize("steps", [1, 3, 8, 17, 29, 47])
 @pytest.mark.parametrize("chains", [1, 5])
 def test_against_scipy(chains, steps, monkeypatch):
-    # 29 and 47 steps of 12 a block are pieces of which the last is filled up, and so is the last
-    # group of chains; 17 and 47 are not whole multiples of what is added at once.
+    # 29 and 47 steps in blocks of 12 have a padded last block, as has the last group of chains; 17
+    # and 47 are not multiples of the number of terms that are added at once.
     for block in (2000, 12):
         monkeypatch.setattr(log_mean, "_BLOCK", block)
         samples, points = RNG.normal(size=(chains, steps, 3)), RNG.normal(size=(7, 3))
@@ -34,7 +34,7 @@ def test_large_exponents_neither_overflow_nor_vanish():
     samples = tf.constant([[[1e4], [-1e4], [0.0]]], tf.float32)
     points = tf.constant([[1.0], [-1.0], [0.0]], tf.float32)
     found = log_mean.SampleBlocks(samples).log_mean_exp(product, points, [[1.0, 1e4]])
-    # Only the log of a sum of three has float32's digits, 1e-7.
+    # Only the logarithm of a sum of three has the precision of float32, 1e-7.
     for largest, row in zip((1e4, 1e8), found[0], strict=True):
         np.testing.assert_allclose(row, [largest - np.log(3)] * 2 + [0], rtol=1e-15, atol=2e-7)
 

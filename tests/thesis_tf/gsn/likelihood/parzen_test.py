@@ -45,14 +45,14 @@ def test_against_scipy(count, points, shape):
 def test_against_sklearn_in_many_dimensions():
     samples, test, valid = (RNG.normal(size=(n, 784)) for n in (150, 40, 10))
     found = parzen_log_likelihood(samples, test, valid, sigmas=0.9)
-    # With smaller leaves sklearn bounds what it leaves out, and badly in so many dimensions.
+    # With smaller leaves, sklearn approximates distant samples, badly in so many dimensions.
     tree = sklearn.neighbors.KernelDensity(bandwidth=0.9, leaf_size=150).fit(samples)
     np.testing.assert_allclose(found.log_likelihoods, tree.score_samples(test), rtol=1e-12)
 
 
 @pytest.mark.slow
 def test_float32_is_near_float64():
-    # Of the size and the scale of images of digits.
+    # The size and the scale are those of images of digits.
     samples = RNG.random((300, 784)) ** 3
     test = np.clip(samples[:50] + RNG.normal(size=(50, 784)) * 0.1, 0, 1)
     valid = samples[50:60] + 0.1
@@ -80,7 +80,7 @@ def test_far_from_the_origin():
 
 
 def test_samples_of_a_gaussian():
-    # The window makes N(0, 1) to N(0, 1 + sigma^2), up to the variance of a mean of n densities.
+    # The window turns N(0, 1) into N(0, 1 + sigma^2), up to the variance of a mean of n densities.
     sigma, count = 0.5, 200_000
     samples, test = RNG.normal(size=(count, 1)), np.linspace(-2, 2, 9)[:, np.newaxis]
     found = parzen_log_likelihood(samples, test, samples[:3], sigmas=sigma).log_likelihoods
@@ -93,7 +93,7 @@ def test_samples_of_a_gaussian():
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", [(9, 4), (1, 6), (30, 1), (13, 7)])
 def test_chains_are_pooled_and_each_alone(shape, monkeypatch):
-    # Blocks that hold a few chains, part of a chain, and points that don't fill the last.
+    # Blocks of a few chains, blocks of a part of a chain, and a last block that isn't filled.
     monkeypatch.setattr(log_mean, "_BLOCK", 20)
     steps, chains = shape
     samples = RNG.normal(size=(steps, chains, 3)) * RNG.uniform(0.3, 1.5, (chains, 1))
@@ -120,21 +120,21 @@ def test_chains_are_pooled_and_each_alone(shape, monkeypatch):
 def test_grid_by_default():
     samples, test, valid = (0.02 * RNG.normal(size=(n, 4)) for n in (400, 100, 150))
     found = parzen_log_likelihood(samples.reshape(80, 5, 4), test, valid)
-    # As good as a fine search, for all and for each chain alone.
+    # sigma is as good as that of a fine search, for all chains and for each single chain.
     fine = np.geomspace(0.002, 0.04, 150)
     for sigma, own in [
         (found.sigma, samples),
         *zip(found.chain_sigmas, samples.reshape(80, 5, 4).swapaxes(0, 1), strict=True),
     ]:
         best = max(exact(own, valid, s).mean() for s in fine)
-        # In log sigma its second derivative is -2 d at the least there, here of d = 4 values, so
-        # that half a step away costs at most 4 (step / 2)^2; half as much again as it changes.
+        # At the maximum, the second derivative by log sigma is -2 d, with d = 4. So half a step
+        # costs at most 4 (step / 2)^2, and 6 (step / 2)^2 if the derivative changes.
         step = math.log(found.sigmas[1] / found.sigmas[0])
         assert exact(own, valid, sigma).mean() > best - 6 * (step / 2) ** 2
     assert found.sigmas[0] < found.chain_sigmas.min()
     assert found.sigmas[-1] > found.chain_sigmas.max()
     assert "around the best of a wide grid on 150" in found.protocol
-    # In other units the same sigma, and a density of those units.
+    # Other units scale sigma and the density.
     scaled = parzen_log_likelihood(100 * samples, 100 * test, 100 * valid)
     assert scaled.sigma == pytest.approx(100 * parzen_log_likelihood(samples, test, valid).sigma)
 
@@ -206,7 +206,7 @@ X, Y, Z = np.zeros((5, 3)), np.ones((4, 3)), np.full((2, 3), 2.0)
         ((X, Y, Z, [0.1, np.nan]), r"`sigmas` must be positive numbers"),
         ((X, Y, Z, []), r"`sigmas` must be positive numbers, at least one"),
         ((X, Y, Z, [[0.1]]), r"`sigmas` must be positive numbers"),
-        ((X, Y, X[:2]), r"`samples` and `validation` must be different .* Give `sigmas`"),
+        ((X, Y, X[:2]), r"`samples` and `validation` must be different .* Pass `sigmas`"),
     ],
 )
 def test_bad_values(arguments, message):

@@ -14,7 +14,7 @@ def series(n=6):
 
 
 def around(*layers):
-    """A model with the layers between two dense ones."""
+    """Returns a model with the layers between two dense layers."""
     keras.utils.set_random_seed(0)
     dense = keras.layers.Dense
     ends = [keras.layers.Flatten(), dense(2)]
@@ -23,7 +23,7 @@ def around(*layers):
 
 @pytest.mark.slow
 def test_a_wrong_layer_is_named():
-    # TensorFlow's variance stops a gradient, which reverse mode over reverse mode loses.
+    # TensorFlow's variance stops a gradient, so reverse mode over reverse mode loses a term.
     model = around(keras.layers.LayerNormalization(name="culprit"))
     message = (
         r"reverse_over_reverse differ .* It comes from culprit \(LayerNormalization\)"
@@ -42,7 +42,7 @@ def test_a_wrong_loss_is_not_blamed_on_a_layer():
         def first(upstream):
             @tf.custom_gradient
             def product(x):
-                return 2 * x, lambda second: 3 * second  # the derivative of 2 x is 2
+                return 2 * x, lambda second: 3 * second  # the correct derivative of 2 x is 2
 
             return upstream * product(x)
 
@@ -92,7 +92,7 @@ def test_a_loss_that_mixes_examples():
 @pytest.mark.slow
 @pytest.mark.parametrize("layer", [keras.layers.ReLU(), keras.layers.MaxPooling1D(2)])
 def test_kinks_are_no_errors(layer):
-    # Also where every unit sits on its kink, as with black images and biases of zero.
+    # The same is true if all units are at their kink, as for black images and biases of zero.
     x, y = series()
     HessianOperator(around(layer), "mse", (np.zeros_like(x), y))
     HessianOperator(around(layer), "mse", (x, y))
@@ -147,7 +147,7 @@ def test_a_layer_that_has_no_float64():
 
 
 def test_a_layer_whose_products_tensorflow_refuses(monkeypatch):
-    # Some operations raise as soon as they run, on some processors.
+    # On some processors, some operations raise when they run.
     def refused(self, vector, batch):
         raise tf.errors.InvalidArgumentError(None, None, "no such kernel")
 
@@ -165,7 +165,7 @@ def test_policies_are_put_back():
 
 
 class Cubic:
-    """The mode and the objective of sum(a x^3) / 6, whose product along v is a x v."""
+    """The mode and the objective of sum(a x^3) / 6, for which the product along v is a x v."""
 
     def __init__(self, factor):
         from thesis_tf._keras.parameter_vector import Layout

@@ -55,13 +55,13 @@ def test_only_the_newest_have_more_than_rounding_errors():
         basis.put(number, tf.constant(row))
     vector = 3 * rows[4] - 2 * rows[3] + 1e-9 * rows[0] + other
     rest, along = basis.orthogonalized(tf.constant(vector), 5, 2)
-    rounding = 30 * np.finfo(float).eps * np.linalg.norm(vector)  # of sums of 30 products
+    rounding = 30 * np.finfo(float).eps * np.linalg.norm(vector)  # for sums of 30 products
     np.testing.assert_allclose(along, [1e-9, 0, 0, -2, 3], atol=rounding)
     np.testing.assert_allclose(np.stack(rows) @ rest.numpy(), 0, atol=rounding)
 
 
 def test_a_long_vector_in_float32_stays_orthogonal():
-    # One sum over all elements would be off by some 1e-4 for a few large elements among many.
+    # With a few large elements among many, one sum over all elements has an error of about 1e-4.
     size = 1 << 20
     rng = np.random.default_rng(0)
     row = 1e-3 * rng.normal(size=size)
@@ -72,7 +72,7 @@ def test_a_long_vector_in_float32_stays_orthogonal():
     vector = tf.constant(1e-3 * rng.normal(size=size) + row, tf.float32)
     rest, _ = basis.orthogonalized(vector, 1, 1)
     norm = np.linalg.norm(rest)
-    # Half a rounding of each element, and as much of the sums of each chunk and of what they take.
+    # Half a rounding for each element, and the same for the sums of chunks and their subtraction.
     rounding = 2 * np.finfo(np.float32).eps
     assert abs(basis[0].astype(float) @ rest.numpy().astype(float)) < rounding * norm
 

@@ -22,13 +22,13 @@ def run(operator, largest, smallest, ncv, count, memory_limit=np.inf):
 
 
 def columns(state):
-    """The vectors of the space, (d, m)."""
+    """Returns the vectors of the space, (d, m)."""
     return state.basis.combine(np.eye(state.count)).T
 
 
 @pytest.mark.parametrize("number", [1, 5, 12, 13, 20, 40])
 def test_the_recurrence_holds(matrix, number):
-    # H V = V T + residual e', also right after a restart, which comes at 12 vectors.
+    # H V = V T + residual e', also right after a restart, which occurs at 12 vectors.
     eigenvalues = np.random.default_rng(0).normal(size=50)
     operator, _ = matrix(eigenvalues)
     state = run(operator, 3, 2, 12, number)
@@ -57,7 +57,7 @@ def test_the_whole_space(matrix):
 
 
 def test_an_invariant_space_is_left(matrix):
-    # Three eigenvalues, many times each: a Krylov space has dimension 3.
+    # Three multiple eigenvalues: the Krylov space has dimension 3.
     operator, _ = matrix(np.repeat([-1.0, 2.0, 5.0], 10))
     state = run(operator, 4, 4, 20, 15)
     assert state.coupling == 0.0 or state.products == 15
@@ -105,7 +105,7 @@ def test_what_was_left_out_can_be_taken_in(matrix):
     assert sizes[worst] > 1.5 * pairs.residuals[worst]
     state = steps(operator, lanczos.extend(state, pairs, before[:, worst]), 1)
     vectors = columns(state)
-    scale = lanczos.rounding(3, "float64", 17)  # of values up to 3
+    scale = lanczos.rounding(3, "float64", 17)  # for values up to 3
     np.testing.assert_allclose(
         vectors.T @ operator.matrix @ vectors, state.matrix[:4, :4], atol=scale
     )

@@ -19,7 +19,7 @@ def test_both_ends(matrix, solver, largest, smallest):
     overlap = abs((pairs.vectors * vectors[:, chosen]).sum(axis=0))
     np.testing.assert_allclose(overlap, 1, atol=1e-12)
     true = operator.matrix @ pairs.vectors - pairs.vectors * pairs.values
-    # One product with all vectors adds in another order than products with each.
+    # One product with all vectors adds in another order than single products.
     true = np.linalg.norm(true, axis=0)
     np.testing.assert_allclose(pairs.residuals, true, atol=rounding(20, "float64"))
     assert pairs.converged.all()
@@ -75,7 +75,7 @@ def test_what_has_not_converged_says_so(matrix):
 
 
 def test_zeros_converge(matrix):
-    # A Gauss-Newton matrix has more parameters than rank; float32 has no digits for tol |0|.
+    # A Gauss-Newton matrix has more parameters than rank; in float32, tol |0| is below rounding.
     operator, _ = matrix([0.0] * 50 + [1.0, 2.0, 3.0], "float32")
     pairs = extreme_eigenpairs(operator, 2, 2)
     assert pairs.converged.all()
@@ -102,19 +102,19 @@ def test_low_rank(matrix, dtype, largest, smallest, rank):
     pairs = extreme_eigenpairs(matrix(spectrum, dtype)[0], largest, smallest)
     chosen = [*range(smallest), *range(100 - largest, 100)]
     assert pairs.converged.all()
-    # Lanczos' recurrence says the first, and rounding adds the second, by Paige's bound.
+    # The first term is from Lanczos' recurrence; rounding adds the second, by Paige's bound.
     zero = np.finfo(dtype).eps ** 0.5 * 3
     error = rounding(3, dtype, pairs.products)
     assert (pairs.residuals <= 1e-3 * np.maximum(abs(pairs.values), zero) + error).all()
-    # A residual errs a value by its square over the gap, which is a little less than that of the
-    # true ones; the matrix itself is rounded to the dtype.
+    # The error of a value is at most its squared residual over the gap, which is slightly smaller
+    # than the true gap; the matrix is also rounded to the dtype.
     gaps = np.diff(np.unique(spectrum))
     errors = pairs.residuals**2 / (0.9 * gaps.min() if len(gaps) else np.inf) + error
     assert (abs(pairs.values - spectrum[chosen]) <= errors).all()
 
 
 def test_what_was_left_out_at_a_restart_is_mended(matrix, poor_restarts):
-    # The recurrence knows nothing of residuals of 1e-5, which products then show.
+    # The recurrence doesn't show residuals of 1e-5; additional products do.
     spectrum = [*[-2.0] * 2, *np.linspace(-0.1, 0.1, 60), *[5.0] * 3]
     operator, _ = matrix(spectrum)
     pairs = extreme_eigenpairs(operator, 3, 2, tol=1e-8, search=SearchOptions(confirm=8))

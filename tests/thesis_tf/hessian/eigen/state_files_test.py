@@ -12,7 +12,7 @@ class Stopped(Exception):
 
 
 def interrupted(operator, after, monkeypatch):
-    """Lets the operator raise after so many products."""
+    """Makes the operator raise after a number of products."""
     multiply = type(operator).__matmul__
 
     def until(self, vectors):
@@ -55,7 +55,7 @@ def test_a_finished_search_is_not_made_again(network, tmp_path):
     again = extreme_eigenpairs(operator, 4, 3, folder=tmp_path)
     np.testing.assert_array_equal(again.vectors, first.vectors)
     assert operator.products == again.checks
-    # A closer tolerance goes on from there.
+    # A search with a smaller tolerance continues from the saved state.
     closer = extreme_eigenpairs(operator, 4, 3, tol=1e-9, folder=tmp_path)
     assert closer.converged.all()
     assert closer.products > first.products

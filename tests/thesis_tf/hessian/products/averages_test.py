@@ -20,7 +20,7 @@ def test_kept_values_change_nothing(problem, dense_hessian, memory_limit):
     found, model = averages(problem, memory_limit)
     vectors = [tf.constant(v) for v in np.random.default_rng(0).normal(size=(2, 43))]
     expected = dense_hessian(model, problem()[2]) @ np.stack(vectors, axis=1)
-    for _ in range(3):  # with values kept from the first time
+    for _ in range(3):  # with kept values from the second round on
         np.testing.assert_allclose(np.stack(found.multiply(vectors), axis=1), expected, atol=1e-14)
     assert found.products == 6
 

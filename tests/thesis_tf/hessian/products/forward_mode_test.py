@@ -23,7 +23,7 @@ FUNCTIONS = {
 
 
 def pushed(function):
-    """The derivative of a function at X along V, by `push`."""
+    """Returns the derivative of a function at X along V, by `push`."""
 
     @tf.function(autograph=False)
     def run(x, v):
@@ -41,7 +41,7 @@ def pushed(function):
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_derivatives_are_central_differences(name):
     function, h = FUNCTIONS[name], 1e-6
-    # As tensors: TensorFlow takes arrays for some operations in float32.
+    # Tensors, since TensorFlow converts arrays to float32 for some operations.
     ahead, behind = (function(tf.constant(X + step * V)) for step in (h, -h))
     difference = (ahead - behind) / (2 * h)
     np.testing.assert_allclose(pushed(function), difference, atol=1e-8)

@@ -35,7 +35,7 @@ ROWS = {
 def test_a_layer(name):
     found = second_derivative_cases.verdict(name)
     assert "WRONG" not in found
-    # The mode; how small an error below the tolerance is, differs between machines.
+    # Only the mode: the error below the tolerance differs between machines.
     assert found.split(",")[0] == ROWS[name].split(",")[0]
 
 
@@ -57,7 +57,7 @@ def test_gauss_newton_products(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_resizing_is_as_the_matrix_that_it_is(interpolation):
-    # TensorFlow resizes in float32 only, so the table's differences can't be exact there.
+    # TensorFlow resizes only in float32, so the differences of the table can't be exact.
     keras.utils.set_random_seed(0)
     x, y = np.random.default_rng(0).normal(size=(2, 3, 16)).astype("f")
     first, last = keras.layers.Dense(16, "tanh"), keras.layers.Dense(2, "tanh")

@@ -1,4 +1,4 @@
-"""Keras layers and options whose second derivatives are tried, and the table that says how it went.
+"""Keras layers and options whose second derivatives are tested, and the table of results.
 
 python tests/thesis_tf/hessian/products/second_derivative_cases.py > docs/hessian_layers.md
 """
@@ -134,7 +134,7 @@ CASES = {
 
 
 def build(name):
-    """A model in which the layer has parameters before and after it, and data for it."""
+    """Returns a model with parameters before and after the layer, and data for it."""
     shape, layer = CASES[name]
     keras.utils.set_random_seed(0)
     if isinstance(layer, L.Layer):
@@ -144,14 +144,14 @@ def build(name):
     x = L.Flatten()(layer(x))
     model = keras.Model(inputs, L.Dense(2)(x))
     rng = np.random.default_rng(0)
-    for variable in model.trainable_variables:  # biases and scales off their round values
+    for variable in model.trainable_variables:  # so that biases and scales are not at 0 and 1
         variable.assign_add(0.1 * rng.normal(size=variable.shape))
     data = rng.normal(size=(3, *shape)), rng.normal(size=(3, 2))
     return model, data
 
 
 def error(name, mode="forward_over_reverse", kind=modes.HESSIAN):
-    """(The relative error of a product in float64, the mode that computed it)."""
+    """Returns (the relative error of a product in float64, the mode that computed it)."""
     model, (x, y) = build(name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", hessian.FallbackWarning)
@@ -189,7 +189,7 @@ def verdict(name):
 
 
 def refusal(name):
-    """Returns the name of the error that a user gets."""
+    """Returns the name of the error that a user sees."""
     model, (x, y) = build(name)
     try:
         hessian.HessianOperator(model, "mse", (x.astype("f"), y.astype("f")))
@@ -203,10 +203,9 @@ HEAD = """# Second derivatives of Keras layers
 This table is generated and tested by `tests/thesis_tf/hessian/products`. For every layer it has the
 mode that computes the products of a model with this layer, and their relative error compared with
 central differences of the gradient in float64.
-"Rounding" is an error that the rounding of the differences explains. Each is at most 1e-8, or the
-operator refuses to be made. Bilinear and bicubic resizing is computed by TensorFlow in float32
-whatever it is given, so that "rounding" there is that of float32; a test compares it with the
-matrix that it is.
+"Rounding" means that rounding of the differences explains the error. Each error is at most 1e-8, or
+the operator raises an error. TensorFlow computes bilinear and bicubic resizing in float32 for every
+input dtype, so "rounding" there is that of float32; another test compares it with its matrix.
 
 | layer | products |
 |---|---|"""

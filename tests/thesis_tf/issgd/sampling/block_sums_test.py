@@ -23,7 +23,7 @@ def inverted(weights, uniforms):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_draws_are_those_of_the_plain_cumulative_sum(size):
-    # Sums of integers are exact in float64, in whatever order.
+    # Sums of integers are exact in float64, in any order.
     rng = np.random.default_rng(size)
     weights = rng.integers(0, 9, size).astype(float)
     weights[rng.random(size) < 0.3] = np.nan
@@ -46,7 +46,7 @@ def test_frequencies(size):
     weights = rng.lognormal(sigma=1.5, size=size)
     counts = np.bincount(filled(weights).draw(rng.random(200 * size))[0], minlength=size)
     expected = weights / weights.sum() * counts.sum()
-    often = expected >= 5  # where the chi-square distribution holds; the others together
+    often = expected >= 5  # where the chi-square distribution is valid; others are combined
     seen, wanted = ([*part[often], part[~often].sum()] for part in (counts, expected))
     if size > 1:
         kept = slice(None) if wanted[-1] > 0 else slice(0, -1)
@@ -54,7 +54,7 @@ def test_frequencies(size):
 
 
 def test_every_example_of_600_000_is_reached():
-    # Uniforms at the middle of each example's interval, which float32 sums would merge.
+    # Uniforms in the middle of each example's interval; float32 sums would merge some intervals.
     weights = np.random.default_rng(0).lognormal(sigma=2, size=600_000)
     ends = np.cumsum(weights)
     indices, _ = filled(weights).draw((ends - weights / 2) / ends[-1])
@@ -67,7 +67,7 @@ def test_edges_of_the_unit_interval(size):
     ends = np.array([0.0, np.nextafter(1.0, 0)])
     for weights in (np.full(size, 0.1), np.random.default_rng(1).lognormal(size=size)):
         assert filled(weights).draw(ends)[0].tolist() == [0, size - 1]
-        # Weights of 0 at both ends are never drawn, nor is what is behind the last example.
+        # Examples of weight 0 at both ends are never drawn, nor is anything after the last example.
         padded = np.pad(weights, (BLOCK + 3, 2 * BLOCK + 1))
         assert filled(padded).draw(ends)[0].tolist() == [BLOCK + 3, BLOCK + 2 + size]
 

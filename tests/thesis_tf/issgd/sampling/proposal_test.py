@@ -22,7 +22,7 @@ def lognormal(seed=0, size=N):
 
 
 def partly_known(smoothing=0.5, **options):
-    """Versions 0 to 9 by hundreds, each measured at ten times its version; a fifth not at all."""
+    """Returns a proposal with versions 0 to 9, a hundred examples each, and a fifth unknown."""
     weights = lognormal()
     weights[::5] = np.nan
     versions = np.arange(N) // 100
@@ -71,7 +71,7 @@ def test_the_mean_over_draws_is_the_mean_over_all_examples(case):
     versions = np.arange(N) // 100
     proposal.update(None, weights, versions, 10.0 * versions)
     proposal.advance(version=9, time=90.0)
-    # Norms that grew most where weights are oldest: what is left out would be missed.
+    # Norms grew most where they are oldest, so omitting these examples would be visible.
     gradients = np.random.default_rng(3).normal(1.0, 0.5, (N, 4)) * (10 - versions)[:, None]
     indices, scales = proposal.sample(100_000, step=0)
     estimates = scales[:, None] * gradients[indices]
@@ -116,14 +116,14 @@ def test_weights_are_forgotten_as_the_present_advances(options):
         usable = ~np.isnan(weights) & (present - versions <= 4)
         assert proposal.usable == usable.mean()
     assert proposal.uniform_because == "no gradient norm is known, or none is recent enough"
-    # They don't come back with an older present; new ones do.
+    # Going back in time doesn't restore them; new norms are used.
     proposal.advance(version=0, time=0.0)
     assert proposal.usable == 0
     proposal.update(slice(0, 150), np.ones(150), 14, 140.0)
     proposal.advance(version=14, time=140.0)
     assert proposal.usable == 0.15
     assert not proposal.is_uniform
-    proposal.update([0], [1.0], 1, 10.0)  # too old when it comes
+    proposal.update([0], [1.0], 1, 10.0)  # too old when it arrives
     assert proposal.usable == 0.149
 
 

@@ -7,7 +7,7 @@ from thesis_tf.issgd.sampling.tracker import ProposalTracker
 from thesis_tf.issgd.sampling.variance import compare_draws
 from thesis_tf.issgd.stores import Blocks
 
-N, SIZE = 22, 8  # two whole blocks, and one of 6
+N, SIZE = 22, 8  # two full blocks, and one of 6
 NUMBERS = np.arange(N)
 
 
@@ -16,12 +16,12 @@ def norms(seed=0, size=N):
 
 
 def inverted(values):
-    """The largest value for the smallest, and so on."""
+    """Replaces the smallest value by the largest, and so on."""
     return np.sort(values)[::-1][np.argsort(np.argsort(values))]
 
 
 def blocks(values, versions, times=None):
-    """What a store returns; examples of blocks without a version are unknown."""
+    """Returns blocks as from a store; examples of blocks without a version are unknown."""
     versions = np.array(versions, np.int64)
     known = np.repeat(versions, SIZE)[: len(values)] >= 0
     values = np.where(known, values, np.nan).astype(np.float32)
@@ -41,7 +41,7 @@ def test_variances_are_those_of_the_norms_that_draws_were_made_by():
     assert tracker.apply(NUMBERS, old, 0) == N
     assert tracker.variances is None
     tracker.apply(NUMBERS, new, 1)
-    # Draws were made by float32 norms plus half their mean.
+    # Draws used float32 norms plus half their mean.
     actual = old.astype(float) + 0.5 * old.astype(float).mean()
     expected = compare_draws(new, old, actual, smoothings=(Additive(10.0), Additive(1.0)))
     assert tracker.variances.by_draws() == pytest.approx(expected.by_draws(), rel=1e-12)
@@ -73,7 +73,7 @@ def test_a_part_is_compared_where_both_norms_are_known():
     assert tracker.variances.by_draws() == pytest.approx(expected.by_draws(), rel=1e-12)
     assert tracker.variances.standard_errors == pytest.approx(expected.standard_errors, rel=1e-9)
     assert tracker.variances.standard_errors["excess"] > 0
-    # The example that is no longer known is drawn as an average one.
+    # An example that is no longer known is drawn like an average one.
     weights = tracker.proposal.smoothed_norms()
     assert weights[13] == weights[0] == pytest.approx(np.nanmean(tracker.proposal._sums.weights()))
 
@@ -95,7 +95,7 @@ def test_draws_become_uniform_while_weights_are_worse_and_it_is_said_once():
         [
             *((bad, False), (good, True)),  # the draws were by `bad` and should be by `good`
             *((bad, True), (good, True)),
-            *((good, False), (good, False)),  # nothing has changed since: by weights again
+            *((good, False), (good, False)),  # nothing has changed since, so norms are used again
             *((bad, True), (bad, False)),
         ]
     ):
@@ -126,7 +126,7 @@ def test_only_blocks_of_another_version_are_taken():
     assert tracker.proposal.usable == 0
     assert tracker.apply_blocks(blocks(first, [0, -1, 4]), SIZE) == SIZE + 6
     assert tracker.proposal.usable == 14 / N
-    # Block 0 is new, block 1 is the first of its kind, block 2 must not be read again.
+    # Block 0 is new, block 1 is known for the first time, block 2 must not be used again.
     assert tracker.apply_blocks(blocks(second, [5, 2, 4]), SIZE) == 2 * SIZE
     expected = np.concatenate([second[:16], first[16:]])
     np.testing.assert_array_equal(tracker.proposal.smoothed_norms(), expected)
@@ -134,7 +134,7 @@ def test_only_blocks_of_another_version_are_taken():
     compared = compare_draws(second[:8], first[:8], first[:8], population=N)
     assert tracker.variances.by_draws() == pytest.approx(compared.by_draws(), rel=1e-12)
     assert tracker.apply_blocks(blocks(norms(2), [5, 2, 4]), SIZE) == 0
-    # Each block's age is its own.
+    # Each block has a separate age.
     for version, usable in ((5, N), (6, 14), (7, 14), (8, 8), (9, 0)):
         tracker.proposal.advance(version=version)
         assert tracker.proposal.usable == usable / N
@@ -159,7 +159,7 @@ def test_a_block_that_was_lost_keeps_its_weights_until_it_is_measured_again(opti
     assert tracker.proposal.usable == 1
     assert tracker.variances is None
     np.testing.assert_array_equal(tracker.proposal.smoothed_norms(), first)
-    # A new run may begin at the version that was lost.
+    # A new run may begin at the lost version.
     assert tracker.apply_blocks(blocks(second, [3, 3, 3]), SIZE) == 14
     assert tracker.proposal.usable == 1
     rows = np.r_[:8, 16:22]
@@ -187,7 +187,7 @@ def test_a_restored_state_goes_on_as_the_other_would(tmp_path):
             )
             one.proposal.advance(version=present)
         assert tracker.pop_variances() == restored.pop_variances() == tracker.variances
-        assert tracker.pop_variances() is None  # once is enough
+        assert tracker.pop_variances() is None  # they are returned only once
         assert tracker.proposal.uniform == restored.proposal.uniform
         np.testing.assert_array_equal(
             tracker.proposal.sample(30, step=present), restored.proposal.sample(30, step=present)

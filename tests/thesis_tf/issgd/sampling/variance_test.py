@@ -14,7 +14,7 @@ TRUE = np.square(GRADIENTS.mean(axis=0)).sum()
 
 
 def covariance_trace(weights):
-    """From the covariance matrix of scaled gradients, over the exact distribution."""
+    """Returns the trace from the covariance of scaled gradients over the exact distribution."""
     q = weights / weights.sum()
     scaled = GRADIENTS / (N * q)[:, None]
     centered = scaled - q @ scaled
@@ -48,7 +48,7 @@ def test_weights_of_zero():
     assert variance.gradient_variance([1.0, 2.0], [0.0, 1.0]) == np.inf
     assert (
         variance.gradient_variance([0.0, 2.0], [0.0, 1.0]) == 1.0
-    )  # never drawn, and never missed
+    )  # never drawn, without effect on the estimate
     assert variance.gradient_variance([0.0, 0.0], [0.0, 0.0]) == 0.0
 
 
@@ -109,7 +109,7 @@ def test_standard_errors_are_the_spread_of_estimates_from_parts():
         assert variances.standard_errors[Additive(1.0)] == variances.standard_errors["actual"]
     bias = np.mean(estimates, axis=0) - [getattr(whole, name) for name in names]
     spread = np.std(estimates, axis=0)
-    # 2,000 estimates give a spread to 1.6 %, and the delta method leaves out terms of 1 / 1000.
+    # 2,000 estimates determine the spread to 1.6 %; the delta method omits terms of 1 / 1000.
     np.testing.assert_allclose(np.mean(errors, axis=0), spread, rtol=0.08)
     assert (abs(bias) < 0.15 * spread).all()
     assert spread[4] < 0.8 * spread[2]
@@ -169,13 +169,13 @@ def test_chance_decides_nothing():
     assert fall_back.update(variances_with(2.1, error=1.0))
     assert fall_back.update(variances_with(-1.9, error=1.0))
     assert not fall_back.update(variances_with(-2.1, error=1.0))
-    assert not fall_back.update(variances_with(1e-14))  # rounding
+    assert not fall_back.update(variances_with(1e-14))  # a rounding error
     assert fall_back.update(variances_with(np.inf))
     assert fall_back.update(variances_with(np.nan))
 
 
 def test_weights_of_another_time_fall_back_and_fresh_ones_return():
-    # Drawn by the weights in the proposal, which stay its weights while draws are uniform.
+    # The proposal keeps its gradient norms while draws are uniform.
     proposal, fall_back = Proposal(N, smoothing=0.0), variance.FallBack()
     for weights, expected in ((NORMS, False), (NORMS[::-1], True), (NORMS[::-1], True)):
         proposal.update(None, weights, 0)

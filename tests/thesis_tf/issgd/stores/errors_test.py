@@ -1,4 +1,4 @@
-"""Which error a caller meets in each case, and which classes catch it."""
+"""The error that is raised in each case, and the classes that catch it."""
 
 import inspect
 import socket
@@ -41,7 +41,7 @@ def second_master(url):
 
 def nobody_listens(url):
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))  # and doesn't listen
+        probe.bind(("127.0.0.1", 0))  # it doesn't listen
         with open_store(f"redis://127.0.0.1:{probe.getsockname()[1]}") as store:
             store.join()
 
@@ -77,7 +77,7 @@ def test_all_are_store_errors_and_those_that_waiting_cannot_mend_are_value_error
         errors.RunMismatchError,
         errors.StoreRefusedError,
     }
-    # No case is another one: a handler of one never catches a second by accident.
+    # No error is a subclass of another, so a handler doesn't catch another error by accident.
     cases = kinds - {errors.StoreError}
     assert not any(issubclass(a, b) for a in cases for b in cases if a is not b)
 

@@ -14,7 +14,7 @@ from thesis_tf.issgd.stores import (
     worker_hash,
 )
 
-# Three chunks of parameters, of which the last fills no page; a last block of 5 examples.
+# Three chunks of parameters, the last of which doesn't fill a page; the last block has 5 examples.
 BYTES = (1 << 21) + 1000
 SPEC = RunSpec("model", "data", (("train", 45), ("test", 10)), BYTES, block_size=10)
 
@@ -308,7 +308,7 @@ def test_leases_go_round(store):
 
 @pytest.mark.slow
 def test_an_expired_lease_is_handed_out_first(store):
-    # Long enough that no load expires the first two before the third is asked for.
+    # Long enough that even on a busy machine the first two don't expire before the third request.
     assert store.lease("train", "dead", 2.0) == 0
     assert store.lease("train", "dead", 1.0) == 1
     assert store.lease("train", "w", 60) == 2

@@ -9,7 +9,7 @@ X, Y = rng.normal(size=(100, 3)), rng.integers(0, 5, 100)
 
 
 class Rows:
-    """Gives rows for arrays of their numbers, and nothing else."""
+    """Returns rows for arrays of their numbers, and supports nothing else."""
 
     def __init__(self, array):
         self.array, self.taken = array, []

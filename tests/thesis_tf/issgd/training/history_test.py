@@ -41,7 +41,7 @@ def test_a_line_that_a_kill_cut_short_is_left_out(tmp_path, left):
     path.write_text(whole + line[:left])
     history = History(tmp_path)
     assert history.records == [record(4), record(8)]
-    # Who only reads, as for a figure of a run that goes on, changes nothing.
+    # Reading, for example for a figure of a running training, changes nothing.
     assert path.read_text() == whole + line[:left]
     history.add(record(16))
     history.add(record(20))

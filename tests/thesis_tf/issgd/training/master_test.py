@@ -32,7 +32,7 @@ def worker_on(task, store, **options):
 
 
 def proposal_on(task, weights=None, **options):
-    """A `Proposal`, by default with weights that nobody will measure."""
+    """Returns a `Proposal`, by default with norms that no worker will measure."""
     proposal = Proposal(len(task.data["train"][1]), **options)
     if weights is None:
         weights = np.random.default_rng(1).exponential(size=proposal.num_examples)
@@ -55,7 +55,7 @@ def assert_same(a, b, **tolerance):
 
 
 class Watched(Proposal):
-    """Remembers, at every draw, how far its weights are from the norms of the master's model."""
+    """Records, at every draw, how far its norms are from those of the master's model."""
 
     master = None
 
@@ -92,7 +92,7 @@ def test_exact_draws_are_by_present_norms(open_memory, task, in_thread):
 @pytest.mark.slow
 def test_relaxed_draws_are_by_what_workers_measured(open_memory, task, in_thread):
     def stop(record):
-        # All blocks were measured, and some a second time, the first perhaps not by then.
+        # All blocks have been measured, and some of them twice.
         if record.gradient_variances and record.usable == 1:
             raise InterruptedError
 
@@ -136,7 +136,7 @@ def test_goes_on_from_its_checkpoint(open_memory, task, tmp_path, uniform):
         return Proposal(90) if uniform else proposal_on(task)
 
     def keep(record):
-        if record.step == 20:  # the checkpoint is of step 16, the store has at least 16
+        if record.step == 20:  # the checkpoint is from step 16; the store has at least this version
             shutil.copytree(tmp_path / "whole", tmp_path / "killed")
 
     whole = master_on(
@@ -149,7 +149,7 @@ def test_goes_on_from_its_checkpoint(open_memory, task, tmp_path, uniform):
     head = store.head()
     assert head == 40
 
-    # The weights are those of the checkpoint, whatever proposal it begins with.
+    # The gradient norms are those of the checkpoint, for any initial proposal.
     killed = master_on(task, open_memory(), Proposal(90), folder=tmp_path / "killed")
     assert killed.step == 16
     assert [record.step for record in killed.history.records] == [4, 8, 12, 16]
@@ -158,7 +158,7 @@ def test_goes_on_from_its_checkpoint(open_memory, task, tmp_path, uniform):
     assert_same(killed.model, whole.model)
     assert [r.step for r in killed.history.records] == list(range(4, 44, 4))
     assert [r.loss for r in killed.history.records] == [r.loss for r in whole.history.records]
-    # Versions that were given out before are of other parameters.
+    # Versions that were published before belong to other parameters.
     assert store.head() > head
     np.testing.assert_array_equal(store.fetch().values, read_parameters(killed.model))
 
@@ -259,7 +259,7 @@ def test_goes_on_without_its_store(redis_server, task, in_thread, until):
 
 
 def gradients_of(model, x, y):
-    """Each example's gradient of a model of one dense layer, (n, parameters)."""
+    """Returns the gradients of each example for a model of one dense layer, (n, parameters)."""
     kernel, bias = (w.astype(np.float64) for w in model.get_weights())
     logits = x @ kernel + bias
     p = np.exp(logits - logits.max(1, keepdims=True))
@@ -305,7 +305,7 @@ def test_the_masters_gradient_is_unbiased(open_memory, task, staleness, smoothin
 
     master = master_on(task, open_memory(), proposal, model, sync_every=50, on_sync=stop)
     master.train(2000)
-    # What workers left there: norms, some of them old, some of other parameters, some unknown.
+    # Norms as workers leave them: some are old, some are for other parameters, some are unknown.
     store = open_memory()
     store.join()
     gradients = gradients_of(model, *task.data["train"])
@@ -326,7 +326,7 @@ def test_the_masters_gradient_is_unbiased(open_memory, task, staleness, smoothin
     drawn = scales[:, None] * gradients[rows]
     error = drawn.mean(0) - gradients.mean(0)
     assert (np.abs(error) < 4 * drawn.std(0) / np.sqrt(DRAWS)).all()
-    # The other way round it is not: the same draws without their scales.
+    # Without importance weights, the same draws are biased.
     biased = gradients[rows].mean(0) - gradients.mean(0)
     assert (np.abs(biased) > 4 * gradients[rows].std(0) / np.sqrt(DRAWS)).any()
 
@@ -334,7 +334,7 @@ def test_the_masters_gradient_is_unbiased(open_memory, task, staleness, smoothin
 def test_two_devices_train_as_one(open_memory, task, two_devices):
     one = master_on(task, open_memory(), proposal_on(task))
     one.train(40)
-    # Collective reductions remember shapes for the whole process; other tests train so as well.
+    # Collective reductions remember shapes for the whole process, and other tests use them, too.
     to_one = tf.distribute.ReductionToOneDevice()
     with tf.distribute.MirroredStrategy(two_devices, cross_device_ops=to_one).scope():
         model = task.model()
@@ -342,7 +342,7 @@ def test_two_devices_train_as_one(open_memory, task, two_devices):
     two = master_on(task, other, proposal_on(task), model)
     two.train(40)
     other.delete()
-    # Sums over a batch are made in another order.
+    # Sums over a batch are computed in another order.
     assert_same(two.model, one.model, atol=1e-5)
     np.testing.assert_allclose(
         [record.loss for record in two.history.records],
@@ -371,7 +371,7 @@ def test_several_inputs(open_memory, task, in_thread):
 
 
 def test_losses_are_means_over_examples(task, open_memory):
-    # 20 examples of "validation" are a block of 16 and one of 4.
+    # The 20 validation examples are a block of 16 and one of 4.
     master, worker = master_on(task, open_memory()), open_memory()
     worker.join()
     worker.push("validation", 0, np.zeros(16, np.float32), 0, "w", loss=1.0, error=0.0)
@@ -379,7 +379,7 @@ def test_losses_are_means_over_examples(task, open_memory):
     synchronizer = master._synchronizer
     applied = synchronizer._apply({"validation": worker.pull("validation")})
     assert applied == ({"validation": 2.0}, {"validation": 0.2})
-    # Nothing new is nothing to record.
+    # Without new blocks, nothing is recorded.
     assert synchronizer._apply({"validation": worker.pull("validation")}) == ({}, {})
     synchronizer.close(master.history, finished=False)
 

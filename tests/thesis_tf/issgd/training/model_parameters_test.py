@@ -12,7 +12,7 @@ from thesis_tf.issgd.training.model_parameters import (
     write_parameters,
 )
 
-# Also run in another process.
+# This code also runs in another process.
 PROBLEM = """
 import keras
 import numpy as np
@@ -37,7 +37,7 @@ spec = HERE["spec"]
 
 
 class Counter(layers.Layer):
-    """Has an integer that no gradient changes."""
+    """Has an integer weight without a gradient."""
 
     def build(self, shape):
         self.count = self.add_weight(shape=(), dtype="int64", trainable=False, name="count")
@@ -47,7 +47,7 @@ class Counter(layers.Layer):
 
 
 def network(dtype, seed):
-    """With moving averages, a scalar and an integer among its weights, no two alike."""
+    """Returns a network with moving averages, a scalar and an integer, all different."""
     model = keras.Sequential(
         [
             keras.Input((3,)),

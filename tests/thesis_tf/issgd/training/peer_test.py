@@ -10,17 +10,17 @@ from thesis_tf.issgd.stores import RunMismatchError, RunTakenError, open_store
 from thesis_tf.issgd.training.model_parameters import read_parameters
 from thesis_tf.issgd.transport import peer_connection
 
-NORMS = 2e-5  # float32, in another order of sums
+NORMS = 2e-5  # float32 sums in another order
 
 
 def of_the_store(said):
-    """Leaves out how draws are made."""
+    """Returns the messages except those on how examples are drawn."""
     return [message for message in said if not message.startswith("From step")]
 
 
 def peer_on(task, store, name="a", seed=0, **options):
     options = {"batch_size": 10, "sync_every": 4, "block_size": 16} | options
-    # Draws by weights from the first that are known, each peer its own.
+    # Draws use norms as soon as one is known; each peer has a separate seed.
     proposal = Proposal(len(task.data["train"][1]), seed=seed, min_usable=0)
     model = options.pop("model", None) or task.model(seed)
     names = ("syncs_per_exchange", "mixing_fraction", "block_size")
@@ -45,7 +45,7 @@ def test_one_alone(open_memory, task):
 
 
 def test_pushes_the_norms_of_what_it_trains_on(open_memory, task):
-    # At a learning rate of 0 all norms are of the weights that there are.
+    # At a learning rate of 0, all norms are for the current parameters.
     peer = peer_on(task, open_memory(), model=task.model(learning_rate=0.0))
     peer.train(4)
     store = open_memory()
@@ -77,7 +77,7 @@ def test_draws_by_what_others_measured(open_memory, task):
     a, b = (peer_on(task, open_memory(), name, seed) for seed, name in enumerate("ab"))
     a.train(40)
     b.train(4)
-    # In 40 draws it has not seen more than 40 of the 90 examples itself.
+    # With 40 draws it has measured at most 40 of the 90 examples.
     assert b.tracker.proposal.usable > 0.9
 
 
@@ -108,7 +108,7 @@ def test_one_that_has_only_begun_counts_for_less(open_memory, task):
 @pytest.mark.slow
 def test_goes_on_from_its_checkpoint(open_memory, task, tmp_path):
     peer_on(task, open_memory(), folder=tmp_path, checkpoint_every=4).train(8)
-    # What was published lies ahead of the checkpoint, as after a kill.
+    # The published version is ahead of the checkpoint, as after a kill.
     store = open_memory()
     store.join()
     store.publish(read_parameters(task.model(5)), 20, slot="a")
@@ -129,7 +129,7 @@ def test_a_run_that_was_lost_is_made_again(open_memory, task):
     peer = peer_on(task, store, log=said.append, on_sync=lose)
     peer.train(208)
     assert of_the_store(said) == ["The store had lost the run; it was created again."]
-    # Also what it had measured before.
+    # The peer also pushes earlier norms again.
     assert not np.isnan(store.pull("train").values).any()
     assert store.head(slot="a") == 208
 
@@ -182,10 +182,10 @@ def test_one_name_for_two(open_memory, task):
 
 def test_a_run_that_is_over_makes_way(open_memory, task, monkeypatch):
     peer_on(task, open_memory(), "a").train(40)
-    monkeypatch.setattr(peer_connection, "ALIVE_SECONDS", 1e-9)  # long after
+    monkeypatch.setattr(peer_connection, "ALIVE_SECONDS", 1e-9)  # as if a long time had passed
     peer = peer_on(task, open_memory(), "b", seed=1)
     peer.train(4)
-    # What was measured then is of other parameters.
+    # Norms that were measured before are for other parameters.
     assert peer.tracker.proposal.usable < 0.5
     store = open_memory()
     store.join()

@@ -7,12 +7,12 @@ from thesis_tf.gradient_norms import per_example_gradient_norms
 from thesis_tf.issgd.training.steps import Steps, classification_errors
 
 BATCH = 4
-RATE, MOMENTUM = 0.25, 0.875  # the same in float32, in which an optimizer keeps them
+RATE, MOMENTUM = 0.25, 0.875  # exact in float32, in which an optimizer stores them
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
 def network(dtype="float64", optimizer=None, regularizer=None, rate=0.0, norm=False):
-    """A classifier of 5 inputs and 3 classes, compiled."""
+    """Returns a compiled classifier of 5 inputs and 3 classes."""
     keras.utils.set_random_seed(3)
     inputs = "float64" if dtype == "float64" else "float32"
     options = {"dtype": dtype, "kernel_regularizer": regularizer}
@@ -29,7 +29,7 @@ def network(dtype="float64", optimizer=None, regularizer=None, rate=0.0, norm=Fa
 
 
 def drawn(steps=1, seed=0):
-    """(x, y, scales) of some steps."""
+    """Returns (x, y, scales) of some steps."""
     rng = np.random.default_rng(seed)
     size = steps * BATCH
     x, y = rng.normal(size=(size, 5)), rng.integers(0, 3, size)
@@ -37,7 +37,7 @@ def drawn(steps=1, seed=0):
 
 
 def gradients_by_hand(model, x, y, scales):
-    """(scaled loss, gradients) of one step, without what `Steps` is made of."""
+    """Returns (scaled loss, gradients) of one step, without the code of `Steps`."""
     with tf.GradientTape() as tape:
         outputs = model(x, training=True)
         losses = keras.losses.sparse_categorical_crossentropy(y, outputs, from_logits=True)
@@ -52,7 +52,7 @@ def gradients_by_hand(model, x, y, scales):
 
 
 def step_by_hand(model, batches, rate=RATE, momentum=MOMENTUM):
-    """Takes steps of SGD with Nesterov's momentum, written out; returns losses and |gradient|^2."""
+    """Takes SGD steps with Nesterov's momentum by its formula; returns losses and |gradient|^2."""
     velocities = [np.zeros(v.shape) for v in model.trainable_variables]
     losses = []
     for x, y, scales in batches:
@@ -67,7 +67,7 @@ def step_by_hand(model, batches, rate=RATE, momentum=MOMENTUM):
 
 
 def mirrored_strategy(devices):
-    """Of strategies that reduce by collectives, a process can have one only."""
+    """Returns a strategy without collectives, of which a process can use only one strategy."""
     to_one = tf.distribute.ReductionToOneDevice()
     return tf.distribute.MirroredStrategy(devices, cross_device_ops=to_one)
 
@@ -97,7 +97,7 @@ def test_three_steps_are_those_taken_by_hand(kind):
     losses, squares, gradient = Steps(model, BATCH)(*batch)
     expected, expected_gradient = step_by_hand(other, split(*batch))
     assert squares is None
-    # Losses and the gradient's norm are given in float32; the steps are taken in float64.
+    # Losses and the gradient's norm are returned in float32; steps are computed in float64.
     np.testing.assert_allclose(losses, expected, rtol=1e-6)
     assert gradient == pytest.approx(expected_gradient, rel=1e-6)
     assert_same_weights(model, other, rtol=1e-12, atol=1e-14)
@@ -149,7 +149,7 @@ def test_norms_are_those_of_the_units_that_dropout_leaves():
     jacobians = tape.jacobian(losses, [v.value for v in other.trainable_variables])
     expected = sum(np.square(j).reshape(BATCH, -1).sum(axis=1) for j in jacobians)
     np.testing.assert_allclose(squares, expected, rtol=1e-6)
-    assert int(model.layers[1].seed_generator.state[1]) == 1  # the next mask is another
+    assert int(model.layers[1].seed_generator.state[1]) == 1  # the next mask is different
 
 
 def test_batch_normalization_has_no_norms_in_training():
@@ -169,7 +169,7 @@ def test_mixed_precision(dtype, norms):
     other, batch = network("float32", regularizer=regularizer), drawn(2)
     losses, squares, gradient = Steps(model, BATCH, norms=norms)(*batch)
     expected, expected_gradient = step_by_hand(other, split(*batch))
-    # bfloat16 keeps 8 bits.
+    # bfloat16 has 8 bits.
     np.testing.assert_allclose(losses, expected, rtol=2e-2)
     assert gradient == pytest.approx(expected_gradient, rel=6e-2)
     for a, b in zip(model.trainable_variables, other.trainable_variables, strict=True):

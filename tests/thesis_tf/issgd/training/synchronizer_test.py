@@ -5,7 +5,7 @@ from thesis_tf.issgd import History, Pulled, Synchronizer, Trainer
 
 
 class Listening(Synchronizer):
-    """Notes the calls of a trainer."""
+    """Records the calls of a trainer."""
 
     needs_norms = True
 

@@ -14,7 +14,7 @@ from thesis_tf.issgd import Proposal, Synchronizer, Trainer
 from thesis_tf.issgd.stores import RunTakenError
 from thesis_tf.issgd.training.trainer import CHECKPOINT
 
-# Also run in a process that is killed.
+# This code also runs in a process that is killed.
 PROBLEM = """
 import keras
 import numpy as np
@@ -69,7 +69,7 @@ measuring, network, LOSS, X, Y = (HERE[n] for n in ("measuring", "network", "LOS
 
 
 class Stopped(Exception):
-    """Stands for a kill at a synchronization."""
+    """Simulates a kill at a synchronization."""
 
 
 def stop_at(step, how=Stopped):
@@ -81,13 +81,13 @@ def stop_at(step, how=Stopped):
 
 
 def plain(folder=None, model=None, data=(X, Y), **options):
-    """A trainer with uniform draws."""
+    """Returns a trainer with uniform draws."""
     options = {"batch_size": 8, "sync_every": 4, **options}
     return Trainer(model or network(), {"train": data}, folder=folder, **options)
 
 
 def mirrored_strategy(devices):
-    """Of strategies that reduce by collectives, a process can have one only."""
+    """Returns a strategy without collectives, of which a process can use only one strategy."""
     to_one = tf.distribute.ReductionToOneDevice()
     return tf.distribute.MirroredStrategy(devices, cross_device_ops=to_one)
 
@@ -97,7 +97,7 @@ def without_times(history):
 
 
 def assert_same_run(one, other):
-    """Weights, states, momenta and histories are the same to the bit."""
+    """Checks that weights, states, momenta and histories are bit-identical."""
     assert one.step == other.step
     for a, b in zip(one._variables(), other._variables(), strict=True):
         np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=a.path)
@@ -137,7 +137,7 @@ def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(tmp_path, start_
     lines = (tmp_path / "history.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [4, 8, 12, 16, 20, 24]
     resumed = measuring(folder=tmp_path)
-    # The second checkpoint was due after the kill, at step 24.
+    # The second checkpoint, at step 24, was due only after the kill.
     assert (resumed.step, resumed.history.records[-1].step) == (12, 12)
     resumed.train(40)
     assert_same_run(resumed, unstopped)
@@ -163,7 +163,7 @@ def test_the_end_comes_whatever_happens(tmp_path):
     assert ending.ended is False
     ending.ended = None
     (tmp_path / "run" / "checkpoint.npz").unlink()
-    (tmp_path / "run" / "checkpoint.npz").mkdir()  # which can't be written over
+    (tmp_path / "run" / "checkpoint.npz").mkdir()  # so that the file can't be replaced
     with pytest.raises(IsADirectoryError):
         trainer.train(12)
     assert ending.ended is not None
@@ -186,7 +186,7 @@ def test_a_folder_is_of_one_training_at_a_time(tmp_path):
 def test_how_steps_are_shared_out_among_calls_makes_no_difference():
     whole, parts, longer = plain(), plain(), plain(sync_every=10)
     whole.train(22)
-    for steps in (3, 3, 9, 22):  # in all
+    for steps in (3, 3, 9, 22):  # total numbers of steps
         parts.train(steps)
     longer.train(22)
     for a, b, c in zip(*(t._variables() for t in (whole, parts, longer)), strict=True):
@@ -196,7 +196,7 @@ def test_how_steps_are_shared_out_among_calls_makes_no_difference():
 
 
 class Rows:
-    """Rows of an array, and an interruption when they are taken for the n-th time."""
+    """Rows of an array; the n-th access is interrupted."""
 
     def __init__(self, array, interrupt_at):
         self.array, self.left = array, interrupt_at
@@ -271,7 +271,7 @@ def test_seconds_count_over_kills(tmp_path):
     trainer = plain(tmp_path, on_sync=wait)
     trainer.train(1000, seconds=0.5)
     records = trainer.history.records
-    # Each pass after the first begins at least .2 s after the one before.
+    # Each step after the first begins at least .2 s after the previous one.
     assert 1 <= len(records) <= 4
     assert records[-1].seconds >= 0.5
     assert all(r.seconds < 0.5 for r in records[:-1])
@@ -302,7 +302,7 @@ def test_the_checkpoint_of_something_else(tmp_path):
         plain(tmp_path, data=(X[:50], Y[:50]))
     whole = (tmp_path / CHECKPOINT).read_bytes()
     (tmp_path / CHECKPOINT).write_bytes(whole[:-100])
-    with pytest.raises(ValueError, match="is no checkpoint, or was cut short"):
+    with pytest.raises(ValueError, match="is not a checkpoint, or was cut short"):
         plain(tmp_path)
 
 
@@ -324,7 +324,7 @@ def test_records_say_what_was_done(unstopped):
     assert first.losses["largest"] == norms.max()
     assert (first.usable, first.uniform) == (1.0, False)
     assert first.gradient_variances == {}
-    # Variances are computed when norms are measured again, and belong to no later record.
+    # Variances are computed when norms are measured again, and are in no later record.
     assert {"ideal", "actual", "stale+10"} <= fourth.gradient_variances.keys()
     assert fifth.gradient_variances == {}
     steps = [step for step, _, _ in unstopped.history.column("largest_loss")]
@@ -332,7 +332,7 @@ def test_records_say_what_was_done(unstopped):
 
 
 class Keeping(Synchronizer):
-    """Keeps the norms that the steps compute."""
+    """Records the norms that the steps compute."""
 
     needs_norms = True
 
@@ -371,7 +371,7 @@ def test_two_devices_resume_as_one(two_devices, tmp_path):
     for one in (resumed, whole):
         history = one.train(12)
         assert all(math.isnan(r.squared_batch_gradient) for r in history.records)
-        # NaN is no equal of NaN.
+        # NaN is not equal to NaN.
         records = history.records
         records[:] = [dataclasses.replace(r, squared_batch_gradient=None) for r in records]
     assert_same_run(resumed, whole)

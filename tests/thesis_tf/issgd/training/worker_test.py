@@ -10,7 +10,7 @@ from thesis_tf.issgd.training.examples import by_split
 from thesis_tf.issgd.training.model_parameters import read_parameters, spec_of
 
 BLOCK = 16
-BLOCKS = {"train": 6, "validation": 2, "test": 2}  # of a `Task`
+BLOCKS = {"train": 6, "validation": 2, "test": 2}  # the blocks of a `Task`
 
 
 def spec(task, model=None, block_size=BLOCK):
@@ -27,7 +27,7 @@ def worker_on(task, store, **options):
 
 @pytest.fixture
 def store(open_memory, task):
-    """A store whose run is there; nothing is published."""
+    """A store with a run in which nothing has been published."""
     store = open_memory()
     store.create(spec(task))
     return store
@@ -38,7 +38,7 @@ def all_current(store, version):
 
 
 def assert_measured(store, task, model, version):
-    """Everything in the store is what the model of that version gives."""
+    """Checks that everything in the store was measured with the model of this version."""
     norms_of = per_example_gradient_norms(model, task.loss)
     for split, (x, y) in task.data.items():
         losses, squares = (np.asarray(values) for values in norms_of(x, y))
@@ -103,7 +103,7 @@ def test_may_come_before_the_master_and_outlive_a_run(open_memory, task, in_thre
         assert [message.split()[-3:] for message in said[1:]] == [["joined", "the", "run."]]
         assert store.alive("worker", 60) == [worker.name]
 
-        # The same versions as before, in a run that is another.
+        # The same versions as before, but of another run.
         store.delete()
         store.create(spec(task))
         store.publish(read_parameters(task.model(4)), 3)
@@ -153,7 +153,7 @@ def test_what_is_not_finite_is_unknown(open_memory, task):
     assert (found.versions == 0).all()
     assert np.isfinite(found.values).sum() >= 88
 
-    # Diverged: nothing is known of any example.
+    # The model has diverged: no norm is known.
     model = task.model()
     model.set_weights([np.full_like(w, np.nan) for w in model.get_weights()])
     store.publish(read_parameters(model), 1)

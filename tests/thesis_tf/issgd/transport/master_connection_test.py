@@ -33,7 +33,7 @@ def connected(store, **options):
 
 
 def pulled(connection, until):
-    """The next blocks that come."""
+    """Returns the next blocks that arrive."""
     return until(lambda: connection.pull(["train"]))["train"]
 
 
@@ -59,7 +59,7 @@ def test_what_is_waiting_is_published_at_the_end(open_memory):
     other.join(SPEC)
     assert other.head() == 3
     assert not other.finished()
-    other.claim_master("another", 1)  # nobody's any more
+    other.claim_master("another", 1)  # the run has no master any more
 
 
 def test_says_that_the_run_is_over(open_memory):
@@ -104,7 +104,7 @@ def test_a_run_that_another_master_made_again_is_an_error(open_memory, until):
     other = open_memory()
     with connected(open_memory()) as connection:
         other.delete()
-        # The lock of this kind of store can be held, so that the two are one step.
+        # This kind of store has a lock, so both calls can be one step.
         with other._backend._state(change=True):
             other.create(SPEC)
             other.claim_master("another", 60)

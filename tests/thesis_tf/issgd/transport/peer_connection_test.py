@@ -26,14 +26,14 @@ def connected(store, name="a", fresh=True, **options):
 
 
 def pulled(connection, which, until):
-    """What comes next: norms (0) or another's parameters (1)."""
+    """Returns the next norms (0) or the next parameters of another peer (1)."""
     return until(lambda: [v] if (v := connection.pull()[which]) is not None else None)[0]
 
 
 def test_norms_and_parameters_go_both_ways(open_memory, until):
     with connected(open_memory()) as a, connected(open_memory(), "b") as b:
         for connection in (a, b):
-            assert np.isnan(connection.pull()[0]).all()  # of the beginning
+            assert np.isnan(connection.pull()[0]).all()  # the initial norms
         a.add_norms(np.array([3, 44]), np.array([0.5, 2.0], np.float32))
         a.publish(8, parameters(1))
         assert pulled(a, 0, until)[[3, 44]].tolist() == [0.5, 2.0]
@@ -41,7 +41,7 @@ def test_norms_and_parameters_go_both_ways(open_memory, until):
         other = pulled(b, 1, until)
         assert (other.name, other.version) == ("a", 8)
         assert (other.values == 1).all()
-        # Without parameters norms go all the same.
+        # Norms are exchanged even without parameters.
         b.add_norms(np.array([7]), np.array([1.0], np.float32))
         b.publish(16, None)
         norms = until(lambda: (n := b.pull()[0]) is not None and not np.isnan(n[7]) and [n])[0]
@@ -59,7 +59,7 @@ def test_what_is_waiting_is_exchanged_at_the_end(open_memory):
     with connected(open_memory()) as connection:
         connection.add_norms(np.arange(45), np.ones(45, np.float32))
         connection.publish(1, parameters(1))
-        connection.publish(2, None)  # replaces it, but for the parameters
+        connection.publish(2, None)  # replaces it, except for the parameters
     store = open_joined(open_memory)
     assert (store.pull("train").values == 1).all()
     assert (store.fetch(slot="a").values == 1).all()
@@ -77,7 +77,7 @@ def test_a_late_one_begins_with_anothers_parameters_and_norms(open_memory):
     assert (other.values == 1).all()
     assert late.pull()[0][3] == 0.5
     late.close()
-    assert late.begin(fresh=False) is None  # it has parameters of its own
+    assert late.begin(fresh=False) is None  # it has parameters already
     late.close()
 
 
@@ -95,7 +95,7 @@ def test_a_server_that_hangs_keeps_nobody_waiting(redis_server, until):
         redis_server.process.send_signal(signal.SIGCONT)
         until(lambda: len(said) > 1)
         assert "The store is back" in said[1]
-        # Also what was measured meanwhile.
+        # The store also has the norms of the meantime.
         until(lambda: (n := connection.pull()[0]) is not None and n[3] == 0.5)
     store = open_store(redis_server.url)
     store.join()
@@ -109,7 +109,7 @@ def test_one_that_begins_anew_under_a_name_that_is_pulled(open_memory):
         store.create(SPEC)
         with pytest.raises(RunTakenError, match="'a' was alive a few seconds ago"):
             PeerConnection(store, SPEC, "a", 45, log=print).begin(fresh=True)
-        # After a kill its folder has a checkpoint, and its name is its own.
+        # After a kill, its folder has a checkpoint, and it may use its name again.
         again = PeerConnection(store, SPEC, "a", 45, log=print)
         again.begin(fresh=False)
         again.close()

@@ -7,7 +7,7 @@ from thesis_tf.issgd.transport import store_thread
 
 
 class Scripted(store_thread.StoreThread):
-    """Raises the errors of a list, one at each turn, and then counts its turns."""
+    """Raises the errors of a list, one per turn, and then counts its turns."""
 
     def __init__(self, errors, **options):
         super().__init__(None, None, **options)

@@ -1,4 +1,4 @@
-"""Networks to lay out and to draw, as taps and edges."""
+"""Networks for layouts and drawings, as taps and edges."""
 
 import itertools
 import random
@@ -63,13 +63,13 @@ NETWORKS = {
 
 @pytest.fixture(params=NETWORKS)
 def network(request):
-    """The taps and edges of each network in turn."""
+    """The taps and edges of one network after another."""
     return NETWORKS[request.param]
 
 
 @pytest.fixture(scope="session")
 def networks():
-    """Builders of (taps, edges) by shape, and `named`, one network of each."""
+    """Functions that return (taps, edges) by shape, and `named`, one network of each kind."""
     return types.SimpleNamespace(
         named=NETWORKS, mlp=mlp, inception=inception, dense_block=dense_block
     )

@@ -1,4 +1,4 @@
-"""Where the taps of a network go: layers, rows, routes and strips."""
+"""Layouts of the taps of a network: layers, rows, routes and strips."""
 
 import itertools
 
@@ -25,7 +25,7 @@ def longest_path(taps, edges):
 
 
 def crossings(routes):
-    """Counts crossing pairs of segments by comparing every two of them."""
+    """Counts crossing pairs of segments by comparing all pairs."""
     segments = {pair for route in routes.values() for pair in itertools.pairwise(route)}
     return sum(
         (a[0][1] - b[0][1]) * (a[1][1] - b[1][1]) < 0
@@ -102,9 +102,9 @@ def test_forks_and_joins_are_centered_on_their_branches(networks):
 @pytest.mark.parametrize(
     "edges",
     [
-        # In the order given, the rungs of this ladder would cross one another,
+        # In the given order, the rungs of this ladder would cross one another,
         [("in", "a"), ("in", "b"), ("in", "c"), ("c", "f"), ("a", "d"), ("b", "e")],
-        # and so would these joins even in the order of a walk through the network.
+        # and so would these joins, even in the order of a depth-first search.
         [("in", "a"), ("in", "b"), ("in", "c"), ("a", "d"), ("c", "d"), ("b", "e"), ("b", "f")],
     ],
 )
@@ -159,7 +159,7 @@ def test_fold_takes_the_fewest_strips(networks, room):
     strips = layout.fold(folded, widths, room)
     assert [layer for strip in strips for layer in strip] == list(range(folded.depth))
     assert all(widths[strip].sum() <= room for strip in strips)
-    # Filling each strip as far as it goes is optimal in their number.
+    # Filling each strip as far as possible gives the smallest number of strips.
     fewest, filled = 1, 0.0
     for width in widths:
         filled += width

@@ -1,4 +1,4 @@
-"""What a page has room for: strips, labels that overlap nothing, columns that panels share."""
+"""Placement in a figure: strips, labels without overlaps, columns that panels share."""
 
 import itertools
 import math
@@ -35,7 +35,7 @@ def boxes(page, labels):
 @pytest.mark.parametrize("panels", [1, 4])
 def test_nothing_on_a_page_overlaps(network, panels):
     taps, edges = network
-    # Long and short names, of which some have a form in two lines.
+    # Short and long names; some have a form in two lines.
     labels = {tap: [([tap * 3], 11 * len(tap)), ([tap, tap * 2], 7 * len(tap))] for tap in taps}
     page = Placement(arrange(taps, edges), labels, panels)
     assert list(page.places) == taps
@@ -57,7 +57,7 @@ def test_labels_keep_off_the_lines(networks):
     labels = {tap: [([tap], 6 * len(tap))] for tap in taps}
     page = Placement(arrange(taps, edges), labels, 4)
     found = boxes(page, labels)
-    found = found[found[:, 3] - found[:, 1] < page.above - VALUE_HEIGHT]  # labels alone
+    found = found[found[:, 3] - found[:, 1] < page.above - VALUE_HEIGHT]  # only labels
     assert len(found) > len(taps) / 2
     for stroke in page.strokes():
         for line in stroke.to_polygons(closed_only=False):
@@ -78,7 +78,7 @@ def test_a_deep_network_goes_on_in_further_strips(networks):
     order = sorted(taps, key=lambda tap: (page.places[tap][1], page.places[tap][0]))
     assert order == taps
     assert len(page.valued) == len(taps)
-    # Every other name has room; the ends of the skip connection are sure of theirs.
+    # About every other name has room, always including both ends of the skip connection.
     assert 55 < len(page.named) < 75
     assert {"input", "dense_64"} <= set(page.named)
 
@@ -90,7 +90,7 @@ def test_panels_that_would_get_too_high_share_narrower_columns(networks):
     alone, together = (Placement(arranged, labels, panels) for panels in (1, 4))
     assert 4 * alone.height > 1000 >= 4 * together.height
     assert len(together.valued) < len(alone.valued) <= len(taps)
-    # The landmarks keep their values, turned where they have no room otherwise.
+    # Landmarks always have their values, turned if necessary.
     assert {f"mixed{block}" for block in range(13)} <= set(together.valued)
     taps, edges = networks.inception(11, (2, 4, 6, 3))
     deeper = Placement(arrange(taps, edges), {tap: [([tap], 30)] for tap in taps}, 4)

@@ -12,7 +12,7 @@ from keras import layers
 from thesis_tf._keras.batches import Stream
 from thesis_tf.probes import FeatureStore, Reduction, extract
 
-# Keras draws the same weights in each test, so that tolerances hold once and for all.
+# Keras draws the same weights in each test, so these tolerances are reproducible.
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}
 
 
@@ -37,7 +37,7 @@ def images(examples, seed=0):
 
 
 class Recorded(np.ndarray):
-    """An array that keeps the slices that were taken of it."""
+    """An array that records the slices that are read from it."""
 
     def __getitem__(self, key):
         if isinstance(key, slice):
@@ -112,7 +112,7 @@ def test_batches_of_any_size(model, tmp_path, examples, batch_size):
     assert store.examples == examples
     part = keras.Model(model.input, model.get_layer("pool").output)
     np.testing.assert_allclose(store.read("pool"), part(x, training=False), **CLOSE)
-    # The model did not see its batch size as a part of the shapes.
+    # The batch size isn't a part of the shapes of taps.
     assert store.taps[0].shape == (None, 6, 6, 4)
 
 
@@ -121,7 +121,7 @@ def test_predictions_are_kept_beside_the_taps_and_not_counted_twice(model, tmp_p
     assert [tap.name for tap in store.taps] == ["conv", "output"]
     assert store.predictions == ["prediction:output"]
 
-    # An output that is no vector of class scores is no prediction.
+    # An output that isn't a vector of class scores isn't a prediction.
     x = keras.Input((8, 8, 3))
     store = extract(keras.Model(x, layers.Conv2D(2, 3)(x)), images(5), tmp_path / "b", taps="input")
     assert store.predictions == []
@@ -250,7 +250,7 @@ def test_what_is_complete_is_not_computed_again(model, tmp_path):
     written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     x.taken = []
 
-    # Neither another model object of the same weights nor another batch size changes anything.
+    # Another model object with the same weights, or another batch size, changes nothing.
     store = extract(convnet(), x, tmp_path, batch_size=8)
 
     assert store.examples == 40
@@ -352,7 +352,7 @@ def test_shards_of_other_work_are_refused_before_the_work(model, tmp_path):
         extract(other, x, tmp_path, taps="conv", shard=(1, 3))
     assert not hasattr(x, "taken")
 
-    # With `overwrite` the one that does not belong goes, and one that does stays.
+    # `overwrite` deletes a shard of another model, and keeps one of this model.
     assert extract(model, x, tmp_path, taps="conv", shard=(1, 2), overwrite=True) is None
     assert [path.name for path in tmp_path.iterdir()] == ["00000-of-00002"]
     assert extract(model, x, tmp_path, taps="conv", shard=(2, 2), overwrite=True).examples == 12
@@ -361,13 +361,13 @@ def test_shards_of_other_work_are_refused_before_the_work(model, tmp_path):
 def test_numbers_that_are_not_finite(model, tmp_path):
     x = images(20)
     x[13, 2, 2, 1] = np.inf
-    x[14, 2, 2, 1] = np.nan  # which a ReLU may turn into zero
+    x[14, 2, 2, 1] = np.nan  # a ReLU may turn it into zero
 
     with pytest.raises(ValueError, match=r"Tap 'input' is not finite for example 13 \(2 of 8 in"):
         extract(model, x, tmp_path / "a", batch_size=8)
     with pytest.raises(ValueError, match=r"Tap 'conv' is not finite for example 13"):
         extract(model, x, tmp_path / "b", taps=["conv", "top"], batch_size=8)
-    # The number is that of the whole data set, also in the second of two shards.
+    # The number is that in the whole data set, also in the second of two shards.
     with pytest.raises(ValueError, match="example 13 "):
         extract(model, x, tmp_path / "c", batch_size=8, shard=(2, 2))
     with pytest.raises(FileNotFoundError, match="is missing"):
@@ -405,7 +405,7 @@ def test_a_tap_that_mixes_examples(tmp_path):
 def test_bad_arguments(model, tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
         extract(folder=tmp_path, **{"model": model, "x": images(4), **arguments})
-    assert not list(tmp_path.iterdir())  # it failed before any work
+    assert not list(tmp_path.iterdir())  # it failed before it wrote anything
 
 
 def test_models_of_a_fixed_batch_size(tmp_path):
@@ -417,7 +417,7 @@ def test_models_of_a_fixed_batch_size(tmp_path):
         extract(model, data, tmp_path)
     store = extract(model, data, tmp_path, taps="lstm", batch_size=4)
 
-    # The state is not carried from one batch to the next.
+    # The state is not passed from one batch to the next.
     for first in (0, 4):
         model.get_layer("lstm").reset_state()
         expected = model.get_layer("lstm")(data[first : first + 4])
@@ -451,7 +451,7 @@ RUN = """
 
 @pytest.fixture
 def start(start_python, tmp_path):
-    """A function that starts an extraction in a process of its own."""
+    """Returns a function that starts an extraction in a separate process."""
     convnet().save(tmp_path / "model.keras")
 
     def run(x, store, shards=((1, 1),), devices=1):
@@ -511,7 +511,7 @@ def test_processes_write_the_shards_of_one_store(start, tmp_path):
 
 @pytest.mark.slow
 def test_mirrored_replicas(start, tmp_path):
-    x = images(75)  # two batches of 32, which replicas halve, and one that is not full
+    x = images(75)  # two batches of 32, which replicas divide, and a partial one
     finish(start(x, tmp_path / "mirrored", devices=2))
 
     store = FeatureStore(tmp_path / "mirrored")

@@ -20,12 +20,12 @@ HEADER = make_header(COLUMNS, Reduction(), **MADE_FROM, edges=[("conv", "dense#2
 
 
 def table(examples, columns=COLUMNS):
-    """Features of every column, that no two rows share."""
+    """Returns features of every column; all rows are different."""
     return [RNG.normal(size=(examples, c.features)).astype(c.dtype) for c in columns]
 
 
 def write(folder, rows, pieces=3, header=HEADER):
-    """Writes one shard in a few pieces, each made durable."""
+    """Writes one shard in several pieces, each of them durable."""
     with ShardWriter(folder, header) as writer:
         for part in zip(*(np.array_split(values, pieces) for values in rows), strict=True):
             writer.append(part)
@@ -41,7 +41,7 @@ def write_store(folder, rows, sizes):
 
 
 def edit(shard, **changes):
-    """Changes a manifest as a program that knows its digest would."""
+    """Changes a manifest, and updates its digest."""
     manifest = {**files.read_json(shard / "manifest.json"), **changes}
     manifest.pop("digest")
     manifest["digest"] = fingerprint.of_json(manifest)
@@ -50,7 +50,7 @@ def edit(shard, **changes):
 
 @pytest.fixture(params=[[23], [7, 1, 0, 15], [0, 23]], ids=["1 shard", "4 shards", "2 shards"])
 def stored(request, tmp_path):
-    """A store and the arrays that were written to it."""
+    """Returns a store and the arrays that were written to it."""
     rows = table(23)
     write_store(tmp_path, rows, request.param)
     return FeatureStore(tmp_path), dict(
@@ -189,7 +189,7 @@ def test_blocks_need_a_step_of_one(stored):
 
 
 def test_large_reads_are_divided_among_threads(tmp_path):
-    # 16 MB of one column and 8 of another: several reads each, with a remainder.
+    # 16 MB of one column and 8 MB of another: several reads each, with a remainder.
     columns = [
         Column(Tap(name, (None, n), "float32", "Dense"), n, "float32", f"{i:03d}.npy")
         for i, (name, n) in enumerate([("a", 2049), ("b", 1023)])
@@ -221,7 +221,7 @@ def test_writing_goes_on_from_what_is_durable(tmp_path):
     with ShardWriter(tmp_path / "killed", HEADER) as writer:
         writer.append(first)
         writer.flush()
-        # Appended and on disk, but not durable: a killed process leaves this behind.
+        # Written to disk, but not durable, as after a kill.
         writer.append([values[12:15] for values in rows])
 
     sizes = [(tmp_path / "killed" / column.file).stat().st_size for column in COLUMNS]
@@ -395,7 +395,7 @@ STREAM = """
 
 @pytest.mark.slow
 def test_a_store_far_larger_than_memory_is_streamed(run_python, tmp_path):
-    # Ten sparse columns of 2 GB each, which take no room on the disk.
+    # Ten sparse columns of 2 GB each, which take no space on disk.
     rows, features = 122_071, 4096
     columns = [
         Column(
@@ -418,5 +418,5 @@ def test_a_store_far_larger_than_memory_is_streamed(run_python, tmp_path):
     examples, streamed, before, peak = run_python(STREAM, tmp_path)
 
     assert examples == streamed == rows
-    assert peak < 1 << 20  # KiB: 1 GiB, of which TensorFlow alone takes half
+    assert peak < 1 << 20  # KiB: 1 GiB, half of which is TensorFlow
     assert peak - before < 1 << 16  # 64 MiB: two blocks of 8 MiB, and the threads that read them

@@ -1,4 +1,4 @@
-"""The curves of errors: points, bars and lines where they belong, names where there is room."""
+"""Curves of errors: points, bars and lines in the right places, names if there is room."""
 
 import re
 import xml.etree.ElementTree as ElementTree
@@ -13,7 +13,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def line(path, number):
-    """Returns the points of a series' line in an SVG, a list of arrays cut at its gaps."""
+    """Returns the points of a series' line in an SVG, a list of arrays separated by gaps."""
     root = ElementTree.parse(path).getroot()
     (group,) = (g for g in root.iter(f"{SVG}g") if g.get("id") == f"series-{number}")
     runs = group.find(f"{SVG}path").get("d").split("M")[1:]
@@ -28,17 +28,17 @@ def test_a_curve_has_its_points_at_their_depth_and_error(tmp_path, svg_texts):
     (drawn,) = line(path, 0)
     assert np.diff(drawn[:, 0]) == pytest.approx(np.full(3, drawn[1, 0] - drawn[0, 0]))
     slope, start = np.polyfit(errors, drawn[:, 1], 1)
-    assert slope < 0  # an SVG's y points downwards
+    assert slope < 0  # y points downward in an SVG
     assert slope * np.array(errors) + start == pytest.approx(drawn[:, 1], abs=1e-4)
     texts = svg_texts(path)
     assert [text for text in texts if text.startswith("tap ")] == [f"tap {i}" for i in range(4)]
     assert {"test", "the model's error", "chance", "test error"} <= set(texts)
-    # The axis begins at no error: `patch_2` is the area of the axes.
+    # The axis begins at an error of 0: `patch_2` is the area of the axes.
     root = ElementTree.parse(path).getroot()
     (area,) = (group for group in root.iter(f"{SVG}g") if group.get("id") == "patch_2")
     corners = re.findall(r"[-\d.]+", area.find(f"{SVG}path").get("d"))
     assert start == pytest.approx(max(map(float, corners[1::2])), abs=1e-4)
-    # The two horizontal lines are dashed and stand at their values.
+    # The two horizontal lines are dashed and at their values.
     level = [
         float(shape.get("d").split()[2])
         for shape in root.iter(f"{SVG}path")

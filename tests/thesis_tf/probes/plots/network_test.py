@@ -1,4 +1,4 @@
-"""The colored network, and what both pictures share: colors, names, files that stay the same."""
+"""The colored network, and properties of all figures: colors, names, reproducible files."""
 
 import colorsys
 import concurrent.futures
@@ -56,7 +56,7 @@ def test_hue_goes_from_blue_through_green_to_red():
     assert hues[0] == pytest.approx(217, abs=10)
     assert hues[-1] == pytest.approx(0, abs=5)
     assert any(100 < value < 140 for value in hues)
-    assert np.diff(hues).max() < 1.5  # 8-bit colors leave steps of about a degree
+    assert np.diff(hues).max() < 1.5  # 8-bit colors have steps of about a degree
     assert np.diff(hues[::5]).max() < 0
 
 
@@ -135,7 +135,7 @@ def test_each_measured_tap_has_a_diode(tmp_path):
         if "fill: #ffffff; stroke" in shape.get("style", "")
     ]
     legend, probes = sorted(drawn, key=len)
-    # A diode is four strokes, of which the triangle alone is closed.
+    # A diode has four strokes; only the triangle is closed.
     assert (legend.count("M"), legend.lower().count("z")) == (4, 1)
     assert (probes.count("M"), probes.lower().count("z")) == (4 * 4, 4)
 
@@ -156,7 +156,7 @@ def test_odd_names_survive(tmp_path, draw):
         _, texts = parsed(path)
         assert {"_$x$ <1>", "$e$ & f", "a < b"} <= set(texts)
     assert {name for name in ODD if len(name) < 20} <= set(texts)
-    assert not any(len(text) > 40 for text in texts)  # the long name is cut short
+    assert not any(len(text) > 40 for text in texts)  # the long name is shortened
 
 
 def test_characters_that_xml_cannot_hold_are_replaced(tmp_path):
@@ -211,7 +211,7 @@ def test_png_is_the_svg_at_150_dots_an_inch_and_shows_the_colors(tmp_path):
     assert (corner == 255).all()
     for _, color in parsed(tmp_path / "n.svg")[0].values():
         fill = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
-        # A tap is 9 points wide, 18 pixels.
+        # A tap is 9 points wide, which is 18 pixels.
         assert (seen == fill).all(axis=-1).sum() > 200
 
 
@@ -231,7 +231,7 @@ def test_an_inception_like_network_in_four_panels(tmp_path):
     found, texts = parsed(path)
     assert len(taps) == 177
     assert len(found) == 4 * len(taps)
-    # Joins are the landmarks: they keep their names where others have no room.
+    # Joins are landmarks: they keep their names where others have no room.
     assert all(texts.count(f"mixed{block}") == 4 for block in range(10))
     assert texts.count("activation_3_1_2") == 0
 

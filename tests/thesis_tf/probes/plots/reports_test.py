@@ -1,4 +1,4 @@
-"""What is taken from reports into figures; how it is drawn is tested beside `curves`, `network`."""
+"""The parts of reports that figures show; the tests of `curves` and `network` test the drawing."""
 
 import pytest
 
@@ -47,7 +47,7 @@ def report(*errors, labels=("class",), model_error=0.2):
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """Lists the arguments of each call to what draws."""
+    """Returns a list of the arguments of each call of a function that draws."""
     calls = []
     for name in ("draw_curve", "draw_network"):
         monkeypatch.setattr(reports, name, lambda *args, **kwargs: calls.append((args, kwargs)))

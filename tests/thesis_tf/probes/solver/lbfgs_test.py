@@ -1,4 +1,4 @@
-"""L-BFGS against functions whose minimum is known."""
+"""L-BFGS on functions with a known minimum."""
 
 from typing import NamedTuple
 
@@ -75,7 +75,7 @@ def test_a_preconditioner_that_is_replaced_underway_keeps_what_was_learnt():
 
 
 def test_the_line_search_shortens_steps_that_rise():
-    """log cosh is flat far out: Newton's step from x = 3 would end at -98."""
+    """log cosh is flat far from 0: Newton's step from x = 3 would lead to -98."""
 
     def function(x, near=None):
         return At(x, np.log(np.cosh(x)).sum(), np.tanh(x))

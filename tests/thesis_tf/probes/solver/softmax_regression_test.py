@@ -1,4 +1,4 @@
-"""The solver against scikit-learn at tight tolerance, and the certificate against the minimum."""
+"""The solver compared with scikit-learn at tight tolerance, and its bound with the true minimum."""
 
 import functools
 import itertools
@@ -19,7 +19,7 @@ def correlated(rng, examples, size):
 
 
 def sampled(rng, x, classes, bias=0.0):
-    """Labels of a softmax over random directions; each class occurs."""
+    """Returns labels drawn from a softmax over random directions; each class occurs."""
     z = (x - x.mean(0)) / np.maximum(x.std(0), 1e-300)
     logits = 2 * z @ rng.standard_normal((z.shape[1], classes)) / np.sqrt(z.shape[1]) + bias
     labels = (logits + rng.gumbel(size=logits.shape)).argmax(1)
@@ -78,7 +78,7 @@ def regression(x, labels, classes, *, size=None, keep=True):
 
 
 def objective(x, labels, solution):
-    """f at a solution, from its definition, in float64, for features as they are stored."""
+    """Returns f at a solution by its definition, in float64, for the stored features."""
     x = x.astype("float64")
     logits = x @ solution.weights.astype("float64") + solution.bias.astype("float64")
     top = logits.max(1)
@@ -89,11 +89,11 @@ def objective(x, labels, solution):
 
 @functools.cache
 def minimum(name, l2):
-    """min f by scikit-learn's Newton method with a dense Hessian."""
+    """Returns min f by scikit-learn's Newton method with a dense Hessian."""
     x, labels, classes = problem(name)
     z = (x - x.mean(0)) / x.std(0)
-    # Its loss is a sum, not a mean; for two classes it has one row of weights, w, where a softmax
-    # has w/2 and -w/2, whose squares add up to half as much.
+    # Its loss is a sum, not a mean. For two classes it has one vector of weights w, where a softmax
+    # has w/2 and -w/2, whose squared norms add up to half as much.
     scale = 2 if classes == 2 else 1
     model = LogisticRegression(
         C=scale / (l2 * len(x)), solver="newton-cholesky", tol=1e-12, max_iter=1000
@@ -135,7 +135,7 @@ def test_suboptimality_bounds_the_distance_to_the_minimum_after_any_number_of_st
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_gap_is_not_a_loose_one(name):
-    """At W = 0 it is a multiple of the distance that the Hessian's eigenvalues bound."""
+    """At W = 0, the ratio to the suboptimality is bounded by the Hessian's eigenvalues."""
     x, labels, classes = problem(name)
     solution = regression(x, labels, classes).solve(10.0, tol=1e-30, max_evaluations=1)
     z = (x - x.mean(0)) / x.std(0)
@@ -156,7 +156,7 @@ def test_gradient_is_that_of_central_differences(name):
         direction = rng.standard_normal(weights.shape)
         direction /= np.linalg.norm(direction)
         up, down = (solver.evaluate(weights + h * direction, start, 0.1) for h in (1e-4, -1e-4))
-        # Third derivatives times h^2, and rounding of 1e-15 over h.
+        # Errors: third derivatives times h^2, and rounding of 1e-15 over h.
         assert (up.value - down.value) / 2e-4 == pytest.approx(
             (gradient * direction).sum(), abs=1e-7
         )
@@ -175,7 +175,7 @@ def test_the_bias_is_the_best_one_at_any_weights(name, size):
         logits = z @ weights.T + point.bias
         p = np.exp(logits - logits.max(1, keepdims=True))
         p /= p.sum(1, keepdims=True)
-        # The derivative by the bias: mean probabilities less frequencies.
+        # The derivative with respect to the bias: mean probabilities minus frequencies.
         assert p.mean(0) == pytest.approx(frequency, abs=1e-12)
         residual = p - np.eye(len(frequency))[labels]
         assert point.gradient == pytest.approx(residual.T @ z / len(z), abs=1e-12)
@@ -207,7 +207,7 @@ def test_a_large_offset_in_float32():
     solution = regression(moved, labels, classes).solve(1e-2, tol=1e-5)
     assert solution.converged
     assert solution.loss == pytest.approx(exact.loss, abs=1.2e-5)
-    # Logits are sums of 8 products of 1e4 and a weight of order 1, in steps of 2^-24.
+    # Logits are sums of 8 products of 1e4 and a weight of order 1, with a precision of 2^-24.
     assert objective(moved, labels, solution) == pytest.approx(exact.loss, abs=1e-2)
 
 
@@ -294,7 +294,7 @@ def test_a_tol_below_rounding_ends_and_says_so(l2):
     assert not solution.converged
     assert solution.suboptimality > 1e-14
     assert solution.evaluations < 200
-    # Logits below 8 are right to 8 roundings, and so are losses.
+    # Logits below 8 have an error of 8 roundings, and so do losses.
     rounding = 8 * np.finfo(np.float32).eps
     assert abs(solution.loss - exact.loss) <= solution.suboptimality + rounding
     assert solution.suboptimality < 1e-4
@@ -312,7 +312,7 @@ def test_solving_leaves_nothing_behind():
 @pytest.mark.slow
 @pytest.mark.parametrize(("examples", "size"), list(itertools.product([300, 5000], [100, 300])))
 def test_float32_of_probing_size(examples, size):
-    """Both kinds of spectrum, of all and of some examples."""
+    """Tests both kinds of spectrum, of all examples and of some of them."""
     rng = np.random.default_rng(0)
     x = correlated(rng, examples, size).astype("float32")
     labels = sampled(rng, x, 10)

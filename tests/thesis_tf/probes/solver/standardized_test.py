@@ -1,4 +1,4 @@
-"""Moments, blocks and the spectrum of standardized features, against NumPy in float64."""
+"""Moments, blocks and the spectrum of standardized features, compared with NumPy in float64."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def test_a_small_spread_around_a_large_mean_in_float32():
     x = (1e4 + np.random.default_rng(0).standard_normal((5000, 7))).astype("float32")
     exact = x.astype("float64")
     got = Standardized(in_blocks(x, 999))
-    # Sums of 128 numbers around a typical value, each rounded to 2^-24 of itself.
+    # Sums of 128 numbers around a typical value, each with a relative rounding of 2^-24.
     assert got.mean == pytest.approx(exact.mean(0), rel=1e-9)
     assert got.scale == pytest.approx(exact.std(0), rel=1e-5)
     assert got.kept.numpy() == pytest.approx((exact - exact.mean(0)) / exact.std(0), abs=2e-3)
@@ -92,9 +92,9 @@ def test_spectrum_of_many_features(dtype, monkeypatch):
     exact = gram(x.astype("float64"))
     got = Standardized(in_blocks(x, 800), dtype=dtype).spectrum
     vectors = got.vectors.numpy().astype("float64")
-    # Products square the eigenvalues, which are 1e6 apart: of 16 digits 4 are left.
+    # Products square the eigenvalues, which differ by 1e6: 4 of 16 digits are left.
     assert vectors @ vectors.T == pytest.approx(np.eye(16), abs=1e-4)
-    # The eight that stand out are found, and no eigenvalue is overestimated.
+    # The eight large eigenvalues are found, and none is overestimated.
     top = np.linalg.eigvalsh(exact)[::-1]
     found = np.sort(got.values)[::-1]
     assert found[:8] == pytest.approx(top[:8], rel=1e-3)

@@ -59,7 +59,7 @@ class Backend(abc.ABC):
     """Holds the data of one run. Every method is atomic and may be called from several threads.
 
     `tag` identifies the run; methods that take it raise `RunNotFoundError` if the existing run has
-    another. All times are the backend's own, in seconds.
+    another. All times are those of the backend's clock, in seconds.
 
     Attributes:
         where: the backend and the run, for messages, without passwords.
@@ -144,7 +144,7 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def lease(self, tag: str, split: str, count: int, worker: str, seconds: float) -> int | None:
-        """Leases one of `count` blocks, an expired one or else the next; returns it, or None."""
+        """Leases one of `count` blocks, an expired one or the next; returns it, or None."""
 
     @abc.abstractmethod
     def release(self, tag: str, split: str, block: int, worker: str) -> None:

@@ -44,7 +44,7 @@ def test_step_sizes_follow_or_are_far_longer():
     assert "along 5 of 5 eigenvectors; along 2 the step ascends" in negative.measured
     positive, negative = of_sizes(values, [1, 0.5, 1, 0.5, 1, 9, 9, 9, 9, 9])
     assert (positive.verdict, negative.verdict) == (FAILS, FAILS)
-    # Three of five are no more than chance; and where no step lowers the loss none is far.
+    # Three of five may be chance. If no step lowers the loss, no best step is far.
     positive, negative = of_sizes(values, [50, -60, 90, 0.0, 1, 1.0, 0.6, 0.25, 9, 9])
     assert (positive.verdict, negative.verdict) == (UNTOLD, UNTOLD)
     assert "along 3 of 5" in negative.measured
@@ -97,16 +97,16 @@ def test_a_history_of_which_none_holds():
 
 
 def test_a_loss_that_has_settled_too():
-    # From step 100 on it falls by .02, and by chance it rises by .05.
+    # The loss falls by .02 from step 100 on, and can rise by .05 by chance.
     result = SETTLES | history([2.0, 30, 12, 8, 10], [-1.0] * 5, loss=[2.3, 1, 0.2, 0.25, 0.18])
     assert verdicts(result)[3] == FAILS
 
 
 def test_what_a_history_cannot_tell():
     assert verdicts(SETTLES, told=False) == [UNTOLD] * 5
-    # What shrinks by less than a factor of two, step by step it does so as well.
+    # A decrease by less than a factor of two can occur within one step.
     assert verdicts(history([9.0] * 5, [-1, -1, -1, -1, -0.6], [1.0] * 5))[2] == UNTOLD
-    # One epoch and a half don't say what has settled after one.
+    # One and a half epochs can't show what has settled after one epoch.
     assert verdicts(SETTLES | {"epoch": 130})[3:] == [UNTOLD] * 2
     entries = [entry | {"converged": False} for entry in SETTLES["entries"]]
     assert verdicts(SETTLES | {"entries": entries}) == [UNTOLD] * 5

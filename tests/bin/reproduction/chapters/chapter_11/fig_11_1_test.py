@@ -51,7 +51,7 @@ def verdicts(**changes):
 
 def test_claims_hold_where_the_loss_bends_up():
     assert verdicts() == [Verdict.HOLDS] * 2
-    # The model says 4 + 16 / 2 at alpha = 4, and .1 alpha^4 is a tenth of that from 1.9 on.
+    # The model predicts 4 + 16 / 2 at alpha = 4; .1 alpha^4 exceeds a tenth of it from 1.9 on.
     assert "they differ by a tenth of that from 50% of the way" in (
         fig_11_1.claims(result())[LEAVES].measured
     )

@@ -23,7 +23,7 @@ def test_from_config_to_claims(through, tmp_path):
     assert len(claims) == 2
 
 
-# The model says that the loss falls from 2 by 1^2 / (2 * 4) = .125.
+# The model predicts that the loss falls from 2 by 1^2 / (2 * 4) = .125.
 @pytest.mark.parametrize(
     ("fell", "most", "residual", "verdicts"),
     [

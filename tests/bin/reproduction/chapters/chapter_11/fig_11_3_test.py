@@ -21,5 +21,5 @@ def test_from_config_to_claims(through, tmp_path):
     assert len(result["steps"]) == 4
     (claim,) = claims.values()
     assert "along 2 eigenvectors of negative curvature" in claim.measured
-    # Two of each tell nothing, whatever they are.
+    # Two eigenvalues at each end are too few for a verdict.
     assert claim.verdict == Verdict.CANNOT_TELL

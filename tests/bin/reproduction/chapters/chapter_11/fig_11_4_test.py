@@ -21,5 +21,5 @@ def test_from_config_to_claims(through, tmp_path):
     positive, negative = claims.values()
     assert "of 2 eigenvectors" in positive.measured
     assert "of 2 eigenvectors" in negative.measured
-    # Two of each tell nothing, whatever they are.
+    # Two eigenvalues at each end are too few for a verdict.
     assert positive.verdict == negative.verdict == Verdict.CANNOT_TELL

@@ -20,10 +20,10 @@ def test_from_config_to_claims(through, tmp_path):
     assert [entry["step"] for entry in result["entries"]] == [0, 2, 4]
     assert [len(result["entries"][0][end]) for end in ("largest", "smallest")] == [2, 1]
     assert len(claims) == 5
-    # Four steps of 253 say nothing of an epoch.
+    # Four steps of the 253 of an epoch are too few for claims about an epoch,
     late = [claim.verdict for claim in claims.values() if "epoch" in claim.sentence]
     assert late == [Verdict.CANNOT_TELL] * 2
-    # That there are negative eigenvalues, they do say.
+    # but enough to show negative eigenvalues.
     assert claims["There are negative eigenvalues all through training."].verdict == (Verdict.HOLDS)
 
 

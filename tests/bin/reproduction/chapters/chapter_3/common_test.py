@@ -28,7 +28,7 @@ def test_directions_are_to_the_nearest_example():
     x = np.concatenate([x, 1e-6 * x, [[1.0, 0.0], [-1.0, 0.0]]])
     found = common.directions(towards_the_origin(), x, points_per_side=20)
     assert found["points"] == 400
-    # Around either example on the side arrows lead away, beyond it they lead to it.
+    # Between the examples and the origin, arrows lead away from the example; beyond it, toward it.
     points = common.field(towards_the_origin(), (0, 0), 2.0, 20)["points"]
     a, b = abs(points[:, 0]), abs(points[:, 1])
     away = (a > 0.5) & (a * (1 - a) - b**2 > 0)

@@ -13,7 +13,7 @@ def test_from_config_to_claims(through, tmp_path):
     assert [set(scores) for scores in result["scores"]] == [{"RCAE", "DAE"}] * 2
     assert result["scores"][0]["DAE"].shape == result["grid"].shape == (400,)
     assert len(claims) == 3
-    # The smaller sigma, the smaller the errors, which are those of docs/autoencoders.md.
+    # Errors decrease with sigma; docs/autoencoders.md has the same numbers.
     for name, at_the_end in (("RCAE", 0.040), ("DAE", 0.044)):
         errors = [row[name] for row in result["errors"]]
         assert errors == sorted(errors, reverse=True)

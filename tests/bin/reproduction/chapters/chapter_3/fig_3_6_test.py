@@ -25,7 +25,7 @@ def test_from_config_to_claims(through, tmp_path):
     }
     assert len(claims) == 3
     assert 0 < result["acceptance"] < 1
-    # Points anywhere in a box are told apart by anything.
+    # Any classifier distinguishes uniform points in a box from the data.
     assert result["told_apart"]["initial"] > 0.8
     assert result["told_apart"]["fresh"].shape == (10,)
     assert len(set(result["told_apart"]["fresh"])) > 1
@@ -58,9 +58,9 @@ def test_verdicts():
     assert verdicts() == [Verdict.HOLDS] * 3
     assert verdicts(energies=0.5)[0] == Verdict.DOES_NOT_HOLD
     assert verdicts(inside=0.9)[1] == Verdict.DOES_NOT_HOLD
-    # One in two thousand that is outside may be chance.
+    # One in two thousand outside may be chance.
     assert verdicts(inside=0.9995)[1] == Verdict.HOLDS
     assert verdicts(samples=0.53)[2] == Verdict.DOES_NOT_HOLD
-    # A test that doesn't notice more noise can't tell; one that tells samples apart can.
+    # A test that doesn't detect more noise can't show equality, but it can show a difference.
     assert verdicts(fifth=0.51)[2] == Verdict.CANNOT_TELL
     assert verdicts(samples=0.53, fifth=0.51)[2] == Verdict.DOES_NOT_HOLD

@@ -33,7 +33,7 @@ def test_from_config_to_claims(through, tmp_path):
 
 
 def result(plain, sampled, right=(0.4, 0.9)):
-    """Repeats in which so many starts, of a hundred, end at one spurious attractor each."""
+    """Returns repeats in which this many of 100 initial points end at one spurious attractor."""
 
     def numbers(fraction, right):
         return {
@@ -58,7 +58,7 @@ def test_verdicts():
     holds, fails, open_ = Verdict.HOLDS, Verdict.DOES_NOT_HOLD, Verdict.CANNOT_TELL
     assert verdicts([50, 60, 55], [0, 0, 0]) == [holds, holds, holds]
     assert verdicts([5, 5, 6], [50, 60, 55], (0.9, 0.4)) == [holds, fails, fails]
-    # Where there is nothing to remove, or one repeat differs much, it isn't known.
+    # The claim can't be judged if there is nothing to remove, or if one repeat differs much.
     assert verdicts([0, 0, 0], [0, 0, 0]) == [fails, open_, holds]
     assert verdicts([60, 0, 0], [0, 0, 0], (0.5, 0.5)) == [holds, open_, open_]
     assert verdicts([60], [0]) == [holds, open_, open_]

@@ -39,7 +39,7 @@ def test_settled_is_an_order_that_no_longer_changes():
     alphas = np.array([[1, 1.5, 1.4], [1, 1.1, 1.05], [1, 0.9, 0.8], [1, 0.8, 0.7], [1, 0.7, 0.6]])
     assert common.halfway(alphas) == 2
     assert common.settled(alphas)
-    # Halfway through these the second was still above the first.
+    # Halfway through these epochs, the second factor was still above the first.
     assert not common.settled(alphas[:3])
     assert not common.settled(alphas[-1:])
 
@@ -66,7 +66,7 @@ def test_a_copy_is_much_nearer_to_one_example_than_to_others():
     assert copies(0.0, 9.5).verdict == Verdict.DOES_NOT_HOLD
     assert copies(3.0, 9.5).verdict == Verdict.DOES_NOT_HOLD
     assert "ratio of medians 0.85" in copies(9.0, 9.5).measured
-    # Farther away than what is held out: no samples of these data.
+    # Samples that are farther away than held-out examples are not samples of these data.
     assert copies(13.0, 13.5).verdict == Verdict.CANNOT_TELL
 
 

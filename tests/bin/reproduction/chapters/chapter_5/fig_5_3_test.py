@@ -36,5 +36,5 @@ def test_verdicts():
     assert verdicts() == [Verdict.HOLDS] * 2
     assert verdicts(p_value=0.01)[0] == Verdict.DOES_NOT_HOLD
     assert verdicts(chains=0.6)[1] == Verdict.DOES_NOT_HOLD
-    # What independent draws of the kernels miss as well isn't the chain's.
+    # An error that independent draws of the kernels have, too, is not an error of the chain.
     assert verdicts(chains=0.6, kernels=0.59)[1] == Verdict.HOLDS

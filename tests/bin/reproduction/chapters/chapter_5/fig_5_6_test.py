@@ -54,7 +54,7 @@ def verdicts(
 
 def test_verdicts():
     assert verdicts() == [Verdict.HOLDS] * 5
-    # Less than one change in the 50 steps that are drawn.
+    # Fewer than one change in the 50 drawn steps.
     assert verdicts(changes=(0.9, 1.0, 1.1))[0] == Verdict.DOES_NOT_HOLD
     assert verdicts(changes=(0.0, 3.0, 6.0))[0] == Verdict.CANNOT_TELL
     assert verdicts(spurious=(0.2, 0.1))[1] == Verdict.DOES_NOT_HOLD

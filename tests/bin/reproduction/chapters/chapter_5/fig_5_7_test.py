@@ -52,5 +52,5 @@ def test_verdicts():
 def test_the_part_done_and_its_error():
     done, error = fig_5_7._fraction_done((0.0, 3.0), (50.0, 4.0), (100.0, 8.0))
     assert done == 0.5
-    # Of (b - a) / (c - a) by a, b and c.
+    # The derivatives of (b - a) / (c - a) with respect to a, b and c.
     assert error == pytest.approx(((0.5 * 0.03) ** 2 + 0.04**2 + (0.5 * 0.08) ** 2) ** 0.5)

@@ -19,7 +19,7 @@ def test_from_config_to_claims(through, tiny_networks, tmp_path):
         assert result[name].shape == (1, 4)
         assert (result[name] > 0).all()
     assert len(claims) == 2
-    # Digits are no real-valued data.
+    # Digits are not real-valued data.
     assert list(claims.values())[1].verdict == Verdict.CANNOT_TELL
 
 

@@ -6,7 +6,7 @@ from bin.reproduction.chapters.chapter_5 import common, table_5_1
 from bin.reproduction.engine.contract import NO_NUMBER, Verdict
 
 QUICK = table_5_1.CONFIGS["quick"]
-FEW = ("DAE", "DAE, walkback", "GSN-2", "GSN-2, alpha_k")  # which other figures' tests have too
+FEW = ("DAE", "DAE, walkback", "GSN-2", "GSN-2, alpha_k")  # also used by other tests
 
 
 @pytest.mark.slow
@@ -15,7 +15,7 @@ def test_from_config_to_claims(through, tiny_networks, tmp_path):
     config = dataclasses.replace(QUICK, names=FEW, networks=networks)
     result, claims = through(table_5_1, config, tmp_path)
     assert [row["name"] for row in result["rows"]] == ["training images", *FEW]
-    # As many training images as samples of a network.
+    # The number of training images is that of a network's samples.
     assert result["samples"] == 8
     for row in result["rows"]:
         assert " 8 samples" in row["parzen"]["protocol"]

@@ -18,7 +18,7 @@ def setting(uniform, importance, of_examples=0.0):
 
 def test_errors_are_compared_run_by_run():
     found = setting([[0.9, 0.5, 0.4], [0.9, 0.3, 0.2]], [[0.7, 0.4, 0.2], [0.7, 0.2, 0.0]])
-    # The runs differ by .2, the methods by .1 and .2 in each of them; step 0 doesn't count.
+    # The runs differ by .2, the methods by .1 and .2 within a run; step 0 doesn't count.
     lower, error = common.lower(found, "train_error", "while_training")
     assert (lower, error) == (pytest.approx(0.15), pytest.approx(0, abs=1e-12))
     assert common.lower(found, "train_error", "at_the_end")[0] == pytest.approx(0.2)
@@ -43,7 +43,7 @@ def test_full_settings_are_the_thesis_and_one_more():
     full = common.configs(1, 1)["full"].settled(Sources(data_dir="/nowhere"), 3)
     assert [s.datasets for s in full.settings] == [("svhn", "cifar10")] * 2 + [("mnist",)]
     assert {s.seed for s in full.settings} == {3}
-    # What a setting needs, the figure says that it needs.
+    # The figure's config lists the needs of all settings.
     assert {name for s in full.settings for name in s.needs} <= set(full.needs)
     assert {name for s in full.settings for name in s.takes} <= set(full.takes)
     quick = common.configs(1, 1)["quick"]
@@ -51,7 +51,7 @@ def test_full_settings_are_the_thesis_and_one_more():
     for settings in (quick.settings, full.settings[:2]):
         shown = [(s.learning_rate, s.smoothing, s.momentum, s.batch_size) for s in settings]
         assert shown == thesis
-    # A result has a trace wherever it has an evaluation.
+    # Every evaluation comes with gradient variances.
     for s in (*quick.settings, *full.settings):
         assert s.evaluate_every % s.refresh_every == 0
         assert s.steps % s.evaluate_every == 0

@@ -1,4 +1,4 @@
-"""A training of seconds in place of each of chapter 7, which its figures and its table share."""
+"""Replaces the trainings of chapter 7 by short ones, which its figures and its table share."""
 
 import dataclasses
 import os
@@ -10,7 +10,7 @@ from bin.reproduction.engine import study_cache
 
 @pytest.fixture
 def tiny(shared_trainings):
-    """A function from a figure's module to its quick config with tiny trainings."""
+    """Returns a function from a figure's module to its quick config with tiny trainings."""
 
     def make(module):
         quick = module.CONFIGS["quick"]
@@ -30,7 +30,7 @@ def tiny(shared_trainings):
 
 @pytest.fixture
 def shared_trainings(tmp_path_factory):
-    """Trains once for all figures, whichever of pytest's processes comes first."""
+    """Trains once for all figures, in the first of pytest's processes that needs it."""
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent

@@ -12,12 +12,12 @@ def test_from_config_to_claims(through, tiny, tmp_path):
     assert result["notes"][0] == "8,100 MNIST digits stand in for SVHN, which the thesis trains on."
     assert len(result["notes"]) == 3
     assert len(claims) == 3
-    # A process without workers can't tell.
+    # A single process without workers can't show a gain in time.
     assert [c.verdict for s, c in claims.items() if "over time" in s] == [Verdict.CANNOT_TELL]
 
 
 def setting(ratios, arrived, workers=0):
-    """Two runs, in which uniform SGD's loss is so many times importance sampling's."""
+    """Returns two runs in which uniform SGD's loss is a multiple of importance sampling's."""
     loss = np.array([[2.0, 1.0, 0.5]] * 2)
     seconds = np.array([[0.0, 1.0, 2.0]] * 2)
     return {

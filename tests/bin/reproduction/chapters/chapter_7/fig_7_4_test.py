@@ -9,13 +9,13 @@ from bin.reproduction.engine.contract import Verdict
 def test_from_config_to_claims(through, tiny, tmp_path):
     result, claims = through(fig_7_4, tiny(fig_7_4), tmp_path)
     assert [s["gradient_variances"]["steps"].tolist() for s in result["settings"]] == [[4, 8]] * 2
-    # By Jensen's inequality, whatever the training did.
+    # This follows from Jensen's inequality for any training.
     assert claims["Ideal draws vary less than uniform draws."].verdict == Verdict.HOLDS
     assert len(claims) == 4
 
 
 def result_of(**changes):
-    """Two runs at two steps; changes are squares of roots."""
+    """Returns two runs at two steps; changes are squares of the drawn roots."""
     roots = {"ideal": 1, "stale": 2, "stale+1": 3, "actual": 3, "stale+10": 4, "uniform": 5}
     squares = {name: np.full((2, 2), root**2.0) for name, root in roots.items()}
     squares |= {name.replace("_", "+"): np.array([row] * 2) for name, row in changes.items()}
@@ -31,9 +31,9 @@ def result_of(**changes):
         ({"ideal": [1.0, 26.0]}, [0, 1, 2]),
         ({"stale": [4.0, 27.0]}, [1, 3]),
         ({"actual": [9.0, 27.0]}, [2]),
-        # So stale that a constant brings them nearer to the ideal.
+        # Norms so stale that a constant brings them nearer to the ideal.
         ({"stale": [4.0, 12.25]}, [3]),
-        # As far on the other side of uniform.
+        # Equally far on the other side of uniform.
         ({"stale": [4.0, 100.0]}, [1]),
     ],
 )

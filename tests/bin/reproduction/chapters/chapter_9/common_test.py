@@ -9,7 +9,12 @@ from bin.reproduction.engine.contract import Verdict
 
 
 def report(own=None, **errors):
-    """What a `ProbeReport` is as JSON, as far as claims go: {tap: (error, standard error)}."""
+    """Returns a `ProbeReport` as JSON, as far as claims use it.
+
+    Args:
+        own: [(error, standard error)] of the model's outputs.
+        **errors: {tap: (error, standard error)} of the probes.
+    """
 
     def measures(error, spread):
         return {"test": {"error": error, "standard_error": spread}}
@@ -50,11 +55,11 @@ def test_a_descent():
 
 
 def test_rises_are_seen_across_steps():
-    # Each step is within chance, all of them are not.
+    # Each single step may be chance, but not all of them together.
     down = common.descent(path(0.9, 0.3, 0.32, 0.34, 0.36))
     assert down.rise.value == pytest.approx(0.06)
     assert down.rises
-    # Of two rises the clearer one, though it is smaller.
+    # The more significant of two rises counts, even if it is smaller.
     unclear = [Estimate(0.8, 0.2), Estimate(1.0, 0.2), Estimate(0.1, 0.01), Estimate(0.2, 0.01)]
     assert common.descent(unclear).rise.value == pytest.approx(0.1)
 
@@ -65,7 +70,7 @@ def test_rises_are_seen_across_steps():
         ((0.8, 0.5, 0.51, 0.2), 0.01, True, Verdict.HOLDS),
         ((0.8, 0.5, 0.6, 0.2), 0.01, True, Verdict.DOES_NOT_HOLD),
         ((0.8, 0.5, 0.6, 0.2), 0.01, False, Verdict.CANNOT_TELL),
-        # A step of the mean size would not be seen.
+        # A step of mean size could not be detected.
         ((0.8, 0.7, 0.71, 0.6), 0.1, True, Verdict.CANNOT_TELL),
         ((0.2, 0.5, 0.8), 0.01, True, Verdict.DOES_NOT_HOLD),
     ],
@@ -79,7 +84,7 @@ def test_which_networks_tell():
     for own, rises, expected in (
         ([(0.21, 0.01)], True, True),
         ([(0.1, 0.01)], True, True),
-        ([(0.3, 0.01)], False, False),  # its head doesn't use yet what mixed0 knows
+        ([(0.3, 0.01)], False, False),  # its head doesn't use the information of mixed0 yet
         (None, False, True),
         (None, True, False),
     ):

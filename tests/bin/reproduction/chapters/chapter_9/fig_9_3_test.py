@@ -25,7 +25,7 @@ def test_from_config_to_claims(through, tmp_path):
         assert [probe["tap"]["name"] for probe in moment["report"]["probes"]] == LAYERS
     assert len(result["notes"]) == 2
     assert len(claims) == 4
-    # So few examples can't tell the thesis' numbers.
+    # So few examples can't confirm the thesis' numbers.
     assert [c.verdict for c in claims.values() if c.thesis == "8 %, 2 %"] == [Verdict.CANNOT_TELL]
 
 

@@ -47,7 +47,7 @@ def verdicts(errors, own=()):
         ([0.8, 0.5, 0.51, 0.2, 0.21], [], [Verdict.HOLDS, Verdict.HOLDS]),
         ([0.8, 0.5, 0.6, 0.2], [0.2], [Verdict.DOES_NOT_HOLD, Verdict.HOLDS]),
         ([0.8, 0.5, 0.2, 0.3], [0.2], [Verdict.DOES_NOT_HOLD] * 2),
-        # Trained for other classes; trained too briefly.
+        # A network that was trained for other classes; one that was trained too briefly.
         ([0.8, 0.5, 0.2, 0.3], [], [Verdict.CANNOT_TELL] * 2),
         ([0.8, 0.5, 0.3, 0.2], [0.4], [Verdict.CANNOT_TELL] * 2),
     ],

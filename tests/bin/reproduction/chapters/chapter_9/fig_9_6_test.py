@@ -67,7 +67,7 @@ def result(errors, losses=(2.3, 1.0, 0.2), spread=0.01):
             (2.3, 2.4, 2.3),
             [Verdict.DOES_NOT_HOLD] * 4,
         ),
-        # It lives at the sum, and is lost again on the way to the logits.
+        # The information returns at the sum, and is lost again before the logits.
         (
             (0.1, 0.5, 0.51, 0.1, 0.52),
             (2.3, 1.0, 0.2),

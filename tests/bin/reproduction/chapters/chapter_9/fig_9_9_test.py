@@ -6,7 +6,7 @@ from bin.reproduction.chapters.chapter_9 import common, fig_9_5, fig_9_9
 from bin.reproduction.engine.contract import Verdict
 
 QUICK = fig_9_9.CONFIGS["quick"]
-# Twice the same moment: how a network is trained in between, `probed_network_test` says.
+# The same moment twice; `probed_network_test` tests the training in between.
 TINY = dataclasses.replace(
     QUICK, network=dataclasses.replace(QUICK.network, moments=(0, 0), probed=(40, 20, 20))
 )
@@ -20,7 +20,7 @@ def test_from_config_to_claims(through, tmp_path):
     assert {"mixed7", "aux_conv2_relu", *common.HEADS} <= names
     assert len(common.model_errors(result["moments"][0]["report"])) == 2
     assert len(result["notes"]) == 3
-    # What is the same at both moments has not become better.
+    # Equal errors at both moments are no improvement.
     assert next(iter(claims.values())).verdict == Verdict.CANNOT_TELL
 
 
@@ -68,7 +68,7 @@ def test_claims_that_hold():
                           aux_predictions=0.2), Verdict.CANNOT_TELL),
         (1, moment(10, (0.7, 0.9), predictions=0.6, aux_predictions=0.8), LATE,
          Verdict.DOES_NOT_HOLD),
-        # The heads' own errors and the probes' don't agree.
+        # The heads' errors and the probes' errors disagree.
         (1, moment(10, (0.7, 0.9), predictions=0.8, aux_predictions=0.6), LATE,
          Verdict.CANNOT_TELL),
         (1, moment(10, (0.9, 0.7), predictions=0.61, aux_predictions=0.6), LATE,

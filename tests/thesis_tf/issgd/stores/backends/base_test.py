@@ -1,4 +1,4 @@
-"""Processes that share a run, and are killed in the middle of what they do."""
+"""Processes that share a run and are killed during their work."""
 
 import itertools
 import os
@@ -37,7 +37,7 @@ def store(place):
 
 @pytest.fixture
 def fork(place):
-    """A function that calls a function of a store in a process of its own; returns its id."""
+    """Returns a function that calls a function of a store in a separate process; returns its id."""
     running = []
 
     def start(function):
@@ -137,7 +137,7 @@ def test_publishers_that_are_killed(store, fork, place):
         store.publish(np.full(SPEC.parameter_bytes, version % 251, np.uint8), version)
     assert store.fetch().version == version
     if place[0].startswith("shm"):
-        # This and the one before; what the killed left is gone.
+        # Only this version and the previous one exist; leftovers of killed processes were deleted.
         assert len(list(store._backend._folder.glob("p@*"))) == 2
 
 
@@ -151,7 +151,7 @@ def test_workers_that_are_killed(store, fork):
         found = store.pull("train")
         for block in np.flatnonzero(found.versions >= 0):
             start, stop = store.block_range("train", block)
-            # A killed worker may have left values that are newer than they say.
+            # A killed worker may have left values that are newer than their version.
             assert (found.values[start:stop] >= found.versions[block]).all()
             assert found.losses[block] == found.versions[block]
 
@@ -164,7 +164,7 @@ def test_weights_that_a_server_lost_are_never_made_zeros(redis_server):
     with open_store(redis_server.url) as store:
         store.create(SPEC)
         key = store._backend._key(store._run[0], "w", "train")
-        redis_server.cli("DEL", key)  # as a server does with `maxmemory-policy allkeys-lru`
+        redis_server.cli("DEL", key)  # like a server with `maxmemory-policy allkeys-lru`
         for call in (
             lambda: store.push("train", 3, np.ones(2048), 1, "w", 0.0, 0.0),
             lambda: store.push_examples("train", [5], [1.0]),

@@ -53,4 +53,4 @@ def test_only_what_is_current_and_what_was_before_it_is_kept(backend):
         for h in heads
     ]
     assert there == [False, False, True, True]
-    assert not backend.set_head(RUN.tag, "master", heads[0], heads[1])  # not current any more
+    assert not backend.set_head(RUN.tag, "master", heads[0], heads[1])  # no longer the current head

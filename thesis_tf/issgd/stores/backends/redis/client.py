@@ -253,7 +253,7 @@ class Client:
         return self.translate(redis.ResponseError(f"{RUN_LOST} no such run"))
 
     def translate(self, error: Exception) -> errors.StoreError:
-        """Returns the `StoreError` for what the connection, redis-py or the server says."""
+        """Returns the `StoreError` for an error of the connection, redis-py or the server."""
         names = redis.exceptions
         code, text = code_and_text(error)
         causes = [error, error.__cause__, error.__context__]

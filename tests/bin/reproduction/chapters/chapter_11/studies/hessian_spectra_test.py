@@ -36,7 +36,7 @@ def test_eigenpairs_and_steps_are_of_the_last_moment(history, steps):
     last = history["entries"][-1]
     assert steps["step"] == 5
     assert len(steps["values"]) == len(steps["residuals"]) == len(steps["steps"]) == 4
-    # An eigenvalue is as right as the square of its residual, at worst as the residual.
+    # The error of an eigenvalue is at most its residual, and usually about the residual squared.
     np.testing.assert_allclose(steps["values"][[0, 1]], last["smallest"], rtol=0.1)
     np.testing.assert_allclose(steps["values"][[3, 2]], last["largest"], rtol=0.1)
     for step in steps["steps"]:

@@ -30,7 +30,7 @@ def test_one_is_trained_and_is_itself_again(found):
 
 def test_losses_are_in_units_of_the_noise(found):
     losses = manifold_dae.losses(TINY, found)
-    # That of the identity is the noise itself, of two values.
+    # The loss of the identity is the noise of two values.
     assert losses["identity"] == pytest.approx(2, abs=6 * (2 / 200) ** 0.5)
     assert losses["kernel density"] < losses["identity"]
     noisy = manifold_dae.noisy(TINY, manifold_dae.load(TINY).test.x)
@@ -53,7 +53,7 @@ def test_other_noise_and_another_start(found):
     sampled = manifold_dae.trained(dataclasses.replace(TINY, noise="sampled"))
     assert abs(sampled["weights"]["encoder"][0] - found["weights"]["encoder"][0]).max() > 0.1
     random = manifold_dae.trained(dataclasses.replace(TINY, initialization="keras"))
-    # Glorot's weights are small, and four iterations leave them so.
+    # Glorot's weights are small, and remain small in four iterations.
     assert abs(random["weights"]["encoder"][0]).max() < 5
     assert abs(found["weights"]["encoder"][0]).max() > 5
     ten = dataclasses.replace(TINY, dataset="manifold10d", sigma=0.1)

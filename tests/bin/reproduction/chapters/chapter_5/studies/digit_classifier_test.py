@@ -22,7 +22,7 @@ def test_it_learns_and_is_itself_again_from_its_weights(found, tmp_path):
     test = datasets.load_inputs("mnist_mini", examples=TINY.examples).test.x
     p = classify(test)
     assert p.shape == (200, 10)
-    # Of pixels in [0, 1], as samples are; what it says of real digits was measured on others.
+    # The function takes pixels in [0, 1], like samples; the saved summary is of the same examples.
     assert p.max(axis=1).mean() == pytest.approx(found["quality"]["confidence"], rel=1e-5)
     assert found["accuracy"] > 0.7
 

@@ -34,7 +34,7 @@ def test_chains_run_at_every_stage(config, found, tmp_path):
     assert (found["alphas"][:, 0] == 1).all()
     assert (found["alphas"][2, 1:] != 1).all()
     assert found["examples"] == 200
-    # What is learned shows in what is drawn.
+    # Training improves the samples.
     scores = [stage["parzen"]["log_likelihood"] for stage in found["stages"]]
     assert scores[2] > scores[0]
 

@@ -29,7 +29,7 @@ def test_both_methods_are_followed_from_the_same_network(found):
         assert (np.diff(curves["seconds"], axis=1) > 0).all()
     assert (uniform["loss"][:, 0] == importance["loss"][:, 0]).all()
     assert (uniform["loss"][:, 2] != importance["loss"][:, 2]).all()
-    # Each run has a network of its own.
+    # Each run has a different network.
     assert uniform["loss"][0, 0] != uniform["loss"][1, 0]
 
 
@@ -66,7 +66,8 @@ def test_another_seed_gives_other_runs_and_the_same_seed_the_same(found):
 
 
 def test_more_runs_do_not_stand_for_more_test_examples():
-    # Of four examples importance sampling gets one right that uniform draws get wrong, in all runs.
+    # In all runs, importance sampling classifies one of four examples correctly that uniform draws
+    # don't.
     wrong = np.array([[True] * 4, [True, True, False, False]])
     better = wrong.copy()
     better[1, 0] = False

@@ -40,10 +40,10 @@ def test_a_network_is_probed_while_it_learns():
         assert names == ["input", "fc2_relu", "logits"]
     first, *_, last = losses(found)
     assert last < first
-    # A probe of the input doesn't know of the network.
+    # A probe of the input doesn't depend on the network.
     inputs = [moment["report"]["probes"][0]["metrics"] for moment in found["moments"]]
     assert inputs[0] == inputs[2]
-    # The same training with fewer moments; it goes on where it was probed.
+    # The same training with fewer moments; probing doesn't change it.
     whole = probed_network.reports(dataclasses.replace(TINY, moments=(5,)))
     assert losses(whole) == pytest.approx([last], rel=1e-4)
     other = probed_network.reports(dataclasses.replace(TINY, moments=(0,)).settled(Sources(), 1))

@@ -8,7 +8,7 @@ from thesis_tf.issgd.stores.backends.redis.bulk import BulkConnection
 
 
 class Server:
-    """Accepts one connection; `say` sends it bytes, in pieces of some size."""
+    """Accepts one connection; `say` sends it bytes, in pieces of a given size."""
 
     def __init__(self):
         self._listener = socket.create_server(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""What a Redis server, or what stands in its place, can do to a store."""
+"""Errors of a Redis server, or of another server at its address."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ PASSWORD = "s3cret"
 
 @pytest.fixture
 def opened():
-    """A function that opens a store, which is closed at the end."""
+    """Returns a function that opens a store, which is closed at the end."""
     stores = []
 
     def start(url):
@@ -153,7 +153,7 @@ def test_a_user_without_permission(start_redis, opened):
 
 
 def answering(reply):
-    """Starts a server that gives everyone the same answer; returns its port."""
+    """Starts a server that always gives the same answer; returns its port."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve():
@@ -186,7 +186,7 @@ def test_keys_of_something_else(redis_server, opened):
 
 
 def test_a_cluster_without_its_scheme(shared_cluster, opened):
-    # One node has all slots and would not send anyone elsewhere.
+    # One node has all slots, so it doesn't redirect.
     store = opened(f"redis://127.0.0.1:{shared_cluster.port}")
     store.create(SPEC)
     use(store)
@@ -244,7 +244,7 @@ def test_tls(tls_server, certificates, opened):
 
 
 def test_tls_where_there_is_none(redis_server, opened):
-    # To such a server the greeting of TLS is a command that has not ended.
+    # For this server, the first message of TLS is a command that hasn't ended yet.
     url = f"rediss://127.0.0.1:{redis_server.port}/0?socket_timeout=0.2&socket_connect_timeout=0.2"
     with pytest.raises(StoreUnavailableError, match="Is this the server's TLS port"):
         opened(url).create(SPEC)
@@ -265,7 +265,7 @@ def test_a_forked_child_has_its_own_connections(redis_server, opened):
 
 
 def test_without_hiredis(redis_server, opened, monkeypatch):
-    """redis-py's own packer counts the items of a memoryview, not its bytes."""
+    """Without hiredis, redis-py counts the items of a memoryview, not its bytes."""
     monkeypatch.setattr("redis.connection.HIREDIS_AVAILABLE", False)
     store = opened(redis_server.url)
     store.create(SPEC)
