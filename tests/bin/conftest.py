@@ -1,63 +1,13 @@
 """Starts programs as separate processes, with data and a model for tests of a few seconds."""
 
 import json
-import os
 import subprocess
 import sys
-import time
-import uuid
 
 import pytest
+from programs import Program
 
 SMALL = ("--examples=512,128,128", "--model=mlp")
-PATIENCE = 900  # seconds; only a program that hangs takes so long, even on a busy machine
-
-
-class Program:
-    """A running program; its stdout and stderr are written to a file."""
-
-    def __init__(self, folder, module, arguments, environment):
-        self._said = folder / f"{uuid.uuid4().hex}.txt"
-        with self._said.open("w") as file:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", f"bin.{module}", *arguments],
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                # A separate process group, so that a signal also reaches the program's children.
-                start_new_session=True,
-                env={**os.environ, **environment},
-            )
-
-    @property
-    def said(self):
-        return self._said.read_text()
-
-    @property
-    def running(self):
-        return self.process.poll() is None
-
-    def until(self, condition):
-        """Waits until a condition holds; fails if the program ends before."""
-        end = time.monotonic() + PATIENCE
-        while not condition():
-            assert self.running, self.said
-            assert time.monotonic() < end, self.said
-            time.sleep(0.02)
-
-    def finish(self):
-        """Waits until the program ends successfully; returns its output."""
-        self.process.wait(PATIENCE)
-        assert self.process.returncode == 0, self.said
-        return self.said
-
-    def refuse(self):
-        """Waits until the program ends with an error of one line; returns this line."""
-        self.process.wait(PATIENCE)
-        assert self.process.returncode not in (0, None), self.said
-        assert "Traceback" not in self.said
-        lines = [line for line in self.said.splitlines() if line.startswith("error: ")]
-        assert len(lines) == 1, self.said
-        return lines[0]
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +24,7 @@ def start_any_program(tmp_path_factory):
 
     yield start
     for program in programs:
-        program.process.kill()
-        program.process.wait()
+        program.kill()
 
 
 @pytest.fixture(scope="module")

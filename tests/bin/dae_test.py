@@ -1,8 +1,4 @@
 import json
-import signal
-import subprocess
-import sys
-import time
 
 import keras
 import numpy as np
@@ -39,10 +35,15 @@ def run(folder, **values):
         return dae.run(dae.config_from_flags(), folder)
 
 
-def start(folder, values):
-    arguments = [f"--{name}={value}" for name, value in values.items()]
-    command = [sys.executable, "-m", "bin.dae", *arguments, f"--output_dir={folder}"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+@pytest.fixture
+def start(start_any_program):
+    """Returns a function that starts `bin.dae` in a folder, with flags."""
+
+    def start_with(folder, values):
+        arguments = [f"--{name}={value}" for name, value in values.items()]
+        return start_any_program("dae", *arguments, f"--output_dir={folder}")
+
+    return start_with
 
 
 def names(folder):
@@ -136,24 +137,17 @@ def test_one_value_an_example(tmp_path):
 
 
 @pytest.mark.slow
-def test_it_goes_on_where_it_was_killed(tmp_path):
+def test_it_goes_on_where_it_was_killed(start, tmp_path):
     values = {**SMALL, "examples": "2000,50,100", "iterations": 150, "chain_steps": 400}
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    process = start(whole, values)
-    said, _ = process.communicate(timeout=900)
-    assert process.returncode == 0, said
+    start(whole, values).finish()
     for mark in (killed / "fit/after_00050.json", killed / "chains/piece_03.npz"):
-        process = start(killed, values)
-        while not mark.exists():
-            assert process.poll() is None, process.stdout.read()
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        program = start(killed, values)
+        program.until(mark.exists)
+        program.kill()
     kept = {p: p.stat().st_mtime_ns for p in [*killed.glob("fit/*"), *killed.glob("chains/*")]}
     assert len(kept) > 6
-    process = start(killed, values)
-    said, _ = process.communicate(timeout=900)
-    assert process.returncode == 0, said
+    start(killed, values).finish()
     assert all(path.stat().st_mtime_ns == when for path, when in kept.items())
     results = [json.loads((folder / "diagnostics.json").read_text()) for folder in (whole, killed)]
     assert results[0] == results[1]
@@ -263,14 +257,12 @@ def test_chains_that_diverge_cost_no_numbers(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_devices(tmp_path):
+def test_two_devices(start, tmp_path):
     # In a separate process, since collective operations depend on earlier ones in the process.
     values = {**SMALL, "examples": "400,50,100", "fit": "minibatch", "epochs": 1, "batch_size": 50}
     values |= {"distribution": "mirrored", "num_virtual_devices": 2, "chains": 0, "far_points": 0}
     values = {n: v for n, v in values.items() if n not in ("iterations", "copies", "chain_steps")}
-    process = start(tmp_path, values)
-    said, _ = process.communicate(timeout=900)
-    assert process.returncode == 0, said
+    start(tmp_path, values).finish()
     found = json.loads((tmp_path / "diagnostics.json").read_text())
     assert np.isfinite(found["loss_per_sigma2"])
 

@@ -1,8 +1,4 @@
 import json
-import signal
-import subprocess
-import sys
-import time
 
 import keras
 import numpy as np
@@ -40,20 +36,18 @@ def sample(folder, **values):
         return gsn.run(gsn.trained_config(folder), gsn.jobs_from_flags(), folder)
 
 
-def start(folder, values):
-    arguments = [
-        f"--{name}={','.join(value) if isinstance(value, list) else value}"
-        for name, value in values.items()
-    ]
-    command = [sys.executable, "-m", "bin.gsn", *arguments, f"--output_dir={folder}"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+@pytest.fixture
+def start(start_any_program):
+    """Returns a function that starts `bin.gsn` in a folder, with flags."""
 
+    def start_with(folder, values):
+        arguments = [
+            f"--{name}={','.join(value) if isinstance(value, list) else value}"
+            for name, value in values.items()
+        ]
+        return start_any_program("gsn", *arguments, f"--output_dir={folder}")
 
-def finish(process, status=0):
-    said, _ = process.communicate(timeout=900)
-    assert process.returncode == status, said
-    assert "Traceback" not in said, said
-    return said
+    return start_with
 
 
 def names(folder):
@@ -138,11 +132,11 @@ def test_vectors_without_labels(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_trained_network_says_its_own_settings(tmp_path):
+def test_a_trained_network_says_its_own_settings(start, tmp_path):
     values = {n: SMALL[n] for n in ("examples", "batch_size")} | {"do": ["train"], "epochs": 1}
-    finish(start(tmp_path / "run", values | {"network": "dae", "layers": ["15"]}))
+    start(tmp_path / "run", values | {"network": "dae", "layers": ["15"]}).finish()
     rest = {"chains": 2, "chain_steps": 6}
-    said = finish(start(tmp_path / "run", {"do": "sample", **rest}))
+    said = start(tmp_path / "run", {"do": "sample", **rest}).finish()
     assert "effective_sample_size" in said
     for more in ({"num_steps_between_results": 1}, {"seed": 3}):
         sample(tmp_path / "run", **rest, **more)
@@ -168,22 +162,19 @@ def test_a_trained_network_says_its_own_settings(tmp_path):
 
 
 @pytest.mark.slow
-def test_it_goes_on_where_it_was_killed(tmp_path):
+def test_it_goes_on_where_it_was_killed(start, tmp_path):
     values = {**SMALL, "do": ["train", "sample"], "epochs": 6, "checkpoint_every": 5}
     del values["inpaint_steps"]
     values |= {"chains": 8, "chain_steps": 8000, "num_steps_between_results": 39}
     values["initial_hidden"] = "stored"
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    finish(start(whole, values))
+    start(whole, values).finish()
     (name,) = (path.name for path in (whole / "sampled").iterdir())
     for mark in ("checkpoint.npz", f"sampled/{name}/chains/piece_03.npz"):
-        process = start(killed, values)
-        while not (killed / mark).exists():
-            assert process.poll() is None, process.stdout.read()
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-    finish(start(killed, values))
+        program = start(killed, values)
+        program.until((killed / mark).exists)
+        program.kill()
+    start(killed, values).finish()
     with np.load(whole / "checkpoint.npz") as a, np.load(killed / "checkpoint.npz") as b:
         assert a.files == b.files
         for key in a.files:

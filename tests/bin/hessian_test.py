@@ -1,6 +1,5 @@
 import dataclasses
 import json
-import os
 import subprocess
 import sys
 
@@ -185,7 +184,7 @@ def test_defaults_are_those_of_the_chapter():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"weights": ["a", "b"]}, "--weights takes one value"),
+        ({"weights": ["a", "b"]}, "--weights takes only one value"),
         ({"checkpoints": ["a"], "train_steps": 5}, "a finished training"),
         (
             {"checkpoints": ["a"], "compare_subset": True},
@@ -224,17 +223,14 @@ def test_help_shows_the_defaults_of_this_program():
 
 
 @pytest.mark.slow
-def test_from_the_command_line(tmp_path):
-    command = [
-        sys.executable, "-m", "bin.hessian", "--model=mlp", "--examples=300,50,50", "--subset=50",
-        "--train_steps=3", "--largest=1", "--smallest=1", "--tol=.1", "--parameters=fc2",
+def test_from_the_command_line(start_any_program, tmp_path):
+    said = start_any_program(
+        "hessian", "--model=mlp", "--examples=300,50,50", "--subset=50", "--train_steps=3",
+        "--largest=1", "--smallest=1", "--tol=.1", "--parameters=fc2",
         f"--output_dir={tmp_path}/run",
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "1 / alpha*" in done.stdout
-    assert "All results are in" in done.stdout
-    assert "Traceback" not in done.stderr
+    ).finish()  # fmt: skip
+    assert "1 / alpha*" in said
+    assert "All results are in" in said
     events = list((tmp_path / "run/logs").iterdir())
     assert events
     assert tf.io.gfile.exists(f"{tmp_path}/run/spectrum.png")

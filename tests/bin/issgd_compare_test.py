@@ -42,8 +42,7 @@ def test_compares_and_goes_on_with_more_seeds(start_program, tmp_path):
 )
 def test_bad_flags_are_one_line(start_program, tmp_path, arguments, message):
     program = start_program(COMPARE, f"--output_dir={tmp_path / 'x'}", *arguments)
-    program.process.wait(900)
-    assert program.process.returncode not in (0, None)
+    assert program.wait() != 0
     assert message in program.said
     assert "Traceback" not in program.said
 

@@ -105,8 +105,7 @@ def test_what_is_refused(start_program, small, run_id):
 )
 def test_bad_flags_are_one_line(start_program, arguments, message):
     worker = start_program(WORKER, *arguments)
-    worker.process.wait(900)
-    assert worker.process.returncode not in (0, None)
+    assert worker.wait() != 0
     assert message in worker.said
     assert "Traceback" not in worker.said
 

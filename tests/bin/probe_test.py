@@ -1,8 +1,5 @@
 import dataclasses
 import json
-import os
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -201,14 +198,12 @@ def test_defaults():
 
 
 @pytest.mark.slow
-def test_command_line(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "bin.probe", "--examples=200,50,50", "--model=mlp", "--epochs=1",
-         "--batch_size=50", "--taps=input,logits", f"--output_dir={tmp_path / 'run'}"],
-        capture_output=True, text=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "start" in done.stdout
-    assert "the model's output" in done.stdout
+def test_command_line(start_any_program, tmp_path):
+    said = start_any_program(
+        "probe", "--examples=200,50,50", "--model=mlp", "--epochs=1", "--batch_size=50",
+        "--taps=input,logits", f"--output_dir={tmp_path / 'run'}",
+    ).finish()  # fmt: skip
+    assert "start" in said
+    assert "the model's output" in said
     saved = json.loads((tmp_path / "run" / "config.json").read_text())
     assert saved["taps"] == ["input", "logits"]

@@ -62,7 +62,7 @@ def test_another_budget_in_its_folder_is_refused_and_nothing_is_lost(made, start
 
 
 def children(program):
-    return psutil.Process(program.process.pid).children(recursive=True)
+    return psutil.Process(program.pid).children(recursive=True)
 
 
 @pytest.mark.slow
@@ -75,8 +75,8 @@ def test_a_kill_loses_the_figure_under_way_alone(how, start_any_program, tmp_pat
     program.until(lambda: (folder / "cache" / "logs" / "fig_3_5.log").exists())
     ours = children(program)
     assert ours
-    program.process.send_signal(how)
-    program.process.wait(900)
+    program.send(how)
+    program.wait()
     # None of its processes survives it.
     _, alive = psutil.wait_procs(ours, timeout=300)
     assert alive == []
@@ -95,8 +95,7 @@ def test_a_process_that_dies_is_shown_and_stops_nobody(start_any_program, tmp_pa
     for child in children(program):
         if "spawn_main" in " ".join(child.cmdline()):
             child.send_signal(signal.SIGKILL)
-    program.process.wait(900)
-    assert program.process.returncode == 1
+    assert program.wait() == 1
     whole = report_of(folder)
     assert whole["counts"]["figures"] == {"done": 1, "failed": 1, "without": 0}
     (failed,) = (item for item in whole["figures"] if item["status"] == "failed")
@@ -120,8 +119,7 @@ def test_missing_data_are_named_with_the_figures(start_any_program, tmp_path):
         f"--data_dir={tmp_path / 'data'}",
         f"--output_dir={folder}",
     )
-    program.process.wait(900)
-    assert program.process.returncode == 1
+    assert program.wait() == 1
     missing = f"{tmp_path / 'data' / 'cifar10.npz'} (missing)"
     assert f"Figure 7.2, Figure 7.3: not computed; missing: {missing}." in program.said
     assert report_of(folder)["counts"]["figures"] == {"done": 1, "failed": 0, "without": 2}

@@ -1,10 +1,9 @@
+import functools
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
-import time
 
 import keras
 import numpy as np
@@ -24,20 +23,10 @@ SMALL = [
 ]
 
 
-def start(*arguments, **environment):
-    return subprocess.Popen(
-        [sys.executable, "-m", "bin.train", *SMALL, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, **environment},
-    )
-
-
-def finish(process):
-    output, _ = process.communicate(timeout=900)
-    assert process.returncode == 0, output
-    return output
+@pytest.fixture(scope="module")
+def start(start_any_program):
+    """Returns a function that starts `bin.train` with few examples, and more flags."""
+    return functools.partial(start_any_program, "train", *SMALL)
 
 
 def weights(folder):
@@ -50,9 +39,9 @@ def assert_same(a, b, **tolerance):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(start, tmp_path_factory):
     folder = tmp_path_factory.mktemp("train") / "whole"
-    finish(start(f"--output_dir={folder}"))
+    start(f"--output_dir={folder}").finish()
     return folder
 
 
@@ -65,30 +54,27 @@ def test_writes_what_it_says(whole):
 
 
 @pytest.mark.slow
-def test_sigkill_and_the_same_command_again(whole, tmp_path):
+def test_sigkill_and_the_same_command_again(start, whole, tmp_path):
     arguments = [f"--output_dir={tmp_path / 'killed'}", "--checkpoint_every=1", "--epochs=40"]
     checkpoint = tmp_path / "killed" / "checkpoint.npz"
-    process = start(*arguments)
-    deadline = time.monotonic() + 900
-    while not checkpoint.exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    program = start(*arguments)
+    program.until(checkpoint.exists)
+    program.kill()
     assert not (tmp_path / "killed" / "model.keras").exists()
-    finish(start(*arguments))
-    finish(start(f"--output_dir={tmp_path / 'whole'}", "--epochs=40", "--checkpoint_every=1"))
+    start(*arguments).finish()
+    start(f"--output_dir={tmp_path / 'whole'}", "--epochs=40", "--checkpoint_every=1").finish()
     assert_same(weights(tmp_path / "killed"), weights(tmp_path / "whole"))
 
 
 @pytest.mark.slow
-def test_mirrored_on_two_virtual_devices(whole, tmp_path):
-    finish(start(f"--output_dir={tmp_path}", "--distribution=mirrored", "--num_virtual_devices=2"))
+def test_mirrored_on_two_virtual_devices(start, whole, tmp_path):
+    start(f"--output_dir={tmp_path}", "--distribution=mirrored", "--num_virtual_devices=2").finish()
     # Sums over a batch are computed in another order.
     assert_same(weights(tmp_path), weights(whole), atol=1e-5)
 
 
 @pytest.mark.slow
-def test_two_workers_on_loopback(whole, tmp_path):
+def test_two_workers_on_loopback(start, whole, tmp_path):
     ports = []
     for _ in range(2):
         with socket.socket() as free:
@@ -104,7 +90,7 @@ def test_two_workers_on_loopback(whole, tmp_path):
         for index in range(2)
     ]
     for worker in workers:
-        finish(worker)
+        worker.finish()
     assert_same(weights(tmp_path / "shared"), weights(whole), atol=1e-5)
 
 
@@ -138,15 +124,11 @@ def test_help_and_wrong_flags_answer_without_tensorflow():
         (["--batch_size=1000"], "error: --batch_size must be at most the 256 training examples"),
     ],
 )
-def test_bad_flags_are_one_line(tmp_path, arguments, message):
-    done = subprocess.run(
-        [sys.executable, "-m", "bin.train", *SMALL, *arguments, f"--output_dir={tmp_path / 'x'}"],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode != 0
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+def test_bad_flags_are_one_line(start, tmp_path, arguments, message):
+    program = start(*arguments, f"--output_dir={tmp_path / 'x'}")
+    assert program.wait() != 0
+    assert message in program.said
+    assert "Traceback" not in program.said
 
 
 def test_training_that_diverges_is_an_error(tmp_path):
