@@ -166,7 +166,7 @@ TABLE = np.full((2, 2), 0.5)
         (conditional, (TABLE, (0,)), ValueError, r"`joint` must be of sum 1\. .* sum of 2"),
         (conditional, (TABLE / 2, 0), ValueError, "A subset must be a tuple of distinct axes"),
         (conditional, (TABLE / 2, ()), ValueError, "A subset must be"),
-        (conditional, (TABLE / 2, (2,)), ValueError, r"in \[0, 2\), as \(0,\)\. .* \(2,\)"),
+        (conditional, (TABLE / 2, (2,)), ValueError, r"in \[0, 2\), such as \(0,\)\. .* \(2,\)"),
         (conditional, (TABLE / 2, (0, 0)), ValueError, "distinct axes"),
         (conditional, (TABLE / 2, (-1,)), ValueError, "distinct axes"),
         (resampling_kernel, (TABLE / 2, (0,)), ValueError, r"conditional of \(0,\), .*0\.5"),

@@ -33,7 +33,7 @@ def test_a_file_of_something_else(tmp_path):
     with pytest.raises(ValueError, match="the fields of Eigenpairs; it lacks vectors, residuals"):
         Eigenpairs.load(tmp_path / "other.npz")
     (tmp_path / "cut.npz").write_bytes((tmp_path / "other.npz").read_bytes()[:60])
-    with pytest.raises(ValueError, match=r"whole \.npz file"):
+    with pytest.raises(ValueError, match=r"complete \.npz file"):
         Eigenpairs.load(tmp_path / "cut.npz")
 
 
