@@ -68,7 +68,7 @@ setuptools.setup(
     },
     install_requires=[
         "absl-py>=2.1",
-        "keras>=3.6",
+        "keras>=3.10",
         "matplotlib>=3.8",
         "numpy>=1.26",
         "scipy>=1.13",
