@@ -87,7 +87,7 @@ def figure(arguments):
     import pathlib
     import tempfile
 
-    from bin import dae_theory
+    from bin.jobs import dae_theory
     from thesis_tf.autoencoders import theory
 
     wells = theory.ThreeWells()

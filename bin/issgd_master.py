@@ -34,8 +34,6 @@ after the end, the same command with more --steps continues the training. The pr
 
 import dataclasses
 import functools
-import pathlib
-from collections.abc import Callable
 from typing import Literal
 
 from absl import app
@@ -43,7 +41,7 @@ from absl import app
 from bin.common import configs, flags, runs
 from bin.common.flags import option
 from bin.jobs.issgd import config as issgd_configs
-from bin.jobs.issgd import local_workers, signals, store_url, training
+from bin.jobs.issgd import master, store_url, training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,77 +85,6 @@ def config_from_flags() -> Config:
     return config
 
 
-def run(
-    config: Config,
-    limits: issgd_configs.Limits,
-    folder: pathlib.Path,
-    *,
-    url: str | None = None,
-    workers: int = 0,
-    begin: Callable[[], None] = lambda: None,
-) -> dict[str, float]:
-    """Trains and writes to a folder.
-
-    Args:
-        config: the settings of the training.
-        limits: when this call ends.
-        folder: where to write.
-        url: the URL of the store; None for shared memory of the folder.
-        workers: the number of workers to start on this machine.
-        begin: called after all checks of the arguments, before anything is written.
-
-    Returns:
-        The metrics on the test examples.
-    """
-    from bin.jobs.issgd import reports
-    from thesis_tf import hardware, issgd
-
-    own_url = store_url.url_of_folder(folder, config.run.run_id)
-    url = url or own_url
-    data, classes = config.run.load()
-    strategy = hardware.configure(config.hardware)
-    with strategy.scope():
-        model = config.run.build(data, classes)
-        config.training.compile(model)
-    uniform = config.mode == "uniform"
-    proposal = config.draws.proposal(len(data["train"][1]), config.hardware.seed)
-    proposal.uniform = uniform
-    report = reports.Reports(folder)
-    make = functools.partial(
-        training.trainer, config, limits, folder, model, data, proposal, on_sync=report.write
-    )
-    store = None if uniform else store_url.open_store(url, config.run.run_id)
-    begin()
-    if store is None:
-        trainer = make(None)
-    else:
-        exact, block_size = config.mode == "exact", config.run.block_size
-        try:
-            trainer = make(issgd.MasterSynchronizer(store, exact=exact, block_size=block_size))
-        except issgd.stores.RunMismatchError:
-            if url != own_url:
-                raise
-            # A killed run, which is overwritten now, left this store; no other run uses it.
-            store.delete()
-            trainer = make(issgd.MasterSynchronizer(store, exact=exact, block_size=block_size))
-    with (
-        signals.stopping() as is_asked,
-        local_workers.LocalWorkers(workers, folder, url) as local,
-    ):
-
-        def stop() -> bool:
-            if workers and not local.any_left() and config.mode == "exact":
-                raise flags.UsageError("--mode=exact waits for workers, but all of them ended.")
-            return is_asked()
-
-        history = trainer.train(limits.steps, seconds=limits.max_seconds, stop=stop)
-    if store is not None and url == own_url:
-        store.delete()
-    elif store is not None:
-        store_url.log_what_stays(url, config.run.run_id)
-    return report.finish(model, history, data["test"])
-
-
 def main(argv: list[str]) -> None:
     """Flags, config, run."""
     with runs.clean_errors(argv), store_url.clean_errors():
@@ -165,8 +92,10 @@ def main(argv: list[str]) -> None:
         url = store_url.given_url()
         if url is None and not workers:
             url = store_url.url_of_run(config.run.run_id)
-        start = functools.partial(run, url=url, workers=workers)
-        training.run_in_folder(config, "runs/issgd_master", start)
+        shared = flags.as_arguments((*flags.names(issgd_configs.Run), "precision"))
+        start = functools.partial(master.run, url=url, workers=workers, worker_flags=shared)
+        limits, output = flags.read(issgd_configs.Limits), flags.read(configs.Output)
+        training.run_in_folder(config, limits, output, "runs/issgd_master", start)
 
 
 if __name__ == "__main__":

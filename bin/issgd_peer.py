@@ -109,7 +109,9 @@ def main(argv: list[str]) -> None:
     with runs.clean_errors(argv), store_url.clean_errors():
         config = config_from_flags()
         start = functools.partial(run, url=store_url.url_of_run(config.run.run_id))
-        training.run_in_folder(config, f"runs/issgd_peer_{config.peer_name}", start)
+        limits, output = flags.read(issgd_configs.Limits), flags.read(configs.Output)
+        default = f"runs/issgd_peer_{config.peer_name}"
+        training.run_in_folder(config, limits, output, default, start)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ ROOMS = {path.parent.name for path in (ROOT / "thesis_tf").glob("*/__init__.py")
 AREAS = ROOMS - SHARED
 MOST_LINES = 400
 MOST_FILES = 12
-# Folders with one file per figure.
+# Folders with one file per figure. Outside PACKAGES, benchmarks has one script per comparison.
 MANY_FILES = ("bin/reproduction/chapters/",)
 HEAVY = ("tensorflow", "keras", "tf_keras", "tensorflow_probability")
 

@@ -26,7 +26,7 @@ import pathlib
 import sys
 import types
 import typing
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple, TypeVar
 
 from absl import flags
@@ -185,6 +185,11 @@ def names(kind: type) -> tuple[str, ...]:
 def given(name: str) -> bool:
     """Returns whether a flag is on the command line, with any value."""
     return name in FLAGS and bool(FLAGS[name].present)
+
+
+def as_arguments(names: Iterable[str]) -> list[str]:
+    """Returns those of the flags that are on the command line, as arguments of a program."""
+    return [FLAGS[name].serialize() for name in names if given(name)]
 
 
 def of_argument(argument: str) -> str | None:

@@ -1,14 +1,15 @@
-"""The stages of `bin.hessian` for one set of weights; eigenpairs are computed only once."""
+"""The runs of `bin.hessian`: over training, or in stages for one set of weights."""
 
 import dataclasses
 import pathlib
 import re
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from thesis_tf import hessian
+from bin.common import runs, training
+from thesis_tf import hardware, hessian
 from thesis_tf.persistence import files
 from thesis_tf.reporting import tables
 
@@ -16,9 +17,162 @@ if TYPE_CHECKING:
     import keras
 
     from bin.hessian import Config
+    from thesis_tf.datasets import Splits
 
 SUFFIXES = ("png", "svg")
+HISTORY = "history"  # the folder of the eigenvalues over training
 Operator: TypeAlias = hessian.HessianOperator | hessian.GaussNewtonOperator
+
+
+def run(
+    config: "Config",
+    folder: pathlib.Path,
+    *,
+    begin: Callable[[], None] = lambda: None,
+    verbose: int = 0,
+) -> hessian.Eigenpairs | hessian.SpectrumHistory:
+    """Computes the results of `config`, writes to `folder`, and returns the eigenvalues.
+
+    `begin` is called after all checks of the arguments, before anything is written.
+    """
+    splits = config.data.load()
+    strategy = hardware.configure(config.hardware)
+    chief = hardware.is_chief(strategy)
+    with strategy.scope():
+        classes = splits.num_classes if config.model.weights == "none" else None
+        model = config.model.build(splits.train.x.shape[1:], classes)
+        training.compile_for(model, config.training)
+    if config.train_steps:
+        training.planned_steps(splits, config.training, config.train_steps)
+    subset = subset_of(config, splits)
+    checkpoints = by_step(config.checkpoints, model)
+    with strategy.scope():
+        operator, full = operators(config, model, subset, splits)
+    if chief:
+        begin()
+    hardware.wait_for_all(strategy)
+    if checkpoints:
+        return of_checkpoints(config, folder, operator, checkpoints)
+    training.train(
+        model,
+        splits,
+        config.training,
+        folder,
+        total=config.train_steps,
+        seed=config.hardware.seed,
+        chief=chief,
+        callbacks=[monitor(config, folder, subset)] if config.at_steps else [],
+        verbose=verbose,
+    )
+    operator.refresh()
+    if full is not None:
+        full.refresh()
+    if not np.isfinite(operator.loss()):
+        raise ValueError(
+            f"The loss is {operator.loss()} after {config.train_steps} steps: training has"
+            " diverged. Choose a lower --learning_rate."
+        )
+    if config.at_steps:
+        show_history(config, folder, operator)
+    resumes = config.hardware.distribution != "multi_worker"
+    return Stages(config, folder, operator, full, chief, resumes).run()
+
+
+def subset_of(config: "Config", splits: "Splits") -> tuple[Any, Any]:
+    """Returns the training examples whose loss is used; raises UsageError."""
+    x, y = splits.train.x, splits.train.y
+    fraction = config.subset if config.subset <= 1 else min(1.0, config.subset / len(y))
+    if config.compare_subset and fraction == 1:
+        raise runs.UsageError(f"--subset is all of the {len(y)} examples: nothing to compare.")
+    return hessian.fixed_subset(x, y, fraction=fraction, seed=config.hardware.seed)
+
+
+def operators(
+    config: "Config", model: "keras.Model", subset: tuple[Any, Any], splits: "Splits"
+) -> tuple[Operator, Operator | None]:
+    """Returns the operators of the subset and, for a comparison, of all training examples.
+
+    Raises:
+        UsageError: more eigenvalues are requested than the matrix has.
+    """
+    options = operator_options(config)
+    make = options.gauss_newton if config.gauss_newton else options.hessian
+    operator = make(model, model.loss, subset)
+    everything = splits.train.x, splits.train.y
+    full = make(model, model.loss, everything) if config.compare_subset else None
+    compared = config.compared if config.compare_subset else (0, 0)
+    wanted = max(config.largest + config.smallest, sum(compared))
+    if wanted >= operator.shape[0]:
+        raise runs.UsageError(
+            f"{wanted} eigenvalues are requested of a matrix of {operator.shape[0]} parameters."
+        )
+    return operator, full
+
+
+def operator_options(config: "Config") -> hessian.OperatorOptions:
+    """Returns the options of the operators of a run."""
+    return hessian.OperatorOptions(
+        mode=config.product_mode,
+        parameters=list(config.parameters) or None,
+        batch_size=config.hessian_batch_size,
+        check=config.check,
+        memory_limit=config.memory_limit << 20,
+    )
+
+
+def search_options(config: "Config") -> hessian.SearchOptions:
+    """Returns the options of the searches, except for their solver."""
+    return hessian.SearchOptions(memory_limit=config.memory_limit << 20)
+
+
+def of_checkpoints(
+    config: "Config", folder: pathlib.Path, operator: Operator, checkpoints: dict[int, str]
+) -> hessian.SpectrumHistory:
+    """Computes and draws the eigenvalues at the weights of files, {step: path}."""
+    history = hessian.history_of_checkpoints(
+        operator,
+        checkpoints,
+        folder / HISTORY,
+        largest=config.largest,
+        smallest=config.smallest,
+        tol=config.tol,
+        search=search_options(config),
+        log_dir=folder / "logs",
+    )
+    draw_history(history, folder)
+    return history
+
+
+def monitor(
+    config: "Config", folder: pathlib.Path, subset: tuple[Any, Any]
+) -> hessian.HessianMonitor:
+    """Returns the callback that computes eigenvalues during training."""
+    return hessian.HessianMonitor(
+        subset,
+        folder / HISTORY,
+        at_steps=config.at_steps,
+        # The self-check has passed.
+        operator=dataclasses.replace(operator_options(config), check=False),
+        largest=config.largest,
+        smallest=config.smallest,
+        tol=config.tol,
+        search=search_options(config),
+        log_dir=folder / "logs",
+    )
+
+
+def show_history(config: "Config", folder: pathlib.Path, operator: Operator) -> None:
+    """Draws and prints the eigenvalues that the monitor computed."""
+    tracker = hessian.SpectrumTracker(
+        operator,
+        folder / HISTORY,
+        largest=config.largest,
+        smallest=config.smallest,
+        tol=config.tol,
+        search=search_options(config),
+    )
+    draw_history(tracker.history, folder)
+    print(tracker.history.table(), end="\n\n", flush=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,9 +235,7 @@ class Stages:
             config.largest,
             config.smallest,
             tol=config.tol,
-            search=hessian.SearchOptions(
-                solver=config.solver, memory_limit=config.memory_limit << 20
-            ),
+            search=dataclasses.replace(search_options(config), solver=config.solver),
             folder=self.folder / "search" if self.resumes else None,
         )
         loss = self.operator.loss()  # all processes compute it together
@@ -141,7 +293,7 @@ class Stages:
             largest,
             smallest,
             tol=self.config.tol,
-            search=hessian.SearchOptions(memory_limit=self.config.memory_limit << 20),
+            search=search_options(self.config),
         )
         if self.chief:
             ends = {"largest": found.largest, "smallest": found.smallest}

@@ -4,20 +4,17 @@ import os
 import pathlib
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import IO, Self
 
-from absl import flags as absl_flags
-
-from bin.common import flags, roots
-from bin.jobs.issgd.config import Run
+from bin.common import roots
 from thesis_tf.reporting import progress
 
-FLAGS = absl_flags.FLAGS
 PATIENCE = 10.0  # seconds within which workers must end
 
 
 class LocalWorkers:
-    """Runs workers on this machine, with this program's flags, during a `with` statement.
+    """Runs workers on this machine during a `with` statement.
 
     Each worker writes to `folder/worker_N.log`. It ends when this process ends for any reason.
 
@@ -25,10 +22,13 @@ class LocalWorkers:
         count: the number of workers.
         folder: the folder of the logs.
         url: the URL of the store where they meet the master.
+        arguments: the flags of `bin.issgd_worker` on which they agree with the master.
     """
 
-    def __init__(self, count: int, folder: pathlib.Path, url: str) -> None:
-        self._url = url
+    def __init__(
+        self, count: int, folder: pathlib.Path, url: str, arguments: Sequence[str] = ()
+    ) -> None:
+        self._url, self._arguments = url, tuple(arguments)
         self._logs = [folder / f"worker_{n + 1}.log" for n in range(count)]
         self._workers: list[subprocess.Popen[bytes]] = []
         self._told: set[int] = set()
@@ -65,13 +65,11 @@ class LocalWorkers:
         return len(self._told) < len(self._workers)
 
     def _start(self, number: int, file: IO[bytes]) -> subprocess.Popen[bytes]:
-        names = (*flags.names(Run), "precision")
-        given = [FLAGS[name].serialize() for name in names if flags.given(name)]
         own = [f"--worker_name=local-{number}", f"--parent={os.getpid()}"]
         paths = [str(roots.programs()), *filter(None, [os.environ.get("PYTHONPATH")])]
         return subprocess.Popen(
             # -P: a folder called bin in the working directory is not searched.
-            [sys.executable, "-P", "-m", "bin.issgd_worker", *given, *own],
+            [sys.executable, "-P", "-m", "bin.issgd_worker", *self._arguments, *own],
             # Not on the command line, where other users could read a password.
             env={**os.environ, "ISSGD_STORE": self._url, "PYTHONPATH": os.pathsep.join(paths)},
             stdout=file,

@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from bin.common import configs, flags, runs
+from bin.common import configs, runs
 from bin.jobs.issgd.config import Config, Limits
 from thesis_tf.reporting import progress
 
@@ -28,18 +28,21 @@ class Run(Protocol[_C]):
     ) -> Mapping[str, float]: ...
 
 
-def run_in_folder(config: _C, default_folder: str, run: Run[_C]) -> None:
+def run_in_folder(
+    config: _C, limits: Limits, output: configs.Output, default_folder: str, run: Run[_C]
+) -> None:
     """Claims the output folder, calls `run`, and prints its metrics.
 
     Args:
         config: the settings of the training.
+        limits: when this call ends.
+        output: where to write.
         default_folder: the folder if --output_dir isn't given.
         run: the function that trains.
     """
-    output = flags.read(configs.Output)
     folder = runs.claim(output.output_dir or default_folder, config, output.overwrite)
     begin = functools.partial(runs.begin, folder, config)
-    metrics = run(config, flags.read(Limits), folder, begin=begin)
+    metrics = run(config, limits, folder, begin=begin)
     shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
     print(f"Test examples: {shown}. All results are in {folder}.")
 

@@ -120,6 +120,14 @@ def test_a_flag_that_is_given_its_default_is_given():
         assert flags.given("flags_test_kind")
 
 
+def test_given_flags_are_arguments_of_another_program():
+    given = ["--flags_test_layers=1,2", "--noflags_test_deep", "--flags_test_name=a b"]
+    with flagsaver.flagsaver():
+        FLAGS(["program", "--flags_test_rate=0.5", *given])
+        names = ("flags_test_layers", "flags_test_deep", "flags_test_kind", "flags_test_name")
+        assert flags.as_arguments(names) == given
+
+
 def test_names():
     assert flags.names(Schedule) == ("flags_test_epochs", "flags_test_rate")
     assert flags.names(Config)[:2] == flags.names(Network)

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -45,3 +46,18 @@ def test_one_that_ends_is_told_of_once_with_its_last_line(said, monkeypatch, tmp
 def test_none_are_none(tmp_path):
     with local_workers.LocalWorkers(0, tmp_path, "shm://x") as workers:
         assert not workers.any_left()
+
+
+def test_a_worker_has_the_given_flags_and_the_url_in_its_environment(said, monkeypatch, tmp_path):
+    started = []
+
+    def popen(command, *, env, **_):
+        started.append((command, env))
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    workers = local_workers.LocalWorkers(2, tmp_path, "redis://:s3cret@h", ["--examples=9,9,9"])
+    workers._start(2, None)
+    ((command, environment),) = started
+    assert command[-3:] == ["--examples=9,9,9", "--worker_name=local-2", f"--parent={os.getpid()}"]
+    assert environment["ISSGD_STORE"] == "redis://:s3cret@h"
+    assert not any("s3cret" in argument for argument in command)

@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from bin.reproduction.chapters.chapter_11 import fig_11_3
+from bin.reproduction.chapters.chapter_11 import fig_11_1, fig_11_3
 from bin.reproduction.engine.contract import Verdict
 
 QUICK = fig_11_3.CONFIGS["quick"]
@@ -23,3 +23,16 @@ def test_from_config_to_claims(through, tmp_path):
     assert "along 2 eigenvectors of negative curvature" in claim.measured
     # Two eigenvalues at each end are too few for a verdict.
     assert claim.verdict == Verdict.CANNOT_TELL
+
+
+def test_decreases_at_the_moment_of_figure_11_1(best_steps, tmp_path):
+    for budget, config in fig_11_3.CONFIGS.items():
+        assert config.study == fig_11_1.CONFIGS[budget].study
+    fig_11_3.draw(best_steps, tmp_path / "picture.svg")
+    drawn = (tmp_path / "picture.svg").read_text()
+    assert "decrease of the loss by the best step" in drawn
+    assert "1 / |alpha*|" not in drawn
+    (claim,) = fig_11_3.claims(best_steps)
+    assert claim.verdict == Verdict.HOLDS
+    assert "median decrease 0.5 along 5 eigenvectors of negative curvature" in claim.measured
+    assert "0.03 along 5 of positive curvature" in claim.measured

@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from bin.reproduction.chapters.chapter_11 import fig_11_8
+from bin.reproduction.chapters.chapter_11 import fig_11_7, fig_11_8
 from bin.reproduction.engine.contract import Verdict
 
 QUICK = fig_11_8.CONFIGS["quick"]
@@ -23,3 +23,16 @@ def test_from_config_to_claims(through, tmp_path):
     assert "of 2 eigenvectors" in negative.measured
     # Two eigenvalues at each end are too few for a verdict.
     assert positive.verdict == negative.verdict == Verdict.CANNOT_TELL
+
+
+def test_sizes_at_the_moment_of_figure_11_7(best_steps, tmp_path):
+    for budget, config in fig_11_8.CONFIGS.items():
+        assert config.study == fig_11_7.CONFIGS[budget].study
+    fig_11_8.draw(best_steps, tmp_path / "picture.svg")
+    drawn = (tmp_path / "picture.svg").read_text()
+    assert "1 / |alpha*|" in drawn
+    assert "decrease of the loss" not in drawn
+    positive, negative = fig_11_8.claims(best_steps)
+    assert positive.verdict == negative.verdict == Verdict.HOLDS
+    assert "1 / alpha* is 1 to 1 (median 1) times lambda" in positive.measured
+    assert "1 / |alpha*| is 0.01 to 0.01 (median 0.01) times |lambda|" in negative.measured

@@ -1,14 +1,52 @@
 import dataclasses
 
+import keras
 import numpy as np
 import pytest
 
+import models
 from bin.reproduction.chapters.chapter_11.studies import hessian_spectra
 from bin.reproduction.engine.contract import Sources
+from thesis_tf import datasets, hessian
 
 TINY = hessian_spectra.Config(
     model="mlp", moments=(0, 3, 5), examples=60, largest=2, smallest=2, tol=0.1
 )
+UNTRAINED = dataclasses.replace(TINY, moments=(0,), largest=1, smallest=0, tol=1e-3)
+
+
+@pytest.fixture
+def of_zeros(monkeypatch):
+    """Replaces the network by softmax regression with zero weights; returns lambda_max, the loss.
+
+    All probabilities are 1 / 10 there, so the Hessian is (I - 11' / 10) / 10 times X'X / n.
+    """
+
+    def build(name, shape, classes):
+        dense = keras.layers.Dense(classes, use_bias=False, kernel_initializer="zeros")
+        return keras.Sequential([keras.Input(shape), keras.layers.Flatten(), dense])
+
+    monkeypatch.setattr(models, "build", build)
+    train = datasets.load("mnist_mini").train
+    x, _ = hessian.fixed_subset(train.x, train.y, fraction=60 / len(train), seed=0)
+    flat = np.asarray(x, np.float64).reshape(60, -1)
+    return np.linalg.norm(flat, 2) ** 2 / 60 / 10, np.log(10)
+
+
+def test_an_entry_of_a_known_network(of_zeros):
+    (entry,) = hessian_spectra.over_training(UNTRAINED)["entries"]
+    assert (entry["step"], entry["smallest"]) == (0, [])
+    assert (entry["largest"][0], entry["loss"]) == pytest.approx(of_zeros, rel=1e-4)
+
+
+def test_steps_of_a_known_network(of_zeros):
+    found, (largest, loss) = hessian_spectra.best_steps(UNTRAINED), of_zeros
+    assert found["values"] == pytest.approx([largest], rel=1e-4)
+    search = found["searches"]["largest"]
+    assert search["initial_loss"] == pytest.approx(loss)
+    # At 1 / lambda a quadratic loss is slope^2 / (2 lambda) lower; steps this short are quadratic.
+    lower = search["slope"] ** 2 / (2 * largest)
+    assert search["initial_loss"] - found["at_optimum"] == pytest.approx(lower, rel=0.02)
 
 
 @pytest.fixture(scope="module")

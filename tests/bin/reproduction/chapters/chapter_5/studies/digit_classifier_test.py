@@ -1,13 +1,33 @@
 import dataclasses
 
+import keras
 import numpy as np
 import pytest
+import scipy.special
 
 from bin.reproduction.chapters.chapter_5.studies import digit_classifier
 from bin.reproduction.engine import results
 from thesis_tf import datasets
 
 TINY = digit_classifier.Config(examples=(1000, 100, 200), epochs=2)
+
+
+def test_a_linear_classifier_against_numpy(monkeypatch):
+    def network():
+        dense = keras.layers.Dense(10, kernel_initializer=keras.initializers.RandomNormal(0, 0.001))
+        return keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), dense])
+
+    monkeypatch.setattr(digit_classifier, "_network", network)
+    config = digit_classifier.Config(examples=(128, 20, 50), epochs=0)
+    found = digit_classifier.trained(config)
+    kernel, bias = found["weights"]
+    test = datasets.load_inputs("mnist_mini", examples=config.examples).test.x
+    p = scipy.special.softmax(255 * test.reshape(50, -1) @ kernel + bias, axis=1)
+    assert found["quality"]["confidence"] == pytest.approx(p.max(axis=1).mean(), rel=1e-4)
+    # Samples of chains, (steps, chains, 28, 28, 1) in [0, 1].
+    classify = digit_classifier.probabilities(found)
+    chains = classify(test[:6].reshape(3, 2, 28, 28, 1))
+    np.testing.assert_allclose(chains, p[:6].reshape(3, 2, 10), atol=1e-4)
 
 
 @pytest.fixture(scope="module")
