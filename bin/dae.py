@@ -61,7 +61,7 @@ class Config:
     data: configs.Data
     hardware: configs.Hardware
     training: configs.Training
-    chains: configs.Chains
+    chains: configs.ChainOptions
     sigma: float | None = option(
         None,
         "Standard deviation of the noise; the score is that of the density smoothed by this noise."

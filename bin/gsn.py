@@ -143,7 +143,7 @@ class Config:
 class Jobs:
     """The jobs to do with a network; each setting of a job has a separate folder."""
 
-    chains: configs.Chains
+    chains: configs.ChainOptions
     do: tuple[str, ...] = option(JOBS, f"Which of {', '.join(JOBS)} to do, in this order.")
     sheet_every: int = option(5, "Epochs between sheets of samples; 0 for none.", lower_bound=0)
     num_burnin_steps: int = option(0, "Steps before the first kept state.", lower_bound=0)
@@ -306,7 +306,7 @@ def run(
     strategy = hardware.configure(config.hardware)
     chief = hardware.is_chief(strategy)
     network = training.NetworkRun(config, folder, strategy, chief=chief, progress=progress)
-    report = reports.Reports(network, jobs, progress=progress)
+    report = reports.JobsAfterTraining(network, jobs, progress=progress)
     if chief:
         begin()
     hardware.wait_for_all(strategy)

@@ -192,8 +192,8 @@ class Output:
 
 
 @dataclasses.dataclass(frozen=True)
-class Chains:
-    """Markov chains that a program samples from."""
+class ChainOptions:
+    """The Markov chains that a program samples from."""
 
     chains: int = option(
         2000,

@@ -19,7 +19,7 @@ from thesis_tf.autoencoders.density.two_sample import TwoSampleTest, nearest_nei
 from thesis_tf.autoencoders.fitting.criterion_model import CriterionModel
 from thesis_tf.autoencoders.fitting.full_batch import Fit, fit_full_batch
 from thesis_tf.autoencoders.fitting.initialization import RandomFeatures, initialize_from_data
-from thesis_tf.autoencoders.noise import (
+from thesis_tf.autoencoders.noise_schedules import (
     CorruptedBatch,
     DecreasingNoise,
     NoiseSchedule,

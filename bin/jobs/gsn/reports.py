@@ -27,7 +27,7 @@ _RUNS = 3  # the number of completions of each
 _CLASSIFIER_EPOCHS = 3
 
 
-class Reports:
+class JobsAfterTraining:
     """The jobs after training.
 
     Args:

@@ -9,7 +9,7 @@ from typing import IO, Self
 from absl import flags as absl_flags
 
 from bin.common import flags, roots
-from bin.jobs.issgd.config import Run
+from bin.jobs.issgd.config import RunSettings
 from thesis_tf.reporting import progress
 
 FLAGS = absl_flags.FLAGS
@@ -65,7 +65,7 @@ class LocalWorkers:
         return len(self._told) < len(self._workers)
 
     def _start(self, number: int, file: IO[bytes]) -> subprocess.Popen[bytes]:
-        names = (*flags.names(Run), "precision")
+        names = (*flags.names(RunSettings), "precision")
         given = [FLAGS[name].serialize() for name in names if flags.given(name)]
         own = [f"--worker_name=local-{number}", f"--parent={os.getpid()}"]
         paths = [str(roots.programs()), *filter(None, [os.environ.get("PYTHONPATH")])]
