@@ -146,14 +146,14 @@ def moments(dimension: int, seed: int) -> list[dict[str, float]]:
     from thesis_tf.autoencoders import theory
 
     rng = np.random.default_rng([seed, dimension])
-    kernels = autoencoders.KernelDensity(rng.normal(size=(6, dimension)), 0.8)
-    estimator = autoencoders.ScoreEstimator(kernels.reconstruct, 0.8)
+    smoothed = autoencoders.KernelDensity(rng.normal(size=(6, dimension)), 0.8)
+    estimator = autoencoders.ScoreEstimator(smoothed.reconstruct, 0.8)
     centers = rng.normal(size=(8, dimension)) / 2
-    density = np.exp(kernels.log_prob(centers))
+    density = np.exp(smoothed.log_prob(centers))
     score, hessian = estimator.score(centers), estimator.hessian_log_prob(centers)
 
     def p(x: "npt.NDArray[Any]") -> "npt.NDArray[Any]":
-        return np.exp(kernels.log_prob(x))
+        return np.exp(smoothed.log_prob(x))
 
     rows: list[dict[str, float]] = []
     for delta in DELTAS:

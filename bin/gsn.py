@@ -95,18 +95,18 @@ class Network:
     )
     walkback_steps: tuple[int, ...] = option(
         (4,),
-        "Steps of walkback, or their smallest and largest number, e.g. 2,6. With 1, a dae is a"
+        "Walkback steps, or their smallest and largest number, e.g. 2,6. With 1, a dae is a"
         " plain denoising auto-encoder.",
         valid=_are_positive,
         message="must be positive numbers, e.g. 4 or 2,6",
     )
     walkback_stop: float | None = option(
         None,
-        "Probability to stop after each step; --walkback_steps is then the maximum. Default: the"
-        " number of steps is not random.",
+        "Probability to stop after each walkback step; --walkback_steps is then the maximum."
+        " Default: the number of steps is not random.",
     )
     walkback_loss: Literal["every", "last"] = option("every", "The steps whose losses are added.")
-    scaling: bool = option(False, "Learn a scaling factor for each step of walkback.")
+    scaling: bool = option(False, "Learn a scaling factor for each walkback step.")
     outputs: Literal["bernoulli", "normal", "normal_mixture"] = option(
         "bernoulli",
         "P(x | h) of a value: bernoulli for [0, 1]; normal or mixture (of two normals) for real"

@@ -62,8 +62,8 @@ def _errors(problem: "Problem", estimator: autoencoders.ScoreEstimator) -> dict[
         error = noisy + sigma**2 * score - test
         return float(np.square(error).sum() / len(test) / sigma**2)
 
-    kernels = autoencoders.KernelDensity(problem.splits.train.x[:_MAX_KERNELS], sigma)
-    best = _in_chunks(kernels.score, noisy)
+    density = autoencoders.KernelDensity(problem.splits.train.x[:_MAX_KERNELS], sigma)
+    best = _in_chunks(density.score, noisy)
     return {
         "loss_per_sigma2": loss(score),
         "loss_per_sigma2_of_identity": loss(np.zeros_like(score)),
