@@ -293,8 +293,7 @@ def run(
     folder: pathlib.Path,
     *,
     begin: Callable[[], object] = _nothing_to_begin,
-    progress: bool = False,
-    verbose: Any = 0,
+    verbose: Literal[0, 1, 2] = 0,
 ) -> dict[str, Any]:
     """Does the jobs; returns {job: results}.
 
@@ -305,14 +304,14 @@ def run(
 
     strategy = hardware.configure(config.hardware)
     chief = hardware.is_chief(strategy)
-    network = training.NetworkRun(config, folder, strategy, chief=chief, progress=progress)
-    report = reports.JobsAfterTraining(network, jobs, progress=progress)
+    network = training.NetworkRun(config, folder, strategy, chief=chief, verbose=verbose)
+    report = reports.JobsAfterTraining(network, jobs, verbose=verbose)
     if chief:
         begin()
     hardware.wait_for_all(strategy)
     found = {}
     if "train" in jobs.do:
-        found["train"] = network.train(jobs.sheet_every, verbose)
+        found["train"] = network.train(jobs.sheet_every)
     if chief:
         found |= report.run()
     return found
@@ -331,7 +330,7 @@ def main(argv: list[str]) -> None:
             folder = runs.existing(folder)
             config = trained_config(folder)
             begin = functools.partial(runs.lock, folder)
-        run(config, jobs, folder, begin=begin, progress=True, verbose=runs.progress())
+        run(config, jobs, folder, begin=begin, verbose=runs.verbose())
         print(f"All results are in {folder}.")
 
 
