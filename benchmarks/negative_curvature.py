@@ -36,7 +36,7 @@ def parse_arguments():
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--learning_rate", type=float, default=1e-3, help="of the base")
-    parser.add_argument("--every", type=int, default=1, help="steps between updates of v")
+    parser.add_argument("--update_every", type=int, default=1, help="steps between updates of v")
     parser.add_argument("--bases", nargs="*", choices=BASES, default=list(BASES))
     return parser.parse_args()
 
@@ -48,7 +48,7 @@ def optimizers(base, arguments):
         return BASES[base](arguments.learning_rate)
 
     def wrapped(**settings):
-        return hessian.NegativeCurvature(plain(), every=arguments.every, **settings)
+        return hessian.NegativeCurvature(plain(), update_every=arguments.update_every, **settings)
 
     return {
         f"{base} + curvature": wrapped,

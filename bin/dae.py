@@ -61,7 +61,7 @@ class Config:
     data: configs.Data
     hardware: configs.Hardware
     training: configs.Training
-    chains: configs.Chains
+    chains: configs.ChainOptions
     sigma: float | None = option(
         None,
         "Standard deviation of the noise; the score is that of the density smoothed by this noise."
@@ -201,12 +201,12 @@ def run(
     """
     from bin.common import inputs
     from bin.jobs.dae import diagnostics, fitting, problem
-    from bin.jobs.dae.output import Output
+    from bin.jobs.dae.output import RunOutput
     from thesis_tf import autoencoders, hardware
 
     splits = config.data.load_inputs()
     strategy = hardware.configure(config.hardware)
-    output = Output(folder, hardware.is_chief(strategy), verbose)
+    output = RunOutput(folder, hardware.is_chief(strategy), verbose)
     made = problem.make(config, splits)
     with strategy.scope():
         model = made.build_model()
@@ -226,7 +226,7 @@ def main(argv: list[str]) -> None:
         config, output = config_from_flags(), flags.read(configs.Output)
         folder = runs.claim(output.output_dir or "runs/dae", config, output.overwrite)
         begin = functools.partial(runs.begin, folder, config)
-        run(config, folder, begin=begin, verbose=runs.progress())
+        run(config, folder, begin=begin, verbose=runs.verbose())
         print(f"All results are in {folder}.")
 
 

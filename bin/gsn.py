@@ -95,18 +95,18 @@ class Network:
     )
     walkback_steps: tuple[int, ...] = option(
         (4,),
-        "Steps of walkback, or their smallest and largest number, e.g. 2,6. With 1, a dae is a"
+        "Walkback steps, or their smallest and largest number, e.g. 2,6. With 1, a dae is a"
         " plain denoising auto-encoder.",
         valid=_are_positive,
         message="must be positive numbers, e.g. 4 or 2,6",
     )
     walkback_stop: float | None = option(
         None,
-        "Probability to stop after each step; --walkback_steps is then the maximum. Default: the"
-        " number of steps is not random.",
+        "Probability to stop after each walkback step; --walkback_steps is then the maximum."
+        " Default: the number of steps is not random.",
     )
     walkback_loss: Literal["every", "last"] = option("every", "The steps whose losses are added.")
-    scaling: bool = option(False, "Learn a scaling factor for each step of walkback.")
+    scaling: bool = option(False, "Learn a scaling factor for each walkback step.")
     outputs: Literal["bernoulli", "normal", "normal_mixture"] = option(
         "bernoulli",
         "P(x | h) of a value: bernoulli for [0, 1]; normal or mixture (of two normals) for real"
@@ -143,7 +143,7 @@ class Config:
 class Jobs:
     """The jobs to do with a network; each setting of a job has a separate folder."""
 
-    chains: configs.Chains
+    chains: configs.ChainOptions
     do: tuple[str, ...] = option(JOBS, f"Which of {', '.join(JOBS)} to do, in this order.")
     sheet_every: int = option(5, "Epochs between sheets of samples; 0 for none.", lower_bound=0)
     num_burnin_steps: int = option(0, "Steps before the first kept state.", lower_bound=0)
@@ -293,8 +293,7 @@ def run(
     folder: pathlib.Path,
     *,
     begin: Callable[[], object] = _nothing_to_begin,
-    progress: bool = False,
-    verbose: Any = 0,
+    verbose: Literal[0, 1, 2] = 0,
 ) -> dict[str, Any]:
     """Does the jobs; returns {job: results}.
 
@@ -305,14 +304,14 @@ def run(
 
     strategy = hardware.configure(config.hardware)
     chief = hardware.is_chief(strategy)
-    network = training.NetworkRun(config, folder, strategy, chief=chief, progress=progress)
-    report = reports.Reports(network, jobs, progress=progress)
+    network = training.NetworkRun(config, folder, strategy, chief=chief, verbose=verbose)
+    report = reports.JobsAfterTraining(network, jobs, verbose=verbose)
     if chief:
         begin()
     hardware.wait_for_all(strategy)
     found = {}
     if "train" in jobs.do:
-        found["train"] = network.train(jobs.sheet_every, verbose)
+        found["train"] = network.train(jobs.sheet_every)
     if chief:
         found |= report.run()
     return found
@@ -331,7 +330,7 @@ def main(argv: list[str]) -> None:
             folder = runs.existing(folder)
             config = trained_config(folder)
             begin = functools.partial(runs.lock, folder)
-        run(config, jobs, folder, begin=begin, progress=True, verbose=runs.progress())
+        run(config, jobs, folder, begin=begin, verbose=runs.verbose())
         print(f"All results are in {folder}.")
 
 

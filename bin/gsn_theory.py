@@ -2,8 +2,8 @@ r"""Checks the propositions of chapter 5 on enumerated spaces, and reproduces fi
 
 For random discrete problems, the chains of the thesis' propositions are constructed as matrices,
 and their stationary distributions are compared with the data's. Then P(x | x~) is learned without a
-network: by counting, for ten values, and by kernels, for a curve in ten dimensions. This takes ten
-seconds, half of them to load TensorFlow:
+network: by counting, for ten values, and by smoothing kernels, for a curve in ten dimensions. This
+takes ten seconds, half of them to load TensorFlow:
 
     python -m bin.gsn_theory
 
@@ -17,7 +17,7 @@ In theory.json, distance is the largest |pi - pi'|_1 of all problems. p_value is
 chi-square test of the histogram against the exact stationary distribution, which accounts for
 autocorrelation. two_sample_accuracy is the accuracy with which neighbors distinguish chains from
 test examples (0.5 by chance). For comparison it is also computed for independent draws from the
-same kernels, the best possible result with these kernels.
+same smoothing kernels, the best possible result with these.
 """
 
 import dataclasses

@@ -210,7 +210,7 @@ def main(argv: list[str]) -> None:
             config,
             folder,
             begin=functools.partial(runs.begin, folder, config),
-            verbose=runs.progress(),
+            verbose=runs.verbose(),
         )
         print(f"{found.table()}\nAll results are in {folder}.")
 

@@ -63,7 +63,7 @@ flags.define(
     Config,
     Workers,
     issgd_configs.Limits,
-    store_url.Store,
+    store_url.StoreUrl,
     configs.Output,
     defaults=issgd_configs.DEFAULTS,
 )
@@ -92,7 +92,7 @@ def main(argv: list[str]) -> None:
         url = store_url.given_url()
         if url is None and not workers:
             url = store_url.url_of_run(config.run.run_id)
-        shared = flags.as_arguments((*flags.names(issgd_configs.Run), "precision"))
+        shared = flags.as_arguments((*flags.names(issgd_configs.RunSettings), "precision"))
         start = functools.partial(master.run, url=url, workers=workers, worker_flags=shared)
         limits, output = flags.read(issgd_configs.Limits), flags.read(configs.Output)
         training.run_in_folder(config, limits, output, "runs/issgd_master", start)

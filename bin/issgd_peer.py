@@ -52,7 +52,7 @@ flags.define(
     __name__,
     Config,
     issgd_configs.Limits,
-    store_url.Store,
+    store_url.StoreUrl,
     configs.Output,
     defaults=issgd_configs.DEFAULTS,
     leave_out=["distribution", "tpu"],
@@ -85,7 +85,7 @@ def run(
     model = config.run.build(data, classes)
     config.training.compile(model)
     seed = zlib.crc32(f"{config.hardware.seed} {config.peer_name}".encode())
-    report = reports.Reports(folder)
+    report = reports.ResultWriter(folder)
     synchronizer = issgd.PeerSynchronizer(
         store_url.open_store(url, config.run.run_id),
         str(config.peer_name),

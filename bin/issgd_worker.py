@@ -27,7 +27,7 @@ from thesis_tf.reporting import progress
 class Config:
     """The settings of a worker."""
 
-    run: issgd_configs.Run
+    run: issgd_configs.RunSettings
     hardware: configs.Hardware
     worker_name: str | None = option(
         None, "The worker's name in the store. Default: host and process."
@@ -45,7 +45,7 @@ class Config:
 flags.define(
     __name__,
     Config,
-    store_url.Store,
+    store_url.StoreUrl,
     defaults={"model": "mlp"},
     leave_out=["distribution", "deterministic", "tpu"],
 )

@@ -211,7 +211,7 @@ def main(argv: list[str]) -> None:
             shard=(index, count),
             extract_batch_size=work.extract_batch_size,
             log_every=work.log_every,
-            verbose=runs.progress(),
+            verbose=runs.verbose(),
         )
         if reports:
             print(f"All results are in {folder}.")

@@ -62,8 +62,8 @@ class Config:
 
 
 @dataclasses.dataclass(frozen=True)
-class Sources:
-    """The paths of data and weights that are not bundled."""
+class SourceFlags:
+    """The paths of data and weights that are not bundled, as `contract.Sources` has them."""
 
     data_dir: str | None = configs.data_dir()
     resnet50_weights: str | None = option(
@@ -99,14 +99,14 @@ class Call:
     )
 
 
-flags.define(__name__, Config, Sources, Call, configs.Output)
+flags.define(__name__, Config, SourceFlags, Call, configs.Output)
 
 
 def config_from_flags() -> Config:
     """Reads the flags; raises UsageError for an invalid combination."""
     config = flags.read(Config)
     if config.budget == "quick":
-        given = dataclasses.asdict(flags.read(Sources))
+        given = dataclasses.asdict(flags.read(SourceFlags))
         needless = [name for name, path in given.items() if path and name != "faces"]
         runs.refuse(needless, "--budget=quick uses bundled data; --budget=full uses these")
     return config
@@ -115,7 +115,7 @@ def config_from_flags() -> Config:
 def sources_from_flags() -> contract.Sources:
     """Returns the paths of data and weights; raises UsageError for a missing file."""
     paths = {}
-    for name, given in dataclasses.asdict(flags.read(Sources)).items():
+    for name, given in dataclasses.asdict(flags.read(SourceFlags)).items():
         if given:
             path = pathlib.Path(given).absolute()
             if not (path.is_dir() if name == "data_dir" else path.is_file()):

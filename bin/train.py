@@ -102,7 +102,7 @@ def main(argv: list[str]) -> None:
         config, output = config_from_flags(), flags.read(configs.Output)
         folder = runs.claim(output.output_dir or "runs/train", config, output.overwrite)
         begin = functools.partial(runs.begin, folder, config)
-        metrics = run(config, folder, begin=begin, verbose=runs.progress())
+        metrics = run(config, folder, begin=begin, verbose=runs.verbose())
         shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         print(f"Test examples: {shown}. All results are in {folder}.")
 

@@ -44,6 +44,8 @@ NOT_USED = {
     "valid": "validation",
     "way": "mode",
     "own": "a word that says whose",
+    "every": "measure_every, update_every, ...: what happens",
+    "tolerance": "tol",
 }
 PATHS = {"path", "folder", "log_dir"}
 # Optional arguments that may be positional: they specify what is computed, not how.

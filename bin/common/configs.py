@@ -153,7 +153,9 @@ class Hardware(devices.Hardware):
         "float32", "Precision of computation; weights stay float32.", choices=devices.PRECISIONS
     )
     seed: int = seed_option()
-    deterministic: bool = option(False, "Deterministic TensorFlow kernels; slower on GPUs.")
+    deterministic: bool = option(
+        False, "Deterministic compute kernels of TensorFlow; slower on GPUs."
+    )
     tpu: str = option(
         "",
         "The TPU for --distribution=tpu: its name or address, or local for a TPU of this machine.",
@@ -192,8 +194,8 @@ class Output:
 
 
 @dataclasses.dataclass(frozen=True)
-class Chains:
-    """Markov chains that a program samples from."""
+class ChainOptions:
+    """The Markov chains that a program samples from."""
 
     chains: int = option(
         2000,

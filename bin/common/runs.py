@@ -282,6 +282,6 @@ def _differences(found: dict[str, Any], wanted: dict[str, Any], prefix: str = ""
     return said
 
 
-def progress() -> Literal[1, 2]:
+def verbose() -> Literal[1, 2]:
     """Returns Keras' `verbose`: a progress bar on a terminal, one line per epoch in a log."""
     return 1 if sys.stdout.isatty() else 2

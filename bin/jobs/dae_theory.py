@@ -98,14 +98,14 @@ def curvatures(config: "Config") -> list[dict[str, float]]:
 def moments(dimension: int, seed: int) -> list[dict[str, float]]:
     """Returns relative errors of Proposition 4 and Theorems 3 and 5 on a mixture of Gaussians."""
     rng = np.random.default_rng([seed, dimension])
-    kernels = autoencoders.KernelDensity(rng.normal(size=(6, dimension)), 0.8)
-    estimator = autoencoders.ScoreEstimator(kernels.reconstruct, 0.8)
+    smoothed = autoencoders.KernelDensity(rng.normal(size=(6, dimension)), 0.8)
+    estimator = autoencoders.ScoreEstimator(smoothed.reconstruct, 0.8)
     centers = rng.normal(size=(8, dimension)) / 2
-    density = np.exp(kernels.log_prob(centers))
+    density = np.exp(smoothed.log_prob(centers))
     score, hessian = estimator.score(centers), estimator.hessian_log_prob(centers)
 
     def p(x: "npt.NDArray[Any]") -> "npt.NDArray[Any]":
-        return np.exp(kernels.log_prob(x))
+        return np.exp(smoothed.log_prob(x))
 
     rows: list[dict[str, float]] = []
     for delta in DELTAS:

@@ -21,7 +21,7 @@ BLOCKS = {"train": 8, "validation": 2, "test": 2}
 def small():
     """Returns (model, data, spec) of the programs that `start_program` starts."""
     with flagsaver.flagsaver(examples=["512", "128", "128"], model="mlp", block_size=64):
-        run = flags.read(config.Run)
+        run = flags.read(config.RunSettings)
     data, classes = run.load()
     model = run.build(data, classes)
     loss_name = Objective(model, config.loss()).loss_name

@@ -30,7 +30,7 @@ class Objective:
         model: the model.
         variables: the Keras variables that are its parameters.
         constants: all other variables of the model.
-        layout: the `parameter_vector.Layout` of the parameters.
+        layout: the `parameter_vector.VectorLayout` of the parameters.
 
     Raises:
         TypeError: `loss` isn't a loss.
@@ -43,7 +43,7 @@ class Objective:
             raise checks.invalid("`model`", "a keras.Model", received, kind=TypeError)
         self.model = model
         self.variables = parameter_vector.select(model, parameters)
-        self.layout = parameter_vector.Layout(self.variables)
+        self.layout = parameter_vector.VectorLayout(self.variables)
         self._loss: Any = keras.losses.get(loss) if isinstance(loss, str) else loss
         if not callable(self._loss):
             raise checks.invalid(

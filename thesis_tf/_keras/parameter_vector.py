@@ -66,7 +66,7 @@ def _owned(model: keras.Model, layers: Iterable[keras.layers.Layer]) -> list["ke
     return [v for v in model.trainable_variables if id(v) in own]
 
 
-class Layout:
+class VectorLayout:
     """The positions of several tensors in one flat vector.
 
     Args:

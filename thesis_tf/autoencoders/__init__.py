@@ -12,14 +12,14 @@ from thesis_tf.autoencoders.density.attractors import Attractors, far_points, fi
 from thesis_tf.autoencoders.density.data_region import DataRegion, OutsideDataWarning
 from thesis_tf.autoencoders.density.hessian import LogDensityHessian
 from thesis_tf.autoencoders.density.kernel_density import KernelDensity
-from thesis_tf.autoencoders.density.kernels import Langevin, RandomWalk
 from thesis_tf.autoencoders.density.sampling import langevin, metropolis_hastings
 from thesis_tf.autoencoders.density.score import ScoreEstimator, Tangents
+from thesis_tf.autoencoders.density.transition_kernels import Langevin, RandomWalk
 from thesis_tf.autoencoders.density.two_sample import TwoSampleTest, nearest_neighbor_test
 from thesis_tf.autoencoders.fitting.criterion_model import CriterionModel
 from thesis_tf.autoencoders.fitting.full_batch import Fit, fit_full_batch
 from thesis_tf.autoencoders.fitting.initialization import RandomFeatures, initialize_from_data
-from thesis_tf.autoencoders.noise import (
+from thesis_tf.autoencoders.noise_schedules import (
     CorruptedBatch,
     DecreasingNoise,
     NoiseSchedule,

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from thesis_tf._core import arrays, checks
 from thesis_tf.autoencoders.density import jacobians
-from thesis_tf.autoencoders.noise import Corruption, DecreasingNoise, NoiseSchedule
+from thesis_tf.autoencoders.noise_schedules import DecreasingNoise, NoiseSchedule, SupportsSample
 
 # A Keras model or a function, from points (n, ...) to points (n, ...).
 Reconstruct: TypeAlias = Callable[[tf.Tensor], tf.Tensor]
@@ -96,7 +96,7 @@ class DenoisingLoss:
 
     def __init__(
         self,
-        corruption: NoiseSchedule | Corruption | float | None,
+        corruption: NoiseSchedule | SupportsSample | float | None,
         *,
         distance: Distance = "squared_error",
         walkback: int = 1,

@@ -15,8 +15,8 @@ from thesis_tf.gradient_norms import self_check
 from thesis_tf.gradient_norms.fallback import mapped
 from thesis_tf.gradient_norms.forms import Form, combined
 from thesis_tf.gradient_norms.recording import (
-    Call,
     GradientRecorder,
+    LayerCall,
     ReadingScope,
     is_floating,
     widened,
@@ -280,7 +280,7 @@ class GradientNorms:
         self._example_bytes = max(sizes) * values[0].dtype.size
         return recorder, objective.example_losses(y, outputs), outputs
 
-    def _used(self, recorder: GradientRecorder) -> list[Call]:
+    def _used(self, recorder: GradientRecorder) -> list[LayerCall]:
         """Returns the calls that read variables whose gradients are requested."""
         readers = {id(call) for calls in recorder.reads.values() for call in calls}
         return [call for call in recorder.calls if id(call) in readers]
@@ -289,7 +289,7 @@ class GradientNorms:
         self,
         tape: tf.GradientTape,
         total: tf.Tensor,
-        calls: list[Call],
+        calls: list[LayerCall],
         values: Sequence[tf.Tensor] = (),
     ) -> list[tf.Tensor]:
         """Runs the backward pass; returns the gradients with respect to `values`."""
@@ -303,7 +303,7 @@ class GradientNorms:
     def _measured(
         self,
         recorder: GradientRecorder,
-        calls: list[Call],
+        calls: list[LayerCall],
         values: list[tf.Tensor],
         constants: list[tf.Tensor],
         losses: tf.Tensor,

@@ -9,11 +9,11 @@ import tensorflow as tf
 from thesis_tf._core.types import Structure
 from thesis_tf._keras import recording
 from thesis_tf.gradient_norms.forms import Full
-from thesis_tf.gradient_norms.recording import Call, is_floating, widened
+from thesis_tf.gradient_norms.recording import LayerCall, is_floating, widened
 
 
 def mapped(
-    call: Call, variables: Sequence[keras.Variable], values: Sequence[tf.Tensor]
+    call: LayerCall, variables: Sequence[keras.Variable], values: Sequence[tf.Tensor]
 ) -> Iterator[tuple[keras.Variable, Full]]:
     """Yields (variable, `Full`) for the variables of one call.
 
@@ -22,7 +22,7 @@ def mapped(
     each example's gradient is computed.
 
     Args:
-        call: a `Call`; its tensors whose first axis is unknown count as batches.
+        call: a `LayerCall`; its tensors whose first axis is unknown count as batches.
         variables: the variables whose gradients are requested.
         values: their values, tensors.
 

@@ -14,7 +14,7 @@ from thesis_tf.gradient_norms.registry import rule_of
 
 
 @dataclasses.dataclass(eq=False)
-class Call:
+class LayerCall:
     """One call of a layer.
 
     Attributes:
@@ -109,15 +109,15 @@ class GradientRecorder:
         wanted: ids of the variables whose gradients are requested.
 
     Attributes:
-        calls: the `Call`s, in the order in which they began.
-        reads: {id of such a variable: [the innermost `Call` at each of its reads]}.
+        calls: the `LayerCall`s, in the order in which they began.
+        reads: {id of such a variable: [the innermost `LayerCall` at each of its reads]}.
     """
 
     def __init__(self, tape: tf.GradientTape, wanted: set[int]) -> None:
-        self.calls: list[Call] = []
-        self.reads: dict[int, list[Call]] = {}
+        self.calls: list[LayerCall] = []
+        self.reads: dict[int, list[LayerCall]] = {}
         self._tape, self._wanted = tape, wanted
-        self._stack: list[Call] = []
+        self._stack: list[LayerCall] = []
 
     def call(
         self,
@@ -127,7 +127,7 @@ class GradientRecorder:
         kwargs: dict[str, Any],
     ) -> Structure:
         """Runs one call, and records its reads and captures."""
-        call = Call(operation, (args, kwargs), _training(self._stack, kwargs))
+        call = LayerCall(operation, (args, kwargs), _training(self._stack, kwargs))
         self.calls.append(call)
         self._stack.append(call)
         try:
@@ -160,7 +160,7 @@ class GradientRecorder:
         )
 
     @contextlib.contextmanager
-    def _prepared(self, call: Call) -> Iterator[Callable[[Structure], Structure]]:
+    def _prepared(self, call: LayerCall) -> Iterator[Callable[[Structure], Structure]]:
         """Changes a layer for its call, and restores it; yields a function for its outputs."""
         layer, finished = call.layer, _as_they_are
         changed: dict[str, Any] = {}
@@ -189,7 +189,9 @@ class GradientRecorder:
         finally:
             vars(layer).update(before)
 
-    def _capture(self, call: Call, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def _capture(
+        self, call: LayerCall, name: str, function: Callable[..., Any]
+    ) -> Callable[..., Any]:
         def captured(x: tf.Tensor, *args: Any, **kwargs: Any) -> Any:
             x = self._watched(x)
             result = function(x, *args, **kwargs)
@@ -216,7 +218,7 @@ class ReadingScope(keras.StatelessScope):
         return super().get_current_value(variable)
 
 
-def _training(stack: list[Call], kwargs: dict[str, Any]) -> bool:
+def _training(stack: list[LayerCall], kwargs: dict[str, Any]) -> bool:
     given = kwargs.get("training")
     if given is None:
         return bool(stack) and stack[-1].training

@@ -10,11 +10,11 @@ from thesis_tf._core import checks
 from thesis_tf.gradient_norms.forms import Form
 
 if TYPE_CHECKING:
-    from thesis_tf.gradient_norms.recording import Call
+    from thesis_tf.gradient_norms.recording import LayerCall
 
 # The result of a rule: each variable with the form of its per-example gradients.
 Forms: TypeAlias = Iterator[tuple[keras.Variable, Form]]
-Gradients: TypeAlias = Callable[["Call"], Iterable[tuple[keras.Variable, Form]]]
+Gradients: TypeAlias = Callable[["LayerCall"], Iterable[tuple[keras.Variable, Form]]]
 _F = TypeVar("_F", bound=Gradients)
 
 
@@ -27,7 +27,7 @@ class Rule:
     """The per-example gradients of a layer class.
 
     Attributes:
-        gradients: a function from a `Call` to an iterable of (variable, `Form`).
+        gradients: a function from a `LayerCall` to an iterable of (variable, `Form`).
         captures: attributes of the layer that hold activation functions. While a call is traced,
             the inputs and outputs of these functions are recorded.
         applies: a function that returns whether the rule is correct for a layer's settings.

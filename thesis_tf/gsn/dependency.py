@@ -17,7 +17,7 @@ from thesis_tf._core import checks
 from thesis_tf._core.types import Array, ArrayLike
 from thesis_tf._keras.noisy_model import NoisyModel
 from thesis_tf.gsn.reconstruction import Bernoulli, Reconstruction
-from thesis_tf.mcmc.kernels import SimpleKernel
+from thesis_tf.mcmc.transition_kernels import SimpleKernel
 
 ORDERS = ("random", "ordered")
 

@@ -18,7 +18,7 @@ from thesis_tf._keras.noisy_model import NoisyModel
 from thesis_tf.corruption import Corruption, SaltAndPepper
 from thesis_tf.gsn.reconstruction import Bernoulli, Reconstruction
 from thesis_tf.gsn.walkback import Hidden, Walkback, walkback_losses
-from thesis_tf.mcmc.kernels import SimpleKernel
+from thesis_tf.mcmc.transition_kernels import SimpleKernel
 
 ALPHAS = ("first", "random")
 SALT_AND_PEPPER = SaltAndPepper(0.4)  # the corruption in the thesis' experiments with digits (5.4)

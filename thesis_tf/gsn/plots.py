@@ -79,8 +79,8 @@ def draw_scaling(factors: Mapping[str, Array], path: Path, *, title: str | None 
         title: a heading.
     """
     path = checked_path(path)
-    page = new_figure(4.6, 3.4)
-    axes = page.subplots()
+    figure = new_figure(4.6, 3.4)
+    axes = figure.subplots()
     style_axes(axes, "step of walkback k", "scaling factor", title)
     axes.axhline(1, color=LINE, linewidth=0.8)
     for color, (name, alphas) in zip(CATEGORICAL, factors.items(), strict=False):
@@ -88,7 +88,7 @@ def draw_scaling(factors: Mapping[str, Array], path: Path, *, title: str | None 
         axes.plot(steps, alphas, color=color, marker="o", markersize=4, label=name)
     axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     add_legend(axes)
-    save(page, path)
+    save(figure, path)
 
 
 def draw_histograms(
@@ -109,8 +109,8 @@ def draw_histograms(
         title: a heading.
     """
     path = checked_path(path)
-    page = new_figure(5.6, 3.4)
-    axes = page.subplots()
+    figure = new_figure(5.6, 3.4)
+    axes = figure.subplots()
     style_axes(axes, "state", "fraction", title)
     width = 0.8 / len(histograms)
     for number, (color, (name, fractions)) in enumerate(
@@ -134,4 +134,4 @@ def draw_histograms(
         )
     axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     add_legend(axes)
-    save(page, path)
+    save(figure, path)

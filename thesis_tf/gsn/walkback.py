@@ -29,7 +29,8 @@ class Walkback:
     are static.
 
     Attributes:
-        steps: the number k; or a pair (low, high), for k uniform in low ... high.
+        steps: the number k of rounds, the thesis' walkback steps; or a pair (low, high), for k
+            uniform in low ... high.
         stop: the probability p to stop after each round, for a geometric k (0.5 in Algorithm 1 of
             5.3.2). `steps` is then a number, and the maximum of k. None: k isn't geometric.
         loss: "every" adds the losses of all rounds and divides by the expected k, so that each

@@ -32,7 +32,8 @@ class HessianMonitor(keras.callbacks.Callback):
         folder: where weights, eigenvalues and the unfinished search are saved.
         at_steps: the steps at which to compute eigenvalues, counted by the optimizer, including the
             steps of an earlier `fit`. With `steps_per_execution` only its multiples are possible.
-        every: instead of `at_steps`: compute eigenvalues every so many steps, and at step 0.
+        measure_every: instead of `at_steps`: compute eigenvalues every so many steps, and at step
+            0.
         loss: as for `HessianOperator`; None uses the loss with which the model was compiled.
         live: whether to compute eigenvalues at each of these steps; if false, only the weights are
             saved, and eigenvalues are computed at the end of training.
@@ -40,7 +41,8 @@ class HessianMonitor(keras.callbacks.Callback):
         largest, smallest, tol, search, seed, log_dir, verbose: as for `SpectrumTracker`.
 
     Raises:
-        ValueError: steps are negative, or not exactly one of `at_steps` and `every` is given.
+        ValueError: steps are negative, or not exactly one of `at_steps` and `measure_every` is
+            given.
     """
 
     def __init__(
@@ -49,7 +51,7 @@ class HessianMonitor(keras.callbacks.Callback):
         folder: Path,
         *,
         at_steps: Iterable[int] | None = None,
-        every: int | None = None,
+        measure_every: int | None = None,
         loss: Loss | None = None,
         live: bool = True,
         operator: OperatorOptions = DEFAULT_OPTIONS,
@@ -62,11 +64,17 @@ class HessianMonitor(keras.callbacks.Callback):
         verbose: Verbose = "auto",
     ) -> None:
         super().__init__()
-        if (at_steps is None) == (every is None):
+        if (at_steps is None) == (measure_every is None):
             raise checks.invalid(
-                "`at_steps`", "given, or `every`", "both" if every is not None else "neither"
+                "`at_steps`",
+                "given, or `measure_every`",
+                "both" if measure_every is not None else "neither",
             )
-        self._every = None if every is None else checks.positive_integer("`every`", every)
+        self._every = (
+            None
+            if measure_every is None
+            else checks.positive_integer("`measure_every`", measure_every)
+        )
         self._steps = {int(step) for step in at_steps or ()}
         if any(step < 0 for step in self._steps):
             raise checks.invalid("`at_steps`", "0 or above", min(self._steps))

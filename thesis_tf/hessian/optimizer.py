@@ -40,7 +40,7 @@ class NegativeCurvature(keras.optimizers.Optimizer):
 
     Args:
         base_optimizer: a `keras.optimizers.Optimizer` or its name, for the usual steps.
-        every: steps between updates of v; an update costs about as much as two gradients.
+        update_every: steps between updates of v; an update costs about as much as two gradients.
         rate: the rate of the descent, in units of 1 / largest eigenvalue; up to 2 it is stable, and
             a lower rate averages over more minibatches.
         momentum: the momentum of the descent.
@@ -65,7 +65,7 @@ class NegativeCurvature(keras.optimizers.Optimizer):
         self,
         base_optimizer: Any = "rmsprop",
         *,
-        every: int = 1,
+        update_every: int = 1,
         rate: float = 0.1,
         momentum: float = 0.9,
         average: float = 0.9,
@@ -76,7 +76,7 @@ class NegativeCurvature(keras.optimizers.Optimizer):
     ) -> None:
         super().__init__(learning_rate=0.0, name=name)
         self.base_optimizer = keras.optimizers.get(base_optimizer)
-        self.every = checks.positive_integer("`every`", every)
+        self.update_every = checks.positive_integer("`update_every`", update_every)
         if not 0 < rate <= 2:
             raise checks.invalid("`rate`", "above 0 and at most 2", rate)
         for setting, value in (("`momentum`", momentum), ("`average`", average)):
@@ -115,7 +115,7 @@ class NegativeCurvature(keras.optimizers.Optimizer):
         def train_step(data: Any) -> dict[str, Any]:
             logs = plain(data)
             x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
-            due = tf.equal((self.iterations.value - 1) % self.every, 0)
+            due = tf.equal((self.iterations.value - 1) % self.update_every, 0)
             tf.cond(due, lambda: follow(x, y, weights), lambda: tf.constant(False))
             followed = {"curvature": self.curvature, "largest": self.largest}
             return logs | {name: tf.identity(v.value) for name, v in followed.items()}
@@ -213,7 +213,7 @@ class NegativeCurvature(keras.optimizers.Optimizer):
         def times(w: "tf.Tensor") -> "tf.Tensor":
             return product(w, parameters, constants, kept)
 
-        update = (self.iterations.value - 1) // self.every
+        update = (self.iterations.value - 1) // self.update_every
         # A power iteration from a random vector starts far below the largest eigenvalue.
         early = update < LARGEST_EVERY
         tf.cond(
@@ -295,7 +295,7 @@ class NegativeCurvature(keras.optimizers.Optimizer):
         """Returns all settings, without the model to which it is attached."""
         return {
             "base_optimizer": keras.optimizers.serialize(self.base_optimizer),
-            "every": self.every,
+            "every": self.update_every,  # the key of saved models
             "rate": self.rate,
             "momentum": self.momentum,
             "average": self.average,
@@ -310,5 +310,6 @@ class NegativeCurvature(keras.optimizers.Optimizer):
         cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None
     ) -> Self:
         """Returns an optimizer from the result of `get_config`."""
-        base = keras.optimizers.deserialize(config["base_optimizer"], custom_objects)
-        return cls(**{**config, "base_optimizer": base})
+        settings = dict(config)
+        base = keras.optimizers.deserialize(settings.pop("base_optimizer"), custom_objects)
+        return cls(base, update_every=settings.pop("every"), **settings)

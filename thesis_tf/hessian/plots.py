@@ -48,8 +48,8 @@ def draw_eigenvalues(
         title: a heading.
     """
     path = checked_path(path)
-    sheet = new_figure(9 if density is not None else 5.2)
-    panels = sheet.subplots(1, 2 if density is not None else 1, squeeze=False)[0]
+    figure = new_figure(9 if density is not None else 5.2)
+    panels = figure.subplots(1, 2 if density is not None else 1, squeeze=False)[0]
     axes = panels[0]
     style_axes(axes, "rank from its end", "eigenvalue", title)
     values, converged, k = pairs.values, pairs.converged, pairs.smallest
@@ -76,7 +76,7 @@ def draw_eigenvalues(
         axes.fill_between(density.grid, low, high, color=GRID)
         axes.plot(density.grid, np.maximum(density.density, floor), color=INK, linewidth=1)
         axes.set_ylim(bottom=floor)
-    save(sheet, path)
+    save(figure, path)
 
 
 def draw_line_searches(
@@ -92,8 +92,8 @@ def draw_line_searches(
     path = checked_path(path)
     if not searches:
         raise checks.invalid("`searches`", "at least one line search", "none")
-    sheet = new_figure(3.6 * len(searches) if len(searches) > 1 else 5.2, 3.4)
-    panels = sheet.subplots(1, len(searches), squeeze=False)[0]
+    figure = new_figure(3.6 * len(searches) if len(searches) > 1 else 5.2, 3.4)
+    panels = figure.subplots(1, len(searches), squeeze=False)[0]
     for axes, (label, search) in zip(panels, searches.items(), strict=True):
         style_axes(axes, "step size alpha", "loss", f"{label}: lambda = {search.curvature:.4g}")
         axes.xaxis.set_major_locator(ticker.MaxNLocator(6))
@@ -113,8 +113,8 @@ def draw_line_searches(
             axes.axvline(search.optimum, color=LOWER, linestyle=":", label="1 / lambda")
         axes.axvline(0, color=LINE, linewidth=0.8)
         add_legend(axes)
-    add_title(sheet, title)
-    save(sheet, path)
+    add_title(figure, title)
+    save(figure, path)
 
 
 def draw_best_steps(
@@ -145,11 +145,11 @@ def draw_best_steps(
     if not panels:
         raise checks.invalid("`panels`", f"some of {', '.join(kinds)}", "none")
     chosen = [kinds[checks.one_of("`panels`", panel, kinds)] for panel in panels]
-    sheet = new_figure(9 if len(chosen) > 1 else 5.2)
-    for axes, draw in zip(sheet.subplots(1, len(chosen), squeeze=False)[0], chosen, strict=True):
+    figure = new_figure(9 if len(chosen) > 1 else 5.2)
+    for axes, draw in zip(figure.subplots(1, len(chosen), squeeze=False)[0], chosen, strict=True):
         draw(axes, values, steps, title if draw is chosen[0] else None)
         add_legend(axes)
-    save(sheet, path)
+    save(figure, path)
 
 
 def _draw_decreases(
@@ -207,8 +207,8 @@ def draw_history(
     if not entries:
         raise checks.invalid("`history`", "at least one entry", "none")
     steps = history.steps
-    sheet = new_figure(7.2, 5.4)
-    upper, lower = sheet.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (5, 2)})
+    figure = new_figure(7.2, 5.4)
+    upper, lower = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (5, 2)})
     style_axes(upper, "", "eigenvalue", title)
     style_axes(lower, "training step", "loss")
     _draw_fans(upper, steps, entries)
@@ -232,7 +232,7 @@ def draw_history(
             axes.axvline(step, color=SOFT, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
         across = upper.get_xaxis_transform()  # x in data, y as a fraction of the axes
         draw_text(upper, step, 1.01, label, 8, SOFT, va="bottom", transform=across)
-    save(sheet, path)
+    save(figure, path)
 
 
 def _draw_fans(axes: Axes, steps: Sequence[int], entries: Sequence[SpectrumEntry]) -> None:

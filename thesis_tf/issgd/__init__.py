@@ -30,7 +30,7 @@ from thesis_tf.issgd.sampling.variance import (
 from thesis_tf.issgd.training.history import History, Record
 from thesis_tf.issgd.training.master import MasterSynchronizer
 from thesis_tf.issgd.training.peer import PeerSynchronizer
-from thesis_tf.issgd.training.synchronizer import Pulled, Synchronizer, Training
+from thesis_tf.issgd.training.synchronizer import Pulled, Synchronizer, TrainerParts
 from thesis_tf.issgd.training.trainer import Trainer
 from thesis_tf.issgd.training.worker import Worker
 
@@ -50,7 +50,7 @@ __all__ = [
     "Synchronizer",
     "TargetEntropy",
     "Trainer",
-    "Training",
+    "TrainerParts",
     "UniformMixture",
     "Worker",
     "compare_draws",

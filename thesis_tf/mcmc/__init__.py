@@ -8,8 +8,8 @@ from thesis_tf.mcmc.diagnostics import (
     r_hat,
     random_projections,
 )
-from thesis_tf.mcmc.kernels import FunctionKernel, SimpleKernel
 from thesis_tf.mcmc.sampling import sample_chain, stream_seed
+from thesis_tf.mcmc.transition_kernels import FunctionKernel, SimpleKernel
 
 __all__ = [
     "Chains",

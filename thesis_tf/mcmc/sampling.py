@@ -17,12 +17,12 @@ import tensorflow_probability as tfp
 
 from thesis_tf._core import arrays, checks, seeds
 from thesis_tf._core.types import Array, Path, Verbose
-from thesis_tf.mcmc import kernels
+from thesis_tf.mcmc import transition_kernels
 from thesis_tf.mcmc.chains import Chains
 from thesis_tf.mcmc.clamping import checked_clamp
 from thesis_tf.mcmc.diagnostics import diagnose, random_projections
 from thesis_tf.mcmc.folders import ChainFolder
-from thesis_tf.mcmc.kernels import State
+from thesis_tf.mcmc.transition_kernels import State
 from thesis_tf.persistence import fingerprint
 from thesis_tf.reporting import progress
 
@@ -151,14 +151,16 @@ class _Loop:
     ) -> None:
         self.kernel, self.state, self.results = kernel, state, results
         self._clamp, self._jit_compile = clamp, jit_compile
-        self.output_fn = kernels.visible if output_fn is None else output_fn
-        self._folds = isinstance(kernel, kernels.SimpleKernel)
+        self.output_fn = transition_kernels.visible if output_fn is None else output_fn
+        self._folds = isinstance(kernel, transition_kernels.SimpleKernel)
         self._num_parts = len(tf.nest.flatten(state))
 
     def one(self, state: State, results: Any, seed: Any) -> tuple[State, Any]:
         """Returns the state and the results after a step."""
         state, results = self.kernel.one_step(state, results, seed=seed)
-        return (state if self._clamp is None else kernels.with_visible(state, self._clamp)), results
+        return (
+            state if self._clamp is None else transition_kernels.with_visible(state, self._clamp)
+        ), results
 
     def burn_in(self, count: int) -> Callable[..., Any]:
         """Returns a compiled function (flat values, seed) -> flat values after `count` steps."""
@@ -242,7 +244,7 @@ class _Loop:
         )
 
     def _no_counts(self) -> tf.Tensor:
-        return tf.zeros(tf.shape(kernels.visible(self.state))[:1], tf.int32)
+        return tf.zeros(tf.shape(transition_kernels.visible(self.state))[:1], tf.int32)
 
     @staticmethod
     def _is_accepted(results: Any) -> Any:
@@ -315,11 +317,11 @@ def _open_folder(
         "initial_state": fingerprint.of_arrays([v.numpy() for v in tf.nest.flatten(state)]),
         "steps": [lengths.num_results, lengths.thin, lengths.num_burnin_steps],
         "seed": seed.numpy().tolist(),
-        "kernel": kernels.settings(loop.kernel),
+        "kernel": transition_kernels.settings(loop.kernel),
         "output_fn": [getattr(loop.output_fn, "__qualname__", ""), list(output.shape)],
     }
     values = {
-        "model": kernels.model_values(loop.kernel, state, after),
+        "model": transition_kernels.model_values(loop.kernel, state, after),
         # Two functions may have one name: all lambdas of a function do.
         "output": output.astype(np.float64).ravel()[:: -(-output.size // 64) or 1],
     }
@@ -356,14 +358,14 @@ def _checked_state(kernel: Any, state: Any, clamp: Any) -> State:
         if (
             part.shape.rank < 1
             or part.shape[0] < 1
-            or part.shape[0] != kernels.visible(state).shape[0]
+            or part.shape[0] != transition_kernels.visible(state).shape[0]
         ):
             expected = "of shape (chains, ...), with at least one chain"
             raise checks.invalid("`initial_state`", expected, f"shape {tuple(part.shape)}")
         if part.dtype.is_floating and not tf.reduce_all(tf.math.is_finite(part)):
             raise checks.invalid("`initial_state`", "finite", "NaN or infinity")
     if clamp is not None:
-        state = kernels.with_visible(state, lambda x: checked_clamp(clamp, x))
+        state = transition_kernels.with_visible(state, lambda x: checked_clamp(clamp, x))
     return state
 
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 from thesis_tf._core import checks, saved_model
 from thesis_tf._core.types import Path
 from thesis_tf.probes.report import ProbeReport
-from thesis_tf.probes.taps import forward, trace
+from thesis_tf.probes.taps import forward, record_taps
 
 
 def export(model: keras.Model, report: ProbeReport, path: Path) -> None:
@@ -38,9 +38,9 @@ def export(model: keras.Model, report: ProbeReport, path: Path) -> None:
         FileExistsError: `path` holds something other than a SavedModel.
     """
     saved_model.check_path(path)
-    plan = trace(model)
+    graph = record_taps(model)
     names = list(dict.fromkeys(probe.tap.name for probe in report.probes))
-    for tap in plan.select(names):
+    for tap in graph.select(names):
         expected = len(report.probe(tap.name, _labels_at(report, tap.name)).solution.weights)
         found = report.reduction.features(tap)
         if found != expected:
@@ -48,7 +48,7 @@ def export(model: keras.Model, report: ProbeReport, path: Path) -> None:
                 f"`model`: tap {tap.name!r}", f"of {expected} features, as in the report", found
             )
     run_model = forward(model, names)
-    spec = _named(plan.spec)
+    spec = _named(graph.spec)
 
     def features(x: Any) -> dict[str, tf.Tensor]:
         _, outputs = run_model(x)

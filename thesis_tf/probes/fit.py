@@ -106,7 +106,7 @@ def fit_probes(
     with progress.bar(verbose, total=total, description="probes", unit="probe") as bar:
         for tap in store.taps:
             bar.set_postfix_str(tap.name, refresh=False)
-            fit = _Fit(store, tap.name, rows, tol, memory_limit)
+            fit = _TapFit(store, tap.name, rows, tol, memory_limit)
             for target in targets:
                 solution, metrics = fit(target, path)
                 on_shuffled = None
@@ -138,7 +138,7 @@ class _Target(NamedTuple):
     classes: int
 
 
-class _Fit:
+class _TapFit:
     """Fits probes at one tap; computations that don't depend on the labels are done once."""
 
     def __init__(

@@ -15,7 +15,7 @@ from thesis_tf.probes.metrics import Metrics
 from thesis_tf.probes.reductions import Reduction
 from thesis_tf.probes.report import Probe, ProbeReport
 from thesis_tf.probes.solver.softmax_regression import Solution
-from thesis_tf.probes.taps import Selection, forward, trace
+from thesis_tf.probes.taps import Selection, forward, record_taps
 
 MOMENTUM = 0.99  # the momentum of the moving averages that standardize features
 SPLITS = ("train", "validation")
@@ -52,11 +52,11 @@ class LiveProbes:
         labels: Callable[[Any], Any] | None = None,
         inputs: Structure | None = None,
     ) -> None:
-        plan = trace(model, inputs)
-        self.taps = plan.select(taps)
-        self._edges = plan.edges([tap.name for tap in self.taps])
+        graph = record_taps(model, inputs)
+        self.taps = graph.select(taps)
+        self._edges = graph.edges([tap.name for tap in self.taps])
         self._reduction, self._labels = reduction, labels
-        outputs = [tap for tap in plan.outputs if len(tap.shape) == 2]
+        outputs = [tap for tap in graph.outputs if len(tap.shape) == 2]
         classes = num_classes or (outputs[0].shape[-1] if outputs else None)
         if classes is None or classes < 2:
             advice = "It can't be inferred from the model's output: pass it."

@@ -68,11 +68,11 @@ def taps(
     Raises:
         ValueError: no tap matches (the message lists similar names), or the model is not built.
     """
-    return trace(model, inputs).select(taps)
+    return record_taps(model, inputs).select(taps)
 
 
-def trace(model: keras.Model, inputs: Structure | None = None) -> Trace:
-    """Traces one inference pass of `model` and returns its `Trace`."""
+def record_taps(model: keras.Model, inputs: Structure | None = None) -> TapGraph:
+    """Records the tensors of one inference pass of `model`, and returns its `TapGraph`."""
     if not isinstance(model, keras.Layer):
         raise checks.invalid("`model`", "a keras.Model", repr(model), kind=TypeError)
     spec = input_spec(model, inputs)
@@ -85,11 +85,11 @@ def trace(model: keras.Model, inputs: Structure | None = None) -> Trace:
         recorders.append(_watched_forward(model, x))
 
     record.get_concrete_function()
-    return Trace(model, recorders[-1], spec)
+    return TapGraph(model, recorders[-1], spec)
 
 
-class Trace:
-    """The taps of one traced inference pass of a model.
+class TapGraph:
+    """The taps of one inference pass of a model, and the data flow among them.
 
     Attributes:
         taps: a dict from name to `Tap`, in the order of computation.

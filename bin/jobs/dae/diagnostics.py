@@ -11,7 +11,7 @@ from thesis_tf import autoencoders, plotting
 from thesis_tf.autoencoders import theory
 
 if TYPE_CHECKING:
-    from bin.jobs.dae.output import Output
+    from bin.jobs.dae.output import RunOutput
     from bin.jobs.dae.problem import Problem
 
 _MAX_KERNELS = 20_000  # the most training examples for the kernel density
@@ -20,7 +20,7 @@ _MAX_ROWS = 20_000  # the most rows of all these Jacobians together
 
 
 def report(
-    problem: "Problem", estimator: autoencoders.ScoreEstimator, output: "Output"
+    problem: "Problem", estimator: autoencoders.ScoreEstimator, output: "RunOutput"
 ) -> dict[str, Any]:
     """Writes figures and numbers; returns the numbers.
 
@@ -62,8 +62,8 @@ def _errors(problem: "Problem", estimator: autoencoders.ScoreEstimator) -> dict[
         error = noisy + sigma**2 * score - test
         return float(np.square(error).sum() / len(test) / sigma**2)
 
-    kernels = autoencoders.KernelDensity(problem.splits.train.x[:_MAX_KERNELS], sigma)
-    best = _in_chunks(kernels.score, noisy)
+    density = autoencoders.KernelDensity(problem.splits.train.x[:_MAX_KERNELS], sigma)
+    best = _in_chunks(density.score, noisy)
     return {
         "loss_per_sigma2": loss(score),
         "loss_per_sigma2_of_identity": loss(np.zeros_like(score)),
@@ -74,7 +74,7 @@ def _errors(problem: "Problem", estimator: autoencoders.ScoreEstimator) -> dict[
 
 
 def _jacobians(
-    problem: "Problem", estimator: autoencoders.ScoreEstimator, output: "Output"
+    problem: "Problem", estimator: autoencoders.ScoreEstimator, output: "RunOutput"
 ) -> dict[str, float]:
     """Draws the spectrum and the asymmetry of dr/dx; returns their medians."""
     count = max(20, min(_EXAMINED, _MAX_ROWS // problem.size))
@@ -90,7 +90,7 @@ def _jacobians(
 
 
 def _attractors(
-    problem: "Problem", estimator: autoencoders.ScoreEstimator, output: "Output"
+    problem: "Problem", estimator: autoencoders.ScoreEstimator, output: "RunOutput"
 ) -> autoencoders.Attractors:
     output.say("Searching for attractors from far points ...")
     config, x = problem.config, problem.splits.train.x
@@ -110,7 +110,7 @@ def _draw_field(
     problem: "Problem",
     estimator: autoencoders.ScoreEstimator,
     attractors: autoencoders.Attractors | None,
-    output: "Output",
+    output: "RunOutput",
 ) -> None:
     field = autoencoders.draw_score_field(
         estimator,
@@ -127,7 +127,7 @@ def _draw_field(
 
 
 def _draw_reconstructions(
-    problem: "Problem", estimator: autoencoders.ScoreEstimator, output: "Output"
+    problem: "Problem", estimator: autoencoders.ScoreEstimator, output: "RunOutput"
 ) -> None:
     clean = problem.splits.test.x
     noisy = problem.noisy(clean)[:12]

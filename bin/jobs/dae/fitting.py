@@ -12,14 +12,14 @@ from thesis_tf.persistence import files
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from bin.jobs.dae.output import Output
+    from bin.jobs.dae.output import RunOutput
     from bin.jobs.dae.problem import Problem
 
 _SEGMENT = 50  # the number of iterations of a full-batch method between checkpoints
 
 
 def fit(
-    problem: "Problem", model: keras.Model, output: "Output", strategy: "tf.distribute.Strategy"
+    problem: "Problem", model: keras.Model, output: "RunOutput", strategy: "tf.distribute.Strategy"
 ) -> None:
     """Initializes and trains the model, and writes model.keras."""
     if problem.config.reconstruction:
@@ -36,7 +36,7 @@ def fit(
             model.save(partial)
 
 
-def _initialize(problem: "Problem", model: keras.Model, output: "Output") -> None:
+def _initialize(problem: "Problem", model: keras.Model, output: "RunOutput") -> None:
     path = output.folder / "initial.npz"
     if output.restore_variables(path, model):
         return
@@ -53,7 +53,7 @@ def _initialize(problem: "Problem", model: keras.Model, output: "Output") -> Non
 
 
 def _fit_full_batch(
-    problem: "Problem", model: keras.Model, output: "Output", method: Literal["lbfgs", "bfgs"]
+    problem: "Problem", model: keras.Model, output: "RunOutput", method: Literal["lbfgs", "bfgs"]
 ) -> None:
     config = problem.config
     # Copies get different noise, since the noise depends on the index of an example.
@@ -102,7 +102,7 @@ def _fit_full_batch(
 
 
 def _fit_minibatches(
-    problem: "Problem", model: keras.Model, output: "Output", strategy: "tf.distribute.Strategy"
+    problem: "Problem", model: keras.Model, output: "RunOutput", strategy: "tf.distribute.Strategy"
 ) -> None:
     config = problem.config
     seed = config.hardware.seed

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Output:
-    """Where a run writes.
+class RunOutput:
+    """The folder and the terminal of a run.
 
     Attributes:
         folder: the folder of the run.

@@ -7,14 +7,14 @@ import numpy as np
 from thesis_tf import autoencoders, mcmc, plotting
 
 if TYPE_CHECKING:
-    from bin.jobs.dae.output import Output
+    from bin.jobs.dae.output import RunOutput
     from bin.jobs.dae.problem import Problem
 
 _KEPT = 20  # the number of kept states per chain
 
 
 def sample(
-    problem: "Problem", estimator: autoencoders.ScoreEstimator, output: "Output"
+    problem: "Problem", estimator: autoencoders.ScoreEstimator, output: "RunOutput"
 ) -> dict[str, Any]:
     """Runs the chains, draws their last states, and compares these with noisy test examples.
 
@@ -65,7 +65,7 @@ def _chains(
     problem: "Problem",
     estimator: autoencoders.ScoreEstimator,
     initial_state: np.ndarray,
-    output: "Output",
+    output: "RunOutput",
 ) -> mcmc.Chains:
     config, d = problem.config, problem.size
     # Keep 20 states of each chain, or all if there are fewer.

@@ -27,21 +27,21 @@ _RUNS = 3  # the number of completions of each
 _CLASSIFIER_EPOCHS = 3
 
 
-class Reports:
+class JobsAfterTraining:
     """The jobs after training.
 
     Args:
         run: a `training.NetworkRun`.
         jobs: `bin.gsn.Jobs`.
-        progress: whether progress bars and lines are shown.
+        verbose: 0 shows nothing, otherwise progress bars and lines are shown.
 
     Raises:
         ValueError: a job is impossible; raised before anything is trained or written.
     """
 
-    def __init__(self, run: "NetworkRun", jobs: "Jobs", *, progress: bool = False) -> None:
-        self._run, self._jobs, self._progress = run, jobs, progress
-        self._verbose: Literal["auto", 0] = "auto" if progress else 0
+    def __init__(self, run: "NetworkRun", jobs: "Jobs", *, verbose: Literal[0, 1, 2] = 0) -> None:
+        self._run, self._jobs = run, jobs
+        self._verbose: Literal["auto", 0] = "auto" if verbose else 0
         self._folder, self._splits = run.folder, run.splits
         self._seed = run.config.hardware.seed
         if jobs.chains.chains > len(self._splits.train):
@@ -189,7 +189,7 @@ class Reports:
         training.compile_for(model, settings)
         self._run.say("Training a classifier, or reading an existing one ...")
         training.train(
-            model, splits, settings, self._folder / "classifier", verbose=2 * self._progress
+            model, splits, settings, self._folder / "classifier", verbose=2 if self._verbose else 0
         )
         # Pixels of labeled images are in [0, 255].
         scale = 255.0 if splits.train.x.dtype == np.uint8 else 1.0

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import keras
 import numpy as np
@@ -28,7 +28,7 @@ class NetworkRun:
         folder: where to write.
         strategy: a `tf.distribute.Strategy`.
         chief: whether this process writes files.
-        progress: whether lines are shown.
+        verbose: Keras' 0, 1 or 2; 0 prints nothing.
 
     Raises:
         ValueError: the data don't fit the network; raised before anything is written.
@@ -41,10 +41,10 @@ class NetworkRun:
         strategy: tf.distribute.Strategy,
         *,
         chief: bool = True,
-        progress: bool = False,
+        verbose: Literal[0, 1, 2] = 0,
     ) -> None:
         self.config, self.folder, self.strategy = config, folder, strategy
-        self._chief, self._progress = chief, progress
+        self._chief, self._verbose = chief, verbose
         self.splits = config.data.load_inputs()
         if config.binarize:
             self.splits = _binarized(self.splits)
@@ -116,7 +116,7 @@ class NetworkRun:
             return corruption.Block(height, width, 0.0)
         return corruption.Masking(level) if kind == "masking" else corruption.Gaussian(level)
 
-    def train(self, sheet_every: int = 5, verbose: Any = 0) -> dict[str, float]:
+    def train(self, sheet_every: int = 5) -> dict[str, float]:
         """Trains, or continues from the checkpoint; returns the last epoch's losses, a dict."""
         config = self.config
         parts = (self.splits.train, self.splits.validation, self.splits.test)
@@ -140,7 +140,7 @@ class NetworkRun:
             seed=config.hardware.seed,
             chief=self._chief,
             callbacks=[_Sheets(self, sheet_every)] if self._chief else [],
-            verbose=verbose,
+            verbose=self._verbose,
         )
         if self._chief:
             with files.atomic(self.folder / "model.keras") as partial:
@@ -166,8 +166,8 @@ class NetworkRun:
         self.model = model
 
     def say(self, line: str) -> None:
-        """Prints a line if progress is shown."""
-        if self._progress:
+        """Prints a line, unless `verbose` is 0."""
+        if self._verbose:
             print(line, flush=True)
 
 

@@ -1,7 +1,7 @@
 """The configs of the importance-sampling programs; their fields are flags.
 
-The master, workers and peers of one run must have the same flags of `Run`; the store rejects a
-process with another model or other data.
+The master, workers and peers of one run must have the same flags of `RunSettings`; the store
+rejects a process with another model or other data.
 """
 
 import dataclasses
@@ -52,7 +52,7 @@ def steps_option() -> Any:
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class RunSettings:
     """The data, network and sizes on which all processes of a run must agree."""
 
     data: configs.Data
@@ -145,8 +145,8 @@ class Draws:
 
 
 @dataclasses.dataclass(frozen=True)
-class Training:
-    """The settings of the training."""
+class Optimization:
+    """The optimizer, its batches, and when it exchanges with other processes."""
 
     batch_size: int = _shared("batch_size")
     optimizer: Literal["adam", "sgd", "rmsprop"] = _shared("optimizer")
@@ -192,9 +192,9 @@ class Limits:
 class Config:
     """The settings of a training; a folder with an equal config holds the same training."""
 
-    run: Run
+    run: RunSettings
     draws: Draws
-    training: Training
+    training: Optimization
     hardware: configs.Hardware
 
     def check(self) -> None:

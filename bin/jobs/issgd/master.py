@@ -52,7 +52,7 @@ def run(
     uniform = config.mode == "uniform"
     proposal = config.draws.proposal(len(data["train"][1]), config.hardware.seed)
     proposal.uniform = uniform
-    report = reports.Reports(folder)
+    report = reports.ResultWriter(folder)
     make = functools.partial(
         training.trainer, config, limits, folder, model, data, proposal, on_sync=report.write
     )

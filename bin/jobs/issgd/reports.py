@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SUFFIXES = ("png", "svg")
 
 
-class Reports:
+class ResultWriter:
     """Writes the records of a training while it runs, and its results at the end.
 
     Args:

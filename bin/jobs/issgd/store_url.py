@@ -19,7 +19,7 @@ SCHEMES = ("shm", "redis", "rediss", "redis+cluster", "rediss+cluster")
 
 
 @dataclasses.dataclass(frozen=True)
-class Store:
+class StoreUrl:
     """The URL of the store. It isn't part of a run's config, since it may contain a password."""
 
     store: str | None = option(
@@ -38,7 +38,7 @@ def given_url() -> str | None:
     Raises:
         UsageError: it isn't the URL of a store; raised before TensorFlow is loaded.
     """
-    url = flags.read(Store).store or os.environ.get("ISSGD_STORE")
+    url = flags.read(StoreUrl).store or os.environ.get("ISSGD_STORE")
     if not url:
         return None
     scheme = url.partition("://")[0]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _C = TypeVar("_C", bound=Config, contravariant=True)
 
 
-class Run(Protocol[_C]):
+class TrainFunction(Protocol[_C]):
     """Trains and writes to a folder; returns the metrics on the test examples.
 
     It calls `begin` after all checks of the arguments, before it writes anything.
@@ -29,7 +29,7 @@ class Run(Protocol[_C]):
 
 
 def run_in_folder(
-    config: _C, limits: Limits, output: configs.Output, default_folder: str, run: Run[_C]
+    config: _C, limits: Limits, output: configs.Output, default_folder: str, run: TrainFunction[_C]
 ) -> None:
     """Claims the output folder, calls `run`, and prints its metrics.
 

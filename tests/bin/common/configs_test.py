@@ -19,7 +19,7 @@ class Config:
     networks: tuple[configs.Model, ...]
     hardware: configs.Hardware
     training: configs.Training
-    chains: configs.Chains
+    chains: configs.ChainOptions
 
 
 flags.define(__name__, Config, configs.Output, defaults={"epochs": 4})
@@ -38,7 +38,7 @@ def test_without_flags_configs_are_what_they_are_without_arguments():
         (configs.Model(),),
         configs.Hardware(),
         configs.Training(4),
-        configs.Chains(),
+        configs.ChainOptions(),
     )
     assert parsed(kind=configs.Output) == configs.Output(None, False)
 

@@ -2,7 +2,7 @@ import keras
 import pytest
 
 from thesis_tf._keras import names, parameter_vector
-from thesis_tf.probes.taps import taps, trace
+from thesis_tf.probes.taps import record_taps, taps
 
 L = keras.layers
 
@@ -81,7 +81,7 @@ def test_every_tap_of_a_layer_with_parameters_names_them(model):
 
 @pytest.mark.slow
 def test_every_layer_with_parameters_is_a_place_or_in_a_loop(model):
-    places = list(trace(model).taps)  # `taps` omits a second name of the same tensor
+    places = list(record_taps(model).taps)  # `taps` omits a second name of the same tensor
     for path, layer in names.layers(model).items():
         if layer.trainable_variables and "lstm" not in path:
             (place,) = names.resolve("`taps`", path, places)

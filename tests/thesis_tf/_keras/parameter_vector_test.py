@@ -40,7 +40,7 @@ def test_frozen_variables_are_no_parameters(model):
 
 def test_packing(model):
     variables = parameter_vector.select(model)
-    layout = parameter_vector.Layout(variables)
+    layout = parameter_vector.VectorLayout(variables)
     vector = layout.pack([v.value for v in variables])
     assert vector.shape == (layout.size,) == (model.count_params() - 6,)
     for variable, tensor in zip(variables, layout.unpack(vector), strict=True):
@@ -55,4 +55,4 @@ def test_packing(model):
 def test_one_dtype():
     tensors = [tf.zeros(2), tf.zeros(2, tf.float64)]
     with pytest.raises(ValueError, match=r"of one dtype. Received: float32, float64"):
-        parameter_vector.Layout(tensors)
+        parameter_vector.VectorLayout(tensors)

@@ -31,7 +31,9 @@ def test_live_and_afterwards_are_the_same(problem, tmp_path):
     _, _, data = problem()
     found = []
     for live in (True, False):
-        monitor = hessian.HessianMonitor(data, tmp_path / str(live), every=5, live=live, **OPTIONS)
+        monitor = hessian.HessianMonitor(
+            data, tmp_path / str(live), measure_every=5, live=live, **OPTIONS
+        )
         trained(problem, [monitor])
         found.append(monitor.history.entries)
     assert [e.step for e in found[0]] == [0, 5, 10, 15]
@@ -79,14 +81,14 @@ def test_steps_that_are_not_seen(problem, tmp_path):
 
 def test_bad_arguments(problem, tmp_path):
     model, _, data = problem()
-    with pytest.raises(ValueError, match="`every` must be a positive integer"):
-        hessian.HessianMonitor(data, tmp_path, every=0)
-    for steps in ({}, {"every": 2, "at_steps": [1]}):
-        with pytest.raises(ValueError, match="`at_steps` must be given, or `every`"):
+    with pytest.raises(ValueError, match="`measure_every` must be a positive integer"):
+        hessian.HessianMonitor(data, tmp_path, measure_every=0)
+    for steps in ({}, {"measure_every": 2, "at_steps": [1]}):
+        with pytest.raises(ValueError, match="`at_steps` must be given, or `measure_every`"):
             hessian.HessianMonitor(data, tmp_path, **steps)
     with pytest.raises(ValueError, match="`at_steps` must be 0 or above"):
         hessian.HessianMonitor(data, tmp_path, at_steps=[3, -1])
-    monitor = hessian.HessianMonitor(data, tmp_path, every=5, loss=None)
+    monitor = hessian.HessianMonitor(data, tmp_path, measure_every=5, loss=None)
     monitor.set_model(model)
     model.compile("sgd")
     with pytest.raises(ValueError, match="`loss` must be given"):

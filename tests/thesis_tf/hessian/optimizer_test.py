@@ -31,7 +31,7 @@ def fit(model, data, steps):
 @pytest.mark.slow
 def test_it_finds_the_direction_and_escapes_the_saddle():
     optimizer = NegativeCurvature(
-        keras.optimizers.SGD(0.01), every=1, rate=0.5, momentum=0.0, average=0.5
+        keras.optimizers.SGD(0.01), update_every=1, rate=0.5, momentum=0.0, average=0.5
     )
     model, data = saddle(optimizer)
     optimizer.attach(model)
@@ -47,7 +47,9 @@ def test_it_finds_the_direction_and_escapes_the_saddle():
 @pytest.mark.slow
 def test_the_direction_becomes_the_eigenvector_of_the_smallest_eigenvalue(problem):
     model, loss, (x, y) = problem(examples=40)
-    optimizer = NegativeCurvature(keras.optimizers.SGD(0.0), every=1, average=0.0, step_sizes=())
+    optimizer = NegativeCurvature(
+        keras.optimizers.SGD(0.0), update_every=1, average=0.0, step_sizes=()
+    )
     model.compile(optimizer, loss)
     optimizer.attach(model)
     operator = hessian.HessianOperator(model, loss, (x, y))
@@ -80,7 +82,7 @@ def test_with_nothing_to_follow_it_is_its_base(problem):
 
 @pytest.mark.slow
 def test_a_step_never_raises_the_minibatch_loss():
-    optimizer = NegativeCurvature(keras.optimizers.SGD(0.0), every=1)
+    optimizer = NegativeCurvature(keras.optimizers.SGD(0.0), update_every=1)
     model, data = saddle(optimizer, start=(1.0, 3.16))
     optimizer.attach(model)
     optimizer.warm_start([0.0, 2.0])
@@ -90,7 +92,7 @@ def test_a_step_never_raises_the_minibatch_loss():
 
 @pytest.mark.slow
 def test_every_so_many_steps():
-    optimizer = NegativeCurvature(keras.optimizers.SGD(0.01), every=4)
+    optimizer = NegativeCurvature(keras.optimizers.SGD(0.01), update_every=4)
     model, data = saddle(optimizer)
     optimizer.attach(model)
     seen = []
@@ -122,7 +124,7 @@ def test_warm_start(problem):
 @pytest.mark.parametrize("mode", ["reverse_over_reverse", "forward_over_reverse"])
 def test_a_recurrent_network_by_two_tapes(mode):
     model = keras.Sequential([keras.Input((3, 2)), keras.layers.GRU(2)])
-    optimizer = NegativeCurvature("adam", every=1, mode=mode)
+    optimizer = NegativeCurvature("adam", update_every=1, mode=mode)
     model.compile(optimizer, "mse")
     optimizer.attach(model)
     x, y = np.random.default_rng(0).normal(size=(2, 6, 3, 2)).astype("f")
@@ -164,7 +166,7 @@ def test_sample_weights_count(problem):
 @pytest.mark.slow
 def test_saving_and_settings(problem, tmp_path):
     model, loss, (x, y) = problem()
-    optimizer = NegativeCurvature(keras.optimizers.Adam(0.02), every=3, step_sizes=(2.0,))
+    optimizer = NegativeCurvature(keras.optimizers.Adam(0.02), update_every=3, step_sizes=(2.0,))
     assert float(optimizer.learning_rate) == pytest.approx(0.02)
     model.compile(optimizer, loss)
     optimizer.attach(model)
@@ -178,10 +180,18 @@ def test_saving_and_settings(problem, tmp_path):
         again.fit(x, y, verbose=0)
 
 
+def test_saved_models_keep_their_keys():
+    optimizer = NegativeCurvature("sgd", update_every=3, rate=0.5)
+    config = optimizer.get_config()
+    assert config["every"] == 3
+    again = NegativeCurvature.from_config(config)
+    assert (again.update_every, again.rate, again.base_optimizer.name) == (3, 0.5, "sgd")
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"every": 0}, "`every` must be a positive integer"),
+        ({"update_every": 0}, "`update_every` must be a positive integer"),
         ({"rate": 0}, "`rate` must be above 0 and at most 2"),
         ({"momentum": 1}, "`momentum` must be at least 0 and below 1"),
         ({"mode": "x"}, "`mode` must be one of"),

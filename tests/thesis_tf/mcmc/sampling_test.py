@@ -13,10 +13,10 @@ from thesis_tf.mcmc import (
     Chains,
     FunctionKernel,
     MaskClamp,
-    kernels,
     r_hat,
     sample_chain,
     stream_seed,
+    transition_kernels,
 )
 from thesis_tf.mcmc.folders import ChainFolder
 
@@ -179,7 +179,7 @@ def test_a_folder_keeps_what_is_done(tmp_path, monkeypatch):
 def test_a_folder_tells_functions_of_one_name_apart(tmp_path):
     model = GSN([5, 4], noise=0.5, corruption=NOISE)
     model.build((None, 3))
-    first, second = (lambda state, k=k: k * kernels.visible(state) for k in (1.0, 2.0))
+    first, second = (lambda state, k=k: k * transition_kernels.visible(state) for k in (1.0, 2.0))
     assert first.__qualname__ == second.__qualname__
     arguments = (model.transition_kernel(), STATES, 4)
     sample_chain(*arguments, output_fn=first, folder=tmp_path)

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from thesis_tf.probes.taps import Tap, forward, input_spec, taps, trace
+from thesis_tf.probes.taps import Tap, forward, input_spec, record_taps, taps
 
 RNG = np.random.default_rng(0)
 # Keras' warning for a model with a layer that is never called, such as `Residual`.
@@ -290,7 +290,7 @@ def test_dict_of_inputs_and_of_outputs():
     data = {"a": batch(3, 3), "b": batch(3, 2)}
 
     assert set(names(model)) == {"input/a", "input/b", "join", "sum", "top"}
-    assert [tap.name for tap in trace(model).outputs] == ["output/s", "output/t"]
+    assert [tap.name for tap in record_taps(model).outputs] == ["output/s", "output/t"]
     values = activations(model, data, ["input/b", "join", "output/s", "output/t"])
     np.testing.assert_array_equal(values["input/b"], data["b"])
     np.testing.assert_array_equal(values["join"], np.concatenate([data["a"], data["b"]], 1))
@@ -471,10 +471,10 @@ def test_edges_are_the_ways_that_meet_no_third_tap():
     right = layers.Dense(4, name="right")(x)
     join = layers.Add(name="join")([left2, right])
     skip = layers.Add(name="skip")([join, x])
-    plan = trace(keras.Model(x, layers.Dense(2, name="top")(skip)))
+    graph = record_taps(keras.Model(x, layers.Dense(2, name="top")(skip)))
 
     def edges(*at):
-        return set(plan.edges(list(at)))
+        return set(graph.edges(list(at)))
 
     everything = ["input", "left", "left2", "right", "join", "skip", "top"]
     assert edges(*everything) == {
@@ -491,9 +491,9 @@ def test_edges_are_the_ways_that_meet_no_third_tap():
 def test_edges_of_one_tensor_under_two_names():
     inner = keras.Sequential([keras.Input((4,)), layers.Dense(3, name="x")], name="inner")
     z = keras.Input((4,))
-    plan = trace(keras.Model(z, layers.Dense(2, name="top")(inner(z))))
+    graph = record_taps(keras.Model(z, layers.Dense(2, name="top")(inner(z))))
 
-    assert plan.edges(["input", "inner/x", "inner", "top"]) == [
+    assert graph.edges(["input", "inner/x", "inner", "top"]) == [
         ("input", "inner/x"),
         ("inner/x", "inner"),
         ("inner/x", "top"),
@@ -501,7 +501,7 @@ def test_edges_of_one_tensor_under_two_names():
 
 
 def test_edges_through_a_loop(recurrent):
-    assert trace(recurrent).edges(["input", "lstm:0", "bi", "each"]) == [
+    assert record_taps(recurrent).edges(["input", "lstm:0", "bi", "each"]) == [
         ("input", "lstm:0"),
         ("lstm:0", "bi"),
         ("bi", "each"),

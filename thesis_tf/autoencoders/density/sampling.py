@@ -6,8 +6,8 @@ import tensorflow_probability as tfp
 from thesis_tf import mcmc
 from thesis_tf._core import arrays, checks
 from thesis_tf._core.types import Path, TensorLike, Verbose
-from thesis_tf.autoencoders.density.kernels import Langevin, RandomWalk
 from thesis_tf.autoencoders.density.score import ScoreEstimator
+from thesis_tf.autoencoders.density.transition_kernels import Langevin, RandomWalk
 
 
 def metropolis_hastings(

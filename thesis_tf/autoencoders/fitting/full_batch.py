@@ -12,7 +12,7 @@ import tensorflow as tf
 from thesis_tf._core import arrays, checks
 from thesis_tf._core.types import TensorLike
 from thesis_tf._keras.objective import in_float64
-from thesis_tf._keras.parameter_vector import Layout, select
+from thesis_tf._keras.parameter_vector import VectorLayout, select
 from thesis_tf.autoencoders.criteria import Criterion
 from thesis_tf.reporting.results import TabularResult
 from thesis_tf.reporting.tables import Cell
@@ -141,7 +141,7 @@ class _Loss:
         self._size = -(-self._count // batches)
         rows = np.arange(batches * self._size) % self._count
         self._x, self._target = (tf.gather(tf.cast(a, tf.float64), rows) for a in (x, target))
-        self.layout = Layout([tf.zeros(v.shape, tf.float64) for v in variables])
+        self.layout = VectorLayout([tf.zeros(v.shape, tf.float64) for v in variables])
         trained = {id(v) for v in variables}
         self._others = [v for v in model.variables if id(v) not in trained]
         self._compiled = tf.function(self._add_up, autograph=False)

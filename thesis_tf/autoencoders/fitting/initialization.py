@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from thesis_tf._core import arrays, checks, seeds
 from thesis_tf._core.types import Array, TensorLike
-from thesis_tf.autoencoders.noise import Corruption, NoiseSchedule
+from thesis_tf.autoencoders.noise_schedules import NoiseSchedule, SupportsSample
 from thesis_tf.reporting.results import TabularResult
 from thesis_tf.reporting.tables import Cell
 
@@ -47,7 +47,7 @@ def initialize_from_data(
     encoder: keras.layers.Dense,
     decoder: keras.layers.Dense,
     x: TensorLike,
-    corruption: NoiseSchedule | Corruption | float,
+    corruption: NoiseSchedule | SupportsSample | float,
     *,
     scales: Sequence[float] = _SCALES,
     num_copies: int = 4,

@@ -178,7 +178,7 @@ def relative_rmse(estimate: ArrayLike, truth: ArrayLike, weights: ArrayLike) -> 
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Problem:
+class _GridProblem:
     """Checked arguments, all of one dtype: p at the M points and at the M - 1 between them."""
 
     grid: Array
@@ -197,7 +197,7 @@ class _Problem:
         return np.asarray(self.p * trapezoid_weights(self.spacing))
 
 
-def _rcae_score(problem: _Problem) -> Array:
+def _rcae_score(problem: _GridProblem) -> Array:
     # The derivative by u_i of
     #     sum_i w_i p_i (sigma^2 u_i)^2 + sigma^2 sum_i p_i+1/2 (1 + sigma^2 u'_i+1/2)^2 dx_i
     # is 0, divided by 2 sigma^4.
@@ -212,7 +212,7 @@ def _rcae_score(problem: _Problem) -> Array:
     return np.asarray(solution)
 
 
-def _dae_score(problem: _Problem) -> Array:
+def _dae_score(problem: _GridProblem) -> Array:
     _check_resolution(problem)
     # In logarithms, since p may decrease by more than a Gaussian between wells.
     log_p = np.log(problem.weights)
@@ -232,7 +232,7 @@ def _differences(grid: Array, sigma: np.floating[Any]) -> Iterator[tuple[slice, 
         yield rows, (grid - grid[rows, np.newaxis]) / sigma
 
 
-def _check_resolution(problem: _Problem) -> None:
+def _check_resolution(problem: _GridProblem) -> None:
     grid, sigma, widest = problem.grid, problem.sigma, problem.spacing.max()
     if sigma < widest * (1 - 1e-6):
         raise checks.invalid(
@@ -243,7 +243,7 @@ def _check_resolution(problem: _Problem) -> None:
         )
 
 
-def _checked_r(r: ArrayLike, problem: _Problem) -> Array:
+def _checked_r(r: ArrayLike, problem: _GridProblem) -> Array:
     r = np.asarray(r)
     if r.shape != problem.grid.shape or not np.isfinite(r).all():
         raise checks.invalid(
@@ -252,7 +252,7 @@ def _checked_r(r: ArrayLike, problem: _Problem) -> Array:
     return r
 
 
-def _checked(density: Density, grid: ArrayLike, sigma: float) -> _Problem:
+def _checked(density: Density, grid: ArrayLike, sigma: float) -> _GridProblem:
     grid = np.asarray(grid)
     if grid.dtype.kind != "f":
         advice = "Convert it: grid.astype(float)."
@@ -282,4 +282,4 @@ def _checked(density: Density, grid: ArrayLike, sigma: float) -> _Problem:
             f"{everywhere[bad[0]]} at {where:.6g}",
             "Restrict the grid to the support of the data: elsewhere r is not determined.",
         )
-    return _Problem(grid, p, between, grid.dtype.type(sigma))
+    return _GridProblem(grid, p, between, grid.dtype.type(sigma))

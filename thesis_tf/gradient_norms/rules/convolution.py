@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from thesis_tf.gradient_norms.forms import Form, Full, Outer, with_places
-from thesis_tf.gradient_norms.recording import Call
+from thesis_tf.gradient_norms.recording import LayerCall
 from thesis_tf.gradient_norms.registry import Forms, register
 from thesis_tf.gradient_norms.rules.convolution_form import Convolution, depthwise
 from thesis_tf.gradient_norms.rules.dense import bias, plain
@@ -15,7 +15,7 @@ L = keras.layers
 
 
 @register(L.Conv1D, L.Conv2D, L.Conv3D, applies=plain)
-def convolution(call: Call) -> Forms:
+def convolution(call: LayerCall) -> Forms:
     """sum_t x_(t s + k e) d_t' for each kernel element k; a kernel of one pixel is a product."""
     layer = call.layer
     x, d = _channels_last(layer, call.inputs), _channels_last(layer, call.gradient)
@@ -24,7 +24,7 @@ def convolution(call: Call) -> Forms:
 
 
 @register(L.DepthwiseConv1D, L.DepthwiseConv2D)
-def depthwise_convolution(call: Call) -> Forms:
+def depthwise_convolution(call: LayerCall) -> Forms:
     """Yields explicit gradients, since they have few elements per example."""
     layer = call.layer
     x, d = _channels_last(layer, call.inputs), _channels_last(layer, call.gradient)
@@ -33,7 +33,7 @@ def depthwise_convolution(call: Call) -> Forms:
 
 
 @register(L.SeparableConv1D, L.SeparableConv2D)
-def separable_convolution(call: Call) -> Forms:
+def separable_convolution(call: LayerCall) -> Forms:
     """Combines a depthwise convolution, whose output is computed again, with a matrix product."""
     layer = call.layer
     x, d = _channels_last(layer, call.inputs), _channels_last(layer, call.gradient)
@@ -55,7 +55,7 @@ def separable_convolution(call: Call) -> Forms:
 
 
 @register(L.Conv1DTranspose, L.Conv2DTranspose, L.Conv3DTranspose)
-def transposed_convolution(call: Call) -> Forms:
+def transposed_convolution(call: LayerCall) -> Forms:
     """Uses the rule of a convolution from outputs to inputs."""
     layer = call.layer
     x, d = _channels_last(layer, call.inputs), _channels_last(layer, call.gradient)

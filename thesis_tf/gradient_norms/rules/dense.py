@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from thesis_tf.gradient_norms.forms import Full, Outer, Rows, with_places
-from thesis_tf.gradient_norms.recording import Call
+from thesis_tf.gradient_norms.recording import LayerCall
 from thesis_tf.gradient_norms.registry import Forms, register
 
 
@@ -32,7 +32,7 @@ def summed_but(gradients: tf.Tensor, axes: Sequence[int]) -> tf.Tensor:
 
 
 @register(keras.layers.Dense, applies=plain)
-def dense(call: Call) -> Forms:
+def dense(call: LayerCall) -> Forms:
     """|x|^2 |d|^2 for one place (Prop 3); `Outer` for several, as on sequences."""
     yield call.layer.kernel, Outer(with_places(call.inputs), with_places(call.gradient))
     yield from bias(call.layer, call.gradient)
@@ -43,7 +43,7 @@ def _fits(layer: keras.layers.Layer) -> bool:
 
 
 @register(keras.layers.EinsumDense, applies=_fits)
-def einsum_dense(call: Call) -> Forms:
+def einsum_dense(call: LayerCall) -> Forms:
     """Rewrites the equation as a matrix product by assigning its letters to axes."""
     letters = _Letters(call.layer.equation, call.inputs.shape.rank)
     kernel, gradient = call.layer.kernel, call.gradient
@@ -114,7 +114,7 @@ def _product(sizes: dict[str, int | None], letters: Sequence[str]) -> int:
 
 
 @register(keras.layers.Embedding, captures=(), applies=plain)
-def embedding(call: Call) -> Forms:
+def embedding(call: LayerCall) -> Forms:
     """Yields rows of the table; each row has the sum over the places that looked it up."""
     table, ids = call.layer.embeddings, call.inputs
     ids = tf.cast(ids, ids.dtype if ids.dtype.is_integer else tf.int32)
@@ -123,7 +123,7 @@ def embedding(call: Call) -> Forms:
 
 
 @register(keras.layers.PReLU, captures=())
-def prelu(call: Call) -> Forms:
+def prelu(call: LayerCall) -> Forms:
     """-alpha relu(-x), with alpha shared along some axes."""
     alpha = call.layer.alpha
     kept = [1 + i for i, size in enumerate(alpha.shape) if size != 1]

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from thesis_tf.gradient_norms.forms import Full
-from thesis_tf.gradient_norms.recording import Call
+from thesis_tf.gradient_norms.recording import LayerCall
 from thesis_tf.gradient_norms.registry import Forms, register
 from thesis_tf.gradient_norms.rules.dense import summed_but
 
@@ -14,7 +14,7 @@ L = keras.layers
 
 
 @register(L.BatchNormalization, captures=())
-def batch_normalization(call: Call) -> Forms:
+def batch_normalization(call: LayerCall) -> Forms:
     """In inference mode, it is an affine map of each channel with a constant mean and variance."""
     layer = call.layer
     if call.training and layer.trainable:
@@ -37,7 +37,7 @@ def batch_normalization(call: Call) -> Forms:
 
 
 @register(L.LayerNormalization, captures=(), applies=lambda layer: not layer.rms_scaling)
-def layer_normalization(call: Call) -> Forms:
+def layer_normalization(call: LayerCall) -> Forms:
     """Scale and offset of values that are normalized within each example."""
     axes = _axes(call.layer, call.inputs)
     mean, variance = tf.nn.moments(call.inputs, axes, keepdims=True)
@@ -48,7 +48,7 @@ def layer_normalization(call: Call) -> Forms:
 
 
 @register(L.RMSNormalization, captures=())
-def rms_normalization(call: Call) -> Forms:
+def rms_normalization(call: LayerCall) -> Forms:
     """The scale of values that are divided by their root mean square."""
     axes = _axes(call.layer, call.inputs)
     square = tf.reduce_mean(tf.square(call.inputs), axes, keepdims=True)
@@ -57,7 +57,7 @@ def rms_normalization(call: Call) -> Forms:
 
 
 @register(L.GroupNormalization, captures=())
-def group_normalization(call: Call) -> Forms:
+def group_normalization(call: LayerCall) -> Forms:
     """Scale and offset of values that are normalized within groups of channels."""
     layer, x = call.layer, call.inputs
     axis = layer.axis % x.shape.rank

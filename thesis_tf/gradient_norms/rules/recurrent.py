@@ -8,14 +8,14 @@ import keras
 import tensorflow as tf
 
 from thesis_tf.gradient_norms.forms import Full, Outer
-from thesis_tf.gradient_norms.recording import Call, widened
+from thesis_tf.gradient_norms.recording import LayerCall, widened
 from thesis_tf.gradient_norms.registry import Forms, register
 
 GATES = ("recurrent_activation", "activation")
 
 
 @register(keras.layers.SimpleRNNCell)
-def simple_rnn(call: Call) -> Forms:
+def simple_rnn(call: LayerCall) -> Forms:
     """tanh(W x + U h + b)."""
     inputs, state = _given(call)
     yield from _kernels(call.layer, inputs, state, call.gradient)
@@ -24,7 +24,7 @@ def simple_rnn(call: Call) -> Forms:
 
 
 @register(keras.layers.LSTMCell, captures=GATES)
-def lstm(call: Call) -> Forms:
+def lstm(call: LayerCall) -> Forms:
     """Gates i, f, c, o; the activation's second use, on the carry, has no parameters."""
     inputs, state = _given(call)
     i, f, o = (call.gradient_of(given) for given, _ in call.captured["recurrent_activation"])
@@ -36,7 +36,7 @@ def lstm(call: Call) -> Forms:
 
 
 @register(keras.layers.GRUCell, captures=GATES)
-def gru(call: Call) -> Forms:
+def gru(call: LayerCall) -> Forms:
     """Gates z, r, h; the reset gate acts after U or before it, as `reset_after` says."""
     layer = call.layer
     inputs, state = _given(call)
@@ -62,7 +62,7 @@ def gru(call: Call) -> Forms:
         yield layer.bias, Full(gates)
 
 
-def _given(call: Call) -> tuple[tf.Tensor, tf.Tensor]:
+def _given(call: LayerCall) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the inputs and the state of a cell."""
     layer = call.layer
     if call.training and (layer.dropout or layer.recurrent_dropout):

@@ -23,7 +23,7 @@ from thesis_tf.gsn.finite.dependency import (
     dependency_network,
     ordered_scan,
     random_scan,
-    resampling_kernel,
+    resampling_matrix,
 )
 from thesis_tf.gsn.finite.latent import (
     LatentCheck,
@@ -77,7 +77,7 @@ __all__ = [
     "positivity",
     "posterior",
     "random_scan",
-    "resampling_kernel",
+    "resampling_matrix",
     "round_frequencies",
     "stationary_distribution",
     "walkback_chain",

@@ -1,7 +1,7 @@
-"""Generative stochastic networks whose P(x | x~) comes from counts or kernels (figure 5.3).
+"""Generative stochastic networks whose P(x | x~) comes from counts or smoothing kernels.
 
-P(x | x~) has no parametric form, so a chain's histogram differs from the data distribution only by
-the error of the finite training set and the sampling error of the chain.
+This is figure 5.3. P(x | x~) has no parametric form, so a chain's histogram differs from the data
+distribution only by the error of the finite training set and the sampling error of the chain.
 """
 
 import dataclasses
@@ -144,14 +144,14 @@ def parzen_chain(
     proportional to C(x~ | x_i), and draws x' = x_i + kernel_scale e'; e and e' are standard normal.
 
     With a kernel scale of 0 the chain preserves the empirical distribution of the examples exactly,
-    because its reconstruction is the posterior. Kernels that are narrow relative to the corruption
-    smooth that distribution. Wider kernels also change the probabilities of the examples, since x~
-    is then farther from x_i than C assumes.
+    because its reconstruction is the posterior. Smoothing kernels that are narrow relative to the
+    corruption smooth that distribution. Wider ones also change the probabilities of the examples,
+    since x~ is then farther from x_i than C assumes.
 
     Args:
         examples: (n, d), of a floating dtype.
         corruption_scale: the standard deviation of the corruption, positive.
-        kernel_scale: the standard deviation of the kernels, at least 0.
+        kernel_scale: the standard deviation of the smoothing kernels, at least 0.
         num_results: the number of states of each chain that are returned, from the first step on.
         num_chains: the number of parallel chains; a step needs memory for num_chains * n values.
         initial_state: (num_chains, d), where the chains begin; None for random examples.

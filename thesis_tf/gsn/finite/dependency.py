@@ -48,7 +48,7 @@ def conditional(joint: ArrayLike, axes: tuple[int, ...]) -> Array:
     return table.reshape(joint.shape)
 
 
-def resampling_kernel(table: ArrayLike, axes: tuple[int, ...]) -> Array:
+def resampling_matrix(table: ArrayLike, axes: tuple[int, ...]) -> Array:
     """Returns the transition matrix (N, N) that resamples x_s from P(x_s | x_-s).
 
     Args:
@@ -62,9 +62,9 @@ def resampling_kernel(table: ArrayLike, axes: tuple[int, ...]) -> Array:
     groups = _groups(table.shape, axes)
     name = f"The conditional of {axes}, with one row per state of the other variables,"
     rows = markov.checked_stochastic(name, table.ravel()[groups])
-    kernel = np.zeros((table.size, table.size))
-    kernel[groups[:, :, np.newaxis], groups[:, np.newaxis]] = rows[:, np.newaxis]
-    return kernel
+    matrix = np.zeros((table.size, table.size))
+    matrix[groups[:, :, np.newaxis], groups[:, np.newaxis]] = rows[:, np.newaxis]
+    return matrix
 
 
 def random_scan(conditionals: Conditionals, probabilities: Weights | None = None) -> Array:
@@ -79,7 +79,7 @@ def random_scan(conditionals: Conditionals, probabilities: Weights | None = None
         TypeError, ValueError: there are no conditionals, the tables differ in shape, or
             `probabilities` has other subsets than `conditionals`.
     """
-    return _mixture(_kernels(conditionals), probabilities)
+    return _mixture(_matrices(conditionals), probabilities)
 
 
 def ordered_scan(
@@ -99,13 +99,13 @@ def ordered_scan(
         TypeError, ValueError: there are no conditionals, the tables differ in shape, or `order`
             has other subsets than `conditionals`.
     """
-    kernels = _kernels(conditionals)
-    order = list(kernels) if order is None else [tuple(axes) for axes in order]
-    if not order or not set(order) <= set(kernels):
-        raise checks.invalid("`order`", f"of the subsets {list(kernels)}", order)
-    product = kernels[order[0]]
+    matrices = _matrices(conditionals)
+    order = list(matrices) if order is None else [tuple(axes) for axes in order]
+    if not order or not set(order) <= set(matrices):
+        raise checks.invalid("`order`", f"of the subsets {list(matrices)}", order)
+    product = matrices[order[0]]
     for axes in order[1:]:
-        product = product @ kernels[axes]
+        product = product @ matrices[axes]
     return product
 
 
@@ -140,13 +140,13 @@ def dependency_network(
     joint = _checked_joint(joint)
     if conditionals is None:
         conditionals = {(axis,): conditional(joint, (axis,)) for axis in range(joint.ndim)}
-    kernels = _kernels(conditionals)
+    matrices = _matrices(conditionals)
     shape = np.shape(next(iter(conditionals.values())))
     if shape != joint.shape:
         raise checks.invalid("`conditionals`", f"of shape {joint.shape}, as `joint`", shape)
-    transition = _mixture(kernels, probabilities)
+    transition = _mixture(matrices, probabilities)
     stationary = markov.stationary_distribution(transition)
-    changes = [np.abs(stationary @ kernel - stationary).sum() for kernel in kernels.values()]
+    changes = [np.abs(stationary @ matrix - stationary).sum() for matrix in matrices.values()]
     conditions = {
         "consistent": bool(max(changes) <= TOLERANCE),
         "exact": all(_is_exact(joint, table, axes) for axes, table in conditionals.items()),
@@ -154,16 +154,16 @@ def dependency_network(
     return ChainCheck(transition, joint.ravel(), stationary, conditions)
 
 
-def _mixture(kernels: dict[tuple[int, ...], Array], probabilities: Weights | None) -> Array:
+def _mixture(matrices: dict[tuple[int, ...], Array], probabilities: Weights | None) -> Array:
     if probabilities is None:
-        probabilities = dict.fromkeys(kernels, 1 / len(kernels))
-    if set(probabilities) != set(kernels):
+        probabilities = dict.fromkeys(matrices, 1 / len(matrices))
+    if set(probabilities) != set(matrices):
         raise checks.invalid(
-            "`probabilities`", f"of the subsets {list(kernels)}", list(probabilities)
+            "`probabilities`", f"of the subsets {list(matrices)}", list(probabilities)
         )
-    given = [probabilities[axes] for axes in kernels]
+    given = [probabilities[axes] for axes in matrices]
     weights = markov.checked_stochastic("`probabilities`", given, (None,))
-    products = [weight * kernel for weight, kernel in zip(weights, kernels.values(), strict=True)]
+    products = [weight * matrix for weight, matrix in zip(weights, matrices.values(), strict=True)]
     return np.sum(products, axis=0)
 
 
@@ -173,7 +173,7 @@ def _is_exact(joint: Array, table: ArrayLike, axes: tuple[int, ...]) -> bool:
     return np.allclose(np.asarray(table)[occurs], exact[occurs], rtol=0, atol=TOLERANCE)
 
 
-def _kernels(conditionals: Conditionals) -> dict[tuple[int, ...], Array]:
+def _matrices(conditionals: Conditionals) -> dict[tuple[int, ...], Array]:
     if not isinstance(conditionals, dict) or not conditionals:
         raise checks.invalid(
             "`conditionals`", "a dict {axes: table}", repr(conditionals)[:60], kind=TypeError
@@ -181,7 +181,7 @@ def _kernels(conditionals: Conditionals) -> dict[tuple[int, ...], Array]:
     shapes = {np.shape(table) for table in conditionals.values()}
     if len(shapes) > 1:
         raise checks.invalid("`conditionals`", "tables of one shape", sorted(shapes))
-    return {axes: resampling_kernel(table, axes) for axes, table in conditionals.items()}
+    return {axes: resampling_matrix(table, axes) for axes, table in conditionals.items()}
 
 
 def _groups(shape: tuple[int, ...], axes: tuple[int, ...]) -> Array:

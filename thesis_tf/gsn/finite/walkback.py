@@ -99,8 +99,8 @@ def walkback_chain(
     probabilities: ArrayLike,
     reconstruction: ArrayLike | None = None,
     *,
-    iterations: int = 10000,
-    tolerance: float = 1e-14,
+    max_iterations: int = 10000,
+    tol: float = 1e-14,
 ) -> WalkbackCheck:
     """Trains by walkback up to a fixed point and checks Proposition 1 there.
 
@@ -126,8 +126,8 @@ def walkback_chain(
         corruption: (n, m), the original C(x~ | x).
         probabilities: (K,), as for `walkback_corruption`.
         reconstruction: (m, n), the initial reconstruction; None for the posterior under C.
-        iterations: the maximum number of updates of the reconstruction.
-        tolerance: training has converged when no probability changes by more than this.
+        max_iterations: the maximum number of updates of the reconstruction.
+        tol: training has converged when no probability changes by more than this.
 
     Returns:
         `WalkbackCheck` with the conditions "converged" (training reached a fixed point) and
@@ -142,12 +142,12 @@ def walkback_chain(
     if reconstruction is None:
         reconstruction = posterior(data, corruption)
     reconstruction = checked_reconstruction(reconstruction, corruption)
-    iterations = checks.positive_integer("`iterations`", iterations)
-    tolerance = checks.positive_number("`tolerance`", tolerance)
-    for turn in range(1, iterations + 1):  # noqa: B007
+    max_iterations = checks.positive_integer("`max_iterations`", max_iterations)
+    tol = checks.positive_number("`tol`", tol)
+    for turn in range(1, max_iterations + 1):  # noqa: B007
         corrupted = _corrupted(corruption, corruption @ reconstruction, probabilities)
         before, reconstruction = reconstruction, posterior(data, corrupted)
-        converged = bool(np.abs(reconstruction - before).max() <= tolerance)
+        converged = bool(np.abs(reconstruction - before).max() <= tol)
         if converged:
             break
     transition = corruption @ reconstruction

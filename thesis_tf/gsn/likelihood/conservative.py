@@ -9,7 +9,7 @@ import tensorflow as tf
 from thesis_tf._core import arrays, checks
 from thesis_tf._core.types import Array, TensorLike, Verbose
 from thesis_tf.gsn.likelihood import base, log_mean
-from thesis_tf.gsn.likelihood.log_mean import Kernel
+from thesis_tf.gsn.likelihood.log_mean import Exponent
 
 _PARTS = (8, 4, 2, 1)  # the first eighth, quarter and half of each chain's steps, and all of them
 
@@ -93,12 +93,12 @@ def conservative_log_likelihood(
         log_mean.SampleBlocks(outputs[:, start:end])
         for start, end in zip([0, *ends], ends, strict=False)
     ]
-    kernel, scales = _kernel(reconstruction), np.ones((chains, 1))
+    exponent, scales = _exponent(reconstruction), np.ones((chains, 1))
     log_p, alone = np.empty((len(ends), len(test))), np.zeros(chains)
     for place, block in log_mean.point_blocks(test, chains, verbose=verbose):
         total: Array = np.array(-np.inf)
         for number, (end, piece) in enumerate(zip(ends, pieces, strict=True)):
-            means = piece.log_mean_exp(kernel, block, scales)[:, 0, : place.stop - place.start]
+            means = piece.log_mean_exp(exponent, block, scales)[:, 0, : place.stop - place.start]
             bad = np.flatnonzero(~np.isfinite(means).all(axis=0))
             if len(bad):
                 received = f"NaN or infinity for example {place.start + bad[0]}"
@@ -116,10 +116,10 @@ def conservative_log_likelihood(
     )
 
 
-def _kernel(reconstruction: Any) -> Kernel:
+def _exponent(reconstruction: Any) -> Exponent:
     compiled = tf.function(reconstruction.pairwise_log_prob, reduce_retracing=True, autograph=False)
 
-    def kernel(outputs: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+    def exponent(outputs: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
         values = compiled(outputs, x)
         if values.shape != [len(outputs), len(x)]:
             raise checks.invalid(
@@ -129,4 +129,4 @@ def _kernel(reconstruction: Any) -> Kernel:
             )
         return values
 
-    return kernel
+    return exponent

@@ -12,7 +12,7 @@ from thesis_tf._core.types import Array, ArrayLike, Verbose
 from thesis_tf.reporting import progress
 
 # A function of samples (n, ...) and points (m, ...) to (n, m).
-Kernel: TypeAlias = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+Exponent: TypeAlias = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 # The numbers of samples and of points in a block whose pairs are computed at once: 16 MB in
 # float32. Larger matrix products are not faster, and these still fit mostly into the caches.
@@ -20,7 +20,7 @@ _BLOCK = 2000
 _BLOCK_RESULTS = 1 << 22  # the most results (chain, scale, point) of a block: 32 MB in float64
 _FEWEST_POINTS = 64
 _PARTS = range(8, 17)  # candidate numbers of parts of the steps; see `_log_sum_exp`
-_NOTHING = -1e30  # the kernel's value for samples that only pad a block
+_NOTHING = -1e30  # the exponent's value for samples that only pad a block
 
 
 class SampleBlocks:
@@ -46,11 +46,11 @@ class SampleBlocks:
             for chain in range(0, self.chains, self._together)
         ]
 
-    def log_mean_exp(self, kernel: Kernel, points: tf.Tensor, scales: ArrayLike) -> Array:
+    def log_mean_exp(self, exponent: Exponent, points: tf.Tensor, scales: ArrayLike) -> Array:
         """Returns log mean_t exp(scale k(h_t, x)) over the steps t of each chain.
 
         Args:
-            kernel: a function of samples (n, ...) and points (m, ...) to k, (n, m).
+            exponent: a function of samples (n, ...) and points (m, ...) to k, (n, m).
             points: (m, ...) tensor.
             scales: (chains, scales) array, the positive factors of k for each chain.
 
@@ -64,16 +64,16 @@ class SampleBlocks:
                 place = slice(number * self._together, (number + 1) * self._together)
                 for piece, block in enumerate(pieces):
                     there = min(self._length, self.steps - piece * self._length)
-                    sums = self._log_sums(kernel, block, there, points, factors[place]).numpy()
+                    sums = self._log_sums(exponent, block, there, points, factors[place]).numpy()
                     results[place] = np.logaddexp(results[place], sums) if piece else sums
         results -= np.log(self.steps)
         return results[: self.chains]
 
     def _log_sums(
-        self, kernel: Kernel, block: tf.Tensor, there: int, points: tf.Tensor, scales: tf.Tensor
+        self, exponent: Exponent, block: tf.Tensor, there: int, points: tf.Tensor, scales: tf.Tensor
     ) -> tf.Tensor:
         rows = self._together * self._length
-        values = kernel(tf.reshape(block, [rows, *block.shape[2:]]), points)
+        values = exponent(tf.reshape(block, [rows, *block.shape[2:]]), points)
         values = tf.reshape(values, [self._together, self._length, len(points)])
         if there < self._length:
             filling = np.where(np.arange(self._length) < there, 0, _NOTHING)[:, np.newaxis]

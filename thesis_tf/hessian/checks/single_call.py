@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from thesis_tf._keras.parameter_vector import Layout
+from thesis_tf._keras.parameter_vector import VectorLayout
 from thesis_tf._keras.recording import Place
 
 
@@ -23,10 +23,10 @@ class SingleCall:
 
     Attributes:
         parameters: the call's floating inputs and its layer's weights, a list of tensors.
-        layout: their `Layout`; not set if there are none.
+        layout: their `VectorLayout`; not set if there are none.
     """
 
-    layout: Layout
+    layout: VectorLayout
 
     def __init__(self, place: Place, values: Mapping[int, "tf.Tensor"]) -> None:
         self._operation, self._arguments = place.operation, place.arguments
@@ -37,7 +37,7 @@ class SingleCall:
         self._moving = [(v, t) for v, t in self._held if v.trainable and _is_floating(t)]
         self.parameters = [leaves[i] for i in self._inputs] + [t for _, t in self._moving]
         if self.parameters:
-            self.layout = Layout(self.parameters)
+            self.layout = VectorLayout(self.parameters)
 
     def total(
         self, parameters: Any, constants: Any, x: Any, y: Any, weights: "tf.Tensor"

@@ -154,10 +154,10 @@ def init(v0: "tf.Tensor", basis: Basis, *, largest: int, smallest: int) -> Lancz
 
     Args:
         v0: (d,), the first vector; not zero.
-        basis: an empty basis with a capacity of ncv vectors, at most d.
+        basis: an empty basis for ncv vectors, at most d.
         largest, smallest: the number of requested eigenvalues at each end.
     """
-    matrix = np.zeros((basis.capacity, basis.capacity))
+    matrix = np.zeros((basis.ncv, basis.ncv))
     return LanczosState(basis, 0, matrix, v0 / tf.norm(v0), 0.0, largest, smallest)
 
 

@@ -86,9 +86,9 @@ def extreme_eigenpairs(
         basis = make_basis(
             size,
             operator.dtype,
-            capacity=min(size, _ncv(operator, largest + smallest, search)),
+            ncv=min(size, _ncv(operator, largest + smallest, search)),
             memory_limit=search.memory_limit,
-            scratch=folder,
+            folder=folder,
         )
         try:
             saved = None if folder is None else StateFolder(folder, operator.fingerprint())

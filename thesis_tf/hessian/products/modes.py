@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol, TypeAlias
 
 import tensorflow as tf
 
-from thesis_tf._keras.parameter_vector import Layout
+from thesis_tf._keras.parameter_vector import VectorLayout
 from thesis_tf.hessian.products import forward_mode
 
 Tensors: TypeAlias = Sequence["tf.Tensor"]
@@ -25,7 +25,7 @@ class Function(Protocol):
         layout: the layout of its parameters in one vector.
     """
 
-    layout: Layout
+    layout: VectorLayout
 
     def total(
         self, parameters: Tensors, constants: Tensors, x: Any, y: Any, weights: "tf.Tensor"

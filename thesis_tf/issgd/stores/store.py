@@ -10,7 +10,7 @@ import numpy as np
 
 from thesis_tf._core import checks
 from thesis_tf.issgd.stores import blocks, errors, parameters
-from thesis_tf.issgd.stores.backends.base import Backend, Record, Run
+from thesis_tf.issgd.stores.backends.base import Backend, BlockRecord, StoredRun
 from thesis_tf.issgd.stores.run_spec import RunSpec, check_name
 
 Buffer: TypeAlias = bytes | bytearray | memoryview | np.ndarray
@@ -61,7 +61,7 @@ class Store:
         """
         found = self._backend.find()
         if found is None:
-            found = self._backend.create(Run(secrets.token_hex(8), spec.to_json()), spec)
+            found = self._backend.create(StoredRun(secrets.token_hex(8), spec.to_json()), spec)
         spec.check_same(RunSpec.from_json(found.spec), self._backend.where)
         self._backend.set_finished(found.tag, False)
         self._run = found.tag, spec
@@ -272,7 +272,7 @@ class Store:
         header = blocks.header(
             tag, version, blocks.worker_hash(_text("`worker`", worker)), loss, error
         )
-        record = Record(
+        record = BlockRecord(
             split=split,
             block=block,
             offset=blocks.record_bytes(spec.block_size) * block,

@@ -9,7 +9,7 @@ from thesis_tf._core import checks
 from thesis_tf.issgd.stores import Blocks, RunSpec, Store
 from thesis_tf.issgd.training.history import History
 from thesis_tf.issgd.training.model_parameters import read_parameters, spec_of
-from thesis_tf.issgd.training.synchronizer import Pulled, Synchronizer, Training
+from thesis_tf.issgd.training.synchronizer import Pulled, Synchronizer, TrainerParts
 from thesis_tf.issgd.transport import clock
 from thesis_tf.issgd.transport.master_connection import CLAIM_SECONDS, MasterConnection
 
@@ -39,15 +39,15 @@ class MasterSynchronizer(Synchronizer):
         self._block_size = checks.positive_integer("`block_size`", block_size)
         self._seen: dict[str, np.ndarray] = {}
         self._ahead = 0
-        self._training: Training
+        self._trainer: TrainerParts
         self._spec: RunSpec
         self._connection: MasterConnection | None = None
 
-    def connect(self, training: Training) -> None:
+    def connect(self, trainer: TrainerParts) -> None:
         """Creates the run in the store, or takes it over."""
-        self._training = training
-        self._spec = spec_of(training.model, training.loss_name, training.data, self._block_size)
-        self._connection = self._connected(training.step)
+        self._trainer = trainer
+        self._spec = spec_of(trainer.model, trainer.loss_name, trainer.data, self._block_size)
+        self._connection = self._connected(trainer.step)
 
     def begin(self, step: int) -> None:
         """Publishes the current parameters."""
@@ -58,16 +58,16 @@ class MasterSynchronizer(Synchronizer):
     def pull(self, step: int, stop: Callable[[], bool]) -> Pulled:
         """Applies available gradient norms; with `exact`, waits until all are up to date."""
         start = clock.now()
-        losses, errors = self._apply(self._open.pull(self._training.data))
+        losses, errors = self._apply(self._open.pull(self._trainer.data))
         if self._exact:
             self._wait_at_barrier(step, stop, losses, errors)
-        proposal = self._training.tracker.proposal
+        proposal = self._trainer.tracker.proposal
         proposal.advance(version=self.version(step), time=self._open.store_time)
         return Pulled(losses=losses, errors=errors, waited=clock.now() - start)
 
     def publish(self, step: int) -> None:
         """Schedules the publication of the parameters, without waiting."""
-        self._open.publish(self.version(step), read_parameters(self._training.model))
+        self._open.publish(self.version(step), read_parameters(self._trainer.model))
 
     def version(self, step: int) -> int:
         """Returns the step, or after a kill a number above all versions published before it."""
@@ -76,9 +76,9 @@ class MasterSynchronizer(Synchronizer):
     def close(self, history: History, *, finished: bool) -> None:
         """Publishes what is waiting, and tells the workers if the training is finished."""
         draws = [record.uniform for record in history.records]
-        asked_for = self._training.tracker.proposal.uniform
+        asked_for = self._trainer.tracker.proposal.uniform
         if finished and not asked_for and draws and all(draws):
-            self._training.log(
+            self._trainer.log(
                 "All draws were uniform: workers have measured too few examples, or none. Are there"
                 " workers with this store and run id, and was training longer than their start-up"
                 " time?"
@@ -102,25 +102,25 @@ class MasterSynchronizer(Synchronizer):
         elif head is not None:
             # Parameters of steps after the checkpoint may have been published.
             self._ahead = max(0, head + 1 - step)
-        training = self._training
-        return MasterConnection(self._store, self._spec, training.token, log=training.log)
+        trainer = self._trainer
+        return MasterConnection(self._store, self._spec, trainer.token, log=trainer.log)
 
     def _claim(self) -> None:
         self._store.create(self._spec)
-        self._store.claim_master(self._training.token, CLAIM_SECONDS)
+        self._store.claim_master(self._trainer.token, CLAIM_SECONDS)
 
     def _apply(self, blocks: Mapping[str, Blocks]) -> tuple[dict[str, float], dict[str, float]]:
         """Applies blocks; returns the mean losses and errors of the splits with new blocks."""
         losses, errors = {}, {}
         for split, pulled in blocks.items():
             if split == "train":
-                self._training.tracker.apply_blocks(pulled, self._block_size)
+                self._trainer.tracker.apply_blocks(pulled, self._block_size)
             known = pulled.versions >= 0
             if known.any() and not np.array_equal(pulled.versions, self._seen.get(split, ())):
                 self._seen[split] = pulled.versions
                 # The last block may have fewer examples.
                 ends = self._block_size * np.arange(len(known) + 1)
-                counts = np.diff(np.minimum(ends, len(self._training.data[split])))[known]
+                counts = np.diff(np.minimum(ends, len(self._trainer.data[split])))[known]
                 losses[split] = _mean(pulled.losses[known], counts)
                 errors[split] = _mean(pulled.errors[known], counts)
         return losses, errors
@@ -142,14 +142,14 @@ class MasterSynchronizer(Synchronizer):
             errors |= more_errors
             if clock.now() - logged > BARRIER_LOG:
                 logged = clock.now()
-                self._training.log(
+                self._trainer.log(
                     f"Waiting at the barrier for gradient norms of version {version}. Are there"
                     " workers, and can they reach the store?"
                 )
             time.sleep(BARRIER_POLL)
 
     def _is_current(self, version: int) -> bool:
-        versions = self._training.tracker.versions
+        versions = self._trainer.tracker.versions
         return versions is not None and bool((versions >= version).all())
 
 

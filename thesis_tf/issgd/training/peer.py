@@ -9,7 +9,7 @@ from thesis_tf._core.types import Array
 from thesis_tf.issgd.stores import Store, StoreUnavailableError
 from thesis_tf.issgd.training.history import History
 from thesis_tf.issgd.training.model_parameters import mix_parameters, read_parameters, spec_of
-from thesis_tf.issgd.training.synchronizer import Pulled, Synchronizer, Training
+from thesis_tf.issgd.training.synchronizer import Pulled, Synchronizer, TrainerParts
 from thesis_tf.issgd.transport.peer_connection import PeerConnection
 
 
@@ -59,21 +59,21 @@ class PeerSynchronizer(Synchronizer):
         self._mixing_fraction = checks.probability("`mixing_fraction`", mixing_fraction)
         self._per_exchange = checks.positive_integer("`syncs_per_exchange`", syncs_per_exchange)
         self._syncs = 0
-        self._training: Training
+        self._trainer: TrainerParts
         self._connection: PeerConnection
 
-    def connect(self, training: Training) -> None:
+    def connect(self, trainer: TrainerParts) -> None:
         """Creates the run in the store, or joins it."""
-        spec = spec_of(training.model, training.loss_name, training.data, self._block_size)
-        self._training = training
+        spec = spec_of(trainer.model, trainer.loss_name, trainer.data, self._block_size)
+        self._trainer = trainer
         self._connection = PeerConnection(
-            self._store, spec, self.name, len(training.data["train"]), log=training.log
+            self._store, spec, self.name, len(trainer.data["train"]), log=trainer.log
         )
         self._store.create(spec)
 
     def begin(self, step: int) -> None:
         """Starts the exchange; a new peer begins with the parameters of another peer."""
-        log = self._training.log
+        log = self._trainer.log
         try:
             found = self._connection.begin(fresh=step == 0)
         except StoreUnavailableError as problem:
@@ -81,19 +81,19 @@ class PeerSynchronizer(Synchronizer):
             self._connection.begin_without()
             return
         if found is not None:
-            mix_parameters(self._training.model, found.values, 1.0)
+            mix_parameters(self._trainer.model, found.values, 1.0)
             log(f"Begins with the parameters of peer {found.name}.")
 
     def add_norms(self, rows: Array, norms: np.ndarray, step: int) -> None:
         """Applies the norms of the last steps, and schedules them for the next publication."""
-        self._training.tracker.proposal.update(rows, norms, step)
+        self._trainer.tracker.proposal.update(rows, norms, step)
         self._connection.add_norms(rows, norms)
 
     def pull(self, step: int, stop: Callable[[], bool]) -> Pulled:
         """Applies the norms of all peers, and the parameters of another peer, if available."""
         del stop  # nothing waits
         norms, other = self._connection.pull()
-        proposal = self._training.tracker.proposal
+        proposal = self._trainer.tracker.proposal
         if norms is not None:
             known = np.flatnonzero(~np.isnan(norms))
             # The store doesn't record when other peers measured their norms; it was recently.
@@ -104,14 +104,14 @@ class PeerSynchronizer(Synchronizer):
         # A peer that has just begun must not undo what this one has learned.
         fraction = self._mixing_fraction * min(1.0, other.version / max(step, 1))
         if fraction:
-            mix_parameters(self._training.model, other.values, fraction)
+            mix_parameters(self._trainer.model, other.values, fraction)
         return Pulled(exchanged_with=other.name)
 
     def publish(self, step: int) -> None:
         """Schedules the publication of norms, and of parameters if due, without waiting."""
         self._syncs += 1
         due = self._syncs % self._per_exchange == 0
-        parameters = read_parameters(self._training.model) if due else None
+        parameters = read_parameters(self._trainer.model) if due else None
         self._connection.publish(step, parameters)
 
     def close(self, history: History, *, finished: bool) -> None:

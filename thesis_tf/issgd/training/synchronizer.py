@@ -13,7 +13,7 @@ from thesis_tf.issgd.training.history import History
 
 
 @dataclasses.dataclass(frozen=True)
-class Training:
+class TrainerParts:
     """The parts of a `Trainer` that a synchronizer works with.
 
     Attributes:
@@ -63,7 +63,7 @@ class Synchronizer:
 
     needs_norms = False
 
-    def connect(self, training: Training) -> None:
+    def connect(self, trainer: TrainerParts) -> None:
         """Prepares for a training; raises if it can't take part in its run."""
 
     def begin(self, step: int) -> None:

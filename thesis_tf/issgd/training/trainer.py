@@ -20,7 +20,7 @@ from thesis_tf.issgd.training.examples import Examples, by_split
 from thesis_tf.issgd.training.folder_token import FolderToken
 from thesis_tf.issgd.training.history import History, Record
 from thesis_tf.issgd.training.steps import Steps
-from thesis_tf.issgd.training.synchronizer import Pulled, Synchronizer, Training
+from thesis_tf.issgd.training.synchronizer import Pulled, Synchronizer, TrainerParts
 from thesis_tf.issgd.transport import clock
 from thesis_tf.persistence import checkpoint
 from thesis_tf.reporting import progress
@@ -37,7 +37,7 @@ def _ignore(value: object) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Limits:
+class _StopAt:
     steps: int
     seconds: float | None
 
@@ -118,7 +118,7 @@ class Trainer:
             stack.enter_context(self._token)
             self.history = self._resumed_history()
             self._synchronizer.connect(
-                Training(
+                TrainerParts(
                     model=model,
                     data=self._data,
                     tracker=self.tracker,
@@ -155,7 +155,7 @@ class Trainer:
             ValueError: the loss or a variable is no longer finite.
             RunTakenError: another process trains in the folder.
         """
-        limits = _Limits(steps, seconds)
+        limits = _StopAt(steps, seconds)
         with contextlib.ExitStack() as stack:
             # At the end these run in any case, in reverse order: first the checkpoint.
             stack.enter_context(self._token)
@@ -210,16 +210,16 @@ class Trainer:
         if self._is_consistent and self.step != self._last_checkpoint:
             self.save()
 
-    def _close(self, limits: _Limits, kind: type[BaseException] | None, *_: object) -> None:
+    def _close(self, limits: _StopAt, kind: type[BaseException] | None, *_: object) -> None:
         finished = kind is None and self._is_over(limits)
         self._synchronizer.close(self.history, finished=finished)
 
-    def _is_over(self, limits: _Limits) -> bool:
+    def _is_over(self, limits: _StopAt) -> bool:
         if self.step >= limits.steps:
             return True
         return limits.seconds is not None and self._seconds >= limits.seconds
 
-    def _log_start(self, limits: _Limits) -> None:
+    def _log_start(self, limits: _StopAt) -> None:
         if not self.step:
             return
         verb = "was over at" if self._is_over(limits) else "continues from"

@@ -33,7 +33,7 @@ _TAP_TAP, _LINE_TAP, _TAP_LINE, _LINE_LINE = 1.0, 0.75, 0.5, 0.3
 _SWEEPS = 12
 
 
-class Layout(NamedTuple):
+class NetworkLayout(NamedTuple):
     """A layered layout.
 
     Attributes:
@@ -64,7 +64,7 @@ class Layout(NamedTuple):
         return found
 
 
-def arrange(taps: Iterable[str], edges: Iterable[Edge]) -> Layout:
+def arrange(taps: Iterable[str], edges: Iterable[Edge]) -> NetworkLayout:
     """Lays out a DAG with its depth from left to right.
 
     A tap's layer is the length of the longest path to it; but an input that is used late is placed
@@ -76,7 +76,7 @@ def arrange(taps: Iterable[str], edges: Iterable[Edge]) -> Layout:
         edges: (parent, child) pairs of these names; repeated pairs count once.
 
     Returns:
-        A `Layout`.
+        A `NetworkLayout`.
 
     Raises:
         ValueError: there is no tap, an edge names an unknown tap, or the edges form a cycle.
@@ -97,17 +97,17 @@ def arrange(taps: Iterable[str], edges: Iterable[Edge]) -> Layout:
         top = 1 + max(row for _, row in rows.values())
     alone = [tap for tap in taps if tap not in places]
     places.update({tap: (layer, top) for layer, tap in enumerate(alone)})
-    return Layout({tap: places[tap] for tap in taps}, routes)
+    return NetworkLayout({tap: places[tap] for tap in taps}, routes)
 
 
-def fold(layout: Layout, widths: Any, room: float) -> list[range]:
+def fold(layout: NetworkLayout, widths: Any, room: float) -> list[range]:
     """Cuts a layout into strips, to be drawn below one another.
 
     There are as few strips as `room` allows. They have about equal lengths and are cut where few
     lines pass.
 
     Args:
-        layout: a `Layout`.
+        layout: a `NetworkLayout`.
         widths: the width of each layer's column.
         room: the maximum width of a strip; a wider column has a strip for itself.
 

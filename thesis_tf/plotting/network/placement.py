@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from matplotlib.path import Path
 
-from thesis_tf.plotting.network.layout import Layout, Place, fold
+from thesis_tf.plotting.network.layout import NetworkLayout, Place, fold
 
 XY: TypeAlias = tuple[float, float]
 # The lines of a name, and the width of the widest line.
@@ -41,11 +41,13 @@ class Placement:
         height: the height of the panel.
     """
 
-    def __init__(self, layout: Layout, labels: Mapping[str, Sequence[Form]], panels: int) -> None:
+    def __init__(
+        self, layout: NetworkLayout, labels: Mapping[str, Sequence[Form]], panels: int
+    ) -> None:
         """Plans a panel.
 
         Args:
-            layout: a `Layout`.
+            layout: a `NetworkLayout`.
             labels: {tap: [(lines, width), ...]}, the forms of each name, the widest first.
             panels: the number of panels that share a figure.
         """

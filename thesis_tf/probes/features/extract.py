@@ -27,7 +27,15 @@ from thesis_tf.probes.features.shards import (
 )
 from thesis_tf.probes.features.store import FeatureStore
 from thesis_tf.probes.reductions import Reduction
-from thesis_tf.probes.taps import Selection, Tap, Trace, fixed_batch, forward, input_spec, trace
+from thesis_tf.probes.taps import (
+    Selection,
+    Tap,
+    TapGraph,
+    fixed_batch,
+    forward,
+    input_spec,
+    record_taps,
+)
 from thesis_tf.reporting import progress
 
 FLUSH_EVERY = 512  # examples; an interruption loses at most this many
@@ -90,9 +98,9 @@ def extract(
             raise checks.invalid("`x`", "arrays when `shard` is given", "a tf.data.Dataset")
         first, stop = stop * (index - 1) // shards, stop * index // shards
     _check_inputs(model, stream.spec)
-    plan = trace(model, stream.spec if inputs is None else inputs)
+    graph = record_taps(model, stream.spec if inputs is None else inputs)
     reduction = Reduction.parse(reduction, seed)
-    columns = _columns(plan, plan.select(taps), reduction)
+    columns = _columns(graph, graph.select(taps), reduction)
     names = [column.tap.name for column in columns if not column.prediction]
     header = make_header(
         columns,
@@ -100,7 +108,7 @@ def extract(
         model=fingerprint.of_model(model),
         data=stream.fingerprint(),
         examples=None if stop is None else stop - first,
-        edges=plan.edges(names),
+        edges=graph.edges(names),
     )
     folder = pathlib.Path(folder)
     part = folder / shard_name(index - 1, shards)
@@ -162,10 +170,10 @@ def _check_inputs(model: keras.Model, spec: Any) -> None:
         )
 
 
-def _columns(plan: Trace, taps: Sequence[Tap], reduction: Reduction) -> list[Column]:
+def _columns(graph: TapGraph, taps: Sequence[Tap], reduction: Reduction) -> list[Column]:
     """Returns the store's columns: the taps' features, then the model's predictions."""
     # The predictions give the model's error, with which the probes' errors are compared.
-    outputs = [tap for tap in plan.outputs if len(tap.shape) == 2]
+    outputs = [tap for tap in graph.outputs if len(tap.shape) == 2]
     return [
         Column(
             tap=tap,

@@ -79,8 +79,8 @@ def draw_curve(
             raise checks.invalid(f"`series[{label!r}]`", "each tap once", f"{repeated[0]!r} twice")
     taps = merged(names.values())
     width = float(np.clip(1.6 + 0.42 * len(taps), 5.2, 11))
-    sheet = new_figure(width, 4, w_pad=0.12, h_pad=0.07)
-    axes = sheet.add_subplot()
+    figure = new_figure(width, 4, w_pad=0.12, h_pad=0.07)
+    axes = figure.add_subplot()
     error_label = f"{ylabel}, logarithmic" if log else ylabel
     style_axes(axes, "tap, in order of depth", error_label, size=8.5, grid="y")
     _name_taps(axes, taps, 72 * (width - 1))
@@ -107,9 +107,9 @@ def draw_curve(
             legend.append(name)
     if min(errors, default=0) >= 0:
         axes.set_ylim(bottom=max(0, floor))
-    add_title(sheet, title, size=10.5, x=0.015, weight="bold", ha="left", wrap=True)
+    add_title(figure, title, size=10.5, x=0.015, weight="bold", ha="left", wrap=True)
     _place_legend(axes, legend, 72 * width - 60)
-    save(sheet, path)
+    save(figure, path)
 
 
 def _draw_series(

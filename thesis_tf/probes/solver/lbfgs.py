@@ -13,7 +13,7 @@ REFRESH_AFTER = 4  # evaluations, after which the preconditioner is computed aga
 PATIENCE = 20  # the most steps without progress, after which only rounding errors are left
 
 
-class Point(Protocol):
+class Evaluated(Protocol):
     """A function at one x: float64 arrays `x` and `gradient` and the value."""
 
     @property
@@ -29,7 +29,7 @@ class Point(Protocol):
         """The function's value at x."""
 
 
-P = TypeVar("P", bound=Point)
+P = TypeVar("P", bound=Evaluated)
 
 
 def minimize(
@@ -44,7 +44,7 @@ def minimize(
     """Minimizes a smooth convex function with a backtracking line search.
 
     Args:
-        evaluate: (x, a nearby point) -> the `Point` at x.
+        evaluate: (x, a nearby point) -> the `Evaluated` at x.
         point: the initial point.
         preconditioner_at: point -> a linear function that applies the approximate inverse of the
             Hessian there. It is called at the initial point, and again a few evaluations later.

@@ -157,15 +157,15 @@ def _energies(
     from thesis_tf import autoencoders
     from thesis_tf.autoencoders import theory
 
-    kernels = autoencoders.KernelDensity(x, network.sigma)
+    density = autoencoders.KernelDensity(x, network.sigma)
     rng = np.random.default_rng([network.draw, 5])
     start = noisy[:1000]
     end = start + _step(network) * rng.standard_normal(start.shape)
     by_r = estimator.energy_difference(start, end, num_points=2)
-    by_kernels = kernels.log_prob(start) - kernels.log_prob(end)
-    accepted = [np.minimum(1.0, np.exp(-e)) for e in (by_r, by_kernels)]
+    by_density = density.log_prob(start) - density.log_prob(end)
+    accepted = [np.minimum(1.0, np.exp(-e)) for e in (by_r, by_density)]
     return {
-        "error": theory.relative_rmse(by_r, by_kernels, np.ones(len(start))),
+        "error": theory.relative_rmse(by_r, by_density, np.ones(len(start))),
         "accepted": [float(a.mean()) for a in accepted],
     }
 

@@ -210,12 +210,12 @@ def draw_nearest(
 def montage(images: np.ndarray, gap: int = 1) -> np.ndarray:
     """Returns images (rows, columns, height, width) of bytes as one, with white gaps."""
     rows, columns, height, width = images.shape
-    page = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap), 255, np.uint8)
+    tiled = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap), 255, np.uint8)
     for row in range(rows):
         for column in range(columns):
             top, left = row * (height + gap), column * (width + gap)
-            page[top : top + height, left : left + width] = images[row, column]
-    return page
+            tiled[top : top + height, left : left + width] = images[row, column]
+    return tiled
 
 
 def draw_sheets(sheets: dict[str, Any], path: pathlib.Path, columns: int = 2) -> None:
@@ -235,8 +235,8 @@ def draw_sheets(sheets: dict[str, Any], path: pathlib.Path, columns: int = 2) ->
     ]
     width = 7.2
     heights = [width / columns * ratio + 0.3 for ratio in ratios]
-    page = style.new_figure(width, sum(heights))
-    panels = page.subplots(
+    figure = style.new_figure(width, sum(heights))
+    panels = figure.subplots(
         len(ratios), columns, squeeze=False, gridspec_kw={"height_ratios": heights}
     ).ravel()
     for axes, (title, image) in zip(panels, sheets.items(), strict=False):
@@ -244,4 +244,4 @@ def draw_sheets(sheets: dict[str, Any], path: pathlib.Path, columns: int = 2) ->
         axes.set_title(title, loc="left", fontsize=9, family=style.FONT, color=style.INK)
     for axes in panels:
         axes.set_axis_off()
-    style.save(page, path)
+    style.save(figure, path)

@@ -110,8 +110,8 @@ def draw(result: dict[str, Any], path: pathlib.Path) -> None:
     from thesis_tf.gsn.plots import CHAIN, DATA, EXACT
     from thesis_tf.plotting import style
 
-    found, page = result["histogram"], style.new_figure(7.2, 7.4)
-    (top,), (below,) = page.subfigures(2, 1, squeeze=False, height_ratios=(1, 1.5))
+    found, figure = result["histogram"], style.new_figure(7.2, 7.4)
+    (top,), (below,) = figure.subfigures(2, 1, squeeze=False, height_ratios=(1, 1.5))
     axes, places = top.subplots(), np.arange(_VALUES)
     style.style_axes(axes, "value", "share")
     count = f"{result['examples']:,}"
@@ -131,7 +131,7 @@ def draw(result: dict[str, Any], path: pathlib.Path) -> None:
             style.style_axes(axes, f"x{i + 1}", f"x{j + 1}", title)
             points = result["manifold"][name]
             axes.scatter(points[:, i], points[:, j], s=2, color=color, linewidths=0)
-    style.save(page, path)
+    style.save(figure, path)
 
 
 def claims(result: dict[str, Any]) -> list[Claim]:

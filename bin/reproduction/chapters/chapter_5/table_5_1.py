@@ -85,8 +85,8 @@ def draw(result: dict[str, Any], path: pathlib.Path) -> None:
     from thesis_tf.plotting import style
 
     rows = result["rows"]
-    page = style.new_figure(7.2, 0.55 * len(rows) + 1.2)
-    axes = page.subplots()
+    figure = style.new_figure(7.2, 0.55 * len(rows) + 1.2)
+    axes = figure.subplots()
     style.style_axes(axes, "test log-likelihood, nats", "")
     for key, color in (("parzen", DATA), ("conservative", CHAIN)):
         label: str | None = common.ESTIMATES[key]
@@ -108,7 +108,7 @@ def draw(result: dict[str, Any], path: pathlib.Path) -> None:
     axes.set_ylim(len(rows) - 0.4, -0.7)
     axes.margins(x=0.08)
     style.add_legend(axes, loc="upper left", bbox_to_anchor=(0, -0.16), ncols=3)
-    style.save(page, path)
+    style.save(figure, path)
 
 
 def claims(result: dict[str, Any]) -> list[Claim]:

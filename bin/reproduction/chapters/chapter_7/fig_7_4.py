@@ -39,7 +39,7 @@ def draw(result: dict[str, Any], path: pathlib.Path) -> None:
     from thesis_tf.issgd.plots import COLORS
     from thesis_tf.plotting import style as figures
 
-    sheet, panels = common.new_rows(result["settings"], 1, 2.8)
+    figure, panels = common.new_rows(result["settings"], 1, 2.8)
     for (axes,), setting in zip(panels, result["settings"], strict=True):
         figures.style_axes(axes, "steps", "√ Tr Σ(q)")
         for color, (name, roots) in zip(COLORS, _roots(setting).items(), strict=True):
@@ -48,7 +48,7 @@ def draw(result: dict[str, Any], path: pathlib.Path) -> None:
         common.make_logarithmic(axes)
         # Beside the curves, which can be anywhere.
         figures.add_legend(axes, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    figures.save(sheet, path)
+    figures.save(figure, path)
 
 
 def claims(result: dict[str, Any]) -> list[Claim]:

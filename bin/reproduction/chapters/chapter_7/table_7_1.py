@@ -40,7 +40,7 @@ def draw(result: dict[str, Any], path: pathlib.Path) -> None:
     from thesis_tf.plotting import style
 
     settings, rows = result["settings"], iter(result["rows"])
-    sheet, panels = common.new_rows(settings, len(_ERRORS), 1.8)
+    figure, panels = common.new_rows(settings, len(_ERRORS), 1.8)
     for setting, row in zip(settings, panels, strict=True):
         for axes, name in zip(row, _ERRORS, strict=True):
             style.style_axes(axes, common.LABELS[name], "")
@@ -55,7 +55,7 @@ def draw(result: dict[str, Any], path: pathlib.Path) -> None:
                 axes.plot(runs, np.full(len(runs), place), "|", color=color, alpha=0.4)
                 axes.errorbar(mean, place, xerr=error, fmt="o", color=color, capsize=3)
                 style.draw_text(axes, mean, place - 0.3, f"{mean:.4f} ± {error:.4f}", 8)
-    style.save(sheet, path)
+    style.save(figure, path)
 
 
 def claims(result: dict[str, Any]) -> list[Claim]:

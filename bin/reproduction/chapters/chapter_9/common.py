@@ -64,31 +64,32 @@ INCEPTION = {
 }
 
 
-class Estimate(NamedTuple):
+class Measurement(NamedTuple):
     """A number and its standard error."""
 
     value: float
     error: float
 
     def __str__(self) -> str:
-        """Returns the estimate as a percentage."""
+        """Returns the number as a percentage."""
         return f"{100 * self.value:.1f} ± {100 * self.error:.1f} %"
 
-    def above(self, other: Estimate) -> Estimate:
-        """Returns the difference between this estimate and another.
+    def above(self, other: Measurement) -> Measurement:
+        """Returns the difference between this measurement and another.
 
-        The standard error is too large rather than too small: both estimates are on the same test
-        examples, and examples that are difficult for one probe tend to be difficult for another.
+        The standard error is too large rather than too small: both measurements are on the same
+        test examples, and examples that are difficult for one probe tend to be difficult for
+        another.
         """
-        return Estimate(self.value - other.value, math.hypot(self.error, other.error))
+        return Measurement(self.value - other.value, math.hypot(self.error, other.error))
 
     @property
     def told(self) -> bool:
-        """Whether the estimate differs from 0 by more than two standard errors."""
+        """Whether the number differs from 0 by more than two standard errors."""
         return abs(self.value) > 2 * self.error
 
 
-Errors: TypeAlias = dict[str, Estimate]
+Errors: TypeAlias = dict[str, Measurement]
 
 
 def errors(report: Result) -> Errors:
@@ -96,13 +97,13 @@ def errors(report: Result) -> Errors:
     return {probe["tap"]["name"]: _test_error(probe["metrics"]) for probe in report["probes"]}
 
 
-def model_errors(report: Result) -> list[Estimate]:
+def model_errors(report: Result) -> list[Measurement]:
     """Returns the network's test errors, one per head; empty if the network has other classes."""
     return [_test_error(metrics) for metrics in report["model_error"]["class"].values()]
 
 
-def _test_error(metrics: Result) -> Estimate:
-    return Estimate(metrics["test"]["error"], metrics["test"]["standard_error"])
+def _test_error(metrics: Result) -> Measurement:
+    return Measurement(metrics["test"]["error"], metrics["test"]["standard_error"])
 
 
 class Descent(NamedTuple):
@@ -118,9 +119,9 @@ class Descent(NamedTuple):
 
     steps: int
     falling: int
-    fall: Estimate
+    fall: Measurement
     largest_step: float
-    rise: Estimate
+    rise: Measurement
 
     def __str__(self) -> str:
         """Returns a phrase for the measured side of a claim."""
@@ -148,8 +149,8 @@ class Descent(NamedTuple):
         return verdict(self.fall.value > 0 and not self.rises, told=told and (seen or self.rises))
 
 
-def descent(path: Sequence[Estimate]) -> Descent:
-    """Returns the `Descent` of a list of `Estimate`s."""
+def descent(path: Sequence[Measurement]) -> Descent:
+    """Returns the `Descent` of a list of `Measurement`s."""
     pairs = list(itertools.pairwise(path))
     rises = [late.above(early) for at, late in enumerate(path) for early in path[:at]]
     return Descent(

@@ -82,8 +82,8 @@ def draw(result: Result, path: pathlib.Path) -> None:
     """Draws errors over depth, one line per moment, and the end of the skip connection."""
     from thesis_tf.plotting import style
 
-    page = style.new_figure(7.2)
-    axes = page.subplots()
+    figure = style.new_figure(7.2)
+    axes = figure.subplots()
     style.style_axes(axes, "layer", "test error")
     axes.axvline(SKIPPED + 0.5, color=style.LINE, linewidth=1, label="the skip connection ends")
     for color, moment in zip(style.CATEGORICAL, result["moments"], strict=False):
@@ -97,8 +97,8 @@ def draw(result: Result, path: pathlib.Path) -> None:
     axes.axhline(chance, color=style.SOFT, linewidth=1, linestyle=":", label="chance")
     axes.set_ylim(bottom=0)
     axes.set_xticks(range(0, 129, 16))
-    style.add_legend(page, loc="outside lower center", ncols=5)
-    style.save(page, path)
+    style.add_legend(figure, loc="outside lower center", ncols=5)
+    style.save(figure, path)
 
 
 def _depth(tap: str) -> float:

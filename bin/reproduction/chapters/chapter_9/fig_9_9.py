@@ -6,7 +6,7 @@ import dataclasses
 import pathlib
 
 from bin.reproduction.chapters.chapter_9 import common
-from bin.reproduction.chapters.chapter_9.common import Estimate, Result
+from bin.reproduction.chapters.chapter_9.common import Measurement, Result
 from bin.reproduction.chapters.chapter_9.studies import probed_network
 from bin.reproduction.engine.contract import NO_NUMBER, Claim, Settings, Verdict
 
@@ -104,7 +104,7 @@ def _late(moment: Result) -> Claim:
     return Claim("Later the auxiliary head has no advantage.", NO_NUMBER, shown, found)
 
 
-def _leads(moment: Result) -> tuple[list[Estimate], str]:
+def _leads(moment: Result) -> tuple[list[Measurement], str]:
     """Returns the advantage of the auxiliary head, by its error and by a probe on its logits.
 
     The head's error is affected by moving averages of batch normalization, which lag behind; the

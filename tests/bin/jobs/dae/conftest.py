@@ -16,7 +16,7 @@ def made(tmp_path):
             configs.Data(dataset=str(tmp_path / "examples.npz")),
             configs.Hardware(seed=3),
             configs.Training(epochs=2, batch_size=8),
-            configs.Chains(chains=12, chain_steps=40),
+            configs.ChainOptions(chains=12, chain_steps=40),
             **settings,
         )
         return problem.make(config, config.data.load_inputs())

@@ -1,7 +1,7 @@
 import keras
 import numpy as np
 
-from bin.jobs.dae.output import Output
+from bin.jobs.dae.output import RunOutput
 
 
 def network():
@@ -9,7 +9,7 @@ def network():
 
 
 def test_workers_that_are_not_the_chief_write_nothing(tmp_path):
-    output = Output(tmp_path, chief=False)
+    output = RunOutput(tmp_path, chief=False)
     output.write_json("a.json", {"a": 1})
     output.write_arrays("a.npz", {"a": np.ones(2)})
     output.save_variables(tmp_path / "v.npz", network())
@@ -17,7 +17,7 @@ def test_workers_that_are_not_the_chief_write_nothing(tmp_path):
 
 
 def test_variables_come_back(tmp_path):
-    output, path = Output(tmp_path), tmp_path / "v.npz"
+    output, path = RunOutput(tmp_path), tmp_path / "v.npz"
     first, second = network(), network()
     assert not output.restore_variables(path, second)
     output.save_variables(path, first)
@@ -26,6 +26,6 @@ def test_variables_come_back(tmp_path):
 
 
 def test_lines_are_printed_unless_verbose_is_0(tmp_path, capsys):
-    Output(tmp_path).say("nothing")
-    Output(tmp_path, verbose=2).say_numbers({"loss": 0.123456, "name": "x", "count": 3})
+    RunOutput(tmp_path).say("nothing")
+    RunOutput(tmp_path, verbose=2).say_numbers({"loss": 0.123456, "name": "x", "count": 3})
     assert capsys.readouterr().out == "loss 0.1235, count 3\n"

@@ -22,11 +22,11 @@ def trained(make_run, tmp_path_factory):
 
 
 def jobs(*do, **settings):
-    return gsn.Jobs(**{"chains": configs.Chains(CHAINS, STEPS), "do": do, **settings})
+    return gsn.Jobs(**{"chains": configs.ChainOptions(CHAINS, STEPS), "do": do, **settings})
 
 
 def done(run, *do, **settings):
-    return reports.Reports(run, jobs(*do, **settings)).run()
+    return reports.JobsAfterTraining(run, jobs(*do, **settings)).run()
 
 
 def samples(folder):
@@ -93,7 +93,7 @@ def test_sampling_draws_and_measures_chains_once(trained, monkeypatch):
     ],
 )
 def test_what_in_painting_knows(trained, known, expected):
-    mask = reports.Reports(trained, jobs("inpaint", known=known))._mask
+    mask = reports.JobsAfterTraining(trained, jobs("inpaint", known=known))._mask
     assert mask.shape == (4, 5, 1)
     assert "".join(map(str, mask.astype(int).ravel())) == expected
 
@@ -127,11 +127,11 @@ def test_what_is_exported_is_the_chain(trained):
 
 def test_vectors_are_completed_only_with_a_mask(make_run, tmp_path):
     run = make_run(tmp_path / "run", np.random.default_rng(0).uniform(size=(60, 3)))
-    assert reports.Reports(run, jobs("train", "inpaint")).run() == {"inpaint": {}}
+    assert reports.JobsAfterTraining(run, jobs("train", "inpaint")).run() == {"inpaint": {}}
     with pytest.raises(ValueError, match=r"--known=left is for images; pass an .npz file"):
-        reports.Reports(run, jobs("train", "inpaint", known="left"))
+        reports.JobsAfterTraining(run, jobs("train", "inpaint", known="left"))
     with pytest.raises(ValueError, match=r"model.keras doesn't exist"):
-        reports.Reports(run, jobs("inpaint"))
+        reports.JobsAfterTraining(run, jobs("inpaint"))
 
 
 @pytest.mark.parametrize(
@@ -145,11 +145,11 @@ def test_vectors_are_completed_only_with_a_mask(make_run, tmp_path):
 def test_masks_that_do_not_fit(trained, tmp_path, arrays, match):
     np.savez(tmp_path / "mask.npz", **arrays)
     with pytest.raises(ValueError, match=match):
-        reports.Reports(trained, jobs("inpaint", known=str(tmp_path / "mask.npz")))
+        reports.JobsAfterTraining(trained, jobs("inpaint", known=str(tmp_path / "mask.npz")))
 
 
 def test_settings_that_do_not_fit(trained):
     with pytest.raises(ValueError, match="--known must be left, right, top, bottom or an"):
-        reports.Reports(trained, jobs("inpaint", known="middle"))
+        reports.JobsAfterTraining(trained, jobs("inpaint", known="middle"))
     with pytest.raises(ValueError, match="--chains must be at most 36"):
-        reports.Reports(trained, jobs("sample", chains=configs.Chains(37, 5)))
+        reports.JobsAfterTraining(trained, jobs("sample", chains=configs.ChainOptions(37, 5)))

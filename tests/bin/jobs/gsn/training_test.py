@@ -165,6 +165,6 @@ def test_sheets_and_scaling_factors(make_run, tmp_path):
 def test_lines_are_said_only_if_asked(make_run, tmp_path, capsys):
     run = make_run(tmp_path / "run", VECTORS)
     run.say("silent")
-    loud = training.NetworkRun(run.config, run.folder, run.strategy, progress=True)
+    loud = training.NetworkRun(run.config, run.folder, run.strategy, verbose=2)
     loud.say("said")
     assert capsys.readouterr().out == "said\n"

@@ -42,6 +42,6 @@ def test_names():
 
 
 def test_momentum_needs_sgd():
-    config.Training(optimizer="sgd", momentum=0.9).check()
+    config.Optimization(optimizer="sgd", momentum=0.9).check()
     with pytest.raises(UsageError, match="--momentum requires --optimizer=sgd"):
-        config.Training(optimizer="adam", momentum=0.9).check()
+        config.Optimization(optimizer="adam", momentum=0.9).check()

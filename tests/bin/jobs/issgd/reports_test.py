@@ -32,7 +32,7 @@ def test_metrics_are_those_written_out():
 @pytest.mark.slow
 def test_what_is_written(tmp_path):
     model, history = classifier(), issgd.History()
-    report = reports.Reports(tmp_path)
+    report = reports.ResultWriter(tmp_path)
     variances = {"ideal": 1.0, "stale+10": 2.0}
     for step in (4, 8):
         record = issgd.Record(step=step, seconds=step / 2, loss=1.0, gradient_variances=variances)

@@ -78,9 +78,9 @@ def test_bad_input():
         KernelDensity(np.full((2, 2), np.nan), 1)
     with pytest.raises(ValueError, match="`data` must be at least 1 point"):
         KernelDensity(np.zeros((0, 2)), 1)
-    kernels = KernelDensity(np.zeros((3, 2)), 1)
+    density = KernelDensity(np.zeros((3, 2)), 1)
     for x in (np.zeros((4, 2), np.float32), np.zeros((4, 1))):
         with pytest.raises(ValueError, match="as `data`"):
-            kernels.log_prob(x)
+            density.log_prob(x)
     with pytest.raises(TypeError, match="`data` must be of a floating"):
         KernelDensity(np.zeros((2, 2), int), 1)

@@ -164,7 +164,7 @@ def test_score_matching_is_the_denoising_loss():
 def test_score_matching_of_noise_is_score_matching_of_the_density():
     """E|s - target|^2 / 2 and E|s - score|^2 / 2 differ by a constant, independent of s (3.3.7)."""
     data = RNG.normal(size=(5, 1))
-    kernels = KernelDensity(data, SIGMA)
+    density = KernelDensity(data, SIGMA)
     nodes = np.linspace(-9, 9, 1001)
     weights = np.exp(-(nodes**2) / 2)
     weights = weights / weights.sum() / len(data)
@@ -174,7 +174,7 @@ def test_score_matching_of_noise_is_score_matching_of_the_density():
     for shift in (0.0, 0.7):
         estimator = ScoreEstimator(lambda x, s=shift: gaussian_like(x, s), SIGMA)
         matching = np.tile(weights, len(data)) @ estimator.denoising_score_matching(x, noisy)
-        off = (estimator.score(noisy) - kernels.score(noisy)) ** 2
+        off = (estimator.score(noisy) - density.score(noisy)) ** 2
         gaps.append(matching - np.tile(weights, len(data)) @ off.sum(axis=1) / 2)
     assert gaps[0] == pytest.approx(gaps[1], rel=1e-8)
 

@@ -8,7 +8,7 @@ from thesis_tf.gsn.finite.dependency import (
     dependency_network,
     ordered_scan,
     random_scan,
-    resampling_kernel,
+    resampling_matrix,
 )
 from thesis_tf.gsn.finite.markov import stationary_distribution
 
@@ -25,8 +25,8 @@ def inconsistent(shape=(2, 3), seed=0):
     }
 
 
-def settled(kernel, shape):
-    return stationary_distribution(kernel).reshape(shape)
+def settled(matrix, shape):
+    return stationary_distribution(matrix).reshape(shape)
 
 
 def test_conditionals():
@@ -39,15 +39,15 @@ def test_conditionals():
 
 
 @pytest.mark.parametrize("axes", [(0,), (1,), (2,), (0, 2), (2, 0), (1, 2), (0, 1, 2)])
-def test_kernels_by_enumeration(axes):
+def test_matrices_by_enumeration(axes):
     joint = random_joint()
     table = conditional(joint, axes)
-    kernel = resampling_kernel(table, axes)
+    matrix = resampling_matrix(table, axes)
     states = list(itertools.product(range(2), range(3), range(2)))
     for (i, old), (j, new) in itertools.product(enumerate(states), repeat=2):
         kept = all(old[axis] == new[axis] for axis in range(3) if axis not in axes)
-        assert kernel[i, j] == (table[new] if kept else 0)
-    np.testing.assert_allclose(joint.ravel() @ kernel, joint.ravel(), atol=1e-15)
+        assert matrix[i, j] == (table[new] if kept else 0)
+    np.testing.assert_allclose(joint.ravel() @ matrix, joint.ravel(), atol=1e-15)
 
 
 @pytest.mark.parametrize("shape", [(1,), (4,), (3, 3), (2, 3, 2), (2, 2, 2, 2)])
@@ -69,8 +69,8 @@ def test_generalized_pseudolikelihood_draws_subsets():
     check = dependency_network(joint, tables, dict(zip(subsets, (0.2, 0.3, 0.5), strict=True)))
     assert check.applies
     assert check.distance < 1e-12
-    kernels = [resampling_kernel(tables[axes], axes) for axes in subsets]
-    expected = 0.2 * kernels[0] + 0.3 * kernels[1] + 0.5 * kernels[2]
+    matrices = [resampling_matrix(tables[axes], axes) for axes in subsets]
+    expected = 0.2 * matrices[0] + 0.3 * matrices[1] + 0.5 * matrices[2]
     np.testing.assert_allclose(check.transition, expected)
 
 
@@ -109,7 +109,7 @@ def test_inconsistent_conditionals_define_a_joint_of_their_own(roundings):
     assert np.abs(found - joint).reshape(6, -1).sum(axis=1).min() > 1e-2
     # A rotated order is the same chain at another point of its round.
     for order, one in zip(orders, found, strict=True):
-        ahead = one.ravel() @ resampling_kernel(tables[order[0]], order[0])
+        ahead = one.ravel() @ resampling_matrix(tables[order[0]], order[0])
         turned = found[orders.index((*order[1:], order[0]))]
         np.testing.assert_allclose(ahead, turned.ravel(), atol=1e-13)
 
@@ -169,8 +169,8 @@ TABLE = np.full((2, 2), 0.5)
         (conditional, (TABLE / 2, (2,)), ValueError, r"in \[0, 2\), such as \(0,\)\. .* \(2,\)"),
         (conditional, (TABLE / 2, (0, 0)), ValueError, "distinct axes"),
         (conditional, (TABLE / 2, (-1,)), ValueError, "distinct axes"),
-        (resampling_kernel, (TABLE / 2, (0,)), ValueError, r"conditional of \(0,\), .*0\.5"),
-        (resampling_kernel, (-TABLE, (0,)), ValueError, "finite probabilities"),
+        (resampling_matrix, (TABLE / 2, (0,)), ValueError, r"conditional of \(0,\), .*0\.5"),
+        (resampling_matrix, (-TABLE, (0,)), ValueError, "finite probabilities"),
         (random_scan, ({},), TypeError, "`conditionals` must be a dict"),
         (random_scan, ([TABLE],), TypeError, "`conditionals` must be a dict"),
         (random_scan, ({(0,): TABLE, (1,): np.ones((2, 1))},), ValueError, "tables of one shape"),

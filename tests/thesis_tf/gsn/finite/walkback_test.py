@@ -103,7 +103,7 @@ def test_one_round_is_denoising():
 def test_from_denoising_on_each_turn_keeps_the_data(probabilities):
     data, corruption, _ = problem(seed=1)
     for turns in (1, 2, 3, 5):
-        check = walkback_chain(data, corruption, probabilities, iterations=turns)
+        check = walkback_chain(data, corruption, probabilities, max_iterations=turns)
         assert check.distance < 1e-13
 
 
@@ -111,12 +111,12 @@ def test_from_elsewhere_the_data_are_kept_at_the_end_only():
     data, corruption, other = problem(seed=1)
     probabilities = PROBABILITIES["geometric .5"]
     distances = [
-        walkback_chain(data, corruption, probabilities, other, iterations=turns).distance
+        walkback_chain(data, corruption, probabilities, other, max_iterations=turns).distance
         for turns in (1, 2, 4, 8)
     ]
     assert distances[0] > 1e-2
     assert all(near < far for far, near in itertools.pairwise(distances))
-    check = walkback_chain(data, corruption, probabilities, other, iterations=1)
+    check = walkback_chain(data, corruption, probabilities, other, max_iterations=1)
     assert not check.converged
     assert not check.applies
 
@@ -145,7 +145,7 @@ def test_two_rounds_add_a_step_of_denoising_each_turn():
     data, corruption, _ = problem(seed=4)
     plain = denoising_chain(data, corruption).transition
     for turns in (1, 2, 3):
-        check = walkback_chain(data, corruption, [0, 1.0], iterations=turns)
+        check = walkback_chain(data, corruption, [0, 1.0], max_iterations=turns)
         power = np.linalg.matrix_power(plain, turns + 1)
         np.testing.assert_allclose(check.transition, power, atol=1e-14)
 
@@ -175,8 +175,8 @@ def test_a_single_state():
         (([1.0], np.eye(1), [0.5, 0.6]), {}, ValueError, r"`probabilities` must be of sum 1"),
         (([1.0], np.eye(2), [1.0]), {}, ValueError, r"`corruption` must be of shape \(1, any\)"),
         (([1.0], np.eye(1), [1.0], np.eye(2)), {}, ValueError, "`reconstruction` must be of shape"),
-        (([1.0], np.eye(1), [1.0]), {"iterations": 0}, ValueError, "`iterations` must be a posit"),
-        (([1.0], np.eye(1), [1.0]), {"tolerance": 0}, ValueError, "`tolerance` must be a positive"),
+        (([1.0], np.eye(1), [1.0]), {"max_iterations": 0}, ValueError, "`max_iterations` must be"),
+        (([1.0], np.eye(1), [1.0]), {"tol": 0}, ValueError, "`tol` must be a positive"),
         (([0.5, 0.5], np.eye(2), [1.0]), {}, ValueError, r"2 classes: \[0\], \[1\]"),
     ],
 )

@@ -61,7 +61,7 @@ def test_mean_over_chains():
 def test_products_keep_their_digits_and_the_setting_is_restored():
     options, seen = tf.config.experimental, []
 
-    def kernel(samples, points):
+    def exponent(samples, points):
         seen.append(options.tensor_float_32_execution_enabled())
         return product(samples, points)
 
@@ -70,7 +70,7 @@ def test_products_keep_their_digits_and_the_setting_is_restored():
     try:
         for before in (True, False):
             options.enable_tensor_float_32_execution(before)
-            blocks.log_mean_exp(kernel, tf.zeros((4, 3)), [[1.0]])
+            blocks.log_mean_exp(exponent, tf.zeros((4, 3)), [[1.0]])
             assert options.tensor_float_32_execution_enabled() == before
     finally:
         options.enable_tensor_float_32_execution(enabled)

@@ -168,9 +168,9 @@ class Cubic:
     """The mode and the objective of sum(a x^3) / 6, for which the product along v is a x v."""
 
     def __init__(self, factor):
-        from thesis_tf._keras.parameter_vector import Layout
+        from thesis_tf._keras.parameter_vector import VectorLayout
 
-        self.layout = Layout([tf.zeros(5, tf.float64)])
+        self.layout = VectorLayout([tf.zeros(5, tf.float64)])
         self.objective, self._factor = self, factor
 
     def keep(self, parameters, constants, x, y, weights):

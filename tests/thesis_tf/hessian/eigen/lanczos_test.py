@@ -16,7 +16,7 @@ def steps(operator, state, count):
 
 def run(operator, largest, smallest, ncv, count, memory_limit=np.inf):
     size = operator.shape[0]
-    basis = make_basis(size, operator.dtype, capacity=min(ncv, size), memory_limit=memory_limit)
+    basis = make_basis(size, operator.dtype, ncv=min(ncv, size), memory_limit=memory_limit)
     v0 = tf.constant(np.random.default_rng(0).normal(size=size), operator.dtype)
     return steps(operator, lanczos.init(v0, basis, largest=largest, smallest=smallest), count)
 

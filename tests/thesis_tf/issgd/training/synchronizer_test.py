@@ -12,8 +12,8 @@ class Listening(Synchronizer):
     def __init__(self):
         self.calls = []
 
-    def connect(self, training):
-        self.calls.append(("connect", training.step, sorted(training.data)))
+    def connect(self, trainer):
+        self.calls.append(("connect", trainer.step, sorted(trainer.data)))
 
     def begin(self, step):
         self.calls.append(("begin", step))

@@ -38,9 +38,9 @@ def network():
 class Measuring(Synchronizer):
     "Measures all norms at every third synchronization."
 
-    def connect(self, training):
-        self.tracker = training.tracker
-        self.norms = per_example_gradient_norms(training.model, LOSS)
+    def connect(self, trainer):
+        self.tracker = trainer.tracker
+        self.norms = per_example_gradient_norms(trainer.model, LOSS)
 
     def pull(self, step, stop):
         if step % 12:

@@ -17,7 +17,7 @@ Offsets: TypeAlias = npt.NDArray[np.int64]
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class StoredRun:
     """A run as a backend holds it: 16 hexadecimal digits that identify it, and its spec as JSON."""
 
     tag: str
@@ -25,7 +25,7 @@ class Run:
 
 
 @dataclasses.dataclass(frozen=True)
-class Claim:
+class MasterClaim:
     """Another master's claim: how long it has been held, and how long it will last, in seconds."""
 
     held: float
@@ -33,7 +33,7 @@ class Claim:
 
 
 @dataclasses.dataclass(frozen=True)
-class Record:
+class BlockRecord:
     """The gradient norms of a block, as a worker pushes them.
 
     Attributes:
@@ -68,11 +68,11 @@ class Backend(abc.ABC):
     where: str
 
     @abc.abstractmethod
-    def find(self) -> Run | None:
-        """Returns the existing `Run`, None if there is none or it is incomplete."""
+    def find(self) -> StoredRun | None:
+        """Returns the existing `StoredRun`, None if there is none or it is incomplete."""
 
     @abc.abstractmethod
-    def create(self, run: Run, spec: RunSpec) -> Run:
+    def create(self, run: StoredRun, spec: RunSpec) -> StoredRun:
         """Creates a run unless one exists; returns the existing one.
 
         Removes the data of a lost run. In a new run, no block has been measured.
@@ -91,8 +91,8 @@ class Backend(abc.ABC):
         """Returns whether the run is finished."""
 
     @abc.abstractmethod
-    def claim_master(self, tag: str, token: str, seconds: float) -> Claim | None:
-        """Takes or renews the claim and returns None, or returns the `Claim` of another token."""
+    def claim_master(self, tag: str, token: str, seconds: float) -> MasterClaim | None:
+        """Takes or renews the claim and returns None, or returns another token's `MasterClaim`."""
 
     @abc.abstractmethod
     def release_master(self, tag: str, token: str) -> None:
@@ -155,7 +155,7 @@ class Backend(abc.ABC):
         """Returns the bytes of the header at `offset`."""
 
     @abc.abstractmethod
-    def write_block(self, tag: str, record: Record) -> None:
+    def write_block(self, tag: str, record: BlockRecord) -> None:
         """Writes a record unless the stored one is newer, and releases the worker's lease."""
 
     @abc.abstractmethod

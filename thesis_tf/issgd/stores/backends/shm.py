@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from thesis_tf.issgd.stores import errors
-from thesis_tf.issgd.stores.backends.base import Bytes, Run
+from thesis_tf.issgd.stores.backends.base import Bytes, StoredRun
 from thesis_tf.issgd.stores.backends.without_server import LocalBackend, State
 from thesis_tf.issgd.stores.run_spec import RunSpec
 from thesis_tf.issgd.transport import clock
@@ -111,13 +111,13 @@ class ShmBackend(LocalBackend):
         finally:
             os.close(descriptor)
 
-    def find(self) -> Run | None:
+    def find(self) -> StoredRun | None:
         """See `Backend`."""
         with contextlib.suppress(FileNotFoundError):
             self._check_folder()
         return super().find()
 
-    def create(self, run: Run, spec: RunSpec) -> Run:
+    def create(self, run: StoredRun, spec: RunSpec) -> StoredRun:
         """See `Backend`."""
         while True:
             try:

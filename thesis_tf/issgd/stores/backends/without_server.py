@@ -9,12 +9,12 @@ from typing import Any, TypeAlias
 from thesis_tf.issgd.stores import blocks, errors
 from thesis_tf.issgd.stores.backends.base import (
     Backend,
+    BlockRecord,
     Bytes,
-    Claim,
     Floats,
+    MasterClaim,
     Offsets,
-    Record,
-    Run,
+    StoredRun,
 )
 from thesis_tf.issgd.stores.parameters import Head
 from thesis_tf.issgd.stores.run_spec import RunSpec
@@ -78,14 +78,14 @@ class LocalBackend(Backend):
             " `create` or `join` again."
         )
 
-    def find(self) -> Run | None:
+    def find(self) -> StoredRun | None:
         """See `Backend`."""
         with self._state() as state:
             if state and all(self._weights_size(s) == size for s, size in state["sizes"].items()):
-                return Run(state["tag"], state["spec"])
+                return StoredRun(state["tag"], state["spec"])
         return None
 
-    def create(self, run: Run, spec: RunSpec) -> Run:
+    def create(self, run: StoredRun, spec: RunSpec) -> StoredRun:
         """See `Backend`."""
         if found := self.find():
             return found
@@ -97,7 +97,7 @@ class LocalBackend(Backend):
             if state and state["tag"] == run.tag:
                 return run
             if state and all(self._weights_size(s) == size for s, size in state["sizes"].items()):
-                return Run(state["tag"], state["spec"])
+                return StoredRun(state["tag"], state["spec"])
             self._drop(None, ())
             for split, image in images.items():
                 self._make_weights(split, image)
@@ -125,14 +125,14 @@ class LocalBackend(Backend):
         with self._run(tag) as state:
             return state["finished"]
 
-    def claim_master(self, tag: str, token: str, seconds: float) -> Claim | None:
+    def claim_master(self, tag: str, token: str, seconds: float) -> MasterClaim | None:
         """See `Backend`."""
         with self._run(tag, change=True) as state:
             time, since = clock.now(), None
             if state["master"]:
                 holder, since, until = state["master"]
                 if holder != token and time < until:
-                    return Claim(time - since, until - time)
+                    return MasterClaim(time - since, until - time)
                 since = since if holder == token else None
             state["master"] = [token, time if since is None else since, time + seconds]
         return None
@@ -194,7 +194,7 @@ class LocalBackend(Backend):
             self._read(split, offset, memoryview(header))
         return bytes(header)
 
-    def write_block(self, tag: str, record: Record) -> None:
+    def write_block(self, tag: str, record: BlockRecord) -> None:
         """See `Backend`."""
         split, offset, old = record.split, record.offset, bytearray(blocks.HEADER.itemsize)
         with self._run(tag, change=True) as state:

@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from bin.reproduction.chapters.chapter_9 import common
-from bin.reproduction.chapters.chapter_9.common import Estimate
+from bin.reproduction.chapters.chapter_9.common import Measurement
 from bin.reproduction.chapters.chapter_9.studies import probed_network
 from bin.reproduction.engine.contract import Verdict
 
@@ -29,18 +29,18 @@ def report(own=None, **errors):
 
 
 def test_estimates():
-    a, b = Estimate(0.2, 0.03), Estimate(0.1, 0.04)
+    a, b = Measurement(0.2, 0.03), Measurement(0.1, 0.04)
     assert str(a) == "20.0 ± 3.0 %"
     assert a.above(b) == pytest.approx((0.1, 0.05))
     assert not a.above(b).told
-    assert Estimate(-0.11, 0.05).told
+    assert Measurement(-0.11, 0.05).told
     found = report(own=[(0.3, 0.01)], input=(0.5, 0.02), logits=(0.2, 0.01))
     assert common.errors(found) == {"input": (0.5, 0.02), "logits": (0.2, 0.01)}
     assert common.model_errors(found) == [(0.3, 0.01)]
 
 
 def path(*values, error=0.01):
-    return [Estimate(value, error) for value in values]
+    return [Measurement(value, error) for value in values]
 
 
 def test_a_descent():
@@ -60,7 +60,12 @@ def test_rises_are_seen_across_steps():
     assert down.rise.value == pytest.approx(0.06)
     assert down.rises
     # The more significant of two rises counts, even if it is smaller.
-    unclear = [Estimate(0.8, 0.2), Estimate(1.0, 0.2), Estimate(0.1, 0.01), Estimate(0.2, 0.01)]
+    unclear = [
+        Measurement(0.8, 0.2),
+        Measurement(1.0, 0.2),
+        Measurement(0.1, 0.01),
+        Measurement(0.2, 0.01),
+    ]
     assert common.descent(unclear).rise.value == pytest.approx(0.1)
 
 

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from thesis_tf.issgd.stores import RunNotFoundError, RunSpec
-from thesis_tf.issgd.stores.backends.base import Run
+from thesis_tf.issgd.stores.backends.base import StoredRun
 from thesis_tf.issgd.stores.backends.memory import MemoryBackend
 from thesis_tf.issgd.stores.parameters import Head
 
 SPEC = RunSpec("model", "data", (("train", 25),), 3000, block_size=10)
-RUN = Run("00000000000000ff", SPEC.to_json())
+RUN = StoredRun("00000000000000ff", SPEC.to_json())
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_the_state_is_json(backend):
 
 
 def test_a_second_run_is_not_created(backend):
-    other = Run("00000000000000fe", SPEC.to_json())
+    other = StoredRun("00000000000000fe", SPEC.to_json())
     assert backend.create(other, SPEC) == RUN
 
 

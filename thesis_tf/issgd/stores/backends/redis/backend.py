@@ -21,12 +21,12 @@ import numpy as np
 from thesis_tf.issgd.stores import blocks, errors
 from thesis_tf.issgd.stores.backends.base import (
     Backend,
+    BlockRecord,
     Bytes,
-    Claim,
     Floats,
+    MasterClaim,
     Offsets,
-    Record,
-    Run,
+    StoredRun,
 )
 from thesis_tf.issgd.stores.backends.redis import scripts
 from thesis_tf.issgd.stores.backends.redis.bulk import BulkConnection
@@ -69,12 +69,12 @@ class RedisBackend(Backend):
             raise self._client.lost()
         return replies
 
-    def find(self) -> Run | None:
+    def find(self) -> StoredRun | None:
         """See `Backend`."""
         return self._look()[1]
 
-    def _look(self) -> tuple[bytes, Run | None]:
-        """Returns the value of the run's key, and the `Run` if it has all its weights."""
+    def _look(self) -> tuple[bytes, StoredRun | None]:
+        """Returns the value of the run's key, and the `StoredRun` if it has all its weights."""
         value = self._client.call(("GET", self._root))[0]
         if value is None:
             return b"", None
@@ -87,7 +87,7 @@ class RedisBackend(Backend):
         return value, run if sizes == whole else None
 
     @staticmethod
-    def _parse(value: bytes) -> tuple[Run, RunSpec]:
+    def _parse(value: bytes) -> tuple[StoredRun, RunSpec]:
         try:
             text = value.decode()
             int(text[:_DIGITS], 16)
@@ -95,9 +95,9 @@ class RedisBackend(Backend):
             raise errors.StoreError(
                 "The key of the run holds something else. Choose another run id."
             ) from None
-        return Run(text[:_DIGITS], text[_DIGITS:]), RunSpec.from_json(text[_DIGITS:])
+        return StoredRun(text[:_DIGITS], text[_DIGITS:]), RunSpec.from_json(text[_DIGITS:])
 
-    def create(self, run: Run, spec: RunSpec) -> Run:
+    def create(self, run: StoredRun, spec: RunSpec) -> StoredRun:
         """See `Backend`."""
         lost, found = self._look()
         if found:
@@ -141,12 +141,12 @@ class RedisBackend(Backend):
         """See `Backend`."""
         return self._read(tag, ("EXISTS", self._key(tag, "finished"))) == [1]
 
-    def claim_master(self, tag: str, token: str, seconds: float) -> Claim | None:
+    def claim_master(self, tag: str, token: str, seconds: float) -> MasterClaim | None:
         """See `Backend`."""
         other = self._script(
             scripts.CLAIM_MASTER, tag, [("claim",)], token, max(1, int(1000 * seconds))
         )
-        return Claim(float(other[0]), other[1] / 1000) if other else None
+        return MasterClaim(float(other[0]), other[1] / 1000) if other else None
 
     def release_master(self, tag: str, token: str) -> None:
         """See `Backend`."""
@@ -217,7 +217,7 @@ class RedisBackend(Backend):
             raise self._client.lost()
         return header
 
-    def write_block(self, tag: str, record: Record) -> None:
+    def write_block(self, tag: str, record: BlockRecord) -> None:
         """See `Backend`."""
         self._script(
             scripts.WRITE_BLOCK,

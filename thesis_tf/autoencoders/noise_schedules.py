@@ -13,8 +13,8 @@ from thesis_tf import corruption
 from thesis_tf._core import checks
 
 
-class Corruption(Protocol):
-    """A corruption process C(x~ | x), as those of `thesis_tf.corruption`."""
+class SupportsSample(Protocol):
+    """What a schedule needs of a corruption: those of `thesis_tf.corruption` have more."""
 
     def sample(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Returns corrupted examples (n, ...) of a batch x (n, ...)."""
@@ -43,11 +43,11 @@ class NoiseSchedule:
         process: an object with `sample(x, seed)`.
     """
 
-    def __init__(self, process: Corruption) -> None:
+    def __init__(self, process: SupportsSample) -> None:
         self._process = process
 
     @staticmethod
-    def of(given: "NoiseSchedule | Corruption | float") -> "NoiseSchedule":
+    def of(given: "NoiseSchedule | SupportsSample | float") -> "NoiseSchedule":
         """Returns `given` as a schedule; a number is the sigma of Gaussian noise."""
         if isinstance(given, NoiseSchedule):
             return given

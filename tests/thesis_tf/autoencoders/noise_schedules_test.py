@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from thesis_tf import corruption
 from thesis_tf.autoencoders import DecreasingNoise, SampledNoise
-from thesis_tf.autoencoders.noise import NoiseSchedule
+from thesis_tf.autoencoders.noise_schedules import NoiseSchedule
 
 X = tf.zeros((200_000, 2), tf.float64)
 

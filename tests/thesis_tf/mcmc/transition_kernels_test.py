@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from thesis_tf.mcmc import FunctionKernel, SimpleKernel, kernels
+from thesis_tf.mcmc import FunctionKernel, SimpleKernel, transition_kernels
 
 Pair = collections.namedtuple("Pair", ["x", "count"])
 
@@ -45,11 +45,11 @@ def test_the_visible_part_of_a_state():
     def plus_one(x):
         return x + 1
 
-    assert kernels.visible(x) is x
-    np.testing.assert_array_equal(kernels.with_visible(x, plus_one), [1, 1])
+    assert transition_kernels.visible(x) is x
+    np.testing.assert_array_equal(transition_kernels.with_visible(x, plus_one), [1, 1])
     for state in ((x, count), [x, count], Pair(x, count)):
-        assert kernels.visible(state) is x
-        after = kernels.with_visible(state, plus_one)
+        assert transition_kernels.visible(state) is x
+        after = transition_kernels.with_visible(state, plus_one)
         assert type(after) is type(state)
         np.testing.assert_array_equal(after[0], [1, 1])
         assert after[1] is count
@@ -57,12 +57,16 @@ def test_the_visible_part_of_a_state():
 
 def test_what_identifies_a_kernel():
     walk_kernel = tfp.mcmc.UncalibratedRandomWalk(lambda x: -(x**2))
-    names = [name for name, _ in kernels.settings(tfp.mcmc.MetropolisHastings(walk_kernel))]
+    names = [
+        name for name, _ in transition_kernels.settings(tfp.mcmc.MetropolisHastings(walk_kernel))
+    ]
     assert names == ["MetropolisHastings", "UncalibratedRandomWalk"]
     state = tf.zeros((100, 2))
-    values = kernels.model_values(FunctionKernel(walk), state, tf.ones((100, 2)))
+    values = transition_kernels.model_values(FunctionKernel(walk), state, tf.ones((100, 2)))
     assert 32 < len(values) <= 64
-    assert kernels.model_values(FunctionKernel(walk), state, tf.ones(3, tf.int32)).size == 1
+    assert (
+        transition_kernels.model_values(FunctionKernel(walk), state, tf.ones(3, tf.int32)).size == 1
+    )
 
 
 def test_no_function():
