@@ -94,20 +94,13 @@ def figure(arguments):
     grid = wells.grid()
 
     def compute():
-        return {
-            sigma: {
-                "RCAE": theory.rcae_score_1d(wells, grid, sigma),
-                "DAE": theory.dae_score_1d(wells, grid, sigma),
-            }
-            for sigma in dae_theory.THESIS_SIGMAS
-        }
+        return theory.exact_scores_1d(wells, grid, dae_theory.THESIS_SIGMAS)
 
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "wells.png"
 
         def draw():
-            energy, score = wells.energy(grid), wells.score(grid)
-            theory.draw_exact_1d(grid, energy, score, compute(), path)
+            theory.draw_exact_1d(compute(), path)
 
         variants = {"solutions": compute, "solutions and figure": draw}
         show("Figure 3.4, after imports", turns(variants, arguments.rounds))

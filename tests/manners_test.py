@@ -129,8 +129,8 @@ def faults(name, value):
     if short.startswith("draw_") and not is_method:
         title = parameters.get("title")
         positional = [k for k, p in parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
-        if positional[-1] != "path" or title is None or title.kind is not title.KEYWORD_ONLY:
-            found.append("draw_x(result, ..., path, *, title=None)")
+        if positional[1:] != ["path"] or title is None or title.kind is not title.KEYWORD_ONLY:
+            found.append("draw_x(result, path, *, title=None)")
     return found
 
 
@@ -156,8 +156,9 @@ def test_the_manners_of(room):
         ("def f(x, *, thin=1): ...", "thin: the glossary has num_steps_between_results"),
         ("def f(x, **options): ...", "**options: options are named"),
         ("def f(x, tol=1e-3): ...", "tol: options are keyword-only"),
-        ("def draw_f(x, path): ...", "draw_x(result, ..., path, *, title=None)"),
-        ("def draw_f(x, path, title=None): ...", "draw_x(result, ..., path, *, title=None)"),
+        ("def draw_f(x, y, path, *, title=None): ...", "draw_x(result, path, *, title=None)"),
+        ("def draw_f(x, path): ...", "draw_x(result, path, *, title=None)"),
+        ("def draw_f(x, path, title=None): ...", "draw_x(result, path, *, title=None)"),
     ],
 )
 def test_what_breaks_the_manners_is_found(code, fault):

@@ -31,33 +31,19 @@ def run(
     found["local_moments"] = {str(d): moments(d, config.seed) for d in config.dimensions}
     files.write_json(folder / "theory.json", found)
     wells = theory.ThreeWells()
-    grid = wells.grid(config.points)
     for name, sigmas in (("wells", THESIS_SIGMAS), ("wells_small", SMALL_SIGMAS)):
-        estimates = {
-            sigma: {
-                "RCAE": theory.rcae_score_1d(wells, grid, sigma),
-                "DAE": theory.dae_score_1d(wells, grid, sigma),
-            }
-            for sigma in sigmas
-        }
-        path = folder / f"{name}.png"
-        theory.draw_exact_1d(grid, wells.energy(grid), wells.score(grid), estimates, path)
+        exact = theory.exact_scores_1d(wells, wells.grid(config.points), sigmas)
+        theory.draw_exact_1d(exact, folder / f"{name}.png")
     return found
 
 
 def scores(config: "Config") -> list[dict[str, float]]:
     """Returns relative errors of both scores, weighted by p (Theorems 1 and 2)."""
     wells = theory.ThreeWells()
-    grid = wells.grid(config.points)
-    truth, p = wells.score(grid), wells(grid)
-    return [
-        {
-            "sigma": sigma,
-            "rcae": theory.relative_rmse(theory.rcae_score_1d(wells, grid, sigma), truth, p),
-            "dae": theory.relative_rmse(theory.dae_score_1d(wells, grid, sigma), truth, p),
-        }
-        for sigma in sorted({*THESIS_SIGMAS, *SMALL_SIGMAS}, reverse=True)
-    ]
+    sigmas = sorted({*THESIS_SIGMAS, *SMALL_SIGMAS}, reverse=True)
+    errors = theory.exact_scores_1d(wells, wells.grid(config.points), sigmas).errors()
+    rows = zip(sigmas, errors["rcae"], errors["dae"], strict=True)
+    return [{"sigma": sigma, "rcae": rcae, "dae": dae} for sigma, rcae, dae in rows]
 
 
 def losses(config: "Config") -> list[dict[str, float]]:

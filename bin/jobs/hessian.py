@@ -281,7 +281,7 @@ class Stages:
             files.write_json(self.folder / "best_steps.json", rows)
             for suffix in SUFFIXES:
                 hessian.draw_line_searches(searches, self.folder / f"line_searches.{suffix}")
-                hessian.draw_best_steps(pairs.values, steps, self.folder / f"best_steps.{suffix}")
+                hessian.draw_best_steps(steps, self.folder / f"best_steps.{suffix}")
         return steps
 
     def compare(self, full: Operator) -> hessian.SubsetComparison:

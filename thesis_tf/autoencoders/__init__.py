@@ -14,6 +14,7 @@ from thesis_tf.autoencoders.density.hessian import LogDensityHessian
 from thesis_tf.autoencoders.density.kernel_density import KernelDensity
 from thesis_tf.autoencoders.density.sampling import langevin, metropolis_hastings
 from thesis_tf.autoencoders.density.score import ScoreEstimator, Tangents
+from thesis_tf.autoencoders.density.score_field import ScoreField, score_field
 from thesis_tf.autoencoders.density.transition_kernels import Langevin, RandomWalk
 from thesis_tf.autoencoders.density.two_sample import TwoSampleTest, nearest_neighbor_test
 from thesis_tf.autoencoders.fitting.criterion_model import CriterionModel
@@ -26,7 +27,6 @@ from thesis_tf.autoencoders.noise_schedules import (
     SampledNoise,
 )
 from thesis_tf.autoencoders.plots import (
-    ScoreField,
     draw_attractors,
     draw_points,
     draw_score_field,
@@ -66,4 +66,5 @@ __all__ = [
     "langevin",
     "metropolis_hastings",
     "nearest_neighbor_test",
+    "score_field",
 ]

@@ -1,6 +1,5 @@
 """Plots of chapter 3: functions that draw results of this area (figures 3.5 to 3.7)."""
 
-import dataclasses
 import itertools
 from collections.abc import Mapping
 from pathlib import Path as FilePath
@@ -30,81 +29,44 @@ from thesis_tf.plotting.style import (
 
 if TYPE_CHECKING:
     from thesis_tf.autoencoders.density.attractors import Attractors
-    from thesis_tf.autoencoders.density.score import ScoreEstimator, Tangents
+    from thesis_tf.autoencoders.density.score import Tangents
+    from thesis_tf.autoencoders.density.score_field import ScoreField
 
 _MOST_POINTS = 3000
 
 
-@dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class ScoreField:
-    """The arrows of a figure.
-
-    Attributes:
-        points: (m, ...), where arrows begin.
-        reconstruction: (m, ...), r at these points, where arrows end.
-    """
-
-    points: Array
-    reconstruction: Array
-
-    def __repr__(self) -> str:
-        """Returns the number of arrows."""
-        return f"ScoreField({len(self.points)} points)"
-
-
 def draw_score_field(
-    estimator: "ScoreEstimator",
-    data: ArrayLike,
+    field: "ScoreField",
     path: Path,
     *,
     attractors: "Attractors | None" = None,
-    num_arrows: int = 41,
-    margin: float = 0.5,
     title: str | None = None,
-) -> ScoreField:
-    """Draws r(x) - x as arrows over a plane (figures 3.5 and 3.7).
-
-    For data with more than two values, the plane is that of their two largest principal components:
-    arrows start in this plane and are projected to it. For data with one value, a curve is drawn.
+) -> None:
+    """Draws r(x) - x as arrows over a plane, or as a curve (figures 3.5 and 3.7).
 
     Args:
-        estimator: a `ScoreEstimator`.
-        data: (n, ...) array of examples.
+        field: the result of `score_field`; for points with one value, a curve is drawn.
         path: a file that ends in .png, .svg or .pdf; an older one is replaced.
         attractors: `Attractors` to mark; spurious attractors have another marker.
-        num_arrows: the number of arrows along the longer side.
-        margin: the distance by which the figure extends beyond the data, in units of their extent.
         title: a heading.
-
-    Returns:
-        `ScoreField`.
     """
-    path, data = checked_path(path), np.asarray(data)
-    if data[0].size == 1:
-        return _draw_score_curve(estimator, data, path, margin, attractors, title)
-    plane = _Plane(data)
-    shown = plane.project(data[:: -(-len(data) // _MOST_POINTS)])
-    low, high = shown.min(axis=0), shown.max(axis=0)
-    # Constant values also need some room.
-    extent = np.maximum(high - low, 0.1 * (high - low).max())
-    low, high = ((low + high) / 2 + sign * (0.5 + margin) * extent for sign in (-1, 1))
-    counts = np.maximum(9, np.round(num_arrows * extent / extent.max())).astype(int)
-    axis = [np.linspace(*ends) for ends in zip(low, high, counts, strict=True)]
-    grid = np.stack(np.meshgrid(*axis), axis=-1).reshape(-1, 2)
-    points = plane.lift(grid).astype(data.dtype)
-    ends = np.asarray(estimator.reconstruct(points))
-    moves = plane.project(ends) - grid
+    path = checked_path(path)
+    if field.axes.shape[1] == 1:
+        _draw_score_curve(field, path, attractors, title)
+        return
+    shown, grid = field.project(field.data), field.project(field.points)
     figure = new_figure(6.4, 6.2)
     axes = figure.subplots()
-    names = ("x1", "x2") if plane.whole else ("first principal component", "second")
-    style_axes(axes, *names, title)
+    whole = len(field.axes) == 2
+    style_axes(axes, *(("x1", "x2") if whole else ("first principal component", "second")), title)
     axes.scatter(shown[:, 0], shown[:, 1], s=2, color=BLUE, linewidths=0, label="data")
-    arrows = fields.draw_arrows(axes, grid, moves, min((high - low) / counts))
+    moves = field.project(field.reconstruction) - grid
+    arrows = fields.draw_arrows(axes, grid, moves, field.spacing)
     bar = figure.colorbar(arrows, ax=axes, shrink=0.7)
     bar.set_label("|r(x) − x|", family=FONT, fontsize=9, color=INK)
     bar.ax.tick_params(labelsize=8)
     if attractors is not None and len(attractors.points):
-        where = plane.project(attractors.points)
+        where = field.project(attractors.points)
         for mask, color, marker, label in (
             (~attractors.spurious, GREEN, "o", "attractors at the data"),
             (attractors.spurious, VERMILION, "X", "spurious attractors"),
@@ -113,28 +75,18 @@ def draw_score_field(
     axes.set_aspect("equal", adjustable="datalim")
     add_legend(axes, loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=3, markerscale=1.5)
     save(figure, path)
-    return ScoreField(points, ends)
 
 
 def _draw_score_curve(
-    estimator: "ScoreEstimator",
-    data: Array,
-    path: FilePath,
-    margin: float,
-    attractors: "Attractors | None",
-    title: str | None,
-) -> ScoreField:
-    low, high = data.min(), data.max()
-    reach = margin * (high - low)
-    points = np.linspace(low - reach, high + reach, 400, dtype=data.dtype)
-    points = points.reshape(-1, *data.shape[1:])
-    ends = np.asarray(estimator.reconstruct(points))
+    field: "ScoreField", path: FilePath, attractors: "Attractors | None", title: str | None
+) -> None:
+    points, ends = field.points.ravel(), field.reconstruction.ravel()
     figure = new_figure(6.4, 4.2)
     axes = figure.subplots()
     style_axes(axes, "x", "r(x) − x", title)
     axes.axhline(0, color=LINE, linewidth=0.8)
-    axes.plot(points.ravel(), (ends - points).ravel(), color=VERMILION, linewidth=1.5)
-    shown = data[:: -(-len(data) // _MOST_POINTS)].ravel()
+    axes.plot(points, ends - points, color=VERMILION, linewidth=1.5)
+    shown = field.data.ravel()
     floor = np.full(len(shown), axes.get_ylim()[0])
     axes.scatter(
         shown, floor, s=60, marker="|", color=BLUE, alpha=0.3, linewidths=0.6, label="data"
@@ -144,7 +96,6 @@ def _draw_score_curve(
         axes.scatter(where, 0 * where, s=40, color=GREEN, zorder=4, label="attractors")
     add_legend(axes)
     save(figure, path)
-    return ScoreField(points, ends)
 
 
 def draw_points(
@@ -205,18 +156,15 @@ def _draw_histograms(samples: Mapping[str, Array], path: FilePath, title: str | 
     save(figure, path)
 
 
-def draw_spectrum(
-    tangents: "Tangents", conservativity: ArrayLike, path: Path, *, title: str | None = None
-) -> None:
+def draw_spectrum(tangents: "Tangents", path: Path, *, title: str | None = None) -> None:
     """Draws eigenvalues of dr/dx at data points by rank, and a histogram of its asymmetry.
 
     Args:
         tangents: `Tangents` of n points.
-        conservativity: (n,), `ScoreEstimator.conservativity` of the same points.
         path: a file that ends in .png, .svg or .pdf; an older one is replaced.
         title: a heading.
     """
-    path, conservativity = checked_path(path), np.asarray(conservativity)
+    path = checked_path(path)
     figure = new_figure(8.6, 3.4)
     left, right = figure.subplots(1, 2)
     style_axes(left, "rank", "eigenvalue of dr/dx", title)
@@ -229,8 +177,8 @@ def draw_spectrum(
         left.axhline(level, color=LINE, linewidth=0.8)
     style_axes(right, "|J − J'| / 2|J|", "points")
     left.set_xlim(0.5, len(rank) + 0.5)
-    bins = np.linspace(0, max(1e-3, conservativity.max()), 41)
-    right.hist(conservativity, bins, color=BLUE, edgecolor=GRID, linewidth=0.3)
+    bins = np.linspace(0, max(1e-3, tangents.asymmetry.max()), 41)
+    right.hist(tangents.asymmetry, bins, color=BLUE, edgecolor=GRID, linewidth=0.3)
     save(figure, path)
 
 
@@ -268,26 +216,3 @@ def draw_attractors(attractors: "Attractors", path: Path, *, title: str | None =
 def _flat(x: ArrayLike) -> Array:
     x = np.asarray(x)
     return np.reshape(x, (len(x), -1))
-
-
-class _Plane:
-    """Two coordinates of points (n, ...): their two values, or two principal components."""
-
-    def __init__(self, data: Array) -> None:
-        self._shape = data.shape[1:]
-        flat = data.reshape(len(data), -1).astype(np.float64)
-        self.whole = flat.shape[1] == 2
-        self._center, self._axes = np.zeros(2), np.eye(2)
-        if not self.whole:
-            self._center = flat.mean(axis=0)
-            centered = flat - self._center
-            self._axes = np.linalg.eigh(centered.T @ centered)[1][:, :-3:-1]
-
-    def project(self, points: Array) -> Array:
-        """Returns the coordinates (n, 2) of points (n, ...)."""
-        return np.asarray((_flat(points) - self._center) @ self._axes)
-
-    def lift(self, coordinates: Array) -> Array:
-        """Returns points (n, ...) of the plane."""
-        flat = self._center + coordinates @ self._axes.T
-        return np.asarray(flat.reshape(-1, *self._shape))

@@ -7,6 +7,7 @@ from thesis_tf.gsn.auto_encoder import WalkbackAutoEncoder
 from thesis_tf.gsn.deep_gsn import GSN
 from thesis_tf.gsn.dependency import DependencyKernel, DependencyNetwork
 from thesis_tf.gsn.export import export
+from thesis_tf.gsn.inpainting import Inpainting
 from thesis_tf.gsn.likelihood.base import LikelihoodEstimate
 from thesis_tf.gsn.likelihood.conservative import (
     ConservativeEstimate,
@@ -19,7 +20,12 @@ from thesis_tf.gsn.network import (
     NetworkKernel,
     State,
 )
-from thesis_tf.gsn.plots import draw_chains, draw_histograms, draw_inpainting, draw_scaling
+from thesis_tf.gsn.plots import (
+    draw_chain_images,
+    draw_histograms,
+    draw_inpainting,
+    draw_scaling,
+)
 from thesis_tf.gsn.reconstruction import Bernoulli, Normal, NormalMixture, Reconstruction
 from thesis_tf.gsn.sample_quality import SampleQuality, sample_quality
 from thesis_tf.gsn.walkback import Walkback
@@ -32,6 +38,7 @@ __all__ = [
     "DependencyKernel",
     "DependencyNetwork",
     "GenerativeStochasticNetwork",
+    "Inpainting",
     "LikelihoodEstimate",
     "NetworkKernel",
     "Normal",
@@ -43,7 +50,7 @@ __all__ = [
     "Walkback",
     "WalkbackAutoEncoder",
     "conservative_log_likelihood",
-    "draw_chains",
+    "draw_chain_images",
     "draw_histograms",
     "draw_inpainting",
     "draw_scaling",

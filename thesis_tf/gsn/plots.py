@@ -8,6 +8,7 @@ from matplotlib import ticker
 
 from thesis_tf._core import checks
 from thesis_tf._core.types import Array, ArrayLike, Path
+from thesis_tf.gsn.inpainting import Inpainting
 from thesis_tf.plotting.images import draw_images
 from thesis_tf.plotting.style import (
     BLUE,
@@ -25,13 +26,14 @@ from thesis_tf.plotting.style import (
 DATA, CHAIN, EXACT = BLUE, VERMILION, INK
 
 
-def draw_chains(
+def draw_chain_images(
     images: ArrayLike, path: Path, *, chains: int = 10, columns: int = 20, title: str | None = None
 ) -> None:
-    """Draws consecutive states of chains, one row of images per chain (figures 5.4 and 5.6).
+    """Draws images of consecutive states of chains, one row per chain (figures 5.4 and 5.6).
 
     Args:
-        images: (steps, chains, height, width) or (steps, chains, height, width, channels).
+        images: (steps, chains, height, width) or (steps, chains, height, width, channels), such as
+            E[x | h] of each state, or the samples of `Chains`.
         path: a file that ends in .png, .svg or .pdf; an older one is replaced.
         chains: the maximum number of chains.
         columns: the number of states of each chain, from the first one on.
@@ -46,28 +48,19 @@ def draw_chains(
 
 
 def draw_inpainting(
-    truth: ArrayLike,
-    mask: ArrayLike,
-    completions: ArrayLike,
-    path: Path,
-    *,
-    unknown: float = 0.5,
-    title: str | None = None,
+    result: Inpainting, path: Path, *, unknown: float = 0.5, title: str | None = None
 ) -> None:
     """Draws known parts of images, their completions, and the complete images (figure 5.6).
 
     Args:
-        truth: (n, height, width[, channels]) images.
-        mask: (height, width[, channels]) or (n, ...), true where a pixel is known.
-        completions: (runs, n, height, width[, channels]).
+        result: the `Inpainting` of images (n, height, width[, channels]).
         path: a file that ends in .png, .svg or .pdf; an older one is replaced.
         unknown: the gray level with which unknown pixels are drawn.
         title: a heading.
     """
-    truth = np.asarray(truth)
-    rows = {"known": np.where(np.asarray(mask), truth, unknown)}
-    rows |= {f"run {i + 1}": images for i, images in enumerate(np.asarray(completions))}
-    draw_images({**rows, "truth": truth}, path, columns=len(truth), title=title)
+    rows = {"known": np.where(result.mask, result.truth, unknown)}
+    rows |= {f"run {i + 1}": images for i, images in enumerate(result.completions)}
+    draw_images({**rows, "truth": result.truth}, path, columns=len(result.truth), title=title)
 
 
 def draw_scaling(factors: Mapping[str, Array], path: Path, *, title: str | None = None) -> None:

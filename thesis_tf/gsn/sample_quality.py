@@ -5,16 +5,19 @@ measures how confident a classifier is about each sample, and how often a chain 
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from thesis_tf._core import checks
 from thesis_tf._core.types import ArrayLike
+from thesis_tf.reporting.results import TabularResult
+from thesis_tf.reporting.tables import Cell
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class SampleQuality:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class SampleQuality(TabularResult):
     """The quality of samples according to a classifier.
 
     Attributes:
@@ -39,6 +42,17 @@ class SampleQuality:
     class_entropy: float
     changes_per_100_steps: float | None
     standard_errors: dict | None
+
+    def _table(self) -> tuple[Sequence[str], Sequence[Sequence[Cell]]]:
+        errors = self.standard_errors or {}
+        rows = [
+            ("confidence", self.confidence, errors.get("confidence")),
+            ("entropy", self.entropy, errors.get("entropy")),
+            (f"spurious, below {self.threshold:g}", self.spurious, errors.get("spurious")),
+            ("entropy of the classes", self.class_entropy, None),
+            ("changes per 100 steps", self.changes_per_100_steps, None),
+        ]
+        return ("measure", "value", "standard error"), rows
 
     def summary(self) -> dict[str, Any]:
         """Returns a JSON-serializable dict."""

@@ -14,9 +14,8 @@ from thesis_tf._core.types import Verbose
 from thesis_tf.hessian.eigen.eigenpairs import DEFAULT_SEARCH, Eigenpairs, SearchOptions
 from thesis_tf.hessian.eigen.lanczos import SymmetricOperator
 from thesis_tf.hessian.eigen.solvers import extreme_eigenpairs
-from thesis_tf.hessian.results import Result
 from thesis_tf.reporting import tables
-from thesis_tf.reporting.results import TabularResult
+from thesis_tf.reporting.results import SavedResult
 
 
 def fixed_subset(
@@ -56,7 +55,7 @@ def fixed_subset(
 
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
-class SpectrumDifference(Result):
+class SpectrumDifference(SavedResult):
     """One end of two spectra, the outermost eigenvalue first.
 
     Attributes:
@@ -98,7 +97,7 @@ _HEADINGS = ("end", "full", "subset", "difference", "angle")
 
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
-class SubsetComparison(TabularResult):
+class SubsetComparison(SavedResult):
     """The differences between the eigenpairs of a subset's Hessian and those of all data.
 
     Attributes:

@@ -14,15 +14,15 @@ from thesis_tf._core.types import Verbose
 from thesis_tf.hessian.eigen import lanczos
 from thesis_tf.hessian.eigen.basis import make_basis
 from thesis_tf.hessian.eigen.lanczos import SymmetricOperator
-from thesis_tf.hessian.results import Result
 from thesis_tf.reporting import progress, tables
+from thesis_tf.reporting.results import SavedResult
 
 TOGETHER = 8  # the number of vectors per pass over the data set
 _QUANTILES = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
-class Estimate(Result):
+class Estimate(SavedResult):
     """A mean over random vectors.
 
     Attributes:
@@ -50,7 +50,7 @@ class Estimate(Result):
 
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
-class SpectralDensity(Result):
+class SpectralDensity(SavedResult):
     """The density of eigenvalues, smoothed by a Gaussian.
 
     Attributes:

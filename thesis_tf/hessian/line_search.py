@@ -15,12 +15,12 @@ import numpy.typing as npt
 
 from thesis_tf._core import checks
 from thesis_tf.hessian.operators import Operator
-from thesis_tf.hessian.results import Result
 from thesis_tf.reporting import tables
+from thesis_tf.reporting.results import SavedResult
 
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
-class LineSearch(Result):
+class LineSearch(SavedResult):
     """The loss along a direction.
 
     Attributes:
@@ -59,7 +59,7 @@ class LineSearch(Result):
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class BestStep(Result):
+class BestStep(SavedResult):
     """The step along a direction that lowers the loss most.
 
     Attributes:

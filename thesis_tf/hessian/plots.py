@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib import ticker
 from matplotlib.axes import Axes
 
@@ -118,7 +117,6 @@ def draw_line_searches(
 
 
 def draw_best_steps(
-    values: npt.ArrayLike,
     steps: Sequence[BestStep],
     path: Path,
     *,
@@ -128,8 +126,7 @@ def draw_best_steps(
     """Draws the best step along each eigenvector (figures 11.3 and 11.4).
 
     Args:
-        values: (k,) eigenvalues.
-        steps: k `BestStep`s along their eigenvectors.
+        steps: a `BestStep` along each eigenvector, whose curvature is the eigenvalue.
         path: a file that ends in .png, .svg or .pdf; an older one is replaced.
         title: a heading.
         panels: from the left: "decrease", the decrease of the loss against the eigenvalue; "size",
@@ -137,10 +134,9 @@ def draw_best_steps(
             (Eq 11.2).
     """
     path = checked_path(path)
-    values = np.asarray(values)
-    if not len(values) or len(values) != len(steps):
-        received = f"{len(values)} and {len(steps)}"
-        raise checks.invalid("`values` and `steps`", "of one length, not 0", received)
+    if not len(steps):
+        raise checks.invalid("`steps`", "at least one step", "none")
+    values = np.array([step.curvature for step in steps])
     kinds: dict[str, Callable[..., None]] = {"decrease": _draw_decreases, "size": _draw_sizes}
     if not panels:
         raise checks.invalid("`panels`", f"some of {', '.join(kinds)}", "none")

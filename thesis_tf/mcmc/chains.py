@@ -1,6 +1,7 @@
 """The result of chains: samples, diagnostics of mixing, and the final state."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,12 @@ from thesis_tf._core import checks
 from thesis_tf._core.types import Array, Path
 from thesis_tf.mcmc.diagnostics import Diagnostics
 from thesis_tf.persistence import arrays
+from thesis_tf.reporting.results import TabularResult
+from thesis_tf.reporting.tables import Cell
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Chains:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Chains(TabularResult):
     """Markov chains that have run.
 
     Attributes:
@@ -39,6 +42,18 @@ class Chains:
             for name, value in self.diagnostics.summary().items()
         )
         return f"Chains(samples={self.samples.dtype.name} {self.samples.shape}, {numbers})"
+
+    def _table(self) -> tuple[Sequence[str], Sequence[Sequence[Cell]]]:
+        summary = self.summary()
+        rows = [
+            ("results of each chain", summary["num_results"]),
+            ("chains", summary["num_chains"]),
+            ("smallest effective sample size", summary["effective_sample_size"]),
+            ("largest R-hat", summary["r_hat"]),
+        ]
+        if self.diagnostics.acceptance is not None:
+            rows.append(("acceptance", summary["acceptance"]))
+        return ("property", "value"), rows
 
     def summary(self) -> dict[str, int | float | None]:
         """Returns the numbers of results and chains and the worst diagnostics, a plain dict."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -9,6 +10,8 @@ import tensorflow_probability as tfp
 
 from thesis_tf._core import checks
 from thesis_tf._core.types import Array, ArrayLike
+from thesis_tf.reporting.results import TabularResult
+from thesis_tf.reporting.tables import Cell
 
 # The most chains and values for which diagnostics are computed, since autocorrelations need 16
 # times their memory.
@@ -16,8 +19,8 @@ _DIAGNOSED_CHAINS, _DIAGNOSED_VALUES = 256, 1 << 22
 _PROJECTIONS = 16
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Diagnostics:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Diagnostics(TabularResult):
     """Diagnostics of the mixing of chains.
 
     Attributes:
@@ -31,6 +34,18 @@ class Diagnostics:
     r_hat: Array
     acceptance: Array | None = None
 
+    def _table(self) -> tuple[Sequence[str], Sequence[Sequence[Cell]]]:
+        rows = [
+            ("effective sample size", np.min, self.effective_sample_size),
+            ("R-hat", np.max, self.r_hat),
+            ("acceptance", np.min, self.acceptance),
+        ]
+        return ("diagnostic", "worst", "median"), [
+            (name, _known(worst(values)), _known(np.median(values)))
+            for name, worst, values in rows
+            if values is not None
+        ]
+
     def summary(self) -> dict[str, float | None]:
         """Returns the smallest effective sample size, the largest R-hat and the mean acceptance.
 
@@ -42,7 +57,11 @@ class Diagnostics:
         }
         if self.acceptance is not None:
             worst["acceptance"] = float(np.mean(self.acceptance))
-        return {name: value if math.isfinite(value) else None for name, value in worst.items()}
+        return {name: _known(value) for name, value in worst.items()}
+
+
+def _known(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
 
 
 def random_projections(samples: Array) -> Array:

@@ -80,13 +80,9 @@ def _jacobians(
     count = max(20, min(_EXAMINED, _MAX_ROWS // problem.size))
     examined = problem.splits.test.x[:count]
     tangents = estimator.tangent_directions(examined)
-    asymmetry = estimator.conservativity(examined)
-    path = output.folder / "spectrum.png"
-    autoencoders.draw_spectrum(tangents, asymmetry, path, title=problem.title)
-    return {
-        "asymmetry": float(np.median(asymmetry)),
-        "tangent_dimension": float(np.median(tangents.dimension)),
-    }
+    autoencoders.draw_spectrum(tangents, output.folder / "spectrum.png", title=problem.title)
+    found = tangents.summary()
+    return {"asymmetry": found["asymmetry"], "tangent_dimension": found["dimension"]}
 
 
 def _attractors(
@@ -112,13 +108,9 @@ def _draw_field(
     attractors: autoencoders.Attractors | None,
     output: "RunOutput",
 ) -> None:
-    field = autoencoders.draw_score_field(
-        estimator,
-        problem.splits.train.x,
-        output.folder / "score_field.png",
-        attractors=attractors,
-        title=problem.title,
-    )
+    field = autoencoders.score_field(estimator, problem.splits.train.x)
+    path = output.folder / "score_field.png"
+    autoencoders.draw_score_field(field, path, attractors=attractors, title=problem.title)
     score = (field.reconstruction - field.points) / problem.sigma**2
     output.write_arrays(
         "score_field.npz",

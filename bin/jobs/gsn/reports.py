@@ -121,7 +121,7 @@ class JobsAfterTraining:
             every = "each step" if stride == 1 else f"every {stride} steps"
             title = f"{self._splits.name}: rows are chains, {every}"
             path = self._sampled / "samples.png"
-            gsn.draw_chains(means, path, chains=_SHEET[0], columns=_SHEET[1], title=title)
+            gsn.draw_chain_images(means, path, chains=_SHEET[0], columns=_SHEET[1], title=title)
         files.write_json(self._sampled / "mixing.json", found)
         self._print("chains", found)
         return found
@@ -263,16 +263,11 @@ class JobsAfterTraining:
                 verbose=0,
             )
             drawn.append(chains.samples[-1])
-        completions = np.stack(drawn)
-        spread = completions.std(axis=0)[:, ~mask] if (~mask).any() else np.zeros(1)
-        found: dict[str, Any] = {
-            "steps": jobs.inpaint_steps,
-            "known_is_bit_identical": bool((completions[:, :, mask] == truth[:, mask]).all()),
-            "standard_deviation_between_runs": float(spread.mean()),
-        }
+        result = gsn.Inpainting(truth, mask, np.stack(drawn))
+        found: dict[str, Any] = {"steps": jobs.inpaint_steps, **result.summary()}
         probabilities = self._classifier()
         if probabilities is not None:
-            flat = probabilities(completions.reshape(-1, *truth.shape[1:]))
+            flat = probabilities(result.completions.reshape(-1, *truth.shape[1:]))
             found["quality"] = gsn.sample_quality(flat).summary()
         name = f"{pathlib.Path(jobs.known or 'left').stem}_{jobs.inpaint_steps}_steps"
         if self._seed:
@@ -280,12 +275,11 @@ class JobsAfterTraining:
         if self._scaled:
             name += f"_{jobs.chain_alpha}"
         folder = self._folder / "inpainted" / name
-        with files.atomic(folder / "completions.npz") as partial:
-            np.savez_compressed(partial, completions=completions, truth=truth, mask=mask)
+        result.save(folder / "completions.npz")
         if self._run.is_image:
             title = f"{self._splits.name}: completions after {jobs.inpaint_steps} steps"
             path = folder / "completions.png"
-            gsn.draw_inpainting(truth, mask, completions, path, title=title)
+            gsn.draw_inpainting(result, path, title=title)
         files.write_json(folder / "inpainting.json", found)
         self._print("inpainting", found)
         return found

@@ -195,7 +195,7 @@ class _Sheets(keras.callbacks.Callback):
         seed = mcmc.stream_seed(run.config.hardware.seed, epoch)
         found = mcmc.sample_chain(kernel, x, steps, seed=seed, output_fn=kernel.mean, verbose=0)
         path = run.folder / "sheets" / f"epoch_{epoch + 1:04d}.png"
-        gsn.draw_chains(found.samples, path, title=f"{run.splits.name}, epoch {epoch + 1}")
+        gsn.draw_chain_images(found.samples, path, title=f"{run.splits.name}, epoch {epoch + 1}")
         self._writer.images(step, "samples", found.samples[-1].reshape(len(x), *run.shape[:2], -1))
 
 

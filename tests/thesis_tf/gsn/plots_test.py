@@ -1,20 +1,26 @@
 import numpy as np
 import pytest
 
-from thesis_tf.gsn import draw_chains, draw_histograms, draw_inpainting, draw_scaling
+from thesis_tf.gsn import (
+    Inpainting,
+    draw_chain_images,
+    draw_histograms,
+    draw_inpainting,
+    draw_scaling,
+)
 
 RNG = np.random.default_rng(0)
 
 
 def test_chains_a_row_each(tmp_path, svg_texts):
     path = tmp_path / "c.svg"
-    draw_chains(RNG.uniform(size=(30, 4, 5, 6)), path, chains=3, columns=7, title="t")
+    draw_chain_images(RNG.uniform(size=(30, 4, 5, 6)), path, chains=3, columns=7, title="t")
     assert {"chain 1", "chain 3", "t"} <= set(svg_texts(path))
     assert "chain 4" not in svg_texts(path)
-    draw_chains(RNG.uniform(size=(2, 1, 5, 6, 3)), path)
+    draw_chain_images(RNG.uniform(size=(2, 1, 5, 6, 3)), path)
     assert path.read_text().count("<image") == 1
     with pytest.raises(ValueError, match="`images` must be images"):
-        draw_chains(np.zeros((3, 4, 5)), path)
+        draw_chain_images(np.zeros((3, 4, 5)), path)
 
 
 def test_inpainting(tmp_path, svg_texts):
@@ -22,7 +28,7 @@ def test_inpainting(tmp_path, svg_texts):
     truth = RNG.uniform(size=(4, 6, 6, 1))
     mask = np.zeros((6, 6, 1), bool)
     mask[:, :3] = True
-    draw_inpainting(truth, mask, np.stack([truth] * 2), path, title="t")
+    draw_inpainting(Inpainting(truth, mask, np.stack([truth] * 2)), path, title="t")
     assert {"known", "run 1", "run 2", "truth", "t"} <= set(svg_texts(path))
 
 

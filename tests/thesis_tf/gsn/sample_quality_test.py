@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from thesis_tf.gsn import sample_quality
+from thesis_tf.gsn import SampleQuality, sample_quality
 
 
 def test_what_a_classifier_says():
@@ -50,3 +50,20 @@ def test_changes_of_class_along_chains():
 def test_bad_input(p, options, match):
     with pytest.raises(ValueError, match=match):
         sample_quality(p, **options)
+
+
+def test_a_result_in_short():
+    errors = {"confidence": 0.01, "entropy": 0.02, "spurious": 0.03}
+    found = SampleQuality(0.75, 0.5, 0.125, 0.5, np.array([0.5, 0.5]), 0.25, None, errors)
+    assert found.table() == (
+        "measure                 value  standard error\n"
+        "confidence               0.75            0.01\n"
+        "entropy                   0.5            0.02\n"
+        "spurious, below 0.5     0.125            0.03\n"
+        "entropy of the classes   0.25               -\n"
+        "changes per 100 steps       -               -"
+    )
+    assert repr(found) == (
+        "SampleQuality(confidence=0.75, entropy=0.5, spurious=0.125, threshold=0.5,"
+        " class_entropy=0.25, changes_per_100_steps=-)"
+    )

@@ -38,7 +38,7 @@ def test_angles():
     np.testing.assert_allclose(angles(u, v), [0, 30, 90], atol=1e-6)
 
 
-def test_a_matrix_and_one_that_is_turned_and_scaled(matrix):
+def test_a_matrix_and_one_that_is_turned_and_scaled(matrix, tmp_path):
     eigenvalues = np.concatenate([[-3.0, -2.0], np.linspace(-0.1, 0.1, 30), [4.0, 5.0]])
     full, vectors = matrix(eigenvalues)
     part, _ = matrix(eigenvalues)
@@ -60,6 +60,15 @@ def test_a_matrix_and_one_that_is_turned_and_scaled(matrix):
     assert rows[3].split()[:5] == ["smallest", "1", "-3", "-3.3", "-10.0%"]
     assert found.summary()["largest"]["max_angle"] == pytest.approx(20, abs=1e-5)
     assert "max_relative=0.1" in repr(found)
+
+    found.save(tmp_path / "compared.npz")
+    again = hessian.SubsetComparison.load(tmp_path / "compared.npz")
+    assert again.summary() == found.summary()
+    assert again.table() == found.table()
+    for part in ("largest", "smallest", "full", "subset"):
+        for name, value in vars(getattr(found, part)).items():
+            np.testing.assert_array_equal(getattr(getattr(again, part), name), value)
+    assert type(again.full.products) is int
 
 
 def test_one_end(matrix):

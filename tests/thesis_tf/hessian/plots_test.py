@@ -19,12 +19,12 @@ def search(curvature):
     return hessian.LineSearch(alphas, loss, quadratic, 1.0, 0.3, curvature, 1 / curvature)
 
 
-def step(alpha, decrease):
-    return hessian.BestStep(alpha, 1.0 - decrease, decrease, alpha, 1.0, 1.0, 30)
+def step(curvature, alpha, decrease):
+    return hessian.BestStep(alpha, 1.0 - decrease, decrease, alpha, 1.0, curvature, 30)
 
 
 def best_steps(**options):
-    hessian.draw_best_steps([1.0], [step(0.5, 0.1)], "a.png", **options)
+    hessian.draw_best_steps([step(1.0, 0.5, 0.1)], "a.png", **options)
 
 
 def history(steps, smallest=(-1.0,)):
@@ -47,10 +47,10 @@ DRAWINGS = {
         {"largest": search(2.0), "smallest": search(-1.0)}, path, title="LeNet"
     ),
     "best steps": lambda path: hessian.draw_best_steps(
-        [-1.0, 0.0, 2.0], [step(-5.0, 0.2), step(np.inf, 0.0), step(0.5, 0.1)], path
+        [step(-1.0, -5.0, 0.2), step(0.0, np.inf, 0.0), step(2.0, 0.5, 0.1)], path
     ),
     "decreases alone": lambda path: hessian.draw_best_steps(
-        [-1.0, 2.0], [step(-5.0, 0.2), step(0.5, 0.1)], path, panels=["decrease"], title="LeNet"
+        [step(-1.0, -5.0, 0.2), step(2.0, 0.5, 0.1)], path, panels=["decrease"], title="LeNet"
     ),
     "history": lambda path: hessian.draw_history(HISTORY, path),
     "history with an epoch": lambda path: hessian.draw_history(HISTORY, path, marks={"epoch": 50}),
@@ -73,10 +73,11 @@ def test_the_same_numbers_give_the_same_file(tmp_path, name, suffix):
 
 
 def test_labels_say_what_is_drawn(tmp_path, svg_texts, matrix):
-    hessian.draw_best_steps([-1.0, 2.0], [step(-5.0, 0.2), step(0.5, 0.1)], tmp_path / "a.svg")
+    steps = [step(-1.0, -5.0, 0.2), step(2.0, 0.5, 0.1)]
+    hessian.draw_best_steps(steps, tmp_path / "a.svg")
     texts = svg_texts(tmp_path / "a.svg")
     assert {"eigenvalue", "positive curvature", "negative curvature", "1 / |alpha*|"} <= set(texts)
-    hessian.draw_best_steps([2.0], [step(0.5, 0.1)], tmp_path / "c.svg", panels=["size"])
+    hessian.draw_best_steps(steps[1:], tmp_path / "c.svg", panels=["size"])
     texts = svg_texts(tmp_path / "c.svg")
     assert "1 / |alpha*|" in texts
     assert "decrease of the loss by the best step" not in texts
@@ -94,7 +95,7 @@ def test_labels_say_what_is_drawn(tmp_path, svg_texts, matrix):
             "`history` must be at least one entry",
         ),
         (lambda: hessian.draw_line_searches({}, "a.png"), "at least one line search"),
-        (lambda: hessian.draw_best_steps([1.0], [], "a.png"), "of one length, not 0.*1 and 0"),
+        (lambda: hessian.draw_best_steps([], "a.png"), "`steps` must be at least one step"),
         (lambda: best_steps(panels=["a"]), "`panels` must be one of decrease, size. Rec.*'a'"),
         (lambda: best_steps(panels=[]), "`panels` must be some of decrease, size"),
         (lambda: hessian.draw_eigenvalues(eigenpairs(), "a.jpg"), "ends in .png"),

@@ -24,10 +24,19 @@ def test_a_summary_and_a_short_repr():
     assert repr(chains) == (
         "Chains(samples=float32 (5, 2, 3), effective_sample_size=2, r_hat=1.5, acceptance=0.5)"
     )
+    assert chains.table() == (
+        "property                        value\n"
+        "results of each chain               5\n"
+        "chains                              2\n"
+        "smallest effective sample size      2\n"
+        "largest R-hat                     1.5\n"
+        "acceptance                        0.5"
+    )
     unknown = Diagnostics(np.array([np.nan]), np.array([np.nan]))
     chains = dataclasses.replace(chains, diagnostics=unknown)
     assert chains.acceptance is None
     assert "r_hat=unknown" in repr(chains)
+    assert chains.table().splitlines()[-1].split() == ["largest", "R-hat", "-"]
     with pytest.raises(dataclasses.FrozenInstanceError):
         chains.samples = None
 

@@ -1,7 +1,9 @@
+import json
+
 import numpy as np
 import pytest
 
-from thesis_tf.mcmc import effective_sample_size, r_hat
+from thesis_tf.mcmc import Diagnostics, effective_sample_size, r_hat
 
 
 def test_diagnostics_of_known_chains():
@@ -38,3 +40,23 @@ def test_diagnostics_of_known_chains():
 def test_bad_input(estimate, samples, match):
     with pytest.raises(ValueError, match=match):
         estimate(samples)
+
+
+def test_a_result_in_short():
+    found = Diagnostics(
+        np.array([4.0, 2.0, 6.0]), np.array([1.0, 1.5, 1.25]), np.array([0.25, 0.75])
+    )
+    assert found.table() == (
+        "diagnostic             worst  median\n"
+        "effective sample size      2       4\n"
+        "R-hat                    1.5    1.25\n"
+        "acceptance              0.25     0.5"
+    )
+    assert repr(found) == "Diagnostics(effective_sample_size=2, r_hat=1.5, acceptance=0.5)"
+    unknown = Diagnostics(np.full(2, np.nan), np.full(2, np.nan))
+    assert unknown.table().splitlines()[1].split()[-2:] == ["-", "-"]
+    assert len(unknown.table().splitlines()) == 3
+    assert json.loads(json.dumps(unknown.summary())) == {
+        "effective_sample_size": None,
+        "r_hat": None,
+    }

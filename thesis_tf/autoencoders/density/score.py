@@ -28,11 +28,13 @@ class Tangents(TabularResult):
             manifold; across it, where data of variance v lie, near v / (v + sigma^2).
         directions: (n, d, d), unit vectors as columns.
         dimension: (n,), the number of eigenvalues above the threshold.
+        asymmetry: (n,), |J - J'|_F / 2|J|_F with J = dr/dx, as by `conservativity`.
     """
 
     eigenvalues: Array
     directions: Array
     dimension: Array
+    asymmetry: Array
 
     def __repr__(self) -> str:
         """Returns the numbers of points and directions."""
@@ -47,8 +49,12 @@ class Tangents(TabularResult):
         return ("rank", "25 %", "median", "75 %"), rows
 
     def summary(self) -> dict[str, Any]:
-        """Returns the number of points and the median dimension as a plain dict."""
-        return {"points": len(self.dimension), "dimension": float(np.median(self.dimension))}
+        """Returns the number of points, and medians over them, as a plain dict."""
+        return {
+            "points": len(self.dimension),
+            "dimension": float(np.median(self.dimension)),
+            "asymmetry": float(np.median(self.asymmetry)),
+        }
 
 
 class ScoreEstimator:
@@ -112,7 +118,7 @@ class ScoreEstimator:
         self._jacobian = compiled(lambda x: jacobians.jacobian(self._reconstruct, x)[1])
         self._path = compiled(self._integrate, batch_axes=2)
         self._asymmetry = compiled(self._compute_asymmetry)
-        self._eigenpairs = compiled(lambda x: tf.linalg.eigh(_symmetric(self._jacobian(x))))
+        self._tangents = compiled(self._compute_tangents)
         self._matching = compiled(self._match)
 
     @same_kind
@@ -222,10 +228,7 @@ class ScoreEstimator:
         if x.shape[0] == 0:
             return tf.zeros(0, x.dtype)  # without points, no Jacobian can be computed
         if num_vectors is None:
-            derivative = self._jacobian(x)
-            skew = (derivative - tf.linalg.matrix_transpose(derivative)) / 2
-            squared = [tf.reduce_sum(tf.square(m), axis=[1, 2]) for m in (skew, derivative)]
-            return tf.sqrt(tf.math.divide_no_nan(*squared))
+            return _asymmetry(self._jacobian(x))
         num_vectors = checks.positive_integer("`num_vectors`", num_vectors)
         return self._asymmetry(x, num_vectors, arrays.stateless_seed(seed))
 
@@ -237,9 +240,10 @@ class ScoreEstimator:
             threshold: directions with eigenvalues above it count as tangent; above 0.5, the
                 variance of the data is larger than that of the noise.
         """
-        values, vectors = self._eigenpairs(arrays.checked_points("`x`", x))
-        values, vectors = values.numpy()[:, ::-1], vectors.numpy()[:, :, ::-1]
-        return Tangents(values, vectors, (values > threshold).sum(axis=1))
+        found = self._tangents(arrays.checked_points("`x`", x))
+        values, vectors, asymmetry = (array.numpy() for array in found)
+        values, vectors = values[:, ::-1], vectors[:, :, ::-1]
+        return Tangents(values, vectors, (values > threshold).sum(axis=1), asymmetry)
 
     @same_kind
     def denoising_score_matching(self, x: TensorLike, noisy: TensorLike) -> Any:
@@ -292,6 +296,10 @@ class ScoreEstimator:
         along = tf.einsum("kpnd,pnd->kn", tf.reshape(score, flat), tf.reshape(steps, flat[1:]))
         return -tf.linalg.matvec(along, weights, transpose_a=True)
 
+    def _compute_tangents(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        derivative = self._jacobian(x)
+        return (*tf.linalg.eigh(_symmetric(derivative)), _asymmetry(derivative))
+
     def _compute_asymmetry(self, x: tf.Tensor, num_vectors: int, seed: tf.Tensor) -> tf.Tensor:
         shape = tf.concat([[num_vectors], tf.shape(x)], axis=0)
         vectors = tf.random.stateless_normal(shape, seed, dtype=x.dtype)
@@ -311,6 +319,13 @@ class ScoreEstimator:
 
 def _symmetric(matrices: tf.Tensor) -> tf.Tensor:
     return (matrices + tf.linalg.matrix_transpose(matrices)) / 2
+
+
+def _asymmetry(matrices: tf.Tensor) -> tf.Tensor:
+    """Returns |J - J'|_F / 2|J|_F of matrices (n, d, d)."""
+    skew = (matrices - tf.linalg.matrix_transpose(matrices)) / 2
+    squared = [tf.reduce_sum(tf.square(m), axis=[1, 2]) for m in (skew, matrices)]
+    return tf.sqrt(tf.math.divide_no_nan(*squared))
 
 
 def _between(start: tf.Tensor, end: tf.Tensor, nodes: tf.Tensor) -> tf.Tensor:

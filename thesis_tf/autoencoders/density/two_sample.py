@@ -1,6 +1,7 @@
 """A nearest-neighbor test of whether two samples have the same distribution."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,10 +9,12 @@ import scipy.spatial
 
 from thesis_tf._core import checks
 from thesis_tf._core.types import ArrayLike
+from thesis_tf.reporting.results import TabularResult
+from thesis_tf.reporting.tables import Cell
 
 
-@dataclasses.dataclass(frozen=True)
-class TwoSampleTest:
+@dataclasses.dataclass(frozen=True, repr=False)
+class TwoSampleTest(TabularResult):
     """The accuracy of a nearest-neighbor classifier that distinguishes two samples.
 
     Attributes:
@@ -24,6 +27,10 @@ class TwoSampleTest:
     accuracy: float
     standard_error: float
     num_neighbors: int
+
+    def _table(self) -> tuple[Sequence[str], Sequence[Sequence[Cell]]]:
+        headings = ("accuracy", "by chance", "standard error", "neighbors")
+        return headings, [(self.accuracy, 0.5, self.standard_error, self.num_neighbors)]
 
     def summary(self) -> dict[str, Any]:
         """Returns the fields as a plain dict."""

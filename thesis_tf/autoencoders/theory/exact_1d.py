@@ -5,7 +5,7 @@ score of the density is a property of the criterion, not a failure of a network 
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,6 +14,8 @@ import scipy.linalg
 from thesis_tf._core import checks
 from thesis_tf._core.types import Array, ArrayLike
 from thesis_tf.autoencoders.density.quadrature import trapezoid_weights
+from thesis_tf.reporting.results import SavedResult
+from thesis_tf.reporting.tables import Cell
 
 # A function from points (n,) to values (n,), or its values on a grid.
 Density: TypeAlias = Callable[[Array], ArrayLike] | ArrayLike
@@ -175,6 +177,70 @@ def relative_rmse(estimate: ArrayLike, truth: ArrayLike, weights: ArrayLike) -> 
     estimate, truth, weights = (np.asarray(values) for values in (estimate, truth, weights))
     squared = [np.square(a).reshape(len(weights), -1).sum(1) for a in (estimate - truth, truth)]
     return float(np.sqrt((weights @ squared[0]) / (weights @ squared[1])))
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class ExactScores(SavedResult):
+    """The scores that the optimal RCAE and DAE of a density imply, for several sigmas.
+
+    Attributes:
+        grid: (M,) points.
+        energy: (M,), E(x) = -log p(x), up to a constant.
+        truth: (M,), d log p / dx.
+        sigmas: (s,).
+        rcae, dae: (s, M), the scores (r(x) - x) / sigma^2.
+    """
+
+    grid: Array
+    energy: Array
+    truth: Array
+    sigmas: Array
+    rcae: Array
+    dae: Array
+
+    def errors(self) -> dict[str, list[float]]:
+        """Returns {"rcae", "dae": the `relative_rmse` for each sigma}, weighted by p."""
+        p = np.exp(-self.energy)
+        return {
+            name: [relative_rmse(score, self.truth, p) for score in scores]
+            for name, scores in (("rcae", self.rcae), ("dae", self.dae))
+        }
+
+    def _table(self) -> tuple[Sequence[str], Sequence[Sequence[Cell]]]:
+        headings = ("sigma", "error of RCAE", "error of DAE")
+        return headings, list(zip(*self.summary().values(), strict=True))
+
+    def summary(self) -> dict[str, Any]:
+        """Returns the sigmas and the errors of both scores as lists, in a plain dict."""
+        return {"sigma": self.sigmas.tolist(), **self.errors()}
+
+    def __repr__(self) -> str:
+        """Returns the sigmas and the number of points."""
+        sigmas = ", ".join(f"{sigma:g}" for sigma in self.sigmas)
+        return f"ExactScores({len(self.grid)} points, sigma {sigmas})"
+
+
+def exact_scores_1d(density: ThreeWells, grid: ArrayLike, sigmas: Sequence[float]) -> ExactScores:
+    """Returns the `ExactScores` of a density (figure 3.4); `draw_exact_1d` draws them.
+
+    Args:
+        density: `ThreeWells`, or another object with the methods `energy` and `score` that returns
+            exp(-energy) for points (n,).
+        grid: as for `rcae_1d`.
+        sigmas: one or more, each as for `rcae_1d` and `dae_1d`.
+
+    Raises:
+        TypeError, ValueError: as for `rcae_1d` and `dae_1d`.
+    """
+    grid = np.asarray(grid)
+    return ExactScores(
+        grid=grid,
+        energy=density.energy(grid),
+        truth=density.score(grid),
+        sigmas=np.asarray(sigmas, np.float64),
+        rcae=np.stack([rcae_score_1d(density, grid, sigma) for sigma in sigmas]),
+        dae=np.stack([dae_score_1d(density, grid, sigma) for sigma in sigmas]),
+    )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

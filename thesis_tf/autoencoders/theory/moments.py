@@ -18,7 +18,7 @@ Each remainder is smaller than the last term by delta^2, since odd terms vanish 
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -26,6 +26,8 @@ import scipy.special
 
 from thesis_tf._core import checks, seeds
 from thesis_tf._core.types import Array, ArrayLike, TensorLike
+from thesis_tf.reporting.results import TabularResult
+from thesis_tf.reporting.tables import Cell
 
 if TYPE_CHECKING:
     from thesis_tf.autoencoders.density.score import ScoreEstimator
@@ -34,7 +36,7 @@ _MOST_NODES = 1 << 22
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class LocalMoments:
+class LocalMoments(TabularResult):
     """Mass, mean and covariance of a density in a ball.
 
     Attributes:
@@ -52,6 +54,24 @@ class LocalMoments:
     def __repr__(self) -> str:
         """Returns mass and mean, and the number of dimensions."""
         return f"LocalMoments({len(self.mean)} dimensions, mass {self.mass:.4g})"
+
+    def _table(self) -> tuple[Sequence[str], Sequence[Sequence[Cell]]]:
+        rows = self._rows()
+        if self.standard_errors is None:
+            return ("moment", "value"), rows
+        errors = self.standard_errors._rows()
+        return ("moment", "value", "standard error"), [
+            (name, value, error) for (name, value), (_, error) in zip(rows, errors, strict=True)
+        ]
+
+    def _rows(self) -> list[tuple[str, float]]:
+        """Returns the mass, and the mean and variance of each coordinate, with their names."""
+        means, variances = self.mean.tolist(), np.diag(self.covariance).tolist()
+        return [
+            ("mass", self.mass),
+            *((f"mean of x{i}", mean) for i, mean in enumerate(means, start=1)),
+            *((f"variance of x{i}", v) for i, v in enumerate(variances, start=1)),
+        ]
 
     def summary(self) -> dict[str, Any]:
         """Returns the fields as a plain dict of numbers and lists."""

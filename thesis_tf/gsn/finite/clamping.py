@@ -6,6 +6,8 @@ its sum over x. Shapes are the same as in `thesis_tf.gsn.finite.latent`.
 """
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -18,9 +20,10 @@ from thesis_tf.gsn.finite.latent import (
     checked_latent_reconstruction,
     pair_transition,
 )
+from thesis_tf.reporting.tables import Cell
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class ClampedCheck(ChainCheck):
     """The stationary distribution of a clamped chain, compared with the expected one.
 
@@ -31,6 +34,14 @@ class ClampedCheck(ChainCheck):
     """
 
     mismatch: float
+
+    def _table(self) -> tuple[Sequence[str], Sequence[Sequence[Cell]]]:
+        headings, rows = super()._table()
+        return headings, [*rows, ("mismatch", self.mismatch)]
+
+    def summary(self) -> dict[str, Any]:
+        """Returns also the mismatch."""
+        return {**super().summary(), "mismatch": self.mismatch}
 
 
 def clamped_chain(hidden: ArrayLike, reconstruction: ArrayLike, allowed: ArrayLike) -> ClampedCheck:

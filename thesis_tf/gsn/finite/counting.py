@@ -5,6 +5,8 @@ distribution only by the error of the finite training set and the sampling error
 """
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import scipy.stats
@@ -14,13 +16,15 @@ from thesis_tf._core.types import Array, ArrayLike
 from thesis_tf.gsn.finite import markov
 from thesis_tf.gsn.finite.denoising import checked_problem, counted_posterior
 from thesis_tf.gsn.finite.markov import Shape
+from thesis_tf.reporting.results import TabularResult
+from thesis_tf.reporting.tables import Cell
 
 # As a fraction of the covariance's largest eigenvalue. Smaller eigenvalues are 0 up to rounding.
 _NO_VARIANCE = 1e-10
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class CountingResult:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class CountingResult(TabularResult):
     """A discrete distribution, the chain that was learned from it, and the states it visited.
 
     Attributes:
@@ -52,6 +56,30 @@ class CountingResult:
     def p_value(self) -> float:
         """The probability that the statistic is at least this large by chance."""
         return float(scipy.stats.chi2.sf(self.statistic, self.degrees_of_freedom))
+
+    def _table(self) -> tuple[Sequence[str], Sequence[Sequence[Cell]]]:
+        headings = ("state", "truth", "training", "chain", "stationary", "standard error")
+        histograms = (self.truth, self.training_histogram, self.chain_histogram)
+        columns = (*histograms, self.stationary, self.standard_errors)
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        return headings, [(state, *row) for state, row in enumerate(rows)]
+
+    def table(self) -> str:
+        """Returns a row for each state, with the statistic of the chain below."""
+        return (
+            f"{super().table()}\nChain against its limit: chi-square {self.statistic:.4g},"
+            f" {self.degrees_of_freedom} degrees of freedom, p = {self.p_value:.2g}."
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """Returns the statistic and the distance of the chain's limit to P(x), a plain dict."""
+        return {
+            "states": len(self.truth),
+            "statistic": self.statistic,
+            "degrees_of_freedom": self.degrees_of_freedom,
+            "p_value": self.p_value,
+            "distance_of_stationary_to_truth": float(np.abs(self.stationary - self.truth).sum()),
+        }
 
 
 def local_corruption(num_states: int, reach: int = 1) -> Array:

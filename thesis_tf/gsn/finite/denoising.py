@@ -10,6 +10,8 @@ outside the data's support returns to it.
 """
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -18,13 +20,15 @@ import scipy.sparse.csgraph
 from thesis_tf._core import checks
 from thesis_tf._core.types import Array, ArrayLike
 from thesis_tf.gsn.finite import markov
+from thesis_tf.reporting.results import TabularResult
+from thesis_tf.reporting.tables import Cell
 
 # Probabilities that differ by no more than this are considered equal up to rounding.
 TOLERANCE = 1e-9
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class ChainCheck:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class ChainCheck(TabularResult):
     """A proposition about one chain: its expected and actual stationary distributions.
 
     Attributes:
@@ -50,9 +54,22 @@ class ChainCheck:
         """Whether all conditions hold, so that the distance is 0 up to rounding."""
         return all(self.conditions.values())
 
+    def _table(self) -> tuple[Sequence[str], Sequence[Sequence[Cell]]]:
+        conditions = [(f"condition: {name}", bool(b)) for name, b in self.conditions.items()]
+        return ("property", "value"), [*conditions, ("distance", self.distance)]
 
-@dataclasses.dataclass(frozen=True)
-class Positivity:
+    def summary(self) -> dict[str, Any]:
+        """Returns whether the proposition applies, and the distance, as a plain dict."""
+        return {
+            "applies": bool(self.applies),
+            "distance": self.distance,
+            "states": len(self.transition),
+            "conditions": {name: bool(holds) for name, holds in self.conditions.items()},
+        }
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Positivity(TabularResult):
     """Which corollaries of 5.3.1 show that a chain is ergodic.
 
     V is the set of values x with a positive probability in the data. Both corollaries require that
@@ -72,6 +89,19 @@ class Positivity:
     corollary_1: bool
     corollary_2: bool
     ergodicity: markov.Ergodicity
+
+    def _table(self) -> tuple[Sequence[str], Sequence[Sequence[Cell]]]:
+        return ("property", "value"), [
+            (name.replace("_", " "), value) for name, value in self.summary().items()
+        ]
+
+    def summary(self) -> dict[str, Any]:
+        """Returns both corollaries and the properties of the whole chain as a plain dict."""
+        return {
+            "corollary_1": self.corollary_1,
+            "corollary_2": self.corollary_2,
+            **self.ergodicity.summary(),
+        }
 
 
 def posterior(data: ArrayLike, corruption: ArrayLike) -> Array:

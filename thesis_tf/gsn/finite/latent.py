@@ -15,7 +15,7 @@ from thesis_tf.gsn.finite import markov
 from thesis_tf.gsn.finite.denoising import TOLERANCE, ChainCheck, posterior
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class LatentCheck(ChainCheck):
     """A check of Proposition 2 on one chain; the states of `transition` are pairs (x, h).
 

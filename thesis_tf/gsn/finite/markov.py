@@ -8,7 +8,7 @@ thousand states take about a second.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import scipy.sparse
@@ -16,6 +16,8 @@ import scipy.sparse.csgraph
 
 from thesis_tf._core import checks
 from thesis_tf._core.types import Array, ArrayLike
+from thesis_tf.reporting.results import TabularResult
+from thesis_tf.reporting.tables import Cell
 
 # Tolerance of the sum of a row, per element, and of a distance that is compared with its bound.
 _ROW_TOLERANCE = 1e-9
@@ -25,8 +27,8 @@ _ROUNDING = 1e-12
 Shape: TypeAlias = tuple[int | None, ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class Ergodicity:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Ergodicity(TabularResult):
     """The recurrent classes of a chain and their period.
 
     Attributes:
@@ -51,9 +53,24 @@ class Ergodicity:
         """Whether the chain converges to one distribution from every initial state."""
         return len(self.recurrent_classes) == 1 and self.period == 1
 
+    def _table(self) -> tuple[Sequence[str], Sequence[Sequence[Cell]]]:
+        return ("property", "value"), [
+            (name.replace("_", " "), value) for name, value in self.summary().items()
+        ]
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class PerturbationBound:
+    def summary(self) -> dict[str, Any]:
+        """Returns the properties and the number of recurrent classes as a plain dict."""
+        return {
+            "ergodic": self.ergodic,
+            "converges": self.converges,
+            "irreducible": self.irreducible,
+            "period": self.period,
+            "recurrent_classes": len(self.recurrent_classes),
+        }
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class PerturbationBound(TabularResult):
     """The distance between the stationary distributions of two chains, with upper bounds.
 
     Attributes:
@@ -80,6 +97,21 @@ class PerturbationBound:
     def holds(self) -> bool:
         """Whether the distance is within both bounds, up to rounding."""
         return self.distance <= min(self.bound, self.sharper_bound) + _ROUNDING
+
+    def _table(self) -> tuple[Sequence[str], Sequence[Sequence[Cell]]]:
+        return ("property", "value"), [
+            (name.replace("_", " "), value) for name, value in self.summary().items()
+        ]
+
+    def summary(self) -> dict[str, Any]:
+        """Returns the distance, the change and both bounds as a plain dict."""
+        return {
+            "holds": self.holds,
+            "distance": self.distance,
+            "bound": self.bound,
+            "sharper_bound": self.sharper_bound,
+            "change": self.change,
+        }
 
 
 def stationary_distribution(matrix: ArrayLike) -> Array:

@@ -8,6 +8,8 @@ the last x~, or from the x~ of every round. Shapes are the same as in
 
 import dataclasses
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -20,12 +22,13 @@ from thesis_tf.gsn.finite.denoising import (
     checked_reconstruction,
     posterior,
 )
+from thesis_tf.reporting.tables import Cell
 
 # Geometric probabilities are cut off at this tail, which is less than the rounding of their sum.
 _TAIL = 1e-17
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class WalkbackCheck(ChainCheck):
     """The result of walkback training; `transition` uses the original corruption.
 
@@ -40,6 +43,15 @@ class WalkbackCheck(ChainCheck):
     corruption: np.ndarray
     converged: bool
     iterations: int
+
+    def _table(self) -> tuple[Sequence[str], Sequence[Sequence[Cell]]]:
+        headings, rows = super()._table()
+        return headings, [*rows, ("iterations", self.iterations)]
+
+    def summary(self) -> dict[str, Any]:
+        """Returns also whether training converged, and its iterations."""
+        training = {"converged": self.converged, "iterations": self.iterations}
+        return {**super().summary(), **training}
 
 
 def geometric_probabilities(stop: float) -> Array:

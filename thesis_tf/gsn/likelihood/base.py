@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,12 @@ import tensorflow as tf
 
 from thesis_tf._core import arrays, checks
 from thesis_tf._core.types import Array, TensorLike
+from thesis_tf.reporting.results import TabularResult
+from thesis_tf.reporting.tables import Cell
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class LikelihoodEstimate:
+class LikelihoodEstimate(TabularResult):
     """The log-likelihood of test examples, in nats.
 
     Attributes:
@@ -47,6 +50,22 @@ class LikelihoodEstimate:
         mean, error = self.log_likelihood, self.standard_error
         return f"{type(self).__name__}({mean:.2f} +- {error:.2f} nats; {self.protocol})"
 
+    def _table(self) -> tuple[Sequence[str], Sequence[Sequence[Cell]]]:
+        rows = [
+            ("all chains together", self.log_likelihood, self.standard_error),
+            (
+                "each chain alone",
+                float(np.mean(self.chain_log_likelihoods)),
+                self.chain_standard_error,
+            ),
+        ]
+        headings = ("samples", "log-likelihood", "standard error")
+        return headings, [(name, *map(_in_nats, numbers)) for name, *numbers in rows]
+
+    def table(self) -> str:
+        """Returns the means and their standard errors in nats, with the protocol below."""
+        return f"{super().table()}\n{self.protocol}"
+
     def summary(self) -> dict[str, Any]:
         """Returns a JSON-serializable dict; unknown values are None."""
         numbers = {
@@ -57,6 +76,10 @@ class LikelihoodEstimate:
         }
         known = {n: value if math.isfinite(value) else None for n, value in numbers.items()}
         return {**known, "protocol": self.protocol}
+
+
+def _in_nats(value: float) -> str | None:
+    return f"{value:.2f}" if math.isfinite(value) else None
 
 
 def _standard_error(values: Array) -> float:

@@ -1,6 +1,7 @@
 """The conservative estimate of a log-likelihood: the mean of P(x | h) over states of chains."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from thesis_tf._core import arrays, checks
 from thesis_tf._core.types import Array, TensorLike, Verbose
 from thesis_tf.gsn.likelihood import base, log_mean
 from thesis_tf.gsn.likelihood.log_mean import Exponent
+from thesis_tf.reporting.tables import Cell
 
 _PARTS = (8, 4, 2, 1)  # the first eighth, quarter and half of each chain's steps, and all of them
 
@@ -27,6 +29,14 @@ class ConservativeEstimate(base.LikelihoodEstimate):
 
     sample_counts: np.ndarray
     growth: np.ndarray
+
+    def _table(self) -> tuple[Sequence[str], Sequence[Sequence[Cell]]]:
+        headings, rows = super()._table()
+        pairs = zip(self.sample_counts[:-1].tolist(), self.growth[:-1].tolist(), strict=True)
+        return headings, [
+            *rows,
+            *((f"the first {count:,}", f"{mean:.2f}", None) for count, mean in pairs),
+        ]
 
     def summary(self) -> dict[str, Any]:
         """Returns a JSON-serializable dict; unknown values are None."""

@@ -7,8 +7,8 @@ from typing import Any, Literal
 import numpy as np
 
 from thesis_tf._core import checks
-from thesis_tf.hessian.results import Result
 from thesis_tf.reporting import tables
+from thesis_tf.reporting.results import SavedResult
 
 SOLVERS = ("lanczos", "eigsh")
 Solver = Literal["lanczos", "eigsh"]
@@ -61,7 +61,7 @@ DEFAULT_SEARCH = SearchOptions()
 
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
-class Eigenpairs(Result):
+class Eigenpairs(SavedResult):
     """Eigenpairs of both ends, the smallest eigenvalue first.
 
     Attributes:

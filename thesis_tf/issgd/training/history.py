@@ -4,17 +4,21 @@ import dataclasses
 import json
 import math
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from thesis_tf._core.types import Path
 from thesis_tf.issgd.sampling.variance import GradientVariances
 from thesis_tf.persistence import files
+from thesis_tf.reporting.results import TabularResult
+from thesis_tf.reporting.tables import Cell
 
 FILE = "history.jsonl"
 # Suffixes and prefix of the names of a record's values: "train_loss", "test_error",
 # "gradient_variance_stale+10".
 _LOSS, _ERROR, _VARIANCE = "_loss", "_error", "gradient_variance_"
+# Values that the table leaves out, since their smallest value says nothing.
+_NOT_IN_TABLE = ("step", "seconds", "uniform", "exchanged_with")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,8 +111,8 @@ class Record:
         return cls(**own)
 
 
-class History:
-    """The records of a training, in the order of their steps.
+class History(TabularResult):
+    """The records of a training, in the order of their steps; it grows while a model trains.
 
     Args:
         folder: the folder of `history.jsonl`, with one JSON object per line; None keeps records
@@ -137,6 +141,28 @@ class History:
         """Returns the number of records and the last step."""
         last = f", the last of step {self.records[-1].step}" if self.records else ""
         return f"History({len(self.records)} records{last})"
+
+    def _table(self) -> tuple[Sequence[str], Sequence[Sequence[Cell]]]:
+        names = dict.fromkeys(name for record in self.records for name in record.values())
+        rows = []
+        for name in names:
+            if name not in _NOT_IN_TABLE:
+                found = [(value, step) for step, _, value in self.column(name)]
+                least, at = min(found, key=lambda pair: math.inf if pair[0] != pair[0] else pair[0])
+                rows.append((name, len(found), found[-1][0], least, at))
+        return ("value", "records", "last", "smallest", "at step"), rows
+
+    def summary(self) -> dict[str, Any]:
+        """Returns the number of records, and the last value of each name that was recorded.
+
+        The result is a plain dict; numbers that aren't finite are None.
+        """
+        last = {name: value for r in self.records for name, value in r.values().items()}
+        finite = {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in last.items()
+        }
+        return {"records": len(self.records), **finite}
 
     def add(self, record: Record) -> None:
         """Appends a record, also to the file."""

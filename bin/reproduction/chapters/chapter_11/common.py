@@ -73,7 +73,7 @@ def draw_steps(result: dict[str, Any], path: pathlib.Path, panel: str) -> None:
     from thesis_tf import hessian
 
     steps = [hessian.BestStep(**step) for step in result["steps"]]
-    hessian.draw_best_steps(result["values"], steps, path, panels=[panel])
+    hessian.draw_best_steps(steps, path, panels=[panel])
 
 
 def draw_search(search: dict[str, Any], path: pathlib.Path, label: str) -> None:

@@ -41,32 +41,37 @@ def run(config: Config) -> dict[str, Any]:
     from thesis_tf.autoencoders import theory
 
     wells = theory.ThreeWells()
-    grid = wells.grid(config.points)
-    truth, p = wells.score(grid), wells(grid)
-    solvers = {"RCAE": theory.rcae_score_1d, "DAE": theory.dae_score_1d}
-    scores, errors = [], []
-    for sigma in (*config.drawn, *config.small):
-        found = {name: solve(wells, grid, sigma) for name, solve in solvers.items()}
-        errors.append({k: theory.relative_rmse(v, truth, p) for k, v in found.items()})
-        if sigma in config.drawn:
-            scores.append(found)
+    sigmas = [*config.drawn, *config.small]
+    found = theory.exact_scores_1d(wells, wells.grid(config.points), sigmas)
+    errors = zip(*found.errors().values(), strict=True)
+    count = len(config.drawn)
     return {
-        "grid": grid,
-        "energy": wells.energy(grid),
-        "score": truth,
+        "grid": found.grid,
+        "energy": found.energy,
+        "score": found.truth,
         "drawn": config.drawn,
-        "sigmas": [*config.drawn, *config.small],
-        "scores": scores,
-        "errors": errors,
+        "sigmas": sigmas,
+        "rcae": found.rcae[:count],
+        "dae": found.dae[:count],
+        "errors": [{"RCAE": rcae, "DAE": dae} for rcae, dae in errors],
     }
 
 
 def draw(result: dict[str, Any], path: pathlib.Path) -> None:
     """Draws the energy, and the scores for every sigma."""
+    import numpy as np
+
     from thesis_tf.autoencoders import theory
 
-    estimates = dict(zip(result["drawn"], result["scores"], strict=True))
-    theory.draw_exact_1d(result["grid"], result["energy"], result["score"], estimates, path)
+    scores = theory.ExactScores(
+        grid=result["grid"],
+        energy=result["energy"],
+        truth=result["score"],
+        sigmas=np.array(result["drawn"]),
+        rcae=result["rcae"],
+        dae=result["dae"],
+    )
+    theory.draw_exact_1d(scores, path)
 
 
 def claims(result: dict[str, Any]) -> list[Claim]:

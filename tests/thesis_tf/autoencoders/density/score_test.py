@@ -95,6 +95,8 @@ def test_derivatives_of_a_network_against_two_oracles():
     skew = (jacobian - jacobian.transpose(0, 2, 1)) / 2
     ratio = np.linalg.norm(skew, axis=(1, 2)) / np.linalg.norm(jacobian, axis=(1, 2))
     np.testing.assert_allclose(estimator.conservativity(POINTS), ratio, atol=1e-14)
+    tangents = estimator.tangent_directions(POINTS)
+    np.testing.assert_allclose(tangents.asymmetry, ratio, atol=1e-14)
     symmetric = (jacobian + jacobian.transpose(0, 2, 1)) / 2
     expected = (symmetric - np.eye(3)) / SIGMA**2
     np.testing.assert_allclose(estimator.hessian_log_prob(POINTS), expected, atol=1e-12)
@@ -199,7 +201,7 @@ def test_tangents_say_their_dimension():
     estimator = ScoreEstimator(lambda x: x * np.array([0.9, 0.2, 0.1]), SIGMA)
     tangents = estimator.tangent_directions(RNG.normal(size=(4, 3)))
     assert repr(tangents) == "Tangents(4 points of 3 values, dimension 1)"
-    assert tangents.summary() == {"points": 4, "dimension": 1.0}
+    assert tangents.summary() == {"points": 4, "dimension": 1.0, "asymmetry": 0.0}
     assert [line.split()[0] for line in tangents.table().splitlines()] == ["rank", "1", "2", "3"]
 
 

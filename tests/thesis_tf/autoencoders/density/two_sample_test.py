@@ -1,7 +1,9 @@
+import json
+
 import numpy as np
 import pytest
 
-from thesis_tf.autoencoders import nearest_neighbor_test
+from thesis_tf.autoencoders import TwoSampleTest, nearest_neighbor_test
 
 RNG = np.random.default_rng(0)
 
@@ -50,3 +52,17 @@ def test_bad_input(count, num_neighbors, match):
     x = RNG.normal(size=(count, 2))
     with pytest.raises(ValueError, match=match):
         nearest_neighbor_test(x, x, num_neighbors=num_neighbors)
+
+
+def test_a_result_in_short():
+    found = TwoSampleTest(0.75, 0.125, 5)
+    assert found.table() == (
+        "accuracy  by chance  standard error  neighbors\n"
+        "0.75            0.5           0.125          5"
+    )
+    assert repr(found) == "TwoSampleTest(accuracy=0.75, standard_error=0.125, num_neighbors=5)"
+    assert json.loads(json.dumps(found.summary())) == {
+        "accuracy": 0.75,
+        "standard_error": 0.125,
+        "num_neighbors": 5,
+    }

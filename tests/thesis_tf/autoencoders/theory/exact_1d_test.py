@@ -1,14 +1,17 @@
 import itertools
+import json
 
 import numpy as np
 import pytest
 import scipy.integrate
 
 from thesis_tf.autoencoders.theory import (
+    ExactScores,
     ThreeWells,
     dae_1d,
     dae_loss_1d,
     dae_score_1d,
+    exact_scores_1d,
     rcae_1d,
     rcae_loss_1d,
     rcae_score_1d,
@@ -187,3 +190,30 @@ def test_losses_check_r():
             loss(GRID[:5], WELLS, GRID, 0.1)
         with pytest.raises(ValueError, match="`r` must be finite"):
             loss(GRID * np.nan, WELLS, GRID, 0.1)
+
+
+def test_scores_of_several_sigmas(tmp_path):
+    sigmas = (0.5, 0.1)
+    found = exact_scores_1d(WELLS, GRID, sigmas)
+    for i, sigma in enumerate(sigmas):
+        # (r - x) / sigma^2 cancels digits of r.
+        rcae, dae = rcae_1d(WELLS, GRID, sigma) - GRID, dae_1d(WELLS, GRID, sigma) - GRID
+        np.testing.assert_allclose(found.rcae[i], rcae / sigma**2, atol=1e-10)
+        np.testing.assert_allclose(found.dae[i], dae / sigma**2, atol=1e-10)
+    found.save(tmp_path / "scores.npz")
+    again = ExactScores.load(tmp_path / "scores.npz")
+    for name, value in vars(found).items():
+        np.testing.assert_array_equal(getattr(again, name), value)
+
+
+def test_scores_in_short():
+    zero, truth = np.zeros(3), np.array([1.0, -2.0, 3.0])
+    found = ExactScores(
+        np.arange(3.0), zero, truth, np.array([0.5]), truth[np.newaxis] / 2, zero[np.newaxis]
+    )
+    assert found.table() == (
+        "sigma  error of RCAE  error of DAE\n0.5              0.5             1"
+    )
+    assert repr(found) == "ExactScores(3 points, sigma 0.5)"
+    expected = {"sigma": [0.5], "rcae": [0.5], "dae": [1.0]}
+    assert json.loads(json.dumps(found.summary())) == expected

@@ -1,4 +1,5 @@
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import scipy.integrate
 
 from thesis_tf.autoencoders import ScoreEstimator
 from thesis_tf.autoencoders.theory import (
+    LocalMoments,
     asymptotic_moments,
     ball_integral,
     ball_quadrature,
@@ -172,3 +174,22 @@ def test_the_mean_from_a_reconstruction():
 def test_bad_input(call, error, match):
     with pytest.raises(error, match=match):
         call()
+
+
+def test_a_result_in_short():
+    errors = LocalMoments(0.25, np.array([0.5, 1.0]), np.full((2, 2), 0.125))
+    exact = LocalMoments(2.0, np.array([1.0, -1.0]), np.array([[4.0, 1.0], [1.0, 9.0]]))
+    assert exact.table() == (
+        "moment          value\n"
+        "mass                2\n"
+        "mean of x1          1\n"
+        "mean of x2         -1\n"
+        "variance of x1      4\n"
+        "variance of x2      9"
+    )
+    found = LocalMoments(exact.mass, exact.mean, exact.covariance, errors)
+    assert [line.split()[-1] for line in found.table().splitlines()] == [
+        "error", "0.25", "0.5", "1", "0.125", "0.125",
+    ]  # fmt: skip
+    assert repr(found) == "LocalMoments(2 dimensions, mass 2)"
+    assert json.loads(json.dumps(found.summary()))["standard_errors"]["mean"] == [0.5, 1.0]

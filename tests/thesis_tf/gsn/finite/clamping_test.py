@@ -1,9 +1,10 @@
 import itertools
+import json
 
 import numpy as np
 import pytest
 
-from thesis_tf.gsn.finite.clamping import clamped_chain
+from thesis_tf.gsn.finite.clamping import ClampedCheck, clamped_chain
 from thesis_tf.gsn.finite.denoising import posterior
 from thesis_tf.gsn.finite.latent import latent_chain
 from thesis_tf.gsn.finite.markov import stationary_distribution
@@ -164,3 +165,22 @@ def test_a_set_that_falls_apart_has_no_single_answer():
     data, hidden = np.full(3, 1 / 3), np.array([[1, 0], [0.5, 0.5], [0, 1]])
     with pytest.raises(ValueError, match="2 classes"):
         clamped_chain(hidden, posterior(data, hidden), [True, False, True])
+
+
+def test_a_check_in_short():
+    data = np.array([0.5, 0.5])
+    check = ClampedCheck(np.eye(6), data, data, {"balanced": False}, 0.25)
+    assert check.table() == (
+        "property             value\n"
+        "condition: balanced     no\n"
+        "distance                 0\n"
+        "mismatch              0.25"
+    )
+    assert repr(check) == "ClampedCheck(applies=no, distance=0, states=6, mismatch=0.25)"
+    assert json.loads(json.dumps(check.summary())) == {
+        "applies": False,
+        "distance": 0.0,
+        "states": 6,
+        "conditions": {"balanced": False},
+        "mismatch": 0.25,
+    }

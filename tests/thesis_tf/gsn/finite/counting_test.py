@@ -1,9 +1,16 @@
+import json
+
 import numpy as np
 import pytest
 import scipy.integrate
 import scipy.stats
 
-from thesis_tf.gsn.finite.counting import counting_chain, local_corruption, parzen_chain
+from thesis_tf.gsn.finite.counting import (
+    CountingResult,
+    counting_chain,
+    local_corruption,
+    parzen_chain,
+)
 from thesis_tf.gsn.finite.denoising import denoising_chain
 from thesis_tf.gsn.finite.markov import occupation_covariance, stationary_distribution
 
@@ -256,3 +263,26 @@ def test_bad_parzen(changed, error, match):
     }  # fmt: skip
     with pytest.raises(error, match=match):
         parzen_chain(**{**arguments, **changed})
+
+
+def test_a_result_in_short():
+    half, quarter = np.array([0.5, 0.5]), np.array([0.25, 0.75])
+    found = CountingResult(half, quarter, half, quarter, half / 10, np.eye(2), np.eye(2), 0.0, 1)
+    assert found.table() == (
+        "state  truth  training  chain  stationary  standard error\n"
+        "0        0.5      0.25    0.5        0.25            0.05\n"
+        "1        0.5      0.75    0.5        0.75            0.05\n"
+        "Chain against its limit: chi-square 0, 1 degrees of freedom, p = 1."
+    )
+    assert repr(found) == (
+        "CountingResult(states=2, statistic=0, degrees_of_freedom=1, p_value=1,"
+        " distance_of_stationary_to_truth=0.5)"
+    )
+    assert json.loads(json.dumps(found.summary())) == {
+        "states": 2,
+        "statistic": 0.0,
+        "degrees_of_freedom": 1,
+        "p_value": 1.0,
+        "distance_of_stationary_to_truth": 0.5,
+    }
+    assert json.dumps(counting_chain(TRUTH, local_corruption(10), num_results=50).summary())

@@ -1,9 +1,16 @@
 import itertools
+import json
 
 import numpy as np
 import pytest
 
-from thesis_tf.gsn.finite.denoising import counted_posterior, denoising_chain, positivity, posterior
+from thesis_tf.gsn.finite.denoising import (
+    ChainCheck,
+    counted_posterior,
+    denoising_chain,
+    positivity,
+    posterior,
+)
 from thesis_tf.gsn.finite.markov import perturbation_bound
 
 
@@ -210,3 +217,41 @@ def test_bad_reconstructions():
 def test_bad_pairs(examples, corrupted, states, error, match):
     with pytest.raises(error, match=match):
         counted_posterior(examples, corrupted, states)
+
+
+def test_results_in_short():
+    check = ChainCheck(
+        np.eye(3), np.array([0.5, 0.5, 0]), np.array([0.25, 0.75, 0]), {"posterior": False}
+    )
+    assert check.table() == (
+        "property              value\ncondition: posterior     no\ndistance                0.5"
+    )
+    assert repr(check) == "ChainCheck(applies=no, distance=0.5, states=3)"
+    assert json.loads(json.dumps(check.summary())) == {
+        "applies": False,
+        "distance": 0.5,
+        "states": 3,
+        "conditions": {"posterior": False},
+    }
+
+    found = positivity([0.5, 0.5], np.full((2, 2), 0.5))
+    assert found.table() == (
+        "property           value\n"
+        "corollary 1          yes\n"
+        "corollary 2          yes\n"
+        "ergodic              yes\n"
+        "converges            yes\n"
+        "irreducible          yes\n"
+        "period                 1\n"
+        "recurrent classes      1"
+    )
+    assert repr(found).startswith("Positivity(corollary_1=yes, corollary_2=yes, ergodic=yes,")
+    assert json.loads(json.dumps(found.summary())) == {
+        "corollary_1": True,
+        "corollary_2": True,
+        "ergodic": True,
+        "converges": True,
+        "irreducible": True,
+        "period": 1,
+        "recurrent_classes": 1,
+    }

@@ -1,4 +1,5 @@
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -119,3 +120,17 @@ def test_hidden_units_that_keep_two_things_at_once():
 def test_bad_input(arguments, match):
     with pytest.raises(ValueError, match=match):
         latent_chain(*arguments)
+
+
+def test_a_check_in_short():
+    check = latent_chain([0.5, 0.5], [[0.5, 0.5, 0], [0.5, 0, 0.5]])
+    table = check.table().splitlines()
+    assert table[0].split() == ["property", "value"]
+    assert [line.split() for line in table[1:3]] == [
+        ["condition:", "hidden", "yes"],
+        ["condition:", "posterior", "yes"],
+    ]
+    assert table[3].startswith("distance")
+    assert repr(check).startswith("LatentCheck(applies=yes, distance=")
+    assert repr(check).endswith(", states=6)")
+    assert json.loads(json.dumps(check.summary()))["conditions"] == check.conditions

@@ -1,9 +1,11 @@
 import itertools
+import json
 
 import numpy as np
 import pytest
 
 from thesis_tf.gsn.finite.markov import (
+    PerturbationBound,
     ergodicity,
     fundamental_matrix,
     occupation_covariance,
@@ -287,3 +289,47 @@ def test_arguments_stay_as_they_are():
     stationary_distribution(matrix)
     perturbation_bound(matrix, cycle(4))
     np.testing.assert_array_equal(matrix, before)
+
+
+def test_results_in_short():
+    found = ergodicity(SPLIT)
+    assert found.table() == (
+        "property           value\n"
+        "ergodic               no\n"
+        "converges             no\n"
+        "irreducible           no\n"
+        "period                 2\n"
+        "recurrent classes      2"
+    )
+    assert repr(found) == (
+        "Ergodicity(ergodic=no, converges=no, irreducible=no, period=2, recurrent_classes=2)"
+    )
+    assert json.loads(json.dumps(found.summary())) == {
+        "ergodic": False,
+        "converges": False,
+        "irreducible": False,
+        "period": 2,
+        "recurrent_classes": 2,
+    }
+
+    bound = PerturbationBound(np.array([0.5, 0.5]), np.array([0.25, 0.75]), 0.75, 1.5, 1.0)
+    assert bound.table() == (
+        "property       value\n"
+        "holds            yes\n"
+        "distance         0.5\n"
+        "bound            1.5\n"
+        "sharper bound      1\n"
+        "change          0.75"
+    )
+    assert repr(bound) == (
+        "PerturbationBound(holds=yes, distance=0.5, bound=1.5, sharper_bound=1, change=0.75)"
+    )
+    assert json.loads(json.dumps(bound.summary())) == {
+        "holds": True,
+        "distance": 0.5,
+        "bound": 1.5,
+        "sharper_bound": 1.0,
+        "change": 0.75,
+    }
+    computed = perturbation_bound(random_chain(4), random_chain(4, 1))
+    assert json.dumps(computed.summary())

@@ -1,4 +1,5 @@
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import pytest
 from thesis_tf.gsn.finite.denoising import denoising_chain, posterior
 from thesis_tf.gsn.finite.markov import stationary_distribution
 from thesis_tf.gsn.finite.walkback import (
+    WalkbackCheck,
     geometric_probabilities,
     round_frequencies,
     walkback_chain,
@@ -192,3 +194,28 @@ def test_bad_corruptions_and_shares():
         round_frequencies([2.0, -1.0])
     with pytest.raises(ValueError, match=r"`reconstruction` must be of shape \(3, 2\)"):
         walkback_corruption(np.full((2, 3), 1 / 3), np.eye(2), [1.0])
+
+
+def test_a_check_in_short():
+    conditions = {"converged": True, "unique": True}
+    data = np.array([0.5, 0.5])
+    check = WalkbackCheck(np.eye(2), data, data, conditions, np.eye(2), np.eye(2), True, 12)
+    assert check.table() == (
+        "property              value\n"
+        "condition: converged    yes\n"
+        "condition: unique       yes\n"
+        "distance                  0\n"
+        "iterations               12"
+    )
+    assert repr(check) == (
+        "WalkbackCheck(applies=yes, distance=0, states=2, converged=yes, iterations=12)"
+    )
+    assert json.loads(json.dumps(check.summary())) == {
+        "applies": True,
+        "distance": 0.0,
+        "states": 2,
+        "conditions": conditions,
+        "converged": True,
+        "iterations": 12,
+    }
+    assert json.dumps(walkback_chain(data, np.full((2, 2), 0.5), [1.0]).summary())

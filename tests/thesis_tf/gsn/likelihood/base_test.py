@@ -51,3 +51,14 @@ def test_bad_values():
         base.chains_of("`s`", np.full((3, 2), np.inf), tf.TensorShape([2]))
     with pytest.raises(TypeError, match=r"`s` must be of a floating dtype"):
         base.chains_of("`s`", np.zeros((3, 2), bool), tf.TensorShape([2]))
+
+
+def test_a_table_with_the_protocol():
+    found = base.LikelihoodEstimate(np.array([1.0, 2, 6]), np.array([3.0]), "how")
+    assert found.table() == (
+        "samples              log-likelihood  standard error\n"
+        "all chains together            3.00            1.53\n"
+        "each chain alone               3.00               -\n"
+        "how"
+    )
+    assert repr(found) == "LikelihoodEstimate(3.00 +- 1.53 nats; how)"

@@ -9,7 +9,7 @@ import scipy.stats
 import tensorflow as tf
 
 from thesis_tf.gsn.likelihood import log_mean
-from thesis_tf.gsn.likelihood.conservative import conservative_log_likelihood
+from thesis_tf.gsn.likelihood.conservative import ConservativeEstimate, conservative_log_likelihood
 from thesis_tf.gsn.reconstruction import Bernoulli, Normal, NormalMixture
 
 RNG = np.random.default_rng(13)
@@ -159,3 +159,16 @@ def test_bad_types():
         conservative_log_likelihood(H, X, None)
     with pytest.raises(TypeError, match=r"`test` must be of a floating dtype"):
         conservative_log_likelihood(H, X.astype(int), Coins())
+
+
+def test_a_table_with_the_growth():
+    found = ConservativeEstimate(
+        np.array([1.0, 3.0]), np.array([1.0]), "how", np.array([500, 4000]), np.array([1.5, 2.0])
+    )
+    assert found.table() == (
+        "samples              log-likelihood  standard error\n"
+        "all chains together            2.00            1.00\n"
+        "each chain alone               1.00               -\n"
+        "the first 500                  1.50               -\n"
+        "how"
+    )

@@ -103,3 +103,25 @@ def test_values_are_flat_and_a_record_is_made_of_them_again():
 def test_values_of_no_record(values, message):
     with pytest.raises(ValueError, match=message):
         Record.from_values(values)
+
+
+def test_a_table_of_the_last_and_the_smallest_values():
+    history = written(None, 4)
+    history.add(record(8, errors={"test": 0.25}, uniform=True))
+    history.add(Record(12, 1.5, errors={"test": float("nan")}, exchanged_with="a"))
+    assert history.table() == (
+        "value       records    last  smallest  at step\n"
+        "loss              2  0.1111    0.1111        8\n"
+        "test_error        2     nan      0.25        8"
+    )
+    assert json.loads(json.dumps(history.summary())) == {
+        "records": 3,
+        "step": 12,
+        "seconds": 1.5,
+        "loss": 1 / 9,
+        "test_error": None,
+        "uniform": True,
+        "exchanged_with": "a",
+    }
+    assert History().summary() == {"records": 0}
+    assert History().table() == "value  records  last  smallest  at step"

@@ -10,8 +10,8 @@ TINY = dataclasses.replace(fig_3_4.CONFIGS["quick"], points=400, drawn=(0.31, 0.
 
 def test_from_config_to_claims(through, tmp_path):
     result, claims = through(fig_3_4, TINY, tmp_path)
-    assert [set(scores) for scores in result["scores"]] == [{"RCAE", "DAE"}] * 2
-    assert result["scores"][0]["DAE"].shape == result["grid"].shape == (400,)
+    assert result["rcae"].shape == result["dae"].shape == (2, 400)
+    assert result["grid"].shape == (400,)
     assert len(claims) == 3
     # Errors decrease with sigma; docs/autoencoders.md has the same numbers.
     for name, at_the_end in (("RCAE", 0.040), ("DAE", 0.044)):
