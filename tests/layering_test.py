@@ -79,7 +79,6 @@ OWNERS = {
         # Single arrays, two of which are memory-mapped.
         "thesis_tf/probes/features/store.py",
         "thesis_tf/hessian/eigen/state_files.py",
-        "thesis_tf/datasets/archives.py",
     },
 }
 STYLE = "thesis_tf/plotting/style.py"
