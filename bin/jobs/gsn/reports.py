@@ -191,7 +191,7 @@ class Reports:
         if splits is None:
             return None
         model = models.build("mnist_convnet", self._run.shape, splits.num_classes)
-        settings = configs.Training(_CLASSIFIER_EPOCHS)
+        settings = configs.Training(epochs=_CLASSIFIER_EPOCHS)
         training.compile_for(model, settings)
         self._run.say("Training a classifier, or reading an existing one ...")
         training.train(
