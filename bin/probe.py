@@ -49,8 +49,7 @@ from bin.common.flags import option
 
 if TYPE_CHECKING:
     from thesis_tf.probes import ProbeReport
-
-Verbose = Literal["auto", 0, 1, 2]
+    from thesis_tf.reporting.progress import Verbose
 
 DEFAULT_EPOCHS = 5
 # Flags that only one of the two modes uses.
@@ -153,7 +152,7 @@ def run(
     shard: tuple[int, int] = (1, 1),
     extract_batch_size: int = 32,
     log_every: int = 50,
-    verbose: Verbose = 0,
+    verbose: "Verbose" = 0,
 ) -> "dict[str, ProbeReport]":
     """Probes according to `config` and writes to `folder`; returns {name: report}.
 

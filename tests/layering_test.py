@@ -10,6 +10,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
@@ -79,7 +80,6 @@ OWNERS = {
         # Single arrays, two of which are memory-mapped.
         "thesis_tf/probes/features/store.py",
         "thesis_tf/hessian/eigen/state_files.py",
-        "thesis_tf/datasets/archives.py",
     },
 }
 STYLE = "thesis_tf/plotting/style.py"
@@ -403,3 +403,18 @@ def test_a_heavy_import_is_found():
 def test_every_file_in_bin_itself_is_a_program():
     there = {path for path in SOURCES if path.startswith("bin/") and path.count("/") == 1}
     assert there - {"bin/__init__.py"} == set(PROGRAMS)
+
+
+_FIRST_LINE = re.compile(rb"#!.*python")
+
+
+def test_ruff_checks_programs_without_a_suffix():
+    # pre-commit passes them to ruff because of their first line; `ruff check .` needs their names.
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    there = {
+        path.relative_to(ROOT).as_posix()
+        for folder in (*PACKAGES, "benchmarks", "docs", "tests", ".ci")
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and not path.suffix and _FIRST_LINE.match(path.read_bytes())
+    }
+    assert there == set(config["tool"]["ruff"]["extend-include"])

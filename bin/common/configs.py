@@ -164,8 +164,23 @@ class Hardware(devices.Hardware):
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class Training:
+def checkpoint_every() -> int:
+    """Returns the option `checkpoint_every`, which several configs have."""
+    made: int = option(500, "Steps between checkpoints.", lower_bound=1)
+    return made
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Optimization:
+    """The optimizer and its batches."""
+
+    batch_size: int = option(128, "Examples per step, over all devices.", lower_bound=1)
+    optimizer: Literal["adam", "sgd", "rmsprop"] = option("adam", "The optimizer.")
+    learning_rate: float = option(1e-3, "Learning rate of the optimizer.", lower_bound=0.0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Training(Optimization):
     """The settings of training; each epoch leaves out the last partial batch."""
 
     epochs: int = option(
@@ -173,10 +188,7 @@ class Training:
         "Passes over the training examples. In bin.probe, the default for a trained network is 0.",
         lower_bound=0,
     )
-    batch_size: int = option(128, "Examples per step, over all devices.", lower_bound=1)
-    optimizer: Literal["adam", "sgd", "rmsprop"] = option("adam", "The optimizer.")
-    learning_rate: float = option(1e-3, "Learning rate of the optimizer.", lower_bound=0.0)
-    checkpoint_every: int = option(500, "Steps between checkpoints.", lower_bound=1)
+    checkpoint_every: int = checkpoint_every()
     snapshots: tuple[int, ...] = option(
         (),
         "Steps whose weights are kept permanently, e.g. 0,100,1000.",

@@ -17,7 +17,7 @@ from thesis_tf.persistence import checkpoint, files
 from thesis_tf.reporting.summaries import SummaryWriter
 
 if TYPE_CHECKING:
-    from bin.common.configs import Training
+    from bin.common.configs import Optimization, Training
     from thesis_tf.datasets import Split, Splits
 
 CHECKPOINT = "checkpoint.npz"
@@ -37,11 +37,21 @@ def compile_for(model: keras.Model, training: "Training") -> None:
 
 
 def optimizer_for(
-    training: "Training", learning_rate: float | None = None
+    settings: "Optimization",
+    learning_rate: keras.optimizers.schedules.LearningRateSchedule | float | None = None,
+    *,
+    momentum: float = 0.0,
 ) -> keras.optimizers.Optimizer:
-    """Returns the Keras optimizer of a `configs.Training`, optionally with another rate."""
-    optimizer = keras.optimizers.get(training.optimizer)
-    optimizer.learning_rate = learning_rate or training.learning_rate
+    """Returns the Keras optimizer of a `configs.Optimization`.
+
+    Args:
+        settings: the config.
+        learning_rate: another rate than the config's, or a schedule.
+        momentum: Nesterov momentum of SGD.
+    """
+    config = {"momentum": momentum, "nesterov": True} if momentum else {}
+    optimizer = keras.optimizers.get({"class_name": settings.optimizer, "config": config})
+    optimizer.learning_rate = learning_rate or settings.learning_rate
     return optimizer
 
 

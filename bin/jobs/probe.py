@@ -20,7 +20,8 @@ from thesis_tf.errors import ArgumentError
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from bin.probe import Config, Verbose
+    from bin.probe import Config
+    from thesis_tf.reporting.progress import Verbose
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

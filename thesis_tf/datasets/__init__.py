@@ -8,7 +8,7 @@
 Importing this package, and loading an archive, imports no TensorFlow.
 """
 
-from thesis_tf.datasets.inputs import INPUT_NAMES, load_inputs
+from thesis_tf.datasets.inputs import INPUT_NAMES, has_labels, load_inputs
 from thesis_tf.datasets.registry import NAMES, load
 from thesis_tf.datasets.splits import Split, Splits
 from thesis_tf.datasets.synthetic import CurveMixture, manifold10d, spiral
@@ -19,6 +19,7 @@ __all__ = [
     "CurveMixture",
     "Split",
     "Splits",
+    "has_labels",
     "load",
     "load_inputs",
     "manifold10d",

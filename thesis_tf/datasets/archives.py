@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.resources
 import pathlib
-import zipfile
-import zlib
-from collections.abc import Iterator, Sequence
-from typing import Any
-
-import numpy as np
+from collections.abc import Sequence
 
 from thesis_tf._core import checks
 from thesis_tf._core.types import Array
 from thesis_tf.datasets.assemble import Source
 from thesis_tf.datasets.splits import SPELLINGS, SPLIT_NAMES
+from thesis_tf.persistence import arrays as npz
 
 # {name of an array in a file: its name here}; `x_val` and `x_valid` are `x_validation`.
 ARRAYS = {
@@ -46,23 +41,33 @@ def read_inputs(path: pathlib.Path) -> dict[str, Array]:
         FileNotFoundError: the file doesn't exist.
         ValueError: the file isn't an archive, is damaged, or holds Python objects or no examples.
     """
-    with _opened(path) as archive:
-        names = {
-            array.removeprefix("x_"): name
-            for array, name in _names(path, archive.files).items()
-            if array.startswith("x_")
-        }
-        if "train" not in names and "x" in archive.files:
-            names["train"] = "x"
-        if "train" not in names:
-            raise checks.invalid(
-                f"The arrays in {path}",
-                "x or x_train, and optionally x_validation and x_test",
-                ", ".join(archive.files) or "no arrays",
-                "Save it as np.savez(path, x=examples).",
-            )
-        with _readable(path):
-            return {split: archive[name] for split, name in names.items()}
+    stored = _stored(path)
+    names = {
+        array.removeprefix("x_"): name
+        for array, name in _names(path, stored).items()
+        if array.startswith("x_")
+    }
+    if "train" not in names and "x" in stored:
+        names["train"] = "x"
+    if "train" not in names:
+        raise checks.invalid(
+            f"The arrays in {path}",
+            "x or x_train, and optionally x_validation and x_test",
+            ", ".join(stored) or "no arrays",
+            "Save it as np.savez(path, x=examples).",
+        )
+    arrays = npz.load(path, names.values())
+    return {split: arrays[name] for split, name in names.items()}
+
+
+def has_labels(path: pathlib.Path) -> bool:
+    """Returns whether an archive has labels of its training examples, `y_train`.
+
+    Raises:
+        FileNotFoundError: the file doesn't exist.
+        ValueError: the file isn't an archive, or is damaged.
+    """
+    return "y_train" in _stored(path)
 
 
 def read(path: pathlib.Path) -> Source:
@@ -76,11 +81,12 @@ def read(path: pathlib.Path) -> Source:
         FileNotFoundError: the file doesn't exist.
         ValueError: the file isn't an archive, is damaged, holds Python objects, or lacks an array.
     """
-    with _opened(path) as archive:
-        _check_names(path, archive.files)
-        with _readable(path):
-            arrays = {array: archive[n] for array, n in _names(path, archive.files).items()}
-            names = archive["class_names"] if "class_names" in archive.files else None
+    stored = _stored(path)
+    _check_names(path, stored)
+    found = _names(path, stored)
+    wanted = [*found.values(), *(name for name in stored if name == "class_names")]
+    arrays = npz.load(path, wanted)
+    names = arrays.get("class_names")
     if names is not None and (names.ndim != 1 or names.dtype.kind != "U"):
         raise checks.invalid(
             f"`class_names` in {path}",
@@ -88,42 +94,18 @@ def read(path: pathlib.Path) -> Source:
             f"dtype {names.dtype}, shape {names.shape}",
         )
     splits = {
-        split: (arrays[f"x_{split}"], arrays[f"y_{split}"])
+        split: (arrays[found[f"x_{split}"]], arrays[found[f"y_{split}"]])
         for split in SPLIT_NAMES
-        if f"x_{split}" in arrays
+        if f"x_{split}" in found
     }
     return Source(class_names=None if names is None else names.tolist(), **splits)
 
 
-def _opened(path: pathlib.Path) -> Any:
-    """Returns the open archive; raises if it doesn't exist or is incomplete."""
+def _stored(path: pathlib.Path) -> list[str]:
+    """Returns the names of the arrays in a file; raises if it doesn't exist or isn't an archive."""
     if not path.is_file():
         raise checks.invalid("The data set", "an existing file", path, kind=FileNotFoundError)
-    if not zipfile.is_zipfile(path):
-        raise checks.invalid(
-            str(path),
-            "a complete .npz archive",
-            "a file of another kind, or one that was cut short",
-            "Write it with np.savez_compressed; pickled data is never read.",
-        )
-    with _readable(path):
-        return np.load(path, allow_pickle=False)
-
-
-@contextlib.contextmanager
-def _readable(path: pathlib.Path) -> Iterator[None]:
-    """Converts NumPy's errors to errors that name the file and give advice."""
-    try:
-        yield
-    except (ValueError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        if "allow_pickle" in str(error):
-            raise checks.invalid(
-                str(path),
-                "an archive of numbers and strings",
-                "pickled Python objects, which are not read because reading them can run code",
-                "Save it again, with class_names as np.array(names, dtype=str).",
-            ) from error
-        raise ValueError(f"{path} is damaged or not a NumPy archive: {error}") from error
+    return npz.names(path)
 
 
 def _check_names(path: pathlib.Path, names: Sequence[str]) -> None:

@@ -72,13 +72,7 @@ def load_inputs(
     if path.suffix == ".npz":
         splits = assemble_inputs(path.stem, archives.read_inputs(path), seed)
     else:
-        if not registry.knows(name_or_path):
-            raise checks.invalid(
-                "`name_or_path`",
-                f"one of {', '.join(INPUT_NAMES)}, tfds:NAME, an archive or a folder of images",
-                repr(name_or_path),
-                checks.nearest(str(name_or_path), INPUT_NAMES),
-            )
+        _check_known(name_or_path)
         labeled = registry.load(name_or_path, data_dir=data_dir, seed=seed)
         arrays = {split: getattr(labeled, split).x for split in SPLIT_NAMES}
         splits = assemble_inputs(labeled.name, arrays, seed)
@@ -86,3 +80,34 @@ def load_inputs(
         return splits
     train, validation, test = examples
     return splits.take(train=train, validation=validation, test=test, seed=seed)
+
+
+def has_labels(name_or_path: str | os.PathLike[str]) -> bool:
+    """Returns whether a data set of `load_inputs` has labels, so that `load` can load it as well.
+
+    Args:
+        name_or_path: as for `load_inputs`. Of an archive, only the names of its arrays are read:
+            it has labels if it has `y_train`. Other files aren't read.
+
+    Raises:
+        FileNotFoundError: an archive doesn't exist.
+        ValueError: the name is unknown, or the archive is damaged.
+    """
+    if isinstance(name_or_path, str) and name_or_path in _SYNTHETIC:
+        return False
+    path = pathlib.Path(name_or_path).expanduser()
+    if path.suffix == ".npz":
+        return archives.has_labels(path)
+    _check_known(name_or_path)
+    return True
+
+
+def _check_known(name_or_path: str | os.PathLike[str]) -> None:
+    """Raises unless this is the name of a labeled data set, or a path."""
+    if not registry.knows(name_or_path):
+        raise checks.invalid(
+            "`name_or_path`",
+            f"one of {', '.join(INPUT_NAMES)}, tfds:NAME, an archive or a folder of images",
+            repr(name_or_path),
+            checks.nearest(str(name_or_path), INPUT_NAMES),
+        )

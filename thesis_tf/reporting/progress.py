@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 import tqdm
 
 from thesis_tf._core import checks
-from thesis_tf._core.types import Verbose
+from thesis_tf._core.types import Verbose as Verbose  # for programs
 
 # The result of `bar`.
 Bar: TypeAlias = tqdm.tqdm

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 import models
 from bin.common import configs, runs, training
-from thesis_tf import gsn, mcmc
+from thesis_tf import datasets, gsn, mcmc
 from thesis_tf.persistence import files
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ class JobsAfterTraining:
                 f" examples at which they begin. Received: {jobs.chains.chains}."
             )
         self._mask = self._known() if "inpaint" in jobs.do else None
+        classifies = "evaluate" in jobs.do or self._mask is not None
+        self._labeled = self._load_labeled() if classifies else None
         if "train" not in jobs.do:
             run.load()
 
@@ -173,19 +175,23 @@ class JobsAfterTraining:
         )
         return found.summary()
 
-    def _classifier(self) -> Classifier | None:
-        """Returns a function from examples to class probabilities, or None without labels."""
-        config = self._run.config
+    def _load_labeled(self) -> datasets.Splits | None:
+        """Returns the examples with their labels; None if they have none or aren't images."""
+        data = self._run.config.data
         if not self._run.is_image or len(self._run.shape) != 3:
             return None
-        try:
-            splits = config.data.load()
-        except (ValueError, OSError):
-            return None  # an archive without labels
-        if splits.train.x.shape[1:] != self._run.shape:
+        if not datasets.has_labels(data.dataset):
+            return None
+        splits = data.load()
+        return splits if splits.train.x.shape[1:] == self._run.shape else None
+
+    def _classifier(self) -> Classifier | None:
+        """Returns a function from examples to class probabilities, or None without labels."""
+        splits = self._labeled
+        if splits is None:
             return None
         model = models.build("mnist_convnet", self._run.shape, splits.num_classes)
-        settings = configs.Training(_CLASSIFIER_EPOCHS)
+        settings = configs.Training(epochs=_CLASSIFIER_EPOCHS)
         training.compile_for(model, settings)
         self._run.say("Training a classifier, or reading an existing one ...")
         training.train(

@@ -6,7 +6,7 @@ rejects a process with another model or other data.
 
 import dataclasses
 import re
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from bin.common import configs, flags
 from bin.common.flags import option
@@ -38,12 +38,6 @@ def _is_smoothing(value: str) -> bool:
     if kind == "entropy":
         return 0 < number < 1
     return True
-
-
-def _shared(name: str) -> Any:
-    """Returns the option of `configs.Training` with this name."""
-    (field,) = (field for field in dataclasses.fields(configs.Training) if field.name == name)
-    return dataclasses.field(default=field.default, metadata=field.metadata)
 
 
 def steps_option() -> Any:
@@ -144,13 +138,10 @@ class Draws:
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class Optimization:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SynchronizedTraining(configs.Optimization):
     """The optimizer, its batches, and when it exchanges with other processes."""
 
-    batch_size: int = _shared("batch_size")
-    optimizer: Literal["adam", "sgd", "rmsprop"] = _shared("optimizer")
-    learning_rate: float = _shared("learning_rate")
     momentum: float = option(
         0.0,
         "Nesterov momentum, with --optimizer=sgd (0.95 in the thesis).",
@@ -161,15 +152,9 @@ class Optimization:
 
     def compile(self, model: "keras.Model") -> None:
         """Compiles a model for classification from logits."""
-        import keras
+        from bin.common import training
 
-        if self.optimizer == "sgd" and self.momentum:
-            optimizer = keras.optimizers.SGD(self.learning_rate, self.momentum, nesterov=True)
-        else:
-            optimizer = keras.optimizers.get(
-                {"class_name": self.optimizer, "config": {"learning_rate": self.learning_rate}}
-            )
-        model.compile(optimizer, loss())
+        model.compile(training.optimizer_for(self, momentum=self.momentum), loss())
 
     def check(self) -> None:
         """Raises UsageError for a combination that makes no sense."""
@@ -185,7 +170,7 @@ class Limits:
     max_seconds: float | None = option(
         None, "Seconds after which training ends, even before --steps.", lower_bound=1e-3
     )
-    checkpoint_every: int = _shared("checkpoint_every")
+    checkpoint_every: int = configs.checkpoint_every()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,7 +179,7 @@ class Config:
 
     run: RunSettings
     draws: Draws
-    training: Optimization
+    training: SynchronizedTraining
     hardware: configs.Hardware
 
     def check(self) -> None:

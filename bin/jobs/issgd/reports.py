@@ -66,7 +66,11 @@ def draw(
 
 
 def evaluate(model: "keras.Model", x: np.ndarray, y: np.ndarray) -> dict[str, float]:
-    """Returns {"loss", "error"} of a classifier on examples."""
+    """Returns {"loss", "error"} of a classifier on examples.
+
+    Unlike `bin.common.training.evaluate`, it neither uses nor resets the metrics of the compiled
+    model, since it is called while `fit` is running, and leaves out regularization.
+    """
     logits = logits_of(model, x)
     return {
         "loss": float(config.loss()(y, logits)),

@@ -37,7 +37,7 @@ def test_without_flags_configs_are_what_they_are_without_arguments():
         configs.Data(),
         (configs.Model(),),
         configs.Hardware(),
-        configs.Training(4),
+        configs.Training(epochs=4),
         configs.ChainOptions(),
     )
     assert parsed(kind=configs.Output) == configs.Output(None, False)
@@ -86,6 +86,11 @@ def test_hardware_is_that_of_the_library():
     assert {f.name: f.default for f in dataclasses.fields(configs.Hardware)} == own
     assert set(hardware.DISTRIBUTIONS) == set(FLAGS["distribution"].parser.enum_values)
     assert set(hardware.PRECISIONS) == set(FLAGS["precision"].parser.enum_values)
+
+
+def test_options_of_training_are_passed_by_name():
+    with pytest.raises(TypeError, match="positional"):
+        configs.Training(4)
 
 
 def assert_same(found, expected):

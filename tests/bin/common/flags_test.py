@@ -193,5 +193,5 @@ def test_help_shows_a_program_its_flags_with_its_defaults(tmp_path):
     assert "--optimizer" not in shown
     assert "--dataset" not in shown
     read = said("--snapshots=1,2")
-    assert "epochs=9, batch_size=128, optimizer='adam'" in read
+    assert "batch_size=128, optimizer='adam', learning_rate=0.001, epochs=9" in read
     assert "snapshots=(1, 2)" in read

@@ -4,7 +4,7 @@ import pytest
 
 import models
 from bin.common import training
-from bin.common.configs import Training
+from bin.common.configs import Optimization, Training
 from thesis_tf import datasets
 
 
@@ -121,6 +121,27 @@ def test_snapshots_are_the_weights_of_their_steps(splits, tmp_path):
 def test_batch_larger_than_the_data(splits, tmp_path):
     with pytest.raises(ValueError, match="at most the 200 training examples"):
         weights_after(splits, tmp_path, Training(epochs=1, batch_size=201))
+
+
+@pytest.mark.parametrize(
+    ("name", "momentum", "kind"),
+    [
+        ("adam", 0.0, keras.optimizers.Adam),
+        ("rmsprop", 0.0, keras.optimizers.RMSprop),
+        ("sgd", 0.0, keras.optimizers.SGD),
+        ("sgd", 0.95, keras.optimizers.SGD),
+    ],
+)
+def test_optimizers(name, momentum, kind):
+    settings = Optimization(optimizer=name, learning_rate=0.25)
+    found = training.optimizer_for(settings, momentum=momentum)
+    assert type(found) is kind
+    assert float(found.learning_rate) == 0.25
+    if kind is keras.optimizers.SGD:
+        assert (found.momentum, found.nesterov) == (momentum, momentum > 0)
+    assert float(training.optimizer_for(settings, 0.5).learning_rate) == 0.5
+    decay = keras.optimizers.schedules.ExponentialDecay(0.125, 10, 0.5)
+    assert float(training.optimizer_for(settings, decay).learning_rate) == 0.125
 
 
 @pytest.mark.slow

@@ -75,3 +75,28 @@ def test_bad_names(tmp_path):
     (tmp_path / "text.npz").write_text("no archive")
     with pytest.raises(ValueError, match="a complete"):
         datasets.load_inputs(tmp_path / "text.npz")
+
+
+def test_which_data_have_labels(tmp_path):
+    for name, arrays in {
+        "labeled": {"x_train": X, "y_train": np.arange(40) % 2},
+        "bad": {"x_train": X, "y_train": X},
+        "inputs": {"x": X},
+        "of_test_examples": {"x_train": X, "x_test": X, "y_test": np.arange(40)},
+    }.items():
+        np.savez(tmp_path / f"{name}.npz", **arrays)
+    assert datasets.has_labels(tmp_path / "labeled.npz")
+    assert datasets.has_labels(str(tmp_path / "bad.npz"))
+    assert not datasets.has_labels(tmp_path / "inputs.npz")
+    assert not datasets.has_labels(tmp_path / "of_test_examples.npz")
+    for name in datasets.INPUT_NAMES:
+        assert datasets.has_labels(name) == (name in datasets.NAMES)
+    assert datasets.has_labels("tfds:mnist")
+    assert datasets.has_labels(tmp_path)  # a folder of images
+    with pytest.raises(FileNotFoundError, match="an existing file"):
+        datasets.has_labels("none.npz")
+    with pytest.raises(ValueError, match=r"one of spiral.* The nearest are: spiral"):
+        datasets.has_labels("spyral")
+    (tmp_path / "inputs.npz").write_bytes((tmp_path / "inputs.npz").read_bytes()[:-30])
+    with pytest.raises(ValueError, match=r"a complete \.npz file"):
+        datasets.has_labels(tmp_path / "inputs.npz")

@@ -1,3 +1,5 @@
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -41,6 +43,30 @@ def test_python_objects_are_neither_saved_nor_loaded(tmp_path):
     with pytest.raises(ValueError, match="Python objects, which are not saved"):
         arrays.save(tmp_path / "a.npz", {"x": objects})
     assert list(tmp_path.iterdir()) == []
-    np.savez(tmp_path / "b.npz", x=objects)
-    with pytest.raises(ValueError, match="must be a complete"):
+    records = np.zeros(2, dtype=[("a", int), ("b", object)])
+    np.savez(tmp_path / "b.npz", x=objects, y=np.ones(2), z=records)
+    with pytest.raises(ValueError, match=r"b\.npz must be .* Received: pickled .* \(x, z\)"):
         arrays.load(tmp_path / "b.npz")
+    assert arrays.names(tmp_path / "b.npz") == ["x", "y", "z"]
+    np.testing.assert_array_equal(arrays.load(tmp_path / "b.npz", ["y"])["y"], np.ones(2))
+
+
+@pytest.mark.filterwarnings("ignore:Stored array in format")
+@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
+@pytest.mark.parametrize("dtype", [float, object])
+def test_versions_of_the_format(version, dtype, tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as file, file.open("x.npy", "w") as member:
+        np.lib.format.write_array(member, np.ones(3, dtype), version)
+    if dtype is float:
+        np.testing.assert_array_equal(arrays.load(tmp_path / "a.npz")["x"], np.ones(3))
+        return
+    with pytest.raises(ValueError, match=r"a\.npz must be "):
+        arrays.load(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("name", ["x.npy", "notes.txt"])
+def test_something_else_in_the_file(name, tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as file:
+        file.writestr(name, b"not an array")
+    with pytest.raises(ValueError, match=r"a\.npz must be a complete .npz file"):
+        arrays.load(tmp_path / "a.npz")

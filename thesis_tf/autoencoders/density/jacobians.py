@@ -25,10 +25,9 @@ def jacobian(
         outputs = arrays.flat(function(x))
     try:
         derivative = tape.batch_jacobian(outputs, x)
-    except ValueError as error:
-        if "pfor" not in str(error) and "vectoriz" not in str(error):
-            raise
-        # TensorFlow can't vectorize an operation, so backward passes run one after the other.
+    except Exception:
+        # TensorFlow raises errors of several types for operations that it can't vectorize. Then
+        # backward passes run one after the other; any other error occurs again.
         derivative = tape.batch_jacobian(outputs, x, experimental_use_pfor=False)
     size = arrays.flat(x).shape[1]
     return outputs, tf.reshape(derivative, [tf.shape(x)[0], outputs.shape[1], size])

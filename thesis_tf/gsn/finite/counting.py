@@ -12,6 +12,7 @@ import numpy as np
 import scipy.stats
 
 from thesis_tf._core import checks
+from thesis_tf._core.seeds import checked_seed
 from thesis_tf._core.types import Array, ArrayLike
 from thesis_tf.gsn.finite import markov
 from thesis_tf.gsn.finite.denoising import checked_problem, counted_posterior
@@ -102,7 +103,7 @@ def counting_chain(
     *,
     num_examples: int = 5000,
     num_results: int = 5000,
-    seed: int | np.random.Generator = 0,
+    seed: int = 0,
 ) -> CountingResult:
     """Learns P(x | x~) by counting and runs the resulting chain (figure 5.3, top).
 
@@ -115,7 +116,7 @@ def counting_chain(
         corruption: (n, m), C(x~ | x), such as the result of `local_corruption`.
         num_examples: the number of training examples that are drawn from P(x).
         num_results: the number of states of the chain that are counted, from the first step on.
-        seed: an integer or a `numpy.random.Generator`.
+        seed: a non-negative integer.
 
     Returns:
         `CountingResult`.
@@ -128,7 +129,7 @@ def counting_chain(
     data, corruption = checked_problem(data, corruption)
     num_examples = checks.positive_integer("`num_examples`", num_examples)
     num_results = checks.positive_integer("`num_results`", num_results)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(checked_seed(seed))
     away = corruption.cumsum(axis=1)
     examples = _draw(np.broadcast_to(data.cumsum(), (num_examples, len(data))), rng)
     reconstruction = counted_posterior(
@@ -164,7 +165,7 @@ def parzen_chain(
     *,
     num_chains: int = 1,
     initial_state: ArrayLike | None = None,
-    seed: int | np.random.Generator = 0,
+    seed: int = 0,
 ) -> Array:
     """Runs chains whose P(x | x~) is a Parzen estimate from examples (figure 5.3, bottom).
 
@@ -183,7 +184,7 @@ def parzen_chain(
         num_results: the number of states of each chain that are returned, from the first step on.
         num_chains: the number of parallel chains; a step needs memory for num_chains * n values.
         initial_state: (num_chains, d), where the chains begin; None for random examples.
-        seed: an integer or a `numpy.random.Generator`.
+        seed: a non-negative integer.
 
     Returns:
         (num_results, num_chains, d) float64.
@@ -199,7 +200,7 @@ def parzen_chain(
         kernel_scale = checks.positive_number("`kernel_scale`, if not 0,", kernel_scale)
     num_results = checks.positive_integer("`num_results`", num_results)
     num_chains = checks.positive_integer("`num_chains`", num_chains)
-    rng, shape = np.random.default_rng(seed), (num_chains, examples.shape[1])
+    rng, shape = np.random.default_rng(checked_seed(seed)), (num_chains, examples.shape[1])
     if initial_state is None:
         x = examples[rng.integers(len(examples), size=num_chains)]
     else:

@@ -25,7 +25,7 @@ def make_run():
         config = gsn.Config(
             configs.Data(str(path)),
             configs.Hardware(seed=seed),
-            configs.Training(epochs, batch_size=9),
+            configs.Training(epochs=epochs, batch_size=9),
             gsn.Network(**{**SMALL, **network}),
             binarize,
             decay=0.5,

@@ -153,3 +153,16 @@ def test_settings_that_do_not_fit(trained):
         reports.JobsAfterTraining(trained, jobs("inpaint", known="middle"))
     with pytest.raises(ValueError, match="--chains must be at most 36"):
         reports.JobsAfterTraining(trained, jobs("sample", chains=configs.ChainOptions(37, 5)))
+
+
+@pytest.mark.parametrize("job", ["evaluate", "inpaint"])
+def test_labels_that_are_no_labels_are_not_passed_over(make_run, tmp_path, job):
+    run = make_run(tmp_path / "run")
+    path = run.config.data.dataset
+    with np.load(path) as file:
+        stored = dict(file)
+    labels = {name.replace("x_", "y_"): np.full(len(x), 0.5) for name, x in stored.items()}
+    np.savez(path, **stored, **labels)
+    with pytest.raises(ValueError, match="`y_train` of run_data must be"):
+        reports.JobsAfterTraining(run, jobs("train", job))
+    reports.JobsAfterTraining(run, jobs("train", "sample", "export"))

@@ -1,3 +1,4 @@
+import keras
 import pytest
 
 from bin.common.flags import UsageError
@@ -42,6 +43,13 @@ def test_names():
 
 
 def test_momentum_needs_sgd():
-    config.Optimization(optimizer="sgd", momentum=0.9).check()
+    config.SynchronizedTraining(optimizer="sgd", momentum=0.9).check()
     with pytest.raises(UsageError, match="--momentum requires --optimizer=sgd"):
-        config.Optimization(optimizer="adam", momentum=0.9).check()
+        config.SynchronizedTraining(optimizer="adam", momentum=0.9).check()
+
+
+def test_momentum_is_that_of_the_optimizer():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    config.SynchronizedTraining(optimizer="sgd", learning_rate=0.5, momentum=0.95).compile(model)
+    found = model.optimizer.get_config()
+    assert (found["momentum"], found["nesterov"], found["learning_rate"]) == (0.95, True, 0.5)

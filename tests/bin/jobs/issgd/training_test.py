@@ -10,7 +10,7 @@ DATA = {"train": (RNG.normal(size=(30, 4)).astype("f"), RNG.integers(3, size=30)
 
 def test_a_trainer_of_a_config(tmp_path):
     run = config.RunSettings(configs.Data(), configs.Model())
-    how = config.Optimization(batch_size=5, sync_every=3, optimizer="sgd", momentum=0.5)
+    how = config.SynchronizedTraining(batch_size=5, sync_every=3, optimizer="sgd", momentum=0.5)
     setting = config.Config(run, config.Draws(), how, configs.Hardware())
     limits, records = config.Limits(checkpoint_every=3), []
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])

@@ -29,6 +29,32 @@ def test_jacobians_and_products():
     np.testing.assert_allclose(backward, np.einsum("nij,ni->nj", dense(X), vectors))
 
 
+def test_jacobians_of_what_cannot_be_vectorized(monkeypatch):
+    vectorized = tf.GradientTape.batch_jacobian
+
+    def refuse(tape, target, source, *, experimental_use_pfor=True):
+        if experimental_use_pfor:
+            raise NotImplementedError("no converter")
+        return vectorized(tape, target, source, experimental_use_pfor=False)
+
+    monkeypatch.setattr(tf.GradientTape, "batch_jacobian", refuse)
+    _, found = jacobians.jacobian(function, tf.constant(X))
+    np.testing.assert_allclose(found, dense(X))
+
+
+@pytest.mark.parametrize("kind", [ValueError, RuntimeError])
+def test_errors_of_a_function_are_not_hidden(kind):
+    @tf.custom_gradient
+    def broken(x):
+        def gradient(upstream):
+            raise kind("the derivative is broken")
+
+        return tf.square(x), gradient
+
+    with pytest.raises(kind, match="the derivative is broken"):
+        jacobians.jacobian(broken, tf.constant(X))
+
+
 @pytest.mark.slow
 def test_squared_norms():
     expected = np.square(dense(X)).sum(axis=(1, 2))

@@ -107,7 +107,8 @@ def _begun(config: Config) -> tuple["Splits", "keras.Model", "HessianOperator"]:
     keras.utils.set_random_seed(config.seed)
     splits = config.sources.load(config.dataset, seed=config.seed)
     model = models.build(config.model, splits.train.x.shape[1:], splits.num_classes)
-    training.compile_for(model, configs.Training(1, config.batch_size, "rmsprop"))
+    how = configs.Training(epochs=1, batch_size=config.batch_size, optimizer="rmsprop")
+    training.compile_for(model, how)
     x, y = splits.train.x, splits.train.y
     subset = hessian.fixed_subset(x, y, fraction=config.examples / len(y), seed=config.seed)
     return splits, model, hessian.HessianOperator(model, model.loss, subset)

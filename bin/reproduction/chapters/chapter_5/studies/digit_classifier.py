@@ -52,7 +52,7 @@ def trained(config: Config) -> dict[str, Any]:
 
     splits = config.sources.load(config.dataset, config.examples, config.seed)
     keras.utils.set_random_seed(config.seed)
-    model, how = _network(), configs.Training(config.epochs)
+    model, how = _network(), configs.Training(epochs=config.epochs)
     training.compile_for(model, how)
     with tempfile.TemporaryDirectory() as folder:
         training.train(model, splits, how, folder, seed=config.seed)

@@ -33,7 +33,7 @@ OPTIONS = (
 # Temporary conditions: a server that is starting, failing over, resharding, or full.
 _LATER = (
     "LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "ASK", "READONLY", "OOM",
-    "MISCONF", "NOREPLICAS", "UNKILLABLE",
+    "MISCONF", "NOREPLICAS", "UNKILLABLE", "MAXCLIENTS",
 )  # fmt: skip
 _NEVER = ("NOAUTH", "WRONGPASS", "NOPERM", "DENIED")
 # redis-py removes these words from a server's error and has a class for each.
@@ -49,6 +49,9 @@ _CODES = (
     (redis.exceptions.MasterDownError, "MASTERDOWN"),
     (redis.exceptions.ClusterDownError, "CLUSTERDOWN"),
 )
+# The reply of a server that accepts no more connections. It has neither a code nor a class of its
+# own, so redis-py compares the reply, too; here it has the code MAXCLIENTS.
+_FULL = "max number of clients reached"
 _HOPS = 5
 
 
@@ -283,7 +286,7 @@ class Client:
             return errors.StoreRefusedError(
                 f"{self._shown} is a node of a cluster. Write the URL with redis+cluster://."
             )
-        busy = code in _LATER or "max number of clients" in text
+        busy = code in _LATER
         if busy or isinstance(error, (OSError, names.ConnectionError, names.TimeoutError)):
             advice = "Wait until it is ready." if busy else "Is the server up?"
             if not busy and not any(isinstance(c, ConnectionRefusedError) for c in causes):
@@ -300,6 +303,8 @@ def code_and_text(error: BaseException) -> tuple[str, str]:
     for kind, code in _CODES:
         if isinstance(error, kind):
             return code, text if text.startswith(code) else f"{code} {text}"
+    if isinstance(error, redis.RedisError) and text.removeprefix("ERR ") == _FULL:
+        return "MAXCLIENTS", text
     # redis-py before 8 has no class for some errors, and a wrong password isn't a server error.
     code = text.partition(" ")[0] if isinstance(error, redis.RedisError) else ""
     return (code, text) if re.fullmatch("[A-Z]+", code) else ("", text)

@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+import redis
 
 from thesis_tf.issgd.stores import (
     RunNotFoundError,
@@ -18,6 +19,7 @@ from thesis_tf.issgd.stores import (
     StoreUnavailableError,
     open_store,
 )
+from thesis_tf.issgd.stores.backends.redis import client
 
 SPEC = RunSpec("model", "data", (("train", 45),), 3_000_000, block_size=10)
 PASSWORD = "s3cret"
@@ -172,6 +174,29 @@ def test_a_server_of_something_else(opened):
     port = answering(b"HTTP/1.1 400 Bad Request\r\n\r\n")
     with pytest.raises(StoreRefusedError, match="is not a Redis server"):
         opened(f"redis://127.0.0.1:{port}").create(SPEC)
+
+
+def test_a_server_with_as_many_clients_as_it_may_have():
+    port = answering(b"-ERR max number of clients reached\r\n")
+    server = client.Client(f"redis://127.0.0.1:{port}", "the store")
+    said = "can't answer now: .*max number of clients reached. Wait until it is ready"
+    with pytest.raises(StoreUnavailableError, match=said):
+        server.call(("GET", "x"))
+
+    def fetch(connection):
+        connection.ask("x")
+        connection.receive_into(memoryview(bytearray(1)))
+
+    with pytest.raises(StoreUnavailableError, match=said):
+        server.bulk(fetch)
+
+
+def test_an_error_that_quotes_the_reply_of_a_full_server():
+    server = client.Client("redis://127.0.0.1", "the store")
+    text = "ERR unknown command 'max number of clients reached'"
+    found = server.translate(redis.ResponseError(text))
+    assert type(found) is StoreError
+    assert str(found) == f"the store answered: {text}."
 
 
 def test_keys_of_something_else(redis_server, opened):
