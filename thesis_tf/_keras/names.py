@@ -13,6 +13,9 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from thesis_tf._core import checks
+from thesis_tf._core.types import Structure
+from thesis_tf._keras import recording
+from thesis_tf._keras.inputs import input_spec
 
 if TYPE_CHECKING:
     import keras
@@ -61,20 +64,55 @@ def layers(model: keras.Layer) -> dict[str, keras.Layer]:
     If several layers have the same path, the first is kept.
     """
     found: dict[str, keras.Layer] = {}
-    for path, layer in _walk(model, "", ()):
-        found.setdefault(path, layer)
+    for path, chain in _walk(model, "", ()):
+        found.setdefault(path, chain[-1])
     return found
 
 
 def _walk(
     layer: keras.Layer, prefix: str, above: tuple[keras.Layer, ...]
-) -> Iterator[tuple[str, keras.Layer]]:
+) -> Iterator[tuple[str, tuple[keras.Layer, ...]]]:
+    """Yields (path, layers from the model inward) of every layer."""
     above = (*above, layer)
     for inner in layer._flatten_layers(include_self=False, recursive=False):
         if not any(inner is outer for outer in above):  # references may be cyclic
             path = prefix + inner.name
-            yield path, inner
+            yield path, (*above, inner)
             yield from _walk(inner, f"{path}/", above)
+
+
+def of_variables(
+    model: keras.Model, variables: Iterable[keras.Variable], inputs: Structure | None = None
+) -> list[str]:
+    """Returns the name of the layer of each variable, as `probes.taps` prints it.
+
+    Keras' paths of variables don't have such names: they lack the names of outer models that were
+    created later, so variables of different layers may have one path. A layer that is called
+    several times has the name of its first call. If the outputs of a layer can't be read, like
+    those of a cell in a loop, its variables have the name of the layer around it. A layer that
+    isn't called has its path, and the model has its own name.
+
+    Args:
+        model: a built Keras model.
+        variables: trainable variables of the model.
+        inputs: as for `input_spec`.
+
+    Raises:
+        ValueError: the shapes of the model's inputs are unknown, and no `inputs` were given.
+    """
+    called: dict[int, str] = {}
+    for place in recording.record_pass(model, input_spec(model, inputs)).places:
+        called.setdefault(id(place.operation), place.name.partition(":")[0])
+    found: dict[int, str] = {}
+    paths: dict[int, str] = {}
+    for path, (_, *chain) in _walk(model, "", ()):
+        names = [called[id(layer)] for layer in chain if id(layer) in called]
+        for variable in chain[-1]._trainable_variables:
+            paths.setdefault(id(variable), path)
+            if names:
+                found.setdefault(id(variable), names[-1])
+    names_or_paths = paths | found
+    return [names_or_paths.get(id(variable), model.name) for variable in variables]
 
 
 def variables(argument: str, model: keras.Layer, name: str) -> list[keras.Variable]:
@@ -92,7 +130,7 @@ def variables(argument: str, model: keras.Layer, name: str) -> list[keras.Variab
     """
     # Several layers may have one path, and so may variables.
     options: dict[str, list[keras.Variable]] = {}
-    for path, layer in _walk(model, "", ()):
+    for path, (*_, layer) in _walk(model, "", ()):
         options.setdefault(path, []).extend(layer.trainable_variables)
         for variable in layer.trainable_variables:
             if any(variable is own for own in layer._trainable_variables):
@@ -101,6 +139,8 @@ def variables(argument: str, model: keras.Layer, name: str) -> list[keras.Variab
     theirs: dict[str, list[keras.Variable]] = {}
     for variable in model.trainable_variables:
         theirs.setdefault(variable.path.removeprefix(f"{model.name}/"), []).append(variable)
+    # So several variables may have one path, which then names none of them.
+    theirs = {path: found for path, found in theirs.items() if len(found) == 1}
     # The prefix is the model's name, unless a layer in it has the same.
     wanted = name if name in options else name.removeprefix(f"{model.name}/")
     everything = theirs | options

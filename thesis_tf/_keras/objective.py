@@ -8,8 +8,9 @@ import keras
 import tensorflow as tf
 
 from thesis_tf._core import checks
-from thesis_tf._core.types import Loss
+from thesis_tf._core.types import Loss, Structure
 from thesis_tf._keras import parameter_vector
+from thesis_tf._keras.inputs import build, input_spec
 
 
 class Objective:
@@ -25,23 +26,36 @@ class Objective:
             `reduction` of a Keras loss is ignored: losses are averaged over examples.
         parameters: which parameters it is a function of, as for `parameter_vector.select`; the
             others are constants.
+        inputs: an example of the model's inputs, or `tf.TensorSpec`s with the batch axis, with
+            which a model is built that isn't.
 
     Attributes:
         model: the model.
         variables: the Keras variables that are its parameters.
         constants: all other variables of the model.
         layout: the `parameter_vector.VectorLayout` of the parameters.
+        inputs: the argument.
 
     Raises:
         TypeError: `loss` isn't a loss.
-        ValueError: the model is not built, or `parameters` does not fit it.
+        ValueError: the model is not built and no `inputs` were given, or `parameters` does not fit
+            it.
     """
 
-    def __init__(self, model: keras.Model, loss: Loss, parameters: Any = None) -> None:
+    def __init__(
+        self,
+        model: keras.Model,
+        loss: Loss,
+        parameters: Any = None,
+        *,
+        inputs: Structure | None = None,
+    ) -> None:
         if not isinstance(model, keras.Model):
             received = type(model).__name__
             raise checks.invalid("`model`", "a keras.Model", received, kind=TypeError)
-        self.model = model
+        self.model, self.inputs = model, inputs
+        if inputs is not None and not model.built:
+            build(model, input_spec(model, inputs))
         self.variables = parameter_vector.select(model, parameters)
         self.layout = parameter_vector.VectorLayout(self.variables)
         self._loss: Any = keras.losses.get(loss) if isinstance(loss, str) else loss

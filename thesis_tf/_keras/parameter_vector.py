@@ -26,7 +26,10 @@ def select(model: keras.Model, parameters: Any = None) -> list["keras.Variable"]
     trainable = model.trainable_variables
     if not model.built:
         raise checks.invalid(
-            "`model`", "built", f"{model.name}, which is not", "Call it on one batch first."
+            "`model`",
+            "built",
+            f"{model.name}, which is not",
+            "Call it on one batch first, or pass an example of its inputs: inputs=x[:1].",
         )
     if not trainable:
         raise checks.invalid(
@@ -73,14 +76,12 @@ class VectorLayout:
         tensors: Keras variables or tensors of one floating dtype.
 
     Attributes:
-        names: the paths of variables, or the indices of tensors.
         shapes: their shapes.
         size: the length of the vector.
         dtype: the `tf.DType` of all of them.
     """
 
     def __init__(self, tensors: Sequence[Any]) -> None:
-        self.names = [getattr(tensor, "path", str(i)) for i, tensor in enumerate(tensors)]
         self.shapes = [tuple(tensor.shape) for tensor in tensors]
         self._sizes = [int(np.prod(shape)) for shape in self.shapes]
         self.size = sum(self._sizes)
@@ -97,9 +98,3 @@ class VectorLayout:
     def pack(self, tensors: Sequence["tf.Tensor"]) -> "tf.Tensor":
         """Joins tensors of the variables' shapes into one flat vector (size,)."""
         return tf.concat([tf.reshape(tensor, [-1]) for tensor in tensors], axis=0)
-
-    def slices(self) -> dict[str, slice]:
-        """Returns {name: slice} of the flat vector."""
-        ends = np.cumsum(self._sizes).tolist()
-        starts = [0, *ends[:-1]]
-        return {n: slice(a, b) for n, a, b in zip(self.names, starts, ends, strict=True)}

@@ -161,3 +161,36 @@ def recording(recorder: C) -> Iterator[C]:
             _watchers -= 1
             if _watchers == 0:
                 keras.Operation.__call__ = _original_call
+
+
+def forward(model: keras.Model, x: Any) -> Recorder:
+    """Runs `model` statelessly on graph tensors and returns the recorder, with `.outputs`."""
+    # A call first clears the losses of the previous call, even in a stateless scope.
+    losses = [(layer, list(layer._losses)) for layer in model._flatten_layers()]
+    try:
+        # `model.stateless_call` would omit the casts and the autocast scope around `call`.
+        with keras.StatelessScope(), watch(model) as recorder:
+            recorder.record_root("input", x)
+            recorder.outputs = model(x, training=False)
+            recorder.record_root("output", recorder.outputs)
+    finally:
+        for layer, before in losses:
+            layer._losses[:] = before
+    return recorder
+
+
+def record_pass(model: keras.Model, spec: Any) -> Recorder:
+    """Traces one inference pass of a built model and returns its recorder.
+
+    Args:
+        model: the model.
+        spec: the `tf.TensorSpec`s of its inputs, as `inputs.input_spec` returns them.
+    """
+    recorders: list[Recorder] = []
+
+    @tf.function(input_signature=[spec], autograph=False)
+    def record(x: Any) -> None:
+        recorders.append(forward(model, x))
+
+    record.get_concrete_function()
+    return recorders[-1]

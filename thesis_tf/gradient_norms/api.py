@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from thesis_tf._core import checks
 from thesis_tf._core.types import Loss, Structure, TensorLike
-from thesis_tf._keras import recording
+from thesis_tf._keras import names, recording
 from thesis_tf._keras.objective import Objective
 from thesis_tf.gradient_norms import self_check
 from thesis_tf.gradient_norms.fallback import mapped
@@ -43,6 +43,7 @@ def per_example_gradient_norms(
     training: bool = False,
     check: bool = True,
     jit_compile: bool | None = None,
+    inputs: Structure | None = None,
 ) -> "GradientNorms":
     """Returns a function (x, y) -> losses and squared gradient norms, one of each per example.
 
@@ -53,13 +54,15 @@ def per_example_gradient_norms(
     error names the layer.
 
     Args:
-        model: a built Keras model. Every batch must have its examples on the first axis, and the
+        model: a Keras model. Every batch must have its examples on the first axis, and the
             outputs for one example must not depend on another.
         loss: a `keras.losses.Loss`, the name of one, or a function (labels, outputs) -> (batch,).
         parameters: the parameters whose gradients are used: a layer, a layer's name as printed by
             `probes.taps`, a variable, a variable's path or a glob of paths, or a list of these;
             None for all trainable parameters.
-        per_layer: whether to also return the squared norms for each layer.
+        per_layer: whether to also return the squared norms for each layer with parameters, by the
+            names that `probes.taps` prints, without the numbers of later calls. A cell in a loop
+            counts to the layer around it; parameters of the model itself have the model's name.
         regularization: whether each example's loss includes the model's regularizers. A training
             step that adds them unscaled to the mean of scaled losses needs norms without them.
         training: whether layers run in training mode, for example with dropout.
@@ -67,16 +70,18 @@ def per_example_gradient_norms(
             of single examples. This is never done in training mode, where dropout masks would
             differ.
         jit_compile: as for `tf.function`. On CPUs, XLA makes convolutions slower.
+        inputs: an example of the inputs, or `tf.TensorSpec`s with the batch axis; only needed for
+            a model that is not built yet.
 
     Returns:
         A `GradientNorms`.
 
     Raises:
         TypeError: `model` isn't a Keras model, or `loss` isn't a loss.
-        ValueError: the model is not built, or `parameters` has a name that doesn't match.
+        ValueError: the model is not built and has no `inputs`, or a name doesn't match.
     """
     return GradientNorms(
-        Objective(model, loss, parameters),
+        Objective(model, loss, parameters, inputs=inputs),
         per_layer=per_layer,
         regularization=regularization,
         training=training,
@@ -94,7 +99,6 @@ class GradientNorms:
 
     Attributes:
         objective: the `Objective`.
-        layers: the names of the layers whose norms `per_layer` returns.
     """
 
     def __init__(
@@ -113,11 +117,18 @@ class GradientNorms:
         self._unchecked = check and not training
         self._functions: dict[tuple[str, str], tf.types.experimental.GenericFunction] = {}
         self._example_bytes = 0
-        prefix = f"{objective.model.name}/"
-        self._owners: list[str] = [
-            v.path.rpartition("/")[0].removeprefix(prefix) or v.path for v in objective.variables
-        ]
-        self.layers = tuple(dict.fromkeys(self._owners))
+        self._owners: list[str] = []  # the names of the variables' layers, once they are known
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The names of the layers whose norms `per_layer` returns."""
+        return tuple(dict.fromkeys(self._layers_of_variables(self.objective.inputs)))
+
+    def _layers_of_variables(self, inputs: Structure | None) -> list[str]:
+        objective = self.objective
+        if not self._owners:
+            self._owners = names.of_variables(objective.model, objective.variables, inputs)
+        return self._owners
 
     def __call__(
         self, x: Structure, y: Structure
@@ -138,12 +149,13 @@ class GradientNorms:
                 (the message names the layer); or x and y have different numbers of examples.
             TypeError: labels are strings.
         """
+        x, y = _tensors(x, y)
         losses, squares, _ = self._measure(x, y)
         if not self._per_layer:
             return losses, tf.add_n(squares)
-        layers: dict[str, list[tf.Tensor]] = {name: [] for name in self.layers}
-        for owner, square in zip(self._owners, squares, strict=True):
-            layers[owner].append(square)
+        layers: dict[str, list[tf.Tensor]] = {}
+        for name, square in zip(self._layers_of_variables(x), squares, strict=True):
+            layers.setdefault(name, []).append(square)
         return losses, tf.add_n(squares), {name: tf.add_n(s) for name, s in layers.items()}
 
     def with_outputs(self, x: Structure, y: Structure) -> tuple[tf.Tensor, tf.Tensor, Structure]:

@@ -43,7 +43,8 @@ class _Operator:
         verbose: Verbose = 0,
     ) -> None:
         checks.one_of("`mode`", mode, self._kind.modes)
-        objective, sharded = Objective(model, loss, parameters), ShardedData(data, batch_size)
+        sharded = ShardedData(data, batch_size)
+        objective = Objective(model, loss, parameters, inputs=sharded.stream.spec[0])
         if check:
             self_check.check_data(sharded.stream)
         try:
@@ -215,7 +216,7 @@ class HessianOperator(_Operator):
     `MultiWorkerMirroredStrategy` every process passes the same data and takes part in each product.
 
     Args:
-        model: a built Keras model.
+        model: a Keras model; if it isn't built, it is built for the inputs of `data`.
         loss: a `keras.losses.Loss`, the name of one, or a function from (labels, outputs) to
             one value per example.
         data: (x, y), arrays or structures of arrays, or a finite batched `tf.data.Dataset` of such

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from thesis_tf._core import checks
 from thesis_tf._core.seeds import checked_seed
-from thesis_tf._core.types import TensorLike
+from thesis_tf._core.types import Structure, TensorLike
 from thesis_tf._keras.objective import Objective
 from thesis_tf.hessian.products import modes
 from thesis_tf.hessian.products.fallback import traced_with_fallback
@@ -92,11 +92,13 @@ class NegativeCurvature(keras.optimizers.Optimizer):
         self.seed = checked_seed(seed)
         self._objective: Objective | None = None
 
-    def attach(self, model: keras.Model) -> keras.Model:
+    def attach(self, model: keras.Model, *, inputs: Structure | None = None) -> keras.Model:
         """Lets `model.fit` update v and step along it; returns the model.
 
         Args:
-            model: a built model that is compiled with this optimizer and one Keras loss.
+            model: a model that is compiled with this optimizer and one Keras loss.
+            inputs: an example of the inputs, or `tf.TensorSpec`s with the batch axis; only needed
+                for a model that is not built yet.
         """
         if getattr(model, "optimizer", None) is not self:
             raise checks.invalid(
@@ -105,7 +107,7 @@ class NegativeCurvature(keras.optimizers.Optimizer):
         if model.distribute_strategy.num_replicas_in_sync > 1:
             devices = model.distribute_strategy.num_replicas_in_sync
             raise checks.invalid("`model`", "on one device", f"{model.name} on {devices}")
-        self._objective = Objective(model, model.loss)
+        self._objective = Objective(model, model.loss, inputs=inputs)
         if not self.built:
             self.build(model.trainable_variables)
         plain = model.train_step

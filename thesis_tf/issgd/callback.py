@@ -111,7 +111,8 @@ class ImportanceSampling(keras.callbacks.Callback):
             )
         self._step = self._begun = self._refreshed = self._iterations()
         if self._every is not None:
-            objective = Objective(self.model, loss)
+            inputs = self._examples.inputs_for(self.model)
+            objective = Objective(self.model, loss, inputs=inputs)
             self._norms = GradientNorms(objective, regularization=False)
             self._refresh()
 

@@ -10,12 +10,14 @@ import keras
 import tensorflow as tf
 
 from thesis_tf._core import checks, saved_model
-from thesis_tf._core.types import Path
+from thesis_tf._core.types import Path, Structure
 from thesis_tf.probes.report import ProbeReport
 from thesis_tf.probes.taps import forward, record_taps
 
 
-def export(model: keras.Model, report: ProbeReport, path: Path) -> None:
+def export(
+    model: keras.Model, report: ProbeReport, path: Path, *, inputs: Structure | None = None
+) -> None:
     """Writes a SavedModel of `model` with its probes.
 
     Its signatures take the model's inputs, with any number of examples, and return dicts:
@@ -32,13 +34,16 @@ def export(model: keras.Model, report: ProbeReport, path: Path) -> None:
         model: the Keras model of the report.
         report: a `ProbeReport`.
         path: the SavedModel's folder; an existing SavedModel is replaced.
+        inputs: an example of the inputs, or `tf.TensorSpec`s with the batch axis; only needed for
+            a model that is not built yet, or a subclassed model with several inputs.
 
     Raises:
-        ValueError: a tap of the report is not in the model or has another number of features.
+        ValueError: a tap of the report is not in the model or has another number of features, or
+            the shapes of the model's inputs are unknown.
         FileExistsError: `path` holds something other than a SavedModel.
     """
     saved_model.check_path(path)
-    graph = record_taps(model)
+    graph = record_taps(model, inputs)
     names = list(dict.fromkeys(probe.tap.name for probe in report.probes))
     for tap in graph.select(names):
         expected = len(report.probe(tap.name, _labels_at(report, tap.name)).solution.weights)

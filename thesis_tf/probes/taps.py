@@ -14,7 +14,8 @@ import tensorflow as tf
 from thesis_tf._core import checks
 from thesis_tf._core.types import Structure
 from thesis_tf._keras import names as layer_names
-from thesis_tf._keras.recording import Recorder, watch
+from thesis_tf._keras import recording
+from thesis_tf._keras.inputs import build, input_spec, is_functional
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,15 +78,7 @@ def record_taps(model: keras.Model, inputs: Structure | None = None) -> TapGraph
         raise checks.invalid("`model`", "a keras.Model", repr(model), kind=TypeError)
     spec = input_spec(model, inputs)
     build(model, spec)
-
-    recorders: list[Recorder] = []
-
-    @tf.function(input_signature=[spec], autograph=False)
-    def record(x: Structure) -> None:
-        recorders.append(_watched_forward(model, x))
-
-    record.get_concrete_function()
-    return TapGraph(model, recorders[-1], spec)
+    return TapGraph(model, recording.record_pass(model, spec), spec)
 
 
 class TapGraph:
@@ -97,7 +90,7 @@ class TapGraph:
         spec: the `tf.TensorSpec`s of the model's inputs, in the structure of its input.
     """
 
-    def __init__(self, model: keras.Model, recorder: Recorder, spec: Any) -> None:
+    def __init__(self, model: keras.Model, recorder: recording.Recorder, spec: Any) -> None:
         self._model = model
         self.spec = spec
         batch = keras.tree.flatten(spec)[0].shape[0]
@@ -188,7 +181,7 @@ class TapGraph:
         if text.startswith("class:") or inspect.isclass(rule):
             return f"{message} {checks.nearest(text.removeprefix('class:'), kinds)}"
         message = f"{message} {checks.nearest(text, self.taps)}"
-        if any(not _is_functional(layer) for layer in [self._model, *_submodels(self._model)]):
+        if any(not is_functional(layer) for layer in [self._model, *_submodels(self._model)]):
             message += (
                 " Inside a subclassed `call`, only layers are recorded, not keras.ops and tf"
                 " functions: make the step a layer, e.g. keras.layers.Activation('relu')."
@@ -237,7 +230,7 @@ def forward(
     """
 
     def call(x: Any) -> tuple[Any, dict[str, tf.Tensor]]:
-        recorder = _watched_forward(model, x)
+        recorder = recording.forward(model, x)
         tensors = {place.name: place.tensor for place in recorder.places}
         missing = [name for name in names if name not in tensors]
         if missing:
@@ -250,76 +243,5 @@ def forward(
     return call
 
 
-def _watched_forward(model: keras.Model, x: Any) -> Recorder:
-    """Runs `model` statelessly on graph tensors and returns the recorder, with `.outputs`."""
-    # A call first clears the losses of the previous call, even in a stateless scope.
-    losses = [(layer, list(layer._losses)) for layer in model._flatten_layers()]
-    try:
-        # `model.stateless_call` would omit the casts and the autocast scope around `call`.
-        with keras.StatelessScope(), watch(model) as recorder:
-            recorder.record_root("input", x)
-            recorder.outputs = model(x, training=False)
-            recorder.record_root("output", recorder.outputs)
-    finally:
-        for layer, before in losses:
-            layer._losses[:] = before
-    return recorder
-
-
-def input_spec(model: keras.Model, inputs: Structure | None = None) -> Any:
-    """Returns the `tf.TensorSpec`s of the model's inputs, in the structure of its input.
-
-    The batch axis is None unless the model has a fixed batch size.
-
-    Raises:
-        ValueError: the model was never built, and no `inputs` were given.
-    """
-    batch = fixed_batch(model)
-
-    def open_batch(x: Any) -> tf.TensorSpec:
-        return tf.TensorSpec((batch, *x.shape[1:]), keras.backend.standardize_dtype(x.dtype))
-
-    if inputs is not None:
-        return keras.tree.map_structure(open_batch, inputs)
-    if _is_functional(model):
-        # A Sequential model has no `input` before its first call, but it has `inputs`.
-        symbolic = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
-        return keras.tree.map_structure(open_batch, symbolic)
-    config = model.get_build_config() or {}
-    shape = config.get("input_shape")
-    if shape and all(isinstance(n, (int, type(None))) for n in shape):
-        return tf.TensorSpec((None, *shape[1:]), model.input_dtype)
-    raise ValueError(
-        f"The shape of the inputs of model '{model.name}' is unknown: it was not built with a"
-        " single tensor. Pass an example of its inputs, e.g. taps(model, inputs=x[:1])."
-    )
-
-
-def fixed_batch(model: keras.Model) -> int | None:
-    """Returns the batch size that `model` was made for; None if it takes any."""
-    if not _is_functional(model):
-        return None
-    if isinstance(model, keras.Sequential) and not any(
-        getattr(layer, "stateful", False) for layer in model._flatten_layers()
-    ):
-        return None  # the first axis is the size of the first batch with which it was called
-    return model.inputs[0].shape[0]
-
-
-def _is_functional(model: keras.Model) -> bool:
-    return bool(getattr(model, "inputs", None))
-
-
 def _submodels(model: keras.Model) -> list[keras.Model]:
     return [layer for layer in model._flatten_layers() if isinstance(layer, keras.Model)]
-
-
-def build(model: keras.Model, spec: Any) -> None:
-    """Builds `model` if it is not built: an unbuilt one calls its layers in a scratch graph."""
-    if isinstance(model, keras.Sequential) and not model.built and isinstance(spec, tf.TensorSpec):
-        # A call would build it for batches of one size.
-        model.build(tuple(spec.shape))
-    if not all(layer.built for layer in model._flatten_layers()):
-        one = keras.tree.map_structure(lambda s: tf.zeros([d or 1 for d in s.shape], s.dtype), spec)
-        with keras.StatelessScope():
-            model(one)

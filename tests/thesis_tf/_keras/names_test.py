@@ -158,3 +158,119 @@ def test_the_selection_of_parameters_takes_names_of_taps(model):
         *model.get_layer("shared").trainable_variables,
         *head,
     ]
+
+
+def dense(shape=(4,), **kwargs):
+    """Returns a functional model with a layer called dense, whose Keras path is dense/kernel."""
+    x = keras.Input(shape)
+    return keras.Model(x, L.Dense(3, name="dense")(x), **kwargs)
+
+
+def on(shape, *layers):
+    """Returns a functional model with the outputs of layers for one input."""
+    x = keras.Input(shape)
+    return keras.Model(x, [layer(x) for layer in layers], name="net")
+
+
+def nested_twice():
+    outer = [on((4,), dense(name="inner")) for _ in range(2)]
+    outer[0].name, outer[1].name = "enc", "dec"
+    return on((4,), *outer)
+
+
+def called_by_two():
+    shared = L.Dense(4, name="shared")
+    a, b = (keras.Sequential([keras.Input((4,)), shared], name=name) for name in "ab")
+    x = keras.Input((4,))
+    return keras.Model(x, a(b(x)))
+
+
+def called_twice():
+    shared = L.Dense(4, name="shared")
+    x = keras.Input((4,))
+    return keras.Model(x, shared(shared(x)))
+
+
+def with_lora():
+    model = dense()
+    model.get_layer("dense").enable_lora(2)
+    return model
+
+
+class Subclassed(keras.Model):
+    """Two layers of one name, a layer that another holds but doesn't call, and a parameter."""
+
+    def __init__(self):
+        super().__init__(name="subclassed")
+        self.first, self.second = L.Dense(3, name="same"), L.Dense(3, name="same")
+        self.holder = L.Layer(name="holder")
+        self.holder.held = L.Dense(3, name="held")
+        self.spare = Block(name="spare")
+        self.scale = self.add_weight(shape=(3,), name="scale")
+
+    def build(self, shape):
+        self.spare.build(shape)
+
+    def call(self, x):
+        return self.scale * self.holder.held(self.second(self.first(x)))
+
+
+def subclassed():
+    model = Subclassed()
+    model(keras.ops.ones((1, 4)))
+    return model
+
+
+CASES = {
+    "nested": (lambda: on((4,), dense(name="enc"), dense(name="dec")), ["enc/dense", "dec/dense"]),
+    "nested twice": (nested_twice, ["enc/inner/dense", "dec/inner/dense"]),
+    "called by two models": (called_by_two, ["b/shared"]),
+    "called twice": (called_twice, ["shared"]),
+    "bidirectional": (
+        lambda: on((5, 4), L.Bidirectional(L.LSTM(2, name="lstm"), name="both")),
+        ["both/forward_lstm", "both/backward_lstm"],
+    ),
+    "cells": (lambda: on((5, 4), L.RNN([L.GRUCell(2), L.LSTMCell(2)], name="rnn")), ["rnn"]),
+    "unrolled": (
+        lambda: on((2, 4), L.RNN(L.GRUCell(2, name="cell"), unroll=True, name="rnn")),
+        ["rnn/cell"],
+    ),
+    "several tensors": (lambda: on((5, 4), L.LSTM(2, return_state=True, name="lstm")), ["lstm"]),
+    "time distributed": (
+        lambda: on((5, 4), L.TimeDistributed(L.Dense(2, name="dense"), name="each")),
+        ["each"],
+    ),
+    "lora": (with_lora, ["dense"]),
+    "subclassed": (
+        subclassed,
+        ["subclassed", "same", "same#2", "held", "spare/dense", "spare/last"],
+    ),
+}
+# Their layers aren't called, or have no name of their own.
+NO_TAPS = {"subclassed", "spare/dense", "spare/last"}
+
+
+@pytest.mark.filterwarnings("ignore:`build..` was called on layer")
+@pytest.mark.parametrize("case", CASES)
+def test_the_layers_of_variables_are_those_that_taps_prints(case):
+    make, expected = CASES[case]
+    model = make()
+    found = names.of_variables(model, model.trainable_variables)
+    assert list(dict.fromkeys(found)) == expected
+    printed = {tap.name.partition(":")[0] for tap in taps(model)}
+    assert set(found) - NO_TAPS <= printed
+
+
+def test_the_layers_of_some_variables():
+    model = on((4,), dense(name="enc"), dense(name="dec"))
+    dec = model.get_layer("dec").trainable_variables
+    assert names.of_variables(model, dec[::-1]) == ["dec/dense", "dec/dense"]
+
+
+def test_a_path_of_several_variables_is_refused():
+    model = on((4,), dense(name="enc"), dense(name="dec"))
+    assert len({v.path for v in model.trainable_variables}) == 2
+    with pytest.raises(ValueError, match=r"It fits enc/dense/kernel, dec/dense/kernel\."):
+        names.variables("`parameters`", model, "dense/kernel")
+    kernel = model.get_layer("dec").get_layer("dense").kernel
+    assert names.variables("`parameters`", model, "dec/dense/kernel") == [kernel]

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from thesis_tf._keras.recording import watch
+from thesis_tf._keras.recording import trace, watch
 from thesis_tf.probes.taps import forward, taps
 
 CALL = keras.Operation.__call__
@@ -230,3 +230,10 @@ def test_mirrored_replicas(run_python):
     assert found["a"] == [[[3.0] * 3] * 2, [[6.0] * 3] * 2]
     assert found["b"] == [[[9.0] * 3] * 2, [[18.0] * 3] * 2]
     assert put_back
+
+
+def test_a_trace_has_the_inputs_the_calls_and_the_outputs():
+    recorder = trace(mlp("a", "b"), tf.TensorSpec((None, 3)))
+
+    assert [place.name for place in recorder.places] == ["input", "a", "b", "output"]
+    assert recorder.outputs.shape == (None, 3)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from thesis_tf import gradient_norms
+from thesis_tf import gradient_norms, probes
 
 HERE = pathlib.Path(__file__).parent
 spec = importlib.util.spec_from_file_location("layer_cases", HERE / "layer_cases.py")
@@ -78,6 +78,72 @@ def test_losses_and_layers():
     without = gradient_norms.per_example_gradient_norms(model, LOSS, regularization=False)
     np.testing.assert_allclose(without(x, y)[0], each, rtol=1e-5)
     assert (abs(without(x, y)[1] - squares).numpy() > 1e-4).any()
+
+
+def layer_squares(model, x, y, layer):
+    """Returns the squared norms of each example's gradient for a layer, by tapes."""
+    squares = []
+    for i in range(len(y)):
+        one = keras.tree.map_structure(lambda values: values[i : i + 1], x)  # noqa: B023
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(mse(y[i : i + 1], model(one)))
+        gradients = tape.gradient(loss, [v.value for v in layer.trainable_variables])
+        squares.append(sum(float(tf.reduce_sum(tf.square(g))) for g in gradients))
+    return squares
+
+
+def test_layers_of_one_name_in_two_models_are_apart():
+    keras.utils.set_random_seed(0)
+
+    def tower(name):
+        x = keras.Input((4,))
+        return keras.Model(x, L.Dense(3, name="dense")(x), name=name)
+
+    x = keras.Input((4,))
+    enc, dec = tower("enc"), tower("dec")
+    assert enc.layers[1].kernel.path == dec.layers[1].kernel.path
+    model = keras.Model(x, L.Add()([enc(x), 2 * dec(x)]))
+    inputs, labels = np.random.default_rng(0).normal(size=(2, 5, 4)).astype("f")
+    f = gradient_norms.per_example_gradient_norms(model, mse, per_layer=True)
+    assert set(f.layers) == {"enc/dense", "dec/dense"}
+    _, squares, layers = f(inputs, labels[:, :3])
+    assert list(layers) == [tap.name for tap in probes.taps(model, L.Dense)]
+    np.testing.assert_allclose(sum(layers.values()), squares, rtol=1e-6)
+    for tower in (enc, dec):
+        expected = layer_squares(model, inputs, labels[:, :3], tower.layers[1])
+        np.testing.assert_allclose(layers[f"{tower.name}/dense"], expected, rtol=1e-5)
+
+
+class TwoInputs(keras.Model):
+    """A subclassed model of two inputs."""
+
+    def __init__(self):
+        super().__init__(name="two")
+        self.left, self.right = L.Dense(3, "tanh", name="left"), L.Dense(3, name="right")
+
+    def call(self, inputs):
+        return self.left(inputs["a"]) * self.right(inputs["b"])
+
+
+def test_a_model_that_is_not_built_needs_inputs():
+    rng = np.random.default_rng(0)
+    x = {"a": rng.normal(size=(5, 4)).astype("f"), "b": rng.normal(size=(5, 2)).astype("f")}
+    y = rng.normal(size=(5, 3)).astype("f")
+    with pytest.raises(ValueError, match=r"`model` must be built.*two.*inputs=x\[:1\]"):
+        gradient_norms.per_example_gradient_norms(TwoInputs(), mse)
+    model = TwoInputs()
+    f = gradient_norms.per_example_gradient_norms(model, mse, per_layer=True, inputs=x)
+    assert f.layers == ("left", "right")
+    _, _, layers = f(x, y)
+    for name in f.layers:
+        expected = layer_squares(model, x, y, getattr(model, name))
+        np.testing.assert_allclose(layers[name], expected, rtol=1e-5)
+    # A built model's layers are known from a batch.
+    again = gradient_norms.per_example_gradient_norms(model, mse, per_layer=True)
+    with pytest.raises(ValueError, match="inputs of model 'two' is unknown"):
+        again.layers  # noqa: B018
+    again(x, y)
+    assert again.layers == f.layers
 
 
 def test_batches_of_any_size_are_cut_to_fit_the_cache(monkeypatch):

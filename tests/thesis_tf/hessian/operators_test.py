@@ -344,9 +344,6 @@ def test_bad_arguments(problem, arguments, kind, message):
 
 def test_models_that_have_no_hessian(problem):
     _, loss, data = problem()
-    unbuilt = keras.Sequential([keras.layers.Dense(3)])
-    with pytest.raises(ValueError, match="`model` must be built"):
-        HessianOperator(unbuilt, loss, data)
     frozen = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, trainable=False)])
     with pytest.raises(ValueError, match="a model with trainable parameters"):
         HessianOperator(frozen, loss, data)
@@ -361,6 +358,31 @@ def test_the_point_must_fit(problem):
         with pytest.raises(ValueError, match=r"`parameters` must be of shape \(43,\)"):
             function(np.ones(3))
     assert repr(operator).startswith("<HessianOperator 43 x 43 float64 of sequential")
+
+
+class TwoInputs(keras.Model):
+    """A subclassed model of two inputs, which is not built."""
+
+    def __init__(self):
+        super().__init__(dtype="float64")
+        self.left = keras.layers.Dense(3, "tanh", dtype="float64")
+        self.right = keras.layers.Dense(3, dtype="float64")
+
+    def call(self, inputs):
+        return self.left(inputs["a"]) * self.right(inputs["b"])
+
+
+@pytest.mark.parametrize("as_dataset", [False, True])
+def test_a_model_that_is_not_built_is_built_for_the_data(dense_hessian, as_dataset):
+    keras.utils.set_random_seed(0)
+    rng = np.random.default_rng(0)
+    x, y = {"a": rng.normal(size=(8, 4)), "b": rng.normal(size=(8, 2))}, rng.integers(0, 3, 8)
+    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(3) if as_dataset else (x, y)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model = TwoInputs()
+    operator = HessianOperator(model, loss, data)
+    assert operator.shape == (24, 24)
+    np.testing.assert_allclose(dense(operator), dense_hessian(model, (x, y)), atol=1e-14)
 
 
 class AlwaysTraining(keras.layers.Layer):

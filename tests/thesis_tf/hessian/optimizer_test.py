@@ -216,6 +216,17 @@ def test_another_optimizer_after_it(problem):
     assert "curvature" not in model.fit(x, y, verbose=0).history
 
 
+def test_a_model_that_is_not_built_needs_inputs():
+    x, y = np.ones((4, 2), "f"), np.zeros((4, 3), "f")
+    optimizer = NegativeCurvature("sgd")
+    model = keras.Sequential([keras.layers.Dense(3)])
+    model.compile(optimizer, keras.losses.MeanSquaredError())
+    with pytest.raises(ValueError, match="`model` must be built"):
+        optimizer.attach(model)
+    optimizer.attach(model, inputs=x)
+    assert "curvature" in fit(model, (x, y), 1)
+
+
 def test_bad_models(problem, two_devices):
     model, loss, _ = problem()
     optimizer = NegativeCurvature()

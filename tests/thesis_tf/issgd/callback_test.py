@@ -118,6 +118,15 @@ def test_several_steps_in_one_call():
     assert [entry.step for entry in sampling.history.records] == [6, 9, 12, 18]
 
 
+def test_a_model_that_is_not_built_is_built_for_the_data():
+    model = keras.Sequential([keras.layers.Dense(3)])
+    model.compile("sgd", LOSS)
+    sampling = make()
+    fit(model, sampling)
+    assert model.input_shape == (None, 5)
+    assert sampling.tracker.proposal.num_examples == N
+
+
 def test_a_second_fit_goes_on():
     model, other = network(), network()
     sampling = make(4)
@@ -307,11 +316,7 @@ def test_several_devices(two_devices):
 
 
 @pytest.mark.slow
-def test_a_model_that_is_not_built_or_has_diverged():
-    model = keras.Sequential([keras.layers.Dense(3)])
-    model.compile("sgd", LOSS)
-    with pytest.raises(ValueError, match="`model` must be built"):
-        fit(model, make())
+def test_a_model_that_has_diverged():
     sampling = make()
     with pytest.warns(UserWarning, match="gradient norms of 26 of 26 examples are not finite"):
         fit(network(keras.optimizers.SGD(np.inf)), sampling, epochs=2)

@@ -118,3 +118,33 @@ def test_only_a_saved_model_is_replaced(probed, tmp_path):
         for _ in range(2):
             write(tmp_path / "saved")
     assert (tmp_path / "thesis.tex").read_text() == "chapter 1"
+
+
+class TwoInputs(keras.Model):
+    """A subclassed model of two inputs, which is not built."""
+
+    def __init__(self):
+        super().__init__(name="two")
+        self.left, self.right = keras.layers.Dense(3), keras.layers.Dense(3, name="right")
+
+    def call(self, inputs):
+        return self.left(inputs["a"]) * self.right(inputs["b"])
+
+
+def test_a_subclassed_model_of_several_inputs_from_extraction_to_export(tmp_path):
+    rng = np.random.default_rng(0)
+    shapes = {"a": (100, 4), "b": (100, 2)}
+    x = {name: rng.normal(size=shape).astype("float32") for name, shape in shapes.items()}
+    model = TwoInputs()
+    store = probes.extract(model, x, tmp_path / "store", taps=["right", "output"])
+    report = probes.fit_probes(store, rng.integers(0, 3, 100), SPLITS, l2=[0.1])
+    with pytest.raises(ValueError, match=r"inputs of model 'two' is unknown.*inputs=x\[:1\]"):
+        probes.export(model, report, tmp_path / "saved")
+    specs = {name: tf.TensorSpec((None, *shape[1:])) for name, shape in shapes.items()}
+    for inputs in (x, specs):
+        probes.export(model, report, tmp_path / "saved", inputs=inputs)
+        signatures = tf.saved_model.load(str(tmp_path / "saved")).signatures
+        tensors = {name: tf.constant(value) for name, value in x.items()}
+        np.testing.assert_allclose(signatures["serve"](**tensors)["output"], model(x), atol=1e-6)
+        features = signatures["features"](**tensors)
+        np.testing.assert_allclose(features["right"], model.right(x["b"]), atol=1e-6)

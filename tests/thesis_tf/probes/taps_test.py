@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from thesis_tf.probes.taps import Tap, forward, input_spec, record_taps, taps
+from thesis_tf.probes.taps import Tap, forward, record_taps, taps
 
 RNG = np.random.default_rng(0)
 # Keras' warning for a model with a layer that is never called, such as `Residual`.
@@ -535,13 +535,3 @@ def test_building_does_not_advance_random_layers(monte_carlo_dropout):
     taps(model, inputs=batch(2, 4))
 
     np.testing.assert_array_equal(model.layers[1].seeds.state.numpy(), seeds)
-
-
-def test_input_spec_keeps_the_structure_of_the_inputs():
-    a, b = keras.Input((3,), name="a"), keras.Input((2,), dtype="int32", name="b")
-    model = keras.Model({"a": a, "b": [b]}, layers.Dense(1)(a))
-
-    assert input_spec(model) == {
-        "a": tf.TensorSpec((None, 3), tf.float32),
-        "b": [tf.TensorSpec((None, 2), tf.int32)],
-    }

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from thesis_tf._core import arrays, checks
 from thesis_tf._core.types import TensorLike
+from thesis_tf._keras.inputs import build, input_spec
 from thesis_tf._keras.objective import in_float64
 from thesis_tf._keras.parameter_vector import VectorLayout, select
 from thesis_tf.autoencoders.criteria import Criterion
@@ -71,7 +72,7 @@ def fit_full_batch(
     model, in batches whose gradients are added on the device.
 
     Args:
-        model: a built Keras model of any dtype, whose trainable variables are fitted.
+        model: a Keras model of any dtype, whose trainable variables are fitted.
         criterion: `DenoisingLoss`, `ContractiveLoss`, `ReconstructionContractiveLoss`, or a
             function with the same arguments.
         x: (n, ...) inputs.
@@ -99,6 +100,8 @@ def fit_full_batch(
     if why is not None:
         advice = "Train it by `CriterionModel`."
         raise checks.invalid("`criterion`", "a fixed function of the parameters", why, advice)
+    if not model.built:
+        build(model, input_spec(model, arrays.checked_points("`x`", x)))
     variables = select(model)
     objective = _Loss(model, variables, criterion, x, target, batch_size, seed)
     initial = objective.layout.pack([tf.cast(v.value, tf.float64) for v in variables])

@@ -39,6 +39,10 @@ class Examples:
         """Returns (x, y) for an integer array of row numbers, or for a slice."""
         return keras.tree.map_structure(lambda leaf: _at(leaf, rows), (self.x, self.y))
 
+    def inputs_for(self, model: keras.Model) -> Any:
+        """Returns an example of the inputs for building a model; None if it is built."""
+        return None if model.built else self.take(slice(0, 1))[0]
+
     def fingerprint(self) -> str:
         """Returns a hash of shapes, dtypes and values (of the first 64 rows if not an array)."""
         few = slice(0, 64)

@@ -25,16 +25,24 @@ class Steps:
         batch_size: examples per step, over all devices.
         norms: whether to return the examples' gradient norms as well, from the same pass; on one
             device only.
+        inputs: an example of the inputs; only needed for a model that is not built yet.
 
     Raises:
         ValueError: the model is not compiled, or the batch can't be divided among the devices.
     """
 
-    def __init__(self, model: keras.Model, batch_size: int, *, norms: bool = False) -> None:
+    def __init__(
+        self,
+        model: keras.Model,
+        batch_size: int,
+        *,
+        norms: bool = False,
+        inputs: Structure | None = None,
+    ) -> None:
         if getattr(model, "optimizer", None) is None or model.loss is None:
             raise checks.invalid("`model`", "compiled with an optimizer and a loss", model.name)
         self.model, self.batch_size = model, checks.positive_integer("`batch_size`", batch_size)
-        self.objective = Objective(model, model.loss)
+        self.objective = Objective(model, model.loss, inputs=inputs)
         self._strategy = model.distribute_strategy or tf.distribute.get_strategy()
         self._replicas = Replicas(self._strategy)
         devices = self._replicas.count

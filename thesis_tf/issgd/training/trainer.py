@@ -100,7 +100,8 @@ class Trainer:
         self._checkpoint_every = checks.positive_integer("`checkpoint_every`", checkpoint_every)
         self._log, self._on_sync = log, on_sync
         self._synchronizer = Synchronizer() if synchronizer is None else synchronizer
-        self._steps = Steps(model, batch_size, norms=self._synchronizer.needs_norms)
+        norms, inputs = self._synchronizer.needs_norms, self._train.inputs_for(model)
+        self._steps = Steps(model, batch_size, norms=norms, inputs=inputs)
         proposal = Proposal(len(self._train)) if proposal is None else proposal
         if proposal.num_examples != len(self._train):
             raise checks.invalid(

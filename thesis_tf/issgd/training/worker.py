@@ -45,7 +45,7 @@ class Worker:
     that have already been measured with the newest parameters.
 
     Args:
-        model: a built Keras model like the master's; its variables are overwritten.
+        model: a Keras model like the master's; its variables are overwritten.
         loss: the loss with which the master's model was compiled.
         data: {split: (x, y)}, the same as the master's. For "train" gradient norms are measured,
             for other splits losses; for all of them the mean loss and error.
@@ -85,7 +85,7 @@ class Worker:
         self._model, self._data, self._store = model, by_split(data), store
         self.name = name or f"{socket.gethostname()}-{os.getpid()}-{next(_numbers)}"
         self._batch_size = checks.positive_integer("`batch_size`", batch_size)
-        objective = Objective(model, loss)
+        objective = Objective(model, loss, inputs=self._data["train"].inputs_for(model))
         # Training scales the loss without regularization.
         self._norms = GradientNorms(objective, regularization=False)
         self._objective = objective

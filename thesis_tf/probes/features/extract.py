@@ -14,6 +14,7 @@ import tensorflow as tf
 from thesis_tf._core import checks, seeds
 from thesis_tf._core.types import Array, Path, Structure, Verbose
 from thesis_tf._keras.batches import Stream, inputs_only
+from thesis_tf._keras.inputs import fixed_batch, input_spec
 from thesis_tf._keras.sharding import Replicas
 from thesis_tf.persistence import fingerprint
 from thesis_tf.probes.features.shards import (
@@ -27,15 +28,7 @@ from thesis_tf.probes.features.shards import (
 )
 from thesis_tf.probes.features.store import FeatureStore
 from thesis_tf.probes.reductions import Reduction
-from thesis_tf.probes.taps import (
-    Selection,
-    Tap,
-    TapGraph,
-    fixed_batch,
-    forward,
-    input_spec,
-    record_taps,
-)
+from thesis_tf.probes.taps import Selection, Tap, TapGraph, forward, record_taps
 from thesis_tf.reporting import progress
 
 FLUSH_EVERY = 512  # examples; an interruption loses at most this many

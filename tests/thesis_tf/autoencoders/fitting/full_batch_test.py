@@ -43,6 +43,15 @@ def test_a_linear_auto_encoder_is_least_squares(method):
     assert 1 <= fit.iterations <= fit.evaluations
 
 
+def test_a_model_that_is_not_built_is_built_for_the_data():
+    losses = []
+    for inputs in ([keras.Input((3,), dtype="float64")], []):
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([*inputs, keras.layers.Dense(3, dtype="float64")])
+        losses.append(fit_full_batch(model, DenoisingLoss(None), X, max_iterations=2).loss)
+    assert losses[0] == losses[1]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_batches_and_their_number_make_no_difference_without_noise(method):

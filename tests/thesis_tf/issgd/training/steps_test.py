@@ -207,6 +207,18 @@ def test_losses_of_sequences_are_averaged_over_their_elements():
         np.testing.assert_allclose(variable.numpy(), value, rtol=1e-12)
 
 
+def test_a_model_that_is_not_built_needs_inputs():
+    x, y, scales = drawn()
+    model = keras.Sequential([keras.layers.Dense(3, dtype="float64")])
+    model.compile(keras.optimizers.SGD(RATE), LOSS)
+    with pytest.raises(ValueError, match="`model` must be built"):
+        Steps(model, BATCH)
+    steps = Steps(model, BATCH, inputs=x)
+    loss, _ = gradients_by_hand(model, x, y, scales)
+    losses, _, _ = steps(x, y, scales)
+    np.testing.assert_allclose(losses, [loss], rtol=1e-6)
+
+
 def test_bad_arguments(two_devices):
     model = network()
     with pytest.raises(ValueError, match="`batch_size` must be a positive integer"):

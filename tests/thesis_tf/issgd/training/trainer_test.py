@@ -385,3 +385,10 @@ def test_bad_arguments():
             plain(**{name: 0})
     with pytest.raises(ValueError, match=r'`data` must be a dict from .* has "train"'):
         Trainer(network(), {"test": (X, Y)})
+
+
+def test_a_model_that_is_not_built_is_built_for_the_data():
+    model = keras.Sequential([keras.layers.Dense(3)])
+    model.compile("sgd", LOSS)
+    Trainer(model, {"train": (X, Y)}, batch_size=8, sync_every=2).train(2, verbose=0)
+    assert model.input_shape == (None, 5)

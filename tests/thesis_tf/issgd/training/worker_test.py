@@ -1,5 +1,6 @@
 import signal
 
+import keras
 import numpy as np
 import pytest
 
@@ -61,6 +62,14 @@ def test_measures_the_version_that_it_says(store, open_memory, task):
         store.publish(read_parameters(model), version)
         assert worker.run(blocks=10) == 10
         assert_measured(store, task, model, version)
+
+
+def test_a_model_that_is_not_built_is_built_for_the_data(store, open_memory, task):
+    model = keras.Sequential([keras.layers.Dense(6, "tanh"), keras.layers.Dense(3)])
+    worker = Worker(model, task.loss, task.data, open_memory(), block_size=BLOCK)
+    store.publish(read_parameters(task.model()), 4)
+    assert worker.run(blocks=10) == 10
+    assert_measured(store, task, task.model(), 4)
 
 
 def test_leaves_current_blocks_alone(store, open_memory, task):
