@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from thesis_tf._keras.recording import trace, watch
+from thesis_tf._keras.recording import record_pass, watch
 from thesis_tf.probes.taps import forward, taps
 
 CALL = keras.Operation.__call__
@@ -233,7 +233,7 @@ def test_mirrored_replicas(run_python):
 
 
 def test_a_trace_has_the_inputs_the_calls_and_the_outputs():
-    recorder = trace(mlp("a", "b"), tf.TensorSpec((None, 3)))
+    recorder = record_pass(mlp("a", "b"), tf.TensorSpec((None, 3)))
 
     assert [place.name for place in recorder.places] == ["input", "a", "b", "output"]
     assert recorder.outputs.shape == (None, 3)
