@@ -101,13 +101,13 @@ def run(
 ) -> str:
     """Executes all runs that are not finished yet; returns a table of all runs."""
     from bin.jobs.issgd import comparison
-    from thesis_tf import hardware
+    from thesis_tf import hardware, issgd
     from thesis_tf.reporting import progress
 
     data, classes = config.run.load()
     hardware.configure(config.hardware)
     begin()
-    done: dict[str, list[comparison.issgd.History]] = {name: [] for name in comparison.METHODS}
+    done: dict[str, list[issgd.History]] = {name: [] for name in comparison.METHODS}
     jobs = [(seed, method) for seed in range(seeds) for method in comparison.METHODS]
     with progress.bar("auto", total=len(jobs), unit="run") as bar:
         for seed, method in jobs:

@@ -17,7 +17,7 @@ from absl import flags as absl_flags
 from absl import logging
 
 from bin.common import flags
-from bin.common.flags import UsageError
+from bin.common.flags import UsageError as UsageError
 from thesis_tf.errors import ArgumentError
 from thesis_tf.persistence import arrays, files, locks
 

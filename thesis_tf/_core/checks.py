@@ -6,7 +6,7 @@ import operator
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
-from thesis_tf.errors import invalid
+from thesis_tf.errors import invalid as invalid
 
 _T = TypeVar("_T")
 

@@ -34,7 +34,7 @@ class State(NamedTuple):
     """
 
     x: tf.Tensor
-    hidden: tuple
+    hidden: tuple[tf.Tensor, ...]
     distribution_parameters: tf.Tensor
 
 

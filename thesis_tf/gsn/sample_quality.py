@@ -41,7 +41,7 @@ class SampleQuality(TabularResult):
     class_fractions: np.ndarray
     class_entropy: float
     changes_per_100_steps: float | None
-    standard_errors: dict | None
+    standard_errors: dict[str, float] | None
 
     def _table(self) -> tuple[Sequence[str], Sequence[Sequence[Cell]]]:
         errors = self.standard_errors or {}

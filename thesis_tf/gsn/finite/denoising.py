@@ -42,7 +42,7 @@ class ChainCheck(TabularResult):
     transition: np.ndarray
     expected: np.ndarray
     stationary: np.ndarray
-    conditions: dict
+    conditions: dict[str, bool]
 
     @property
     def distance(self) -> float:

@@ -41,7 +41,7 @@ class Ergodicity(TabularResult):
 
     irreducible: bool
     period: int
-    recurrent_classes: tuple
+    recurrent_classes: tuple[tuple[int, ...], ...]
 
     @property
     def ergodic(self) -> bool:

@@ -38,8 +38,8 @@ class Config(Settings):
         networks: one network per row.
     """
 
-    names: tuple
-    networks: tuple
+    names: tuple[str, ...]
+    networks: tuple[gsn_chains.Config, ...]
 
 
 CONFIGS = {

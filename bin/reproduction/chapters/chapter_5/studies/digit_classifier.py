@@ -28,7 +28,7 @@ class Config(Settings):
     """
 
     dataset: str = "mnist_mini"
-    examples: tuple | None = None
+    examples: tuple[int, int, int] | None = None
     epochs: int = 4
 
 

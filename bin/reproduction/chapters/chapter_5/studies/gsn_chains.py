@@ -55,20 +55,20 @@ class Config(Settings):
     """
 
     dataset: str = "mnist_mini"
-    examples: tuple | None = None
+    examples: tuple[int, int, int] | None = None
     network: str = "gsn"
-    layers: tuple = (500, 500)
+    layers: tuple[int, ...] = (500, 500)
     noise: float = 2.0
     corruption: float = 0.4
     walkback: int = 4
     scaling: bool = False
-    epochs: tuple = (10,)
+    epochs: tuple[int, ...] = (10,)
     batch_size: int = 25
     learning_rate: float = 4e-3
     decay: float = 0.2
     clip: float = 50.0
-    consecutive: tuple = (50, 100)
-    scored: tuple = (8, 4000, 4)
+    consecutive: tuple[int, int] = (50, 100)
+    scored: tuple[int, int, int] = (8, 4000, 4)
     completed: int = 0
     completion_steps: int = 100
     classifier: digit_classifier.Config = digit_classifier.CONFIGS["quick"]

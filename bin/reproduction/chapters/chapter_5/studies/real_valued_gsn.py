@@ -52,21 +52,21 @@ class Config(contract.Settings):
 
     stand_in: str = "mnist_mini"
     side: int = 20
-    examples: tuple = (50_000, 900, 1000)
-    layers: tuple = (400, 400, 400)
+    examples: tuple[int, int, int] = (50_000, 900, 1000)
+    layers: tuple[int, ...] = (400, 400, 400)
     noise: float = 1.0
     corruption: float = 0.5
     smallest: float = 0.3
     walkback: int = 4
     scaling: bool = False
-    epochs: tuple = (6,)
+    epochs: tuple[int, ...] = (6,)
     batch_size: int = 50
     learning_rate: float = 2e-3
     decay: float = 0.3
     clip: float = 50.0
-    chains: tuple = (100, 100)
+    chains: tuple[int, int] = (100, 100)
     compared: int = 200
-    scored: tuple = (8, 4000, 4)
+    scored: tuple[int, int, int] = (8, 4000, 4)
 
     def data(self) -> str:
         """The name of the data set."""
