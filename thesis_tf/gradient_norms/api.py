@@ -371,7 +371,7 @@ class GradientNorms:
         return tape.gradient(added, values), added
 
 
-def _tensors(x: Structure, y: Structure, *more: Structure) -> tuple[Structure, ...]:
+def _tensors(x: Structure, y: Structure, *more: Structure) -> tuple[tf.Tensor, ...]:
     """Returns a batch as tensors; raises unless all have the same number of examples."""
     batch = tuple(map(_as_tensors, (x, y, *more)))
     if any(t.dtype == tf.string for t in keras.tree.flatten(batch[1])):
