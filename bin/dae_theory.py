@@ -147,7 +147,7 @@ def moments(dimension: int, seed: int) -> list[dict[str, float]]:
 
     rng = np.random.default_rng([seed, dimension])
     kernels = autoencoders.KernelDensity(rng.normal(size=(6, dimension)), 0.8)
-    estimator = autoencoders.ScoreEstimator(kernels.reconstruct, 0.8)
+    estimator = autoencoders.ScoreEstimator(kernels.reconstruct, sigma=0.8)
     centers = rng.normal(size=(8, dimension)) / 2
     density = np.exp(kernels.log_prob(centers))
     score, hessian = estimator.score(centers), estimator.hessian_log_prob(centers)

@@ -243,7 +243,7 @@ def run(
         history = hessian.history_of_checkpoints(
             operator,
             checkpoints,
-            history_folder,
+            folder=history_folder,
             largest=config.largest,
             smallest=config.smallest,
             tol=config.tol,
@@ -288,7 +288,7 @@ def run(
     if config.at_steps:
         tracker = hessian.SpectrumTracker(
             operator,
-            history_folder,
+            folder=history_folder,
             largest=config.largest,
             smallest=config.smallest,
             tol=config.tol,

@@ -126,7 +126,7 @@ def run(
     make = functools.partial(
         training.trainer, config, limits, folder, model, data, proposal, on_sync=report.write
     )
-    store = None if uniform else store_url.open_store(url, config.run.run_id)
+    store = None if uniform else store_url.open_store(url, run_id=config.run.run_id)
     begin()
     if store is None:
         trainer = make(None)

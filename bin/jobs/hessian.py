@@ -78,8 +78,8 @@ class Stages:
             return hessian.Eigenpairs.load(path)
         pairs = hessian.extreme_eigenpairs(
             self.operator,
-            config.largest,
-            config.smallest,
+            largest=config.largest,
+            smallest=config.smallest,
             tol=config.tol,
             search=hessian.SearchOptions(
                 solver=config.solver, memory_limit=config.memory_limit << 20
@@ -138,8 +138,8 @@ class Stages:
         found = hessian.compare_subset(
             full,
             self.operator,
-            largest,
-            smallest,
+            largest=largest,
+            smallest=smallest,
             tol=self.config.tol,
             search=hessian.SearchOptions(memory_limit=self.config.memory_limit << 20),
         )

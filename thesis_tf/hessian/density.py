@@ -136,7 +136,7 @@ def spectral_density(
     rng = np.random.default_rng(checked_seed(seed))
     with progress.bar(verbose, total=steps * num_vectors, description="density", unit="") as bar:
         for number in range(num_vectors):
-            basis = make_basis(operator.shape[0], operator.dtype, capacity=steps)
+            basis = make_basis(operator.shape[0], operator.dtype, ncv=steps)
             v0 = tf.constant(rng.normal(size=operator.shape[0]), operator.dtype)
             state = lanczos.init(v0, basis, largest=0, smallest=0)
             for _ in range(steps):

@@ -56,7 +56,7 @@ class Chains:
         arrays.save(path, {k: np.asarray(v) for k, v in named.items() if v is not None})
 
     @classmethod
-    def load(cls, path: Path, like: Any = None) -> "Chains":
+    def load(cls, path: Path, *, like: Any = None) -> "Chains":
         """Reads a file of `save`.
 
         Args:
@@ -78,6 +78,6 @@ class Chains:
         else:
             state = parts[0] if len(parts) == 1 else tuple(parts)
         diagnostics = Diagnostics(
-            found["effective_sample_size"], found["r_hat"], found.get("acceptance")
+            found["effective_sample_size"], found["r_hat"], acceptance=found.get("acceptance")
         )
         return cls(found["samples"], diagnostics, state)

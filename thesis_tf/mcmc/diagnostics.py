@@ -29,6 +29,7 @@ class Diagnostics:
 
     effective_sample_size: Array
     r_hat: Array
+    _: dataclasses.KW_ONLY
     acceptance: Array | None = None
 
     def summary(self) -> dict[str, float | None]:
@@ -60,7 +61,7 @@ def random_projections(samples: Array) -> Array:
     return (flat @ directions).astype(np.float64)
 
 
-def diagnose(samples: Array, acceptance: Array | None = None) -> Diagnostics:
+def diagnose(samples: Array, *, acceptance: Array | None = None) -> Diagnostics:
     """Returns the `Diagnostics` of chains.
 
     Args:
@@ -72,9 +73,9 @@ def diagnose(samples: Array, acceptance: Array | None = None) -> Diagnostics:
     shape = samples.shape[2:]
     if len(samples) < 4:
         nothing = np.full(shape, np.nan)
-        return Diagnostics(nothing, nothing, acceptance)
+        return Diagnostics(nothing, nothing, acceptance=acceptance)
     size = effective_sample_size(few) * (samples.shape[1] / few.shape[1])
-    return Diagnostics(size, r_hat(few), acceptance)
+    return Diagnostics(size, r_hat(few), acceptance=acceptance)
 
 
 def effective_sample_size(samples: ArrayLike) -> Array:

@@ -41,7 +41,7 @@ def export(model: keras.Model, report: ProbeReport, path: Path) -> None:
     plan = trace(model)
     names = list(dict.fromkeys(probe.tap.name for probe in report.probes))
     for tap in plan.select(names):
-        expected = len(report.probe(tap.name, _labels_at(report, tap.name)).solution.weights)
+        expected = len(report.probe(tap.name, labels=_labels_at(report, tap.name)).solution.weights)
         found = report.reduction.features(tap)
         if found != expected:
             raise checks.invalid(

@@ -52,7 +52,7 @@ class LiveProbes:
         labels: Callable[[Any], Any] | None = None,
         inputs: Structure | None = None,
     ) -> None:
-        plan = trace(model, inputs)
+        plan = trace(model, inputs=inputs)
         self.taps = plan.select(taps)
         self._edges = plan.edges([tap.name for tap in self.taps])
         self._reduction, self._labels = reduction, labels

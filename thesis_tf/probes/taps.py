@@ -68,14 +68,14 @@ def taps(
     Raises:
         ValueError: no tap matches (the message lists similar names), or the model is not built.
     """
-    return trace(model, inputs).select(taps)
+    return trace(model, inputs=inputs).select(taps)
 
 
-def trace(model: keras.Model, inputs: Structure | None = None) -> Trace:
+def trace(model: keras.Model, *, inputs: Structure | None = None) -> Trace:
     """Traces one inference pass of `model` and returns its `Trace`."""
     if not isinstance(model, keras.Layer):
         raise checks.invalid("`model`", "a keras.Model", repr(model), kind=TypeError)
-    spec = input_spec(model, inputs)
+    spec = input_spec(model, inputs=inputs)
     build(model, spec)
 
     recorders: list[Recorder] = []
@@ -266,7 +266,7 @@ def _watched_forward(model: keras.Model, x: Any) -> Recorder:
     return recorder
 
 
-def input_spec(model: keras.Model, inputs: Structure | None = None) -> Any:
+def input_spec(model: keras.Model, *, inputs: Structure | None = None) -> Any:
     """Returns the `tf.TensorSpec`s of the model's inputs, in the structure of its input.
 
     The batch axis is None unless the model has a fixed batch size.

@@ -95,7 +95,7 @@ class Reports:
         self._run.say(
             f"Running {jobs.chains.chains:,} chains of {jobs.chains.chain_steps:,} steps ..."
         )
-        kernel = self._run.model.transition_kernel(jobs.chain_alpha)
+        kernel = self._run.model.transition_kernel(alpha=jobs.chain_alpha)
         return mcmc.sample_chain(
             kernel,
             self._splits.train.x[rows],
@@ -243,7 +243,7 @@ class Reports:
         truth = self._splits.test.x[:_COMPLETED]
         rng = np.random.default_rng([self._seed, 3])
         self._run.say(f"Completing {len(truth)} test examples, {_RUNS} times each ...")
-        kernel = self._run.model.transition_kernel(jobs.chain_alpha)
+        kernel = self._run.model.transition_kernel(alpha=jobs.chain_alpha)
         clamp = mcmc.MaskClamp(mask, truth)
         drawn = []
         for run in range(_RUNS):

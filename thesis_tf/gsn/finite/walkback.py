@@ -65,7 +65,7 @@ def round_frequencies(probabilities: ArrayLike) -> Array:
     Returns:
         (K,) float64.
     """
-    probabilities = markov.checked_stochastic("`probabilities`", probabilities, (None,))
+    probabilities = markov.checked_stochastic("`probabilities`", probabilities, shape=(None,))
     tails = np.cumsum(probabilities[::-1])[::-1]
     return tails / tails.sum()
 
@@ -89,7 +89,7 @@ def walkback_corruption(
     """
     corruption = markov.checked_stochastic("`corruption`", corruption)
     reconstruction = checked_reconstruction(reconstruction, corruption)
-    probabilities = markov.checked_stochastic("`probabilities`", probabilities, (None,))
+    probabilities = markov.checked_stochastic("`probabilities`", probabilities, shape=(None,))
     return _corrupted(corruption, corruption @ reconstruction, probabilities)
 
 
@@ -97,8 +97,8 @@ def walkback_chain(
     data: ArrayLike,
     corruption: ArrayLike,
     probabilities: ArrayLike,
-    reconstruction: ArrayLike | None = None,
     *,
+    reconstruction: ArrayLike | None = None,
     iterations: int = 10000,
     tolerance: float = 1e-14,
 ) -> WalkbackCheck:
@@ -138,7 +138,7 @@ def walkback_chain(
             chain T has several recurrent classes.
     """
     data, corruption = checked_problem(data, corruption)
-    probabilities = markov.checked_stochastic("`probabilities`", probabilities, (None,))
+    probabilities = markov.checked_stochastic("`probabilities`", probabilities, shape=(None,))
     if reconstruction is None:
         reconstruction = posterior(data, corruption)
     reconstruction = checked_reconstruction(reconstruction, corruption)

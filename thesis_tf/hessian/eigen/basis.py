@@ -18,15 +18,15 @@ CHUNK = 1 << 15
 
 
 class Basis(Protocol):
-    """Storage for `capacity` vectors (d,); its user keeps track of how many it has written.
+    """Storage for `ncv` vectors (d,); its user keeps track of how many it has written.
 
     Attributes:
-        capacity: the maximum number of vectors.
+        ncv: the maximum number of vectors.
         replacements: the number of calls of `replace`, from which a `LanczosState` knows whether
             its vectors still exist.
     """
 
-    capacity: int
+    ncv: int
     replacements: int
 
     def __getitem__(self, index: int) -> np.ndarray:
@@ -66,54 +66,55 @@ def make_basis(
     size: int,
     dtype: npt.DTypeLike,
     *,
-    capacity: int,
+    ncv: int,
     memory_limit: float = np.inf,
-    scratch: Path | None = None,
+    folder: Path | None = None,
 ) -> Basis:
     """Returns a basis on an accelerator if there is one with room, otherwise on the host.
 
     Args:
         size: d.
         dtype: a floating NumPy dtype.
-        capacity: the largest number of vectors.
+        ncv: the largest number of vectors.
         memory_limit: bytes; a larger basis is a file on disk.
-        scratch: the folder for that file; None for the system's.
+        folder: the folder for that file; None for the system's.
     """
     accelerators = [d for d in tf.config.list_logical_devices() if d.device_type in ("GPU", "TPU")]
-    if accelerators and capacity * size * np.dtype(dtype).itemsize <= memory_limit:
-        return DeviceBasis(capacity, size, dtype)
-    return HostBasis(capacity, size, dtype, memory_limit, scratch)
+    if accelerators and ncv * size * np.dtype(dtype).itemsize <= memory_limit:
+        return DeviceBasis(ncv, size, dtype)
+    return HostBasis(ncv, size, dtype, memory_limit, folder=folder)
 
 
 class HostBasis:
     """A `Basis` whose vectors are rows of one array in memory, or of a memory-mapped file.
 
     Args:
-        capacity: the largest number of vectors.
+        ncv: the largest number of vectors.
         size: d.
         dtype: a floating NumPy dtype.
         memory_limit: bytes that it may take in memory; a larger one is a file.
-        scratch: the folder for that file, which is deleted with the basis; None for the system's.
+        folder: the folder for that file, which is deleted with the basis; None for the system's.
     """
 
     def __init__(
         self,
-        capacity: int,
+        ncv: int,
         size: int,
         dtype: npt.DTypeLike,
         memory_limit: float,
-        scratch: Path | None = None,
+        *,
+        folder: Path | None = None,
     ) -> None:
-        self.capacity, self.replacements = capacity, 0
+        self.ncv, self.replacements = ncv, 0
         self._file: Any = None
         self._rows: np.ndarray
-        shape = (capacity, size)
-        if capacity * size * np.dtype(dtype).itemsize <= memory_limit:
+        shape = (ncv, size)
+        if ncv * size * np.dtype(dtype).itemsize <= memory_limit:
             self._rows = np.empty(shape, dtype)
         else:
-            if scratch is not None:
-                os.makedirs(scratch, exist_ok=True)
-            self._file = tempfile.NamedTemporaryFile(prefix=".krylov_", dir=scratch)  # noqa: SIM115
+            if folder is not None:
+                os.makedirs(folder, exist_ok=True)
+            self._file = tempfile.NamedTemporaryFile(prefix=".krylov_", dir=folder)  # noqa: SIM115
             self._rows = np.memmap(self._file, dtype, "w+", shape=shape)
 
     @property
@@ -189,9 +190,9 @@ class DeviceBasis:
 
     on_disk = False
 
-    def __init__(self, capacity: int, size: int, dtype: npt.DTypeLike) -> None:
-        self.capacity, self.replacements = capacity, 0
-        self._rows: Any = tf.Variable(tf.zeros((capacity, size), dtype), trainable=False)
+    def __init__(self, ncv: int, size: int, dtype: npt.DTypeLike) -> None:
+        self.ncv, self.replacements = ncv, 0
+        self._rows: Any = tf.Variable(tf.zeros((ncv, size), dtype), trainable=False)
 
     def __getitem__(self, index: int) -> np.ndarray:
         """Returns the vector of this number, (d,)."""
@@ -219,7 +220,7 @@ class DeviceBasis:
         """Writes the sums of the first m vectors times coefficients (m, k) over the first k."""
         self.replacements += 1
         sums = tf.matmul(self._padded(coefficients), self._rows)
-        free = self.capacity - coefficients.shape[1]
+        free = self.ncv - coefficients.shape[1]
         self._rows.assign(tf.pad(sums, [[0, free], [0, 0]]))
 
     def close(self) -> None:
@@ -227,7 +228,7 @@ class DeviceBasis:
         self._rows = None
 
     def _padded(self, coefficients: np.ndarray) -> "tf.Tensor":
-        weights = np.zeros((coefficients.shape[1], self.capacity))
+        weights = np.zeros((coefficients.shape[1], self.ncv))
         weights[:, : len(coefficients)] = coefficients.T
         return tf.constant(weights, self._rows.dtype)
 

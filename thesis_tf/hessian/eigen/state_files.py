@@ -56,7 +56,7 @@ class StateFolder:
         """Reads the last state, and its vectors into an empty basis; None if nothing is saved.
 
         Args:
-            basis: a basis with the same capacity as that of the saved search.
+            basis: a basis with the same `ncv` as that of the saved search.
             largest, smallest: the number of requested eigenvalues at each end, which may differ
                 from that of the saved search.
 
@@ -73,10 +73,10 @@ class StateFolder:
                 " parameters. Choose another folder, or delete it."
             )
         ncv = len(found["matrix"])
-        if ncv != basis.capacity:
+        if ncv != basis.ncv:
             raise ValueError(
                 f"{self._folder} holds a search with ncv={ncv}, and this one has"
-                f" {basis.capacity}. Pass ncv={ncv}."
+                f" {basis.ncv}. Pass ncv={ncv}."
             )
         count, restarts = found["count"].item(), found["restarts"].item()
         for number in range(count):

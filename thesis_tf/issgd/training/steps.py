@@ -30,7 +30,7 @@ class Steps:
         ValueError: the model is not compiled, or the batch can't be divided among the devices.
     """
 
-    def __init__(self, model: keras.Model, batch_size: int, *, norms: bool = False) -> None:
+    def __init__(self, model: keras.Model, *, batch_size: int, norms: bool = False) -> None:
         if getattr(model, "optimizer", None) is None or model.loss is None:
             raise checks.invalid("`model`", "compiled with an optimizer and a loss", model.name)
         self.model, self.batch_size = model, checks.positive_integer("`batch_size`", batch_size)

@@ -8,11 +8,11 @@ from thesis_tf.hessian.eigen import basis as module
 from thesis_tf.hessian.eigen.basis import DeviceBasis, HostBasis
 
 
-def bases(capacity, size, dtype, folder):
+def bases(ncv, size, dtype, folder):
     return {
-        "memory": HostBasis(capacity, size, dtype, np.inf),
-        "disk": HostBasis(capacity, size, dtype, 0, folder / "scratch"),
-        "device": DeviceBasis(capacity, size, dtype),
+        "memory": HostBasis(ncv, size, dtype, np.inf),
+        "disk": HostBasis(ncv, size, dtype, 0, folder=folder / "scratch"),
+        "device": DeviceBasis(ncv, size, dtype),
     }
 
 
@@ -79,9 +79,7 @@ def test_a_long_vector_in_float32_stays_orthogonal():
 
 @pytest.mark.parametrize(("memory_limit", "on_disk"), [(np.inf, False), (0, True)])
 def test_the_basis_of_a_machine_without_accelerators(tmp_path, memory_limit, on_disk):
-    basis = module.make_basis(
-        30, "float32", capacity=4, memory_limit=memory_limit, scratch=tmp_path
-    )
+    basis = module.make_basis(30, "float32", ncv=4, memory_limit=memory_limit, folder=tmp_path)
     assert isinstance(basis, HostBasis)
-    assert (basis.capacity, basis.on_disk) == (4, on_disk)
+    assert (basis.ncv, basis.on_disk) == (4, on_disk)
     basis.close()
