@@ -269,13 +269,8 @@ class Store:
             rest = np.full(spec.block_size - len(values), np.nan, "<f4")
             values = np.concatenate([values, rest])
         version = blocks.check_version(version)
-        header = blocks.header(
-            tag,
-            version=version,
-            worker=blocks.worker_hash(_text("`worker`", worker)),
-            loss=loss,
-            error=error,
-        )
+        number = blocks.worker_hash(_text("`worker`", worker))
+        header = blocks.header(tag, version=version, worker=number, loss=loss, error=error)
         record = Record(
             split=split,
             block=block,
