@@ -115,7 +115,7 @@ def fit(arguments):
         starts = {}
 
         def run(method, iterations, units=units, starts=starts):
-            model = models.autoencoder((2,), units, dtype="float64")
+            model = models.autoencoder((2,), units=units, dtype="float64")
             starts.setdefault("weights", model.get_weights())
             model.set_weights(starts["weights"])
             counted = []
@@ -148,7 +148,7 @@ def contraction(arguments):
     from thesis_tf import autoencoders
 
     for size, units, batch in ((10, 500, 256), (784, 500, 16)):
-        model = models.autoencoder((size,), units)
+        model = models.autoencoder((size,), units=units)
         x = tf.random.normal((batch, size))
         criteria = {
             "denoising": autoencoders.DenoisingLoss(0.1),
@@ -180,12 +180,12 @@ def chains(arguments):
 
     sigma, steps, units = 0.1, arguments.steps, 500
     x = datasets.manifold10d().sample(20_000).astype(np.float32)
-    model = models.autoencoder((10,), units)
+    model = models.autoencoder((10,), units=units)
     autoencoders.initialize_from_data(
         model.get_layer("encoder"), model.get_layer("decoder"), x, sigma, scales=(0.1,)
     )
     start = x[: arguments.chains]
-    estimator = autoencoders.ScoreEstimator(model, sigma)
+    estimator = autoencoders.ScoreEstimator(model, sigma=sigma)
     evaluate = tf.function(model)
 
     def ours(jit_compile):

@@ -46,7 +46,7 @@ def training_step(name, batch, noisy):
     size, *layers = NETWORKS[name]
     options = {"corruption": SaltAndPepper(0.4) if noisy else None, "walkback": ROUNDS}
     if name == "dae":
-        model = walkback_dae((size,), layers[0], **options)
+        model = walkback_dae((size,), units=layers[0], **options)
     else:
         model = GSN(layers, noise=2.0 if noisy else 0.0, **options)
     model.compile(keras.optimizers.Adam(1e-3))

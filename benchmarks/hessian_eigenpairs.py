@@ -77,8 +77,8 @@ def main():
             solver = "eigsh" if name == "eigsh" else "lanczos"
             pairs = hessian.extreme_eigenpairs(
                 H,
-                arguments.largest,
-                arguments.smallest,
+                largest=arguments.largest,
+                smallest=arguments.smallest,
                 tol=arguments.tol,
                 v0=before if name == "warm" else None,
                 search=hessian.SearchOptions(solver=solver),

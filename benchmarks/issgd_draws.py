@@ -59,7 +59,7 @@ def methods(arguments):
         return sample(weights)
 
     def own_aged(weights):
-        aged.update(None, weights, 0, 0.0)
+        aged.update(None, weights, 0, time=0.0)
         return aged.sample(draws)
 
     def own_entropic(weights):

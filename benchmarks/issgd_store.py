@@ -39,7 +39,7 @@ import numpy as np
 from thesis_tf.issgd.stores import RunSpec, open_store
 
 EXAMPLES, BLOCK, BYTES = 570_000, 2_048, 76_000_000
-SPEC = RunSpec("model", "data", (("train", EXAMPLES),), BYTES, BLOCK)
+SPEC = RunSpec("model", "data", (("train", EXAMPLES),), BYTES, block_size=BLOCK)
 # Forked, so that children don't import everything again. (memory:// is for threads only.)
 CONTEXT = multiprocessing.get_context("fork")
 PROCESSES = (1, 2, 4, 8)
@@ -155,7 +155,7 @@ def run_processes(place, jobs, seconds):
     barrier, sums = CONTEXT.Barrier(len(jobs) + 1), CONTEXT.Array("d", len(jobs))
 
     def work(index, job):
-        with open_store(*place) as store:
+        with open_store(place[0], run_id=place[1]) as store:
             store.join(SPEC)
             step = job(store, f"process {index}")
             barrier.wait()
@@ -221,7 +221,7 @@ def pushing(compute):
 
 
 def print_torn(place, seconds):
-    with open_store(*place) as store:
+    with open_store(place[0], run_id=place[1]) as store:
         store.join(SPEC)
         version = store.head()
         store.publish(np.full(BYTES, version % 251, np.uint8), version)
@@ -246,7 +246,7 @@ def print_scale(place, compute_ms, seconds):
 
 def report(url, arguments):
     place = url, f"benchmark-{uuid.uuid4().hex[:8]}"
-    with open_store(*place) as store:
+    with open_store(place[0], run_id=place[1]) as store:
         store.create(SPEC)
         try:
             found, ratio = measure(store, arguments.rounds)

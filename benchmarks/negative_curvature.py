@@ -109,7 +109,7 @@ class Run:
         H = hessian.HessianOperator(self.model, LOSS, self.few, check=False)
         v = self.optimizer.direction.numpy()
         v = v / np.linalg.norm(v)
-        smallest = hessian.extreme_eigenpairs(H, 0, 1, tol=1e-2).values[0]
+        smallest = hessian.extreme_eigenpairs(H, largest=0, smallest=1, tol=1e-2).values[0]
         self.shares.append((float(v @ (H @ v)), smallest))
 
     def until(self, steps, seconds, share_every=None):

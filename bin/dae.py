@@ -210,7 +210,7 @@ def run(
     made = problem.make(config, splits)
     with strategy.scope():
         model = made.build_model()
-    estimator = autoencoders.ScoreEstimator(model, made.sigma)
+    estimator = autoencoders.ScoreEstimator(model, sigma=made.sigma)
     estimator.score(splits.train.x[:1])  # raises if the model doesn't fit the data
     if output.chief:
         begin()

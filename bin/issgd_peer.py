@@ -87,7 +87,7 @@ def run(
     seed = zlib.crc32(f"{config.hardware.seed} {config.peer_name}".encode())
     report = reports.ResultWriter(folder)
     synchronizer = issgd.PeerSynchronizer(
-        store_url.open_store(url, config.run.run_id),
+        store_url.open_store(url, run_id=config.run.run_id),
         str(config.peer_name),
         syncs_per_exchange=config.syncs_per_exchange,
         mixing_fraction=config.mixing_fraction,

@@ -65,7 +65,7 @@ def main(argv: list[str]) -> None:
             config.run.build(data, classes),
             issgd_configs.loss(),
             data,
-            issgd.stores.open_store(url, config.run.run_id),
+            issgd.stores.open_store(url, run_id=config.run.run_id),
             name=config.worker_name,
             batch_size=config.worker_batch_size,
             block_size=config.run.block_size,

@@ -13,8 +13,8 @@ from models.dtypes import at_least_float32
 
 def autoencoder(
     input_shape: Sequence[int],
-    units: int = 1000,
     *,
+    units: int = 1000,
     activation: str = "tanh",
     output: str = "linear",
     dtype: str | None = None,
@@ -48,8 +48,8 @@ def autoencoder(
 
 def tied_autoencoder(
     input_shape: Sequence[int],
-    units: int = 1000,
     *,
+    units: int = 1000,
     activation: str = "sigmoid",
     output: str = "sigmoid",
     dtype: str | None = None,
@@ -71,7 +71,7 @@ def tied_autoencoder(
     """
     dtype = dtype or keras.config.dtype_policy().name
     inputs = keras.Input(input_shape, name="x", dtype=at_least_float32(dtype))
-    layer = TiedAutoEncoder(units, activation, output, dtype=dtype, name="tied")
+    layer = TiedAutoEncoder(units, activation=activation, output=output, dtype=dtype, name="tied")
     return keras.Model(inputs, layer(inputs), name=name)
 
 
@@ -83,11 +83,11 @@ class TiedAutoEncoder(keras.layers.Layer):
         units: the number of hidden units.
         activation: the activation of the hidden units.
         output: the activation of the outputs.
-        **kwargs: arguments of `keras.layers.Layer`.
+        **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
     """
 
     def __init__(
-        self, units: int, activation: str = "sigmoid", output: str = "sigmoid", **kwargs: Any
+        self, units: int, *, activation: str = "sigmoid", output: str = "sigmoid", **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         self.units = units

@@ -37,17 +37,18 @@ class Backbone:
     image_size: int
     smallest: int
     preprocessing: str
+    _: dataclasses.KW_ONLY
     exact: str | None = None
 
 
 _apps = keras.applications
 BACKBONES = {
-    "resnet50": Backbone(_apps.ResNet50, 224, 32, "caffe", "conv2_block1_out"),
-    "resnet101": Backbone(_apps.ResNet101, 224, 32, "caffe", "conv2_block1_out"),
-    "resnet152": Backbone(_apps.ResNet152, 224, 32, "caffe", "conv2_block1_out"),
+    "resnet50": Backbone(_apps.ResNet50, 224, 32, "caffe", exact="conv2_block1_out"),
+    "resnet101": Backbone(_apps.ResNet101, 224, 32, "caffe", exact="conv2_block1_out"),
+    "resnet152": Backbone(_apps.ResNet152, 224, 32, "caffe", exact="conv2_block1_out"),
     "vgg16": Backbone(_apps.VGG16, 224, 32, "caffe"),
     "vgg19": Backbone(_apps.VGG19, 224, 32, "caffe"),
-    "inception_v3": Backbone(_apps.InceptionV3, 299, 75, "tf", "max_pooling2d_1"),
+    "inception_v3": Backbone(_apps.InceptionV3, 299, 75, "tf", exact="max_pooling2d_1"),
 }
 
 

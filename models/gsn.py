@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 
 from models.dtypes import at_least_float32
 from thesis_tf import gsn
+from thesis_tf.corruption import Corruption
 from thesis_tf.errors import invalid
 
 
 def walkback_dae(
     input_shape: Sequence[int],
-    units: int = 2000,
     *,
+    units: int = 2000,
     activation: str = "sigmoid",
+    corruption: Corruption | None = gsn.SALT_AND_PEPPER,
+    walkback: gsn.Walkback | int = 4,
+    scaling: bool = False,
     reconstruction: gsn.Reconstruction | None = None,
-    **kwargs: Any,
+    seed: int = 0,
+    name: str | None = None,
 ) -> gsn.WalkbackAutoEncoder:
     """The denoising auto-encoder of 5.3.2, 784-2000-784 on MNIST, trained by walkback.
 
@@ -28,7 +32,7 @@ def walkback_dae(
         units: the number of hidden units.
         activation: the activation of the hidden layer.
         reconstruction: P(x | x~), an object of `thesis_tf.gsn`; None is `Bernoulli()`.
-        **kwargs: `corruption`, `walkback`, `scaling`, `seed` of `WalkbackAutoEncoder`.
+        corruption, walkback, scaling, seed, name: as for `WalkbackAutoEncoder`.
 
     Returns:
         A `thesis_tf.gsn.WalkbackAutoEncoder`.
@@ -41,16 +45,28 @@ def walkback_dae(
     outputs = layers.Dense(math.prod(shape), dtype=at_least_float32(), name="decoder")(h)
     outputs = layers.Reshape(shape, dtype=at_least_float32(), name="parameters")(outputs)
     network = keras.Model(inputs, outputs, name="dae")
-    return gsn.WalkbackAutoEncoder(network, reconstruction=reconstruction, **kwargs)
+    return gsn.WalkbackAutoEncoder(
+        network,
+        corruption=corruption,
+        walkback=walkback,
+        scaling=scaling,
+        reconstruction=reconstruction,
+        seed=seed,
+        name=name,
+    )
 
 
 def convolutional_dae(
     input_shape: Sequence[int],
-    filters: Sequence[int] = (32, 64, 128),
     *,
+    filters: Sequence[int] = (32, 64, 128),
     activation: str = "relu",
+    corruption: Corruption | None = gsn.SALT_AND_PEPPER,
+    walkback: gsn.Walkback | int = 4,
+    scaling: bool = False,
     reconstruction: gsn.Reconstruction | None = None,
-    **kwargs: Any,
+    seed: int = 0,
+    name: str | None = None,
 ) -> gsn.WalkbackAutoEncoder:
     """A convolutional denoising auto-encoder of images, trained by walkback.
 
@@ -62,7 +78,7 @@ def convolutional_dae(
         filters: the number of filters of each block.
         activation: the activation of all blocks.
         reconstruction: P(x | x~); None is `Bernoulli()`.
-        **kwargs: `corruption`, `walkback`, `scaling`, `seed` of `WalkbackAutoEncoder`.
+        corruption, walkback, scaling, seed, name: as for `WalkbackAutoEncoder`.
 
     Returns:
         A `thesis_tf.gsn.WalkbackAutoEncoder`.
@@ -96,7 +112,15 @@ def convolutional_dae(
     outputs = layers.Conv2D(size, 3, padding="same", dtype=at_least_float32(), name="decoder")(x)
     outputs = layers.Reshape(shape, dtype=at_least_float32(), name="parameters")(outputs)
     network = keras.Model(inputs, outputs, name="convolutional_dae")
-    return gsn.WalkbackAutoEncoder(network, reconstruction=reconstruction, **kwargs)
+    return gsn.WalkbackAutoEncoder(
+        network,
+        corruption=corruption,
+        walkback=walkback,
+        scaling=scaling,
+        reconstruction=reconstruction,
+        seed=seed,
+        name=name,
+    )
 
 
 def _parameters(

@@ -82,6 +82,7 @@ class SaltAndPepper(Corruption):
     """
 
     probability: float
+    _: dataclasses.KW_ONLY
     low: float = 0.0
     high: float = 1.0
 
@@ -122,6 +123,7 @@ class Masking(Corruption):
     """
 
     probability: float
+    _: dataclasses.KW_ONLY
     value: float = 0.0
 
     def __post_init__(self) -> None:
@@ -158,6 +160,7 @@ class Block(Corruption):
 
     height: int
     width: int
+    _: dataclasses.KW_ONLY
     value: float = 0.0
 
     def __post_init__(self) -> None:
@@ -229,5 +232,5 @@ def _floating(values: TensorLike) -> tf.Tensor:
     x = tf.convert_to_tensor(values)
     if not x.dtype.is_floating:
         advice = "Convert it: tf.cast(x, tf.float32), pixels divided by 255."
-        raise checks.invalid("`x`", "of a floating dtype", x.dtype.name, advice, TypeError)
+        raise checks.invalid("`x`", "of a floating dtype", x.dtype.name, advice, kind=TypeError)
     return x

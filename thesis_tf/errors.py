@@ -65,6 +65,7 @@ def invalid(
     expected: str,
     received: Any,
     advice: str | None = None,
+    *,
     kind: type[Exception] = ValueError,
 ) -> Exception:
     """Builds the exception for a bad argument; the caller raises it.

@@ -12,7 +12,7 @@ DISTRIBUTIONS = ("none", "mirrored", "multi_worker", "tpu")
 PRECISIONS = ("float32", "mixed_bfloat16")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Hardware:
     """The devices, the precision and the seed of a program.
 

@@ -85,7 +85,7 @@ def moments(dimension: int, seed: int) -> list[dict[str, float]]:
     """Returns relative errors of Proposition 4 and Theorems 3 and 5 on a mixture of Gaussians."""
     rng = np.random.default_rng([seed, dimension])
     smoothed = autoencoders.KernelDensity(rng.normal(size=(6, dimension)), 0.8)
-    estimator = autoencoders.ScoreEstimator(smoothed.reconstruct, 0.8)
+    estimator = autoencoders.ScoreEstimator(smoothed.reconstruct, sigma=0.8)
     centers = rng.normal(size=(8, dimension)) / 2
     density = np.exp(smoothed.log_prob(centers))
     score, hessian = estimator.score(centers), estimator.hessian_log_prob(centers)

@@ -132,7 +132,7 @@ def of_checkpoints(
     history = hessian.history_of_checkpoints(
         operator,
         checkpoints,
-        folder / HISTORY,
+        folder=folder / HISTORY,
         largest=config.largest,
         smallest=config.smallest,
         tol=config.tol,
@@ -149,7 +149,7 @@ def monitor(
     """Returns the callback that computes eigenvalues during training."""
     return hessian.HessianMonitor(
         subset,
-        folder / HISTORY,
+        folder=folder / HISTORY,
         at_steps=config.at_steps,
         # The self-check has passed.
         operator=dataclasses.replace(operator_options(config), check=False),
@@ -165,7 +165,7 @@ def show_history(config: "Config", folder: pathlib.Path, operator: Operator) -> 
     """Draws and prints the eigenvalues that the monitor computed."""
     tracker = hessian.SpectrumTracker(
         operator,
-        folder / HISTORY,
+        folder=folder / HISTORY,
         largest=config.largest,
         smallest=config.smallest,
         tol=config.tol,
@@ -232,8 +232,8 @@ class Stages:
             return hessian.Eigenpairs.load(path)
         pairs = hessian.extreme_eigenpairs(
             self.operator,
-            config.largest,
-            config.smallest,
+            largest=config.largest,
+            smallest=config.smallest,
             tol=config.tol,
             search=dataclasses.replace(search_options(config), solver=config.solver),
             folder=self.folder / "search" if self.resumes else None,
@@ -290,8 +290,8 @@ class Stages:
         found = hessian.compare_subset(
             full,
             self.operator,
-            largest,
-            smallest,
+            largest=largest,
+            smallest=smallest,
             tol=self.config.tol,
             search=search_options(self.config),
         )

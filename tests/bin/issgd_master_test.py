@@ -22,7 +22,7 @@ def run_id():
 
 def pulled(url, name):
     """Returns the blocks of the training examples, None while there is no run."""
-    with open_store(url, name) as store:
+    with open_store(url, run_id=name) as store:
         try:
             store.join()
             return store.pull("train")
@@ -63,7 +63,7 @@ def places(name):
 
 def alive(url, name):
     """Returns the workers of a run."""
-    with open_store(url, name) as store:
+    with open_store(url, run_id=name) as store:
         store.join()
         return store.alive("worker", 60)
 
@@ -139,7 +139,7 @@ def running(redis_factory, tmp_path_factory, start_program, records):
 def test_a_worker_is_killed(running):
     running.worker.kill()
     # As if the worker had been killed while it measured two blocks.
-    with open_store(running.url, running.run_id) as store:
+    with open_store(running.url, run_id=running.run_id) as store:
         store.join()
         lost = [store.lease("train", "killed", 1.0) for _ in range(2)]
     version = running.versions().max()
@@ -179,7 +179,7 @@ def test_the_master_is_killed(running):
     running.master.until(lambda: running.step() > CHECKPOINT)
     running.master.kill()
     killed = running.records()
-    with open_store(running.url, running.run_id) as store:
+    with open_store(running.url, run_id=running.run_id) as store:
         store.join()
         head = store.head()
     running.master = running.start_master(running.folder)
@@ -261,7 +261,7 @@ def test_a_local_worker_that_ends(start_program, records, tmp_path):
     assert "all of them ended" in master.refuse()
     assert "Local worker 1 ended (status -9" in master.said
     for url in places(name):
-        open_store(url, name).delete()
+        open_store(url, run_id=name).delete()
 
 
 @pytest.mark.slow

@@ -71,7 +71,7 @@ def test_one_alone_to_its_end(start_program, tmp_path):
     )
     assert "Test examples: loss" in peer.finish()
     assert {"training.png", "model.keras", "metrics.json"} <= {p.name for p in tmp_path.iterdir()}
-    store = open_store(f"shm://{name}", name)
+    store = open_store(f"shm://{name}", run_id=name)
     try:
         store.join()
         assert store.head(slot="a") == 64

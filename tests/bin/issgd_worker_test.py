@@ -33,11 +33,11 @@ def run_id():
     """The id of a run in shm://, which is deleted at the end."""
     name = uuid.uuid4().hex
     yield name
-    open_store(f"shm://{name}", name).delete()
+    open_store(f"shm://{name}", run_id=name).delete()
 
 
 def open_run(name):
-    return open_store(f"shm://{name}", name)
+    return open_store(f"shm://{name}", run_id=name)
 
 
 @pytest.mark.slow

@@ -59,7 +59,7 @@ def test_same_run_again_computes_nothing(before_and_after):
     folder, reports = before_and_after
     stamps = {path: path.stat().st_mtime_ns for path in folder.glob("*/features/*/*.npy")}
     again = probe.run(config(), folder)
-    assert again["end"].table("csv") == reports["end"].table("csv")
+    assert again["end"].table(format="csv") == reports["end"].table(format="csv")
     assert stamps == {path: path.stat().st_mtime_ns for path in folder.glob("*/features/*/*.npy")}
 
 
@@ -122,8 +122,8 @@ def test_other_labels_follow_their_examples(tmp_path):
     assert report.label_names == ["class", "odd"]
     # .15 is three standard errors of a fair coin on 100 examples: the features contain the parity,
     # but not shuffled labels.
-    assert report.probe("input", "odd").error < 0.35
-    assert report.probe("input", "odd").control["test"].error == pytest.approx(0.5, abs=0.15)
+    assert report.probe("input", labels="odd").error < 0.35
+    assert report.probe("input", labels="odd").control["test"].error == pytest.approx(0.5, abs=0.15)
 
 
 @pytest.mark.slow

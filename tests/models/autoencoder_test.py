@@ -13,7 +13,7 @@ BUILDERS = [models.autoencoder, models.tied_autoencoder]
 @pytest.mark.parametrize("shape", [(3,), (4, 4, 1)])
 @pytest.mark.parametrize("build", BUILDERS)
 def test_it_keeps_the_shape_and_survives_a_file(build, shape, tmp_path):
-    model = build(shape, 5)
+    model = build(shape, units=5)
     x = RNG.uniform(size=(6, *shape)).astype(np.float32)
     assert model(x).shape == x.shape
     model.save(tmp_path / "m.keras")
@@ -22,7 +22,7 @@ def test_it_keeps_the_shape_and_survives_a_file(build, shape, tmp_path):
 
 
 def test_the_untied_one_by_hand():
-    model = models.autoencoder((3,), 5, dtype="float64")
+    model = models.autoencoder((3,), units=5, dtype="float64")
     w, b, v, c = (RNG.normal(size=s) for s in ((3, 5), (5,), (5, 3), (3,)))
     model.get_layer("encoder").set_weights([w, b])
     model.get_layer("decoder").set_weights([v, c])
@@ -31,7 +31,7 @@ def test_the_untied_one_by_hand():
 
 
 def test_the_tied_one_by_hand():
-    model = models.tied_autoencoder((3,), 5, dtype="float64")
+    model = models.tied_autoencoder((3,), units=5, dtype="float64")
     w, b, c = RNG.normal(size=(3, 5)), RNG.normal(size=5), RNG.normal(size=3)
     model.get_layer("tied").set_weights([w, b, c])
     x = RNG.normal(size=(4, 3))
@@ -45,7 +45,7 @@ def test_the_tied_one_by_hand():
 @pytest.mark.slow
 def test_the_contractive_auto_encoder_trains():
     keras.utils.set_random_seed(0)
-    model = models.tied_autoencoder((6,), 8)
+    model = models.tied_autoencoder((6,), units=8)
     encode = model.get_layer("tied").encode
     x = RNG.uniform(size=(64, 6)).astype(np.float32)
     # For sigmoid units: dh_j/dx_i = h_j (1 - h_j) W_ij.
@@ -63,7 +63,7 @@ def test_the_contractive_auto_encoder_trains():
 @pytest.mark.parametrize("build", BUILDERS)
 def test_mixed_precision_puts_out_float32(build):
     keras.config.set_dtype_policy("mixed_bfloat16")
-    model = build((3,), 4)
+    model = build((3,), units=4)
     x = RNG.uniform(size=(5, 3)).astype(np.float32)
     assert model(x).dtype == tf.float32
     assert all(v.dtype == "float32" for v in model.variables)

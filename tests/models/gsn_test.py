@@ -26,8 +26,8 @@ def test_compile_fit_save_load(kind, policy, reconstruction, tmp_path):
     keras.config.set_dtype_policy(policy)
     keras.utils.set_random_seed(0)
     model = {
-        "dense": lambda **kw: walkback_dae((4, 4, 1), 7, **kw),
-        "convolutional": lambda **kw: convolutional_dae((4, 4, 1), (3, 4), **kw),
+        "dense": lambda **kw: walkback_dae((4, 4, 1), units=7, **kw),
+        "convolutional": lambda **kw: convolutional_dae((4, 4, 1), filters=(3, 4), **kw),
     }[kind](reconstruction=reconstruction, corruption=NOISY, walkback=2, scaling=True)
     model.compile(keras.optimizers.Adam(1e-2))
     losses = model.fit(X, epochs=3, batch_size=10, verbose=0, validation_data=X).history
@@ -41,7 +41,7 @@ def test_compile_fit_save_load(kind, policy, reconstruction, tmp_path):
         m.fit(X, epochs=1, batch_size=10, verbose=0, shuffle=False)
     for a, b in zip(model.variables, again.variables, strict=True):
         np.testing.assert_allclose(tf.cast(a, "float64"), tf.cast(b, "float64"), atol=1e-6)
-    after = model.transition_kernel("random").step(state, tf.constant([0, 1]))
+    after = model.transition_kernel(alpha="random").step(state, tf.constant([0, 1]))
     assert after.x.dtype == state.x.dtype
     assert after.distribution_parameters.dtype == model.example_dtype
 
@@ -57,7 +57,7 @@ def test_scaling_factors_say_that_later_rounds_are_less_certain(binary):
         x += 0.1 * rng.normal(size=x.shape).astype(np.float32)
     model = walkback_dae(
         (16,),
-        30,
+        units=30,
         walkback=3,
         scaling=True,
         corruption=corruption.SaltAndPepper(0.4) if binary else corruption.Gaussian(0.5),

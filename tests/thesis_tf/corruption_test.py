@@ -13,7 +13,7 @@ PROCESSES = [
     corruption.Gaussian(0.5),
     corruption.SaltAndPepper(0.4),
     corruption.Masking(0.3),
-    corruption.Block(2, 3, 9.0),
+    corruption.Block(2, 3, value=9.0),
 ]
 
 
@@ -39,16 +39,16 @@ def test_gaussian_moments():
 
 def test_how_often_values_are_replaced():
     n = len(X)
-    noisy = corruption.SaltAndPepper(0.4, -1.0, 2.0).sample(X, (0, 0)).numpy()
+    noisy = corruption.SaltAndPepper(0.4, low=-1.0, high=2.0).sample(X, (0, 0)).numpy()
     for value, share in ((-1.0, 0.2), (2.0, 0.2), (0.25, 0.6)):
         assert (noisy == value).mean() == pytest.approx(share, abs=4 * 0.5 / n**0.5)
-    noisy = corruption.Masking(0.3, 9.0).sample(X, (0, 0)).numpy()
+    noisy = corruption.Masking(0.3, value=9.0).sample(X, (0, 0)).numpy()
     assert (noisy == 9.0).mean() == pytest.approx(0.3, abs=4 * 0.5 / n**0.5)
     assert (corruption.Masking(1.0).sample(X, (0, 0)).numpy() == 0).all()
 
 
 def test_small_probabilities_in_bfloat16():
-    noisy = corruption.Masking(0.001, 9.0).sample(tf.cast(X, tf.bfloat16), (0, 0))
+    noisy = corruption.Masking(0.001, value=9.0).sample(tf.cast(X, tf.bfloat16), (0, 0))
     share = (tf.cast(noisy, tf.float32).numpy() == 9.0).mean()
     assert share == pytest.approx(0.001, abs=4 * (0.001 / len(X)) ** 0.5)
 
@@ -88,7 +88,7 @@ def test_blocks_are_anywhere_with_equal_probability():
     assert (columns.sum(axis=1) == 3).all()
     corners = np.bincount(3 * rows.argmax(axis=1) + columns.argmax(axis=1), minlength=9) / 20_000
     np.testing.assert_allclose(corners, 1 / 9, atol=4 * 0.32 / 20_000**0.5)
-    whole = corruption.Block(4, 5, 7.0).sample(tf.ones((2, 4, 5)), (0, 1))
+    whole = corruption.Block(4, 5, value=7.0).sample(tf.ones((2, 4, 5)), (0, 1))
     assert (whole.numpy() == 7).all()
 
 

@@ -5,7 +5,7 @@ from thesis_tf import errors
 
 @pytest.mark.parametrize("kind", [ValueError, TypeError, OSError, FileNotFoundError])
 def test_an_error_is_of_the_kind_that_was_asked_for_and_knows_its_argument(kind):
-    error = errors.invalid("`seed`", "an integer", 1.5, "Round it.", kind)
+    error = errors.invalid("`seed`", "an integer", 1.5, "Round it.", kind=kind)
     assert isinstance(error, kind)
     assert isinstance(error, errors.ArgumentError)
     assert error.argument == "seed"

@@ -10,7 +10,7 @@ def test_defaults():
     assert hardware.num_virtual_devices == 0
     for distribution in DISTRIBUTIONS:
         for precision in PRECISIONS:
-            Hardware(distribution, precision=precision)
+            Hardware(distribution=distribution, precision=precision)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_bad_fields(field, value, message):
 def test_a_cluster_needs_two_workers(monkeypatch, config):
     monkeypatch.setenv("TF_CONFIG", config)
     with pytest.raises(ValueError, match=r"`TF_CONFIG` must be JSON.* For two machines, set it"):
-        configure(Hardware("multi_worker"))
+        configure(Hardware(distribution="multi_worker"))
 
 
 @pytest.mark.slow

@@ -28,7 +28,7 @@ def checked_points(
     x = tf.convert_to_tensor(x)
     if not x.dtype.is_floating:
         advice = "Convert it: tf.cast(x, tf.float32)."
-        raise checks.invalid(name, "of a floating dtype", x.dtype.name, advice, TypeError)
+        raise checks.invalid(name, "of a floating dtype", x.dtype.name, advice, kind=TypeError)
     if x.shape.rank is not None and x.shape.rank < 2:
         advice = "Give one point of d values the shape (1, d), n numbers the shape (n, 1)."
         raise checks.invalid(name, "of shape (n, ...)", f"shape {tuple(x.shape)}", advice)

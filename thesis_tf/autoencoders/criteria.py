@@ -141,7 +141,7 @@ class DenoisingLoss:
         total = 0.0
         for number in range(self.walkback):
             round_seed = tf.random.experimental.stateless_fold_in(seed, number)
-            corrupted = self.corruption.draw(x, round_seed, step)
+            corrupted = self.corruption.draw(x, round_seed, step=step)
             r = arrays.reconstruction(reconstruct, corrupted.x)
             losses = self._distance(target, r)
             weights = corrupted.importance_weights
@@ -176,7 +176,7 @@ class _JacobianRegularized:
             _checked_target(x, target), arrays.reconstruction(reconstruct, x)
         )
         norms = jacobians.squared_norm(
-            contracted, x, self.jacobian_norm, num_vectors=self.num_vectors, seed=seed
+            contracted, x, estimate=self.jacobian_norm, num_vectors=self.num_vectors, seed=seed
         )
         return losses + coefficient * norms
 

@@ -56,7 +56,7 @@ class NoiseSchedule:
             process = corruption.Gaussian(checks.positive_number("`corruption`", given))
         return NoiseSchedule(process)
 
-    def draw(self, x: tf.Tensor, seed: tf.Tensor, step: int | tf.Tensor = 0) -> CorruptedBatch:
+    def draw(self, x: tf.Tensor, seed: tf.Tensor, *, step: int | tf.Tensor = 0) -> CorruptedBatch:
         """Corrupts a batch x (n, ...) at a training step; `seed` is a pair of integers."""
         sigma = getattr(self._process, "sigma", None)
         return CorruptedBatch(self._process.sample(x, seed), None, sigma)
@@ -82,7 +82,7 @@ class DecreasingNoise(NoiseSchedule):
         done = tf.minimum(tf.cast(step, tf.float32) / self.num_steps, 1.0)
         return self.initial * tf.exp(done * math.log(self.final / self.initial))
 
-    def draw(self, x: tf.Tensor, seed: tf.Tensor, step: int | tf.Tensor = 0) -> CorruptedBatch:
+    def draw(self, x: tf.Tensor, seed: tf.Tensor, *, step: int | tf.Tensor = 0) -> CorruptedBatch:
         """Corrupts a batch x (n, ...) at a training step; `seed` is a pair of integers."""
         sigma = tf.cast(self.sigma(step), x.dtype)
         noise = tf.random.stateless_normal(tf.shape(x), seed, dtype=x.dtype)
@@ -116,7 +116,7 @@ class SampledNoise(NoiseSchedule):
             raise checks.invalid("`power`", "a finite number, at least 0", power)
         self.power, self.fraction = float(power), checks.probability("`fraction`", fraction)
 
-    def draw(self, x: tf.Tensor, seed: tf.Tensor, step: int | tf.Tensor = 0) -> CorruptedBatch:
+    def draw(self, x: tf.Tensor, seed: tf.Tensor, *, step: int | tf.Tensor = 0) -> CorruptedBatch:
         """Corrupts a batch x (n, ...); `seed` is a pair of integers, `step` is ignored."""
         seeds = tf.random.experimental.stateless_split(seed, 2)
         u = tf.random.stateless_uniform([tf.shape(x)[0]], seeds[0], dtype=tf.float32)

@@ -58,7 +58,8 @@ def draw_score_field(
     figure = new_figure(6.4, 6.2)
     axes = figure.subplots()
     whole = len(field.axes) == 2
-    style_axes(axes, *(("x1", "x2") if whole else ("first principal component", "second")), title)
+    names = ("x1", "x2") if whole else ("first principal component", "second")
+    style_axes(axes, *names, title=title)
     axes.scatter(shown[:, 0], shown[:, 1], s=2, color=BLUE, linewidths=0, label="data")
     moves = field.project(field.reconstruction) - grid
     arrows = fields.draw_arrows(axes, grid, moves, field.spacing)
@@ -83,7 +84,7 @@ def _draw_score_curve(
     points, ends = field.points.ravel(), field.reconstruction.ravel()
     figure = new_figure(6.4, 4.2)
     axes = figure.subplots()
-    style_axes(axes, "x", "r(x) − x", title)
+    style_axes(axes, "x", "r(x) − x", title=title)
     axes.axhline(0, color=LINE, linewidth=0.8)
     axes.plot(points, ends - points, color=VERMILION, linewidth=1.5)
     shown = field.data.ravel()
@@ -131,7 +132,7 @@ def draw_points(
     colors = itertools.cycle((BLUE, GREEN, VERMILION, PURPLE))
     for row, color, (name, x) in zip(panels, colors, flat.items(), strict=False):
         for axes, (i, j) in zip(row, pairs, strict=True):
-            style_axes(axes, f"x{i + 1}", f"x{j + 1}", name if axes is row[0] else None)
+            style_axes(axes, f"x{i + 1}", f"x{j + 1}", title=name if axes is row[0] else None)
             few = x[:_MOST_POINTS]
             axes.scatter(few[:, i], few[:, j], s=2, color=color, linewidths=0)
             for k, limits in ((i, axes.set_xlim), (j, axes.set_ylim)):
@@ -145,7 +146,7 @@ def draw_points(
 def _draw_histograms(samples: Mapping[str, Array], path: FilePath, title: str | None) -> None:
     figure = new_figure(5.2, 3.4)
     axes = figure.subplots()
-    style_axes(axes, "x", "density", title)
+    style_axes(axes, "x", "density", title=title)
     together = np.concatenate(list(samples.values()))
     low, high = np.percentile(together, [0.1, 99.9])
     bins = np.linspace(low, high, 61).tolist()
@@ -167,7 +168,7 @@ def draw_spectrum(tangents: "Tangents", path: Path, *, title: str | None = None)
     path = checked_path(path)
     figure = new_figure(8.6, 3.4)
     left, right = figure.subplots(1, 2)
-    style_axes(left, "rank", "eigenvalue of dr/dx", title)
+    style_axes(left, "rank", "eigenvalue of dr/dx", title=title)
     rank = np.arange(1, tangents.eigenvalues.shape[1] + 1)
     low, median, high = np.percentile(tangents.eigenvalues, [25, 50, 75], axis=0)
     left.fill_between(rank, low, high, color=BLUE, alpha=0.25, linewidth=0)
@@ -195,7 +196,7 @@ def draw_attractors(attractors: "Attractors", path: Path, *, title: str | None =
     path = checked_path(path)
     figure = new_figure(5.2, 3.6)
     axes = figure.subplots()
-    style_axes(axes, "distance from the data / sigma", "largest |eigenvalue| of dr/dx", title)
+    style_axes(axes, "distance from the data / sigma", "largest |eigenvalue| of dr/dx", title=title)
     fraction = attractors.counts / max(1, len(attractors.labels))
     for mask, color, label in (
         (~attractors.spurious, GREEN, "at the data"),

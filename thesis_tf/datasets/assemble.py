@@ -21,12 +21,13 @@ class Source:
     """The unchecked arrays (x, y) of each split from a reader; None for missing splits."""
 
     train: tuple[Any, Any]
+    _: dataclasses.KW_ONLY
     validation: tuple[Any, Any] | None = None
     test: tuple[Any, Any] | None = None
     class_names: Sequence[str] | None = None
 
 
-def assemble(name: str, source: Source, seed: int = 0) -> Splits:
+def assemble(name: str, source: Source, *, seed: int = 0) -> Splits:
     """Checks a source's arrays and holds out the splits that it lacks.
 
     A missing `validation` or `test` is replaced by a tenth of `train`, at least one example, drawn
@@ -64,11 +65,13 @@ def assemble(name: str, source: Source, seed: int = 0) -> Splits:
         x, y = given[origin]
         if len(rows) < len(y):
             x, y = x[rows], y[rows]
-        splits[split] = Split(x, y.astype(np.int64), origin, rows, len(given[origin][1]))
+        splits[split] = Split(
+            x, y.astype(np.int64), source=origin, rows=rows, source_rows=len(given[origin][1])
+        )
     return Splits(class_names=class_names, name=name, **splits)
 
 
-def assemble_inputs(name: str, arrays: Mapping[str, Any], seed: int = 0) -> Splits:
+def assemble_inputs(name: str, arrays: Mapping[str, Any], *, seed: int = 0) -> Splits:
     """Checks examples without labels and holds out the splits that are missing.
 
     Args:
@@ -93,7 +96,7 @@ def assemble_inputs(name: str, arrays: Mapping[str, Any], seed: int = 0) -> Spli
     for split, (source, rows) in _rows(name, given, seed).items():
         x = given[source][0]
         x = _as_floats(x[rows] if len(rows) < len(x) else x)
-        splits[split] = Split(x, x, source, rows, len(given[source][0]))
+        splits[split] = Split(x, x, source=source, rows=rows, source_rows=len(given[source][0]))
     return Splits(class_names=(), name=name, **splits)
 
 

@@ -13,7 +13,7 @@ from thesis_tf.datasets.assemble import Source
 from thesis_tf.datasets.splits import SPELLINGS
 
 
-def read(folder: pathlib.Path, image_size: tuple[int, int], seed: int) -> Source:
+def read(folder: pathlib.Path, image_size: tuple[int, int], *, seed: int = 0) -> Source:
     """Reads FOLDER/CLASS/*.png, or FOLDER/SPLIT/CLASS/*.png.
 
     Splits are train, validation (or valid or val) and test. A folder counts as a split if it has

@@ -67,15 +67,15 @@ def load_inputs(
         draw = _SYNTHETIC[name_or_path]
         counts = zip(SPLIT_NAMES, examples or DEFAULT_COUNTS, strict=True)
         arrays = {s: draw(count, seed=seed, stream=i) for i, (s, count) in enumerate(counts)}
-        return assemble_inputs(name_or_path, arrays, seed)
+        return assemble_inputs(name_or_path, arrays, seed=seed)
     path = pathlib.Path(name_or_path).expanduser()
     if path.suffix == ".npz":
-        splits = assemble_inputs(path.stem, archives.read_inputs(path), seed)
+        splits = assemble_inputs(path.stem, archives.read_inputs(path), seed=seed)
     else:
         _check_known(name_or_path)
         labeled = registry.load(name_or_path, data_dir=data_dir, seed=seed)
         arrays = {split: getattr(labeled, split).x for split in SPLIT_NAMES}
-        splits = assemble_inputs(labeled.name, arrays, seed)
+        splits = assemble_inputs(labeled.name, arrays, seed=seed)
     if examples is None:
         return splits
     train, validation, test = examples

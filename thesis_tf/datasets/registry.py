@@ -24,7 +24,8 @@ class Request:
 
     data_dir: pathlib.Path | None
     image_size: tuple[int, int] | None
-    seed: int
+    _: dataclasses.KW_ONLY
+    seed: int = 0
 
 
 # Each reader takes the name or path and a Request, and returns a Source.
@@ -37,7 +38,7 @@ _NAMED: dict[str, Callable[[str, Request], Source]] = {
     "svhn": lambda _, request: svhn.read(request.data_dir),
 }
 _PREFIXED: dict[str, Callable[[str, Request], Source]] = {
-    "tfds": lambda name, request: tfds.read(name, request.data_dir, request.image_size),
+    "tfds": lambda name, request: tfds.read(name, request.data_dir, image_size=request.image_size),
 }
 NAMES = tuple(_NAMED)
 
@@ -103,8 +104,8 @@ def load(
             out of range, only one class, or too few examples to split.
     """
     read, name = _reader(name_or_path)
-    request = Request(_checked_folder(data_dir), _checked_size(image_size), checked_seed(seed))
-    splits = assemble(name, read(request), request.seed)
+    request = Request(_checked_folder(data_dir), _checked_size(image_size), seed=checked_seed(seed))
+    splits = assemble(name, read(request), seed=request.seed)
     _check_stored_size(splits, request.image_size)
     return splits
 
@@ -131,7 +132,7 @@ def _reader(name_or_path: Any) -> tuple[Callable[[Request], Source], str]:
 
 
 def _read_folder(path: pathlib.Path, request: Request) -> Source:
-    return folders.read(path, request.image_size or DEFAULT_IMAGE_SIZE, request.seed)
+    return folders.read(path, request.image_size or DEFAULT_IMAGE_SIZE, seed=request.seed)
 
 
 def _not_a_data_set(name_or_path: Any, path: pathlib.Path) -> Exception:

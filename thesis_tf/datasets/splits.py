@@ -27,6 +27,7 @@ class Split:
 
     x: Array
     y: Array
+    _: dataclasses.KW_ONLY
     source: str | None = None
     rows: Array | None = None
     source_rows: int | None = None
@@ -72,10 +73,10 @@ class Splits:
 
     def take(
         self,
+        *,
         train: int | None = None,
         validation: int | None = None,
         test: int | None = None,
-        *,
         seed: int = 0,
     ) -> Splits:
         """Returns a data set with a random subset of each split, without replacement.

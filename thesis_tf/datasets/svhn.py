@@ -36,11 +36,15 @@ def read(data_dir: pathlib.Path | None) -> Source:
         return Source(**pairs, class_names=class_names.DIGITS)
     if found:
         raise checks.invalid(
-            f"SVHN in {shown}", "both files", f"only {found[0].name}", advice, FileNotFoundError
+            f"SVHN in {shown}",
+            "both files",
+            f"only {found[0].name}",
+            advice,
+            kind=FileNotFoundError,
         )
     if importlib.util.find_spec("tensorflow_datasets") is None:
         raise checks.invalid(
-            "SVHN", "in `data_dir`", f"{shown} without its files", advice, FileNotFoundError
+            "SVHN", "in `data_dir`", f"{shown} without its files", advice, kind=FileNotFoundError
         )
     logging.warning("Reading SVHN through tensorflow_datasets, which may download it. %s", advice)
     try:

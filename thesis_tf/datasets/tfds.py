@@ -14,7 +14,7 @@ from thesis_tf.datasets.splits import SPELLINGS
 
 
 def read(
-    name: str, data_dir: pathlib.Path | None, image_size: tuple[int, int] | None = None
+    name: str, data_dir: pathlib.Path | None, *, image_size: tuple[int, int] | None = None
 ) -> Source:
     """Reads a data set of TensorFlow Datasets, which is downloaded and prepared if necessary.
 

@@ -376,7 +376,7 @@ def _tensors(x: Structure, y: Structure, *more: Structure) -> tuple[tf.Tensor, .
     batch = tuple(map(_as_tensors, (x, y, *more)))
     if any(t.dtype == tf.string for t in keras.tree.flatten(batch[1])):
         raise checks.invalid(
-            "`y`", "numbers", "strings", "Map names of classes to integers first.", TypeError
+            "`y`", "numbers", "strings", "Map names of classes to integers first.", kind=TypeError
         )
     shapes = [t.shape for t in keras.tree.flatten(batch)]
     lengths = {shape[0] for shape in shapes if shape.rank} - {None}

@@ -74,6 +74,7 @@ class Outer(Form):
         self,
         a: tf.Tensor,
         d: tf.Tensor,
+        *,
         shape: Sequence[int] | None = None,
         axes: Sequence[int] | None = None,
     ) -> None:
@@ -123,7 +124,7 @@ class Outer(Form):
             return None
         a = tf.concat([form.a for form in forms], axis=-2)
         d = tf.concat([form.d for form in forms], axis=-2)
-        return cls(a, d, forms[0]._shape, forms[0]._axes)
+        return cls(a, d, shape=forms[0]._shape, axes=forms[0]._axes)
 
 
 class Rows(Form):

@@ -28,6 +28,7 @@ class LayerCall:
 
     layer: keras.Operation
     arguments: tuple[tuple[Any, ...], dict[str, Any]]
+    _: dataclasses.KW_ONLY
     training: bool = False
     outputs: Structure | None = None
     captured: dict[str, list[tuple[tf.Tensor, tf.Tensor]]] = dataclasses.field(default_factory=dict)
@@ -127,7 +128,7 @@ class GradientRecorder:
         kwargs: dict[str, Any],
     ) -> Structure:
         """Runs one call, and records its reads and captures."""
-        call = LayerCall(operation, (args, kwargs), _training(self._stack, kwargs))
+        call = LayerCall(operation, (args, kwargs), training=_training(self._stack, kwargs))
         self.calls.append(call)
         self._stack.append(call)
         try:

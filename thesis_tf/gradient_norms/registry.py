@@ -34,6 +34,7 @@ class Rule:
     """
 
     gradients: Gradients
+    _: dataclasses.KW_ONLY
     captures: tuple[str, ...] = ("activation",)
     applies: Callable[[keras.layers.Layer], bool] = _always
 
@@ -75,7 +76,7 @@ def register(
 
     def registered(function: _F) -> _F:
         for kind in kinds:
-            _RULES[kind] = Rule(function, tuple(captures), applies)
+            _RULES[kind] = Rule(function, captures=tuple(captures), applies=applies)
         return function
 
     return registered

@@ -7,8 +7,10 @@ import keras
 import tensorflow as tf
 
 from thesis_tf._core import checks
-from thesis_tf.gsn.network import GenerativeStochasticNetwork
-from thesis_tf.gsn.walkback import Hidden
+from thesis_tf.corruption import Corruption
+from thesis_tf.gsn.network import SALT_AND_PEPPER, GenerativeStochasticNetwork
+from thesis_tf.gsn.reconstruction import Reconstruction
+from thesis_tf.gsn.walkback import Hidden, Walkback
 
 
 @keras.saving.register_keras_serializable(package="thesis_tf")
@@ -26,15 +28,38 @@ class WalkbackAutoEncoder(GenerativeStochasticNetwork):
         network: a Keras model from x (n, ...) to distribution parameters of P(x | x~), (n, ...) or
             (n, ..., size).
         corruption, walkback, scaling, reconstruction, seed: as for `GenerativeStochasticNetwork`.
-        **kwargs: passed to `keras.Model`.
+        initial_hidden, num_remembered: only "zeros" and None, since there are no hidden units.
+        **kwargs: `name`, `dtype` and other arguments of `keras.Model`.
 
     Raises:
         TypeError: the network isn't a Keras model.
-        ValueError: the shape of its outputs doesn't fit the reconstruction distribution.
+        ValueError: the shape of its outputs doesn't fit the reconstruction distribution, or
+            `initial_hidden` isn't "zeros".
     """
 
-    def __init__(self, network: keras.Model, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        network: keras.Model,
+        *,
+        corruption: Corruption | None = SALT_AND_PEPPER,
+        walkback: Walkback | int = 4,
+        scaling: bool = False,
+        reconstruction: Reconstruction | None = None,
+        initial_hidden: str | int = "zeros",
+        num_remembered: int | None = None,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            corruption=corruption,
+            walkback=walkback,
+            scaling=scaling,
+            reconstruction=reconstruction,
+            initial_hidden=initial_hidden,
+            num_remembered=num_remembered,
+            seed=seed,
+            **kwargs,
+        )
         if not isinstance(network, keras.Model):
             received = type(network).__name__
             raise checks.invalid("`network`", "a keras.Model", received, kind=TypeError)
@@ -69,6 +94,7 @@ class WalkbackAutoEncoder(GenerativeStochasticNetwork):
         self,
         x: tf.Tensor,
         hidden: Hidden | None,
+        *,
         seed: tf.Tensor | None = None,
         training: bool = False,
     ) -> tuple[Hidden, tf.Tensor]:

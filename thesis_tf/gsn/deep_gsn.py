@@ -11,6 +11,7 @@ import tensorflow as tf
 from thesis_tf._core import checks
 from thesis_tf.corruption import Corruption
 from thesis_tf.gsn.network import SALT_AND_PEPPER, GenerativeStochasticNetwork
+from thesis_tf.gsn.reconstruction import Reconstruction
 from thesis_tf.gsn.walkback import Hidden, Walkback
 
 
@@ -35,19 +36,33 @@ class GSN(GenerativeStochasticNetwork):
             0 for no noise.
         corruption, walkback, scaling, reconstruction, initial_hidden, num_remembered, seed: as for
             `GenerativeStochasticNetwork`.
-        **kwargs: passed to `keras.Model`.
+        **kwargs: `name`, `dtype` and other arguments of `keras.Model`.
     """
 
     def __init__(
         self,
         layer_sizes: Sequence[int],
+        *,
         noise: float | Sequence[float] = 2.0,
         corruption: Corruption | None = SALT_AND_PEPPER,
         walkback: Walkback | int = 4,
         scaling: bool = False,
+        reconstruction: Reconstruction | None = None,
+        initial_hidden: str | int = "zeros",
+        num_remembered: int | None = None,
+        seed: int = 0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(corruption=corruption, walkback=walkback, scaling=scaling, **kwargs)
+        super().__init__(
+            corruption=corruption,
+            walkback=walkback,
+            scaling=scaling,
+            reconstruction=reconstruction,
+            initial_hidden=initial_hidden,
+            num_remembered=num_remembered,
+            seed=seed,
+            **kwargs,
+        )
         if not isinstance(layer_sizes, list | tuple) or not layer_sizes:
             raise checks.invalid("`layer_sizes`", "a list of at least one size", layer_sizes)
         self.layer_sizes = [checks.positive_integer("`layer_sizes`", n) for n in layer_sizes]
@@ -87,6 +102,7 @@ class GSN(GenerativeStochasticNetwork):
         self,
         x: tf.Tensor,
         hidden: Hidden | None,
+        *,
         seed: tf.Tensor | None = None,
         training: bool = False,
     ) -> tuple[Hidden, tf.Tensor]:

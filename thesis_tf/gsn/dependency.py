@@ -46,7 +46,7 @@ class DependencyNetwork(NoisyModel):
         reconstruction: P(x_i | ...), an object of `thesis_tf.gsn.reconstruction`; None is
             `Bernoulli()`.
         seed: an integer >= 0 that determines the subsets in training.
-        **kwargs: passed to `keras.Model`.
+        **kwargs: `name`, `dtype` and other arguments of `keras.Model`.
 
     Raises:
         TypeError: the network can't be called.
@@ -102,7 +102,7 @@ class DependencyNetwork(NoisyModel):
         given = tf.cast(~chosen, x.dtype)
         return self.network([x * given, given] if self.takes_mask else x * given)
 
-    def draw_subsets(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    def sample_subsets(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Returns a random subset for each example of x (n, ...), booleans of the same shape."""
         shape = tf.shape(x)
         if self.subsets is not None:
@@ -128,12 +128,12 @@ class DependencyNetwork(NoisyModel):
         training: bool,
     ) -> tf.Tensor:
         """Returns - log P(x_s | x_-s), (n,), for a random subset of each example."""
-        chosen = self.draw_subsets(x, seed)
+        chosen = self.sample_subsets(x, seed)
         terms = self.reconstruction.log_probs(self.conditionals(x, chosen), x)
         axes = list(range(1, x.shape.rank))
         return -tf.reduce_sum(tf.where(chosen, terms, 0), axes)
 
-    def transition_kernel(self, order: str = "random") -> "DependencyKernel":
+    def transition_kernel(self, *, order: str = "random") -> "DependencyKernel":
         """Returns one step of the chain on x as a kernel, for `mcmc.sample_chain`.
 
         Args:
@@ -142,7 +142,7 @@ class DependencyNetwork(NoisyModel):
                 distribution then depends on the order unless all conditionals belong to one joint
                 distribution.
         """
-        return DependencyKernel(self, order)
+        return DependencyKernel(self, order=order)
 
 
 class DependencyKernel(SimpleKernel):
@@ -153,7 +153,7 @@ class DependencyKernel(SimpleKernel):
         order: as for `DependencyNetwork.transition_kernel`.
     """
 
-    def __init__(self, network: DependencyNetwork, order: str = "random") -> None:
+    def __init__(self, network: DependencyNetwork, *, order: str = "random") -> None:
         self.network = network
         self.order = checks.one_of("`order`", order, ORDERS)
 
@@ -166,7 +166,7 @@ class DependencyKernel(SimpleKernel):
         """Returns x (chains, ...) with one subset resampled, or all of them in order."""
         if self.order == "ordered":
             return self._swept(state, seed)
-        chosen = self.network.draw_subsets(state, fold_in(seed, 0))
+        chosen = self.network.sample_subsets(state, fold_in(seed, 0))
         return self._resampled(state, chosen, fold_in(seed, 1))
 
     def _swept(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:

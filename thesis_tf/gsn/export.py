@@ -43,7 +43,7 @@ def export(model: GenerativeStochasticNetwork, path: Path, *, alpha: str = "firs
     if not model.built:
         raise checks.invalid("`model`", "built", "one that isn't", "Fit it, or call it on x.")
     saved_model.check_path(path)
-    kernel = model.transition_kernel(alpha)
+    kernel = model.transition_kernel(alpha=alpha)
     dtype = model.example_dtype
     x = tf.TensorSpec((None, *model.example_shape), dtype, "x")
     seed = tf.TensorSpec((2,), tf.int32, "seed")

@@ -59,7 +59,7 @@ class GenerativeStochasticNetwork(NoisyModel):
         num_remembered: the number of training examples, for `initial_hidden="stored"`. Stored
             hidden units aren't saved with the model; a loaded one begins with zeros again.
         seed: an integer >= 0 that determines all noise in training.
-        **kwargs: passed to `keras.Model`.
+        **kwargs: `name`, `dtype` and other arguments of `keras.Model`.
     """
 
     def __init__(
@@ -125,6 +125,7 @@ class GenerativeStochasticNetwork(NoisyModel):
         self,
         x: tf.Tensor,
         hidden: Hidden | None,
+        *,
         seed: tf.Tensor | None = None,
         training: bool = False,
     ) -> tuple[Hidden, tf.Tensor]:
@@ -202,13 +203,13 @@ class GenerativeStochasticNetwork(NoisyModel):
         return self.alphas[number]
 
     def advance(
-        self, x: tf.Tensor, hidden: Hidden | None, seed: tf.Tensor, training: bool = False
+        self, x: tf.Tensor, hidden: Hidden | None, seed: tf.Tensor, *, training: bool = False
     ) -> tuple[Hidden, tf.Tensor]:
         """Corrupts x (n, ...) and updates hidden units; returns (hidden, outputs)."""
         fold = tf.random.experimental.stateless_fold_in
         if self.corruption is not None:
             x = self.corruption.sample(x, fold(seed, 2))
-        return self.update(x, hidden, fold(seed, 3), training)
+        return self.update(x, hidden, seed=fold(seed, 3), training=training)
 
     def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns E[x | h] (n, ...) for x (n, ...) without noise, from hidden units of zeros."""
@@ -234,7 +235,9 @@ class GenerativeStochasticNetwork(NoisyModel):
             expected, received = (f"shape {tuple(t.shape)}" for t in (x, target))
             raise checks.invalid("The target", f"of {expected}", received, advice)
         hidden = self._first_hidden(x, rows, seed)
-        losses, hidden = walkback_losses(self, x, target, seed, hidden, self.walkback, training)
+        losses, hidden = walkback_losses(
+            self, x, target, seed, hidden, self.walkback, training=training
+        )
         if rows is not None:
             for stored, units in zip(self._stored, hidden, strict=True):
                 stored.value.scatter_update(tf.IndexedSlices(tf.stop_gradient(units), rows))
@@ -273,7 +276,7 @@ class GenerativeStochasticNetwork(NoisyModel):
         parameters = tf.zeros([tf.shape(x)[0], *x.shape[1:], *more], self.example_dtype)
         return State(x, self.zero_hidden(x), parameters)
 
-    def transition_kernel(self, alpha: str = "first") -> "NetworkKernel":
+    def transition_kernel(self, *, alpha: str = "first") -> "NetworkKernel":
         """Returns one step of the chain as a kernel, for `mcmc.sample_chain`.
 
         Args:
@@ -286,7 +289,7 @@ class GenerativeStochasticNetwork(NoisyModel):
         if not self.built:
             advice = "Fit it, or call it on x."
             raise checks.invalid(f"{self.name}", "built", "a model without weights", advice)
-        return NetworkKernel(self, alpha)
+        return NetworkKernel(self, alpha=alpha)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor."""
@@ -321,7 +324,7 @@ class NetworkKernel(SimpleKernel):
         ValueError: `alpha` is neither "first" nor "random".
     """
 
-    def __init__(self, network: GenerativeStochasticNetwork, alpha: str = "first") -> None:
+    def __init__(self, network: GenerativeStochasticNetwork, *, alpha: str = "first") -> None:
         self.network = network
         self.alpha = checks.one_of("`alpha`", alpha, ALPHAS)
 
@@ -339,7 +342,7 @@ class NetworkKernel(SimpleKernel):
         fold, network = tf.random.experimental.stateless_fold_in, self.network
         hidden, parameters = network.advance(state.x, state.hidden, fold(seed, 0))
         alpha = self._alpha(state.x, fold(seed, 2))
-        x = network.reconstruction.sample(parameters, fold(seed, 1), alpha)
+        x = network.reconstruction.sample(parameters, fold(seed, 1), alpha=alpha)
         return State(tf.cast(x, state.x.dtype), hidden, parameters)
 
     def mean(self, state: State) -> tf.Tensor:

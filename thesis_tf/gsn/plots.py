@@ -74,7 +74,7 @@ def draw_scaling(factors: Mapping[str, Array], path: Path, *, title: str | None 
     path = checked_path(path)
     figure = new_figure(4.6, 3.4)
     axes = figure.subplots()
-    style_axes(axes, "step of walkback k", "scaling factor", title)
+    style_axes(axes, "step of walkback k", "scaling factor", title=title)
     axes.axhline(1, color=LINE, linewidth=0.8)
     for color, (name, alphas) in zip(CATEGORICAL, factors.items(), strict=False):
         steps = np.arange(1, len(alphas) + 1)
@@ -104,7 +104,7 @@ def draw_histograms(
     path = checked_path(path)
     figure = new_figure(5.6, 3.4)
     axes = figure.subplots()
-    style_axes(axes, "state", "fraction", title)
+    style_axes(axes, "state", "fraction", title=title)
     width = 0.8 / len(histograms)
     for number, (color, (name, fractions)) in enumerate(
         zip((DATA, CHAIN), histograms.items(), strict=False)

@@ -48,24 +48,24 @@ class Reconstruction:
         """The number of distribution parameters per value of x."""
         return 1
 
-    def distribution(self, outputs: tf.Tensor, alpha: Alpha = None) -> Distribution:
+    def distribution(self, outputs: tf.Tensor, *, alpha: Alpha = None) -> Distribution:
         """Returns P(x | h), a TFP distribution of batch shape (n,) and event shape (...)."""
         values = self._values(outputs, alpha)
         return tfd.Independent(values, reinterpreted_batch_ndims=values.batch_shape.rank - 1)
 
-    def log_prob(self, outputs: tf.Tensor, x: tf.Tensor, alpha: Alpha = None) -> tf.Tensor:
+    def log_prob(self, outputs: tf.Tensor, x: tf.Tensor, *, alpha: Alpha = None) -> tf.Tensor:
         """Returns log P(x | h), (n,), the sum over the values of an example."""
-        return self.distribution(outputs, alpha).log_prob(x)
+        return self.distribution(outputs, alpha=alpha).log_prob(x)
 
     def log_probs(self, outputs: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
         """Returns the log-probability of each value, in the same shape as x (n, ...)."""
         return self._values(outputs, None).log_prob(x)
 
-    def sample(self, outputs: tf.Tensor, seed: Any, alpha: Alpha = None) -> tf.Tensor:
+    def sample(self, outputs: tf.Tensor, seed: Any, *, alpha: Alpha = None) -> tf.Tensor:
         """Returns x (n, ...), drawn from P(x | h); the same seed gives the same x."""
-        return self.distribution(outputs, alpha).sample(seed=seed)
+        return self.distribution(outputs, alpha=alpha).sample(seed=seed)
 
-    def mean(self, outputs: tf.Tensor, alpha: Alpha = None) -> tf.Tensor:
+    def mean(self, outputs: tf.Tensor, *, alpha: Alpha = None) -> tf.Tensor:
         """Returns E[x | h], (n, ...): the mean field."""
         return self._values(outputs, alpha).mean()
 
@@ -109,7 +109,7 @@ class Bernoulli(Reconstruction):
     def _values(self, outputs: tf.Tensor, alpha: Alpha) -> Distribution:
         return tfd.Bernoulli(logits=_scaled(outputs, alpha), dtype=outputs.dtype)
 
-    def log_prob(self, outputs: tf.Tensor, x: tf.Tensor, alpha: Alpha = None) -> tf.Tensor:
+    def log_prob(self, outputs: tf.Tensor, x: tf.Tensor, *, alpha: Alpha = None) -> tf.Tensor:
         """Returns log P(x | h), (n,)."""
         # The same result as TFP's, with one softplus per element instead of two.
         logits = _scaled(outputs, alpha)
@@ -151,6 +151,7 @@ class Normal(Reconstruction):
     """
 
     scale: float | None = None
+    _: dataclasses.KW_ONLY
     smallest: float = 1e-3
 
     reparametrized = True
@@ -201,6 +202,7 @@ class NormalMixture(Reconstruction):
     """
 
     components: int = 2
+    _: dataclasses.KW_ONLY
     smallest: float = 1e-3
 
     def __post_init__(self) -> None:

@@ -38,6 +38,7 @@ class Walkback:
     """
 
     steps: int | tuple[int, int] = 4
+    _: dataclasses.KW_ONLY
     stop: float | None = None
     loss: str = "every"
 
@@ -113,6 +114,7 @@ def walkback_losses(
     seed: tf.Tensor,
     hidden: Hidden | None,
     walkback: "Walkback",
+    *,
     training: bool = False,
 ) -> tuple[tf.Tensor, Hidden]:
     """Runs a chain from examples and returns the reconstruction losses (Algorithm 1).
@@ -162,13 +164,13 @@ def _followed(
     losses: list[tf.Tensor] = []
     for number in range(rounds):
         of_round = tf.random.experimental.stateless_fold_in(seed, number)
-        hidden, outputs = network.advance(x, hidden, of_round, training)
+        hidden, outputs = network.advance(x, hidden, of_round, training=training)
         alpha = network.alpha(number)
         if walkback.loss == "every" or number == rounds - 1:
-            losses.append(-reconstruction.log_prob(outputs, target, alpha))
+            losses.append(-reconstruction.log_prob(outputs, target, alpha=alpha))
         if number < rounds - 1:
             drawing = tf.random.experimental.stateless_fold_in(of_round, 1)
-            x = reconstruction.sample(outputs, drawing, alpha)
+            x = reconstruction.sample(outputs, drawing, alpha=alpha)
             x = x if reconstruction.reparametrized else tf.stop_gradient(x)
     total = tf.add_n(losses)
     return total / walkback.mean_steps if walkback.loss == "every" else total, hidden

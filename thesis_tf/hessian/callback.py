@@ -98,7 +98,7 @@ class HessianMonitor(keras.callbacks.Callback):
             raise checks.invalid("`loss`", "given, or that of a compiled model", "none")
         self._tracker = SpectrumTracker(
             self._operator.hessian(self.model, loss, self._data),
-            self._folder,
+            folder=self._folder,
             largest=self._largest,
             smallest=self._smallest,
             tol=self._tol,

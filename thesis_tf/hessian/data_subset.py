@@ -136,9 +136,9 @@ class SubsetComparison(SavedResult):
 def compare_subset(
     full: SymmetricOperator,
     subset: SymmetricOperator,
+    *,
     largest: int = 10,
     smallest: int = 10,
-    *,
     tol: float = 1e-3,
     search: SearchOptions = DEFAULT_SEARCH,
     seed: int = 0,
@@ -158,7 +158,13 @@ def compare_subset(
         raise checks.invalid("The operators", "of one shape", f"{full.shape} and {subset.shape}")
     a, b = (
         extreme_eigenpairs(
-            operator, largest, smallest, tol=tol, search=search, seed=seed, verbose=verbose
+            operator,
+            largest=largest,
+            smallest=smallest,
+            tol=tol,
+            search=search,
+            seed=seed,
+            verbose=verbose,
         )
         for operator in (full, subset)
     )

@@ -31,6 +31,7 @@ class SpectrumEntry:
     smallest: tuple[float, ...]
     converged: bool
     products: int
+    _: dataclasses.KW_ONLY
     fingerprint: str = ""
     largest_angles: tuple[float, ...] | None = None
     smallest_angles: tuple[float, ...] | None = None

@@ -267,7 +267,7 @@ class GaussNewtonOperator(_Operator):
 Operator: TypeAlias = HessianOperator | GaussNewtonOperator
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class OperatorOptions:
     """The options of an operator that another object creates.
 

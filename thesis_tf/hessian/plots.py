@@ -50,7 +50,7 @@ def draw_eigenvalues(
     figure = new_figure(9 if density is not None else 5.2)
     panels = figure.subplots(1, 2 if density is not None else 1, squeeze=False)[0]
     axes = panels[0]
-    style_axes(axes, "rank from its end", "eigenvalue", title)
+    style_axes(axes, "rank from its end", "eigenvalue", title=title)
     values, converged, k = pairs.values, pairs.converged, pairs.smallest
     for color, end, good, label in (
         (UPPER, values[k:][::-1], converged[k:][::-1], "largest"),
@@ -94,7 +94,9 @@ def draw_line_searches(
     figure = new_figure(3.6 * len(searches) if len(searches) > 1 else 5.2, 3.4)
     panels = figure.subplots(1, len(searches), squeeze=False)[0]
     for axes, (label, search) in zip(panels, searches.items(), strict=True):
-        style_axes(axes, "step size alpha", "loss", f"{label}: lambda = {search.curvature:.4g}")
+        style_axes(
+            axes, "step size alpha", "loss", title=f"{label}: lambda = {search.curvature:.4g}"
+        )
         axes.xaxis.set_major_locator(ticker.MaxNLocator(6))
         shown = [search.initial_loss, *search.loss[np.isfinite(search.loss)]]
         inside = min(search.alphas) <= search.optimum <= max(search.alphas)
@@ -151,7 +153,7 @@ def draw_best_steps(
 def _draw_decreases(
     axes: Axes, values: np.ndarray, steps: Sequence[BestStep], title: str | None
 ) -> None:
-    style_axes(axes, "eigenvalue", "decrease of the loss by the best step", title)
+    style_axes(axes, "eigenvalue", "decrease of the loss by the best step", title=title)
     decreases = np.array([step.decrease for step in steps])
     for chosen, style in _by_sign(values):
         axes.scatter(values[chosen], decreases[chosen], clip_on=False, **style)
@@ -162,7 +164,7 @@ def _draw_decreases(
 def _draw_sizes(
     axes: Axes, values: np.ndarray, steps: Sequence[BestStep], title: str | None
 ) -> None:
-    style_axes(axes, "|eigenvalue|", "1 / |alpha*|", title)
+    style_axes(axes, "|eigenvalue|", "1 / |alpha*|", title=title)
     alphas = np.array([abs(step.alpha) for step in steps])
     moved = np.isfinite(alphas) & (alphas > 0)
     for chosen, style in _by_sign(values):
@@ -205,7 +207,7 @@ def draw_history(
     steps = history.steps
     figure = new_figure(7.2, 5.4)
     upper, lower = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (5, 2)})
-    style_axes(upper, "", "eigenvalue", title)
+    style_axes(upper, "", "eigenvalue", title=title)
     style_axes(lower, "training step", "loss")
     _draw_fans(upper, steps, entries)
     losses = [entry.loss for entry in entries]
@@ -227,7 +229,7 @@ def draw_history(
         for axes in (upper, lower):
             axes.axvline(step, color=SOFT, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
         across = upper.get_xaxis_transform()  # x in data, y as a fraction of the axes
-        draw_text(upper, step, 1.01, label, 8, SOFT, va="bottom", transform=across)
+        draw_text(upper, step, 1.01, label, 8, color=SOFT, va="bottom", transform=across)
     save(figure, path)
 
 

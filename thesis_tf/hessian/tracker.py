@@ -48,8 +48,8 @@ class SpectrumTracker:
     def __init__(
         self,
         operator: Operator,
-        folder: Path | None = None,
         *,
+        folder: Path | None = None,
         largest: int = 20,
         smallest: int = 3,
         tol: float = 1e-3,
@@ -96,8 +96,8 @@ class SpectrumTracker:
         under_way = None if self._folder is None else self._folder / f"search_{step:07d}"
         pairs = extreme_eigenpairs(
             self._operator,
-            self._largest,
-            self._smallest,
+            largest=self._largest,
+            smallest=self._smallest,
             tol=self._tol,
             v0=None if self._latest is None else self._latest.vectors,
             search=self._search,
@@ -199,8 +199,8 @@ class SpectrumTracker:
 def history_of_checkpoints(
     operator: Operator,
     checkpoints: Mapping[int, Path],
-    folder: Path | None = None,
     *,
+    folder: Path | None = None,
     largest: int = 20,
     smallest: int = 3,
     tol: float = 1e-3,
@@ -236,7 +236,7 @@ def history_of_checkpoints(
             load_weights(model, path)
         tracker = SpectrumTracker(
             operator,
-            folder,
+            folder=folder,
             largest=largest,
             smallest=smallest,
             tol=tol,

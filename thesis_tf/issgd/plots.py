@@ -158,4 +158,4 @@ def _draw_quartiles(
 
 def _legend(axes: Axes, count: int, **place: Any) -> None:
     heading = f"medians and quartiles\nof {count} runs" if count > 1 else None
-    add_legend(axes, heading, **place)
+    add_legend(axes, heading=heading, **place)

@@ -71,7 +71,7 @@ class Chains(TabularResult):
         arrays.save(path, {k: np.asarray(v) for k, v in named.items() if v is not None})
 
     @classmethod
-    def load(cls, path: Path, like: Any = None) -> "Chains":
+    def load(cls, path: Path, *, like: Any = None) -> "Chains":
         """Reads a file of `save`.
 
         Args:
@@ -93,6 +93,6 @@ class Chains(TabularResult):
         else:
             state = parts[0] if len(parts) == 1 else tuple(parts)
         diagnostics = Diagnostics(
-            found["effective_sample_size"], found["r_hat"], found.get("acceptance")
+            found["effective_sample_size"], found["r_hat"], acceptance=found.get("acceptance")
         )
         return cls(found["samples"], diagnostics, state)

@@ -33,7 +33,7 @@ class MaskClamp:
         mask = np.asarray(mask)
         if mask.dtype != bool:
             advice = "Pass mask == 1."
-            raise checks.invalid("`mask`", "boolean", mask.dtype.name, advice, TypeError)
+            raise checks.invalid("`mask`", "boolean", mask.dtype.name, advice, kind=TypeError)
         values = tf.convert_to_tensor(values)
         shapes = (tuple(values.shape), tuple(values.shape[1:]))
         if mask.shape not in shapes and mask.shape[1:] != shapes[0]:

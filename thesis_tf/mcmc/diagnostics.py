@@ -32,6 +32,7 @@ class Diagnostics(TabularResult):
 
     effective_sample_size: Array
     r_hat: Array
+    _: dataclasses.KW_ONLY
     acceptance: Array | None = None
 
     def _table(self) -> tuple[Sequence[str], Sequence[Sequence[Cell]]]:
@@ -79,7 +80,7 @@ def random_projections(samples: Array) -> Array:
     return (flat @ directions).astype(np.float64)
 
 
-def diagnose(samples: Array, acceptance: Array | None = None) -> Diagnostics:
+def diagnose(samples: Array, *, acceptance: Array | None = None) -> Diagnostics:
     """Returns the `Diagnostics` of chains.
 
     Args:
@@ -91,9 +92,9 @@ def diagnose(samples: Array, acceptance: Array | None = None) -> Diagnostics:
     shape = samples.shape[2:]
     if len(samples) < 4:
         nothing = np.full(shape, np.nan)
-        return Diagnostics(nothing, nothing, acceptance)
+        return Diagnostics(nothing, nothing, acceptance=acceptance)
     size = effective_sample_size(few) * (samples.shape[1] / few.shape[1])
-    return Diagnostics(size, r_hat(few), acceptance)
+    return Diagnostics(size, r_hat(few), acceptance=acceptance)
 
 
 def effective_sample_size(samples: ArrayLike) -> Array:

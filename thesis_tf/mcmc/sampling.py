@@ -103,7 +103,7 @@ def sample_chain(
         steps = len(pieces["accepted"]) * lengths.piece * lengths.thin
         acceptance = np.sum(pieces["accepted"], axis=0) / steps
     seen = samples if statistics is None else np.asarray(statistics(samples), np.float64)
-    return Chains(samples, diagnose(seen, acceptance), final)
+    return Chains(samples, diagnose(seen, acceptance=acceptance), final)
 
 
 def stream_seed(seed: int, stream: int) -> int:
@@ -346,7 +346,7 @@ def _check_kernel(kernel: Any) -> None:
             "a tfp.mcmc.TransitionKernel, such as model.transition_kernel()",
             type(kernel).__name__,
             "Wrap a function (state, seed) -> state: FunctionKernel(function).",
-            TypeError,
+            kind=TypeError,
         )
 
 

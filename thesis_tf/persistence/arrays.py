@@ -56,7 +56,9 @@ def names(path: str | os.PathLike[str]) -> list[str]:
         return list(file.files)
 
 
-def load(path: str | os.PathLike[str], names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+def load(
+    path: str | os.PathLike[str], *, names: Iterable[str] | None = None
+) -> dict[str, np.ndarray]:
     """Reads arrays of an .npz file.
 
     Args:

@@ -12,6 +12,7 @@ from thesis_tf.persistence.files import Path
 def save(
     path: Path,
     variables: Iterable[keras.Variable],
+    *,
     arrays: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     """Writes the values of Keras variables and named arrays, atomically."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 DATA_BYTES = 1 << 28
 
 
-def of_model(model: "keras.Model", weights: bool = True) -> str:
+def of_model(model: "keras.Model", *, weights: bool = True) -> str:
     """Hashes a Keras model: its layers' settings and wiring, its weights' shapes and values.
 
     The hash doesn't depend on names, since the same model built twice in one process gets new

@@ -64,7 +64,7 @@ def checked_path(path: Path) -> pathlib.Path:
     return path
 
 
-def save(figure: Figure, path: pathlib.Path, tooltips: Mapping[str, str] | None = None) -> None:
+def save(figure: Figure, path: pathlib.Path, *, tooltips: Mapping[str, str] | None = None) -> None:
     """Writes a figure, atomically.
 
     Args:
@@ -97,8 +97,8 @@ def style_axes(
     axes: Axes,
     xlabel: str,
     ylabel: str,
-    title: str | None = None,
     *,
+    title: str | None = None,
     size: float = 9,
     grid: Literal["both", "x", "y"] = "both",
 ) -> None:
@@ -125,7 +125,14 @@ def style_axes(
 
 
 def add_title(figure: Figure, title: str | None, *, size: float = 10, **place: Any) -> None:
-    """Writes a title, unless it is None, above all axes; `place` goes to `Figure.suptitle`."""
+    """Writes a title, unless it is None, above all axes.
+
+    Args:
+        figure: the figure.
+        title: the title, or None.
+        size: its size, in points.
+        **place: other arguments of `matplotlib.figure.Figure.suptitle`.
+    """
     if title:
         figure.suptitle(
             clean(title), fontsize=size, family=FONT, color=INK, parse_math=False, **place
@@ -134,8 +141,8 @@ def add_title(figure: Figure, title: str | None, *, size: float = 10, **place: A
 
 def add_legend(
     parent: Axes | Figure,
-    heading: str | None = None,
     *,
+    heading: str | None = None,
     names: Sequence[str] | None = None,
     size: float = 8,
     color: str = SOFT,
@@ -169,13 +176,22 @@ def add_legend(
 
 
 def draw_text(
-    axes: Axes, x: float, y: float, text: str, size: float, color: str = INK, **rest: Any
+    axes: Axes, x: float, y: float, text: str, size: float, *, color: str = INK, **place: Any
 ) -> None:
-    """Adds text to axes, by default centered on (x, y); `rest` goes to `Axes.text`."""
+    """Adds text to axes, by default centered on (x, y).
+
+    Args:
+        axes: the axes.
+        x, y: where the text is.
+        text: the text.
+        size: its size, in points.
+        color: its color.
+        **place: other arguments of `matplotlib.axes.Axes.text`.
+    """
     style: dict[str, Any] = {
         "ha": "center", "va": "center", "family": FONT, "parse_math": False, "zorder": 4,
     }  # fmt: skip
-    axes.text(x, y, clean(text), fontsize=size, color=color, **{**style, **rest})
+    axes.text(x, y, clean(text), fontsize=size, color=color, **{**style, **place})
 
 
 def text_width(text: str, size: float) -> float:
@@ -184,7 +200,7 @@ def text_width(text: str, size: float) -> float:
     return textpath.text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]
 
 
-def shortened(name: str, most: int = 28) -> str:
+def shortened(name: str, *, most: int = 28) -> str:
     """Returns a name in one line of at most `most` characters, without the middle of a longer
     name."""
     name = clean(" ".join(name.split()))

@@ -84,7 +84,7 @@ class ProbeMonitor(keras.callbacks.Callback):
         self.log_every = checks.positive_integer("`log_every`", log_every)
         self.history: list[dict[str, float]] = []
         self.reports: dict[int, ProbeReport] = {}
-        self._taps, self._reduction = taps, Reduction.parse(reduction, seed)
+        self._taps, self._reduction = taps, Reduction.parse(reduction, seed=seed)
         self._settings: dict[str, Any] = {
             "num_classes": num_classes,
             "optimizer": optimizer,

@@ -43,10 +43,10 @@ def export(
         FileExistsError: `path` holds something other than a SavedModel.
     """
     saved_model.check_path(path)
-    graph = record_taps(model, inputs)
+    graph = record_taps(model, inputs=inputs)
     names = list(dict.fromkeys(probe.tap.name for probe in report.probes))
     for tap in graph.select(names):
-        expected = len(report.probe(tap.name, _labels_at(report, tap.name)).solution.weights)
+        expected = len(report.probe(tap.name, labels=_labels_at(report, tap.name)).solution.weights)
         found = report.reduction.features(tap)
         if found != expected:
             raise checks.invalid(

@@ -114,7 +114,7 @@ def fit_probes(
                     shuffled = target._replace(labels=target.labels[order])
                     _, on_shuffled = fit(shuffled, [solution.l2])
                 probes.append(
-                    Probe(tap, target.name, target.classes, solution, metrics, on_shuffled)
+                    Probe(tap, target.name, target.classes, solution, metrics, control=on_shuffled)
                 )
                 bar.update()
             del fit  # frees this tap's features before the next tap's are read

@@ -36,6 +36,7 @@ class Metrics:
         examples: int,
         error: float,
         cross_entropy: float,
+        *,
         top5_error: float | None = None,
     ) -> Metrics:
         """Returns the metrics with the standard error of `error`."""
@@ -67,4 +68,4 @@ def measure(blocks: Iterable[tuple[Array, Array]]) -> Metrics:
         examples += len(labels)
         classes = logits.shape[1]
     top5_error = wrong5 / examples if classes > 5 else None
-    return Metrics.of(examples, wrong / examples, nats / examples, top5_error)
+    return Metrics.of(examples, wrong / examples, nats / examples, top5_error=top5_error)

@@ -52,7 +52,7 @@ class LiveProbes:
         labels: Callable[[Any], Any] | None = None,
         inputs: Structure | None = None,
     ) -> None:
-        graph = record_taps(model, inputs)
+        graph = record_taps(model, inputs=inputs)
         self.taps = graph.select(taps)
         self._edges = graph.edges([tap.name for tap in self.taps])
         self._reduction, self._labels = reduction, labels

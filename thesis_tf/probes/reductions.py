@@ -95,6 +95,7 @@ class Reduction:
     """
 
     kind: str = "mean"
+    _: dataclasses.KW_ONLY
     size: int = DEFAULT_SIZE
     seed: int = 0
 
@@ -105,7 +106,7 @@ class Reduction:
         seeds.checked_seed(self.seed)
 
     @classmethod
-    def parse(cls, text: str | Reduction, seed: int = 0) -> Reduction:
+    def parse(cls, text: str | Reduction, *, seed: int = 0) -> Reduction:
         """Reads "mean", "subset", "subset:500", ...; passes a `Reduction` through."""
         if isinstance(text, cls):
             return text
@@ -119,7 +120,7 @@ class Reduction:
             )
         if not sized:
             return cls(kind)
-        return cls(kind, int(size) if size else DEFAULT_SIZE, seed)
+        return cls(kind, size=int(size) if size else DEFAULT_SIZE, seed=seed)
 
     def __str__(self) -> str:
         """The text that `parse` reads."""

@@ -47,6 +47,7 @@ class Probe:
     classes: int
     solution: Solution
     metrics: dict[str, Metrics]
+    _: dataclasses.KW_ONLY
     control: dict[str, Metrics] | None = None
 
     def __repr__(self) -> str:
@@ -92,6 +93,7 @@ class ProbeReport(TabularResult):
     chance: dict[str, float]
     edges: tuple[tuple[str, str], ...]
     reduction: Reduction
+    _: dataclasses.KW_ONLY
     class_names: tuple[str, ...] = ()
     model: str = ""
     data: str = ""
@@ -111,7 +113,7 @@ class ProbeReport(TabularResult):
         """The names of the label sets, in order."""
         return list(dict.fromkeys(probe.labels for probe in self.probes))
 
-    def probe(self, tap: str, labels: str | None = None) -> Probe:
+    def probe(self, tap: str, *, labels: str | None = None) -> Probe:
         """Returns the probe at a tap (for the first label set by default)."""
         probes = {probe.tap.name: probe for probe in self.of(labels)}
         if tap not in probes:
@@ -124,7 +126,7 @@ class ProbeReport(TabularResult):
         checks.one_of("`labels`", labels, self.label_names)
         return [probe for probe in self.probes if probe.labels == labels]
 
-    def table(self, format: str = "console") -> str:
+    def table(self, *, format: str = "console") -> str:
         """Returns the results as text: "console", "csv", "json" or "markdown"."""
         checks.one_of("`format`", format, FORMATS)
         if format == "json":
@@ -175,8 +177,8 @@ class ProbeReport(TabularResult):
             weights[f"weights_{number}"] = probe.solution.weights
             weights[f"bias_{number}"] = probe.solution.bias
         arrays.save(folder / "probes.npz", weights)
-        files.write_text(folder / "report.csv", self.table("csv"))
-        files.write_text(folder / "report.md", self.table("markdown"))
+        files.write_text(folder / "report.csv", self.table(format="csv"))
+        files.write_text(folder / "report.md", self.table(format="markdown"))
         for suffix in ("png", "svg"):
             draw_curves(self, folder / f"curve.{suffix}")
             draw_networks(self, folder / f"network.{suffix}")
@@ -192,7 +194,7 @@ class ProbeReport(TabularResult):
         """
         folder = pathlib.Path(folder)
         weights = arrays.load(folder / "probes.npz")
-        return cls.from_json(files.read_json(folder / "report.json"), weights)
+        return cls.from_json(files.read_json(folder / "report.json"), weights=weights)
 
     def to_json(self) -> dict[str, Any]:
         """Returns a JSON-serializable dict of everything except the probes' weights."""
@@ -221,7 +223,7 @@ class ProbeReport(TabularResult):
 
     @classmethod
     def from_json(
-        cls, value: Mapping[str, Any], weights: Mapping[str, Array] | None = None
+        cls, value: Mapping[str, Any], *, weights: Mapping[str, Array] | None = None
     ) -> ProbeReport:
         """Returns the report from a result of `to_json`, also after conversion to JSON and back.
 

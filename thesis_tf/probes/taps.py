@@ -69,14 +69,14 @@ def taps(
     Raises:
         ValueError: no tap matches (the message lists similar names), or the model is not built.
     """
-    return record_taps(model, inputs).select(taps)
+    return record_taps(model, inputs=inputs).select(taps)
 
 
-def record_taps(model: keras.Model, inputs: Structure | None = None) -> TapGraph:
+def record_taps(model: keras.Model, *, inputs: Structure | None = None) -> TapGraph:
     """Records the tensors of one inference pass of `model`, and returns its `TapGraph`."""
     if not isinstance(model, keras.Layer):
         raise checks.invalid("`model`", "a keras.Model", repr(model), kind=TypeError)
-    spec = input_spec(model, inputs)
+    spec = input_spec(model, inputs=inputs)
     build(model, spec)
     return TapGraph(model, recording.record_pass(model, spec), spec)
 

@@ -94,9 +94,9 @@ class Problem:
             return _fitting(models.build(config.reconstruction, shape, None), shape)
         if config.tied:
             return models.tied_autoencoder(
-                shape, config.units, activation="tanh", output="linear", name="dae"
+                shape, units=config.units, activation="tanh", output="linear", name="dae"
             )
-        return models.autoencoder(shape, config.units, name="dae")
+        return models.autoencoder(shape, units=config.units, name="dae")
 
     def fingerprints(self, model: keras.Model) -> dict[str, str]:
         """Returns {name of an input: fingerprint} of the data and of a user's model."""

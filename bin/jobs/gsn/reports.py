@@ -97,7 +97,7 @@ class JobsAfterTraining:
         self._run.say(
             f"Running {jobs.chains.chains:,} chains of {jobs.chains.chain_steps:,} steps ..."
         )
-        kernel = self._run.model.transition_kernel(jobs.chain_alpha)
+        kernel = self._run.model.transition_kernel(alpha=jobs.chain_alpha)
         return mcmc.sample_chain(
             kernel,
             self._splits.train.x[rows],
@@ -249,7 +249,7 @@ class JobsAfterTraining:
         truth = self._splits.test.x[:_COMPLETED]
         rng = np.random.default_rng([self._seed, 3])
         self._run.say(f"Completing {len(truth)} test examples, {_RUNS} times each ...")
-        kernel = self._run.model.transition_kernel(jobs.chain_alpha)
+        kernel = self._run.model.transition_kernel(alpha=jobs.chain_alpha)
         clamp = mcmc.MaskClamp(mask, truth)
         drawn = []
         for run in range(_RUNS):

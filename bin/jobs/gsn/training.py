@@ -76,7 +76,9 @@ class NetworkRun:
         steps, layers = network.walkback_steps, network.layers
         assert layers is not None  # `bin.gsn.config_from_flags` sets the default
         walkback = gsn.Walkback(
-            steps if len(steps) == 2 else steps[0], network.walkback_stop, network.walkback_loss
+            steps if len(steps) == 2 else steps[0],
+            stop=network.walkback_stop,
+            loss=network.walkback_loss,
         )
         shared: dict[str, Any] = {
             "corruption": self._corruption(),
@@ -86,13 +88,13 @@ class NetworkRun:
             "seed": seed,
         }
         if network.network == "dae":
-            return walkback_dae(self.shape, layers[0], **shared)
+            return walkback_dae(self.shape, units=layers[0], **shared)
         if network.network == "conv_dae":
-            return convolutional_dae(self.shape, layers, **shared)
+            return convolutional_dae(self.shape, filters=layers, **shared)
         initial = network.initial_hidden
         model = gsn.GSN(
             layers,
-            network.hidden_noise,
+            noise=network.hidden_noise,
             initial_hidden=int(initial) if initial.isdigit() else initial,
             num_remembered=len(self.splits.train) if initial == "stored" else None,
             **shared,
@@ -106,14 +108,14 @@ class NetworkRun:
             return None
         x = self.splits.train.x
         if kind == "salt_and_pepper":
-            return corruption.SaltAndPepper(level, float(x.min()), float(x.max()))
+            return corruption.SaltAndPepper(level, low=float(x.min()), high=float(x.max()))
         if kind == "block":
             if not self.is_image:
                 raise ValueError(
                     f"--corruption=block is for images. Received: examples of shape {self.shape}."
                 )
             height, width = (max(1, round(level * side)) for side in self.shape[:2])
-            return corruption.Block(height, width, 0.0)
+            return corruption.Block(height, width, value=0.0)
         return corruption.Masking(level) if kind == "masking" else corruption.Gaussian(level)
 
     def train(self, sheet_every: int = 5) -> dict[str, float]:

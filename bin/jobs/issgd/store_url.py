@@ -68,7 +68,7 @@ def open_store(url: str, run_id: str) -> "stores.Store":
     """
     from thesis_tf.issgd import stores
 
-    store = stores.open_store(url, run_id)
+    store = stores.open_store(url, run_id=run_id)
     store.time()
     return store
 

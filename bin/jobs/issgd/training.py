@@ -64,7 +64,7 @@ def trainer(
     return issgd.Trainer(
         model,
         data,
-        proposal,
+        proposal=proposal,
         synchronizer=synchronizer,
         batch_size=config.training.batch_size,
         sync_every=config.training.sync_every,

@@ -53,7 +53,7 @@ def test_line_searches_go_to_twice_the_best_step():
     rng = np.random.default_rng(0)
     data = rng.normal(size=(8, 2)).astype("f"), rng.normal(size=(8, 3)).astype("f")
     operator = hessian.HessianOperator(model, "mse", data, check=False)
-    pairs = hessian.extreme_eigenpairs(operator, 1, 1, verbose=0)
+    pairs = hessian.extreme_eigenpairs(operator, largest=1, smallest=1, verbose=0)
     steps, searches = job.along_eigenvectors(operator, pairs)
     assert [dataclasses.asdict(step)["curvature"] for step in steps] == pairs.values.tolist()
     for name, step in zip(("smallest", "largest"), steps, strict=True):

@@ -14,7 +14,7 @@ def test_decreasing_noise_is_geometric_and_stays_at_its_end():
     assert [float(noise.sigma(s)) for s in (0, 10, 20, 30, 99)] == pytest.approx(
         [0.8, 0.4, 0.2, 0.1, 0.1]
     )
-    drawn = noise.draw(X, (0, 1), 10)
+    drawn = noise.draw(X, (0, 1), step=10)
     # The relative standard deviation of a standard deviation of n values is 1 / sqrt(2 n).
     assert np.std(drawn.x) == pytest.approx(0.4, rel=4 / (2 * 400_000) ** 0.5)
     assert drawn.importance_weights is None

@@ -12,7 +12,7 @@ from thesis_tf.autoencoders import (
 )
 
 RNG = np.random.default_rng(0)
-PULL = ScoreEstimator(lambda x: 0.5 * x, 0.1)
+PULL = ScoreEstimator(lambda x: 0.5 * x, sigma=0.1)
 
 
 @pytest.mark.slow
@@ -62,7 +62,7 @@ def test_spectra_and_attractors(tmp_path, svg_texts):
     path = tmp_path / "a.svg"
     draw_attractors(find_attractors(PULL, x + 50, x), path)
     assert "spurious" in svg_texts(path)
-    draw_attractors(find_attractors(ScoreEstimator(lambda x: 2 * x + 1, 0.1), x, x), path)
+    draw_attractors(find_attractors(ScoreEstimator(lambda x: 2 * x + 1, sigma=0.1), x, x), path)
 
 
 def test_the_same_numbers_give_the_same_file(tmp_path):

@@ -44,14 +44,14 @@ def test_only_what_is_missing_is_held_out():
 
 def test_given_splits_are_left_as_they_are():
     x, y = numbered(20)
-    splits = assemble("numbers", Source((x, y), (x[:5], y[:5]), (x[5:9], y[5:9])))
+    splits = assemble("numbers", Source((x, y), validation=(x[:5], y[:5]), test=(x[5:9], y[5:9])))
 
     assert splits.train.x is x
     assert [len(splits.train), len(splits.validation), len(splits.test)] == [20, 5, 4]
 
 
 def test_the_split_depends_on_the_seed_alone():
-    one, same, other = (assemble("numbers", Source(numbered(200)), seed) for seed in (3, 3, 4))
+    one, same, other = (assemble("numbers", Source(numbered(200)), seed=seed) for seed in (3, 3, 4))
 
     assert numbers_in(one.validation) == numbers_in(same.validation)
     assert numbers_in(one.test) == numbers_in(same.test)
@@ -63,7 +63,7 @@ def test_the_held_out_tenth_is_drawn_evenly():
     # standard deviation of sqrt(400 * 0.1 * 0.9) = 6; five deviations are a bound for all 20.
     counts = np.zeros(20, int)
     for seed in range(400):
-        counts[numbers_in(assemble("numbers", Source(numbered(20)), seed).validation)] += 1
+        counts[numbers_in(assemble("numbers", Source(numbered(20)), seed=seed).validation)] += 1
 
     assert counts.sum() == 800
     assert np.abs(counts - 40).max() <= 30
@@ -94,12 +94,12 @@ def test_one_example():
 def test_gray_images_get_a_channel_axis_and_other_arrays_keep_their_shape():
     y = np.arange(30) % 2
     gray = np.arange(30 * 4 * 5, dtype=np.uint8).reshape(30, 4, 5)
-    splits = assemble("gray", Source((gray, y), (gray, y), (gray, y)))
+    splits = assemble("gray", Source((gray, y), validation=(gray, y), test=(gray, y)))
     assert splits.train.x.dtype == np.uint8
     np.testing.assert_array_equal(splits.train.x, gray.reshape(30, 4, 5, 1))
 
     for x in (gray.astype(np.float32), gray.reshape(30, 20), gray.reshape(30, 2, 2, 5)):
-        splits = assemble("other", Source((x, y), (x, y), (x, y)))
+        splits = assemble("other", Source((x, y), validation=(x, y), test=(x, y)))
         assert splits.train.x.shape == x.shape
         assert splits.train.x.dtype == x.dtype
 

@@ -16,7 +16,9 @@ FORMS = {
     "outer": lambda: Outer(normal(3, 1, 4), normal(3, 1, 5)),
     "outer, few places": lambda: Outer(normal(3, 2, 40), normal(3, 2, 50)),
     "outer, many places": lambda: Outer(normal(3, 9, 4), normal(3, 9, 5)),
-    "outer, groups": lambda: Outer(normal(3, 2, 3, 4), normal(3, 2, 3, 5), (4, 5, 2), (2, 0, 1)),
+    "outer, groups": lambda: Outer(
+        normal(3, 2, 3, 4), normal(3, 2, 3, 5), shape=(4, 5, 2), axes=(2, 0, 1)
+    ),
     "rows": lambda: Rows(tf.constant([[1, 1, 0], [2, 3, 2], [0, 0, 0]]), normal(3, 3, 5), 4),
     "rows, one": lambda: Rows(tf.constant([[1], [2], [0]]), normal(3, 1, 5), 4),
 }  # fmt: skip

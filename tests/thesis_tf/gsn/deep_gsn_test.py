@@ -45,7 +45,7 @@ def test_zeros_may_be_left_out(sizes):
     zeros = model.zero_hidden(X)
     assert [part.shape[1] for part in zeros] == sizes[1::2]
     for seed in (None, tf.constant([1, 2])):
-        left_out, given = model.update(X, None, seed), model.update(X, zeros, seed)
+        left_out, given = model.update(X, None, seed=seed), model.update(X, zeros, seed=seed)
         for a, b in zip(tf.nest.flatten(left_out), tf.nest.flatten(given), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
@@ -55,7 +55,7 @@ def test_noise_before_and_after_the_activation():
     model.build((None, 4))
     for variable in model.trainable_variables:
         variable.assign(tf.zeros_like(variable))
-    (h2,), outputs = model.update(np.zeros((1, 4), np.float32), None, tf.constant([0, 1]))
+    (h2,), outputs = model.update(np.zeros((1, 4), np.float32), None, seed=tf.constant([0, 1]))
     # tanh(.5 e) + .1 e' has this variance, by quadrature.
     nodes, weights = np.polynomial.hermite_e.hermegauss(60)
     variance = (weights * np.tanh(0.5 * nodes) ** 2).sum() / weights.sum() + 0.1**2
@@ -65,7 +65,7 @@ def test_noise_before_and_after_the_activation():
     silent.build((None, 4))
     x = RNG.normal(size=(2, 4)).astype(np.float32)
     np.testing.assert_array_equal(
-        silent.update(x, None, tf.constant([0, 1]))[1], silent.update(x, None)[1]
+        silent.update(x, None, seed=tf.constant([0, 1]))[1], silent.update(x, None)[1]
     )
 
 
@@ -103,7 +103,7 @@ def test_compile_fit_save_load(policy, reconstruction, tmp_path):
         m.fit(X, epochs=1, batch_size=10, verbose=0, shuffle=False)
     for a, b in zip(model.variables, again.variables, strict=True):
         np.testing.assert_allclose(tf.cast(a, "float64"), tf.cast(b, "float64"), atol=1e-6)
-    after = model.transition_kernel("random").step(state, tf.constant([0, 1]))
+    after = model.transition_kernel(alpha="random").step(state, tf.constant([0, 1]))
     assert after.x.dtype == state.x.dtype
     assert after.distribution_parameters.dtype == model.example_dtype
 

@@ -43,7 +43,7 @@ def test_visits_are_those_of_the_enumerated_chain(order):
     chains, steps = 400, 200
     start = np.repeat(STATES[:1], chains, 0)
     found = mcmc.sample_chain(
-        model.transition_kernel(order), start, steps, seed=3, num_burnin_steps=20
+        model.transition_kernel(order=order), start, steps, seed=3, num_burnin_steps=20
     ).samples
     scan = random_scan if order == "random" else ordered_scan
     matrix = scan(tables())
@@ -60,7 +60,7 @@ def test_a_subset_is_drawn_for_each_example_and_the_rest_stays():
     x = tf.constant(np.full((4000, 2, 3), 7.0))
     for size in (1, 4, 6):
         model = DependencyNetwork(nothing, subset_size=size)
-        chosen = model.draw_subsets(x, (0, 1)).numpy()
+        chosen = model.sample_subsets(x, (0, 1)).numpy()
         assert (chosen.sum(axis=(1, 2)) == size).all()
         error = 5 * 0.5 / 4000**0.5
         np.testing.assert_allclose(chosen.mean(axis=0), size / 6, atol=error)
@@ -68,9 +68,9 @@ def test_a_subset_is_drawn_for_each_example_and_the_rest_stays():
         assert ((after != 7).sum(axis=(1, 2)) == size).all()
     subsets = np.zeros((2, 2, 3), bool)
     subsets[0, 0], subsets[1, 1] = True, True
-    rows = DependencyNetwork(nothing, subsets=subsets).draw_subsets(x, (0, 1)).numpy()
+    rows = DependencyNetwork(nothing, subsets=subsets).sample_subsets(x, (0, 1)).numpy()
     assert (rows[:, 0].all(axis=1) != rows[:, 1].all(axis=1)).all()
-    swept = DependencyNetwork(nothing, subsets=subsets).transition_kernel("ordered")
+    swept = DependencyNetwork(nothing, subsets=subsets).transition_kernel(order="ordered")
     assert (swept.step(x, tf.constant([0, 1])).numpy() != 7).all()
 
 
@@ -119,7 +119,11 @@ def test_saving_and_real_values(tmp_path):
     again = keras.saving.load_model(tmp_path / "m.keras", safe_mode=True)
     np.testing.assert_array_equal(model(x), again(x))
     assert again.subset_size == 2
-    assert mcmc.sample_chain(again.transition_kernel("ordered"), x, 3).samples.shape == (3, 20, 3)
+    assert mcmc.sample_chain(again.transition_kernel(order="ordered"), x, 3).samples.shape == (
+        3,
+        20,
+        3,
+    )
 
 
 @pytest.mark.parametrize(
@@ -130,7 +134,7 @@ def test_saving_and_real_values(tmp_path):
         (lambda: DependencyNetwork(pair, subsets=np.eye(2)), ValueError, "boolean"),
         (lambda: DependencyNetwork(pair, subsets=np.eye(2, dtype=bool)[:1]), ValueError, "each"),
         (
-            lambda: DependencyNetwork(pair).transition_kernel("sorted"),
+            lambda: DependencyNetwork(pair).transition_kernel(order="sorted"),
             ValueError,
             "`order` must be",
         ),

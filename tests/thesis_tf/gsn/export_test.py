@@ -12,7 +12,7 @@ SEED = np.array([3, 4], np.int32)
 
 
 def trained(kind):
-    model = GSN([5, 4, 3, 2], noise=0.5) if kind == "gsn" else walkback_dae((4, 4, 1), 5)
+    model = GSN([5, 4, 3, 2], noise=0.5) if kind == "gsn" else walkback_dae((4, 4, 1), units=5)
     model.compile("adam")
     model.fit(X, verbose=0)
     return model

@@ -107,7 +107,7 @@ def test_a_step_of_the_chain_has_the_probabilities_that_it_should(alpha):
     model.log_alpha.assign([-2.0])
     n = 20_000
     state = State(tf.ones((n, 1)), (tf.fill((n, 1), -0.3),), tf.zeros((n, 1)))
-    kernel = model.transition_kernel(alpha)
+    kernel = model.transition_kernel(alpha=alpha)
     after = kernel.step(state, SEED)
     # x~ is 0 with a probability of 0.4 / 2.
     h = np.tanh(0.7 * np.array([0, 1]) - 0.3)
@@ -167,7 +167,7 @@ def stored(x, rows):
         (lambda: Small(initial_hidden="stored"), ValueError, "`num_remembered` must be the number"),
         (lambda: Small(num_remembered=3), ValueError, "`num_remembered`"),
         (lambda: Small().transition_kernel(), ValueError, "Fit it, or call it on x"),
-        (lambda: built().transition_kernel("last"), ValueError, "`alpha` must be"),
+        (lambda: built().transition_kernel(alpha="last"), ValueError, "`alpha` must be"),
         (lambda: built().fit(255 * X), ValueError, r"in \[0, 1\].*values in \[0, 255\]"),
         (lambda: stored(X, None), ValueError, r"pairs \(x, rows\).*Received: only x"),
         (lambda: stored(X, X[:, 0]), ValueError, r"Received: \(x, float32\)"),

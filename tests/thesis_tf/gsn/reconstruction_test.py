@@ -45,9 +45,9 @@ def test_log_probabilities(kind, alpha):
     expected = by_scipy(kind, outputs, x, alpha or 1.0)
     # SciPy's logpmf is less precise for probabilities near 0 and 1.
     np.testing.assert_allclose(
-        kind.log_prob(outputs, x, alpha), expected.sum(axis=(1, 2)), rtol=1e-9
+        kind.log_prob(outputs, x, alpha=alpha), expected.sum(axis=(1, 2)), rtol=1e-9
     )
-    distribution = kind.distribution(outputs, alpha)
+    distribution = kind.distribution(outputs, alpha=alpha)
     assert tuple(distribution.batch_shape) == (5,)
     assert tuple(distribution.event_shape) == (4, 3)
     np.testing.assert_allclose(distribution.log_prob(x), expected.sum(axis=(1, 2)), rtol=1e-9)
@@ -67,20 +67,20 @@ def test_all_pairs(kind):
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_samples_have_the_mean_and_the_seed(kind):
     outputs = tf.repeat(parameters(kind, (1, 6)), 40_000, axis=0)
-    samples = kind.sample(outputs, (1, 2), 0.8).numpy()
+    samples = kind.sample(outputs, (1, 2), alpha=0.8).numpy()
     assert samples.dtype == np.float64
-    np.testing.assert_array_equal(samples, kind.sample(outputs, (1, 2), 0.8))
-    assert (samples != kind.sample(outputs, (1, 3), 0.8).numpy()).any()
+    np.testing.assert_array_equal(samples, kind.sample(outputs, (1, 2), alpha=0.8))
+    assert (samples != kind.sample(outputs, (1, 3), alpha=0.8).numpy()).any()
     error = samples.std(axis=0) / len(samples) ** 0.5
-    mean = kind.mean(outputs, 0.8)[0].numpy()
+    mean = kind.mean(outputs, alpha=0.8)[0].numpy()
     assert (abs(samples.mean(axis=0) - mean) < 5 * error + 1e-12).all()
 
 
 def test_scaling_goes_the_right_way():
     outputs, x = tf.constant([[3.0]]), tf.constant([[1.0]])
-    less_certain = Bernoulli().log_prob(outputs, x, 0.5)
+    less_certain = Bernoulli().log_prob(outputs, x, alpha=0.5)
     assert less_certain < Bernoulli().log_prob(outputs, x)
-    wide = Normal(0.1).distribution(outputs, 2.0).stddev()
+    wide = Normal(0.1).distribution(outputs, alpha=2.0).stddev()
     np.testing.assert_allclose(wide, [[0.2]])
 
 

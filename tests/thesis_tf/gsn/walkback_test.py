@@ -20,8 +20,8 @@ def by_hand(network, x, rounds, of):
         seed = fold(SEED, number)
         hidden, outputs = network.advance(x, hidden, seed)
         alpha = network.alphas[number]
-        losses.append(-network.reconstruction.distribution(outputs, alpha).log_prob(target))
-        x = network.reconstruction.sample(outputs, fold(seed, 1), alpha)
+        losses.append(-network.reconstruction.distribution(outputs, alpha=alpha).log_prob(target))
+        x = network.reconstruction.sample(outputs, fold(seed, 1), alpha=alpha)
     return of(losses)
 
 
@@ -92,7 +92,7 @@ def gradient_by_differences(value_of, variable, index, step):
 def test_gradients_flow_through_normal_samples():
     keras.config.set_dtype_policy("float64")
     network = walkback_dae(
-        (5,), 4, corruption=corruption.Gaussian(0.3), walkback=3, reconstruction=Normal(0.5)
+        (5,), units=4, corruption=corruption.Gaussian(0.3), walkback=3, reconstruction=Normal(0.5)
     )
     x = tf.cast(X, tf.float64)
 

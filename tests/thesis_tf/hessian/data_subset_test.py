@@ -47,7 +47,7 @@ def test_a_matrix_and_one_that_is_turned_and_scaled(matrix, tmp_path):
     turn[32:, 32:] = [[c, -s], [s, c]]  # in the space of the two largest
     turned = vectors @ turn
     part.matrix = (turned * (eigenvalues * [*[1.1] * 2, *[1.0] * 30, *[0.9] * 2])) @ turned.T
-    found = hessian.compare_subset(full, part, 2, 2, tol=1e-8)
+    found = hessian.compare_subset(full, part, largest=2, smallest=2, tol=1e-8)
 
     np.testing.assert_allclose(found.largest.full, [5, 4])
     np.testing.assert_allclose(found.largest.relative, [-0.1, -0.1])
@@ -73,7 +73,7 @@ def test_a_matrix_and_one_that_is_turned_and_scaled(matrix, tmp_path):
 
 def test_one_end(matrix):
     operator, _ = matrix(np.arange(20.0))
-    found = hessian.compare_subset(operator, operator, 2, 0)
+    found = hessian.compare_subset(operator, operator, largest=2, smallest=0)
     assert found.smallest.full.shape == found.smallest.subspace_angles.shape == (0,)
     with pytest.raises(ValueError, match="operators must be of one shape"):
         hessian.compare_subset(operator, matrix(np.arange(3.0))[0])

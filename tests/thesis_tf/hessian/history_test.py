@@ -4,8 +4,18 @@ from thesis_tf.hessian import SpectrumEntry, SpectrumHistory
 
 HISTORY = SpectrumHistory(
     (
-        SpectrumEntry(0, 2.5, (3.0, 2.0), (-1.0,), True, 9, "abc"),
-        SpectrumEntry(10, 0.5, (4.0, 2.5), (-0.25,), False, 12, "def", (12.0, 1.0), (80.0,)),
+        SpectrumEntry(0, 2.5, (3.0, 2.0), (-1.0,), True, 9, fingerprint="abc"),
+        SpectrumEntry(
+            10,
+            0.5,
+            (4.0, 2.5),
+            (-0.25,),
+            False,
+            12,
+            fingerprint="def",
+            largest_angles=(12.0, 1.0),
+            smallest_angles=(80.0,),
+        ),
     )
 )
 

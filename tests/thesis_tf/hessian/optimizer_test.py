@@ -53,7 +53,7 @@ def test_the_direction_becomes_the_eigenvector_of_the_smallest_eigenvalue(proble
     model.compile(optimizer, loss)
     optimizer.attach(model)
     operator = hessian.HessianOperator(model, loss, (x, y))
-    pairs = hessian.extreme_eigenpairs(operator, 1, 1, tol=1e-8)
+    pairs = hessian.extreme_eigenpairs(operator, largest=1, smallest=1, tol=1e-8)
     model.fit(x, y, batch_size=40, epochs=300, verbose=0)
     v = optimizer.direction.numpy()
     assert np.linalg.norm(v) == pytest.approx(1)
@@ -109,7 +109,9 @@ def test_warm_start(problem):
     optimizer = NegativeCurvature()
     model.compile(optimizer, loss)
     optimizer.attach(model)
-    pairs = hessian.extreme_eigenpairs(hessian.HessianOperator(model, loss, (x, y)), 0, 1)
+    pairs = hessian.extreme_eigenpairs(
+        hessian.HessianOperator(model, loss, (x, y)), largest=0, smallest=1
+    )
     optimizer.warm_start(3 * pairs.vectors)
     np.testing.assert_allclose(optimizer.direction.numpy(), pairs.vectors[:, 0], rtol=1e-6)
     with pytest.raises(ValueError, match=r"`direction` must be of shape \(43,\)"):
@@ -159,7 +161,7 @@ def test_sample_weights_count(problem):
     model.fit(tf.data.Dataset.from_tensors((x, y, weights)).repeat(400), verbose=0)
     rows = np.repeat(np.arange(len(x)), weights.astype(int))  # each row as often as its weight
     operator = hessian.HessianOperator(model, loss, (x[rows], y[rows]))
-    largest = hessian.extreme_eigenpairs(operator, 1, 0, tol=1e-8).values[0]
+    largest = hessian.extreme_eigenpairs(operator, largest=1, smallest=0, tol=1e-8).values[0]
     assert float(optimizer.largest) == pytest.approx(largest * len(rows) / len(x), rel=1e-2)
 
 

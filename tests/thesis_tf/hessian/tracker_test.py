@@ -26,7 +26,13 @@ def test_checkpoints(problem, dense_hessian, tmp_path):
     files = kept(model, tmp_path, [5, 0, 20])
     operator = hessian.HessianOperator(model, loss, data)
     history = history_of_checkpoints(
-        operator, files, tmp_path / "h", largest=3, smallest=2, tol=1e-8, log_dir=tmp_path / "logs"
+        operator,
+        files,
+        folder=tmp_path / "h",
+        largest=3,
+        smallest=2,
+        tol=1e-8,
+        log_dir=tmp_path / "logs",
     )
 
     assert history.steps == [0, 5, 20]
@@ -58,8 +64,8 @@ def test_goes_on_after_a_kill(problem, tmp_path, monkeypatch):
     files = kept(model, tmp_path, [0, 1, 2])
     options = {"largest": 2, "smallest": 1, "tol": 1e-6}
     operator = hessian.HessianOperator(model, loss, data)
-    through = history_of_checkpoints(operator, files, tmp_path / "a", **options)
-    first = SpectrumTracker(operator, tmp_path / "b", **options)
+    through = history_of_checkpoints(operator, files, folder=tmp_path / "a", **options)
+    first = SpectrumTracker(operator, folder=tmp_path / "b", **options)
     model.load_weights(files[0])
     first.add(0)
     written = tracker.files.write_json
@@ -70,17 +76,21 @@ def test_goes_on_after_a_kill(problem, tmp_path, monkeypatch):
     # One kill between the files of an entry, and then an uninterrupted run.
     monkeypatch.setattr(tracker.files, "write_json", killed)
     with pytest.raises(KeyboardInterrupt):
-        history_of_checkpoints(operator, files, tmp_path / "b", **options)
+        history_of_checkpoints(operator, files, folder=tmp_path / "b", **options)
     monkeypatch.setattr(tracker.files, "write_json", written)
     before = operator.products
-    again = history_of_checkpoints(operator, files, tmp_path / "b", **options)
+    again = history_of_checkpoints(operator, files, folder=tmp_path / "b", **options)
     assert again.entries == through.entries
     before, products = operator.products, sum(e.products for e in again.entries)
-    assert history_of_checkpoints(operator, files, tmp_path / "b", **options).steps == [0, 1, 2]
+    assert history_of_checkpoints(operator, files, folder=tmp_path / "b", **options).steps == [
+        0,
+        1,
+        2,
+    ]
     assert operator.products == before
     assert products > 0
     with pytest.raises(ValueError, match=r"`largest` must be 2, as in"):
-        SpectrumTracker(operator, tmp_path / "b", largest=3, smallest=1)
+        SpectrumTracker(operator, folder=tmp_path / "b", largest=3, smallest=1)
 
 
 @pytest.mark.slow
@@ -88,7 +98,7 @@ def test_a_folder_of_another_history(problem, tmp_path):
     model, loss, (x, y) = problem()
     options = {"largest": 1, "smallest": 1}
     operator = hessian.HessianOperator(model, loss, (x, y))
-    SpectrumTracker(operator, tmp_path, **options).add(0)
+    SpectrumTracker(operator, folder=tmp_path, **options).add(0)
     others = {
         "data": hessian.HessianOperator(model, loss, (x[:-1], y[:-1])),
         "parameters": hessian.HessianOperator(model, loss, (x, y), parameters="*kernel"),
@@ -96,10 +106,10 @@ def test_a_folder_of_another_history(problem, tmp_path):
     }
     for other in others.values():
         with pytest.raises(ValueError, match="a history of another model, loss or data set"):
-            SpectrumTracker(other, tmp_path, **options)
+            SpectrumTracker(other, folder=tmp_path, **options)
     model.set_weights([w + 0.1 for w in model.get_weights()])
     with pytest.raises(ValueError, match=r"step 0 of another training.*Choose another folder"):
-        SpectrumTracker(operator, tmp_path, **options).add(0)
+        SpectrumTracker(operator, folder=tmp_path, **options).add(0)
 
 
 @pytest.mark.slow
@@ -108,16 +118,16 @@ def test_training_that_goes_on_otherwise(problem, tmp_path):
     files = kept(model, tmp_path, [0, 1, 2])
     operator = hessian.HessianOperator(model, loss, data)
     options = {"largest": 1, "smallest": 1}
-    before = history_of_checkpoints(operator, files, tmp_path / "h", **options).entries
+    before = history_of_checkpoints(operator, files, folder=tmp_path / "h", **options).entries
     files[1] = kept(model, tmp_path, [7])[7]
     with pytest.warns(UserWarning, match="At step 1, training differs"):
-        after = history_of_checkpoints(operator, files, tmp_path / "h", **options).entries
+        after = history_of_checkpoints(operator, files, folder=tmp_path / "h", **options).entries
     assert after[0] == before[0]
     assert after[1].loss != before[1].loss
     assert after[2].loss == before[2].loss
     # A kill while entries are computed again has removed the eigenvectors of the last one.
     (tmp_path / "h" / "eigenpairs_0000002.npz").unlink()
-    again = history_of_checkpoints(operator, files, tmp_path / "h", **options).entries
+    again = history_of_checkpoints(operator, files, folder=tmp_path / "h", **options).entries
     assert again == after
 
 
@@ -139,7 +149,7 @@ def test_a_checkpoint_of_another_model(problem, tmp_path):
     files = kept(model, tmp_path, [0]) | {1: tmp_path / "other.weights.h5"}
     for bad in (files, {0: tmp_path / "none.weights.h5"}):
         with pytest.raises(ValueError, match="A checkpoint must be a weights file of"):
-            history_of_checkpoints(operator, bad, tmp_path / "h")
+            history_of_checkpoints(operator, bad, folder=tmp_path / "h")
     assert not (tmp_path / "h").exists()
     with pytest.raises(ValueError, match="`checkpoints` must be at least one"):
         history_of_checkpoints(operator, {})

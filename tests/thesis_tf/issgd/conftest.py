@@ -52,13 +52,13 @@ def open_run(store_url):
     run_id, stores = uuid.uuid4().hex, []
 
     def start():
-        stores.append(open_store(store_url, run_id))
+        stores.append(open_store(store_url, run_id=run_id))
         return stores[-1]
 
     yield start
     for store in stores:
         store.close()
-    open_store(store_url, run_id).delete()
+    open_store(store_url, run_id=run_id).delete()
 
 
 @pytest.fixture

@@ -8,7 +8,9 @@ from thesis_tf import gsn
 from thesis_tf.mcmc import Chains, Diagnostics, FunctionKernel, sample_chain
 from thesis_tf.persistence import arrays
 
-DIAGNOSTICS = Diagnostics(np.array([4.0, 2.0]), np.array([1.0, 1.5]), np.array([0.25, 0.75]))
+DIAGNOSTICS = Diagnostics(
+    np.array([4.0, 2.0]), np.array([1.0, 1.5]), acceptance=np.array([0.25, 0.75])
+)
 
 
 def test_a_summary_and_a_short_repr():

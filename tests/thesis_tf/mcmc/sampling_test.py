@@ -27,7 +27,7 @@ NOISE = corruption.SaltAndPepper(0.5)
 
 def tiny():
     """Returns an auto-encoder of three pixels with weights that make them dependent."""
-    model = walkback_dae((3,), 4, activation="tanh", corruption=NOISE, walkback=1)
+    model = walkback_dae((3,), units=4, activation="tanh", corruption=NOISE, walkback=1)
     rng = np.random.default_rng(3)
     model.set_weights([rng.normal(size=w.shape) for w in model.get_weights()])
     return model
@@ -188,13 +188,13 @@ def test_a_folder_tells_functions_of_one_name_apart(tmp_path):
 
 
 def test_scaling_factors_of_a_chain():
-    model = walkback_dae((3,), 4, corruption=None, walkback=3, scaling=True)
+    model = walkback_dae((3,), units=4, corruption=None, walkback=3, scaling=True)
     model.log_alpha.assign([-9.0, -9.0])
     outputs = 4 * np.ones(3)
     model.network.layers[-2].set_weights([np.zeros((4, 3)), outputs])
     start = np.zeros((3000, 3), np.float32)
     first = sample_chain(model.transition_kernel(), start, 1).samples.mean()
-    mixed = sample_chain(model.transition_kernel("random"), start, 1).samples.mean()
+    mixed = sample_chain(model.transition_kernel(alpha="random"), start, 1).samples.mean()
     certain = 1 / (1 + np.exp(-4))
     assert first == pytest.approx(certain, abs=5 * 0.5 / 9000**0.5)
     # alpha is 1 for one of three chains and almost 0 for the others, where pixels are fair coins.

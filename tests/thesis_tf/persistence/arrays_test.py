@@ -48,7 +48,7 @@ def test_python_objects_are_neither_saved_nor_loaded(tmp_path):
     with pytest.raises(ValueError, match=r"b\.npz must be .* Received: pickled .* \(x, z\)"):
         arrays.load(tmp_path / "b.npz")
     assert arrays.names(tmp_path / "b.npz") == ["x", "y", "z"]
-    np.testing.assert_array_equal(arrays.load(tmp_path / "b.npz", ["y"])["y"], np.ones(2))
+    np.testing.assert_array_equal(arrays.load(tmp_path / "b.npz", names=["y"])["y"], np.ones(2))
 
 
 @pytest.mark.filterwarnings("ignore:Stored array in format")

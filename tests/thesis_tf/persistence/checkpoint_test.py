@@ -15,7 +15,7 @@ def variables(shapes=((2, 3), (), (4,)), dtypes=("float32", "int64", "bfloat16")
 def test_values_come_back_to_the_bit_in_their_dtypes(tmp_path):
     path = tmp_path / "new" / "checkpoint.npz"
     saved, restored = variables(), variables(fill=0)
-    checkpoint.save(path, saved, {"step": 7, "norms": np.array([np.nan, 1.0], np.float32)})
+    checkpoint.save(path, saved, arrays={"step": 7, "norms": np.array([np.nan, 1.0], np.float32)})
     arrays = checkpoint.restore(path, restored)
     for a, b in zip(saved, restored, strict=True):
         assert (a.dtype, a.numpy().tobytes()) == (b.dtype, b.numpy().tobytes())

@@ -20,7 +20,7 @@ def sheet():
 
 
 def test_tooltips_go_to_the_artists_of_their_ids(tmp_path):
-    figures.save(sheet(), tmp_path / "a.svg", {"here": "a < b\x00", "nowhere": "?"})
+    figures.save(sheet(), tmp_path / "a.svg", tooltips={"here": "a < b\x00", "nowhere": "?"})
     root = ElementTree.parse(tmp_path / "a.svg").getroot()
     found = {group.get("id"): group.find(TITLE) for group in root.iter()}
     titled = {key: title.text for key, title in found.items() if title is not None}

@@ -81,7 +81,7 @@ def test_probes_alone(probed):
     arguments = {"input": "input", "inner_act": "inner/act", "shared_2": "shared#2"}
     assert set(signature.structured_input_signature[1]) == set(arguments)
     logits = signature(**{a: tf.constant(store.read(name)) for a, name in arguments.items()})
-    probe = report.probe("shared#2", "odd")
+    probe = report.probe("shared#2", labels="odd")
     expected = store.read("shared#2") @ probe.solution.weights + probe.solution.bias
     np.testing.assert_allclose(logits["shared#2 [odd]"], expected, atol=1e-5)
 

@@ -21,7 +21,13 @@ def write(folder, columns, predictions=(), dtype="float32"):
     named = [(name, x, False) for name, x in columns.items()]
     named += [(name, x, True) for name, x in dict(predictions).items()]
     made = [
-        Column(Tap(name, (None, x.shape[1]), dtype, "Dense"), x.shape[1], dtype, f"{i}.npy", own)
+        Column(
+            Tap(name, (None, x.shape[1]), dtype, "Dense"),
+            x.shape[1],
+            dtype,
+            f"{i}.npy",
+            prediction=own,
+        )
         for i, (name, x, own) in enumerate(named)
     ]
     header = make_header(made, Reduction(), model="a model", data="a data set")
@@ -294,7 +300,7 @@ def test_several_sets_of_labels(store, labels):
     for name, y in named.items():
         alone = fitted(store, {name: y}, control=True)
         for probe in alone.probes:
-            joint = report.probe(probe.tap.name, name)
+            joint = report.probe(probe.tap.name, labels=name)
             assert joint.metrics == probe.metrics
             assert joint.control == probe.control
         assert report.chance[name] == alone.chance[name]

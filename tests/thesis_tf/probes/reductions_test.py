@@ -269,10 +269,10 @@ def test_text_and_back(text):
 
 
 def test_parse():
-    assert Reduction.parse("subset") == Reduction("subset", 1000)
-    assert Reduction.parse("projection:64", seed=5) == Reduction("projection", 64, 5)
+    assert Reduction.parse("subset") == Reduction("subset", size=1000)
+    assert Reduction.parse("projection:64", seed=5) == Reduction("projection", size=64, seed=5)
     assert Reduction.parse("mean", seed=5) == Reduction("mean")  # nothing is drawn
-    given = Reduction("subset", 7, 3)
+    given = Reduction("subset", size=7, seed=3)
     assert Reduction.parse(given, seed=9) is given
 
 
@@ -290,9 +290,9 @@ def test_bad_fields():
     with pytest.raises(ValueError, match=r"`reduction` must be one of mean"):
         Reduction("median")
     with pytest.raises(TypeError, match="size must be a positive integer"):
-        Reduction("subset", 2.5)
+        Reduction("subset", size=2.5)
     with pytest.raises(ValueError, match="`seed` must be"):
-        Reduction("subset", 5, -1)
+        Reduction("subset", size=5, seed=-1)
 
 
 def test_another_kind_can_be_registered(monkeypatch):

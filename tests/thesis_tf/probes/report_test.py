@@ -57,7 +57,7 @@ def probe(tap, labels="class", splits=SPLITS, error=0.25, classes=10, control=Fa
         classes,
         Solution(**{**values, **solution}),
         metrics(splits, error, classes),
-        metrics(splits, 0.9, classes) if control else None,
+        control=metrics(splits, 0.9, classes) if control else None,
     )
 
 
@@ -74,7 +74,7 @@ def report(splits=SPLITS, labels=("class",), control=False, model_error=True, **
         },
         chance=dict(zip(labels, (0.9, 0.5, 0.7), strict=False)),
         edges=(("input", "a|b,c"), ("a|b,c", "logits")),
-        reduction=Reduction("subset", 500, 3),
+        reduction=Reduction("subset", size=500, seed=3),
         class_names=("cat", "dög"),
         model="m" * 64,
         data="d" * 64,
@@ -128,12 +128,12 @@ def test_saving_and_loading_loses_nothing(any_report, tmp_path):
             np.testing.assert_array_equal(value, getattr(expected.solution, field.name))
             assert type(value) is type(getattr(expected.solution, field.name))
         assert got.solution.weights.dtype == expected.solution.weights.dtype
-    assert loaded.table("json") == any_report.table("json")
+    assert loaded.table(format="json") == any_report.table(format="json")
 
 
 def test_from_json_without_weights(any_report):
-    found = ProbeReport.from_json(json.loads(any_report.table("json")))
-    assert found.table("json") == any_report.table("json")
+    found = ProbeReport.from_json(json.loads(any_report.table(format="json")))
+    assert found.table(format="json") == any_report.table(format="json")
     assert found.probes[0].solution.weights.shape == (0, any_report.probes[0].classes)
     assert np.isnan(found.probes[0].solution.bias).all()
 
@@ -154,15 +154,15 @@ def test_json_is_what_the_standard_allows(any_report):
     def refuse(name):
         raise AssertionError(f"{name} is not JSON")
 
-    value = json.loads(any_report.table("json"), parse_constant=refuse)
+    value = json.loads(any_report.table(format="json"), parse_constant=refuse)
     assert len(value["probes"]) == len(any_report.probes)
     assert "weights" not in value["probes"][0]["solution"]
 
 
 def test_an_infinite_suboptimality_is_null_in_json():
-    solution = json.loads(REPORTS["live"].table("json"))["probes"][0]["solution"]
+    solution = json.loads(REPORTS["live"].table(format="json"))["probes"][0]["solution"]
     assert (solution["suboptimality"], solution["loss"]) == (None, None)
-    solution = json.loads(REPORTS["plain"].table("json"))["probes"][0]["solution"]
+    solution = json.loads(REPORTS["plain"].table(format="json"))["probes"][0]["solution"]
     assert solution["suboptimality"] == 7e-4
 
 
@@ -176,9 +176,9 @@ def test_save_writes_every_file_and_replaces_older_ones(name, tmp_path):
         "report.json", "report.csv", "report.md", "probes.npz",
         "curve.png", "curve.svg", "network.png", "network.svg",
     }  # fmt: skip
-    assert (tmp_path / "report.json").read_text("utf-8") == any_report.table("json")
-    assert (tmp_path / "report.csv").read_text("utf-8") == any_report.table("csv")
-    assert (tmp_path / "report.md").read_text("utf-8") == any_report.table("markdown")
+    assert (tmp_path / "report.json").read_text("utf-8") == any_report.table(format="json")
+    assert (tmp_path / "report.csv").read_text("utf-8") == any_report.table(format="csv")
+    assert (tmp_path / "report.md").read_text("utf-8") == any_report.table(format="markdown")
     for kind in ("curve", "network"):
         assert matplotlib.image.imread(tmp_path / f"{kind}.png").std() > 0
         ElementTree.parse(tmp_path / f"{kind}.svg")
@@ -187,7 +187,7 @@ def test_save_writes_every_file_and_replaces_older_ones(name, tmp_path):
 
 
 def test_csv_has_a_column_a_value_in_full(any_report):
-    header, *lines = rows(any_report.table("csv"))
+    header, *lines = rows(any_report.table(format="csv"))
     assert len(set(header)) == len(header)
     assert {len(line) for line in lines} == {len(header)}
     entries = [dict(zip(header, line, strict=True)) for line in lines]
@@ -222,8 +222,8 @@ def test_csv_has_a_column_a_value_in_full(any_report):
 
 
 def test_markdown_and_console_have_the_rows_of_csv(any_report):
-    header, *expected = rows(any_report.table("csv"))
-    found, rule, *lines = markdown_rows(any_report.table("markdown"))
+    header, *expected = rows(any_report.table(format="csv"))
+    found, rule, *lines = markdown_rows(any_report.table(format="markdown"))
     assert found == header
     assert {len(line) for line in lines} == {len(header)}
     assert [line[0] for line in lines] == [line[0] for line in expected]
@@ -241,7 +241,7 @@ def test_numbers_keep_their_digits():
 
 def test_unknown_formats():
     with pytest.raises(ValueError, match="one of console, csv, json, markdown"):
-        REPORTS["plain"].table("html")
+        REPORTS["plain"].table(format="html")
 
 
 def test_properties_of_a_probe():
@@ -257,12 +257,12 @@ def test_finding_a_probe():
     found = REPORTS["several labels"]
     assert found.label_names == ["class", "odd", "size"]
     assert found.probe("logits") is found.probes[6]
-    assert found.probe("logits", "odd") is found.probes[7]
+    assert found.probe("logits", labels="odd") is found.probes[7]
     assert found.of("size") == list(found.probes[2::3])
     with pytest.raises(KeyError, match=r"No probe at 'logit'.*logits"):
         found.probe("logit")
     with pytest.raises(ValueError, match="`labels` must be one of class, odd, size"):
-        found.probe("logits", "even")
+        found.probe("logits", labels="even")
 
 
 def test_a_curve_shows_all_label_sets_or_one(tmp_path, svg_texts):

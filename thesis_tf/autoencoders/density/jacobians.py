@@ -51,8 +51,8 @@ def products(
 def squared_norm(
     function: Callable[[tf.Tensor], tf.Tensor],
     x: tf.Tensor,
-    estimate: NormEstimate = "exact",
     *,
+    estimate: NormEstimate = "exact",
     num_vectors: int = 1,
     seed: tf.Tensor | Sequence[int] = (0, 0),
 ) -> tf.Tensor:

@@ -19,7 +19,7 @@ class KernelDensity:
 
     Its mean reconstruction E[x_i | x] minimizes the denoising loss on these examples over all
     functions (Eq 3.3 with the empirical density), so auto-encoders are compared with it:
-    `ScoreEstimator(KernelDensity(data, sigma).reconstruct, sigma)`.
+    `ScoreEstimator(KernelDensity(data, sigma).reconstruct, sigma=sigma)`.
 
     Methods return tensors for tensors and NumPy arrays for NumPy arrays. They compare points with
     all examples, in blocks, by matrix products: 2 n N d operations. For 10,000 points and 10,000

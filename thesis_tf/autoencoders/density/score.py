@@ -94,8 +94,8 @@ class ScoreEstimator:
     def __init__(
         self,
         reconstruct: Callable[[tf.Tensor], tf.Tensor],
-        sigma: float | None = None,
         *,
+        sigma: float | None = None,
         data: TensorLike | None = None,
         jit_compile: bool = False,
     ) -> None:

@@ -30,7 +30,7 @@ class CriterionModel(NoisyModel):
         model: r, a Keras model from (n, ...) to (n, ...).
         criterion: `DenoisingLoss`, `ContractiveLoss` or `ReconstructionContractiveLoss`.
         seed: an integer >= 0.
-        **kwargs: passed to `keras.Model`.
+        **kwargs: `name`, `dtype` and other arguments of `keras.Model`.
     """
 
     def __init__(

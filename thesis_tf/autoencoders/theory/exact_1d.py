@@ -38,7 +38,7 @@ class ThreeWells:
         return [(k * self.a * (x - c) ** 2 + 1, 2 * k * self.a * (x - c), 2 * k * self.a)
                 for k, c in ((1, -1), (2, 0), (3, 1))]  # fmt: skip
 
-    def grid(self, points: int = 1000, dtype: Any = np.float64) -> Array:
+    def grid(self, points: int = 1000, *, dtype: Any = np.float64) -> Array:
         """Returns evenly spaced points (points,) on [-1.5, 1.5]."""
         return np.linspace(-1.5, 1.5, points, dtype=dtype)
 
@@ -322,7 +322,7 @@ def _checked(density: Density, grid: ArrayLike, sigma: float) -> _GridProblem:
     grid = np.asarray(grid)
     if grid.dtype.kind != "f":
         advice = "Convert it: grid.astype(float)."
-        raise checks.invalid("`grid`", "of a floating dtype", grid.dtype, advice, TypeError)
+        raise checks.invalid("`grid`", "of a floating dtype", grid.dtype, advice, kind=TypeError)
     if grid.ndim != 1 or len(grid) < 3:
         raise checks.invalid("`grid`", "of shape (M,) with M at least 3", f"shape {grid.shape}")
     if not (np.isfinite(grid).all() and (np.diff(grid) > 0).all()):

@@ -49,6 +49,7 @@ class LocalMoments(TabularResult):
     mass: float
     mean: Array
     covariance: Array
+    _: dataclasses.KW_ONLY
     standard_errors: "LocalMoments | None" = None
 
     def __repr__(self) -> str:
@@ -208,7 +209,7 @@ def local_moments(
             np.sqrt(probabilities**2 @ centered**2),
             np.sqrt(of_covariance),
         )
-    return LocalMoments(mass, x0 + shift, covariance, errors)
+    return LocalMoments(mass, x0 + shift, covariance, standard_errors=errors)
 
 
 def asymptotic_moments(

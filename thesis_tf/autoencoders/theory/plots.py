@@ -28,14 +28,14 @@ def draw_exact_1d(scores: ExactScores, path: Path, *, title: str | None = None) 
     rows = -(-count // columns)
     figure = new_figure(3.7 * columns, 2.9 * rows)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    style_axes(panels[0], "x", "E(x)", title)
+    style_axes(panels[0], "x", "E(x)", title=title)
     panels[0].plot(grid, energy - energy.min(), color=INK, linewidth=1.4)
     # The limits of the panels exclude regions where p is nearly 0.
     seen = energy - energy.min() < 8
     reach = 1.2 * abs(truth[seen]).max()
     of_sigmas = zip(scores.sigmas, scores.rcae, scores.dae, strict=True)
     for axes, (sigma, rcae, dae) in zip(panels[1:], of_sigmas, strict=False):
-        style_axes(axes, "x", "score", f"sigma = {sigma:g}")
+        style_axes(axes, "x", "score", title=f"sigma = {sigma:g}")
         axes.plot(grid, truth, color=INK, linewidth=1.0, label="d log p / dx")
         for color, (name, score) in zip(CATEGORICAL, (("RCAE", rcae), ("DAE", dae)), strict=False):
             axes.plot(grid, score, color=color, linewidth=1.4, linestyle="--", label=name)

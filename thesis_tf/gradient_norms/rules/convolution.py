@@ -50,7 +50,7 @@ def separable_convolution(call: LayerCall) -> Forms:
     d_between = tf.tensordot(d, pointwise, [[-1], [1]])
     yield first, Full(depthwise(_padded(layer, x), d_between, *_geometry(layer)))
     axes = list(range(len(second.shape)))
-    yield second, Outer(with_places(between), with_places(d), second.shape, axes)
+    yield second, Outer(with_places(between), with_places(d), shape=second.shape, axes=axes)
     yield from bias(layer, d)
 
 
@@ -70,8 +70,8 @@ def _form(layer: keras.layers.Layer, x: tf.Tensor, d: tf.Tensor, groups: int = 1
         last = [(n - 1) * s + 1 for n, s in zip(lengths, strides, strict=True)]
         x = x[(slice(None), *(slice(0, n, s) for n, s in zip(last, strides, strict=True)))]
         shape = [*size, x.shape[-1], d.shape[-1]]
-        return Outer(with_places(x), with_places(d), shape)
-    return Convolution(x, d, size, strides, dilations, groups)
+        return Outer(with_places(x), with_places(d), shape=shape)
+    return Convolution(x, d, size, strides, dilations, groups=groups)
 
 
 def _geometry(

@@ -35,6 +35,7 @@ class Convolution(Form):
         kernel_size: Sequence[int],
         strides: Sequence[int],
         dilations: Sequence[int],
+        *,
         groups: int = 1,
     ) -> None:
         self.x, self.d, self.groups = x, d, groups

@@ -18,7 +18,7 @@ def plain(layer: keras.layers.Layer) -> bool:
     )
 
 
-def bias(layer: keras.layers.Layer, gradient: tf.Tensor, axis: int = -1) -> Forms:
+def bias(layer: keras.layers.Layer, gradient: tf.Tensor, *, axis: int = -1) -> Forms:
     """Yields the gradients of a bias along one axis of the outputs."""
     if getattr(layer, "bias", None) is not None:
         rank = gradient.shape.rank
@@ -51,7 +51,7 @@ def einsum_dense(call: LayerCall) -> Forms:
     d = letters.matrix(gradient, letters.outputs, letters.columns)
     order = [*letters.groups, *letters.rows, *letters.columns]
     axes = [letters.kernel.index(letter) for letter in order]
-    yield kernel, Outer(a, d, kernel.shape, axes)
+    yield kernel, Outer(a, d, shape=kernel.shape, axes=axes)
     if call.layer.bias is not None:
         # The bias has the outputs' axes, of size 1 where it is shared, without leading such axes.
         shape = list(call.layer.bias.shape)

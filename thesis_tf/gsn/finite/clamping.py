@@ -116,7 +116,7 @@ def _checked_allowed(allowed: ArrayLike, num_states: int) -> Array:
     allowed = np.asarray(allowed)
     if allowed.dtype != bool:
         advice = "Convert indices of states to a mask: np.isin(np.arange(n), indices)."
-        raise checks.invalid("`allowed`", "booleans", allowed.dtype, advice, TypeError)
+        raise checks.invalid("`allowed`", "booleans", allowed.dtype, advice, kind=TypeError)
     if allowed.shape != (num_states,) or not allowed.any():
         received = f"shape {allowed.shape}, with {allowed.sum()} true values"
         raise checks.invalid("`allowed`", f"of shape ({num_states},), not all false", received)

@@ -83,7 +83,7 @@ class CountingResult(TabularResult):
         }
 
 
-def local_corruption(num_states: int, reach: int = 1) -> Array:
+def local_corruption(num_states: int, *, reach: int = 1) -> Array:
     """Returns C(x~ | x), (n, n): x~ is uniform over the values within `reach` of x.
 
     Values at the ends have fewer neighbors, so they stay unchanged with a larger probability.
@@ -133,7 +133,7 @@ def counting_chain(
     away = corruption.cumsum(axis=1)
     examples = _draw(np.broadcast_to(data.cumsum(), (num_examples, len(data))), rng)
     reconstruction = counted_posterior(
-        examples, _draw(away[examples], rng), len(data), corruption.shape[1]
+        examples, _draw(away[examples], rng), len(data), num_corrupted=corruption.shape[1]
     )
     back = reconstruction.cumsum(axis=1)
     x, visits = examples[:1], np.zeros(len(data))
@@ -239,7 +239,7 @@ def _checked_points(name: str, points: ArrayLike, shape: Shape) -> Array:
     points = np.asarray(points)
     if points.dtype.kind != "f":
         advice = "Convert it: x.astype(float)."
-        raise checks.invalid(name, "of a floating dtype", points.dtype, advice, TypeError)
+        raise checks.invalid(name, "of a floating dtype", points.dtype, advice, kind=TypeError)
     fits = points.ndim == 2 and points.size > 0
     if not (fits and all(n in (None, m) for n, m in zip(shape, points.shape, strict=True))):
         wanted = "(n, d)" if None in shape else shape

@@ -124,7 +124,7 @@ def posterior(data: ArrayLike, corruption: ArrayLike) -> Array:
 
 
 def counted_posterior(
-    examples: ArrayLike, corrupted: ArrayLike, num_states: int, num_corrupted: int | None = None
+    examples: ArrayLike, corrupted: ArrayLike, num_states: int, *, num_corrupted: int | None = None
 ) -> Array:
     """Returns P(x | x~) by counting, the table with the smallest log-loss on the pairs.
 
@@ -159,7 +159,7 @@ def counted_posterior(
 
 
 def denoising_chain(
-    data: ArrayLike, corruption: ArrayLike, reconstruction: ArrayLike | None = None
+    data: ArrayLike, corruption: ArrayLike, *, reconstruction: ArrayLike | None = None
 ) -> ChainCheck:
     """Checks that the chain of a denoising auto-encoder samples the data (5.3.1).
 
@@ -195,7 +195,7 @@ def denoising_chain(
 
 
 def positivity(
-    data: ArrayLike, corruption: ArrayLike, reconstruction: ArrayLike | None = None
+    data: ArrayLike, corruption: ArrayLike, *, reconstruction: ArrayLike | None = None
 ) -> Positivity:
     """Checks which of Corollaries 1 and 2 show that the chain is ergodic (5.3.1).
 
@@ -234,14 +234,14 @@ def positivity(
 
 def checked_problem(data: ArrayLike, corruption: ArrayLike) -> tuple[Array, Array]:
     """Returns P(x) (n,) and C(x~ | x) (n, m) as float64, or raises TypeError or ValueError."""
-    data = markov.checked_stochastic("`data`", data, (None,))
-    return data, markov.checked_stochastic("`corruption`", corruption, (len(data), None))
+    data = markov.checked_stochastic("`data`", data, shape=(None,))
+    return data, markov.checked_stochastic("`corruption`", corruption, shape=(len(data), None))
 
 
 def checked_reconstruction(reconstruction: ArrayLike, corruption: Array) -> Array:
     """Returns P(x | x~) (m, n) as float64, or raises TypeError or ValueError."""
     shape = corruption.shape[::-1]
-    return markov.checked_stochastic("`reconstruction`", reconstruction, shape)
+    return markov.checked_stochastic("`reconstruction`", reconstruction, shape=shape)
 
 
 def _checked_numbers(name: str, values: ArrayLike, most: int) -> Array:

@@ -67,7 +67,7 @@ def resampling_matrix(table: ArrayLike, axes: tuple[int, ...]) -> Array:
     return matrix
 
 
-def random_scan(conditionals: Conditionals, probabilities: Weights | None = None) -> Array:
+def random_scan(conditionals: Conditionals, *, probabilities: Weights | None = None) -> Array:
     """Returns the transition matrix (N, N) that chooses a random subset s and resamples x_s.
 
     Args:
@@ -83,7 +83,7 @@ def random_scan(conditionals: Conditionals, probabilities: Weights | None = None
 
 
 def ordered_scan(
-    conditionals: Conditionals, order: Sequence[tuple[int, ...]] | None = None
+    conditionals: Conditionals, *, order: Sequence[tuple[int, ...]] | None = None
 ) -> Array:
     """Returns the transition matrix (N, N) that resamples one subset after the other.
 
@@ -110,7 +110,10 @@ def ordered_scan(
 
 
 def dependency_network(
-    joint: ArrayLike, conditionals: Conditionals | None = None, probabilities: Weights | None = None
+    joint: ArrayLike,
+    *,
+    conditionals: Conditionals | None = None,
+    probabilities: Weights | None = None,
 ) -> ChainCheck:
     """Checks that a dependency network samples the joint distribution (Proposition 5).
 
@@ -162,7 +165,7 @@ def _mixture(matrices: dict[tuple[int, ...], Array], probabilities: Weights | No
             "`probabilities`", f"of the subsets {list(matrices)}", list(probabilities)
         )
     given = [probabilities[axes] for axes in matrices]
-    weights = markov.checked_stochastic("`probabilities`", given, (None,))
+    weights = markov.checked_stochastic("`probabilities`", given, shape=(None,))
     products = [weight * matrix for weight, matrix in zip(weights, matrices.values(), strict=True)]
     return np.sum(products, axis=0)
 
@@ -202,5 +205,5 @@ def _groups(shape: tuple[int, ...], axes: tuple[int, ...]) -> Array:
 
 def _checked_joint(joint: ArrayLike) -> Array:
     joint = np.asarray(joint)
-    flat = markov.checked_stochastic("`joint`", joint.ravel(), (None,))
+    flat = markov.checked_stochastic("`joint`", joint.ravel(), shape=(None,))
     return flat.reshape(joint.shape)

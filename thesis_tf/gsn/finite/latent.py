@@ -60,6 +60,7 @@ def latent_transition(hidden: ArrayLike, reconstruction: ArrayLike) -> Array:
 def latent_chain(
     data: ArrayLike,
     hidden: ArrayLike,
+    *,
     initial: ArrayLike | None = None,
     reconstruction: ArrayLike | None = None,
 ) -> LatentCheck:
@@ -89,11 +90,11 @@ def latent_chain(
         TypeError, ValueError: an argument doesn't hold probabilities of the given shape, or the
             chain has several recurrent classes.
     """
-    data = markov.checked_stochastic("`data`", data, (None,))
-    hidden = checked_hidden(hidden, len(data))
+    data = markov.checked_stochastic("`data`", data, shape=(None,))
+    hidden = checked_hidden(hidden, num_states=len(data))
     shape = hidden.shape[:2]
     initial = kept_hidden(hidden) if initial is None else initial
-    initial = markov.checked_stochastic("`initial`", initial, shape)
+    initial = markov.checked_stochastic("`initial`", initial, shape=shape)
     after = np.einsum("xh,xhk->xk", initial, hidden)
     exact = posterior(data, after)
     reconstruction = exact if reconstruction is None else reconstruction
@@ -121,17 +122,17 @@ def pair_transition(hidden: Array, reconstruction: Array) -> Array:
     return np.einsum("xhk,ky->xhyk", hidden, reconstruction).reshape(size, size)
 
 
-def checked_hidden(hidden: ArrayLike, num_states: int | None = None) -> Array:
+def checked_hidden(hidden: ArrayLike, *, num_states: int | None = None) -> Array:
     """Returns f(h' | h, x) as float64 of shape (n, k, k), or raises TypeError or ValueError."""
     hidden = np.asarray(hidden)
     if hidden.ndim == 2:
-        hidden = markov.checked_stochastic("`hidden`", hidden, (num_states, None))
+        hidden = markov.checked_stochastic("`hidden`", hidden, shape=(num_states, None))
         return np.repeat(hidden[:, np.newaxis], hidden.shape[1], axis=1)
     size = hidden.shape[-1] if hidden.ndim else None
-    return markov.checked_stochastic("`hidden`", hidden, (num_states, size, size))
+    return markov.checked_stochastic("`hidden`", hidden, shape=(num_states, size, size))
 
 
 def checked_latent_reconstruction(reconstruction: ArrayLike, hidden: Array) -> Array:
     """Returns P(x | h) as float64 of shape (k, n), or raises TypeError or ValueError."""
     shape = hidden.shape[1::-1]
-    return markov.checked_stochastic("`reconstruction`", reconstruction, shape)
+    return markov.checked_stochastic("`reconstruction`", reconstruction, shape=shape)

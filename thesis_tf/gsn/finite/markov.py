@@ -255,7 +255,7 @@ def checked_transitions(name: str, matrix: ArrayLike) -> Array:
     return matrix
 
 
-def checked_stochastic(name: str, table: ArrayLike, shape: Shape | None = None) -> Array:
+def checked_stochastic(name: str, table: ArrayLike, *, shape: Shape | None = None) -> Array:
     """Returns conditional probabilities, which sum to 1 over the last axis, as float64.
 
     Args:

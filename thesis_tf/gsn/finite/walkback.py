@@ -77,7 +77,7 @@ def round_frequencies(probabilities: ArrayLike) -> Array:
     Returns:
         (K,) float64.
     """
-    probabilities = markov.checked_stochastic("`probabilities`", probabilities, (None,))
+    probabilities = markov.checked_stochastic("`probabilities`", probabilities, shape=(None,))
     tails = np.cumsum(probabilities[::-1])[::-1]
     return tails / tails.sum()
 
@@ -101,7 +101,7 @@ def walkback_corruption(
     """
     corruption = markov.checked_stochastic("`corruption`", corruption)
     reconstruction = checked_reconstruction(reconstruction, corruption)
-    probabilities = markov.checked_stochastic("`probabilities`", probabilities, (None,))
+    probabilities = markov.checked_stochastic("`probabilities`", probabilities, shape=(None,))
     return _corrupted(corruption, corruption @ reconstruction, probabilities)
 
 
@@ -109,8 +109,8 @@ def walkback_chain(
     data: ArrayLike,
     corruption: ArrayLike,
     probabilities: ArrayLike,
-    reconstruction: ArrayLike | None = None,
     *,
+    reconstruction: ArrayLike | None = None,
     max_iterations: int = 10000,
     tol: float = 1e-14,
 ) -> WalkbackCheck:
@@ -150,7 +150,7 @@ def walkback_chain(
             chain T has several recurrent classes.
     """
     data, corruption = checked_problem(data, corruption)
-    probabilities = markov.checked_stochastic("`probabilities`", probabilities, (None,))
+    probabilities = markov.checked_stochastic("`probabilities`", probabilities, shape=(None,))
     if reconstruction is None:
         reconstruction = posterior(data, corruption)
     reconstruction = checked_reconstruction(reconstruction, corruption)

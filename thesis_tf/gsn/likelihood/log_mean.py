@@ -82,7 +82,7 @@ class SampleBlocks:
 
 
 def point_blocks(
-    points: tf.Tensor, results: int, *, verbose: Verbose = 0, description: str | None = None
+    points: tf.Tensor, results: int, *, verbose: Verbose = "auto", description: str | None = None
 ) -> Iterator[tuple[slice, tf.Tensor]]:
     """Divides points into blocks of one static shape, for `SampleBlocks.log_mean_exp`.
 

@@ -82,7 +82,7 @@ def make_basis(
     accelerators = [d for d in tf.config.list_logical_devices() if d.device_type in ("GPU", "TPU")]
     if accelerators and ncv * size * np.dtype(dtype).itemsize <= memory_limit:
         return DeviceBasis(ncv, size, dtype)
-    return HostBasis(ncv, size, dtype, memory_limit, folder)
+    return HostBasis(ncv, size, dtype, memory_limit, folder=folder)
 
 
 class HostBasis:
@@ -102,6 +102,7 @@ class HostBasis:
         size: int,
         dtype: npt.DTypeLike,
         memory_limit: float,
+        *,
         folder: Path | None = None,
     ) -> None:
         self.ncv, self.replacements = ncv, 0

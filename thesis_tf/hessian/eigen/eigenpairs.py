@@ -14,7 +14,7 @@ SOLVERS = ("lanczos", "eigsh")
 Solver = Literal["lanczos", "eigsh"]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class SearchOptions:
     """Options of `extreme_eigenpairs`; the defaults are suitable for most operators.
 

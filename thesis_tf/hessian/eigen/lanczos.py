@@ -85,6 +85,7 @@ class LanczosState:
     coupling: float
     largest: int
     smallest: int
+    _: dataclasses.KW_ONLY
     products: int = 0
     restarts: int = 0
     norm: float = 0.0
@@ -134,7 +135,7 @@ class RitzPairs:
     norm: float
 
 
-def rounding(norm: float, dtype: npt.DTypeLike, steps: int = 1) -> float:
+def rounding(norm: float, dtype: npt.DTypeLike, *, steps: int = 1) -> float:
     """Returns a bound of |Hv - lambda v| due to rounding, if it is zero by the recurrence.
 
     Paige: H V = V T + residual e' + F. A column of F is at most 2 (7 + p) eps |H|, where p eps |H|

@@ -27,9 +27,9 @@ CONFIRM = 20
 
 def extreme_eigenpairs(
     operator: SymmetricOperator,
+    *,
     largest: int = 20,
     smallest: int = 3,
-    *,
     tol: float = 1e-3,
     v0: TensorLike | None = None,
     search: SearchOptions = DEFAULT_SEARCH,
@@ -134,7 +134,7 @@ def _bound(
     values: np.ndarray, tol: float, norm: float, dtype: npt.DTypeLike, products: int
 ) -> np.ndarray:
     """Returns the same for residuals computed with products, which include rounding errors."""
-    return _wanted(values, tol, norm, dtype) + lanczos.rounding(norm, dtype, products)
+    return _wanted(values, tol, norm, dtype) + lanczos.rounding(norm, dtype, steps=products)
 
 
 def _first_vector(operator: SymmetricOperator, v0: TensorLike | None, seed: int) -> np.ndarray:

@@ -38,7 +38,7 @@ class BlockSums:
         self._unknown = np.zeros(blocks, int)
         self._fill = self._constant = 0.0
         self._ends = np.zeros(blocks)
-        self.write(slice(0, size), np.zeros(size), np.ones(size, bool))
+        self.write(slice(0, size), np.zeros(size), unknown=np.ones(size, bool))
 
     @property
     def known(self) -> int:
@@ -50,7 +50,7 @@ class BlockSums:
         """The sum of the known weights."""
         return float(self._sums.sum())
 
-    def write(self, where: slice | Array, weights: Array, unknown: Array | None = None) -> None:
+    def write(self, where: slice | Array, weights: Array, *, unknown: Array | None = None) -> None:
         """Replaces weights.
 
         Args:

@@ -80,6 +80,7 @@ class Proposal:
         indices: Array | slice | None,
         norms: ArrayLike,
         version: ArrayLike | None,
+        *,
         time: ArrayLike | None = None,
     ) -> None:
         """Replaces the norms of some examples.
@@ -225,7 +226,7 @@ class Proposal:
         return float(scipy.special.entr(self.probabilities()).sum())
 
     def _write(self, where: slice | Array, norms: Array, unknown: Array | None) -> None:
-        self._sums.write(where, norms, unknown)
+        self._sums.write(where, norms, unknown=unknown)
         self._changed = True
 
     def _settle(self) -> None:

@@ -69,15 +69,15 @@ class ProposalTracker:
         versions = np.repeat(blocks.versions[fresh], block_size)[keep]
         times = np.repeat(blocks.times[fresh], block_size)[keep]
         self.versions[fresh] = blocks.versions[fresh]
-        return self.apply(rows, blocks.values[rows], versions, times)
+        return self.apply(rows, blocks.values[rows], versions, time=times)
 
     def apply(
         self,
         rows: Array,
         norms: Array,
         version: int | Array,
-        time: float | Array | None = None,
         *,
+        time: float | Array | None = None,
         true_gradient_squared: float = 0.0,
     ) -> int:
         """Applies norms that were just measured.
@@ -98,7 +98,7 @@ class ProposalTracker:
         if both.sum() > 1:
             self._compare(rows[both], norms[both], old[both], true_gradient_squared)
         self._norms[rows] = norms
-        self.proposal.update(rows, norms, version, time)
+        self.proposal.update(rows, norms, version, time=time)
         return len(rows)
 
     def pop_variances(self) -> GradientVariances | None:
@@ -131,7 +131,7 @@ class ProposalTracker:
         self.variances = self._fresh = compare_draws(
             norms,
             old,
-            self.proposal.smoothed_norms()[rows],
+            smoothed_norms=self.proposal.smoothed_norms()[rows],
             smoothings=self._smoothings,
             true_gradient_squared=true_gradient_squared,
             population=self.proposal.num_examples,

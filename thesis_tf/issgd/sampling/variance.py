@@ -117,8 +117,8 @@ class GradientVariances(TabularResult):
 def compare_draws(
     norms: ArrayLike,
     stale_norms: ArrayLike,
-    smoothed_norms: ArrayLike | None = None,
     *,
+    smoothed_norms: ArrayLike | None = None,
     smoothings: Sequence[Smoothing | float] = (10.0, 1.0),
     true_gradient_squared: float = 0.0,
     population: int | None = None,
@@ -246,7 +246,7 @@ class FallBack:
         reason: a sentence for a log that says why; None before the first `update`.
     """
 
-    def __init__(self, errors: float = 2.0) -> None:
+    def __init__(self, *, errors: float = 2.0) -> None:
         if not errors >= 0:
             raise checks.invalid("`errors`", "at least 0", errors)
         self._errors = errors

@@ -76,6 +76,7 @@ def record_bytes(block_size: int) -> int:
 
 def header(
     tag: str,
+    *,
     version: int = NEVER,
     worker: int = 0,
     loss: float = np.nan,

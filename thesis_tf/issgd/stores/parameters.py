@@ -42,6 +42,7 @@ class Head:
     version: int
     stamp: str
     checksums: tuple[int, ...]
+    _: dataclasses.KW_ONLY
     previous: str | None = None
 
     @classmethod
@@ -69,7 +70,7 @@ class Head:
             ) from None
 
 
-def check_buffer(name: str, values: Any, size: int, writable: bool = False) -> np.ndarray:
+def check_buffer(name: str, values: Any, size: int, *, writable: bool = False) -> np.ndarray:
     """Returns a uint8 view of a contiguous buffer of `size` bytes; raises otherwise."""
     try:
         view = memoryview(values)

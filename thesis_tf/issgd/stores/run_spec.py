@@ -47,6 +47,7 @@ class RunSpec:
     data: str
     splits: tuple[tuple[str, int], ...]
     parameter_bytes: int
+    _: dataclasses.KW_ONLY
     block_size: int = 2048
     format: int = FORMAT
 

@@ -122,7 +122,7 @@ class Store:
         """Ends the claim if this token holds it."""
         self._backend.release_master(self._joined()[0], token)
 
-    def publish(self, values: Buffer, version: int, slot: str = MASTER) -> None:
+    def publish(self, values: Buffer, version: int, *, slot: str = MASTER) -> None:
         """Makes parameters current under a version, atomically.
 
         Args:
@@ -161,7 +161,7 @@ class Store:
         return None if head is None else head.version
 
     def fetch(
-        self, slot: str = MASTER, newer_than: int = -1, out: np.ndarray | None = None
+        self, slot: str = MASTER, *, newer_than: int = -1, out: np.ndarray | None = None
     ) -> parameters.PublishedParameters | None:
         """Returns the current parameters of a slot, complete and verified by their checksums.
 
@@ -269,9 +269,8 @@ class Store:
             rest = np.full(spec.block_size - len(values), np.nan, "<f4")
             values = np.concatenate([values, rest])
         version = blocks.check_version(version)
-        header = blocks.header(
-            tag, version, blocks.worker_hash(_text("`worker`", worker)), loss, error
-        )
+        number = blocks.worker_hash(_text("`worker`", worker))
+        header = blocks.header(tag, version=version, worker=number, loss=loss, error=error)
         record = BlockRecord(
             split=split,
             block=block,
@@ -313,7 +312,7 @@ class Store:
         size = record * spec.num_blocks(split)
         self._backend.write_values(tag, split, size, offsets, values)
 
-    def pull(self, split: str, out: np.ndarray | None = None) -> blocks.Blocks:
+    def pull(self, split: str, *, out: np.ndarray | None = None) -> blocks.Blocks:
         """Returns the `Blocks` of a split: all gradient norms, who measured them, and when.
 
         Args:

@@ -25,7 +25,7 @@ _REDIS = {
 }
 
 
-def open_store(url: str, run_id: str | None = None) -> Store:
+def open_store(url: str, *, run_id: str | None = None) -> Store:
     """Returns the `Store` of a run; its first call connects.
 
     Args:
@@ -71,7 +71,9 @@ def open_store(url: str, run_id: str | None = None) -> Store:
 
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     shown = f"{parts.scheme}://{host}:{port or 6379}{parts.path.rstrip('/')}"
-    return Store(RedisBackend(parts._replace(scheme=scheme).geturl(), shown, run_id, cluster))
+    return Store(
+        RedisBackend(parts._replace(scheme=scheme).geturl(), shown, run_id, cluster=cluster)
+    )
 
 
 def _bad(url: str) -> Exception:

@@ -44,6 +44,7 @@ class Record:
     """
 
     step: int
+    _: dataclasses.KW_ONLY
     seconds: float | None = None
     loss: float | None = None
     squared_batch_gradient: float | None = None
@@ -123,7 +124,7 @@ class History(TabularResult):
         records: the list of `Record`s.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, *, folder: Path | None = None) -> None:
         self._path = None if folder is None else pathlib.Path(folder) / FILE
         self.records: list[Record] = []
         self._torn = False

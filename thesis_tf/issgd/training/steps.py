@@ -34,8 +34,8 @@ class Steps:
     def __init__(
         self,
         model: keras.Model,
-        batch_size: int,
         *,
+        batch_size: int,
         norms: bool = False,
         inputs: Structure | None = None,
     ) -> None:

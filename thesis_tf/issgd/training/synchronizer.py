@@ -46,6 +46,7 @@ class Pulled:
     """
 
     losses: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    _: dataclasses.KW_ONLY
     errors: Mapping[str, float] = dataclasses.field(default_factory=dict)
     waited: float | None = None
     exchanged_with: str | None = None

@@ -83,8 +83,8 @@ class Trainer:
         self,
         model: keras.Model,
         data: Mapping[str, Any],
-        proposal: Proposal | None = None,
         *,
+        proposal: Proposal | None = None,
         synchronizer: Synchronizer | None = None,
         batch_size: int = 128,
         sync_every: int = 32,
@@ -101,7 +101,7 @@ class Trainer:
         self._log, self._on_sync = log, on_sync
         self._synchronizer = Synchronizer() if synchronizer is None else synchronizer
         norms, inputs = self._synchronizer.needs_norms, self._train.inputs_for(model)
-        self._steps = Steps(model, batch_size, norms=norms, inputs=inputs)
+        self._steps = Steps(model, batch_size=batch_size, norms=norms, inputs=inputs)
         proposal = Proposal(len(self._train)) if proposal is None else proposal
         if proposal.num_examples != len(self._train):
             raise checks.invalid(
@@ -194,7 +194,7 @@ class Trainer:
         self._last_checkpoint = self.step
         state = self.tracker.state()
         state |= {"step": np.asarray(self.step), "seconds": np.asarray(self._seconds)}
-        checkpoint.save(self._folder / CHECKPOINT, self._variables(), state)
+        checkpoint.save(self._folder / CHECKPOINT, self._variables(), arrays=state)
 
     def _resumed_history(self) -> History:
         """Restores the checkpoint of the folder, if there is one; returns the history up to it."""
@@ -203,7 +203,7 @@ class Trainer:
             self.step = self._last_checkpoint = int(state["step"])
             self._seconds = float(state["seconds"])
             self.tracker.restore(state)
-        history = History(self._folder)
+        history = History(folder=self._folder)
         history.cut(self.step)
         return history
 

@@ -91,8 +91,8 @@ def extract(
             raise checks.invalid("`x`", "arrays when `shard` is given", "a tf.data.Dataset")
         first, stop = stop * (index - 1) // shards, stop * index // shards
     _check_inputs(model, stream.spec)
-    graph = record_taps(model, stream.spec if inputs is None else inputs)
-    reduction = Reduction.parse(reduction, seed)
+    graph = record_taps(model, inputs=stream.spec if inputs is None else inputs)
+    reduction = Reduction.parse(reduction, seed=seed)
     columns = _columns(graph, graph.select(taps), reduction)
     names = [column.tap.name for column in columns if not column.prediction]
     header = make_header(

@@ -37,6 +37,7 @@ class Column:
     features: int
     dtype: str
     file: str
+    _: dataclasses.KW_ONLY
     prediction: bool = False
 
     @property
@@ -109,15 +110,15 @@ def difference(manifest: dict[str, Any], other: dict[str, Any]) -> str | None:
     return next((said for key, said in _SAID.items() if manifest[key] != other[key]), None)
 
 
-def read_manifest(shard: pathlib.Path) -> dict[str, Any]:
+def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
     """Reads the manifest of a shard.
 
     Raises:
         ValueError: the manifest is incomplete or was edited.
     """
-    manifest = files.read_json(shard / MANIFEST)
+    manifest = files.read_json(folder / MANIFEST)
     if manifest.pop("digest", None) != fingerprint.of_json(manifest):
-        raise ValueError(f"{shard / MANIFEST} was edited: extract this shard again.")
+        raise ValueError(f"{folder / MANIFEST} was edited: extract this shard again.")
     return manifest
 
 

@@ -51,7 +51,7 @@ class Mark(NamedTuple):
     tooltip: str = ""
 
 
-def error_color(value: float | None, value_range: Sequence[float], log: bool = False) -> str:
+def error_color(value: float | None, value_range: Sequence[float], *, log: bool = False) -> str:
     """Returns the color of a value as "#rrggbb": blue and green are good, red is bad.
 
     Args:
@@ -133,7 +133,7 @@ def draw_network(
         for index, (tap, mark) in enumerate(panel.items()):
             gid = f"tap-{number}-{index}"
             _draw_tap(
-                axes, placement, top, tap, mark, error_color(mark.value, value_range, log), gid
+                axes, placement, top, tap, mark, error_color(mark.value, value_range, log=log), gid
             )
             shown = "not measured"
             if mark.value is not None and not missing(mark.value):
@@ -142,7 +142,7 @@ def draw_network(
         measured = [placement.places[tap] for tap in taps if not missing(panel[tap].value)]
         feet = [(x + _MARGIN, y + top - placement.half) for x, y in measured]
         axes.add_patch(_probes(feet, placement.scale))
-    save(figure, path, tooltips)
+    save(figure, path, tooltips=tooltips)
 
 
 def _labels(taps: Iterable[str]) -> dict[str, list[Form]]:
@@ -176,11 +176,11 @@ def _draw_header(
         y += 18
     axes.add_patch(_probes([(_MARGIN + 4, y + 6)], 1))
     note = "linear probe: no gradient flows back"
-    draw_text(axes, _MARGIN + 12, y, note, _NOTE_SIZE, SOFT, ha="left")
+    draw_text(axes, _MARGIN + 12, y, note, _NOTE_SIZE, color=SOFT, ha="left")
     if unmeasured:
         x = _MARGIN + 28 + text_width(note, _NOTE_SIZE)
         axes.add_patch(_box(x, y, 4, BLANK))
-        draw_text(axes, x + 8, y, "not measured", _NOTE_SIZE, SOFT, ha="left")
+        draw_text(axes, x + 8, y, "not measured", _NOTE_SIZE, color=SOFT, ha="left")
     # From right to left: the value of the bad end, the bar, the value of the good end, the label.
     x, length = width - _MARGIN, 110
     good, bad = (f"{end:.3g}" for end in value_range)
@@ -221,11 +221,11 @@ def _draw_tap(
     lines, turned = placement.named[tap]
     foot = y + placement.half + 2.5
     if turned:
-        draw_text(axes, x, foot, lines[0], _NAME_SIZE, SOFT, va="top", rotation=90)
+        draw_text(axes, x, foot, lines[0], _NAME_SIZE, color=SOFT, va="top", rotation=90)
         return
     for number, line in enumerate(lines):
         base = foot + 0.76 * _NAME_SIZE + NAME_HEIGHT * number
-        draw_text(axes, x, base, line, _NAME_SIZE, SOFT, va="baseline")
+        draw_text(axes, x, base, line, _NAME_SIZE, color=SOFT, va="baseline")
 
 
 def _box(x: float, y: float, half: float, color: str) -> patches.FancyBboxPatch:

@@ -97,7 +97,7 @@ def draw_fields(
     norm = colors.LogNorm(max(np.percentile(lengths, 1), 1e-30), max(lengths.max(), 1e-29))
     grid = figure.subplots(len(rows), columns, squeeze=False)
     for axes, panel in zip(grid.ravel(), [panel for row in rows for panel in row], strict=True):
-        style.style_axes(axes, "x1", "x2", panel["title"])
+        style.style_axes(axes, "x1", "x2", title=panel["title"])
         shown = _inside(data, panel)
         axes.scatter(*data[shown].T, s=3, color=style.BLUE, linewidths=0, label="data")
         arrows = _draw_arrows(axes, panel, norm)

@@ -128,7 +128,7 @@ def draw(result: dict[str, Any], path: pathlib.Path) -> None:
     for row, (name, (label, color)) in zip(panels, kinds.items(), strict=True):
         for axes, (i, j) in zip(row, ((0, 1), (2, 3)), strict=True):
             title = label if axes is row[0] else None
-            style.style_axes(axes, f"x{i + 1}", f"x{j + 1}", title)
+            style.style_axes(axes, f"x{i + 1}", f"x{j + 1}", title=title)
             points = result["manifold"][name]
             axes.scatter(points[:, i], points[:, j], s=2, color=color, linewidths=0)
     style.save(figure, path)

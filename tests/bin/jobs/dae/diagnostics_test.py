@@ -13,7 +13,7 @@ X = np.random.default_rng(0).normal(size=(300, 2))
 @pytest.mark.slow
 def test_the_best_auto_encoder_of_a_gaussian(made, tmp_path):
     found = made(X, sigma=0.5, far_points=30)
-    estimator = autoencoders.ScoreEstimator(lambda x: x / 1.25, 0.5)
+    estimator = autoencoders.ScoreEstimator(lambda x: x / 1.25, sigma=0.5)
     numbers = diagnostics.report(found, estimator, RunOutput(tmp_path))
     assert json.loads((tmp_path / "diagnostics.json").read_text()) == numbers
     # E|r(x~) - x|^2 / sigma^2 is d / (1 + sigma^2) for the best r, and d for the identity.
@@ -29,6 +29,6 @@ def test_the_best_auto_encoder_of_a_gaussian(made, tmp_path):
 
 
 def test_a_model_that_diverged_is_an_error(made, tmp_path):
-    estimator = autoencoders.ScoreEstimator(lambda x: x * np.nan, 0.5)
+    estimator = autoencoders.ScoreEstimator(lambda x: x * np.nan, sigma=0.5)
     with pytest.raises(ValueError, match=r"r\(x\) is not finite"):
         diagnostics.report(made(X, sigma=0.5), estimator, RunOutput(tmp_path))

@@ -12,7 +12,7 @@ X = np.random.default_rng(0).normal(size=(200, 2))
 def test_samples_of_a_gaussian(sampler, made, tmp_path):
     found = made(X, sampler=sampler, sigma=0.5)
     # The best auto-encoder of N(0, I).
-    estimator = autoencoders.ScoreEstimator(lambda x: x / 1.25, 0.5)
+    estimator = autoencoders.ScoreEstimator(lambda x: x / 1.25, sigma=0.5)
     summary = sampling.sample(found, estimator, RunOutput(tmp_path))
     assert summary["samples_per_chain"] == 20
     assert {"effective_sample_size", "r_hat", "two_sample_accuracy"} <= summary.keys()

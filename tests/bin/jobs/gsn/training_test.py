@@ -58,7 +58,7 @@ def test_networks_are_those_of_the_config(make_run, tmp_path):
         walkback_stop=0.5,
     )
     assert (stored.model.num_remembered, stored.model.scaling) == (36, True)
-    assert stored.model.walkback == gsn.Walkback(4, 0.5)
+    assert stored.model.walkback == gsn.Walkback(4, stop=0.5)
     assert stored.model.seed == 3
 
 
@@ -68,7 +68,7 @@ def test_networks_are_those_of_the_config(make_run, tmp_path):
         ("none", None),
         ("masking", corruption.Masking(0.3)),
         ("gaussian", corruption.Gaussian(0.3)),
-        ("block", corruption.Block(1, 2, 0.0)),  # of images of 4 x 5 pixels, rounded
+        ("block", corruption.Block(1, 2, value=0.0)),  # of images of 4 x 5 pixels, rounded
     ],
 )
 def test_corruptions(make_run, tmp_path, kind, expected):
@@ -78,7 +78,7 @@ def test_corruptions(make_run, tmp_path, kind, expected):
 def test_salt_and_pepper_are_the_extremes_of_training_examples(make_run, tmp_path):
     x = 0.5 + VECTORS / 4
     found = make_run(tmp_path / "run", x).model.corruption
-    assert found == corruption.SaltAndPepper(0.3, float(x[:36].min()), float(x[:36].max()))
+    assert found == corruption.SaltAndPepper(0.3, low=float(x[:36].min()), high=float(x[:36].max()))
     with pytest.raises(ValueError, match=r"--corruption=block is for images. Received: .*\(3,\)"):
         make_run(tmp_path / "run", x, corruption="block")
 

@@ -18,7 +18,7 @@ def wells(x, overshoot=1.0):
 
 def found(overshoot, **options):
     data = CENTERS[:2].repeat(5, axis=0) + 0.01 * RNG.normal(size=(10, 2))
-    estimator = ScoreEstimator(lambda x: wells(x, overshoot), 0.1)
+    estimator = ScoreEstimator(lambda x: wells(x, overshoot), sigma=0.1)
     return find_attractors(estimator, data, RNG.uniform(-3, 12, (300, 2)), **options)
 
 
@@ -47,7 +47,7 @@ def test_three_wells_of_which_one_is_spurious(overshoot):
 
 def test_a_saddle_is_no_maximum():
     # r contracts along one axis and expands along the other; initial points lie on the first.
-    estimator = ScoreEstimator(lambda x: x * np.array([0.5, 1.5]), 0.1)
+    estimator = ScoreEstimator(lambda x: x * np.array([0.5, 1.5]), sigma=0.1)
     points = np.stack([RNG.normal(size=9), np.zeros(9)], axis=1)
     result = find_attractors(estimator, np.full((4, 2), 50.0), points)
     assert result.points.shape == (1, 2)
@@ -57,7 +57,7 @@ def test_a_saddle_is_no_maximum():
 
 
 def test_what_comes_to_rest_nowhere():
-    away = ScoreEstimator(lambda x: 2 * x + 1, 0.1)
+    away = ScoreEstimator(lambda x: 2 * x + 1, sigma=0.1)
     result = find_attractors(away, np.zeros((3, 2)), np.ones((7, 2)), max_iterations=2000)
     assert result.points.shape == (0, 2)
     assert (result.labels == -1).all()
@@ -71,7 +71,7 @@ def test_what_comes_to_rest_nowhere():
 
 
 def test_images():
-    estimator = ScoreEstimator(lambda x: 0.2 * x, 0.1)
+    estimator = ScoreEstimator(lambda x: 0.2 * x, sigma=0.1)
     data = RNG.normal(size=(5, 3, 3, 1)).astype(np.float32)
     result = find_attractors(estimator, data, far_points(data, 6, seed=1))
     assert result.points.shape == (1, 3, 3, 1)
@@ -80,7 +80,7 @@ def test_images():
 
 def test_a_table_has_a_row_for_each_attractor():
     data = RNG.normal(size=(20, 2))
-    result = find_attractors(ScoreEstimator(lambda x: 0.5 * x, 0.1), data, data[:7])
+    result = find_attractors(ScoreEstimator(lambda x: 0.5 * x, sigma=0.1), data, data[:7])
     assert repr(result) == "Attractors(1 from 7 initial points, 0 spurious)"
     assert len(result.table().splitlines()) == 2
     assert result.table().splitlines()[1].split()[:2] == ["0", "7"]
@@ -107,7 +107,7 @@ def test_far_points_fill_a_box_around_the_data():
 )
 def test_bad_input(arguments, match):
     given = {
-        "estimator": ScoreEstimator(tf.identity, 0.1),
+        "estimator": ScoreEstimator(tf.identity, sigma=0.1),
         "data": CENTERS,
         "initial_points": CENTERS,
     }

@@ -60,9 +60,9 @@ def test_squared_norms():
     expected = np.square(dense(X)).sum(axis=(1, 2))
     np.testing.assert_allclose(jacobians.squared_norm(function, tf.constant(X)), expected)
     estimates = jacobians.squared_norm(
-        function, tf.constant(X), "hutchinson", num_vectors=2000, seed=(1, 2)
+        function, tf.constant(X), estimate="hutchinson", num_vectors=2000, seed=(1, 2)
     )
     # The relative standard deviation is at most sqrt(2 / num_vectors).
     np.testing.assert_allclose(estimates, expected, rtol=4 * (2 / 2000) ** 0.5)
     with pytest.raises(ValueError, match="`estimate` must be one of exact, hutchinson"):
-        jacobians.squared_norm(function, tf.constant(X), "trace")
+        jacobians.squared_norm(function, tf.constant(X), estimate="trace")

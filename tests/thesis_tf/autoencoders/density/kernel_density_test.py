@@ -54,7 +54,7 @@ def test_blocks_make_no_difference(monkeypatch):
 def test_it_is_a_reconstruction_function_of_images():
     data = RNG.normal(size=(9, 4, 4, 1)).astype(np.float32)
     # sigma is as large as the data; otherwise derivatives at isolated points would be 1 - 1.
-    estimator = ScoreEstimator(KernelDensity(data, 2.0).reconstruct, 2.0)
+    estimator = ScoreEstimator(KernelDensity(data, 2.0).reconstruct, sigma=2.0)
     assert estimator.score(data).shape == data.shape
     # Each of 16 x 16 derivatives of order 1 has an error of a few roundings.
     rounding = 16 * 16 * np.finfo(np.float32).eps

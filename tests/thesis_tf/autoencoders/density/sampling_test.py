@@ -17,7 +17,7 @@ def gaussian_dae(x):
     return x - SIGMA**2 * tf.linalg.matmul(x, tf.cast(PRECISION, x.dtype))
 
 
-GAUSSIAN = ScoreEstimator(gaussian_dae, SIGMA)
+GAUSSIAN = ScoreEstimator(gaussian_dae, sigma=SIGMA)
 
 
 def assert_covariance(chains, covariance=COVARIANCE):
@@ -66,7 +66,7 @@ def test_it_finds_the_gaussian_from_afar():
 @pytest.mark.parametrize("thin", [1, 7])
 def test_every_step_is_counted(thin):
     # If the score is 0, all proposals are accepted, and samples differ by sums of `thin` steps.
-    flat = ScoreEstimator(tf.identity, 1.0)
+    flat = ScoreEstimator(tf.identity, sigma=1.0)
     chains = metropolis_hastings(
         flat, np.zeros((4000, 1)), 12, 0.5, num_steps_between_results=thin - 1, seed=1
     )
@@ -88,7 +88,7 @@ def test_adjusted_langevin_stays_in_a_gaussian():
 def test_unadjusted_langevin_has_the_bias_of_its_recurrence():
     # x' = (1 - h p / 2) x + sqrt(h) e has the variance h / (1 - (1 - h p / 2)^2).
     step, variance = 0.8, 1.0
-    estimator = ScoreEstimator(lambda x: (1 - 0.01 / variance) * x, 0.1)
+    estimator = ScoreEstimator(lambda x: (1 - 0.01 / variance) * x, sigma=0.1)
     rate = 1 - step / (2 * variance)
     expected = step / (1 - rate**2)
     start = expected**0.5 * np.random.default_rng(0).normal(size=(4000, 1))
@@ -134,14 +134,14 @@ def test_seeds_and_folders(sample, tmp_path, monkeypatch):
         sample(*arguments, **{**options, "seed": 4})
     with pytest.raises(ValueError, match="holds chains of another kernel"):
         sample(GAUSSIAN, START[:20], 22, 0.8, **options)
-    other = ScoreEstimator(lambda x: 0.5 * x, SIGMA)
+    other = ScoreEstimator(lambda x: 0.5 * x, sigma=SIGMA)
     with pytest.raises(ValueError, match="holds chains of another model"):
         sample(other, START[:20], 22, 0.7, **options)
 
 
 @pytest.mark.slow
 def test_images_single_chains_and_float32():
-    estimator = ScoreEstimator(lambda x: 0.9 * x, 0.5)
+    estimator = ScoreEstimator(lambda x: 0.9 * x, sigma=0.5)
     start = np.zeros((1, 4, 4, 1), np.float32)
     for chains in (
         metropolis_hastings(estimator, start, 6, 0.3),
@@ -164,11 +164,11 @@ def test_the_same_call_reads_its_folder(tmp_path):
 
 
 def test_chains_that_diverge_and_an_r_that_is_not_finite(tmp_path):
-    away = ScoreEstimator(lambda x: 3 * x, 0.1)
+    away = ScoreEstimator(lambda x: 3 * x, sigma=0.1)
     with pytest.raises(ValueError, match="Use a smaller step"):
         langevin(away, START[:5], 1000, 0.5, adjusted=False, folder=tmp_path)
     assert not [path for path in tmp_path.iterdir() if "piece_19" in path.name]
-    nothing = ScoreEstimator(lambda x: x * np.nan, 0.1)
+    nothing = ScoreEstimator(lambda x: x * np.nan, sigma=0.1)
     with pytest.raises(ValueError, match=r"r\(x\) must be finite"):
         metropolis_hastings(nothing, START[:5], 10, 0.5)
 
@@ -194,7 +194,11 @@ def test_folders_of_something_else(tmp_path):
         ({"rule": "euler"}, ValueError, "`rule`"),
         ({"initial_state": START * np.nan}, ValueError, "`initial_state` must be finite"),
         ({"initial_state": np.ones((2, 2), int)}, TypeError, "`initial_state`"),
-        ({"estimator": ScoreEstimator(lambda x: x[:, :1], 1.0)}, ValueError, "the shape of x"),
+        (
+            {"estimator": ScoreEstimator(lambda x: x[:, :1], sigma=1.0)},
+            ValueError,
+            "the shape of x",
+        ),
         ({"estimator": ScoreEstimator(gaussian_dae)}, ValueError, "`sigma` must be known"),
     ],
 )

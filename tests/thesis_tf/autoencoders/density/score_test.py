@@ -51,7 +51,7 @@ def mixture_dae(x):
 
 
 def test_a_gaussian_in_closed_form():
-    estimator = ScoreEstimator(gaussian_dae, SIGMA)
+    estimator = ScoreEstimator(gaussian_dae, sigma=SIGMA)
     np.testing.assert_allclose(estimator.score(POINTS), -POINTS @ PRECISION, atol=1e-13)
     hessian = np.broadcast_to(-PRECISION, (6, 3, 3))
     np.testing.assert_allclose(estimator.hessian_log_prob(POINTS), hessian, atol=1e-13)
@@ -66,7 +66,7 @@ def test_a_gaussian_in_closed_form():
 @pytest.mark.slow
 def test_a_mixture_in_closed_form():
     x, ends = RNG.normal(size=(2, 5, 2))
-    estimator = ScoreEstimator(mixture_dae, SIGMA)
+    estimator = ScoreEstimator(mixture_dae, sigma=SIGMA)
     log_prob = lambda x: mixture().log_prob(x).numpy()  # noqa: E731
     np.testing.assert_allclose(estimator.score(x), differences(log_prob, x), atol=1e-8)
     hessian = differences(lambda x: differences(log_prob, x, 1e-4), x, 1e-4)
@@ -84,7 +84,7 @@ def test_a_mixture_in_closed_form():
 @pytest.mark.slow
 def test_derivatives_of_a_network_against_two_oracles():
     model = network()
-    estimator = ScoreEstimator(model, SIGMA)
+    estimator = ScoreEstimator(model, sigma=SIGMA)
     jacobian = estimator.jacobian(POINTS)
     np.testing.assert_allclose(jacobian, differences(model, POINTS), atol=1e-9)
     x = tf.constant(POINTS)
@@ -114,7 +114,7 @@ def test_derivatives_of_a_network_against_two_oracles():
 
 @pytest.mark.slow
 def test_random_vectors_estimate_the_asymmetry():
-    estimator = ScoreEstimator(network(), SIGMA)
+    estimator = ScoreEstimator(network(), sigma=SIGMA)
     exact, many = estimator.conservativity(POINTS), 20_000
     found = estimator.conservativity(np.repeat(POINTS[:1], 100, axis=0), num_vectors=many // 100)
     # A ratio of two means of squares over many vectors has a relative error of order 1/sqrt(many).
@@ -147,7 +147,9 @@ def test_tangents_of_a_plane():
     basis = np.linalg.qr(RNG.normal(size=(4, 4)))[0]
     shrink = np.diag(1 / (1 + SIGMA**2 / np.array([2.0, 1.0])))
     matrix = basis[:, :2] @ shrink @ basis[:, :2].T
-    found = ScoreEstimator(lambda x: x @ matrix, SIGMA).tangent_directions(RNG.normal(size=(3, 4)))
+    found = ScoreEstimator(lambda x: x @ matrix, sigma=SIGMA).tangent_directions(
+        RNG.normal(size=(3, 4))
+    )
     expected = [*np.diag(shrink), 0, 0]
     np.testing.assert_allclose(found.eigenvalues, np.tile(expected, (3, 1)), atol=1e-13)
     assert found.dimension.tolist() == [2, 2, 2]
@@ -156,7 +158,7 @@ def test_tangents_of_a_plane():
 
 
 def test_score_matching_is_the_denoising_loss():
-    estimator = ScoreEstimator(network(), SIGMA)
+    estimator = ScoreEstimator(network(), sigma=SIGMA)
     noisy = POINTS + SIGMA * RNG.normal(size=POINTS.shape)
     matching = estimator.denoising_score_matching(POINTS, noisy)
     denoising = np.square(estimator.reconstruct(noisy) - POINTS).sum(axis=1)
@@ -174,7 +176,7 @@ def test_score_matching_of_noise_is_score_matching_of_the_density():
     noisy = x + SIGMA * np.tile(nodes, len(data))[:, None]
     gaps = []
     for shift in (0.0, 0.7):
-        estimator = ScoreEstimator(lambda x, s=shift: gaussian_like(x, s), SIGMA)
+        estimator = ScoreEstimator(lambda x, s=shift: gaussian_like(x, s), sigma=SIGMA)
         matching = np.tile(weights, len(data)) @ estimator.denoising_score_matching(x, noisy)
         off = (estimator.score(noisy) - density.score(noisy)) ** 2
         gaps.append(matching - np.tile(weights, len(data)) @ off.sum(axis=1) / 2)
@@ -190,7 +192,7 @@ def gaussian_like(x, shift):
     ["reconstruct", "score", "direction", "jacobian", "hessian_log_prob", "conservativity"],
 )
 def test_arrays_come_back_as_the_kind_that_was_given(method):
-    function = getattr(ScoreEstimator(lambda x: 0.5 * x, SIGMA), method)
+    function = getattr(ScoreEstimator(lambda x: 0.5 * x, sigma=SIGMA), method)
     array, tensor = function(POINTS), function(tf.constant(POINTS))
     assert isinstance(array, np.ndarray)
     assert tf.is_tensor(tensor)
@@ -198,7 +200,7 @@ def test_arrays_come_back_as_the_kind_that_was_given(method):
 
 
 def test_tangents_say_their_dimension():
-    estimator = ScoreEstimator(lambda x: x * np.array([0.9, 0.2, 0.1]), SIGMA)
+    estimator = ScoreEstimator(lambda x: x * np.array([0.9, 0.2, 0.1]), sigma=SIGMA)
     tangents = estimator.tangent_directions(RNG.normal(size=(4, 3)))
     assert repr(tangents) == "Tangents(4 points of 3 values, dimension 1)"
     assert tangents.summary() == {"points": 4, "dimension": 1.0, "asymmetry": 0.0}
@@ -209,7 +211,7 @@ def test_tangents_say_their_dimension():
     ("dtype", "tolerance"), [("float64", 1e-12), ("float32", 1e-4), ("bfloat16", 1.0)]
 )
 def test_every_float_dtype(dtype, tolerance):
-    estimator = ScoreEstimator(gaussian_dae, SIGMA)
+    estimator = ScoreEstimator(gaussian_dae, sigma=SIGMA)
     x = tf.cast(POINTS, dtype)
     for values in (estimator.score(x), estimator.direction(x), estimator.jacobian(x)):
         assert values.dtype == dtype
@@ -220,7 +222,7 @@ def test_every_float_dtype(dtype, tolerance):
 
 def test_images_and_one_example():
     shape = (1, 4, 3, 2)
-    estimator = ScoreEstimator(lambda x: 0.5 * x, SIGMA)
+    estimator = ScoreEstimator(lambda x: 0.5 * x, sigma=SIGMA)
     x = RNG.normal(size=shape)
     np.testing.assert_allclose(estimator.score(x), -0.5 * x / SIGMA**2)
     assert estimator.hessian_log_prob(x).shape == (1, 24, 24)
@@ -235,7 +237,7 @@ def test_mixed_precision_and_compiled():
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3)])
     x = POINTS.astype(np.float32)
     for jit_compile in (False, True):
-        score = ScoreEstimator(model, 0.5, jit_compile=jit_compile).score(x)
+        score = ScoreEstimator(model, sigma=0.5, jit_compile=jit_compile).score(x)
         assert score.dtype == tf.float32
         r = tf.cast(model(x), tf.float32)
         # Eager code rounds both the product and the sum with the bias, a fused kernel only the sum:
@@ -245,7 +247,7 @@ def test_mixed_precision_and_compiled():
 
 
 def test_inside_a_function_of_ones_own():
-    estimator = ScoreEstimator(gaussian_dae, SIGMA, data=POINTS)
+    estimator = ScoreEstimator(gaussian_dae, sigma=SIGMA, data=POINTS)
 
     @tf.function
     def both(x):
@@ -262,7 +264,7 @@ def test_operations_that_tensorflow_cannot_vectorize():
     def loop(x):
         return tf.map_fn(lambda row: tf.sin(row) * tf.reduce_sum(row), x)
 
-    jacobian = ScoreEstimator(loop, SIGMA).jacobian(POINTS)
+    jacobian = ScoreEstimator(loop, sigma=SIGMA).jacobian(POINTS)
     np.testing.assert_allclose(
         jacobian, differences(lambda x: loop(tf.constant(x)), POINTS), atol=1e-8
     )
@@ -270,23 +272,27 @@ def test_operations_that_tensorflow_cannot_vectorize():
 
 def test_a_path_away_from_the_data_warns_with_the_distance():
     data = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
-    estimator = ScoreEstimator(lambda x: 0.9 * x, 0.1, data=data)
+    estimator = ScoreEstimator(lambda x: 0.9 * x, sigma=0.1, data=data)
     here, far = np.zeros((1, 2)), np.full((1, 2), 5.0)
     with pytest.warns(OutsideDataWarning, match=r"farthest 6\.\d+ \(6\d\.\d+? sigma\)"):
         estimator.energy_difference(here, far)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         estimator.energy_difference(here, here + 0.2)
-        ScoreEstimator(lambda x: 0.9 * x, 0.1).energy_difference(here, far)
+        ScoreEstimator(lambda x: 0.9 * x, sigma=0.1).energy_difference(here, far)
 
 
 @pytest.mark.parametrize(
     ("make", "error", "match"),
     [
-        (lambda: ScoreEstimator("r", 0.1), TypeError, "`reconstruct` must be a model"),
-        (lambda: ScoreEstimator(gaussian_dae, 0.0), ValueError, "`sigma` must be a positive"),
-        (lambda: ScoreEstimator(gaussian_dae, -1), ValueError, "`sigma` must be a positive"),
-        (lambda: ScoreEstimator(gaussian_dae, 0.1, data=[[np.nan]]), ValueError, "`data` .* NaN"),
+        (lambda: ScoreEstimator("r", sigma=0.1), TypeError, "`reconstruct` must be a model"),
+        (lambda: ScoreEstimator(gaussian_dae, sigma=0.0), ValueError, "`sigma` must be a positive"),
+        (lambda: ScoreEstimator(gaussian_dae, sigma=-1), ValueError, "`sigma` must be a positive"),
+        (
+            lambda: ScoreEstimator(gaussian_dae, sigma=0.1, data=[[np.nan]]),
+            ValueError,
+            "`data` .* NaN",
+        ),
         (lambda: estimator().score(np.ones((2, 3), int)), TypeError, "`x` must be .* floating"),
         (lambda: estimator().score(np.ones(3)), ValueError, r"shape \(n, ...\)"),
         (lambda: estimator().score([[0.0, np.inf, 1.0]]), ValueError, "1 of 1, the first at 0"),
@@ -318,9 +324,13 @@ def test_a_path_away_from_the_data_warns_with_the_distance():
             ValueError,
             r"of shape \(m, 6, 3\)",
         ),
-        (lambda: ScoreEstimator(gaussian_dae, 0.1, data=POINTS[:0]), ValueError, "at least 1"),
         (
-            lambda: ScoreEstimator(tf.identity, 0.1, data=POINTS[:, :1]).energy_difference(
+            lambda: ScoreEstimator(gaussian_dae, sigma=0.1, data=POINTS[:0]),
+            ValueError,
+            "at least 1",
+        ),
+        (
+            lambda: ScoreEstimator(tf.identity, sigma=0.1, data=POINTS[:, :1]).energy_difference(
                 POINTS, POINTS
             ),
             ValueError,
@@ -334,15 +344,15 @@ def test_bad_input(make, error, match):
 
 
 def estimator():
-    return ScoreEstimator(gaussian_dae, SIGMA)
+    return ScoreEstimator(gaussian_dae, sigma=SIGMA)
 
 
 def wrong():
-    return ScoreEstimator(lambda x: x[:, :2], SIGMA)
+    return ScoreEstimator(lambda x: x[:, :2], sigma=SIGMA)
 
 
 def test_points_of_several_shapes_and_numbers():
-    estimator = ScoreEstimator(lambda x: 0.5 * x, SIGMA)
+    estimator = ScoreEstimator(lambda x: 0.5 * x, sigma=SIGMA)
     for shape in ((3, 2), (5, 2), (4, 7), (6, 2), (2, 3, 3, 1), (9, 7)):
         x = RNG.normal(size=shape)
         np.testing.assert_allclose(estimator.score(x), -0.5 * x / SIGMA**2)
@@ -353,7 +363,7 @@ def test_points_of_several_shapes_and_numbers():
 
 def test_no_points_and_errors_of_one_line():
     nothing = POINTS[:0]
-    some = ScoreEstimator(gaussian_dae, SIGMA, data=POINTS)
+    some = ScoreEstimator(gaussian_dae, sigma=SIGMA, data=POINTS)
     assert some.score(nothing).shape == (0, 3)
     assert some.energy_difference(nothing, nothing).shape == (0,)
     assert some.conservativity(nothing).shape == (0,)

@@ -8,7 +8,7 @@ from thesis_tf.autoencoders import Langevin, RandomWalk, ScoreEstimator, langevi
 
 SIGMA = 0.5
 # The score of N(0, 1 + sigma^2): r(x) = x - sigma^2 x / (1 + sigma^2).
-NORMAL = ScoreEstimator(lambda x: x / (1 + SIGMA**2), SIGMA)
+NORMAL = ScoreEstimator(lambda x: x / (1 + SIGMA**2), sigma=SIGMA)
 X = tf.constant(np.random.default_rng(0).normal(size=(6, 2)))
 
 

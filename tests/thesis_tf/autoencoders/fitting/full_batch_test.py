@@ -35,7 +35,7 @@ def test_a_linear_auto_encoder_is_least_squares(method):
     design = np.c_[noisy, np.ones(len(X))]
     solution, *_ = np.linalg.lstsq(design, X, rcond=None)
     model = linear()
-    fit = fit_full_batch(model, DenoisingLoss(None), noisy, X, method=method, tol=1e-9)
+    fit = fit_full_batch(model, DenoisingLoss(None), noisy, target=X, method=method, tol=1e-9)
     assert fit.converged
     assert fit.loss == pytest.approx(np.square(design @ solution - X).sum(axis=1).mean(), rel=1e-9)
     np.testing.assert_allclose(model.get_weights()[0], solution[:3], atol=1e-6)

@@ -149,7 +149,7 @@ def test_many_dimensions_by_monte_carlo():
 def test_the_mean_from_a_reconstruction():
     # The optimal DAE of N(0, v) is x / (1 + s / v) with s = sigma^2; that of N(0, v + s).
     variance, sigma, x = 0.7, 0.2, RNG.normal(size=(5, 3))
-    estimator = ScoreEstimator(lambda x: x / (1 + sigma**2 / variance), sigma)
+    estimator = ScoreEstimator(lambda x: x / (1 + sigma**2 / variance), sigma=sigma)
     found = local_mean(estimator, x, 0.05)
     density = lambda z: np.exp(-np.sum(z**2, axis=1) / (2 * (variance + sigma**2)))  # noqa: E731
     exact = np.stack([local_moments(density, point, 0.05).mean for point in x])

@@ -26,8 +26,9 @@ CASES = {
 
 
 def made(name):
-    x, d, *settings = CASES[name]
-    return Convolution(tf.constant(RNG.normal(size=x)), tf.constant(RNG.normal(size=d)), *settings)
+    x, d, *settings, groups = CASES[name]
+    x, d = (tf.constant(RNG.normal(size=size)) for size in (x, d))
+    return Convolution(x, d, *settings, groups=groups)
 
 
 def patches(form):
@@ -126,6 +127,6 @@ def test_depthwise_kernels():
     found = convolution_form.depthwise(tf.constant(x), tf.constant(d), *settings)
     assert found.shape == (3, 2, 3, 2, 3)
     # Each channel has three separate filters, so it is a convolution with one group per channel.
-    grouped = by_hand(Convolution(tf.constant(x), tf.constant(d), *settings, 2))
+    grouped = by_hand(Convolution(tf.constant(x), tf.constant(d), *settings, groups=2))
     expected = grouped.reshape(3, 2, 3, 1, 2, 3)[:, :, :, 0]
     np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-12)

@@ -21,7 +21,7 @@ def test_local_corruption():
     found = local_corruption(4)
     np.testing.assert_allclose(found[:2], [[1 / 2, 1 / 2, 0, 0], [1 / 3, 1 / 3, 1 / 3, 0]])
     np.testing.assert_allclose(found, found[::-1, ::-1])
-    np.testing.assert_allclose(local_corruption(3, 5), np.full((3, 3), 1 / 3))
+    np.testing.assert_allclose(local_corruption(3, reach=5), np.full((3, 3), 1 / 3))
     np.testing.assert_array_equal(local_corruption(1), [[1]])
 
 
@@ -144,7 +144,7 @@ def test_bad_local_corruption():
     with pytest.raises(ValueError, match="`num_states` must be a positive integer"):
         local_corruption(0)
     with pytest.raises(TypeError, match="`reach` must be a positive integer"):
-        local_corruption(3, 0.5)
+        local_corruption(3, reach=0.5)
 
 
 def exact_examples(points, corruption_scale, kernel_scale):

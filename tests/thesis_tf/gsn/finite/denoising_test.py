@@ -66,7 +66,7 @@ def test_what_is_reconstructed_from_what_never_occurs_is_free(roundings):
     data, corruption = [0.5, 0.5], np.array([[0.5, 0.5, 0], [0.2, 0.8, 0]])
     reconstruction = posterior(data, corruption)
     reconstruction[2] = [1, 0]
-    check = denoising_chain(data, corruption, reconstruction)
+    check = denoising_chain(data, corruption, reconstruction=reconstruction)
     assert check.applies
     assert check.distance <= roundings(2, 3)
 
@@ -78,7 +78,7 @@ def test_a_wrong_reconstruction_samples_something_else():
     distances = []
     for step in (0.3, 0.1, 0.03, 0.01):
         wrong = (1 - step) * posterior(data, corruption) + step * other
-        check = denoising_chain(data, corruption, wrong)
+        check = denoising_chain(data, corruption, reconstruction=wrong)
         assert check.conditions == {"posterior": False}
         bound = perturbation_bound(exact.transition, check.transition)
         assert 0 < check.distance <= bound.sharper_bound
@@ -90,7 +90,7 @@ def test_a_wrong_reconstruction_samples_something_else():
 
 def test_counting():
     examples, corrupted = np.array([0, 0, 2, 2, 2, 1]), np.array([0, 1, 1, 1, 3, 3])
-    found = counted_posterior(examples, corrupted, 3, 4)
+    found = counted_posterior(examples, corrupted, 3, num_corrupted=4)
     histogram = [2 / 6, 1 / 6, 3 / 6]
     expected = [[1, 0, 0], [1 / 3, 0, 2 / 3], histogram, [0, 1 / 2, 1 / 2]]
     np.testing.assert_allclose(found, expected)
@@ -103,7 +103,10 @@ def test_counting_is_consistent():
     corrupted = np.array([rng.choice(3, size=count, p=row) for row in corruption])[
         examples, np.arange(count)
     ]
-    found, exact = counted_posterior(examples, corrupted, 4, 3), posterior(data, corruption)
+    found, exact = (
+        counted_posterior(examples, corrupted, 4, num_corrupted=3),
+        posterior(data, corruption),
+    )
     pairs = count * (data @ corruption)[:, np.newaxis]
     assert (np.abs(found - exact) < 5 * np.sqrt(exact * (1 - exact) / pairs)).all()
     # For counts in exact proportion to probabilities, it is the posterior.
@@ -141,7 +144,7 @@ def test_counting_is_consistent():
     ],
 )
 def test_corollaries(data, corruption, reconstruction, corollaries, settles):
-    found = positivity(data, corruption, reconstruction)
+    found = positivity(data, corruption, reconstruction=reconstruction)
     assert (found.corollary_1, found.corollary_2) == corollaries
     support = tuple(np.flatnonzero(data).tolist())
     on_the_data = found.ergodicity.recurrent_classes == (support,)
@@ -163,7 +166,7 @@ def test_either_corollary_makes_the_chain_settle_on_the_data():
         data = table(1, n, 0.7)[0]
         corruption = table(n, m, 0.6)
         reconstruction = table(m, n, 0.8) if rng.random() < 0.7 else None
-        found = positivity(data, corruption, reconstruction)
+        found = positivity(data, corruption, reconstruction=reconstruction)
         support = tuple(np.flatnonzero(data).tolist())
         settles = found.ergodicity.converges and found.ergodicity.recurrent_classes == (support,)
         assert found.corollary_2 or not found.corollary_1
@@ -199,7 +202,7 @@ def test_bad_problems(function, data, corruption, match):
 def test_bad_reconstructions():
     for function in (denoising_chain, positivity):
         with pytest.raises(ValueError, match=r"`reconstruction` must be of shape \(3, 2\)"):
-            function([0.5, 0.5], np.full((2, 3), 1 / 3), np.full((2, 3), 1 / 3))
+            function([0.5, 0.5], np.full((2, 3), 1 / 3), reconstruction=np.full((2, 3), 1 / 3))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
@@ -59,14 +60,18 @@ def test_proposition_5(shape):
     axes = [(axis,) for axis in range(len(shape))]
     tables = {one: conditional(joint, one) for one in axes}
     for order in itertools.permutations(axes):
-        np.testing.assert_allclose(settled(ordered_scan(tables, order), shape), joint, atol=1e-12)
+        np.testing.assert_allclose(
+            settled(ordered_scan(tables, order=order), shape), joint, atol=1e-12
+        )
 
 
 def test_generalized_pseudolikelihood_draws_subsets():
     joint = random_joint()
     subsets = [(0, 1), (2,), (1, 2)]
     tables = {axes: conditional(joint, axes) for axes in subsets}
-    check = dependency_network(joint, tables, dict(zip(subsets, (0.2, 0.3, 0.5), strict=True)))
+    check = dependency_network(
+        joint, conditionals=tables, probabilities=dict(zip(subsets, (0.2, 0.3, 0.5), strict=True))
+    )
     assert check.applies
     assert check.distance < 1e-12
     matrices = [resampling_matrix(tables[axes], axes) for axes in subsets]
@@ -78,18 +83,20 @@ def test_inconsistent_conditionals_of_two_variables():
     """Random scan converges to the mixture of the distributions of both orders."""
     tables = inconsistent()
     last_0, last_1 = (
-        settled(ordered_scan(tables, order), (2, 3)) for order in ([(1,), (0,)], [(0,), (1,)])
+        settled(ordered_scan(tables, order=order), (2, 3)) for order in ([(1,), (0,)], [(0,), (1,)])
     )
     assert np.abs(last_0 - last_1).sum() > 0.05
     # The variable that was drawn last has its conditional.
     np.testing.assert_allclose(conditional(last_0, (0,)), tables[(0,)], atol=1e-13)
     np.testing.assert_allclose(conditional(last_1, (1,)), tables[(1,)], atol=1e-13)
     for probability in (0.5, 0.9):
-        mixed = settled(random_scan(tables, {(0,): probability, (1,): 1 - probability}), (2, 3))
+        mixed = settled(
+            random_scan(tables, probabilities={(0,): probability, (1,): 1 - probability}), (2, 3)
+        )
         np.testing.assert_allclose(
             mixed, probability * last_0 + (1 - probability) * last_1, atol=1e-13
         )
-    check = dependency_network(random_joint((2, 3)), tables)
+    check = dependency_network(random_joint((2, 3)), conditionals=tables)
     assert check.conditions == {"consistent": False, "exact": False}
     np.testing.assert_allclose(check.stationary, (last_0 + last_1).ravel() / 2, atol=1e-13)
 
@@ -98,12 +105,12 @@ def test_inconsistent_conditionals_define_a_joint_of_their_own(roundings):
     shape = (2, 2, 2)
     tables = inconsistent(shape, seed=5)
     joint = settled(random_scan(tables), shape)
-    check = dependency_network(joint, tables)
+    check = dependency_network(joint, conditionals=tables)
     assert check.distance <= roundings(8, 3)
     assert not check.applies
     # Each order has a different distribution.
     orders = list(itertools.permutations(tables))
-    found = np.array([settled(ordered_scan(tables, order), shape) for order in orders])
+    found = np.array([settled(ordered_scan(tables, order=order), shape) for order in orders])
     apart = np.abs(found[:, np.newaxis] - found).reshape(6, 6, -1).sum(axis=-1)
     assert apart[~np.eye(6, dtype=bool)].min() > 1e-2
     assert np.abs(found - joint).reshape(6, -1).sum(axis=1).min() > 1e-2
@@ -117,7 +124,7 @@ def test_inconsistent_conditionals_define_a_joint_of_their_own(roundings):
 def test_consistent_conditionals_of_another_joint():
     joint, other = random_joint((2, 3)), random_joint((2, 3), seed=9)
     tables = {(axis,): conditional(other, (axis,)) for axis in range(2)}
-    check = dependency_network(joint, tables)
+    check = dependency_network(joint, conditionals=tables)
     assert check.conditions == {"consistent": True, "exact": False}
     np.testing.assert_allclose(check.stationary, other.ravel(), atol=1e-13)
 
@@ -130,7 +137,7 @@ def test_the_better_the_conditionals_the_nearer_the_joint():
             axes: (1 - step) * conditional(joint, axes) + step * table
             for axes, table in inconsistent((3, 3), seed=7).items()
         }
-        distances.append(dependency_network(joint, tables).distance)
+        distances.append(dependency_network(joint, conditionals=tables).distance)
     assert distances[0] > 8 * distances[1] > 64 * distances[2] > 0
 
 
@@ -143,18 +150,18 @@ def test_a_joint_with_holes(roundings):
     # If x_1 never has a value, there is no condition for x_0 given this value.
     joint = np.array([[0.5, 0], [0.5, 0]])
     free = {(0,): np.array([[0.5, 0.9], [0.5, 0.1]]), (1,): np.array([[1.0, 0], [1, 0]])}
-    assert dependency_network(joint, free).applies
+    assert dependency_network(joint, conditionals=free).applies
     equal = np.array([[0.5, 0], [0, 0.5]])
     with pytest.raises(ValueError, match=r"2 classes: \[0\], \[3\]"):
         dependency_network(equal)
     pairs = {(0, 1): conditional(equal, (0, 1))}
-    assert dependency_network(equal, pairs).distance == 0
+    assert dependency_network(equal, conditionals=pairs).distance == 0
 
 
 def test_a_variable_that_is_never_drawn():
     joint = random_joint((2, 2))
     with pytest.raises(ValueError, match=r"2 classes: \[0, 2\], \[1, 3\]"):
-        dependency_network(joint, {(0,): conditional(joint, (0,))})
+        dependency_network(joint, conditionals={(0,): conditional(joint, (0,))})
 
 
 TABLE = np.full((2, 2), 0.5)
@@ -174,11 +181,36 @@ TABLE = np.full((2, 2), 0.5)
         (random_scan, ({},), TypeError, "`conditionals` must be a dict"),
         (random_scan, ([TABLE],), TypeError, "`conditionals` must be a dict"),
         (random_scan, ({(0,): TABLE, (1,): np.ones((2, 1))},), ValueError, "tables of one shape"),
-        (random_scan, ({(0,): TABLE}, {(1,): 1.0}), ValueError, "`probabilities` must be of the"),
-        (random_scan, ({(0,): TABLE}, {(0,): 0.9}), ValueError, "`probabilities` must be of sum 1"),
-        (ordered_scan, ({(0,): TABLE}, [(1,)]), ValueError, "`order` must be of the subsets"),
-        (ordered_scan, ({(0,): TABLE}, []), ValueError, "`order` must be of the subsets"),
-        (dependency_network, (np.ones((1, 1)), {(0,): TABLE}), ValueError, r"shape \(1, 1\), as"),
+        (
+            partial(random_scan, probabilities={(1,): 1.0}),
+            ({(0,): TABLE},),
+            ValueError,
+            "`probabilities` must be of the",
+        ),
+        (
+            partial(random_scan, probabilities={(0,): 0.9}),
+            ({(0,): TABLE},),
+            ValueError,
+            "`probabilities` must be of sum 1",
+        ),
+        (
+            partial(ordered_scan, order=[(1,)]),
+            ({(0,): TABLE},),
+            ValueError,
+            "`order` must be of the subsets",
+        ),
+        (
+            partial(ordered_scan, order=[]),
+            ({(0,): TABLE},),
+            ValueError,
+            "`order` must be of the subsets",
+        ),
+        (
+            partial(dependency_network, conditionals={(0,): TABLE}),
+            (np.ones((1, 1)),),
+            ValueError,
+            r"shape \(1, 1\), as",
+        ),
     ],
 )  # fmt: skip
 def test_bad_input(function, arguments, error, match):

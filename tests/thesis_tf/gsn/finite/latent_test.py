@@ -60,7 +60,7 @@ def test_a_denoising_auto_encoder_is_the_gsn_whose_hidden_units_are_noisy_inputs
 def test_without_the_hidden_condition_the_chain_drifts_away():
     data, hidden = random_problem(seed=6)
     initial = np.random.default_rng(0).dirichlet(np.ones(3), size=4)
-    check = latent_chain(data, hidden, initial)
+    check = latent_chain(data, hidden, initial=initial)
     assert check.conditions == {"hidden": False, "posterior": True}
     state = (data[:, np.newaxis] * initial).ravel() @ check.transition
     np.testing.assert_allclose(state.reshape(4, 3).sum(axis=1), data, atol=1e-14)
@@ -91,7 +91,7 @@ def test_hidden_units_that_never_occur(roundings):
     assert latent_chain(data, hidden, reconstruction=back).applies
     initial = np.concatenate([hidden, [[0, 0, 1]]])
     hidden, data = np.concatenate([hidden, [[1, 0, 0]]]), np.append(data, 0)
-    assert latent_chain(data, hidden, initial).applies
+    assert latent_chain(data, hidden, initial=initial).applies
 
 
 def test_hidden_units_that_keep_two_things_at_once():
@@ -101,25 +101,25 @@ def test_hidden_units_that_keep_two_things_at_once():
     # With the right initial h the condition holds, but the chain keeps its initial h.
     initial = np.array([[1, 0], [0, 1], [0.5, 0.5]])
     with pytest.raises(ValueError, match="2 classes"):
-        latent_chain(np.full(3, 1 / 3), hidden, initial)
+        latent_chain(np.full(3, 1 / 3), hidden, initial=initial)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "match"),
+    ("arguments", "options", "match"),
     [
-        (([0.5, 0.5], np.eye(3)), r"`hidden` must be of shape \(2, any\)\. .* \(3, 3\)"),
-        (([0.5, 0.5], np.full((2, 3, 2), 0.5)), r"`hidden` must be of shape \(2, 2, 2\)"),
-        (([0.5, 0.5], np.ones(2)), r"`hidden` must be of shape \(2, 2, 2\)"),
-        (([0.5, 0.5], np.float64(1)), r"`hidden` must be of shape"),
-        (([0.5, 0.5], np.full((2, 2, 2), 0.4)), r"row 0, 0, whose sum is 0\.8"),
-        (([0.5, 0.4], np.eye(2)), "`data` must be of sum 1"),
-        (([0.5, 0.5], np.eye(2), np.eye(3)), r"`initial` must be of shape \(2, 2\)"),
-        (([0.5, 0.5], np.eye(2), None, np.eye(3)), r"`reconstruction` must be of shape \(2, 2\)"),
+        (([0.5, 0.5], np.eye(3)), {}, r"`hidden` must be of shape \(2, any\)\. .* \(3, 3\)"),
+        (([0.5, 0.5], np.full((2, 3, 2), 0.5)), {}, r"`hidden` must be of shape \(2, 2, 2\)"),
+        (([0.5, 0.5], np.ones(2)), {}, r"`hidden` must be of shape \(2, 2, 2\)"),
+        (([0.5, 0.5], np.float64(1)), {}, r"`hidden` must be of shape"),
+        (([0.5, 0.5], np.full((2, 2, 2), 0.4)), {}, r"row 0, 0, whose sum is 0\.8"),
+        (([0.5, 0.4], np.eye(2)), {}, "`data` must be of sum 1"),
+        (([0.5, 0.5], np.eye(2)), {"initial": np.eye(3)}, r"`initial` must be of shape \(2, 2\)"),
+        (([0.5, 0.5], np.eye(2)), {"reconstruction": np.eye(3)}, r"`reconstruction` must be of sh"),
     ],
 )
-def test_bad_input(arguments, match):
+def test_bad_input(arguments, options, match):
     with pytest.raises(ValueError, match=match):
-        latent_chain(*arguments)
+        latent_chain(*arguments, **options)
 
 
 def test_a_check_in_short():

@@ -84,7 +84,7 @@ def test_geometric_walkback_in_closed_form():
 def test_proposition_1(probabilities, start):
     data, corruption, other = problem()
     first = {"posterior": None, "anything": other, "identity": np.eye(6)}[start]
-    check = walkback_chain(data, corruption, probabilities, first)
+    check = walkback_chain(data, corruption, probabilities, reconstruction=first)
     assert check.applies
     assert check.distance < 1e-12
     # The reconstruction is a fixed point of training, sampled with the original corruption.
@@ -96,7 +96,7 @@ def test_proposition_1(probabilities, start):
 
 def test_one_round_is_denoising():
     data, corruption, other = problem(seed=3)
-    check = walkback_chain(data, corruption, [1.0], other)
+    check = walkback_chain(data, corruption, [1.0], reconstruction=other)
     np.testing.assert_allclose(check.reconstruction, posterior(data, corruption))
     assert check.iterations == 2
 
@@ -113,12 +113,14 @@ def test_from_elsewhere_the_data_are_kept_at_the_end_only():
     data, corruption, other = problem(seed=1)
     probabilities = PROBABILITIES["geometric .5"]
     distances = [
-        walkback_chain(data, corruption, probabilities, other, max_iterations=turns).distance
+        walkback_chain(
+            data, corruption, probabilities, reconstruction=other, max_iterations=turns
+        ).distance
         for turns in (1, 2, 4, 8)
     ]
     assert distances[0] > 1e-2
     assert all(near < far for far, near in itertools.pairwise(distances))
-    check = walkback_chain(data, corruption, probabilities, other, max_iterations=1)
+    check = walkback_chain(data, corruption, probabilities, reconstruction=other, max_iterations=1)
     assert not check.converged
     assert not check.applies
 
@@ -155,7 +157,7 @@ def test_two_rounds_add_a_step_of_denoising_each_turn():
 def test_without_one_round_a_periodic_chain_keeps_anything():
     """Proposition 1 isn't true for a corruption that always swaps two states."""
     data, swap = np.array([0.3, 0.7]), np.array([[0.0, 1], [1, 0]])
-    check = walkback_chain(data, swap, [0, 1.0], np.eye(2))
+    check = walkback_chain(data, swap, [0, 1.0], reconstruction=np.eye(2))
     assert check.conditions == {"converged": True, "unique": False}
     np.testing.assert_array_equal(check.reconstruction, np.eye(2))
     assert check.distance == pytest.approx(0.4)
@@ -176,8 +178,18 @@ def test_a_single_state():
         (([1.0], np.eye(1), []), {}, ValueError, r"`probabilities` must be of shape \(any\)"),
         (([1.0], np.eye(1), [0.5, 0.6]), {}, ValueError, r"`probabilities` must be of sum 1"),
         (([1.0], np.eye(2), [1.0]), {}, ValueError, r"`corruption` must be of shape \(1, any\)"),
-        (([1.0], np.eye(1), [1.0], np.eye(2)), {}, ValueError, "`reconstruction` must be of shape"),
-        (([1.0], np.eye(1), [1.0]), {"max_iterations": 0}, ValueError, "`max_iterations` must be"),
+        (
+            ([1.0], np.eye(1), [1.0]),
+            {"reconstruction": np.eye(2)},
+            ValueError,
+            "`reconstruction` must be of shape",
+        ),
+        (
+            ([1.0], np.eye(1), [1.0]),
+            {"max_iterations": 0},
+            ValueError,
+            "`max_iterations` must be",
+        ),
         (([1.0], np.eye(1), [1.0]), {"tol": 0}, ValueError, "`tol` must be a positive"),
         (([0.5, 0.5], np.eye(2), [1.0]), {}, ValueError, r"2 classes: \[0\], \[1\]"),
     ],

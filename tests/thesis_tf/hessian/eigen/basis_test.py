@@ -11,7 +11,7 @@ from thesis_tf.hessian.eigen.basis import DeviceBasis, HostBasis
 def bases(ncv, size, dtype, folder):
     return {
         "memory": HostBasis(ncv, size, dtype, np.inf),
-        "disk": HostBasis(ncv, size, dtype, 0, folder / "vectors"),
+        "disk": HostBasis(ncv, size, dtype, 0, folder=folder / "vectors"),
         "device": DeviceBasis(ncv, size, dtype),
     }
 

@@ -36,7 +36,7 @@ def test_the_recurrence_holds(matrix, number):
     small = state.matrix[:count, :count]
     residual = np.zeros((50, count))
     residual[:, -1] = state.coupling * state.next.numpy()
-    error = lanczos.rounding(abs(eigenvalues).max(), "float64", number)
+    error = lanczos.rounding(abs(eigenvalues).max(), "float64", steps=number)
     np.testing.assert_allclose(vectors.T @ vectors, np.eye(count), atol=error)
     np.testing.assert_allclose(vectors.T @ state.next.numpy(), 0, atol=error)
     np.testing.assert_allclose(operator.matrix @ vectors, vectors @ small + residual, atol=error)
@@ -105,7 +105,7 @@ def test_what_was_left_out_can_be_taken_in(matrix):
     assert sizes[worst] > 1.5 * pairs.residuals[worst]
     state = steps(operator, lanczos.extend(state, pairs, before[:, worst]), 1)
     vectors = columns(state)
-    scale = lanczos.rounding(3, "float64", 17)  # for values up to 3
+    scale = lanczos.rounding(3, "float64", steps=17)  # for values up to 3
     np.testing.assert_allclose(
         vectors.T @ operator.matrix @ vectors, state.matrix[:4, :4], atol=scale
     )

@@ -12,7 +12,7 @@ SPECTRUM = np.concatenate([[-2.0, -1.5, -1.2], np.linspace(-0.1, 0.1, 190), [1, 
 def test_both_ends(matrix, solver, largest, smallest):
     operator, vectors = matrix(SPECTRUM)
     pairs = extreme_eigenpairs(
-        operator, largest, smallest, tol=1e-8, search=SearchOptions(solver=solver)
+        operator, largest=largest, smallest=smallest, tol=1e-8, search=SearchOptions(solver=solver)
     )
     chosen = [*range(smallest), *range(200 - largest, 200)]
     np.testing.assert_allclose(pairs.values, SPECTRUM[chosen], atol=1e-12)
@@ -29,7 +29,9 @@ def test_both_ends(matrix, solver, largest, smallest):
 
 def test_one_space_takes_fewer_products_than_two(matrix):
     counts = [
-        extreme_eigenpairs(matrix(SPECTRUM)[0], 7, 3, search=SearchOptions(solver=solver)).products
+        extreme_eigenpairs(
+            matrix(SPECTRUM)[0], largest=7, smallest=3, search=SearchOptions(solver=solver)
+        ).products
         for solver in ("lanczos", "eigsh")
     ]
     assert counts[0] <= 0.65 * counts[1]
@@ -41,21 +43,25 @@ def test_a_network_against_dense_eigenvalues(problem, dense_hessian):
     expected = np.linalg.eigvalsh(dense_hessian(model, data))
     operator = HessianOperator(model, loss, data)
     for solver in ("lanczos", "eigsh"):
-        pairs = extreme_eigenpairs(operator, 4, 3, tol=1e-10, search=SearchOptions(solver=solver))
+        pairs = extreme_eigenpairs(
+            operator, largest=4, smallest=3, tol=1e-10, search=SearchOptions(solver=solver)
+        )
         np.testing.assert_allclose(pairs.values, expected[[0, 1, 2, -4, -3, -2, -1]], atol=1e-12)
 
 
 def test_a_small_space_restarts(matrix):
-    pairs = extreme_eigenpairs(matrix(SPECTRUM)[0], 5, 3, tol=1e-10, search=SearchOptions(ncv=20))
+    pairs = extreme_eigenpairs(
+        matrix(SPECTRUM)[0], largest=5, smallest=3, tol=1e-10, search=SearchOptions(ncv=20)
+    )
     np.testing.assert_allclose(pairs.values, SPECTRUM[[0, 1, 2, *range(195, 200)]], atol=1e-12)
 
 
 def test_a_warm_start_takes_fewer_products(matrix):
     operator, vectors = matrix(SPECTRUM)
-    cold = extreme_eigenpairs(operator, 5, 3, tol=1e-6)
+    cold = extreme_eigenpairs(operator, largest=5, smallest=3, tol=1e-6)
     nearby = vectors + 1e-3 * np.random.default_rng(0).normal(size=vectors.shape) / np.sqrt(200)
     v0 = nearby[:, [0, 1, 2, *range(195, 200)]]
-    warm = extreme_eigenpairs(operator, 5, 3, tol=1e-6, v0=v0)
+    warm = extreme_eigenpairs(operator, largest=5, smallest=3, tol=1e-6, v0=v0)
     np.testing.assert_allclose(warm.values, cold.values, atol=1e-8)
     assert warm.products < cold.products
 
@@ -65,7 +71,11 @@ def test_what_has_not_converged_says_so(matrix):
         most = {"lanczos": 14, "eigsh": 1}[solver]
         operator, _ = matrix(np.linspace(0, 1, 200))
         pairs = extreme_eigenpairs(
-            operator, 5, 3, tol=1e-12, search=SearchOptions(solver=solver, max_products=most)
+            operator,
+            largest=5,
+            smallest=3,
+            tol=1e-12,
+            search=SearchOptions(solver=solver, max_products=most),
         )
         assert len(pairs.values) < 8 or not pairs.converged.all()
         assert len(pairs.values) == len(pairs.residuals) == pairs.vectors.shape[1]
@@ -77,9 +87,9 @@ def test_what_has_not_converged_says_so(matrix):
 def test_zeros_converge(matrix):
     # A Gauss-Newton matrix has more parameters than rank; in float32, tol |0| is below rounding.
     operator, _ = matrix([0.0] * 50 + [1.0, 2.0, 3.0], "float32")
-    pairs = extreme_eigenpairs(operator, 2, 2)
+    pairs = extreme_eigenpairs(operator, largest=2, smallest=2)
     assert pairs.converged.all()
-    error = rounding(3, "float32", pairs.products)
+    error = rounding(3, "float32", steps=pairs.products)
     np.testing.assert_allclose(pairs.values, [0, 0, 2, 3], atol=error)
 
 
@@ -87,7 +97,7 @@ def test_zeros_converge(matrix):
 def test_confirming_finds_all_vectors_of_a_repeated_eigenvalue(matrix, ncv):
     spectrum = [*[-2.0] * 2, *np.linspace(-0.1, 0.1, 190), *[5.0] * 2, *[9.0] * 3]
     search = SearchOptions(confirm=20, ncv=ncv)
-    pairs = extreme_eigenpairs(matrix(spectrum)[0], 5, 2, tol=1e-8, search=search)
+    pairs = extreme_eigenpairs(matrix(spectrum)[0], largest=5, smallest=2, tol=1e-8, search=search)
     np.testing.assert_allclose(pairs.values, [-2, -2, 5, 5, 9, 9, 9], atol=1e-10)
     assert pairs.converged.all()
     np.testing.assert_allclose(pairs.vectors.T @ pairs.vectors, np.eye(7), atol=1e-10)
@@ -99,12 +109,12 @@ def test_confirming_finds_all_vectors_of_a_repeated_eigenvalue(matrix, ncv):
 @pytest.mark.parametrize("rank", [0, 1, 5, 40])
 def test_low_rank(matrix, dtype, largest, smallest, rank):
     spectrum = np.sort([0.0] * (100 - rank) + [*np.linspace(1, 3, rank)])
-    pairs = extreme_eigenpairs(matrix(spectrum, dtype)[0], largest, smallest)
+    pairs = extreme_eigenpairs(matrix(spectrum, dtype)[0], largest=largest, smallest=smallest)
     chosen = [*range(smallest), *range(100 - largest, 100)]
     assert pairs.converged.all()
     # The first term is from Lanczos' recurrence; rounding adds the second, by Paige's bound.
     zero = np.finfo(dtype).eps ** 0.5 * 3
-    error = rounding(3, dtype, pairs.products)
+    error = rounding(3, dtype, steps=pairs.products)
     assert (pairs.residuals <= 1e-3 * np.maximum(abs(pairs.values), zero) + error).all()
     # The error of a value is at most its squared residual over the gap, which is slightly smaller
     # than the true gap; the matrix is also rounded to the dtype.
@@ -117,7 +127,9 @@ def test_what_was_left_out_at_a_restart_is_mended(matrix, poor_restarts):
     # The recurrence doesn't show residuals of 1e-5; additional products do.
     spectrum = [*[-2.0] * 2, *np.linspace(-0.1, 0.1, 60), *[5.0] * 3]
     operator, _ = matrix(spectrum)
-    pairs = extreme_eigenpairs(operator, 3, 2, tol=1e-8, search=SearchOptions(confirm=8))
+    pairs = extreme_eigenpairs(
+        operator, largest=3, smallest=2, tol=1e-8, search=SearchOptions(confirm=8)
+    )
     assert pairs.converged.all()
     assert pairs.checks > 5
     assert pairs.checks % 5 == 0
@@ -128,7 +140,9 @@ def test_what_was_left_out_at_a_restart_is_mended(matrix, poor_restarts):
 @pytest.mark.parametrize(("largest", "smallest"), [(19, 0), (0, 19), (10, 9), (10, 5)])
 def test_nearly_all(matrix, largest, smallest):
     for spectrum in (np.linspace(-1, 1, 20), np.ones(20)):
-        pairs = extreme_eigenpairs(matrix(spectrum)[0], largest, smallest, tol=1e-8)
+        pairs = extreme_eigenpairs(
+            matrix(spectrum)[0], largest=largest, smallest=smallest, tol=1e-8
+        )
         chosen = [*range(smallest), *range(20 - largest, 20)]
         np.testing.assert_allclose(pairs.values, spectrum[chosen], atol=1e-12)
 
@@ -137,12 +151,14 @@ def test_an_operator_that_is_not_finite(matrix):
     operator, _ = matrix(SPECTRUM)
     operator.matrix[3, 3] = np.nan
     with pytest.raises(NotFiniteError, match=r"not finite.*diverged"):
-        extreme_eigenpairs(operator, 2, 2)
+        extreme_eigenpairs(operator, largest=2, smallest=2)
 
 
 def test_arpack_says_what_to_do(matrix):
     with pytest.raises(ValueError, match="Try solver='lanczos'"):
-        extreme_eigenpairs(matrix(np.zeros(50))[0], 2, 1, search=SearchOptions(solver="eigsh"))
+        extreme_eigenpairs(
+            matrix(np.zeros(50))[0], largest=2, smallest=1, search=SearchOptions(solver="eigsh")
+        )
 
 
 @pytest.mark.parametrize(
@@ -166,7 +182,7 @@ def test_bad_arguments(matrix, arguments, message):
 
 def test_counts_are_integers(matrix):
     with pytest.raises(TypeError, match=r"`largest` must be an integer\. Received: 2\.5"):
-        extreme_eigenpairs(matrix(SPECTRUM)[0], 2.5)
+        extreme_eigenpairs(matrix(SPECTRUM)[0], largest=2.5)
 
 
 def test_a_bar_counts_products(matrix, monkeypatch):
@@ -191,5 +207,5 @@ def test_a_bar_counts_products(matrix, monkeypatch):
             self.text = text
 
     monkeypatch.setattr("thesis_tf.reporting.progress.tqdm.tqdm", Bar)
-    pairs = extreme_eigenpairs(matrix(SPECTRUM)[0], 2, 1)
+    pairs = extreme_eigenpairs(matrix(SPECTRUM)[0], largest=2, smallest=1)
     assert (bars[0].n, bars[0].text, bars[0].closed) == (pairs.products, "3 of 3 converged", True)

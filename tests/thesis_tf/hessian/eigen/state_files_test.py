@@ -50,13 +50,15 @@ def test_goes_on_to_the_same_eigenvalues(network, tmp_path, monkeypatch, after):
 
 @pytest.mark.slow
 def test_a_finished_search_is_not_made_again(network, tmp_path):
-    first = extreme_eigenpairs(hessian.HessianOperator(*network), 4, 3, folder=tmp_path)
+    first = extreme_eigenpairs(
+        hessian.HessianOperator(*network), largest=4, smallest=3, folder=tmp_path
+    )
     operator = hessian.HessianOperator(*network)
-    again = extreme_eigenpairs(operator, 4, 3, folder=tmp_path)
+    again = extreme_eigenpairs(operator, largest=4, smallest=3, folder=tmp_path)
     np.testing.assert_array_equal(again.vectors, first.vectors)
     assert operator.products == again.checks
     # A search with a smaller tolerance continues from the saved state.
-    closer = extreme_eigenpairs(operator, 4, 3, tol=1e-9, folder=tmp_path)
+    closer = extreme_eigenpairs(operator, largest=4, smallest=3, tol=1e-9, folder=tmp_path)
     assert closer.converged.all()
     assert closer.products > first.products
 
@@ -64,7 +66,7 @@ def test_a_finished_search_is_not_made_again(network, tmp_path):
 @pytest.mark.slow
 def test_another_operator_is_refused(network, problem, tmp_path):
     model, loss, (x, y) = network
-    extreme_eigenpairs(hessian.HessianOperator(*network), 4, 3, folder=tmp_path)
+    extreme_eigenpairs(hessian.HessianOperator(*network), largest=4, smallest=3, folder=tmp_path)
     others = [
         hessian.GaussNewtonOperator(*network),
         hessian.HessianOperator(model, loss, (x[:-1], y[:-1])),
@@ -73,12 +75,18 @@ def test_another_operator_is_refused(network, problem, tmp_path):
     ]
     for other in others:
         with pytest.raises(ValueError, match=r"holds the search of another operator.*Choose"):
-            extreme_eigenpairs(other, 4, 3, folder=tmp_path)
+            extreme_eigenpairs(other, largest=4, smallest=3, folder=tmp_path)
     with pytest.raises(ValueError, match=r"ncv=43, and this one has 30. Pass ncv=43"):
         extreme_eigenpairs(
-            hessian.HessianOperator(*network), 4, 3, folder=tmp_path, search=SearchOptions(ncv=30)
+            hessian.HessianOperator(*network),
+            largest=4,
+            smallest=3,
+            folder=tmp_path,
+            search=SearchOptions(ncv=30),
         )
-    assert extreme_eigenpairs(hessian.HessianOperator(*network), 4, 3, folder=tmp_path)
+    assert extreme_eigenpairs(
+        hessian.HessianOperator(*network), largest=4, smallest=3, folder=tmp_path
+    )
 
 
 SEARCH = """

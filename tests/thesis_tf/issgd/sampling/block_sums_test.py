@@ -10,7 +10,7 @@ SIZES = [1, 2, BLOCK - 1, BLOCK, BLOCK + 1, 7 * BLOCK, 10 * BLOCK + 37]
 def filled(weights, fill=0.0, constant=0.0):
     weights = np.asarray(weights)
     sums = BlockSums(len(weights))
-    sums.write(slice(0, len(weights)), weights, np.isnan(weights))
+    sums.write(slice(0, len(weights)), weights, unknown=np.isnan(weights))
     sums.smooth(fill, constant)
     return sums
 
@@ -107,7 +107,7 @@ def test_any_sequence_of_writes_comes_to_the_same_sums_to_the_last_bit(seed):
         new = rng.lognormal(size=len(weights[where]))
         new[rng.random(len(new)) < 0.1] = np.nan
         weights[where] = new
-        sums.write(where, new, np.isnan(new))
+        sums.write(where, new, unknown=np.isnan(new))
     once = filled(weights)
     assert (sums.total, sums.known) == (once.total, once.known)
     assert sums.smooth(0.7, 0.1) == once.smooth(0.7, 0.1)

@@ -27,7 +27,7 @@ def partly_known(smoothing=0.5, **options):
     weights[::5] = np.nan
     versions = np.arange(N) // 100
     proposal = Proposal(N, smoothing=smoothing, **options)
-    proposal.update(None, weights, versions, 10.0 * versions)
+    proposal.update(None, weights, versions, time=10.0 * versions)
     return proposal, weights, versions
 
 
@@ -52,7 +52,7 @@ def case(request):
 def test_the_mean_over_the_exact_distribution_is_the_mean_over_all_examples(case, rule):
     proposal, weights = case(rule)
     versions = np.arange(N) // 100
-    proposal.update(None, weights, versions, 10.0 * versions)
+    proposal.update(None, weights, versions, time=10.0 * versions)
     proposal.advance(version=9, time=90.0)
     gradients = np.random.default_rng(2).normal(size=(N, 4))
     q = proposal.probabilities()
@@ -69,7 +69,7 @@ def test_the_mean_over_the_exact_distribution_is_the_mean_over_all_examples(case
 def test_the_mean_over_draws_is_the_mean_over_all_examples(case):
     proposal, weights = case(RelativeToMean(0.2))
     versions = np.arange(N) // 100
-    proposal.update(None, weights, versions, 10.0 * versions)
+    proposal.update(None, weights, versions, time=10.0 * versions)
     proposal.advance(version=9, time=90.0)
     # Norms grew most where they are oldest, so omitting these examples would be visible.
     gradients = np.random.default_rng(3).normal(1.0, 0.5, (N, 4)) * (10 - versions)[:, None]
@@ -119,11 +119,11 @@ def test_weights_are_forgotten_as_the_present_advances(options):
     # Going back in time doesn't restore them; new norms are used.
     proposal.advance(version=0, time=0.0)
     assert proposal.usable == 0
-    proposal.update(slice(0, 150), np.ones(150), 14, 140.0)
+    proposal.update(slice(0, 150), np.ones(150), 14, time=140.0)
     proposal.advance(version=14, time=140.0)
     assert proposal.usable == 0.15
     assert not proposal.is_uniform
-    proposal.update([0], [1.0], 1, 10.0)  # too old when it arrives
+    proposal.update([0], [1.0], 1, time=10.0)  # too old when it arrives
     assert proposal.usable == 0.149
 
 
@@ -310,9 +310,11 @@ def test_a_state_of_something_else():
 )
 def test_bad_updates_change_nothing(arguments, message):
     proposal = Proposal(10, smoothing=0.0, staleness=5, staleness_seconds=20.0)
-    proposal.update(None, np.arange(10.0), 0, 0.0)
+    proposal.update(None, np.arange(10.0), 0, time=0.0)
+    names = ("indices", "norms", "version", "time")
+    given = {"version": 0, **dict(zip(names, arguments, strict=False))}
     with pytest.raises(ValueError, match=message):
-        proposal.update(*arguments, *(0, 0.0)[: max(0, 3 - len(arguments))])
+        proposal.update(**given)
     np.testing.assert_array_equal(proposal.smoothed_norms(), np.arange(10.0))
 
 

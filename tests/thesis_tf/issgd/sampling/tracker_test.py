@@ -43,7 +43,9 @@ def test_variances_are_those_of_the_norms_that_draws_were_made_by():
     tracker.apply(NUMBERS, new, 1)
     # Draws used float32 norms plus half their mean.
     actual = old.astype(float) + 0.5 * old.astype(float).mean()
-    expected = compare_draws(new, old, actual, smoothings=(Additive(10.0), Additive(1.0)))
+    expected = compare_draws(
+        new, old, smoothed_norms=actual, smoothings=(Additive(10.0), Additive(1.0))
+    )
     assert tracker.variances.by_draws() == pytest.approx(expected.by_draws(), rel=1e-12)
     assert tracker.variances.by_draws() == pytest.approx(
         {
@@ -69,7 +71,7 @@ def test_a_part_is_compared_where_both_norms_are_known():
     fresh[-1] = np.nan
     tracker.apply(part, fresh, 1)
     both = part[2:-1]
-    expected = compare_draws(new[both], old[both], old[both], population=N)
+    expected = compare_draws(new[both], old[both], smoothed_norms=old[both], population=N)
     assert tracker.variances.by_draws() == pytest.approx(expected.by_draws(), rel=1e-12)
     assert tracker.variances.standard_errors == pytest.approx(expected.standard_errors, rel=1e-9)
     assert tracker.variances.standard_errors["excess"] > 0
@@ -131,7 +133,7 @@ def test_only_blocks_of_another_version_are_taken():
     expected = np.concatenate([second[:16], first[16:]])
     np.testing.assert_array_equal(tracker.proposal.smoothed_norms(), expected)
     np.testing.assert_array_equal(tracker.versions, [5, 2, 4])
-    compared = compare_draws(second[:8], first[:8], first[:8], population=N)
+    compared = compare_draws(second[:8], first[:8], smoothed_norms=first[:8], population=N)
     assert tracker.variances.by_draws() == pytest.approx(compared.by_draws(), rel=1e-12)
     assert tracker.apply_blocks(blocks(norms(2), [5, 2, 4]), SIZE) == 0
     # Each block has a separate age.
@@ -163,7 +165,7 @@ def test_a_block_that_was_lost_keeps_its_weights_until_it_is_measured_again(opti
     assert tracker.apply_blocks(blocks(second, [3, 3, 3]), SIZE) == 14
     assert tracker.proposal.usable == 1
     rows = np.r_[:8, 16:22]
-    compared = compare_draws(second[rows], first[rows], first[rows], population=N)
+    compared = compare_draws(second[rows], first[rows], smoothed_norms=first[rows], population=N)
     assert tracker.variances.by_draws() == pytest.approx(compared.by_draws(), rel=1e-12)
     expected = np.concatenate([second[:8], first[8:16], second[16:]])
     np.testing.assert_array_equal(tracker.proposal.smoothed_norms(), expected)

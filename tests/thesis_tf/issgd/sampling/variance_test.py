@@ -60,7 +60,7 @@ def test_traces_of_all_examples():
     variances = variance.compare_draws(
         NORMS,
         stale,
-        proposal.smoothed_norms(),
+        smoothed_norms=proposal.smoothed_norms(),
         smoothings=(10.0, Additive(1), mixed),
         true_gradient_squared=TRUE,
     )
@@ -96,13 +96,17 @@ def test_standard_errors_are_the_spread_of_estimates_from_parts():
     rng = np.random.default_rng(2)
     norms = rng.gamma(3.0, size=5000)
     stale = norms * rng.lognormal(sigma=0.4, size=5000) + 0.1
-    whole = variance.compare_draws(norms, stale, stale + 1, smoothings=(1.0,))
+    whole = variance.compare_draws(norms, stale, smoothed_norms=stale + 1, smoothings=(1.0,))
     names = ["ideal", "stale", "uniform", "actual", "excess"]
     estimates, errors = [], []
     for _ in range(2000):
         part = rng.choice(5000, 1000, replace=False)
         variances = variance.compare_draws(
-            norms[part], stale[part], stale[part] + 1, smoothings=(1.0,), population=5000
+            norms[part],
+            stale[part],
+            smoothed_norms=stale[part] + 1,
+            smoothings=(1.0,),
+            population=5000,
         )
         estimates.append([getattr(variances, name) for name in names])
         errors.append([variances.standard_errors[name] for name in names])
@@ -133,7 +137,7 @@ def test_what_is_refused(bad):
     with pytest.raises(ValueError, match=r"`stale_norms` must be of shape \(2,\)"):
         variance.compare_draws([1.0, 1.0], [1.0])
     with pytest.raises(ValueError, match="`errors` must be at least 0"):
-        variance.FallBack(bad if bad < 0 else np.nan)
+        variance.FallBack(errors=bad if bad < 0 else np.nan)
 
 
 def variances_with(excess, error=0.0, uniform=4.0):
@@ -180,10 +184,12 @@ def test_weights_of_another_time_fall_back_and_fresh_ones_return():
     for weights, expected in ((NORMS, False), (NORMS[::-1], True), (NORMS[::-1], True)):
         proposal.update(None, weights, 0)
         effective = proposal.smoothed_norms()
-        proposal.uniform = fall_back.update(variance.compare_draws(NORMS, weights, effective))
+        proposal.uniform = fall_back.update(
+            variance.compare_draws(NORMS, weights, smoothed_norms=effective)
+        )
         assert proposal.uniform == proposal.is_uniform == expected
     proposal.update(None, NORMS, 1)
     proposal.uniform = fall_back.update(
-        variance.compare_draws(NORMS, NORMS, proposal.smoothed_norms())
+        variance.compare_draws(NORMS, NORMS, smoothed_norms=proposal.smoothed_norms())
     )
     assert not proposal.is_uniform

@@ -7,7 +7,10 @@ TAG, OTHER = "00000000000000ff", "fedcba9876543210"
 
 
 def record(tag, version, values):
-    return blocks.header(tag, version, 3, 0.5, 0.25, 9.0) + np.asarray(values, "<f4").tobytes()
+    return (
+        blocks.header(tag, version=version, worker=3, loss=0.5, error=0.25, time=9.0)
+        + np.asarray(values, "<f4").tobytes()
+    )
 
 
 def test_the_layout():
@@ -15,7 +18,7 @@ def test_the_layout():
     assert blocks.record_bytes(2048) == 48 + 4 * 2048
     assert blocks.header(TAG)[:8] == b"ISSGDv01"
     assert blocks.header(TAG, time=9.0)[-blocks.TIME_BYTES :] == np.array(9.0, "<f8").tobytes()
-    header = blocks.header(TAG, 77)
+    header = blocks.header(TAG, version=77)
     assert header[:16] == blocks.header(TAG)[:16] != blocks.header(OTHER)[:16]
     assert header[16:24] == np.array(77, "<i8").tobytes()
 

@@ -24,7 +24,7 @@ def url():
 
 
 def never_created(url):
-    with open_store(url, "another-run") as store:
+    with open_store(url, run_id="another-run") as store:
         store.join()
 
 

@@ -143,7 +143,7 @@ def test_a_run_that_is_gone(store, open_run, call, anew):
 
 
 def test_runs_do_not_meet(store_url):
-    with open_store(store_url, "one") as one, open_store(store_url, "two") as two:
+    with open_store(store_url, run_id="one") as one, open_store(store_url, run_id="two") as two:
         one.create(SPEC)
         two.create(RunSpec("other", "data", (("train", 5),), 8))
         two.publish(bytes(8), 3)

@@ -53,7 +53,7 @@ def test_a_password_is_never_shown(url):
 
 def test_where_a_store_is():
     assert repr(open_store("memory://x")) == "Store(Run 'default' of memory://x)"
-    assert repr(open_store("shm://x", "a-1")) == "Store(Run 'a-1' of shm://x)"
+    assert repr(open_store("shm://x", run_id="a-1")) == "Store(Run 'a-1' of shm://x)"
     for url, shown in (
         ("redis://me:s3cret@example.org/2", "redis://example.org:6379/2"),
         ("rediss://:s3cret@example.org:1/0?ssl_cert_reqs=none", "rediss://example.org:1/0"),
@@ -74,7 +74,7 @@ def test_options_of_a_url():
 @pytest.mark.parametrize("run_id", ["", "{x}", "a/b", "..", "a:b", 7, "x" * 101])
 def test_what_is_no_run_id(run_id):
     with pytest.raises(ValueError, match="`run_id` must be 1 to 100 of the characters"):
-        open_store("memory://", run_id)
+        open_store("memory://", run_id=run_id)
     with pytest.raises(TypeError):
         open_store(7)
 

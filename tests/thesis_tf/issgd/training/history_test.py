@@ -10,7 +10,7 @@ def record(step, **more):
 
 
 def written(folder, *steps):
-    history = History(folder)
+    history = History(folder=folder)
     for step in steps:
         history.add(record(step))
     return history
@@ -19,7 +19,7 @@ def written(folder, *steps):
 def test_records_outlive_their_history(tmp_path):
     history = written(tmp_path / "new", 4, 8)
     history.add(record(12, errors={"test": float("nan")}, uniform=True))
-    again = History(tmp_path / "new").records
+    again = History(folder=tmp_path / "new").records
     assert again[:2] == history.records[:2] == [record(4), record(8)]
     assert again[2].errors["test"] != again[2].errors["test"]
     assert len((tmp_path / "new" / FILE).read_text().splitlines()) == 3
@@ -39,33 +39,33 @@ def test_a_line_that_a_kill_cut_short_is_left_out(tmp_path, left):
     line = json.dumps(record(12).values())
     whole = path.read_text()
     path.write_text(whole + line[:left])
-    history = History(tmp_path)
+    history = History(folder=tmp_path)
     assert history.records == [record(4), record(8)]
     # Reading, for example for a figure of a running training, changes nothing.
     assert path.read_text() == whole + line[:left]
     history.add(record(16))
     history.add(record(20))
-    assert History(tmp_path).records == [record(4), record(8), record(16), record(20)]
+    assert History(folder=tmp_path).records == [record(4), record(8), record(16), record(20)]
 
 
 def test_a_whole_line_without_its_end_is_kept(tmp_path):
     written(tmp_path, 4, 8)
     path = tmp_path / FILE
     path.write_text(path.read_text()[:-1])
-    history = History(tmp_path)
+    history = History(folder=tmp_path)
     assert history.records == [record(4), record(8)]
     history.add(record(12))
-    assert History(tmp_path).records == [record(4), record(8), record(12)]
+    assert History(folder=tmp_path).records == [record(4), record(8), record(12)]
 
 
 def test_what_comes_after_a_step_is_cut(tmp_path):
     history = written(tmp_path, 4, 8, 12)
     history.cut(8)
-    assert history.records == History(tmp_path).records == [record(4), record(8)]
+    assert history.records == History(folder=tmp_path).records == [record(4), record(8)]
     history.add(record(11))
-    assert History(tmp_path).records == [record(4), record(8), record(11)]
+    assert History(folder=tmp_path).records == [record(4), record(8), record(11)]
     history.cut(0)
-    assert history.records == History(tmp_path).records == []
+    assert history.records == History(folder=tmp_path).records == []
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
 
 

@@ -24,7 +24,9 @@ def master_on(task, store, proposal=None, model=None, **options):
     options = {"batch_size": 12, "sync_every": 4, "block_size": BLOCK} | options
     how = {name: options.pop(name) for name in ("exact", "block_size") if name in options}
     synchronizer = MasterSynchronizer(store, **how)
-    return Trainer(model or task.model(), task.data, proposal, synchronizer=synchronizer, **options)
+    return Trainer(
+        model or task.model(), task.data, proposal=proposal, synchronizer=synchronizer, **options
+    )
 
 
 def worker_on(task, store, **options):
@@ -125,7 +127,7 @@ def test_without_workers_it_trains_uniformly_and_says_so(open_memory, task):
         "All draws were uniform: workers have measured too few examples, or none."
     )
     options = {"batch_size": 12, "sync_every": 4}
-    trainer = Trainer(task.model(), task.data, Proposal(90), **options)
+    trainer = Trainer(task.model(), task.data, proposal=Proposal(90), **options)
     trainer.train(20)
     assert_same(master.model, trainer.model)
 

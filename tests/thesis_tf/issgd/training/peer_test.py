@@ -26,7 +26,7 @@ def peer_on(task, store, name="a", seed=0, **options):
     names = ("syncs_per_exchange", "mixing_fraction", "block_size")
     how = {key: options.pop(key) for key in names if key in options}
     synchronizer = PeerSynchronizer(store, name, **how)
-    return Trainer(model, task.data, proposal, synchronizer=synchronizer, **options)
+    return Trainer(model, task.data, proposal=proposal, synchronizer=synchronizer, **options)
 
 
 @pytest.mark.slow

@@ -94,7 +94,7 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_three_steps_are_those_taken_by_hand(kind):
     model, other, batch = network(**KINDS[kind]), network(**KINDS[kind]), drawn(3)
-    losses, squares, gradient = Steps(model, BATCH)(*batch)
+    losses, squares, gradient = Steps(model, batch_size=BATCH)(*batch)
     expected, expected_gradient = step_by_hand(other, split(*batch))
     assert squares is None
     # Losses and the gradient's norm are returned in float32; steps are computed in float64.
@@ -108,8 +108,8 @@ def test_three_steps_are_those_taken_by_hand(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_steps_in_one_call_are_steps_in_several(kind):
     together, apart, batch = network(**KINDS[kind]), network(**KINDS[kind]), drawn(3)
-    losses, _, gradient = Steps(together, BATCH)(*batch)
-    steps = Steps(apart, BATCH)
+    losses, _, gradient = Steps(together, batch_size=BATCH)(*batch)
+    steps = Steps(apart, batch_size=BATCH)
     results = [steps(*part) for part in split(*batch)]
     np.testing.assert_array_equal(losses, [result[0][0] for result in results])
     assert gradient == results[-1][2]
@@ -124,13 +124,13 @@ def test_norms_come_from_the_same_pass_and_change_nothing(kind):
     model, other, batch = network(**KINDS[kind]), network(**KINDS[kind]), drawn(2)
     norms, steps = (
         per_example_gradient_norms(other, LOSS, regularization=False),
-        Steps(other, BATCH),
+        Steps(other, batch_size=BATCH),
     )
     expected_squares, results = [], []
     for x, y, scales in split(*batch):
         expected_squares.extend(norms(x, y)[1].numpy())
         results.append(steps(x, y, scales))
-    losses, squares, gradient = Steps(model, BATCH, norms=True)(*batch)
+    losses, squares, gradient = Steps(model, batch_size=BATCH, norms=True)(*batch)
     assert squares.dtype == np.float32
     np.testing.assert_allclose(squares, expected_squares, rtol=1e-6)
     np.testing.assert_allclose(losses, [result[0][0] for result in results], rtol=1e-6)
@@ -141,7 +141,7 @@ def test_norms_come_from_the_same_pass_and_change_nothing(kind):
 @pytest.mark.slow
 def test_norms_are_those_of_the_units_that_dropout_leaves():
     model, other, (x, y, scales) = network(rate=0.5), network(rate=0.5), drawn()
-    _, squares, _ = Steps(model, BATCH, norms=True)(x, y, scales)
+    _, squares, _ = Steps(model, batch_size=BATCH, norms=True)(x, y, scales)
     with tf.GradientTape() as tape:
         losses = keras.losses.sparse_categorical_crossentropy(
             y, other(x, training=True), from_logits=True
@@ -154,7 +154,7 @@ def test_norms_are_those_of_the_units_that_dropout_leaves():
 
 def test_batch_normalization_has_no_norms_in_training():
     with pytest.raises(ValueError, match="batch_normalization"):
-        Steps(network(norm=True), BATCH, norms=True)(*drawn())
+        Steps(network(norm=True), batch_size=BATCH, norms=True)(*drawn())
 
 
 @pytest.mark.slow
@@ -167,7 +167,7 @@ def test_mixed_precision(dtype, norms):
     regularizer = keras.regularizers.L2(0.1)
     model = network(dtype, sgd, regularizer)
     other, batch = network("float32", regularizer=regularizer), drawn(2)
-    losses, squares, gradient = Steps(model, BATCH, norms=norms)(*batch)
+    losses, squares, gradient = Steps(model, batch_size=BATCH, norms=norms)(*batch)
     expected, expected_gradient = step_by_hand(other, split(*batch))
     # bfloat16 has 8 bits.
     np.testing.assert_allclose(losses, expected, rtol=2e-2)
@@ -176,7 +176,9 @@ def test_mixed_precision(dtype, norms):
         assert a.dtype == "float32"
         np.testing.assert_allclose(a.numpy(), b.numpy(), atol=2e-2)
     if norms:
-        exact = Steps(network("float32", regularizer=regularizer), BATCH, norms=True)(*batch)[1]
+        exact = Steps(network("float32", regularizer=regularizer), batch_size=BATCH, norms=True)(
+            *batch
+        )[1]
         np.testing.assert_allclose(squares, exact, rtol=6e-2)
 
 
@@ -186,8 +188,8 @@ def test_two_devices_take_the_step_of_one(two_devices, kind):
     with mirrored_strategy(two_devices).scope():
         mirrored = network(**KINDS[kind])
     alone, batch = network(**KINDS[kind]), drawn(3)
-    losses, squares, gradient = Steps(mirrored, BATCH)(*batch)
-    expected = Steps(alone, BATCH)(*batch)
+    losses, squares, gradient = Steps(mirrored, batch_size=BATCH)(*batch)
+    expected = Steps(alone, batch_size=BATCH)(*batch)
     np.testing.assert_allclose(losses, expected[0], rtol=1e-6)
     assert (squares, np.isnan(gradient)) == (None, True)
     assert_same_weights(mirrored, alone, rtol=1e-12, atol=1e-14)
@@ -201,7 +203,7 @@ def test_losses_of_sequences_are_averaged_over_their_elements():
     x, y = rng.normal(size=(BATCH, 7, 5)), rng.integers(0, 3, (BATCH, 7))
     loss, gradients = gradients_by_hand(model, x, y, np.ones((BATCH, 1)))
     expected = [v.numpy() - g for v, g in zip(model.trainable_variables, gradients, strict=True)]
-    losses, _, _ = Steps(model, BATCH)(x, y, np.ones(BATCH, np.float32))
+    losses, _, _ = Steps(model, batch_size=BATCH)(x, y, np.ones(BATCH, np.float32))
     assert losses[0] == pytest.approx(loss, rel=1e-6)
     for variable, value in zip(model.trainable_variables, expected, strict=True):
         np.testing.assert_allclose(variable.numpy(), value, rtol=1e-12)
@@ -222,19 +224,19 @@ def test_a_model_that_is_not_built_needs_inputs():
 def test_bad_arguments(two_devices):
     model = network()
     with pytest.raises(ValueError, match="`batch_size` must be a positive integer"):
-        Steps(model, 0)
+        Steps(model, batch_size=0)
     uncompiled = keras.Sequential([keras.Input((5,)), keras.layers.Dense(3)])
     with pytest.raises(ValueError, match="`model` must be compiled with an optimizer and a loss"):
-        Steps(uncompiled, BATCH)
+        Steps(uncompiled, batch_size=BATCH)
     uncompiled.compile("sgd")
     with pytest.raises(ValueError, match="`model` must be compiled with an optimizer and a loss"):
-        Steps(uncompiled, BATCH)
+        Steps(uncompiled, batch_size=BATCH)
     with mirrored_strategy(two_devices).scope():
         mirrored = network()
     with pytest.raises(ValueError, match=r"`batch_size` must be a multiple of 2 devices\. Rec.* 5"):
-        Steps(mirrored, 5)
+        Steps(mirrored, batch_size=5)
     with pytest.raises(ValueError, match="The strategy must be of one device"):
-        Steps(mirrored, BATCH, norms=True)
+        Steps(mirrored, batch_size=BATCH, norms=True)
 
 
 LOGITS = np.array([[2.0, 1, 0], [0, 2, 1], [0, 1, 2], [3, 1, 2]])

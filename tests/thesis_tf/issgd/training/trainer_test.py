@@ -52,7 +52,7 @@ class Measuring(Synchronizer):
 def measuring(**options):
     proposal = Proposal(len(X), smoothing=0.1, seed=3)
     options = {"batch_size": 8, "sync_every": 4, "synchronizer": Measuring(), **options}
-    return Trainer(network(), {"train": (X, Y)}, proposal, **options)
+    return Trainer(network(), {"train": (X, Y)}, proposal=proposal, **options)
 """
 KILLED = """
 import os, signal, sys
@@ -348,7 +348,7 @@ def test_steps_give_the_norms_of_the_examples_that_were_drawn():
     proposal = Proposal(len(X), seed=4)
     keeping = Keeping()
     options = {"batch_size": 8, "sync_every": 3, "synchronizer": keeping}
-    Trainer(model, {"train": (X, Y)}, proposal, **options).train(3)
+    Trainer(model, {"train": (X, Y)}, proposal=proposal, **options).train(3)
     rows, norms = keeping.kept
     expected = [Proposal(len(X), seed=4).sample(8, step=step)[0] for step in range(3)]
     np.testing.assert_array_equal(rows, np.concatenate(expected))
@@ -379,7 +379,7 @@ def test_two_devices_resume_as_one(two_devices, tmp_path):
 
 def test_bad_arguments():
     with pytest.raises(ValueError, match=r"`proposal` must be over 60 examples\. Received: 59"):
-        Trainer(network(), {"train": (X, Y)}, Proposal(59))
+        Trainer(network(), {"train": (X, Y)}, proposal=Proposal(59))
     for name in ("sync_every", "checkpoint_every", "batch_size"):
         with pytest.raises(ValueError, match=f"`{name}` must be a positive integer"):
             plain(**{name: 0})

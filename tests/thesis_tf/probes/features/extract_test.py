@@ -129,13 +129,17 @@ def test_predictions_are_kept_beside_the_taps_and_not_counted_twice(model, tmp_p
 
 def test_a_reduction_of_another_size(model, tmp_path):
     store = extract(
-        model, images(5), tmp_path, taps=["conv", "top"], reduction=Reduction("subset", 10, seed=3)
+        model,
+        images(5),
+        tmp_path,
+        taps=["conv", "top"],
+        reduction=Reduction("subset", size=10, seed=3),
     )
 
     assert (store.features("conv"), store.features("top")) == (10, 3)
-    assert store.reduction == Reduction("subset", 10, seed=3)
+    assert store.reduction == Reduction("subset", size=10, seed=3)
     everything = keras.Model(model.input, model.get_layer("conv").output)(images(5))
-    expected = Reduction("subset", 10, seed=3)(everything, "conv")
+    expected = Reduction("subset", size=10, seed=3)(everything, "conv")
     np.testing.assert_allclose(store.read("conv"), expected, **CLOSE)
     again = extract(model, images(5), tmp_path / "b", taps=["conv"], reduction="subset:10", seed=3)
     np.testing.assert_array_equal(again.read("conv"), store.read("conv"))

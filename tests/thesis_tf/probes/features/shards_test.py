@@ -7,7 +7,9 @@ from thesis_tf.probes.taps import Tap
 
 COLUMNS = [
     shards.Column(Tap("a/b", (None, 3), "float32", "Dense"), 3, "float32", "000.npy"),
-    shards.Column(Tap("out", (None, 2), "float64", "Model"), 2, "float64", "001.npy", True),
+    shards.Column(
+        Tap("out", (None, 2), "float64", "Model"), 2, "float64", "001.npy", prediction=True
+    ),
 ]
 ROWS = [np.arange(12, dtype=np.float32).reshape(4, 3), np.arange(8, dtype=np.float64).reshape(4, 2)]
 

@@ -56,7 +56,9 @@ def best_steps(config: Config) -> dict[str, Any]:
     splits, model, operator = _begun(config)
     _train(model, splits, config, 0, config.moments[-1])
     operator.refresh()
-    pairs = hessian.extreme_eigenpairs(operator, config.largest, config.smallest, tol=config.tol)
+    pairs = hessian.extreme_eigenpairs(
+        operator, largest=config.largest, smallest=config.smallest, tol=config.tol
+    )
     steps, searches = hessian_job.along_eigenvectors(operator, pairs)
     value, vector = pairs.values[-1], pairs.vectors[:, -1]
     at_optimum = hessian.line_search(operator, vector, [1 / value], curvature=value)

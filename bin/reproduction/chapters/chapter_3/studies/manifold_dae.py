@@ -75,7 +75,7 @@ def estimator(config: Config, found: dict[str, Any]) -> "ScoreEstimator":
     model = _network(config, len(weights["encoder"][0]))
     for name, values in weights.items():
         model.get_layer(name).set_weights(values)
-    return autoencoders.ScoreEstimator(model, config.sigma)
+    return autoencoders.ScoreEstimator(model, sigma=config.sigma)
 
 
 @study_cache.shared
@@ -133,4 +133,4 @@ def losses(config: Config, found: dict[str, Any]) -> dict[str, float]:
 def _network(config: Config, size: int) -> "keras.Model":
     import models
 
-    return models.autoencoder((size,), config.units)
+    return models.autoencoder((size,), units=config.units)

@@ -219,8 +219,9 @@ def _network(config: Config, shape: tuple[int, ...]) -> GenerativeStochasticNetw
         "seed": config.seed,
     }
     if config.network == "dae":
-        return walkback_dae(shape, *config.layers, **shared)
-    model = gsn.GSN(config.layers, config.noise, **shared)
+        (units,) = config.layers
+        return walkback_dae(shape, units=units, **shared)
+    model = gsn.GSN(config.layers, noise=config.noise, **shared)
     model.build((None, *shape))
     return model
 

@@ -100,7 +100,7 @@ def samples(config: Config) -> dict[str, Any]:
     keras.utils.set_random_seed(config.seed)
     model = gsn.GSN(
         config.layers,
-        config.noise,
+        noise=config.noise,
         corruption=Gaussian(config.corruption),
         walkback=config.walkback,
         scaling=config.scaling,
@@ -149,9 +149,12 @@ def _inputs(config: Config) -> Splits:
             f" height, width, 3), at least {_FEWEST} each for training, validation and test."
             f" Received: {shape} and {' and '.join(str(len(part)) for part in parts[1:])}."
         )
-    counts = [min(most, len(part)) for most, part in zip(config.examples, parts, strict=True)]
-    splits = splits.take(*counts, seed=config.seed)
     names = ("train", "validation", "test")
+    counts = {
+        name: min(most, len(part))
+        for name, most, part in zip(names, config.examples, parts, strict=True)
+    }
+    splits = splits.take(**counts, seed=config.seed)
     scaled = {name: _normalized(getattr(splits, name).x, config.side) for name in names}
     parts_scaled: dict[str, Any] = {name: datasets.Split(x, x) for name, x in scaled.items()}
     return dataclasses.replace(splits, **parts_scaled)

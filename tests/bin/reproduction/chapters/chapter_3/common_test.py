@@ -6,7 +6,7 @@ from thesis_tf import autoencoders
 
 
 def towards_the_origin():
-    return autoencoders.ScoreEstimator(lambda x: 0.5 * x, 0.1)
+    return autoencoders.ScoreEstimator(lambda x: 0.5 * x, sigma=0.1)
 
 
 def test_a_field_is_r_less_x_on_a_square():
@@ -34,7 +34,7 @@ def test_directions_are_to_the_nearest_example():
     away = (a > 0.5) & (a * (1 - a) - b**2 > 0)
     assert found["everywhere"] == pytest.approx(1 - away.mean())
     assert 0 < found["near_points"] < 400
-    backwards = autoencoders.ScoreEstimator(lambda x: 2.0 * x, 0.1)
+    backwards = autoencoders.ScoreEstimator(lambda x: 2.0 * x, sigma=0.1)
     opposite = common.directions(backwards, x, points_per_side=20)
     assert opposite["everywhere"] == pytest.approx(away.mean())
 

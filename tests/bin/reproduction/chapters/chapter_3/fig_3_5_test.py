@@ -72,10 +72,10 @@ def test_the_sign_changes_once_between_arms_if_r_leads_to_the_nearer():
     dense = fig_3_5._spiral(np.linspace(3, 12, 5000))
     tree = scipy.spatial.cKDTree(dense)
     nearest = autoencoders.ScoreEstimator(
-        lambda x: tf.numpy_function(lambda x: dense[tree.query(x)[1]], [x], x.dtype), 0.01
+        lambda x: tf.numpy_function(lambda x: dense[tree.query(x)[1]], [x], x.dtype), sigma=0.01
     )
     found = fig_3_5._between_arms(nearest)
     assert found["once"] == 1
     assert found["where"].mean() == pytest.approx(0.5, abs=0.05)
-    to_the_inner = autoencoders.ScoreEstimator(lambda x: 0.5 * x, 0.01)
+    to_the_inner = autoencoders.ScoreEstimator(lambda x: 0.5 * x, sigma=0.01)
     assert fig_3_5._between_arms(to_the_inner)["once"] == 0

@@ -25,12 +25,12 @@ def place(request):
     else:
         url = f"redis+cluster://127.0.0.1:{request.getfixturevalue('shared_cluster').port}"
     yield url, run_id
-    open_store(url, run_id).delete()
+    open_store(url, run_id=run_id).delete()
 
 
 @pytest.fixture
 def store(place):
-    with open_store(*place) as store:
+    with open_store(place[0], run_id=place[1]) as store:
         store.create(SPEC)
         yield store
 
@@ -44,7 +44,7 @@ def fork(place):
         process = os.fork()
         if process == 0:
             try:
-                store = open_store(*place)
+                store = open_store(place[0], run_id=place[1])
                 store.join(SPEC)
                 function(store)
                 os._exit(0)

@@ -25,7 +25,7 @@ def name():
     name = uuid.uuid4().hex
     yield name
     for run_id in ("default", "other"):
-        open_store(f"shm://{name}", run_id).delete()
+        open_store(f"shm://{name}", run_id=run_id).delete()
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_only_the_user_can_read_it(store):
 
 def test_deleting_leaves_nothing(name, store):
     folder = store._backend._folder
-    with open_store(f"shm://{name}", "other") as other:
+    with open_store(f"shm://{name}", run_id="other") as other:
         other.create(SPEC)
         store.publish(bytes(SPEC.parameter_bytes), 0)
         store.delete()

@@ -47,8 +47,8 @@ _AHEAD = 2
 class RedisBackend(Backend):
     """A run on a Redis server or cluster; see the module for its keys."""
 
-    def __init__(self, url: str, shown: str, run_id: str, cluster: bool = False) -> None:
-        self._client = Client(url, shown, cluster)
+    def __init__(self, url: str, shown: str, run_id: str, *, cluster: bool = False) -> None:
+        self._client = Client(url, shown, cluster=cluster)
         self.where = f"Run {run_id!r} of {shown}"
         self._root = f"{{{run_id}}}"
 

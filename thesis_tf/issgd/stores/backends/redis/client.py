@@ -94,7 +94,7 @@ class Client:
         ValueError: the URL is invalid.
     """
 
-    def __init__(self, url: str, shown: str, cluster: bool = False) -> None:
+    def __init__(self, url: str, shown: str, *, cluster: bool = False) -> None:
         parts = urllib.parse.urlsplit(url)
         self._shown, self._cluster = shown, cluster
         self._tls = parts.scheme == "rediss"

@@ -11,7 +11,7 @@ SPEC = RunSpec("model", "data", (("train", 25),), 3000, block_size=10)
 def test_the_keys_are_those_of_the_module(shared_redis):
     run_id = uuid.uuid4().hex
     client = redis.Redis(port=shared_redis.port)
-    with open_store(shared_redis.url, run_id) as store:
+    with open_store(shared_redis.url, run_id=run_id) as store:
         store.create(SPEC)
         tag = client.get(f"{{{run_id}}}")[:16].decode()
         root = f"{{{run_id}}}:{tag}"
@@ -37,7 +37,7 @@ def test_the_keys_are_those_of_the_module(shared_redis):
 def test_a_value_that_is_pushed_is_in_the_string_of_its_split(shared_redis):
     run_id = uuid.uuid4().hex
     client = redis.Redis(port=shared_redis.port)
-    with open_store(shared_redis.url, run_id) as store:
+    with open_store(shared_redis.url, run_id=run_id) as store:
         store.create(SPEC)
         store.push("train", 2, np.arange(5.0), 3, "w", 0.5, 0.0)
         tag = client.get(f"{{{run_id}}}")[:16].decode()
