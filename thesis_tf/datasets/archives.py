@@ -56,7 +56,7 @@ def read_inputs(path: pathlib.Path) -> dict[str, Array]:
             ", ".join(stored) or "no arrays",
             "Save it as np.savez(path, x=examples).",
         )
-    arrays = npz.load(path, names.values())
+    arrays = npz.load(path, names=names.values())
     return {split: arrays[name] for split, name in names.items()}
 
 
@@ -85,7 +85,7 @@ def read(path: pathlib.Path) -> Source:
     _check_names(path, stored)
     found = _names(path, stored)
     wanted = [*found.values(), *(name for name in stored if name == "class_names")]
-    arrays = npz.load(path, wanted)
+    arrays = npz.load(path, names=wanted)
     names = arrays.get("class_names")
     if names is not None and (names.ndim != 1 or names.dtype.kind != "U"):
         raise checks.invalid(

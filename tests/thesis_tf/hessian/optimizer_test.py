@@ -187,7 +187,8 @@ def test_saved_models_keep_their_keys():
     config = optimizer.get_config()
     assert config["every"] == 3
     again = NegativeCurvature.from_config(config)
-    assert (again.update_every, again.rate, again.base_optimizer.name) == (3, 0.5, "sgd")
+    assert (again.update_every, again.rate) == (3, 0.5)
+    assert isinstance(again.base_optimizer, keras.optimizers.SGD)
 
 
 @pytest.mark.parametrize(

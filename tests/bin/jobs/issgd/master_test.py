@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import subprocess
@@ -10,7 +11,6 @@ import numpy as np
 import pytest
 
 from bin.common import configs, flags
-from bin.issgd_master import Config
 from bin.jobs.issgd import config, local_workers, master, training
 from thesis_tf.issgd import stores
 from thesis_tf.issgd.stores.backends.shm import MEMORY
@@ -19,10 +19,17 @@ RNG = np.random.default_rng(0)
 DATA = {"train": (RNG.normal(size=(30, 4)).astype("f"), RNG.integers(3, size=30))}
 
 
+@dataclasses.dataclass(frozen=True)
+class Config(config.Config):
+    """As that of bin.issgd_master, whose flags have the names of another program's."""
+
+    mode: str = "relaxed"
+
+
 def settings(block_size=10, mode="relaxed", examples=None):
     data, model = configs.Data(examples=examples), configs.Model("mlp")
-    run = config.Run(data, model, run_id=uuid.uuid4().hex, block_size=block_size)
-    how = config.Training(batch_size=10, sync_every=2, optimizer="sgd")
+    run = config.RunSettings(data, model, run_id=uuid.uuid4().hex, block_size=block_size)
+    how = config.SynchronizedTraining(batch_size=10, sync_every=2, optimizer="sgd")
     return Config(run, config.Draws(), how, configs.Hardware(), mode)
 
 
@@ -43,11 +50,11 @@ def made(folder, store, *, own, block_size=10):
 
 def test_only_a_store_of_its_own_is_replaced(tmp_path):
     url, run_id = f"memory://{uuid.uuid4().hex}", "left"
-    made(tmp_path / "left", stores.open_store(url, run_id), own=True)
+    made(tmp_path / "left", stores.open_store(url, run_id=run_id), own=True)
     with pytest.raises(stores.RunMismatchError, match="block_size: 10 there, 15 here"):
-        made(tmp_path / "other", stores.open_store(url, run_id), own=False, block_size=15)
-    made(tmp_path / "new", stores.open_store(url, run_id), own=True, block_size=15)
-    store = stores.open_store(url, run_id)
+        made(tmp_path / "other", stores.open_store(url, run_id=run_id), own=False, block_size=15)
+    made(tmp_path / "new", stores.open_store(url, run_id=run_id), own=True, block_size=15)
+    store = stores.open_store(url, run_id=run_id)
     store.join()
     assert len(store.pull("train").versions) == 2  # blocks of 15 of 30 examples
     store.delete()
