@@ -271,7 +271,7 @@ WORKER = """
     with strategy.scope():
         H = hessian.HessianOperator(keras.Sequential(layers), loss, data, batch_size=8)
         v = rng.normal(size=H.shape[0]).astype("f")
-        pairs = hessian.extreme_eigenpairs(H, 2, 1)
+        pairs = hessian.extreme_eigenpairs(H, largest=2, smallest=1)
     print(json.dumps([(H @ v).tolist(), pairs.values.tolist(), H.loss()]))
 """
 

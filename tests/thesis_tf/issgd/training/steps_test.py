@@ -214,8 +214,8 @@ def test_a_model_that_is_not_built_needs_inputs():
     model = keras.Sequential([keras.layers.Dense(3, dtype="float64")])
     model.compile(keras.optimizers.SGD(RATE), LOSS)
     with pytest.raises(ValueError, match="`model` must be built"):
-        Steps(model, BATCH)
-    steps = Steps(model, BATCH, inputs=x)
+        Steps(model, batch_size=BATCH)
+    steps = Steps(model, batch_size=BATCH, inputs=x)
     loss, _ = gradients_by_hand(model, x, y, scales)
     losses, _, _ = steps(x, y, scales)
     np.testing.assert_allclose(losses, [loss], rtol=1e-6)
