@@ -187,7 +187,7 @@ def test_a_result_in_short():
         "variance of x1      4\n"
         "variance of x2      9"
     )
-    found = LocalMoments(exact.mass, exact.mean, exact.covariance, errors)
+    found = LocalMoments(exact.mass, exact.mean, exact.covariance, standard_errors=errors)
     assert [line.split()[-1] for line in found.table().splitlines()] == [
         "error", "0.25", "0.5", "1", "0.125", "0.125",
     ]  # fmt: skip

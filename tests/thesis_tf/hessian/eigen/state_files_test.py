@@ -101,7 +101,8 @@ loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 H = hessian.HessianOperator(model, loss, data, check=False)
 folder = sys.argv[1] if len(sys.argv) > 1 else None
 search = hessian.SearchOptions(ncv=40, save_every=3)
-pairs = hessian.extreme_eigenpairs(H, 10, 3, tol=1e-4, search=search, folder=folder)
+options = {"tol": 1e-4, "search": search, "folder": folder}
+pairs = hessian.extreme_eigenpairs(H, largest=10, smallest=3, **options)
 print(*pairs.values.tolist(), pairs.products, H.products)
 """
 
