@@ -43,7 +43,7 @@ def test_a_tpu_that_cannot_be_reached(run_python):
         from thesis_tf.hardware import Hardware, configure
         import json
         try:
-            configure(Hardware("tpu", tpu="nowhere"))
+            configure(Hardware(distribution="tpu", tpu="nowhere"))
         except OSError as error:
             print(json.dumps(str(error)))
         """
@@ -103,7 +103,7 @@ def test_virtual_devices(run_python):
         """
         from thesis_tf.hardware import Hardware, configure, is_chief
         import json
-        hardware = Hardware("mirrored", num_virtual_devices=3, deterministic=True)
+        hardware = Hardware(distribution="mirrored", num_virtual_devices=3, deterministic=True)
         strategy = configure(hardware)
         import tensorflow as tf
         from tensorflow.python.framework import config
@@ -149,7 +149,7 @@ def test_mirrored_on_one_cpu_and_workers_of_one_machine(run_python):
         import json, tempfile
         import tensorflow as tf
         workers = tf.distribute.MultiWorkerMirroredStrategy()
-        mirrored = configure(Hardware("mirrored"))
+        mirrored = configure(Hardware(distribution="mirrored"))
         import keras, numpy as np
         from thesis_tf.probes import extract
 

@@ -44,7 +44,7 @@ def test_bad_input(estimate, samples, match):
 
 def test_a_result_in_short():
     found = Diagnostics(
-        np.array([4.0, 2.0, 6.0]), np.array([1.0, 1.5, 1.25]), np.array([0.25, 0.75])
+        np.array([4.0, 2.0, 6.0]), np.array([1.0, 1.5, 1.25]), acceptance=np.array([0.25, 0.75])
     )
     assert found.table() == (
         "diagnostic             worst  median\n"

@@ -108,7 +108,7 @@ def test_values_of_no_record(values, message):
 def test_a_table_of_the_last_and_the_smallest_values():
     history = written(None, 4)
     history.add(record(8, errors={"test": 0.25}, uniform=True))
-    history.add(Record(12, 1.5, errors={"test": float("nan")}, exchanged_with="a"))
+    history.add(Record(12, seconds=1.5, errors={"test": float("nan")}, exchanged_with="a"))
     assert history.table() == (
         "value       records    last  smallest  at step\n"
         "loss              2  0.1111    0.1111        8\n"
