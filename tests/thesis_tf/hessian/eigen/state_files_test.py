@@ -1,3 +1,4 @@
+import signal
 import time
 
 import numpy as np
@@ -110,7 +111,9 @@ print(*pairs.values.tolist(), pairs.products, H.products)
 @pytest.mark.slow
 def test_kill_9(start_python, tmp_path):
     process = start_python(SEARCH)
-    expected = process.communicate()[0].split()
+    output, errors = process.communicate()
+    assert process.returncode == 0, errors
+    expected = output.split()
     state, kills = tmp_path / "state.npz", 0
     while True:
         process = start_python(SEARCH, tmp_path)
@@ -119,10 +122,12 @@ def test_kill_9(start_python, tmp_path):
             if state.exists() and state.stat().st_mtime_ns != before:
                 process.kill()
             time.sleep(0.01)
-        found = process.communicate()[0].split()
+        output, errors = process.communicate()
         if process.returncode == 0:
             break
+        assert process.returncode == -signal.SIGKILL, errors
         kills += 1
+    found = output.split()
     assert kills == 3
     assert found[:-1] == expected[:-1]
     assert int(found[-1]) < int(expected[-1])
