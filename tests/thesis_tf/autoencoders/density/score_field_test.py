@@ -6,7 +6,7 @@ import pytest
 from thesis_tf.autoencoders import ScoreEstimator, ScoreField, score_field
 
 RNG = np.random.default_rng(0)
-PULL = ScoreEstimator(lambda x: 0.5 * x, 0.1)
+PULL = ScoreEstimator(lambda x: 0.5 * x, sigma=0.1)
 
 
 @pytest.mark.parametrize("shape", [(2,), (5,), (3, 3, 1)])
