@@ -12,7 +12,7 @@ from thesis_tf.issgd.stores.backends.shm import MEMORY
 
 MASTER, WORKER = "issgd_master", "issgd_worker"
 PASSWORD = "s3cret"
-AWAY = 30.0  # seconds
+AWAY = 20.0  # seconds; a master's claim lasts 15
 CHECKPOINT = 64  # steps
 
 
