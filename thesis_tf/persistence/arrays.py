@@ -92,9 +92,11 @@ def load(
 def _opened(path: str | os.PathLike[str]) -> Iterator[np.lib.npyio.NpzFile]:
     """Opens an .npz file; converts the errors of reading it to errors that name it."""
     try:
+        # NumPy takes other files for arrays or pickles, and advises to load pickles.
+        with open(path, "rb") as raw:
+            if not zipfile.is_zipfile(raw):
+                raise zipfile.BadZipFile("it isn't a zip archive")
         file = np.load(path, allow_pickle=False)
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise ValueError("it holds a single array")
         with file:
             yield file
     except FileNotFoundError:
