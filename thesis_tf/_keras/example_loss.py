@@ -64,7 +64,7 @@ class ExampleLoss:
             with several outputs; None for the loss and the `loss_weights` of the compiled model.
 
     Attributes:
-        divides: whether a batch had `entries` or `reduction="sum"` when it was last computed.
+        divides: whether a term had `entries` when the losses of a batch were last computed.
 
     Raises:
         TypeError: `loss` isn't a loss.
@@ -108,7 +108,7 @@ class ExampleLoss:
                 )
             ]
         self._check_reductions()
-        self.divides = self.sums or any(term.entries is not None for term in terms)
+        self.divides = any(term.entries is not None for term in terms)
         return terms
 
     def __call__(

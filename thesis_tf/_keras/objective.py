@@ -1,6 +1,7 @@
 """A model and its loss as a pure function of tensors, which reads and writes no variables."""
 
 import contextlib
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -146,25 +147,35 @@ class Objective:
         """Sets `divisors` to those of a data set, of which it needs one pass.
 
         Call it after the loss was traced if `example_loss.divides`; functions that were traced
-        before still have the divisors of each batch.
+        before still have the divisors of each batch. With `reduction="sum"` it makes the losses'
+        mean over the data set what `evaluate` computes.
         """
         self.divisors = self.divisors_of(batches)
 
+    def needs_divisors(self, x: Any, y: Any) -> bool:
+        """Traces the losses of a batch, and returns whether they depend on its other examples."""
+        x, y = tf.nest.map_structure(tf.convert_to_tensor, (x, y))
+        self.entries.get_concrete_function(x, y)
+        return self.example_loss.divides
+
+    @functools.cached_property
+    def entries(self) -> "tf.types.experimental.GenericFunction":
+        """A compiled function (x, y) -> a list of each term's entries (n,)."""
+
+        def entries(x: Any, y: Any) -> list[tf.Tensor]:
+            return self.example_loss.entries(y, self.outputs(*self.read(), x))
+
+        return tf.function(entries, autograph=False, reduce_retracing=True)
+
     def divisors_of(self, batches: Iterable[tuple[Any, Any]]) -> "list[tf.Tensor] | None":
         """Returns the divisors of (x, y) batches without padding; None if there are none."""
-        counts = tf.function(self._entries, autograph=False, reduce_retracing=True)
         sums, examples = None, 0
         for x, y in batches:
             x, y = tf.nest.map_structure(tf.convert_to_tensor, (x, y))
-            found = counts(x, y)
+            found = [tf.reduce_sum(tf.cast(e, tf.float64)) for e in self.entries(x, y)]
             sums = found if sums is None else [a + b for a, b in zip(sums, found, strict=True)]
             examples += len(tf.nest.flatten(x)[0])
         return None if sums is None else self.example_loss.divisors(sums, examples)
-
-    def _entries(self, x: Any, y: Any) -> list["tf.Tensor"]:
-        outputs = self.outputs(*self.read(), x)
-        entries = self.example_loss.entries(y, outputs)
-        return [tf.reduce_sum(tf.cast(e, tf.float64)) for e in entries]
 
     def regularization(
         self, parameters: Sequence["tf.Tensor"], constants: Sequence["tf.Tensor"]

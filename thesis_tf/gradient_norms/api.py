@@ -146,8 +146,8 @@ class GradientNorms:
 
         Returns:
             (losses, squared norms): tensors (batch,) of the losses' dtype. The mean of the losses
-            is what `evaluate` computes for the batch; their sum, with `reduction="sum"`. With `per_layer` also
-            {layer name: squared norms (batch,)}, whose sum is the second.
+            is what `evaluate` computes for the batch; their sum, with `reduction="sum"`. With
+            `per_layer` also {layer name: squared norms (batch,)}, whose sum is the second.
 
         Raises:
             ValueError: a layer has no per-example gradients, or the self-check found wrong norms
@@ -180,7 +180,7 @@ class GradientNorms:
         Returns:
             (losses, squared norms, gradients). The norms are those of the unscaled losses. The
             gradients are a list of tensors, one for each of `objective.variables`, of
-            mean(scales * losses) plus the regularization.
+            mean(scales * losses) plus the regularization; of the sum, with `reduction="sum"`.
         """
         x, y, scales = _tensors(x, y, scales)
         if scales.shape.rank != 1:
@@ -203,7 +203,7 @@ class GradientNorms:
         chunk = max(SMALLEST_CHUNK, CACHE // max(1, self._example_bytes))
         loss = self.objective.example_loss
         # The divisors of masked losses are those of the whole batch.
-        whole = loss.divides and not loss.sums and self.objective.divisors is None
+        whole = loss.divides and self.objective.divisors is None
         if examples <= chunk or whole:
             return function(x, y)
         parts = []
@@ -225,7 +225,7 @@ class GradientNorms:
         few = keras.tree.map_structure(lambda t: t[: self_check.EXAMPLES], (x, y))
         found = np.stack([np.asarray(s, np.float64) for s in self._variable_squares(*few)], axis=1)
         loss, divisors = self.objective.example_loss, None
-        if loss.divides and not loss.sums and self.objective.divisors is None:
+        if loss.divides and self.objective.divisors is None:
             divisors = self.objective.divisors_of([few])
         expected = []
         for i in range(len(found)):
@@ -262,7 +262,10 @@ class GradientNorms:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(values)
             recorder, losses, _ = self._forward(tape, values, constants, x, y)
-            total = tf.reduce_mean(losses * tf.cast(scales, losses.dtype))
+            sums = self.objective.example_loss.sums
+            total = tf.reduce_sum(losses * tf.cast(scales, losses.dtype))
+            if not sums:
+                total /= tf.cast(tf.shape(scales)[0], total.dtype)
             added = None
             if self._regularization:
                 added = self.objective.regularization(values, constants)
@@ -271,7 +274,7 @@ class GradientNorms:
         calls = self._used(recorder)
         gradients = self._differentiate(tape, total, calls, values)
         # Undoes the scaling of each example's term and the division by the batch size.
-        factor = tf.cast(tf.shape(scales)[0], scales.dtype) / scales
+        factor = (1.0 if sums else tf.cast(tf.shape(scales)[0], scales.dtype)) / scales
         for call in calls:
             for key, gradient in call.gradients.items():
                 shape = [-1, *[1] * (gradient.shape.rank - 1)]

@@ -52,7 +52,7 @@ class Averages:
         )
         self._add = data.replicas.on_each(tf.add)
         self._loss = self._traced_loss()
-        if objective.example_loss.divides:
+        if objective.example_loss.divides or objective.example_loss.sums:
             objective.measure_divisors(
                 tf.nest.map_structure(lambda array: array[:count], batch)  # noqa: B023
                 for batch, count in data.stream.batches()
