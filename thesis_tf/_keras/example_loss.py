@@ -277,7 +277,7 @@ def _reduced(
     if values.shape.rank == 0:
         raise checks.invalid(
             "`loss`",
-            "one that gives each example a value, shape (n,)",
+            "one that returns one value per example, shape (n,)",
             "one that returns a scalar",
             "Remove its reduction: losses are averaged later.",
         )

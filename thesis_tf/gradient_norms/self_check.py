@@ -23,7 +23,9 @@ def plain_squares(
     divisors are those of the batch from which the example is, None for the objective's.
     """
 
-    def squares(x: Structure, y: Structure, divisors: list[tf.Tensor] | None) -> list[tf.Tensor]:
+    def squares(
+        x: Structure, y: Structure, divisors: list[tf.Tensor] | None = None
+    ) -> list[tf.Tensor]:
         values, constants = objective.read()
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(values)
