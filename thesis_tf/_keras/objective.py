@@ -10,10 +10,10 @@ import tensorflow as tf
 
 from thesis_tf._core import checks
 from thesis_tf._core.types import Loss, Structure
-from thesis_tf._keras import loss_description, parameter_vector
+from thesis_tf._keras import loss_description, parameter_vector, state_changes
 from thesis_tf._keras.example_loss import ExampleLoss
 from thesis_tf._keras.inputs import build, input_spec
-from thesis_tf._keras.loss_arguments import LossArguments
+from thesis_tf._keras.loss_arguments import LossArguments, logits_of
 
 
 class Objective:
@@ -42,6 +42,8 @@ class Objective:
         example_loss: the `ExampleLoss`.
         divisors: the divisors of a whole data set, from `measure_divisors`; None for those of each
             batch.
+        ends_in_probabilities: whether Keras finds logits behind all outputs; known after
+            `needs_divisors`.
 
     Raises:
         TypeError: `loss` isn't a loss.
@@ -67,6 +69,8 @@ class Objective:
         self.layout = parameter_vector.VectorLayout(self.variables)
         self.example_loss = ExampleLoss(model, loss)
         self.divisors: list[tf.Tensor] | None = None
+        self.ends_in_probabilities = False
+        self._state_is_checked = False
         chosen = {id(variable) for variable in self.variables}
         everything = [*model.trainable_variables, *model.non_trainable_variables]
         self.constants = [v for v in everything if id(v) not in chosen]
@@ -112,13 +116,19 @@ class Objective:
                 scope.add_update((variable, value))
             outputs = model(x, training=training)
             added = len(model.losses)
-        for variable, value in zip(self.constants, constants, strict=True):
-            if not training and scope.get_current_value(variable) is not value:
-                raise ValueError(
-                    f"{variable.path} changes when {model.name} is called with training=False: its"
-                    " layer was added to the model with training=True. The loss of such a model"
-                    " isn't a function of its parameters; build the model without it."
-                )
+        if not training and not self._state_is_checked:
+            changed = [
+                (variable, value)
+                for variable, value in zip(self.constants, constants, strict=True)
+                if scope.get_current_value(variable) is not value
+            ]
+            if changed and tf.executing_eagerly():
+                # Dependence is found in a graph.
+                traced = tf.function(self.outputs, autograph=False)
+                traced.get_concrete_function(parameters, constants, x)
+            else:
+                state_changes.check(model, changed, outputs)
+            self._state_is_checked = True
         if added > sum(v.regularizer is not None for v in model.trainable_variables):
             raise ValueError(
                 f"{model.name} adds losses (`add_loss` or an activity regularizer),"
@@ -163,7 +173,10 @@ class Objective:
         """A compiled function (x, y) -> a list of each term's entries (n,)."""
 
         def entries(x: Any, y: Any) -> list[tf.Tensor]:
-            return self.example_loss.entries(y, self.outputs(*self.read(), x))
+            outputs = self.outputs(*self.read(), x)
+            flat = tf.nest.flatten(outputs)
+            self.ends_in_probabilities = all(logits_of(output) is not None for output in flat)
+            return self.example_loss.entries(y, outputs)
 
         return tf.function(entries, autograph=False, reduce_retracing=True)
 

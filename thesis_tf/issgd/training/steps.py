@@ -167,22 +167,30 @@ def _squared_norm(gradients: Sequence[tf.Tensor], factor: tf.Tensor) -> tf.Tenso
     return tf.add_n([tf.reduce_sum(tf.square(g)) for g in gradients])
 
 
-def classification_errors(y: Structure, outputs: Structure) -> tf.Tensor:
+def classification_errors(y: Structure, outputs: Structure, *, threshold: float = 0.0) -> tf.Tensor:
     """Returns 1 for each example whose largest output is not at the label's class, else 0: (n,).
 
-    For sequences, the fraction of their elements where that is so.
+    For sequences, the fraction of their elements where that is so. NaN if the labels are not whole
+    numbers. Of several outputs, the first one counts.
 
     Args:
         y: labels: classes (n, ...) or (n, ..., 1), or one-hot (n, ..., classes).
-        outputs: (n, ..., classes); a single output is the logit of class 1.
+        outputs: (n, ..., classes); a single output is that of class 1.
+        threshold: what a single output is compared with: 0 if it is a logit, .5 if a probability.
     """
+    y = y.y if isinstance(y, WeightedLabels) else y
     outputs = keras.tree.flatten(outputs)[0]
+    if keras.tree.is_nested(y) and any(hasattr(part, "shape") for part in keras.tree.flatten(y)):
+        y = keras.tree.flatten(y)[0]
+    y = tf.convert_to_tensor(y)
     if outputs.shape[-1] == 1:
-        guess = tf.cast(outputs[..., 0] > 0, tf.int64)
+        guess = tf.cast(outputs[..., 0] > threshold, tf.int64)
     else:
         guess = tf.argmax(outputs, axis=-1)
-    y = tf.convert_to_tensor(y[0] if isinstance(y, WeightedLabels) else y)
     same_rank = y.shape.rank == outputs.shape.rank
     truth = tf.argmax(y, -1) if same_rank and y.shape[-1] > 1 else tf.reshape(y, tf.shape(guess))
     wrong = tf.cast(tf.cast(truth, tf.int64) != guess, tf.float32)
-    return tf.reduce_mean(wrong, axis=list(range(1, wrong.shape.rank)))
+    errors = tf.reduce_mean(wrong, axis=list(range(1, wrong.shape.rank)))
+    if y.dtype.is_floating:
+        errors = tf.where(tf.reduce_all(tf.equal(y, tf.round(y))), errors, float("nan"))
+    return errors

@@ -1,5 +1,6 @@
 """A worker: keeps the gradient norms of examples fresh, block by block (section 7.4)."""
 
+import functools
 import itertools
 import math
 import os
@@ -98,7 +99,9 @@ class Worker:
         self._lease_seconds = lease_seconds
         order = _in_turn(turns or TURNS, self._data)
         self._turns, self._round = itertools.cycle(order), len(order)
-        self._error = error or classification_errors
+        self._error = error or functools.partial(
+            classification_errors, threshold=0.5 if objective.ends_in_probabilities else 0.0
+        )
         self._log = log
         self._version, self._beat = -1, -math.inf
         self._buffer: np.ndarray | None = None

@@ -286,3 +286,11 @@ def test_classification_errors(y, outputs, expected):
     np.testing.assert_array_equal(wrong, expected)
     graph = tf.function(classification_errors, reduce_retracing=True)
     np.testing.assert_array_equal(graph(tf.constant(y), outputs), expected)
+
+
+def test_errors_of_probabilities_and_of_what_has_no_classes():
+    outputs, y = tf.constant([[0.2], [0.4], [0.9]]), np.array([0, 1, 1])
+    np.testing.assert_array_equal(classification_errors(y, outputs, threshold=0.5), [0, 1, 0])
+    assert np.isnan(classification_errors(np.array([0.5, 1, 1]), outputs)).all()
+    both = classification_errors({"a": y, "b": 1 - y}, {"a": outputs, "b": outputs}, threshold=0.5)
+    np.testing.assert_array_equal(both, [0, 1, 0])
