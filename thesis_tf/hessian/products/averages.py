@@ -46,10 +46,6 @@ class Averages:
         self._memory_limit = memory_limit
         self.products = 0
         self.refresh()
-        objective.divisors = objective.measure_divisors(
-            tf.nest.map_structure(lambda array: array[:count], batch)  # noqa: B023
-            for batch, count in data.stream.batches()
-        )
         self._add = data.replicas.on_each(tf.add)
         self._loss = self._traced_loss()
         if objective.example_loss.divides or objective.example_loss.sums:
