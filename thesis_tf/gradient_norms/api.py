@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from thesis_tf._core import checks
 from thesis_tf._core.types import Loss, Structure, TensorLike
-from thesis_tf._keras import names, recording
+from thesis_tf._keras import loss_fit, names, recording
 from thesis_tf._keras.example_loss import with_weights
 from thesis_tf._keras.objective import Objective
 from thesis_tf.gradient_norms import self_check
@@ -223,6 +223,7 @@ class GradientNorms:
     def _check(self, x: Structure, y: Structure) -> bool:
         """Runs the self-check on the first examples; returns whether they could be compared."""
         few = keras.tree.map_structure(lambda t: t[: self_check.EXAMPLES], (x, y))
+        loss_fit.warn_of_misfit(self.objective, few[0], stacklevel=5)
         found = np.stack([np.asarray(s, np.float64) for s in self._variable_squares(*few)], axis=1)
         loss, divisors = self.objective.example_loss, None
         if loss.divides and self.objective.divisors is None:

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from thesis_tf._core import checks
 from thesis_tf._core.types import Data, Loss, TensorLike, Verbose
+from thesis_tf._keras import loss_fit
 from thesis_tf._keras.objective import Objective
 from thesis_tf._keras.sharding import ShardedData
 from thesis_tf.hessian.checks import self_check
@@ -56,6 +57,9 @@ class _Operator:
             ) from error
         if check:
             self_check.check_derivatives(self._averages)
+            (x, _), count = next(sharded.stream.batches())
+            few = tf.nest.map_structure(lambda a: tf.convert_to_tensor(a[: min(count, 4)]), x)
+            loss_fit.warn_of_misfit(objective, few, stacklevel=3)
         self._bar = progress.bar(verbose, description="products", unit="", leave=False)
 
     @property
