@@ -83,7 +83,7 @@ class ImportanceSampling(keras.callbacks.Callback):
         log: Callable[[str], None] = _ignore,
     ) -> None:
         super().__init__()
-        self._examples = Examples(x, y, sample_weight)
+        self._examples = Examples(x, y, sample_weight=sample_weight)
         self._weights = SampleWeights(self._examples)
         self._batch_size = checks.positive_integer("`batch_size`", batch_size)
         self._every = refresh_every
@@ -111,8 +111,8 @@ class ImportanceSampling(keras.callbacks.Callback):
         inputs = self._examples.inputs_for(self.model)
         objective = Objective(self.model, None, inputs=inputs)
         _check_reductions(objective.example_loss.user_loss)
-        self._weights.fit_to(objective, self._examples, self._at_once)
-        self._weights.check(objective, self._examples, self._batch_size)
+        self._weights.fit_to(objective, self._examples, batch_size=self._at_once)
+        self._weights.check(objective, self._examples, batch_size=self._batch_size)
         self._step = self._begun = self._refreshed = self._iterations()
         if self._every is not None:
             self._norms = GradientNorms(objective, regularization=False)
@@ -197,7 +197,7 @@ class ImportanceSampling(keras.callbacks.Callback):
             rows = np.asarray(rows)
             return tf.TensorSpec((self._batch_size, *rows.shape[1:]), rows.dtype)
 
-        weights = self._weights.spec(self._batch_size)
+        weights = self._weights.spec(batch_size=self._batch_size)
         dataset = tf.data.Dataset.from_generator(
             draws, output_signature=(*keras.tree.map_structure(spec, (x, y)), weights)
         )

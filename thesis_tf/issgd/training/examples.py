@@ -25,7 +25,7 @@ class Examples:
             ones. With them `y` is a `WeightedLabels`.
     """
 
-    def __init__(self, x: Any, y: Any, sample_weight: Any = None) -> None:
+    def __init__(self, x: Any, y: Any, *, sample_weight: Any = None) -> None:
         self.x, self.y = _rows("`x`", x), _rows("`y`", y)
         if sample_weight is not None:
             self.y = WeightedLabels(self.y, _rows("`sample_weight`", sample_weight))
@@ -94,6 +94,10 @@ def _at(values: Any, rows: Array | slice) -> Any:
     return values[rows]
 
 
+def _of_parts(x: Any, y: Any, sample_weight: Any = None) -> Examples:
+    return Examples(x, y, sample_weight=sample_weight)
+
+
 def by_split(data: Mapping[str, Any]) -> dict[str, Examples]:
     """Returns {split: `Examples`} for {split: (x, y) or (x, y, sample_weight)}."""
     if not isinstance(data, dict) or "train" not in data:
@@ -103,7 +107,7 @@ def by_split(data: Mapping[str, Any]) -> dict[str, Examples]:
             sorted(data) if isinstance(data, dict) else type(data).__name__,
         )
     return {
-        name: pair if isinstance(pair, Examples) else Examples(*pair)
+        name: pair if isinstance(pair, Examples) else _of_parts(*pair)
         for name, pair in data.items()
         if pair is not None
     }

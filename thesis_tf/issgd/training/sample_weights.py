@@ -32,7 +32,7 @@ class SampleWeights:
         self._labels = y
         self._entries: Array | None = None
 
-    def spec(self, batch_size: int) -> Any:
+    def spec(self, *, batch_size: int) -> Any:
         """Returns the `tf.TensorSpec`s of the weights of a batch."""
 
         def spec(weights: Array) -> tf.TensorSpec:
@@ -60,7 +60,7 @@ class SampleWeights:
             return keras.tree.map_structure(lambda y: weights(y, self._own), self._labels)
         return keras.tree.map_structure(weights, self._labels, self._own)
 
-    def fit_to(self, objective: Objective, examples: Examples, batch_size: int) -> None:
+    def fit_to(self, objective: Objective, examples: Examples, *, batch_size: int) -> None:
         """Counts the entries of each example if Keras divides losses by those of the batch.
 
         Raises:
@@ -84,7 +84,7 @@ class SampleWeights:
         self._entries = np.concatenate([e[0] for e in parts]).astype(np.float64)
         objective.measure_divisors(examples.batches(batch_size))
 
-    def check(self, objective: Objective, examples: Examples, batch_size: int) -> None:
+    def check(self, objective: Objective, examples: Examples, *, batch_size: int) -> None:
         """Raises ValueError unless Keras' loss of a weighted batch is that of weighted examples."""
         rows = np.arange(batch_size)
         scales = np.random.default_rng(0).uniform(0.5, 1.5, batch_size)

@@ -90,11 +90,11 @@ def of_single_examples(model, x, y, weight):
 def test_the_loss_of_a_batch_is_the_mean_of_its_weighted_examples(form):
     model, x, y, loss, weight = FORMS[form]
     model.compile("sgd", loss, loss_weights=[0.5, 2.0] if form == "a list" else None)
-    examples = Examples(x, y, weight)
+    examples = Examples(x, y, sample_weight=weight)
     objective = Objective(model, None)
     weights = SampleWeights(examples)
-    weights.fit_to(objective, examples, 4)
-    weights.check(objective, examples, BATCH)
+    weights.fit_to(objective, examples, batch_size=4)
+    weights.check(objective, examples, batch_size=BATCH)
     expected = of_single_examples(model, x, y, weight)
     rows = np.array([3, 0, 3, 11, 7])
     scales = RNG.uniform(0.2, 3, BATCH)
@@ -102,7 +102,7 @@ def test_the_loss_of_a_batch_is_the_mean_of_its_weighted_examples(form):
     found = model.compute_loss(x, y, model(x), weights(rows, scales))
     total = np.sum(scales * expected[rows]) / (1 if form == "summed" else BATCH)
     assert float(found) == pytest.approx(total, rel=1e-5)
-    spec = weights.spec(BATCH)
+    spec = weights.spec(batch_size=BATCH)
     keras.tree.map_structure(
         lambda s, w: np.testing.assert_equal(tuple(s.shape), w.shape), spec, weights(rows, scales)
     )
