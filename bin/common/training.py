@@ -51,7 +51,8 @@ def cross_entropies(model: keras.Model) -> list[keras.losses.Loss]:
         shape = [3, *(size or 8 for size in given.shape[1:])]
         return tf.cast(rng.uniform(0, 255, shape), given.dtype)
 
-    found = model(keras.tree.map_structure(examples, model.input), training=False)
+    given = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+    found = model(keras.tree.map_structure(examples, given), training=False)
     return [cross_entropy(from_logits=not _are_probabilities(o)) for o in keras.tree.flatten(found)]
 
 
