@@ -32,7 +32,7 @@ class Examples:
         lengths = [len(leaf) for leaf in self._leaves()]
         if len(set(lengths)) != 1 or not lengths[0]:
             raise checks.invalid(
-                "`x`, `y` and `sample_weight`",
+                "`x` and `y`",
                 "of one length, above 0",
                 ", ".join(map(str, lengths)) or "nothing",
             )
