@@ -329,7 +329,7 @@ class GradientNorms:
                 key for key, readers in recorder.reads.items() if any(r is call for r in readers)
             }
             rule = rule_of(call.layer) if isinstance(call.layer, keras.layers.Layer) else None
-            if rule is not None:
+            if rule is not None and not call.has_own_logits:
                 for variable, form in rule.gradients(call):
                     if id(variable) in needed:
                         forms[numbers[id(variable)]].append(form)

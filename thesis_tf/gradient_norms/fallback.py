@@ -9,7 +9,7 @@ import tensorflow as tf
 from thesis_tf._core.types import Structure
 from thesis_tf._keras import recording
 from thesis_tf.gradient_norms.forms import Full
-from thesis_tf.gradient_norms.recording import LayerCall, is_floating, widened
+from thesis_tf.gradient_norms.recording import LayerCall, exits, widened
 
 
 def mapped(
@@ -38,7 +38,7 @@ def mapped(
         )
     leaves = keras.tree.flatten(call.arguments)
     places = [i for i, leaf in enumerate(leaves) if _is_batch(leaf)]
-    outputs = [t for t in keras.tree.flatten(call.outputs) if is_floating(t)]
+    outputs = exits(call.outputs)
     if not places or not all(_is_batch(t) for t in outputs):
         raise ValueError(
             f"{layer.name} has no rule for per-example gradients, and it can't be mapped over"
@@ -65,9 +65,8 @@ def mapped(
             scope = _OutermostReads(list(zip(variables, values, strict=True)))
             with scope, recording.recording(scope):
                 result = layer(*args, **kwargs)
-        result = [t for t in keras.tree.flatten(result) if is_floating(t)]
         found = tape.gradient(
-            result,
+            exits(result),
             values,
             output_gradients=[g[tf.newaxis] for g in gradient],
             unconnected_gradients="zero",

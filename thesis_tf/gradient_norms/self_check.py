@@ -53,7 +53,8 @@ def compare(found: Array, expected: Array, objective: Objective) -> bool:
     """
     if not (np.isfinite(found).all() and np.isfinite(expected).all()):
         return False
-    tolerance = TOLERANCE[tf.as_dtype(objective.model.compute_dtype)]
+    dtypes = {tf.as_dtype(layer.compute_dtype) for layer in objective.model._flatten_layers()}
+    tolerance = max(TOLERANCE.get(dtype, 0.0) for dtype in dtypes)
     allowed = tolerance * (expected + SMALL * expected.sum(axis=1, keepdims=True))
     # At a minimum, a gradient is only rounding errors, which can't be distinguished from zero.
     wrong = np.abs(found - expected) > allowed + np.finfo(np.float32).tiny
