@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from thesis_tf._core import checks
 from thesis_tf._core.types import Structure
-from thesis_tf.gradient_norms.registry import rule_of
+from thesis_tf.gradient_norms.registry import Rule, rule_of
 
 
 @dataclasses.dataclass(eq=False)
@@ -24,6 +24,8 @@ class LayerCall:
         outputs: its outputs.
         captured: {attribute: [(input, output) of each call of the activation function]}.
         gradients: {id of a tensor: the gradient of the sum of losses with respect to it}.
+        values: {id of a variable: the watched copies of its value that the layer read}; only of a
+            layer without a rule.
     """
 
     layer: keras.Operation
@@ -33,6 +35,20 @@ class LayerCall:
     outputs: Structure | None = None
     captured: dict[str, list[tuple[tf.Tensor, tf.Tensor]]] = dataclasses.field(default_factory=dict)
     gradients: dict[int, tf.Tensor] = dataclasses.field(default_factory=dict)
+    values: dict[int, list[tf.Tensor]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def rule(self) -> Rule | None:
+        """The rule that holds for this call, if there is one."""
+        if not isinstance(self.layer, keras.layers.Layer) or self._has_own_logits:
+            return None
+        return rule_of(self.layer)
+
+    @property
+    def _has_own_logits(self) -> bool:
+        """Whether a loss sees what came before the output, so that no rule of the output holds."""
+        outputs = {id(t) for t in keras.tree.flatten(self.outputs)}
+        return not self.captured and any(id(t) not in outputs for t in self.sources())
 
     @property
     def inputs(self) -> tf.Tensor:
@@ -71,12 +87,6 @@ class LayerCall:
         mask = tf.reshape(tf.reverse(tf.cast(mask, tf.bool), [1]), shape)
         zeroed = masked_like(tf.where(mask, sequence, tf.zeros_like(sequence)), sequence)
         return [zeroed, *states] if states else zeroed
-
-    @property
-    def has_own_logits(self) -> bool:
-        """Whether a loss sees what came before the output, so that no rule of the output holds."""
-        outputs = {id(t) for t in keras.tree.flatten(self.outputs)}
-        return any(id(t) not in outputs for t in self.sources()) and not self.captured
 
     def sources(self) -> list[tf.Tensor]:
         """Returns the tensors whose gradients are needed."""
@@ -174,12 +184,22 @@ class GradientRecorder:
             call.outputs = keras.tree.map_structure(self._copied, call.outputs)
         return call.outputs
 
-    def read(self, variable: keras.Variable) -> None:
-        """Records that a call read a variable; outside of calls, regularizers read variables."""
-        if id(variable) in self._wanted and self._stack:
-            readers = self.reads.setdefault(id(variable), [])
-            if self._stack[-1] not in readers:
-                readers.append(self._stack[-1])
+    def read(self, variable: keras.Variable, value: Any) -> Any:
+        """Records that a call read a variable; returns the value, or a copy that it watches.
+
+        Outside of calls, regularizers read variables.
+        """
+        if id(variable) not in self._wanted or not self._stack:
+            return value
+        call = self._stack[-1]
+        readers = self.reads.setdefault(id(variable), [])
+        if call not in readers:
+            readers.append(call)
+        if isinstance(call.layer, keras.layers.Layer) and rule_of(call.layer):
+            return value
+        value = self._watched(value)
+        call.values.setdefault(id(variable), []).append(value)
+        return value
 
     def _watched(self, tensor: Any) -> Any:
         if is_floating(tensor):
@@ -268,8 +288,7 @@ class ReadingScope(keras.StatelessScope):
 
     def get_current_value(self, variable: keras.Variable) -> Any:
         """Returns the variable's value, and reports the read."""
-        self._recorder.read(variable)
-        return super().get_current_value(variable)
+        return self._recorder.read(variable, super().get_current_value(variable))
 
 
 def _training(stack: list[LayerCall], kwargs: dict[str, Any]) -> bool:
