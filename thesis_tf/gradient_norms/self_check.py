@@ -14,6 +14,8 @@ from thesis_tf.gradient_norms.recording import exits
 FIRST, LARGEST = 2, 3
 # Relative tolerance of a squared norm. Rounding accumulates over layers; wrong rules exceed this.
 TOLERANCE = {tf.float64: 1e-8, tf.float32: 1e-3, tf.bfloat16: 0.1, tf.float16: 0.1}
+# The spacing of numbers near 1.
+UNIT = {tf.float64: 2.0**-52, tf.float32: 2.0**-23, tf.bfloat16: 2.0**-7, tf.float16: 2.0**-10}
 # Absolute tolerance for each variable, as a fraction of the whole squared norm.
 SMALL = 1e-3
 # Rounding errors add up over layers: the factor by which they may exceed those of one operation.
@@ -59,8 +61,7 @@ class PlainSquares:
 
     def __init__(self, objective: Objective, *, regularization: bool) -> None:
         self._objective, self._regularization = objective, regularization
-        layers = objective.model._flatten_layers()
-        self._unit = max(_unit(layer.compute_dtype) for layer in layers)
+        self._unit = max(UNIT[dtype] for dtype in _dtypes(objective))
         self._traced = tf.function(self._squares, autograph=False)
 
     def __call__(self, x: Structure, y: Structure) -> Plain:
@@ -142,8 +143,7 @@ def compare(found: Array, plain: Plain, objective: Objective, *, examples: Array
     """
     expected = plain.squares
     known = np.isfinite(expected).all(axis=1, keepdims=True)
-    dtypes = {tf.as_dtype(layer.compute_dtype) for layer in objective.model._flatten_layers()}
-    tolerance = max(TOLERANCE.get(dtype, 0.0) for dtype in dtypes)
+    tolerance = max(TOLERANCE[dtype] for dtype in _dtypes(objective))
     allowed = tolerance * (expected + SMALL * expected.sum(axis=1, keepdims=True))
     allowed += np.nan_to_num(plain.rounding, nan=np.inf)
     wrong = known & ~(np.abs(found - expected) <= allowed)
@@ -161,10 +161,10 @@ def compare(found: Array, plain: Plain, objective: Objective, *, examples: Array
     return bool(known.any())
 
 
-def _unit(name: str) -> float:
-    """Returns the relative spacing of numbers of a dtype; 0 for integers."""
-    dtype = tf.as_dtype(name)
-    return float(np.finfo(dtype.as_numpy_dtype).eps) if dtype in TOLERANCE else 0.0
+def _dtypes(objective: Objective) -> set[tf.DType]:
+    """Returns the floating dtypes in which layers of the model compute."""
+    dtypes = {tf.as_dtype(layer.compute_dtype) for layer in objective.model._flatten_layers()}
+    return {dtype for dtype in dtypes if dtype in UNIT}
 
 
 def _moved(tensor: tf.Tensor, relative: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:

@@ -56,6 +56,7 @@ class Steps:
             self._norms = GradientNorms(
                 self.objective, regularization=False, training=True, check=False
             )
+        self._unchecked = norms
         with self._strategy.scope():
             model.optimizer.build(model.trainable_variables)
         self._run = tf.function(self._steps, reduce_retracing=True)
@@ -74,8 +75,15 @@ class Steps:
             (losses, squared_norms, gradient): NumPy arrays of the mean scaled loss of each step
             (k,); the squared gradient norms of the unscaled losses (k * batch_size,), or None; and
             the squared norm of the last step's gradient, NaN on several devices.
+
+        Raises:
+            ValueError: in the first call, a gradient norm is wrong, see `GradientNorms.check`.
         """
         batch = keras.tree.map_structure(tf.convert_to_tensor, (x, y, scales))
+        if self._norms and self._unchecked:
+            # Steps run in a graph, where norms aren't checked.
+            first = keras.tree.map_structure(lambda t: t[: self.batch_size], batch[:2])
+            self._unchecked = not self._norms.check(*first)
         losses, squares, gradient = self._run(*batch)
         squares = tf.reshape(squares, [-1]).numpy() if self._norms else None
         return losses.numpy(), squares, float(gradient)
