@@ -188,7 +188,8 @@ class GradientNorms:
         if not tf.executing_eagerly() or "CPU" not in first.device:
             return function(x, y)
         examples = _length(x)
-        function.get_concrete_function()  # tracing sets `_example_bytes`
+        if not self._example_bytes:
+            function.get_concrete_function()  # tracing sets it
         chunk = max(SMALLEST_CHUNK, CACHE // max(1, self._example_bytes))
         if examples <= chunk:
             return function(x, y)
@@ -253,7 +254,10 @@ class GradientNorms:
             self._functions[key] = tf.function(
                 traced, input_signature=specs, autograph=False, jit_compile=self._jit_compile
             )
-        return self._functions[key]
+        function = self._functions[key]
+        # What depends on the batch is read from a graph, also where functions run eagerly.
+        eager = tf.config.functions_run_eagerly()
+        return function.get_concrete_function() if eager else function
 
     def _norms(self, x: Structure, y: Structure) -> tuple[tf.Tensor, list[tf.Tensor], Structure]:
         one = self._pass(x, y)

@@ -162,5 +162,6 @@ def _pulled_back(
         found = tape.gradient(end, start, output_gradients=gradient, unconnected_gradients="zero")
         return [tf.convert_to_tensor(found)]
 
-    (found,) = examplewise(one, tf.cast(gradients, end.dtype))
+    result = tf.TensorSpec(start.shape, start.dtype)
+    (found,) = examplewise(one, tf.cast(gradients, end.dtype), [result])
     return widened(tf.ensure_shape(found, [None, *start.shape]))

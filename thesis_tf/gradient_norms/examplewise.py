@@ -6,7 +6,7 @@ tensor of rank 4, one of whose axes has size 1, with a matrix
 the products of rank 3 for one example, since its batch has size 1.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -15,23 +15,28 @@ import tensorflow as tf
 from thesis_tf._core.types import Structure
 
 
-def examplewise(one: Callable[[Any], list[tf.Tensor]], batch: Structure) -> list[tf.Tensor]:
+def examplewise(
+    one: Callable[[Any], list[tf.Tensor]], batch: Structure, results: Sequence[tf.TensorSpec]
+) -> list[tf.Tensor]:
     """Returns the results of `one` for each example, stacked.
 
     Args:
         one: a function of an example, a structure like `batch` without its first axis.
         batch: tensors whose first axis is that of the examples.
+        results: the shapes and dtypes of the results for one example.
 
-    All examples are computed at once, unless this would need a product as described above: then
-    one after the other.
+    All examples are computed at once, unless this would need a product as described above, or an
+    operation that can't be: then one after the other.
     """
     specs = keras.tree.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), batch)
     at_once = tf.function(lambda batch: tf.vectorized_map(one, batch), autograph=False)
-    traced = at_once.get_concrete_function(specs)
-    if not has_unsafe_products(traced.graph):
-        return traced(batch)
-    signature = [tf.TensorSpec(t.shape[1:], t.dtype) for t in traced.structured_outputs]
-    return tf.map_fn(one, batch, fn_output_signature=signature)
+    try:
+        traced = at_once.get_concrete_function(specs)
+    except (ValueError, TypeError, NotImplementedError):  # of control flow, among others
+        traced = None
+    if traced is None or has_unsafe_products(traced.graph):
+        return tf.map_fn(one, batch, fn_output_signature=list(results))
+    return traced(batch)
 
 
 def has_unsafe_products(graph: tf.Graph) -> bool:

@@ -85,7 +85,8 @@ def mapped(
         )
         return [tf.convert_to_tensor(g) for g in found]
 
-    found = examplewise(one, (given, masks, list(gradients)))
+    results = [tf.TensorSpec(value.shape, value.dtype) for value in values]
+    found = examplewise(one, (given, masks, list(gradients)), results)
     for variable, gradient in zip(variables, found, strict=True):
         yield variable, Full(widened(tf.ensure_shape(gradient, [None, *variable.shape])))
 

@@ -30,7 +30,8 @@ def loss_of_one(
             avoids axes of size 1, see `examplewise`.
     """
     if copies > 1:
-        x, y = keras.tree.map_structure(lambda t: tf.repeat(t, copies, axis=0), (x, y))
+        rows = tf.zeros(copies, tf.int32)
+        x, y = keras.tree.map_structure(lambda t: tf.gather(t, rows), (x, y))
     outputs = objective.outputs(values, constants, x, training=training)
     loss = tf.unstack(objective.example_losses(y, outputs), copies)[0]
     added = objective.regularization(values, constants) if regularization else None

@@ -126,6 +126,14 @@ def looped(x, dense):
     return tf.map_fn(lambda row: dense(row[None])[0], x, fn_output_signature=x.dtype)
 
 
+def in_a_function(x, dense, w):
+    return tf.function(lambda x: dense(x) * w, autograph=False)(x)
+
+
+def in_a_branch(x, dense, w):
+    return tf.cond(tf.reduce_sum(w) > -9, lambda: dense(x) * w, lambda: x)
+
+
 def recurrent(x, w, rnn):
     state = ops.broadcast_to(ops.convert_to_tensor(w), (ops.shape(x)[0], UNITS))
     return rnn(x, initial_state=state)
@@ -246,6 +254,10 @@ CASES = {
         ),
     ),
     "a layer in a loop": own(lambda s: [L.Dense(UNITS, "tanh")], looped),
+    "a layer in a function": own(
+        lambda s: [L.Dense(UNITS, "tanh"), weight(s, UNITS)], in_a_function
+    ),
+    "a layer in a branch": own(lambda s: [L.Dense(UNITS, "tanh"), weight(s, UNITS)], in_a_branch),
     "a learnt first state": own(
         lambda s: [weight(s, UNITS), L.GRU(UNITS, return_sequences=True)], recurrent
     ),

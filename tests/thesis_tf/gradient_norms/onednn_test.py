@@ -120,7 +120,8 @@ def test_examplewise_is_a_map(rank):
 
     @tf.function(autograph=False)
     def mapped(x):
-        return examplewise(lambda one: [tf.linalg.matmul(one[tf.newaxis], w)], x)
+        result = tf.TensorSpec((1, *x.shape[1:-1], 2), x.dtype)
+        return examplewise(lambda one: [tf.linalg.matmul(one[tf.newaxis], w)], x, [result])
 
     found = mapped(tf.constant(x))[0]
     np.testing.assert_allclose(found, (x @ w.numpy())[:, np.newaxis], rtol=1e-12)
