@@ -154,9 +154,8 @@ def compare(found: Array, plain: Plain, objective: Objective, *, examples: Array
             f"The squared gradient norm of {variable.path} for example {examples[row]} should be"
             f" {expected[row, number]:.6g}, and came out as {found[row, number]:.6g}. Either an"
             " example's output depends on other examples of its batch, so that there are no"
-            " per-example gradients, or a layer's rule is wrong (a custom rule, or a rule for"
-            " another version of Keras). Choose `parameters` without this variable, or correct the"
-            " layer or its rule."
+            " per-example gradients, or the layer's rule is wrong (a custom rule, or a rule for"
+            " another version of Keras). Correct the layer or its rule."
         )
     return bool(known.any())
 
