@@ -188,7 +188,7 @@ def test_the_first_step_checks_the_norms():
     model.compile("sgd", LOSS)
     before = model.get_weights()
     with pytest.raises(ValueError, match="depends on other examples of its batch"):
-        Steps(model, batch_size=BATCH, norms=True)(*drawn())
+        Steps(model, examples=EXAMPLES, batch_size=BATCH, norms=True)(*drawn())
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
 
@@ -206,7 +206,8 @@ def test_norms_of_what_is_no_batch():
     for i in range(BATCH):
         _, found = gradients_by_hand(model, x[i : i + 1], y[i : i + 1], np.ones(1, "f"))
         expected.append(sum(np.square(g).sum() for g in found))
-    _, squares, _ = Steps(model, batch_size=BATCH, norms=True)(x, y, np.ones(BATCH, "f"))
+    steps = Steps(model, examples=Examples(x, y), batch_size=BATCH, norms=True)
+    _, squares, _ = steps(x, y, np.ones(BATCH, "f"))
     np.testing.assert_allclose(squares, expected, rtol=1e-5)
 
 
