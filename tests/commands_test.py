@@ -24,7 +24,7 @@ from absl.testing import flagsaver
 from bin.common import runs
 
 program, commands = sys.argv[1], json.loads(sys.argv[2])
-app.run = lambda main: None
+app.run = lambda main, **_: None
 flags.FLAGS.mark_as_parsed()
 names = runpy.run_module(program, run_name="__main__", alter_sys=True)
 for given in commands:

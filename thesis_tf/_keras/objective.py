@@ -11,6 +11,7 @@ from thesis_tf._core import checks
 from thesis_tf._core.types import Loss, Structure
 from thesis_tf._keras import parameter_vector
 from thesis_tf._keras.inputs import build, input_spec
+from thesis_tf.persistence import fingerprint
 
 
 class Objective:
@@ -74,9 +75,9 @@ class Objective:
     @property
     def loss_name(self) -> str:
         """A description that distinguishes this loss from others."""
-        if isinstance(self._loss, keras.losses.Loss):
-            return f"{type(self._loss).__name__} {self._loss.get_config()}"
-        return str(getattr(self._loss, "__qualname__", type(self._loss).__name__))
+        name = getattr(self._loss, "__qualname__", type(self._loss).__name__)
+        # Losses of one name may differ by what they enclose; Keras' configs leave out settings.
+        return f"{name} {fingerprint.of_callable(self._loss)}"
 
     def read(self, dtype: "tf.DType | None" = None) -> tuple[list["tf.Tensor"], list["tf.Tensor"]]:
         """Returns the current values of the model's variables: (parameters, constants).

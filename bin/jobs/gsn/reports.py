@@ -11,6 +11,7 @@ import tensorflow as tf
 
 import models
 from bin.common import configs, runs, training
+from bin.jobs import mixing
 from thesis_tf import datasets, gsn, mcmc
 from thesis_tf.persistence import files
 
@@ -25,6 +26,12 @@ _REFERENCE = 10_000  # the number of training examples for the reference log-lik
 _COMPLETED = 10  # the number of test examples that are completed
 _RUNS = 3  # the number of completions of each
 _CLASSIFIER_EPOCHS = 3
+
+
+def doubts(found: Mapping[str, Any]) -> list[str]:
+    """Returns sentences that say why not to trust the results {job: numbers}."""
+    chains = found.get("sample") or found.get("evaluate", {}).get("mixing", {})
+    return mixing.doubts(chains)
 
 
 class JobsAfterTraining:

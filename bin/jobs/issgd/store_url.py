@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from bin.common import flags
+from bin.common import ends, flags
 from bin.common.flags import option
 from thesis_tf.reporting import progress
 
@@ -96,5 +96,5 @@ def clean_errors() -> Iterator[None]:
         from thesis_tf.issgd.stores import StoreError
 
         if isinstance(error, StoreError):
-            raise flags.UsageError(str(error)) from error
+            raise ends.RunError(str(error)) from error
         raise
