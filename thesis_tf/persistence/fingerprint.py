@@ -55,11 +55,7 @@ def _settings(layer: "keras.layers.Layer") -> str:
     try:
         config = layer.get_config()
     except Exception:  # of a layer's own code, or Keras' for one that it can't serialize
-        config = {
-            name: value
-            for name, value in vars(layer).items()
-            if _is_plain(value) and not name.startswith("_") and name not in ("name", "built")
-        }
+        config = {**_wiring(layer), **_attributes(layer)}
     parts = [*layer._flatten_layers(), *getattr(layer, "operations", [])]
     numbers = {part.name: number for number, part in enumerate(parts)}
 
@@ -72,6 +68,55 @@ def _settings(layer: "keras.layers.Layer") -> str:
 
     found = [nameless(config), _source(type(layer)), held]
     return json.dumps(found, sort_keys=True, default=_plain)
+
+
+def _attributes(layer: "keras.layers.Layer") -> dict[str, Any]:
+    """Returns the numbers, strings and arrays among the attributes that a user's class sets."""
+    if _is_known(type(layer)):
+        return {}
+    return {
+        name: value
+        for name, value in vars(layer).items()
+        if _is_plain(value) and not name.startswith("_") and name not in _attributes_of_keras()
+    }
+
+
+@functools.cache
+def _attributes_of_keras() -> set[str]:
+    import keras
+
+    by_fit = ("history", "stop_training", "optimizer", "loss_weights", "run_eagerly", "jit_compile")
+    return {*vars(keras.Model()), *by_fit}
+
+
+def _wiring(model: "keras.layers.Layer") -> dict[str, Any]:
+    """Returns what a functional model does with which tensors; {} for other layers."""
+    operations = list(getattr(model, "operations", []))
+    if not hasattr(model, "_nodes"):
+        return {}
+    numbers = {id(operation): number for number, operation in enumerate(operations)}
+    own = set(map(id, model._nodes))
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {str(key): plain(part) for key, part in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(part) for part in value]
+        history = getattr(value, "_keras_history", None)
+        if history is None:
+            return _plain(value)
+        return [numbers.get(id(history.operation)), history.node_index, history.tensor_index]
+
+    found = []
+    for operation in operations:
+        calls = [
+            plain([node.arguments.args, node.arguments.kwargs])
+            for node in operation._inbound_nodes
+            if id(node) in own
+        ]
+        settings = "" if hasattr(operation, "_flatten_layers") else _of_instance(operation, ())
+        found.append([settings, calls])
+    return {"wiring": found}
 
 
 _IGNORED = ("trainable", "seed")

@@ -74,7 +74,7 @@ def test_names_tell_losses_apart():
         for loss in (
             keras.losses.MeanSquaredError(),
             keras.losses.Huber(),
-            keras.losses.Huber(name="another"),
+            keras.losses.Huber(delta=2.0),
             "mae",
         )
     }

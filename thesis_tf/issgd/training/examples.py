@@ -11,6 +11,8 @@ from thesis_tf._core import checks
 from thesis_tf._core.types import Array
 from thesis_tf.persistence import fingerprint
 
+_HASHED = 256  # the rows of an object that are hashed
+
 
 class Examples:
     """Inputs and labels from which rows can be read.
@@ -44,8 +46,12 @@ class Examples:
         return None if model.built else self.take(slice(0, 1))[0]
 
     def fingerprint(self) -> str:
-        """Returns a hash of shapes, dtypes and values (of the first 64 rows if not an array)."""
-        few = slice(0, 64)
+        """Returns a hash of shapes, dtypes and values.
+
+        Of objects that aren't arrays, 256 evenly spaced rows are read, the first and the last among
+        them.
+        """
+        few = np.unique(np.linspace(0, len(self) - 1, _HASHED).astype(int))
         leaves = [v if isinstance(v, np.ndarray) else _at(v, few) for v in self._leaves()]
         return fingerprint.of_arrays([np.asarray(v) for v in leaves])
 
