@@ -198,15 +198,15 @@ def not_converged(report: probes.ProbeReport, bound: float, name: str = "") -> s
         bound: the upper bound of --suboptimality.
         name: the name of the report if there are several.
     """
-    found = {probe.tap.name: probe.solution.suboptimality for probe in report.probes}
-    above = {tap: value for tap, value in found.items() if bound < value < math.inf}
+    found = [(probe.solution.suboptimality, probe.tap.name) for probe in report.probes]
+    above = [pair for pair in found if bound < pair[0] < math.inf]
     if not above:
         return None
-    worst = max(above, key=above.__getitem__)
+    worst, tap = max(above)
     return (
         f"{len(above)} of {len(found)} probes{name and f' of {name}'} have not converged to"
-        f" --suboptimality={bound:g}, the worst at {worst} ({above[worst]:.2g}): their errors may"
-        " be too large."
+        f" --suboptimality={bound:g}, the worst at {tap} ({worst:.2g}): their errors may be too"
+        " large."
     )
 
 

@@ -93,8 +93,10 @@ def clean_errors() -> Iterator[None]:
     except flags.UsageError:  # answered without TensorFlow
         raise
     except Exception as error:
-        from thesis_tf.issgd.stores import StoreError
+        from thesis_tf.issgd.stores import RunMismatchError, StoreError
 
+        if isinstance(error, RunMismatchError):
+            raise flags.UsageError(str(error)) from error
         if isinstance(error, StoreError):
             raise ends.RunError(str(error)) from error
         raise
