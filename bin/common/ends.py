@@ -16,6 +16,7 @@ results, so that a finished run that is shown again ends in the same way.
 import contextlib
 import datetime
 import errno
+import json
 import logging as python_logging
 import math
 import os
@@ -164,6 +165,7 @@ def conclude(folder: pathlib.Path, warnings: Iterable[str] = (), extent: Any = N
             JSON-serializable. If it is what it was, the date of the first call is kept.
     """
     warnings = list(dict.fromkeys(warnings))
+    extent = json.loads(json.dumps(extent))
     if folder.resolve() in runs.begun():
         outcome = {
             "status": DOUBTFUL if warnings else DONE,

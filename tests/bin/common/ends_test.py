@@ -99,13 +99,13 @@ def test_warnings_come_last_and_set_the_status(tmp_path, capsys):
 def test_a_run_that_is_shown_again_keeps_its_date(tmp_path, capsys):
     runs._BEGUN[tmp_path.resolve()] = None
     path = tmp_path / runs.OUTCOME
-    ends.conclude(tmp_path, extent={"steps": 3})
+    ends.conclude(tmp_path, extent={"steps": 3, "do": ("a",)})
     kept = {**json.loads(path.read_text()), "finished": "2001-02-03 04:05 +0000"}
     assert (kept["status"], kept["warnings"]) == (0, [])
     path.write_text(json.dumps(kept))
     runs._start(tmp_path)
     assert "This run was finished on 2001-02-03 04:05 +0000;" in capsys.readouterr().out
-    ends.conclude(tmp_path, extent={"steps": 3})
+    ends.conclude(tmp_path, extent={"steps": 3, "do": ("a",)})
     assert json.loads(path.read_text()) == kept
     ends.conclude(tmp_path, extent={"steps": 4})
     assert json.loads(path.read_text())["finished"] != kept["finished"]
