@@ -104,7 +104,7 @@ def run(
     from thesis_tf import hardware, issgd
     from thesis_tf.reporting import progress
 
-    data, classes = config.run.load()
+    splits = config.run.load()
     hardware.configure(config.hardware)
     begin()
     done: dict[str, list[issgd.History]] = {name: [] for name in comparison.METHODS}
@@ -122,9 +122,9 @@ def run(
                 )
                 target = min(config.targets) if config.stop_at_target else None
                 evaluation = comparison.Evaluation(
-                    data, config.evaluate_every, config.steps, target
+                    issgd_configs.pairs(splits), config.evaluate_every, config.steps, target
                 )
-                history = comparison.train(config, data, classes, sampling, evaluation)
+                history = comparison.train(config, splits, sampling, evaluation)
                 comparison.save(history, path)
             done[method].append(comparison.load(path))
             bar.update()

@@ -59,10 +59,11 @@ def main(argv: list[str]) -> None:
         url = store_url.url_of_run(config.run.run_id)
         from thesis_tf import hardware, issgd
 
-        data, classes = config.run.load()
+        splits = config.run.load()
+        data = issgd_configs.pairs(splits)
         hardware.configure(config.hardware)
         worker = issgd.Worker(
-            config.run.build(data, classes),
+            config.run.build(splits),
             issgd_configs.loss(),
             data,
             issgd.stores.open_store(url, run_id=config.run.run_id),

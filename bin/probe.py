@@ -162,7 +162,7 @@ def run(
     from bin.jobs import probe
     from thesis_tf import hardware, probes
 
-    splits = config.data.load()
+    splits = config.data.load(*config.models)
     factors = probe.factors(config.labels, splits) if config.labels else {}
     if config.training.epochs:
         training.planned_steps(splits, config.training)

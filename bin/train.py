@@ -65,12 +65,13 @@ def run(
     from thesis_tf import hardware
     from thesis_tf.persistence import files
 
-    splits = config.data.load()
+    splits = config.data.load(config.model)
     training.planned_steps(splits, config.training)
     strategy = hardware.configure(config.hardware)
     chief = hardware.is_chief(strategy)
     with strategy.scope():
-        model = config.model.build(splits.train.x.shape[1:], splits.num_classes)
+        model = config.model.build(splits, splits.num_classes)
+        training.check_fit(model, splits)
         training.compile_for(model, config.training)
     if chief:
         begin()

@@ -36,6 +36,43 @@ def compile_for(model: keras.Model, training: "Training") -> None:
         model.compile(optimizer, loss, loss_weights=[1.0] + [0.4] * (heads - 1), metrics=metrics)
 
 
+def check_fit(model: keras.Model, splits: "Splits", *, labels: bool = True) -> None:
+    """Checks, before anything is written, that a network can take a data set.
+
+    Args:
+        model: the network; one without declared inputs or outputs isn't checked.
+        splits: the data.
+        labels: whether the network is used with the labels, so that each output must be one logit
+            for each class.
+
+    Raises:
+        ValueError: the examples have another shape than the inputs, or an output is no logits, or
+            too few.
+    """
+    shape = splits.train.x.shape[1:]
+    wanted = [tuple(tensor.shape[1:]) for tensor in getattr(model, "inputs", None) or ()]
+    # Keras adds or drops a last axis of one.
+    possible = [shape, (*shape, 1), shape[:-1] if shape[-1:] == (1,) else shape]
+    if wanted and not (
+        len(wanted) == 1 and any(tf.TensorShape(wanted[0]).is_compatible_with(s) for s in possible)
+    ):
+        raise invalid(
+            "`model`",
+            f"a network for examples of shape {shape}, as {splits.name} has",
+            f"{model.name}, whose inputs have shape {', '.join(map(str, wanted))}",
+        )
+    if not labels:
+        return
+    for output in getattr(model, "outputs", None) or ():
+        if len(output.shape) != 2 or (output.shape[1] or splits.num_classes) < splits.num_classes:
+            raise invalid(
+                "`model`",
+                f"a network with outputs for the {splits.num_classes} classes of {splits.name}",
+                f"{model.name}, with outputs of shape (batch, {', '.join(map(str, output.shape[1:]))})",
+                "It needs a logit for each class.",
+            )
+
+
 def optimizer_for(
     settings: "Optimization",
     learning_rate: keras.optimizers.schedules.LearningRateSchedule | float | None = None,

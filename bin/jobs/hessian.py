@@ -35,12 +35,13 @@ def run(
 
     `begin` is called after all checks of the arguments, before anything is written.
     """
-    splits = config.data.load()
+    splits = config.data.load(config.model)
     strategy = hardware.configure(config.hardware)
     chief = hardware.is_chief(strategy)
     with strategy.scope():
         classes = splits.num_classes if config.model.weights == "none" else None
-        model = config.model.build(splits.train.x.shape[1:], classes)
+        model = config.model.build(splits, classes)
+        training.check_fit(model, splits)
         training.compile_for(model, config.training)
     if config.train_steps:
         training.planned_steps(splits, config.training, config.train_steps)

@@ -59,7 +59,8 @@ class Session:
         """Returns the network; raises if a tap doesn't exist or the reduction can't be applied."""
         classes = self.splits.num_classes if spec.weights == "none" else None
         with self.strategy.scope():
-            model = spec.build(self.splits.train.x.shape[1:], classes)
+            model = spec.build(self.splits, classes)
+        training.check_fit(model, self.splits, labels=bool(self.config.training.epochs))
         reduction = probes.Reduction.parse(self.config.reduction)
         for tap in probes.taps(model, list(self.config.taps)):
             reduction.features(tap)

@@ -151,3 +151,40 @@ def test_auxiliary_head_counts_less(splits):
     logs = training.evaluate(model, splits.test, 50)
     main, auxiliary = logs["predictions_loss"], logs["aux_predictions_loss"]
     assert logs["loss"] == pytest.approx(main + 0.4 * auxiliary, rel=1e-4)
+
+
+def with_heads(outputs, shape):
+    inputs = keras.Input(shape)
+    heads = [keras.layers.Dense(n, name=f"head{i}")(inputs) for i, n in enumerate(outputs)]
+    return keras.Model(inputs, heads if len(heads) > 1 else heads[0], name="mine")
+
+
+@pytest.mark.parametrize(
+    ("outputs", "shape", "message"),
+    [
+        ([6], (4,), None),
+        ([7], (4,), None),
+        ([6, 6], (4,), None),
+        ([6], (4, 1), r"outputs for the 6 classes of numbers.* shape \(batch, 4, 6\)"),
+        (
+            [4],
+            (4,),
+            r"outputs for the 6 classes of numbers\. .* outputs of shape \(batch, 4\)\. It needs",
+        ),
+        ([6, 5], (4,), r"outputs of shape \(batch, 5\)"),
+        ([6], (5,), r"for examples of shape \(4,\), as numbers has.*inputs have shape \(5,\)"),
+        ([6], (2, 2), r"for examples of shape \(4,\)"),
+    ],
+)
+def test_a_network_must_fit_the_data(outputs, shape, message):
+    part = datasets.Split(np.zeros((6, 4), np.float32), np.arange(6))
+    splits = datasets.Splits(part, part, part, tuple("abcdef"), "numbers")
+    model = with_heads(outputs, shape)
+    if message is None:
+        training.check_fit(model, splits)
+    else:
+        with pytest.raises(ValueError, match=message):
+            training.check_fit(model, splits)
+    if shape == (4,):
+        training.check_fit(model, splits, labels=False)
+    training.check_fit(keras.Sequential([keras.layers.Dense(2)]), splits)  # not built yet

@@ -79,7 +79,7 @@ def test_an_error_in_the_arrays_names_the_data_set(tmp_path):
         ({}, r"Received: no arrays\. Missing: x_train, y_train\."),
         ({"x_train": X}, r"Missing: y_train\."),
         ({"x_train": X, "y_train": Y, "y_test": Y}, r"Missing: x_test\."),
-        ({"x_train": X, "y_train": Y, "x_dev": X, "y_dev": Y}, r"Unknown: x_dev, y_dev\."),
+        ({"x_train": X, "y_train": Y, "x_new": X, "y_new": Y}, r"Unknown: x_new, y_new\."),
         ({"train_x": X, "train_y": Y}, r"Missing: x_train, y_train\."),
     ],
 )

@@ -107,7 +107,7 @@ def test_an_image_that_cannot_be_decoded_is_named(tmp_path):
     write(tmp_path, ["a", "b"], 20)
     (tmp_path / "b" / "007.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
 
-    with pytest.raises(ValueError, match=r"b/007\.png must be a JPEG, PNG, BMP or GIF image"):
+    with pytest.raises(ValueError, match=r"b/007\.png must be a JPEG, PNG, BMP, GIF, WebP or TIFF"):
         datasets.load(tmp_path, image_size=(6, 8))
 
 
@@ -115,7 +115,7 @@ def test_an_empty_file_is_named(tmp_path):
     write(tmp_path, ["a", "b"], 3)
     (tmp_path / "a" / "001.png").write_bytes(b"")
 
-    with pytest.raises(ValueError, match=r"a/001\.png must be a JPEG, PNG, BMP or GIF image"):
+    with pytest.raises(ValueError, match=r"a/001\.png must be a JPEG, PNG, BMP, GIF, WebP or TIFF"):
         datasets.load(tmp_path, image_size=(6, 8))
 
 
@@ -124,7 +124,7 @@ def test_folders_that_are_no_data_set(tmp_path):
         datasets.load(tmp_path)
 
     (tmp_path / "a").mkdir()
-    with pytest.raises(ValueError, match="No images found"):
+    with pytest.raises(ValueError, match="a folder with images. Received: no images"):
         datasets.load(tmp_path)
 
     write(tmp_path, ["b"], 5)
@@ -145,7 +145,9 @@ def test_two_validation_folders(tmp_path):
     for split in ("train", "valid", "val"):
         write(tmp_path / split, ["a", "b"], 1)
 
-    with pytest.raises(ValueError, match=r"one of validation, valid, val\. .*: valid and val"):
+    with pytest.raises(
+        ValueError, match=r"one of validation, valid, val, dev, eval\. .*: val and valid"
+    ):
         datasets.load(tmp_path)
 
 
