@@ -65,6 +65,22 @@ class Stream:
             raise checks.invalid("The data", "at least one example", "an empty data set")
         return fingerprint.of_arrays(keras.tree.flatten(first))
 
+    def changing_batch(self, *, looks: int = 2, batches: int | None = None) -> int | None:
+        """Returns the number of the first batch that isn't the same in each pass; None without one.
+
+        Args:
+            looks: the number of passes.
+            batches: the number of batches at the beginning that are compared; None for all.
+        """
+        if self.in_memory:
+            return None
+        few = self._dataset if batches is None else self._dataset.take(batches)
+        passes = zip(*(few.as_numpy_iterator() for _ in range(looks)), strict=True)
+        for number, (first, *others) in enumerate(passes):
+            if not all(_are_equal(first, other) for other in others):
+                return number
+        return None
+
     def batches(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[Any, int]]:
         """Yields (batch, count): arrays of the static shape, whose first `count` rows are examples.
 
@@ -100,8 +116,13 @@ def _as_array(leaf: Any) -> np.ndarray:
     return leaf if isinstance(leaf, np.ndarray) else np.asarray(leaf)
 
 
-def inputs_only(data: Any) -> Any:
-    """Returns a `tf.data.Dataset` of tuples (inputs, ...) as one of inputs; others unchanged."""
-    if isinstance(data, tf.data.Dataset) and isinstance(data.element_spec, tuple):
-        return data.map(lambda *parts: parts[0])
-    return data
+def _are_equal(one: Any, other: Any) -> bool:
+    """Returns whether two batches have the same values; NaN equals NaN."""
+
+    def same(a: np.ndarray, b: np.ndarray) -> bool:
+        if a.shape != b.shape:
+            return False
+        return bool((a == b).all()) if a.dtype.hasobject else a.tobytes() == b.tobytes()
+
+    pairs = zip(keras.tree.flatten(one), keras.tree.flatten(other), strict=True)
+    return all(same(np.asarray(a), np.asarray(b)) for a, b in pairs)
