@@ -14,7 +14,6 @@ import numpy as np
 
 from bin.common import configs, runs, training
 from thesis_tf import datasets, hardware, probes
-from thesis_tf.datasets.splits import SPELLINGS
 from thesis_tf.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -121,19 +120,6 @@ class Session:
         """Compiles the network under the strategy."""
         with self.strategy.scope():
             training.compile_for(model, self.config.training)
-
-
-def factors(path: str, splits: datasets.Splits) -> dict[str, np.ndarray]:
-    """Reads `--labels`: a dict from factor to labels in the order of `splits.stacked()`."""
-    wanted = "with arrays named FACTOR_train, FACTOR_test (and FACTOR_validation)"
-    sources = {spelling: split for split, known in SPELLINGS.items() for spelling in known}
-    found: dict[str, dict[str, np.ndarray]] = {}
-    for key, array in runs.read_arrays("labels", path, wanted).items():
-        factor, _, source = key.rpartition("_")
-        if source not in sources or not factor:
-            raise ValueError(f"--labels={path} must be an .npz file {wanted}. Received: {key}.")
-        found.setdefault(factor, {})[sources[source]] = array
-    return {factor: splits.gather(values) for factor, values in found.items()}
 
 
 def checkpoints(
