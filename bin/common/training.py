@@ -64,12 +64,12 @@ def check_fit(model: keras.Model, splits: "Splits", *, labels: bool = True) -> N
     if not labels:
         return
     for output in getattr(model, "outputs", None) or ():
-        shape = ", ".join(map(str, output.shape[1:]))
+        sizes = ", ".join(map(str, output.shape[1:]))
         if len(output.shape) != 2 or (output.shape[1] or splits.num_classes) < splits.num_classes:
             raise invalid(
                 "`model`",
                 f"a network with outputs for the {splits.num_classes} classes of {splits.name}",
-                f"{model.name}, with outputs of shape (batch, {shape})",
+                f"{model.name}, with outputs of shape (batch, {sizes})",
                 "It needs a logit for each class.",
             )
 
