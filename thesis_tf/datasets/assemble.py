@@ -80,7 +80,7 @@ def assemble(name: str, source: Source, *, value_range: Told = None, seed: int =
             )
     _check_agreement(name, given)
     class_names = _class_names(name, source.class_names, given)
-    values = find(name, (x for x, _ in given.values()), value_range or source.values)
+    values = find(name, (x for x, _ in given.values()), told=value_range or source.values)
     given = {split: (_with_channel(x, values), y) for split, (x, y) in given.items()}
     strata = given["train"][1] if source.stratified else None
     splits = {}
@@ -129,7 +129,7 @@ def assemble_inputs(
             given[split] = (x, x)
     _check_agreement(name, given)
     told = value_range or source.values
-    values = to_unit(find(name, (x for x, _ in given.values()), told), told, name)
+    values = to_unit(find(name, (x for x, _ in given.values()), told=told), told, name)
     splits = {}
     for split, (origin, rows) in _rows(name, given, seed, _strata(source, given)).items():
         x = _with_channel(given[origin][0], values)

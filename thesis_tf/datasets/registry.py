@@ -11,8 +11,9 @@ from typing import Any
 
 from thesis_tf._core import checks
 from thesis_tf._core.seeds import checked_seed
-from thesis_tf.datasets import archives, folders, keras_datasets, svhn, tfds
+from thesis_tf.datasets import archives, keras_datasets, svhn, tfds
 from thesis_tf.datasets.assemble import Source, assemble
+from thesis_tf.datasets.images import folders
 from thesis_tf.datasets.splits import Splits
 from thesis_tf.datasets.values import Told, checked_told
 
@@ -77,8 +78,8 @@ def load(
       y_validation, x_test, y_test and class_names (strings). x are finite numbers of shape (n,
       ...), y integers of shape (n,) or (n, 1);
     - a folder with one sub-folder of images per class, or train/, validation/ and test/ with such
-      sub-folders: see `folders.read`. It is decoded into memory: 147 KiB per image at 224 x 224, so
-      1.4 GiB for 10,000, and twice that while splits are drawn;
+      sub-folders: see `images.folders.read`. It is decoded into memory: 147 KiB per image at 224 x
+      224, so 1.4 GiB for 10,000, and twice that while splits are drawn;
     - `tfds:NAME`: image classification in tensorflow_datasets, with the extra `thesis_tf[tfds]`.
 
     Splits may also be called training; valid, val, dev or eval; and testing, in any letter case. A

@@ -80,7 +80,7 @@ def checked_told(value_range: Any) -> Told:
     return low, high
 
 
-def find(name: str, arrays: Iterable[Array], told: Told = None) -> ValueRange:
+def find(name: str, arrays: Iterable[Array], *, told: Told = None) -> ValueRange:
     """Finds the range of a data set's values.
 
     Boolean, unsigned and other values are pixels if the smallest isn't negative and the largest is

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from thesis_tf.datasets import images
+from thesis_tf.datasets.images import decoding
 
 RNG = np.random.default_rng(0)
 SMOOTH = Image.fromarray(RNG.integers(0, 256, (5, 7, 3), dtype=np.uint8)).resize((33, 21), 3)
@@ -45,7 +45,7 @@ LOSSLESS = {
     "1-bit PNG": (
         ".png", Image.fromarray(GRAY > 99), {}, stacked(np.where(GRAY > 99, 255, 0)), "",
     ),
-    "16-bit PNG": (".png", DEEP, {}, stacked(DEEP >> 8), images.REDUCED),
+    "16-bit PNG": (".png", DEEP, {}, stacked(DEEP >> 8), decoding.REDUCED),
     "BMP": (".bmp", RGB, {}, RGB, ""),
     "gray BMP": (".bmp", GRAY, {}, stacked(GRAY), ""),
     "palette BMP": (".bmp", PALETTE, {}, COLORS, ""),
@@ -61,7 +61,7 @@ LOSSLESS = {
     "TIFF": (".tif", RGB, {}, RGB, ""),
     "TIFF by its long name": (".TIFF", RGB, {"kind": "TIFF"}, RGB, ""),
     "LZW TIFF": (".tif", RGB, {"compression": "tiff_lzw"}, RGB, ""),
-    "16-bit TIFF": (".tif", DEEP, {}, stacked(DEEP >> 8), images.REDUCED),
+    "16-bit TIFF": (".tif", DEEP, {}, stacked(DEEP >> 8), decoding.REDUCED),
     "CMYK TIFF": (
         ".tif", SMOOTH.convert("CMYK"), {}, np.asarray(SMOOTH.convert("CMYK").convert("RGB")), "",
     ),
@@ -77,7 +77,7 @@ def test_formats_without_loss(tmp_path, name):
     suffix, image, options, right, phrase = LOSSLESS[name]
     options = dict(options)
     path = save(tmp_path / f"a{suffix}", image, options.pop("kind", None), **options)
-    pixels, said = images.decode(path)
+    pixels, said = decoding.decode(path)
     assert (pixels.dtype, pixels.shape) == (np.uint8, (21, 33, 3))
     np.testing.assert_array_equal(pixels, right)
     assert said == ([phrase] if phrase else [])
@@ -97,7 +97,7 @@ JPEGS = {
 def test_jpegs_are_those_of_tensorflow(tmp_path, name, suffix):
     image, options = JPEGS[name]
     path = save(tmp_path / f"a{suffix}", image, "JPEG", **options)
-    pixels, said = images.decode(path)
+    pixels, said = decoding.decode(path)
     expected = tf.io.decode_image(path.read_bytes(), channels=3, expand_animations=False)
     np.testing.assert_array_equal(pixels, expected)
     # The two decoders differ in the rounding of the inverse cosine transform alone.
@@ -120,7 +120,7 @@ def test_the_orientation_is_applied(tmp_path, suffix, orientation):
         1: stored, 2: stored[:, ::-1], 3: stored[::-1, ::-1], 4: stored[::-1],
         5: stored.T, 6: stored.T[:, ::-1], 7: stored.T[::-1, ::-1], 8: stored.T[::-1],
     }[orientation]  # fmt: skip
-    pixels, said = images.decode(path)
+    pixels, said = decoding.decode(path)
     np.testing.assert_allclose(pixels, stacked(upright), atol=2)
     assert said == (["turned as EXIF says"] if orientation > 1 else [])
 
@@ -150,7 +150,7 @@ def test_what_cannot_be_decoded_is_named_in_one_line(tmp_path, name):
     with pytest.raises(
         ValueError, match=r"b\.png must be a JPEG, PNG, BMP, GIF, WebP or TIFF"
     ) as e:
-        images.decode(tmp_path / "b.png")
+        decoding.decode(tmp_path / "b.png")
     assert "\n" not in str(e.value)
     assert len(str(e.value)) < 500
 
@@ -159,7 +159,7 @@ def test_garbage_after_the_end_is_no_part_of_an_image(tmp_path):
     for kind in ("PNG", "JPEG"):
         (tmp_path / "a").write_bytes(encoded(RGB, kind) + b"garbage")
         (tmp_path / "b").write_bytes(encoded(RGB, kind))
-        np.testing.assert_array_equal(*(images.decode(tmp_path / name)[0] for name in "ab"))
+        np.testing.assert_array_equal(*(decoding.decode(tmp_path / name)[0] for name in "ab"))
 
 
 @pytest.mark.parametrize("size", [(21, 33), (5, 8), (40, 50), (1, 1)])
@@ -172,4 +172,4 @@ def test_resizing_is_that_of_keras(tmp_path, size):
         str(tmp_path / "f"), image_size=size, batch_size=None, verbose=False
     )
     ((expected, _),) = data.as_numpy_iterator()
-    np.testing.assert_array_equal(images.resized(RGB, size), np.rint(expected))
+    np.testing.assert_array_equal(decoding.resized(RGB, size), np.rint(expected))

@@ -15,8 +15,8 @@ import numpy as np
 
 from thesis_tf._core import checks, seeds
 from thesis_tf._core.types import Array
-from thesis_tf.datasets import images
 from thesis_tf.datasets.assemble import Source
+from thesis_tf.datasets.images import decoding
 from thesis_tf.datasets.splits import SPELLINGS, split_of
 
 # Names that are likely to mean splits, but aren't known as such, as in training_set/ or trainval/.
@@ -39,8 +39,8 @@ def read(folder: pathlib.Path, image_size: tuple[int, int], *, seed: int = 0) ->
     class. Hidden files, files that aren't images and broken links are left out, and `notes` says
     how many.
 
-    Formats are JPEG, PNG, BMP, GIF, WebP and TIFF: see `images.decode`. Images of another size are
-    resized bilinearly without preserving the aspect ratio. The order of images is random and
+    Formats are JPEG, PNG, BMP, GIF, WebP and TIFF: see `decoding.decode`. Images of another size
+    are resized bilinearly without preserving the aspect ratio. The order of images is random and
     depends on `seed`; `names` are their paths relative to `folder`.
 
     All images are kept in memory as uint8, with 3 * height * width bytes each: about 147 KiB at 224
@@ -84,7 +84,7 @@ def read(folder: pathlib.Path, image_size: tuple[int, int], *, seed: int = 0) ->
         **pairs,
         class_names=class_names,
         names=names,
-        values=None if done[images.REDUCED] else (0.0, 255.0),
+        values=None if done[decoding.REDUCED] else (0.0, 255.0),
         notes=_notes(suffixes, done, left_out),
     )
 
@@ -114,7 +114,7 @@ def _folders(folder: pathlib.Path) -> list[str]:
 
 def _has_images(folder: pathlib.Path) -> bool:
     return any(
-        file.lower().endswith(images.SUFFIXES) and not file.startswith(".")
+        file.lower().endswith(decoding.SUFFIXES) and not file.startswith(".")
         for _, _, names in os.walk(folder)
         for file in names
     )
@@ -201,7 +201,7 @@ def _classes(
         if not files and data:
             raise checks.invalid(
                 str(folder / name),
-                f"a folder of images ({', '.join(images.SUFFIXES)})",
+                f"a folder of images ({', '.join(decoding.SUFFIXES)})",
                 f"only {data} other files",
                 "Convert them, or move this folder to another place.",
             )
@@ -253,12 +253,12 @@ def _kind(path: pathlib.Path) -> str | None:
     if not path.exists():
         return "broken links"
     suffix = path.suffix.lower()
-    if suffix in images.SUFFIXES:
+    if suffix in decoding.SUFFIXES:
         return None
-    if suffix in images.UNREAD_SUFFIXES:
+    if suffix in decoding.UNREAD_SUFFIXES:
         raise checks.invalid(
             str(path),
-            f"of a format that is read ({', '.join(images.SUFFIXES)})",
+            f"of a format that is read ({', '.join(decoding.SUFFIXES)})",
             suffix,
             "Convert it, or move it to another place.",
         )
@@ -281,10 +281,10 @@ def _decoded(
 
     def decode(number: int) -> list[str]:
         path, label = files[number]
-        pixels, said = images.decode(path)
+        pixels, said = decoding.decode(path)
         # Each image is written to its final position, since shuffling would need a second copy.
         row = int(order[number])
-        x[row], y[row], paths[row] = images.resized(pixels, image_size), label, path
+        x[row], y[row], paths[row] = decoding.resized(pixels, image_size), label, path
         return said
 
     with futures.ThreadPoolExecutor(_THREADS) as pool:
