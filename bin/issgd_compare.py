@@ -106,6 +106,7 @@ def run(
 
     splits = config.run.load()
     hardware.configure(config.hardware)
+    config.run.build(splits)  # raises, before anything is written, for a network that doesn't fit
     begin()
     done: dict[str, list[issgd.History]] = {name: [] for name in comparison.METHODS}
     jobs = [(seed, method) for seed in range(seeds) for method in comparison.METHODS]

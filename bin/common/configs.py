@@ -80,6 +80,7 @@ class Data:
         valid=_are_sizes,
         message="must be three positive numbers, e.g. 5000,1000,1000",
     )
+    seed: int = seed_option()
     value_range: str | None = option(
         None,
         "The values of black and white, e.g. 0,16 or -1,1, or none if values are no pixels."
@@ -87,7 +88,6 @@ class Data:
         valid=_is_value_range,
         message="must be two increasing numbers, e.g. 0,16, or none",
     )
-    seed: int = seed_option()
 
     def load(self, *models: "Model") -> "Splits":
         """Returns the `Splits`, and says what was read.

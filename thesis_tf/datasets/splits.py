@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -103,6 +104,16 @@ class Splits:
         found = {name: getattr(self, name).names for name in SPLIT_NAMES}
         return None if None in found.values() else found
 
+    @functools.cached_property
+    def repeated(self) -> dict[str, int]:
+        """How many validation and test examples have exactly the values of a training example."""
+        parts = {name: getattr(self, name).x for name in SPLIT_NAMES}
+        seen = {example.tobytes() for example in parts["train"]}
+        return {
+            name: sum(example.tobytes() in seen for example in parts[name])
+            for name in ("validation", "test")
+        }
+
     def summary(self) -> dict[str, Any]:
         """Returns what was read, with plain values: numbers of examples, classes, values, notes."""
         parts = {name: getattr(self, name) for name in SPLIT_NAMES}
@@ -114,6 +125,7 @@ class Splits:
             "dtype": self.train.x.dtype.name,
             "values": None if self.values is None else [self.values.low, self.values.high],
             "pixels": None if self.values is None else self.values.pixels,
+            "repeated": self.repeated,
             "notes": list(self.notes),
         }
         if self.class_names:
@@ -138,6 +150,9 @@ class Splits:
                 f"{self.num_classes} classes of {counts.min():,} to {counts.max():,} training"
                 " examples"
             )
+            if empty := np.flatnonzero(counts == 0).tolist():
+                names = _several([self.class_names[number] for number in empty])
+                said.append(f"no training examples of {names}")
         if self.values is not None:
             what = "no pixels"
             if self.values.pixels is not None:
@@ -146,6 +161,11 @@ class Splits:
             elif not self.values.told_apart:
                 what = "which may be pixels or not"
             said.append(f"values {self.values}, {what}")
+        said += [
+            f"{number:,} {name} examples are training examples, too"
+            for name, number in self.repeated.items()
+            if number
+        ]
         return "; ".join([*said, *self.notes]) + "."
 
     def take(

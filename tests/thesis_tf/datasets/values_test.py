@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -137,6 +139,27 @@ def test_a_line_says_the_range(tmp_path):
     assert "values 0 to 1 (float64), pixels from 0 (black) to 1 (white)" in said
     said = datasets.load_inputs(save(tmp_path / "a.npz", IMAGES)).describe()
     assert "0 to 255 (uint8), pixels from 0 (black) to 255 (white), scaled to [0, 1]" in said
+
+
+def test_a_line_says_what_may_be_a_mistake(tmp_path):
+    # Classes that are numbered from 1, and test examples that are training examples.
+    y = LABELS + 1
+    np.savez(tmp_path / "a.npz", x_train=UNIT, y_train=y, x_test=UNIT[:7], y_test=y[:7])
+    splits = datasets.load(tmp_path / "a.npz")
+    held_out = len(set(splits.validation.rows) & set(range(7)))
+    assert splits.repeated == {"validation": 0, "test": 7 - held_out}
+    said = splits.describe()
+    assert "4 classes of 0 to 18 training examples; no training examples of 0;" in said
+    assert f"{7 - held_out} test examples are training examples, too" in said
+    found = splits.summary()
+    assert found["classes"]["train"] == [0, 18, 18, 18]
+    assert found["examples"] == {"train": 54, "validation": 6, "test": 7}
+    assert json.loads(json.dumps(found)) == {**found, "pixels": list(found["pixels"])}
+    assert datasets.load("mnist_mini").describe() == (
+        "mnist_mini: 8,100 train, 900 validation (of the source's train), 1,000 test of shape"
+        " (28, 28, 1); 10 classes of 705 to 929 training examples; values 0 to 255 (uint8), pixels"
+        " from 0 (black) to 255 (white)."
+    )
 
 
 def test_numbers_beyond_a_range_have_no_range():
