@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from thesis_tf.errors import invalid
@@ -46,8 +47,8 @@ def check_fit(model: keras.Model, splits: "Splits", *, labels: bool = True) -> N
             for each class.
 
     Raises:
-        ValueError: the examples have another shape than the inputs, or an output is no logits, or
-            too few.
+        ValueError: the examples have another shape than the inputs, or a scale that the network's
+            first layer doesn't have, or an output is no logits, or too few.
     """
     shape = splits.train.x.shape[1:]
     wanted = [tuple(tensor.shape[1:]) for tensor in getattr(model, "inputs", None) or ()]
@@ -61,6 +62,7 @@ def check_fit(model: keras.Model, splits: "Splits", *, labels: bool = True) -> N
             f"a network for examples of shape {shape}, as {splits.name} has",
             f"{model.name}, whose inputs have shape {', '.join(map(str, wanted))}",
         )
+    _check_scale(model, splits)
     if not labels:
         return
     for output in getattr(model, "outputs", None) or ():
@@ -72,6 +74,30 @@ def check_fit(model: keras.Model, splits: "Splits", *, labels: bool = True) -> N
                 f"{model.name}, with outputs of shape (batch, {sizes})",
                 "It needs a logit for each class.",
             )
+
+
+def _check_scale(model: keras.Model, splits: "Splits") -> None:
+    """Raises if a network that begins with `Rescaling` does so for another range of pixels.
+
+    A network that was trained on pixels in [0, 255] would take those in [0, 1] for black.
+    """
+    layers = (layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer))
+    first = next(layers, None)
+    pixels = None if splits.values is None else splits.values.pixels
+    if not isinstance(first, keras.layers.Rescaling) or pixels is None:
+        return
+    scale, offset = np.mean(first.scale), np.mean(first.offset)
+    low, high = (float(scale * value + offset) for value in pixels)
+    # `bytes` makes pixels 0 to 255 for the next layer; others make them about 0 to 1, or -1 to 1,
+    # or divide by a standard deviation.
+    narrowest, widest = (250, 260) if first.name == "bytes" else (0.4, 20)
+    if not narrowest <= abs(high - low) <= widest:
+        raise invalid(
+            "`model`",
+            f"a network for pixels from {pixels[0]:g} to {pixels[1]:g}, as {splits.name} has",
+            f"{model.name}, whose layer {first.name} makes them {low:.3g} to {high:.3g}",
+            "Convert the examples to the range of pixels that the network was trained on.",
+        )
 
 
 def optimizer_for(

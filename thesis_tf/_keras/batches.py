@@ -1,5 +1,6 @@
 """A data set in batches of one shape, the last one padded."""
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -75,7 +76,8 @@ class Stream:
         if self.in_memory:
             return None
         few = self._dataset if batches is None else self._dataset.take(batches)
-        passes = zip(*(few.as_numpy_iterator() for _ in range(looks)), strict=True)
+        # A generator that can be read only once leaves nothing for the other passes.
+        passes = itertools.zip_longest(*(few.as_numpy_iterator() for _ in range(looks)))
         for number, (first, *others) in enumerate(passes):
             if not all(_are_equal(first, other) for other in others):
                 return number
@@ -124,5 +126,7 @@ def _are_equal(one: Any, other: Any) -> bool:
             return False
         return bool((a == b).all()) if a.dtype.hasobject else a.tobytes() == b.tobytes()
 
+    if one is None or other is None:
+        return False
     pairs = zip(keras.tree.flatten(one), keras.tree.flatten(other), strict=True)
     return all(same(np.asarray(a), np.asarray(b)) for a, b in pairs)

@@ -157,9 +157,8 @@ def _strata(source: Source, given: Mapping[str, tuple[Array, Array]]) -> Array |
 
 
 def _with_channel(x: Array, values: ValueRange) -> Array:
-    """Adds a channel axis to gray images."""
-    is_gray = x.ndim == 3 and (x.dtype == np.uint8 or values.pixels is not None)
-    return x[..., np.newaxis] if is_gray else x
+    """Adds a channel axis to gray images of other dtypes than uint8, which have it already."""
+    return x[..., np.newaxis] if x.ndim == 3 and values.pixels is not None else x
 
 
 def _examples(label: str, x: Any) -> Array:
@@ -178,7 +177,7 @@ def _examples(label: str, x: Any) -> Array:
             f"NaN or infinity in {len(bad)} of {len(x)} examples, the first at {bad[0]}",
             "Remove these examples or repair them.",
         )
-    return x
+    return x[..., np.newaxis] if x.dtype == np.uint8 and x.ndim == 3 else x
 
 
 def _labels(label: str, y: Any) -> Array:

@@ -22,6 +22,13 @@ def dataset(*parts, shuffled=False):
     return (found.shuffle(240) if shuffled else found).batch(50)
 
 
+def augmented(data):
+    def add(x):
+        return tf.numpy_function(lambda x: x + np.float32(RNG.random()), [x], tf.float32)
+
+    return data.map(lambda x: tf.ensure_shape(add(x), (None, 5)))
+
+
 def extract(model, data, folder, **options):
     return probes.extract(model, data, folder, taps=["same"], verbose=0, **options)
 
@@ -67,7 +74,7 @@ def test_labels_stay_beside_their_features(model, tmp_path, labels, expected, sh
         dataset(X, X[:, 0], shuffled=True),
         dataset(X, keras.utils.to_categorical(Y), shuffled=True),
         dataset(X, {"score": X[:, 0]}, shuffled=True),
-        dataset(X).map(lambda x: x + tf.random.normal(tf.shape(x))),
+        augmented(dataset(X)),
         tf.data.Dataset.from_tensor_slices(X).batch(80).shuffle(3),
     ],
     ids=["no labels", "floats", "one-hot", "a dict of floats", "augmented", "three batches"],
