@@ -62,9 +62,10 @@ def main(argv: list[str]) -> None:
         splits = config.run.load()
         data = issgd_configs.pairs(splits)
         hardware.configure(config.hardware)
+        model = config.run.build(splits)
         worker = issgd.Worker(
-            config.run.build(splits),
-            issgd_configs.loss(),
+            model,
+            issgd_configs.loss_of(model),
             data,
             issgd.stores.open_store(url, run_id=config.run.run_id),
             name=config.worker_name,

@@ -61,7 +61,7 @@ def run(
 
     `begin` is called after all checks of the arguments, before anything is written.
     """
-    from bin.common import training
+    from bin.common import model_fit, training
     from thesis_tf import hardware
     from thesis_tf.persistence import files
 
@@ -71,7 +71,7 @@ def run(
     chief = hardware.is_chief(strategy)
     with strategy.scope():
         model = config.model.build(splits, splits.num_classes)
-        training.check_fit(model, splits)
+        model_fit.check(model, splits)
         training.compile_for(model, config.training)
     if chief:
         begin()

@@ -25,10 +25,10 @@ CHECKPOINT = "checkpoint.npz"
 
 
 def compile_for(model: keras.Model, training: "Training") -> None:
-    """Compiles `model` for classification from logits; an auxiliary head has loss weight 0.4."""
+    """Compiles `model` for classification; an auxiliary head has loss weight 0.4."""
     optimizer = optimizer_for(training)
-    heads = len(model.outputs)
-    loss = [keras.losses.SparseCategoricalCrossentropy(from_logits=True) for _ in range(heads)]
+    loss = cross_entropies(model)
+    heads = len(loss)
     metrics = [["accuracy"] for _ in range(heads)]
     if heads == 1:
         model.compile(optimizer, loss[0], metrics=metrics[0])
@@ -37,67 +37,35 @@ def compile_for(model: keras.Model, training: "Training") -> None:
         model.compile(optimizer, loss, loss_weights=[1.0] + [0.4] * (heads - 1), metrics=metrics)
 
 
-def check_fit(model: keras.Model, splits: "Splits", *, labels: bool = True) -> None:
-    """Checks, before anything is written, that a network can take a data set.
+def cross_entropies(model: keras.Model) -> list[keras.losses.Loss]:
+    """Returns the loss of each output of a classifier that puts out logits or probabilities."""
+    cross_entropy = keras.losses.SparseCategoricalCrossentropy
+    outputs = getattr(model, "outputs", None)
+    if not outputs:  # its inputs are unknown
+        return [cross_entropy(from_logits=True)]
+    if all(map(_is_linear, outputs)):
+        return [cross_entropy(from_logits=True) for _ in outputs]
+    rng = np.random.default_rng(0)
 
-    Args:
-        model: the network; one without declared inputs or outputs isn't checked.
-        splits: the data.
-        labels: whether the network is used with the labels, so that each output must be one logit
-            for each class.
+    def examples(given: keras.KerasTensor) -> tf.Tensor:
+        shape = [3, *(size or 8 for size in given.shape[1:])]
+        return tf.cast(rng.uniform(0, 255, shape), given.dtype)
 
-    Raises:
-        ValueError: the examples have another shape than the inputs, or a scale that the network's
-            first layer doesn't have, or an output is no logits, or too few.
-    """
-    shape = splits.train.x.shape[1:]
-    wanted = [tuple(tensor.shape[1:]) for tensor in getattr(model, "inputs", None) or ()]
-    # Keras adds or drops a last axis of one.
-    possible = [shape, (*shape, 1), shape[:-1] if shape[-1:] == (1,) else shape]
-    if wanted and not (
-        len(wanted) == 1 and any(tf.TensorShape(wanted[0]).is_compatible_with(s) for s in possible)
-    ):
-        raise invalid(
-            "`model`",
-            f"a network for examples of shape {shape}, as {splits.name} has",
-            f"{model.name}, whose inputs have shape {', '.join(map(str, wanted))}",
-        )
-    _check_scale(model, splits)
-    if not labels:
-        return
-    for output in getattr(model, "outputs", None) or ():
-        sizes = ", ".join(map(str, output.shape[1:]))
-        if len(output.shape) != 2 or (output.shape[1] or splits.num_classes) < splits.num_classes:
-            raise invalid(
-                "`model`",
-                f"a network with outputs for the {splits.num_classes} classes of {splits.name}",
-                f"{model.name}, with outputs of shape (batch, {sizes})",
-                "It needs a logit for each class.",
-            )
+    given = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+    found = model(keras.tree.map_structure(examples, given), training=False)
+    return [cross_entropy(from_logits=not _are_probabilities(o)) for o in keras.tree.flatten(found)]
 
 
-def _check_scale(model: keras.Model, splits: "Splits") -> None:
-    """Raises if a network that begins with `Rescaling` does so for another range of pixels.
+def _is_linear(output: keras.KerasTensor) -> bool:
+    layer = output._keras_history.operation
+    return getattr(layer, "activation", None) is keras.activations.linear
 
-    A network that was trained on pixels in [0, 255] would take those in [0, 1] for black.
-    """
-    layers = (layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer))
-    first = next(layers, None)
-    pixels = None if splits.values is None else splits.values.pixels
-    if not isinstance(first, keras.layers.Rescaling) or pixels is None:
-        return
-    scale, offset = np.mean(first.scale), np.mean(first.offset)
-    low, high = (float(scale * value + offset) for value in pixels)
-    # `bytes` makes pixels 0 to 255 for the next layer; others make them about 0 to 1, or -1 to 1,
-    # or divide by a standard deviation.
-    narrowest, widest = (250, 260) if first.name == "bytes" else (0.4, 20)
-    if not narrowest <= abs(high - low) <= widest:
-        raise invalid(
-            "`model`",
-            f"a network for pixels from {pixels[0]:g} to {pixels[1]:g}, as {splits.name} has",
-            f"{model.name}, whose layer {first.name} makes them {low:.3g} to {high:.3g}",
-            "Convert the examples to the range of pixels that the network was trained on.",
-        )
+
+def _are_probabilities(outputs: tf.Tensor) -> bool:
+    values = np.asarray(tf.cast(outputs, tf.float64))
+    # With the rounding of 16 bits. Logits sum to 1 for several examples only by design.
+    sums = values.sum(axis=-1)
+    return bool(values.shape[-1] > 1 and values.min() >= 0 and np.abs(sums - 1).max() < 0.02)
 
 
 def optimizer_for(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from bin.common import runs, training
+from bin.common import model_fit, runs, training
 from thesis_tf import hardware, hessian
 from thesis_tf.persistence import files
 from thesis_tf.reporting import tables
@@ -41,7 +41,7 @@ def run(
     with strategy.scope():
         classes = splits.num_classes if config.model.weights == "none" else None
         model = config.model.build(splits, classes)
-        training.check_fit(model, splits)
+        model_fit.check(model, splits)
         training.compile_for(model, config.training)
     if config.train_steps:
         training.planned_steps(splits, config.training, config.train_steps)
@@ -98,9 +98,9 @@ def operators(
     """
     options = operator_options(config)
     make = options.gauss_newton if config.gauss_newton else options.hessian
-    operator = make(model, model.loss, subset)
+    operator = make(model, None, subset)
     everything = splits.train.x, splits.train.y
-    full = make(model, model.loss, everything) if config.compare_subset else None
+    full = make(model, None, everything) if config.compare_subset else None
     compared = config.compared if config.compare_subset else (0, 0)
     wanted = max(config.largest + config.smallest, sum(compared))
     if wanted >= operator.shape[0]:

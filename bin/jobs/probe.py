@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from bin.common import configs, runs, training
+from bin.common import configs, model_fit, runs, training
 from thesis_tf import datasets, hardware, probes
 from thesis_tf.errors import ArgumentError
 
@@ -59,7 +59,7 @@ class Session:
         classes = self.splits.num_classes if spec.weights == "none" else None
         with self.strategy.scope():
             model = spec.build(self.splits, classes)
-        training.check_fit(model, self.splits, labels=bool(self.config.training.epochs))
+        model_fit.check(model, self.splits, labels=bool(self.config.training.epochs))
         reduction = probes.Reduction.parse(self.config.reduction)
         for tap in probes.taps(model, list(self.config.taps)):
             reduction.features(tap)

@@ -68,11 +68,11 @@ class RunSettings:
 
     def build(self, splits: "Splits") -> "keras.Model":
         """Returns the network; raises ValueError if it doesn't fit the data."""
-        from bin.common import training
+        from bin.common import model_fit
 
         classes = splits.num_classes if self.model.weights == "none" else None
         model = self.model.build(splits, classes)
-        training.check_fit(model, splits)
+        model_fit.check(model, splits)
         return model
 
     def check(self) -> None:
@@ -154,10 +154,10 @@ class SynchronizedTraining(configs.Optimization):
     sync_every: int = option(32, "Steps between synchronizations with the store.", lower_bound=1)
 
     def compile(self, model: "keras.Model") -> None:
-        """Compiles a model for classification from logits."""
+        """Compiles a model for classification."""
         from bin.common import training
 
-        model.compile(training.optimizer_for(self, momentum=self.momentum), loss())
+        model.compile(training.optimizer_for(self, momentum=self.momentum), loss_of(model))
 
     def check(self) -> None:
         """Raises UsageError for a combination that makes no sense."""
@@ -197,8 +197,8 @@ def pairs(splits: "Splits") -> dict[str, tuple[Any, Any]]:
     return {name: (part.x, part.y) for name, part in parts.items()}
 
 
-def loss() -> "keras.losses.Loss":
+def loss_of(model: "keras.Model") -> "keras.losses.Loss":
     """Returns the loss that the master and peers minimize and whose gradients workers measure."""
-    import keras
+    from bin.common import training
 
-    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    return training.cross_entropies(model)[0]
