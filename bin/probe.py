@@ -23,9 +23,12 @@ network continues exactly where it was, and its probes start again):
     python -m bin.probe --mode=live --epochs=5 --output_dir=runs/live
 
 Probes of other labels for the same features (section 9.3.6). The .npz file has, for each factor F,
-arrays F_train and F_test (and F_validation) in the order of the data set's examples:
+arrays F_train and F_test (and F_validation) in the order of the data set's examples. For a folder
+of images, whose order is drawn, labels are a .csv file with the columns file and F, and with the
+path of each image in the folder; examples.csv of a run lists these paths in the order of features:
 
     python -m bin.probe --labels=factors.npz --control --output_dir=runs/factors
+    python -m bin.probe --dataset=photos --labels=factors.csv --output_dir=runs/photos
 
 --taps takes names, globs and class:NAME, separated by commas; the error for an unknown name lists
 the nearest names.
@@ -76,7 +79,10 @@ class Config:
         "frozen: fit probes to a model that doesn't change; live: train them with the model.",
     )
     labels: str | None = option(
-        None, "An .npz file with more labels for the same inputs.", is_path=True, argument=""
+        None,
+        "An .npz or (for a folder) .csv file with more labels for the same inputs.",
+        is_path=True,
+        argument="",
     )
     control: bool = option(False, "Also fit shuffled labels; the report gives selectivity.")
     export: bool = option(True, "Write the probed model as a SavedModel.")
@@ -158,11 +164,11 @@ def run(
     has not converged.
     """
     from bin.common import training
-    from bin.jobs import probe
+    from bin.jobs import factors, probe
     from thesis_tf import hardware, probes
 
-    splits = config.data.load()
-    factors = probe.factors(config.labels, splits) if config.labels else {}
+    splits = config.data.load(*config.models)
+    labels = factors.read(config.labels, splits) if config.labels else {}
     if config.training.epochs:
         training.planned_steps(splits, config.training)
     strategy = hardware.configure(config.hardware)
@@ -170,7 +176,7 @@ def run(
         config=config,
         folder=folder,
         splits=splits,
-        factors=factors,
+        factors=labels,
         strategy=strategy,
         shard=shard,
         extract_batch_size=extract_batch_size,
@@ -180,6 +186,7 @@ def run(
     # Invalid networks raise here, before anything is written.
     networks = [session.build(spec) for spec in config.models]
     begin(contents.of_splits(splits))
+    factors.write_examples(splits, folder)
     reports: dict[str, ProbeReport] | None
     if config.mode == "live":
         reports = probe.live(session, networks[0])

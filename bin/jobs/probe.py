@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from bin.common import configs, runs, training
+from bin.common import configs, model_fit, runs, training
 from thesis_tf import datasets, hardware, probes
-from thesis_tf.datasets.splits import SPELLINGS
 from thesis_tf.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -60,7 +59,8 @@ class Session:
         """Returns the network; raises if a tap doesn't exist or the reduction can't be applied."""
         classes = self.splits.num_classes if spec.weights == "none" else None
         with self.strategy.scope():
-            model = spec.build(self.splits.train.x.shape[1:], classes)
+            model = spec.build(self.splits, classes)
+        model_fit.check(model, self.splits, labels=bool(self.config.training.epochs))
         reduction = probes.Reduction.parse(self.config.reduction)
         for tap in probes.taps(model, list(self.config.taps)):
             reduction.features(tap)
@@ -121,19 +121,6 @@ class Session:
         """Compiles the network under the strategy."""
         with self.strategy.scope():
             training.compile_for(model, self.config.training)
-
-
-def factors(path: str, splits: datasets.Splits) -> dict[str, np.ndarray]:
-    """Reads `--labels`: a dict from factor to labels in the order of `splits.stacked()`."""
-    wanted = "with arrays named FACTOR_train, FACTOR_test (and FACTOR_validation)"
-    sources = {spelling: split for split, known in SPELLINGS.items() for spelling in known}
-    found: dict[str, dict[str, np.ndarray]] = {}
-    for key, array in runs.read_arrays("labels", path, wanted).items():
-        factor, _, source = key.rpartition("_")
-        if source not in sources or not factor:
-            raise ValueError(f"--labels={path} must be an .npz file {wanted}. Received: {key}.")
-        found.setdefault(factor, {})[sources[source]] = array
-    return {factor: splits.gather(values) for factor, values in found.items()}
 
 
 def checkpoints(

@@ -197,18 +197,24 @@ class JobsAfterTraining:
         splits = self._labeled
         if splits is None:
             return None
-        model = models.build("mnist_convnet", self._run.shape, splits.num_classes)
+        pixels = splits.values.pixels if splits.values else None
+        model = models.build(
+            "mnist_convnet", self._run.shape, splits.num_classes, value_range=pixels
+        )
         settings = configs.Training(epochs=_CLASSIFIER_EPOCHS)
         training.compile_for(model, settings)
         self._run.say("Training a classifier, or reading an existing one ...")
         # The run knows its examples; labels count here alone.
         folder = self._folder / "classifier" / contents.of_splits(splits)[:8]
         training.train(model, splits, settings, folder, verbose=2 if self._verbose else 0)
-        # Pixels of labeled images are in [0, 255].
-        scale = 255.0 if splits.train.x.dtype == np.uint8 else 1.0
+        # Labeled images have their stored values; those of the network may be in [0, 1].
+        found = self._splits.values
+        is_scaled = found is not None and found.in_unit and found.pixels is not None
+        black, white = pixels if pixels and is_scaled else (0.0, 1.0)
 
         def probabilities(x: np.ndarray) -> np.ndarray:
-            logits = model.predict(scale * x, batch_size=500, verbose=0)
+            stored = (white - black) * x + black if black else white * x
+            logits = model.predict(stored, batch_size=500, verbose=0)
             return keras.ops.convert_to_numpy(keras.ops.softmax(logits))
 
         return probabilities

@@ -13,15 +13,17 @@ import tensorflow as tf
 
 from thesis_tf._core import checks, seeds
 from thesis_tf._core.types import Array, Path, Structure, Verbose
-from thesis_tf._keras.batches import Stream, inputs_only
+from thesis_tf._keras.batches import Stream
 from thesis_tf._keras.inputs import fixed_batch, input_spec
 from thesis_tf._keras.sharding import Replicas
 from thesis_tf.persistence import fingerprint
+from thesis_tf.probes.features.labels import is_shuffled, paired
 from thesis_tf.probes.features.shards import (
     MANIFEST,
     Column,
     ShardWriter,
     difference,
+    label_columns,
     make_header,
     read_manifest,
     shard_name,
@@ -53,12 +55,14 @@ def extract(
     The model runs in inference mode and statelessly: it does not change. Under a
     `tf.distribute.Strategy` each batch is divided among its replicas. If a call was interrupted,
     repeating it resumes after the last example on disk. If it was complete, repeating it only
-    verifies checksums.
+    verifies checksums. A shuffled or augmented data set is another one in each pass, so neither is
+    possible with it.
 
     Args:
         model: a Keras model.
         x: an array (N, ...), a structure of arrays, or a finite batched `tf.data.Dataset` of
-            inputs or (inputs, labels) pairs in a fixed order.
+            inputs or (inputs, labels) pairs. Integer labels of shape (n,) or (n, 1), or a dict of
+            such labels, are kept in the store; without them the order must be fixed.
         folder: the folder for the store.
         taps: the selection of taps, as for `thesis_tf.probes.taps`; "*" is every tap.
         reduction: "mean", "subset:1000", "projection:1000", "flatten", "last", "time_mean", or a
@@ -77,7 +81,8 @@ def extract(
 
     Raises:
         ValueError: no tap matches, a feature is not finite (with its tap and example), the
-            inputs don't fit the model, or the folder holds another store.
+            inputs don't fit the model, the folder holds another store, or a data set changes from
+            pass to pass and has no labels that can be kept.
         RuntimeError: the strategy's devices are not all of this machine.
     """
     seed, (index, shards) = seeds.checked_seed(seed), shard
@@ -90,21 +95,29 @@ def extract(
         if stop is None:
             raise checks.invalid("`x`", "arrays when `shard` is given", "a tf.data.Dataset")
         first, stop = stop * (index - 1) // shards, stop * index // shards
-    _check_inputs(model, stream.spec)
-    graph = record_taps(model, inputs=stream.spec if inputs is None else inputs)
+    spec, label_spec = stream.spec
+    _check_inputs(model, spec)
+    graph = record_taps(model, inputs=spec if inputs is None else inputs)
     reduction = Reduction.parse(reduction, seed=seed)
     columns = _columns(graph, graph.select(taps), reduction)
     names = [column.tap.name for column in columns if not column.prediction]
+    shuffled = is_shuffled(stream)
     header = make_header(
-        columns,
+        [*columns, *label_columns(label_spec)],
         reduction,
         model=fingerprint.of_model(model),
         data=stream.fingerprint(),
         examples=None if stop is None else stop - first,
         edges=graph.edges(names),
+        shuffled=shuffled,
     )
     folder = pathlib.Path(folder)
     part = folder / shard_name(index - 1, shards)
+    if shuffled and (part / MANIFEST).exists() and not overwrite:
+        raise ValueError(
+            f"{part} holds features of another pass over a shuffled data set, which can't be"
+            " continued. Open them as FeatureStore, use another folder, or pass overwrite=True."
+        )
     _make_room(part, header, overwrite)
     writer = ShardWriter(part, header)
     if not writer.complete:
@@ -134,7 +147,7 @@ def _stream(model: keras.Model, x: Any, batch_size: int) -> Stream:
         raise checks.invalid(
             "`batch_size`", f"{fixed * replicas.count}, the fixed size of the model", batch_size
         )
-    x = inputs_only(x)
+    x = paired(x)
     stream = Stream(x, batch_size)
     if not fixed and stream.examples and stream.examples < batch_size:
         # A single batch would be padded to a size that may not fit in memory.
@@ -246,25 +259,25 @@ def _run(
 ) -> None:
     """Feeds the stream through `step` into the writer."""
     durable = writer.done
-    waiting: tuple[list[Any], int] | None = None
+    waiting: tuple[list[Any], list[Any], int] | None = None
 
-    def write(parts: list[Any], count: int) -> None:
+    def write(parts: list[Any], labels: list[Any], count: int) -> None:
         nonlocal durable
         rows = [np.concatenate([piece.numpy() for piece in part])[:count] for part in parts]
         for column, values in zip(columns, rows, strict=True):
             _check_finite(column.tap.name, values, first + writer.done)
-        writer.append(rows)
+        writer.append([*rows, *(values[:count, np.newaxis] for values in labels)])
         bar.update(count)
         if writer.done - durable >= FLUSH_EVERY:
             writer.flush()
             durable = writer.done
 
     # A batch is written while the device computes the next one.
-    for batch, count in stream.batches(first + writer.done, stop):
+    for (batch, labels), count in stream.batches(first + writer.done, stop):
         launched = step(batch)
         if waiting:
             write(*waiting)
-        waiting = (launched, count)
+        waiting = (launched, [labels[name] for name in sorted(labels)], count)
     if waiting:
         write(*waiting)
     writer.finish()
