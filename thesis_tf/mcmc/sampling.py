@@ -103,7 +103,9 @@ def sample_chain(
         steps = len(pieces["accepted"]) * lengths.piece * lengths.thin
         acceptance = np.sum(pieces["accepted"], axis=0) / steps
     seen = samples if statistics is None else np.asarray(statistics(samples), np.float64)
-    return Chains(samples, diagnose(seen, acceptance=acceptance), final)
+    output = "state" if output_fn is None else getattr(output_fn, "__name__", None)
+    output = None if output == "<lambda>" else output
+    return Chains(samples, diagnose(seen, acceptance=acceptance), final, output=output)
 
 
 def stream_seed(seed: int, stream: int) -> int:
