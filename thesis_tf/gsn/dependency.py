@@ -13,9 +13,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from thesis_tf._core import checks
+from thesis_tf._core import arrays, checks
 from thesis_tf._core.types import Array, ArrayLike
-from thesis_tf._keras.noisy_model import NoisyModel
+from thesis_tf._keras.noisy_model import NoisyModel, added_losses, all_true
 from thesis_tf.gsn.reconstruction import Bernoulli, Reconstruction
 from thesis_tf.mcmc.transition_kernels import SimpleKernel
 
@@ -129,9 +129,24 @@ class DependencyNetwork(NoisyModel):
     ) -> tf.Tensor:
         """Returns - log P(x_s | x_-s), (n,), for a random subset of each example."""
         chosen = self.sample_subsets(x, seed)
-        terms = self.reconstruction.log_probs(self.conditionals(x, chosen), x)
+        outputs = self.conditionals(x, chosen)
+        if isinstance(self.network, keras.Layer):
+            added = added_losses(self.network)
+            if added is not None:
+                self.count_added(added)
+        terms = self.reconstruction.log_probs(outputs, x)
         axes = list(range(1, x.shape.rank))
         return -tf.reduce_sum(tf.where(chosen, terms, 0), axes)
+
+    @property
+    def valid_examples(self) -> str:  # type: ignore[override]
+        """What examples must be."""
+        return self.reconstruction.support
+
+    def are_valid(self, x: tf.Tensor, target: tf.Tensor | None) -> tf.Tensor:
+        """Returns which examples are in the support of the reconstruction distribution, (n,)."""
+        x = arrays.checked_points("Examples", x)
+        return all_true([self.reconstruction.contains(x)], x)
 
     def transition_kernel(self, *, order: str = "random") -> "DependencyKernel":
         """Returns one step of the chain on x as a kernel, for `mcmc.sample_chain`.

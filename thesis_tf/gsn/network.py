@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from thesis_tf._core import arrays, checks
 from thesis_tf._core.types import TensorLike
-from thesis_tf._keras.noisy_model import NoisyModel
+from thesis_tf._keras.noisy_model import NoisyModel, added_losses, all_true
 from thesis_tf.corruption import Corruption, SaltAndPepper
 from thesis_tf.gsn.reconstruction import Bernoulli, Reconstruction
 from thesis_tf.gsn.walkback import Hidden, Walkback, walkback_losses
@@ -106,16 +106,31 @@ class GenerativeStochasticNetwork(NoisyModel):
     ) -> keras.callbacks.History:
         """Like Keras' `fit`, but first checks arrays, or the first batch of a `tf.data.Dataset`.
 
+        Later batches, and those of other data and of `validation_data`, are checked when they come.
+
         Raises:
+            TypeError: examples don't have a floating dtype.
             ValueError: examples are outside the support of the reconstruction distribution, such as
-                pixels above 1 for `Bernoulli`.
+                pixels above 1 for `Bernoulli`, or have another shape than the network's.
         """
-        first = x
-        if isinstance(x, tf.data.Dataset):
-            first, *_ = keras.utils.unpack_x_y_sample_weight(next(iter(x.take(1))))
-        if isinstance(first, np.ndarray | tf.Tensor):
-            self.reconstruction.check(first)
+        for data in (x, kwargs.get("validation_data")):
+            first = data[0] if isinstance(data, tuple | list) else data
+            if isinstance(first, tf.data.Dataset):
+                first, *_ = keras.utils.unpack_x_y_sample_weight(next(iter(first.take(1))))
+            if isinstance(first, np.ndarray | tf.Tensor):
+                self.reconstruction.check(first)
+                if self.built:
+                    self.check_shape(first)
         return super().fit(x, y, **kwargs)
+
+    def check_shape(self, x: TensorLike) -> None:
+        """Raises ValueError unless x (n, ...) has the shape of the network's examples."""
+        if tuple(x.shape[1:]) != self.example_shape:
+            raise checks.invalid(
+                "Examples",
+                f"of shape {self.example_shape}, as those that {self.name} was built for",
+                f"shape {tuple(x.shape[1:])}",
+            )
 
     def zero_hidden(self, x: tf.Tensor) -> Hidden:
         """Returns hidden units of zeros for visible units x (n, ...), a tuple."""
@@ -210,6 +225,27 @@ class GenerativeStochasticNetwork(NoisyModel):
         if self.corruption is not None:
             x = self.corruption.sample(x, fold(seed, 2))
         return self.update(x, hidden, seed=fold(seed, 3), training=training)
+
+    def clear_added_losses(self) -> None:
+        """Forgets what layers added to the loss in earlier rounds, which other graphs may hold."""
+        self._clear_losses()
+
+    def added_losses(self) -> Any:
+        """Returns what layers added to the loss in the last round, a scalar; 0.0 if nothing."""
+        added = added_losses(self)
+        return 0.0 if added is None else tf.cast(added, self.example_dtype)
+
+    @property
+    def valid_examples(self) -> str:  # type: ignore[override]
+        """What examples must be."""
+        return self.reconstruction.support
+
+    def are_valid(self, x: tf.Tensor, target: tf.Tensor | None) -> tf.Tensor:
+        """Returns which examples are in the support of the reconstruction distribution, (n,)."""
+        rows = self.initial_hidden == "stored"
+        x = arrays.checked_points("Examples", x)
+        parts = [x] if target is None or rows else [x, target]
+        return all_true([self.reconstruction.contains(part) for part in parts], x)
 
     def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns E[x | h] (n, ...) for x (n, ...) without noise, from hidden units of zeros."""

@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Self, TypeAlias
 
 import keras
-import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -79,10 +78,38 @@ class Reconstruction:
         # One state at a time, since all pairs of all values at once may not fit in memory.
         return tf.map_fn(with_all, outputs, fn_output_signature=outputs.dtype)
 
+    @property
+    def support(self) -> str:
+        """What values of x are possible, a phrase."""
+        return "finite"
+
+    def contains(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns which values of x are in the support, booleans of the same shape."""
+        return tf.math.is_finite(x)
+
     def check(self, x: TensorLike) -> None:
-        """Raises ValueError if examples (n, ...) are outside the support of this distribution."""
-        if not np.isfinite(np.sum(np.asarray(x), dtype=np.float64)):
+        """Raises unless x (n, ...) is in the support of this distribution.
+
+        Raises:
+            TypeError: x doesn't have a floating dtype.
+            ValueError: values are NaN, infinite or outside the support.
+        """
+        x = tf.convert_to_tensor(x)
+        if not x.dtype.is_floating:
+            advice = 'Convert them: x.astype("float32"), pixels divided by 255.'
+            raise checks.invalid(
+                "Data", "of a floating dtype", x.dtype.name, advice, kind=TypeError
+            )
+        if not tf.reduce_all(tf.math.is_finite(x)):
             raise checks.invalid("Data", "finite", "NaN or infinity")
+        if not tf.reduce_all(self.contains(x)):
+            low, high = float(tf.reduce_min(x)), float(tf.reduce_max(x))
+            raise checks.invalid(
+                f"Data of {type(self).__name__} units",
+                self.support,
+                f"values in [{low:g}, {high:g}]",
+                "Scale them, or use Normal() for real values.",
+            )
 
     def get_config(self) -> dict[str, Any]:
         """Returns the settings, a JSON-serializable dict."""
@@ -122,17 +149,14 @@ class Bernoulli(Reconstruction):
         absent = tf.reduce_sum(tf.nn.softplus(logits), axis=1, keepdims=True)
         return tf.matmul(logits, x, transpose_b=True) - absent
 
-    def check(self, x: TensorLike) -> None:
-        """Raises ValueError unless all values are in [0, 1]."""
-        super().check(x)
-        low, high = float(tf.reduce_min(x)), float(tf.reduce_max(x))
-        if not (low >= 0 and high <= 1):
-            raise checks.invalid(
-                "Data of Bernoulli units",
-                "in [0, 1]",
-                f"values in [{low:g}, {high:g}]",
-                "Scale them, or use Normal() for real values.",
-            )
+    @property
+    def support(self) -> str:
+        """What values of x are possible, a phrase."""
+        return "in [0, 1]"
+
+    def contains(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns which values of x are in [0, 1], booleans of the same shape."""
+        return (x >= 0) & (x <= 1)
 
 
 @keras.saving.register_keras_serializable(package="thesis_tf")

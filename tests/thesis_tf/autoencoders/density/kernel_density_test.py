@@ -146,5 +146,5 @@ def test_against_direct_differences(name, dtype):
 
 
 def test_a_sigma_beyond_the_digits_of_float64():
-    with pytest.raises(ValueError, match="`sigma` must be above .* which extend over"):
+    with pytest.raises(ValueError, match=r"`sigma` must be above .* which extend over"):
         KernelDensity(normal(2), 1e-8)
