@@ -6,7 +6,7 @@ units H' = f(x~, H, Z) and draws x' ~ P(x | H') (5.3.4).
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -16,26 +16,11 @@ from thesis_tf._core import arrays, checks
 from thesis_tf._core.types import TensorLike
 from thesis_tf._keras.noisy_model import NoisyModel, added_losses, all_true
 from thesis_tf.corruption import Corruption, SaltAndPepper
+from thesis_tf.gsn.kernel import NetworkKernel, State, known_or_neutral
 from thesis_tf.gsn.reconstruction import Bernoulli, Reconstruction
 from thesis_tf.gsn.walkback import Hidden, Walkback, walkback_losses
-from thesis_tf.mcmc.transition_kernels import SimpleKernel
 
-ALPHAS = ("first", "random")
 SALT_AND_PEPPER = SaltAndPepper(0.4)  # the corruption in the thesis' experiments with digits (5.4)
-
-
-class State(NamedTuple):
-    """The state of several chains, one per row.
-
-    Attributes:
-        x: (chains, ...), the visible units.
-        hidden: a tuple of tensors (chains, ...), the hidden units that the next step needs.
-        distribution_parameters: the network's outputs for the P(x | h) that x was drawn from.
-    """
-
-    x: tf.Tensor
-    hidden: tuple[tf.Tensor, ...]
-    distribution_parameters: tf.Tensor
 
 
 class GenerativeStochasticNetwork(NoisyModel):
@@ -123,7 +108,7 @@ class GenerativeStochasticNetwork(NoisyModel):
                     self.check_shape(first)
         return super().fit(x, y, **kwargs)
 
-    def check_shape(self, x: TensorLike) -> None:
+    def check_shape(self, x: tf.Tensor) -> None:
         """Raises ValueError unless x (n, ...) has the shape of the network's examples."""
         if tuple(x.shape[1:]) != self.example_shape:
             raise checks.invalid(
@@ -306,13 +291,16 @@ class GenerativeStochasticNetwork(NoisyModel):
         return rows
 
     def initial_state(self, x: TensorLike) -> State:
-        """Returns the `State` of chains that begin at x (chains, ...) with hidden units of zero."""
-        x = tf.convert_to_tensor(x)
+        """Returns the `State` of chains that begin at x (chains, ...) with hidden units of zero.
+
+        NaN stands for an unknown value, which begins at 0.5 for `Bernoulli`, else at 0.
+        """
+        x = known_or_neutral(x, self.reconstruction)
         more = () if self.reconstruction.size == 1 else (self.reconstruction.size,)
         parameters = tf.zeros([tf.shape(x)[0], *x.shape[1:], *more], self.example_dtype)
         return State(x, self.zero_hidden(x), parameters)
 
-    def transition_kernel(self, *, alpha: str = "first") -> "NetworkKernel":
+    def transition_kernel(self, *, alpha: str = "first") -> NetworkKernel:
         """Returns one step of the chain as a kernel, for `mcmc.sample_chain`.
 
         Args:
@@ -347,53 +335,3 @@ class GenerativeStochasticNetwork(NoisyModel):
         for name in ("corruption", "walkback", "reconstruction"):
             config[name] = keras.saving.deserialize_keras_object(config[name])
         return cls(**config)
-
-
-class NetworkKernel(SimpleKernel):
-    """One step of the chain of a network, from a `State` to a `State`.
-
-    Args:
-        network: a `GenerativeStochasticNetwork`.
-        alpha: as for `GenerativeStochasticNetwork.transition_kernel`.
-
-    Raises:
-        ValueError: `alpha` is neither "first" nor "random".
-    """
-
-    def __init__(self, network: GenerativeStochasticNetwork, *, alpha: str = "first") -> None:
-        self.network = network
-        self.alpha = checks.one_of("`alpha`", alpha, ALPHAS)
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """The arguments of the constructor."""
-        return {"network": self.network, "alpha": self.alpha}
-
-    def initial_state(self, x: TensorLike) -> State:
-        """Returns the `State` of chains that begin at x (chains, ...)."""
-        return self.network.initial_state(x)
-
-    def step(self, state: State, seed: tf.Tensor) -> State:
-        """Returns the next `State`, which is determined by `state` and `seed`, a pair of int32."""
-        fold, network = tf.random.experimental.stateless_fold_in, self.network
-        hidden, parameters = network.advance(state.x, state.hidden, fold(seed, 0))
-        alpha = self._alpha(state.x, fold(seed, 2))
-        x = network.reconstruction.sample(parameters, fold(seed, 1), alpha=alpha)
-        return State(tf.cast(x, state.x.dtype), hidden, parameters)
-
-    def mean(self, state: State) -> tf.Tensor:
-        """Returns E[x | h] (chains, ...) of a state: x without the noise of drawing it."""
-        mean = self.network.reconstruction.mean(state.distribution_parameters)
-        return tf.cast(mean, state.x.dtype)
-
-    def distribution_parameters(self, state: State) -> tf.Tensor:
-        """Returns the parameters of the P(x | h) from which the state's x was drawn."""
-        return state.distribution_parameters
-
-    def _alpha(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor | None:
-        if self.alpha == "first" or self.network.log_alpha is None:
-            return None
-        alphas, chains = self.network.alphas, tf.shape(x)[0]
-        number = tf.random.stateless_uniform([chains], seed, 0, alphas.shape[0], tf.int32)
-        ones = [1] * (x.shape.rank - 1)
-        return tf.reshape(tf.gather(alphas, number), [-1, *ones])

@@ -41,6 +41,8 @@ class Reconstruction:
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     reparametrized = False
+    takes_logits = False  # whether outputs are logits, so that no activation may bound them
+    unknown_value = 0.0  # where chains begin at values of x that are unknown
 
     @property
     def size(self) -> int:
@@ -75,8 +77,10 @@ class Reconstruction:
             same = tf.broadcast_to(one, tf.concat([tf.shape(x)[:1], tf.shape(one)], axis=0))
             return self.log_prob(same, x)
 
-        # One state at a time, since all pairs of all values at once may not fit in memory.
-        return tf.map_fn(with_all, outputs, fn_output_signature=outputs.dtype)
+        # In float64, since the sum over many values is large. One state at a time, since all pairs
+        # of all values at once may not fit in memory.
+        outputs, x = tf.cast(outputs, tf.float64), tf.cast(x, tf.float64)
+        return tf.map_fn(with_all, outputs, fn_output_signature=tf.float64)
 
     @property
     def support(self) -> str:
@@ -111,6 +115,9 @@ class Reconstruction:
                 "Scale them, or use Normal() for real values.",
             )
 
+    def check_outputs(self, outputs: tf.Tensor) -> None:
+        """Raises ValueError if outputs are recognizably something else than parameters."""
+
     def get_config(self) -> dict[str, Any]:
         """Returns the settings, a JSON-serializable dict."""
         return {field: getattr(self, field) for field in self.__dataclass_fields__}
@@ -132,6 +139,19 @@ class Bernoulli(Reconstruction):
 
     A scaling factor multiplies the logits, so a smaller factor expresses less certainty about x.
     """
+
+    takes_logits = True
+    unknown_value = 0.5
+
+    def check_outputs(self, outputs: tf.Tensor) -> None:
+        """Raises ValueError if all outputs are in [0, 1], as means and states of chains are."""
+        if tf.reduce_all(self.contains(outputs)) and tf.reduce_any(outputs > 0):
+            raise checks.invalid(
+                "`outputs` for Bernoulli units",
+                "logits",
+                "only values in [0, 1], as states and means of chains have",
+                "Keep logits: sample_chain(..., output_fn=kernel.distribution_parameters).",
+            )
 
     def _values(self, outputs: tf.Tensor, alpha: Alpha) -> Distribution:
         return tfd.Bernoulli(logits=_scaled(outputs, alpha), dtype=outputs.dtype)
@@ -198,12 +218,18 @@ class Normal(Reconstruction):
         return tfd.Normal(loc, _scaled(_positive(scale, self.smallest), alpha))
 
     def pairwise_log_prob(self, outputs: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
-        """Returns log P(x_j | h_i), (n, m), by matrix products."""
-        values = self._values(outputs, None)
-        x = _flat(x)
+        """Returns log P(x_j | h_i), (n, m), by matrix products in float64.
+
+        For small scales, squares in units of the scale have more digits than float32 keeps.
+        """
+        values = self._values(tf.cast(outputs, tf.float64), None)
+        x = _flat(tf.cast(x, tf.float64))
+        origin = x[:1]  # any point near the data keeps squares small
+        x -= origin
         loc, scale = (
             _flat(tf.broadcast_to(v, tf.shape(values.loc))) for v in (values.loc, values.scale)
         )
+        loc -= origin
         weight = 1 / tf.square(scale)
         squares = tf.matmul(weight, tf.square(x), transpose_b=True)
         squares -= 2 * tf.matmul(weight * loc, x, transpose_b=True)
@@ -247,6 +273,17 @@ class NormalMixture(Reconstruction):
             alpha = alpha[..., tf.newaxis]
         scale = _scaled(_positive(scale, self.smallest), alpha)
         return tfd.MixtureSameFamily(tfd.Categorical(logits=logits), tfd.Normal(loc, scale))
+
+
+def check_logits(name: str, reconstruction: Reconstruction, activation: str | None) -> None:
+    """Raises ValueError if a network that should return logits ends in a bounded activation."""
+    if reconstruction.takes_logits and activation is not None:
+        raise checks.invalid(
+            name,
+            "a model that returns logits",
+            f"one that ends in the activation {activation}",
+            "Leave out this activation: the sigmoid is part of P(x | h).",
+        )
 
 
 def _scaled(values: tf.Tensor, alpha: Alpha) -> tf.Tensor:

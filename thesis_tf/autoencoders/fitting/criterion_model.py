@@ -6,8 +6,9 @@ import keras
 import tensorflow as tf
 
 from thesis_tf._core import arrays, checks
+from thesis_tf._keras.last_activation import bounded_activation
 from thesis_tf._keras.noisy_model import NoisyModel, added_losses, all_true
-from thesis_tf.autoencoders.criteria import Criterion
+from thesis_tf.autoencoders.criteria import Criterion, check_activation
 
 
 class CriterionModel(NoisyModel):
@@ -47,6 +48,7 @@ class CriterionModel(NoisyModel):
             raise checks.invalid(
                 "`criterion`", "a criterion such as DenoisingLoss(0.1)", received, kind=TypeError
             )
+        check_activation(getattr(criterion, "distance", ""), bounded_activation(model))
         self.model, self.criterion = model, criterion
         self.built = True
 

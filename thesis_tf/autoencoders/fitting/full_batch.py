@@ -12,9 +12,10 @@ import tensorflow as tf
 from thesis_tf._core import arrays, checks
 from thesis_tf._core.types import TensorLike
 from thesis_tf._keras.inputs import build, input_spec
+from thesis_tf._keras.last_activation import bounded_activation
 from thesis_tf._keras.objective import in_float64
 from thesis_tf._keras.parameter_vector import VectorLayout, select
-from thesis_tf.autoencoders.criteria import Criterion
+from thesis_tf.autoencoders.criteria import Criterion, check_activation
 from thesis_tf.reporting.results import TabularResult
 from thesis_tf.reporting.tables import Cell
 
@@ -104,6 +105,7 @@ def fit_full_batch(
         raise checks.invalid("`criterion`", "a fixed function of the parameters", why, advice)
     if not model.built:
         build(model, input_spec(model, arrays.checked_points("`x`", x)))
+    check_activation(getattr(criterion, "distance", ""), bounded_activation(model))
     variables = select(model)
     objective = _Loss(model, variables, criterion, x, target, batch_size, seed)
     initial = objective.layout.pack([tf.cast(v.value, tf.float64) for v in variables])
@@ -202,7 +204,7 @@ class _Loss:
             if scope.losses:
                 raise checks.invalid(
                     "`model`",
-                    "without `add_loss` and activity regularizers, which aren't means over examples",
+                    "without `add_loss` and activity regularizers, no means over examples",
                     f"{len(scope.losses)} of their losses",
                     "Train it by `CriterionModel`.",
                 )
