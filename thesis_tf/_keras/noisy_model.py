@@ -158,13 +158,35 @@ class NoisyModel(keras.Model):
             counted = self._counted
         finally:
             self._counted = None
+        check_losses(losses)
         losses = tf.where(valid, losses, tf.constant(float("nan"), losses.dtype))
         if weights is not None:
-            losses = losses * tf.cast(weights, losses.dtype)
+            losses = losses * tf.cast(_of_examples(weights), losses.dtype)
         terms = [v.regularizer(v.value) for v in self.trainable_variables if v.regularizer]
         terms += counted
         added = tf.add_n([tf.cast(term, losses.dtype) for term in terms]) if terms else None
         return losses, added
+
+
+def check_losses(losses: tf.Tensor) -> None:
+    """Raises ValueError unless losses have the shape (n,): others would broadcast."""
+    if losses.shape.rank != 1:
+        raise checks.invalid(
+            "The losses of examples",
+            "of shape (n,)",
+            f"shape {tuple(losses.shape)}",
+            "Sum over the values of an example, not over examples.",
+        )
+
+
+def _of_examples(weights: tf.Tensor) -> tf.Tensor:
+    """Returns sample weights (n,) or (n, 1) as (n,)."""
+    if weights.shape.rank == 2 and weights.shape[1] == 1:
+        return weights[:, 0]
+    if weights.shape.rank != 1:
+        received = f"shape {tuple(weights.shape)}"
+        raise checks.invalid("`sample_weight`", "of shape (n,)", received)
+    return weights
 
 
 def added_losses(layer: keras.Layer) -> tf.Tensor | None:

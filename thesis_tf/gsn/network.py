@@ -223,14 +223,19 @@ class GenerativeStochasticNetwork(NoisyModel):
     @property
     def valid_examples(self) -> str:  # type: ignore[override]
         """What examples must be."""
-        return self.reconstruction.support
+        if self.initial_hidden != "stored":
+            return self.reconstruction.support
+        return f"{self.reconstruction.support}, with rows in [0, {self.num_remembered})"
 
     def are_valid(self, x: tf.Tensor, target: tf.Tensor | None) -> tf.Tensor:
         """Returns which examples are in the support of the reconstruction distribution, (n,)."""
-        rows = self.initial_hidden == "stored"
         x = arrays.checked_points("Examples", x)
-        parts = [x] if target is None or rows else [x, target]
-        return all_true([self.reconstruction.contains(part) for part in parts], x)
+        conditions = [self.reconstruction.contains(x)]
+        if self.initial_hidden != "stored":
+            conditions += [] if target is None else [self.reconstruction.contains(target)]
+        elif target is not None:  # rows, of which some devices would take others silently
+            conditions.append((target >= 0) & (target < self.num_remembered))
+        return all_true(conditions, x)
 
     def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns E[x | h] (n, ...) for x (n, ...) without noise, from hidden units of zeros."""

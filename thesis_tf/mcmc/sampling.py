@@ -104,6 +104,9 @@ def sample_chain(
         steps = len(pieces["accepted"]) * lengths.piece * lengths.thin
         acceptance = np.sum(pieces["accepted"], axis=0) / steps
     seen = samples if statistics is None else np.asarray(statistics(samples), np.float64)
+    if seen.shape[:2] != samples.shape[:2]:
+        shape = f"({samples.shape[0]}, {samples.shape[1]}, ...), results and chains"
+        raise checks.invalid("The result of `statistics`", f"of shape {shape}", seen.shape)
     output = "state" if output_fn is None else getattr(output_fn, "__name__", None)
     output = None if output == "<lambda>" else output
     return Chains(samples, diagnose(seen, acceptance=acceptance), final, output=output)

@@ -121,3 +121,32 @@ def test_full_batch():
         fit_full_batch(dense(), criterion, 255 * X)
     with pytest.raises(ValueError, match="`x` must be finite"):
         fit_full_batch(dense(), criterion, bad(np.nan))
+
+
+@pytest.mark.parametrize("shape", [(12,), (12, 1)])
+def test_sample_weights(shape):
+    weights = np.linspace(0, 3, 12, dtype=np.float32)
+    model = CriterionModel(dense(), DenoisingLoss(None))
+    model.compile(keras.optimizers.SGD(0.0))
+    expected = weights @ np.square(X - model.model(X)).sum(axis=1) / 12
+    found = model.fit(X, X, sample_weight=weights.reshape(shape), batch_size=12, **FIT)
+    assert found.history["loss"][0] == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_losses_and_weights_of_other_shapes():
+    shapes = {
+        "scalar": lambda m, x, t=None, **_: tf.reduce_mean(tf.square(m(x) - x)),
+        "of values": lambda m, x, t=None, **_: tf.square(m(x) - x),
+    }
+    match = r"losses of examples must be of shape \(n,\)"
+    for criterion in shapes.values():
+        model = CriterionModel(dense(), criterion)
+        model.compile("sgd")
+        with pytest.raises(ValueError, match=match):
+            model.fit(X, **FIT)
+        with pytest.raises(ValueError, match=match):
+            fit_full_batch(dense(), criterion, X)
+    model = CriterionModel(dense(), DenoisingLoss(0.1))
+    model.compile("sgd")
+    with pytest.raises(ValueError, match=r"`sample_weight` must be of shape \(n,\)"):
+        model.fit(X, X, sample_weight=np.ones((12, 4)), **FIT)

@@ -238,5 +238,21 @@ def test_parzen_windows_of_other_units(scale):
     assert any("The values of samples" in sentence for sentence in found.warnings())
     assert found.warnings()[0] in found.table()
     with pytest.warns(UserWarning, match="are their units the same"):
-        found = gsn.parzen_log_likelihood(X, X[:3], scale * X[3:], verbose=0)
+        found = gsn.parzen_log_likelihood(X[::-1] / 2, X[:3], scale * X[3:], verbose=0)
     assert any("The values of validation" in sentence for sentence in found.warnings())
+
+
+def test_parzen_windows_on_the_test_points():
+    x = RNG.normal(size=(20, 3))
+    with pytest.warns(UserWarning, match="20 of 20 test points are among samples"):
+        found = gsn.parzen_log_likelihood(np.tile(x, (2, 1)), x, x + 0.1, verbose=0)
+    assert "is too high" in found.warnings()[0]
+    with pytest.warns(UserWarning, match="among validation"):
+        gsn.parzen_log_likelihood(RNG.normal(size=(90, 3)), x, x[:12], verbose=0)
+
+
+def test_rows_of_stored_hidden_units():
+    model = gsn.GSN([4], initial_hidden="stored", num_remembered=5, walkback=1)
+    model.compile("sgd")
+    with pytest.raises(ValueError, match=r"rows in \[0, 5\)"):
+        model.fit(X, np.arange(1, 6), verbose=0)

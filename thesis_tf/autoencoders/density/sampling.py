@@ -50,10 +50,12 @@ def metropolis_hastings(
 
     Raises:
         ValueError, TypeError: the initial state isn't finite or doesn't have a floating dtype, r
-            changes its shape, a number isn't positive, the folder holds other chains, or chains
+            changes its shape, a number isn't positive, steps are smaller than the rounding of
+            states, the folder holds other chains, or chains
             came to points where r(x) is NaN, which a path integral may miss.
     """
     state = _checked_state(estimator, initial_state)
+    _check_resolved("`proposal_stddev`", proposal_stddev, proposal_stddev, state)
     kernel = RandomWalk(estimator, proposal_stddev, num_points=num_points, rule=rule)
     chains = mcmc.sample_chain(
         tfp.mcmc.MetropolisHastings(kernel),
@@ -110,6 +112,7 @@ def langevin(
         ValueError, TypeError: as for `metropolis_hastings`.
     """
     state = _checked_state(estimator, initial_state)
+    _check_resolved("`step_size`", step_size, max(step_size, 0) ** 0.5, state)
     kernel = Langevin(estimator, step_size, adjusted=adjusted, num_points=num_points, rule=rule)
     chains = mcmc.sample_chain(
         tfp.mcmc.MetropolisHastings(kernel) if adjusted else kernel,
@@ -136,6 +139,19 @@ def _checked_chains(estimator: ScoreEstimator, chains: mcmc.Chains) -> mcmc.Chai
     for step in steps:
         estimator.check_finite(tf.constant(chains.samples[step]), f"states after result {step + 1}")
     return chains
+
+
+def _check_resolved(name: str, given: float, stddev: float, state: tf.Tensor) -> None:
+    """Raises ValueError if steps are so small that states can't change by them."""
+    ulp = float(np.finfo(state.dtype.as_numpy_dtype).eps * tf.reduce_max(tf.abs(state)))
+    if 0 < stddev < 8 * ulp:
+        raise checks.invalid(
+            name,
+            f"of steps above {8 * ulp:.2g}, eight roundings of {state.dtype.name} states as large"
+            " as these",
+            given,
+            "Subtract the mean of the data before training, or use float64.",
+        )
 
 
 def _checked_state(estimator: ScoreEstimator, initial_state: TensorLike) -> tf.Tensor:

@@ -129,7 +129,11 @@ class ScoreEstimator:
     @same_kind
     def score(self, x: TensorLike) -> Any:
         """Returns d log p / dx at points x (n, ...), (r(x) - x) / sigma^2 (Eq 3.5 and 3.10)."""
-        return _finite(self._score(arrays.checked_points("`x`", x)))
+        return _finite(self.score_or_nan(x))
+
+    def score_or_nan(self, x: TensorLike) -> tf.Tensor:
+        """Returns the score (n, ...) as a tensor, NaN or infinity where r(x) is."""
+        return self._score(arrays.checked_points("`x`", x))
 
     @same_kind
     def direction(self, x: TensorLike) -> Any:
@@ -185,6 +189,21 @@ class ScoreEstimator:
             (n,). Warns with `OutsideDataWarning` if the estimator has data and a path leaves them;
             not inside a `tf.function`.
         """
+        found = self.energy_difference_or_nan(
+            x, x_star, num_points=num_points, rule=rule, waypoints=waypoints
+        )
+        return _finite(found, "r(x) between `x` and `x_star`")
+
+    def energy_difference_or_nan(
+        self,
+        x: TensorLike,
+        x_star: TensorLike,
+        *,
+        num_points: int = 8,
+        rule: str = "gauss_legendre",
+        waypoints: TensorLike | None = None,
+    ) -> tf.Tensor:
+        """Returns `energy_difference` (n,) as a tensor, NaN where r isn't finite on the path."""
         x = arrays.checked_points("`x`", x)
         stops = [x]
         if waypoints is not None:
@@ -203,12 +222,11 @@ class ScoreEstimator:
                 )
             for start, end in itertools.pairwise(stops):
                 on_the_way = _between(start, end, tf.constant(nodes, x.dtype))
-                self.region.warn(on_the_way.numpy().reshape(-1, *x.shape[1:]), "The path", 3)
+                self.region.warn(on_the_way.numpy().reshape(-1, *x.shape[1:]), "The path", 4)
         self.known_sigma()
-        found = self._path(
+        return self._path(
             tf.stack(stops), tf.constant(nodes, x.dtype), tf.constant(weights, x.dtype)
         )
-        return _finite(found, "r(x) between `x` and `x_star`")
 
     @same_kind
     def conservativity(
@@ -321,7 +339,7 @@ class ScoreEstimator:
         return tf.reduce_sum(tf.square(arrays.flat(self._score(noisy) - target)), axis=1) / 2
 
 
-def _finite(values: tf.Tensor, name: str = "r(x), and its derivatives,") -> tf.Tensor:
+def _finite(values: tf.Tensor, name: str = "r(x)") -> tf.Tensor:
     """Returns values (n, ...); raises ValueError if they aren't finite, but not during tracing."""
     if tf.executing_eagerly():
         finite = tf.math.is_finite(values)

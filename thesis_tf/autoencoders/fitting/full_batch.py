@@ -13,6 +13,7 @@ from thesis_tf._core import arrays, checks
 from thesis_tf._core.types import TensorLike
 from thesis_tf._keras.inputs import build, input_spec
 from thesis_tf._keras.last_activation import bounded_activation
+from thesis_tf._keras.noisy_model import check_losses
 from thesis_tf._keras.objective import in_float64
 from thesis_tf._keras.parameter_vector import VectorLayout, select
 from thesis_tf.autoencoders.criteria import Criterion, check_activation
@@ -201,6 +202,7 @@ class _Loss:
                     if tf.as_dtype(variable.dtype).is_floating:
                         scope.add_update((variable, tf.cast(variable.value, tf.float64)))
                 losses = self._criterion(self._model, x, target, seed=seed, step=0)
+            check_losses(losses)
             if scope.losses:
                 raise checks.invalid(
                     "`model`",

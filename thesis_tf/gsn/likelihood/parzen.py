@@ -90,14 +90,16 @@ def parzen_log_likelihood(
             samples are chains of distribution parameters.
 
     Warns:
-        UserWarning: the best sigma is at an end of the grid, or samples and test points differ so
+        UserWarning: the best sigma is at an end of the grid, most test points are among samples or
+            validation points, or samples and test points differ so
             much in size that their units must differ. The sentences are also in `warnings`.
     """
     test = arrays.checked_points("`test`", test, at_least=1)
     validation = _checked_validation(validation, test)
     chains, phrase = base.chains_of("`samples`", samples, test.shape[1:])
     wide = tf.float64 in (chains.dtype, test.dtype, validation.dtype)
-    caveats = _sizes({"samples": chains, "validation": validation}, test)
+    others = {"samples": chains, "validation": validation}
+    caveats = [*_sizes(others, test), *_copies(others, test)]
     grid: Array = np.zeros(0) if sigmas is None else _checked_sigmas(sigmas)
     origin = ""
     for dtype in (tf.float64,) if wide else (tf.float32, tf.float64):
@@ -152,6 +154,25 @@ def _sizes(others: dict[str, tf.Tensor], test: tf.Tensor) -> list[str]:
             found.append(
                 f"The values of {name} are in {span(x)}, those of test points in {span(test)}: are"
                 " their units the same?"
+            )
+            warnings.warn(found[-1], stacklevel=3)
+    return found
+
+
+def _copies(others: dict[str, tf.Tensor], test: tf.Tensor) -> list[str]:
+    """Returns sentences, also as warnings, on test points that are among others."""
+
+    def rows(x: tf.Tensor) -> set[int]:
+        flat = tf.reshape(x, [-1, math.prod(test.shape[1:])]).numpy()
+        return {hash(row.astype(np.float64).tobytes()) for row in flat}
+
+    points, found = rows(test), []
+    for name, x in others.items():
+        shared = len(points & rows(x))
+        if shared > len(points) / 2:
+            found.append(
+                f"{shared:,} of {len(points):,} test points are among {name}, so that the estimate"
+                " is too high."
             )
             warnings.warn(found[-1], stacklevel=3)
     return found

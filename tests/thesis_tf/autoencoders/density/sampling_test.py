@@ -227,3 +227,13 @@ def test_chains_that_enter_where_r_is_nan(sampler):
         return
     chains = langevin(estimator, start, 200, 0.5)  # whose proposals need the score at their end
     assert chains.samples.max() <= 1
+
+
+@pytest.mark.parametrize("sample", [metropolis_hastings, langevin])
+def test_steps_below_the_rounding_of_states(sample):
+    flat = ScoreEstimator(lambda x: x, sigma=1.0)
+    start = np.full((20, 2), 1e6, np.float32)
+    with pytest.raises(ValueError, match="eight roundings of float32"):
+        sample(flat, start, 5, 1e-4)
+    found = sample(flat, start.astype(float), 5, 1e-4).samples
+    assert len(np.unique(found)) == found.size
