@@ -183,3 +183,27 @@ def test_labels_that_are_no_labels_are_not_passed_over(make_run, tmp_path, job):
     with pytest.raises(ValueError, match="`y_train` of run_data must be"):
         reports.JobsAfterTraining(run, jobs("train", job))
     reports.JobsAfterTraining(run, jobs("train", "sample", "export"))
+
+
+def test_sentences_on_results_that_cannot_be_trusted():
+    found = {
+        "train": {"loss": 1.0},
+        "sample": {"r_hat": 5.0, "warnings": ["a", "b"]},
+        "evaluate": {"warnings": ["b", "c"]},
+        "export": {"path": "x"},
+    }
+    assert reports.doubts(found) == ["a", "b", "c"]
+    assert reports.doubts({}) == []
+
+
+@pytest.mark.slow
+def test_chains_that_draw_the_mean_image(make_run, tmp_path):
+    # Without training, E[x | h] is nearly the same gray for every h.
+    run = make_run(tmp_path / "run", hidden_noise=0.0)
+    run.train(sheet_every=0)
+    for variable in run.model.trainable_variables:
+        variable.assign(0.01 * variable.value)
+    found = reports.JobsAfterTraining(run, jobs("train", "sample")).run()["sample"]
+    assert found["spread_of_samples"] < 0.1
+    assert any("of the data's standard deviation" in sentence for sentence in found["warnings"])
+    assert json.loads(next(tmp_path.rglob("mixing.json")).read_text()) == found
