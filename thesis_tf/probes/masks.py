@@ -9,6 +9,7 @@ known and with an unknown number of steps, and layers that run backwards are fol
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +21,7 @@ import tensorflow as tf
 
 from thesis_tf._core import checks
 from thesis_tf._keras import recording, time_order
-from thesis_tf._keras.inputs import is_functional
+from thesis_tf._keras.inputs import input_spec, is_functional
 
 if TYPE_CHECKING:
     from thesis_tf.probes.taps import Tap
@@ -79,6 +80,8 @@ class Masks:
         self, model: keras.Model, recorder: recording.Recorder, spec: Any, mask: str | None
     ) -> None:
         self._model, self._recorder, self._spec = model, recorder, spec
+        # Data of integers may be cast to the dtypes that the model declares.
+        self._declared = input_spec(model) if is_functional(model) else spec
         self._batch = keras.tree.flatten(spec)[0].shape[0]
         self._sources: dict[str, str] = {}
         self._not_of_steps: set[str] = set()
@@ -121,10 +124,14 @@ class Masks:
         return self.of(name).removesuffix(_REVERSED)
 
     def _take_keras_masks(self) -> None:
-        masked = [place for place in self._recorder.places if place.mask is not None]
-        if not masked:
+        if all(place.mask is None for place in self._recorder.places):
             return
-        orders = time_order.orders(self._recorder)
+        # With a known number of steps, an output with another number than its mask shows.
+        recorder = self._recorder
+        with contextlib.suppress(Exception):  # any of a model that doesn't take such inputs
+            recorder = self._traced(frozenset(), None)
+        orders = time_order.orders(recorder)
+        masked = [place for place in recorder.places if place.mask is not None]
         carried = {id(place.tensor): place.mask for place in masked}
         steps: dict[int, int | None] = {}
         for place in masked:
@@ -141,11 +148,13 @@ class Masks:
                 continue
             self._sources[place.name] = KERAS + (_REVERSED if order else "")
             steps[id(place.tensor)] = place.mask.shape[1]
-        for name, behind in time_order.behind(self._recorder, steps).items():
-            if name not in self._sources and name not in self._not_of_steps | self._unknown:
-                shape = behind.shape
-                if shape.rank > 2 and shape[1] in set(steps.values()):
-                    self._lost.add(name)
+        known = {*self._sources, *self._not_of_steps, *self._unknown}
+        self._lost = {
+            name
+            for name, tensor in time_order.behind(recorder, steps).items()
+            if name not in known and (tensor.shape.rank or 0) > 2
+            if tensor.shape[1] in set(steps.values())
+        }
 
     def _is_of_steps(self, place: recording.Place, carried: Mapping[int, Any]) -> bool:
         """Returns whether a Keras mask is (batch, time) of its tensor."""
@@ -180,21 +189,33 @@ class Masks:
                 raise checks.invalid(
                     "`mask`", "an input (batch, time)", f"{mask!r}, {tuple(inputs[mask].shape)}"
                 )
-            return [_InputMask(mask, self._group(inputs, mask, [mask]), guessed=False)]
+            group = self._group(inputs, mask, [mask])
+            group = group if len(group) > 1 else self._group(inputs, mask)
+            return [_InputMask(mask, group, guessed=False)]
         names = [n for n in inputs if n.endswith(_ENDINGS) or n.rpartition("/")[2] == "mask"]
+        declared = named_inputs(self._model, self._declared)
         usable = []
         for name in names:
-            dtype = inputs[name].dtype
-            if inputs[name].shape.rank == 2 and (dtype.is_integer or dtype.is_bool):
+            leaf = declared.get(name, inputs[name])
+            if leaf.shape.rank == 2 and (leaf.dtype.is_integer or leaf.dtype.is_bool):
                 usable.append(name)
             else:
-                shape = tuple(inputs[name].shape)
                 self._remarks.append(
                     f"The input {name!r} isn't taken for a mask, which is (batch, time) of integers"
-                    f" or bool: it is {shape} of {dtype.name}."
+                    f" or bool: it is {tuple(leaf.shape)} of {leaf.dtype.name}."
                 )
-        found = [_InputMask(n, self._group(inputs, n, usable), guessed=True) for n in usable]
-        found = [one for one in found if len(one.group) > 1]
+        found = []
+        for name in usable:
+            group = self._group(inputs, name, usable)
+            if len(group) == 1 and len(all_of_its_size := self._group(inputs, name)) == 2:
+                group = all_of_its_size
+            if len(group) > 1:
+                found.append(_InputMask(name, group, guessed=True))
+            else:
+                self._remarks.append(
+                    f"The input {name!r} isn't taken for a mask, as its name and size don't tell of"
+                    f" which inputs: mask={name!r} takes it for all of its size."
+                )
         for first, second in itertools.combinations(found, 2):
             if first.group & second.group:
                 raise checks.invalid(
@@ -205,15 +226,24 @@ class Masks:
                 )
         return found
 
-    def _group(self, inputs: Mapping[str, Any], mask: str, masks: Sequence[str]) -> frozenset[str]:
-        """Returns the inputs with the time axis of `mask`, e.g. all "encoder_*" of its size."""
-        prefix = _prefix(mask)
-        others = [_prefix(name) for name in masks if _prefix(name) not in ("", prefix)]
+    def _group(
+        self, inputs: Mapping[str, Any], mask: str, masks: Sequence[str] | None = None
+    ) -> frozenset[str]:
+        """Returns the inputs with the time axis of `mask`: those of its size.
+
+        Args:
+            inputs: {name: spec}.
+            mask: the name of the mask.
+            masks: the names of all masks: only inputs with its prefix, e.g. all "encoder_*", and
+                for a mask without one those that have no other's prefix; None takes all.
+        """
+        prefix = _prefix(mask) if masks else ""
+        others = tuple({_prefix(name) for name in masks or ()} - {"", prefix})
         return frozenset(
             name
             for name, leaf in inputs.items()
             if name.startswith(prefix)
-            and not (not prefix and name.startswith(tuple(others)))
+            and not (not prefix and name.startswith(others))
             and leaf.shape.rank not in (None, 0, 1)
             and leaf.shape[1] == inputs[mask].shape[1]
         )
@@ -300,7 +330,10 @@ def steps_that_count(
     if source != KERAS and mask.dtype != tf.bool:
         tf.debugging.Assert(tf.reduce_all((mask == 0) | (mask == 1)), [_not_binary(source)])
     steps = tf.cast(mask, tf.bool)
-    wrong = f"Tap {tap.name!r} and its mask {source!r} have different numbers of steps."
+    wrong = (
+        f"Tap {tap.name!r} and its mask {source!r} have different numbers of steps. Leave out this"
+        f" tap, or pass mask={NONE!r}."
+    )
     if not steps.shape[1:2].is_compatible_with(place.tensor.shape[1:2]):
         raise ValueError(wrong)
     if None in (steps.shape[1], place.tensor.shape[1]):
