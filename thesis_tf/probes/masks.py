@@ -153,7 +153,7 @@ class Masks:
             name
             for name, tensor in time_order.behind(recorder, steps).items()
             if name not in known and (tensor.shape.rank or 0) > 2
-            if tensor.shape[1] in set(steps.values())
+            if tensor.shape[1] in {*steps.values(), None}
         }
 
     def _is_of_steps(self, place: recording.Place, carried: Mapping[int, Any]) -> bool:
@@ -274,10 +274,12 @@ class Masks:
             if name not in places or name not in free:
                 self._unknown.add(name)
                 continue
-            if places[name].shape[1] != steps or free[name].rank in (None, 0, 1):
+            if places[name].shape[1] not in (steps, None) or free[name].rank in (None, 0, 1):
                 continue
             order = orders.get(id(places[name]), False)
-            if free[name][1] is not None:
+            if places[name].shape[1] is None:
+                self._unknown.add(name)
+            elif free[name][1] is not None:
                 # It has as many steps for any inputs: those of a model made for one number, or not.
                 if free[name][1:].is_fully_defined():
                     self._unknown.add(name)

@@ -3,7 +3,7 @@
 The number of steps is that of heads, channels, latents and rows, so that sizes tell nothing.
 """
 
-import functools
+import math
 import warnings
 
 import keras
@@ -13,6 +13,7 @@ import tensorflow as tf
 from keras import layers
 
 from thesis_tf import probes
+from thesis_tf.probes import reductions
 from thesis_tf.probes.online import LiveProbes
 from thesis_tf.probes.reductions import Reduction
 
@@ -106,7 +107,7 @@ class Mixed(Turned):
         return x + tf.reverse(x, [1])
 
 
-def keras_masks():
+def keras_masks(_):
     """Returns a model, {tap: (symbolic output, mask)}, and the inputs."""
     m, n, back = LENGTHS, OTHER, LENGTHS[:, ::-1]
     ids = keras.Input((T,), dtype="int32", name="ids")
@@ -278,62 +279,63 @@ def input_masks(steps):
     return model, found, inputs
 
 
-@functools.cache
-def case(kind):
-    """Returns a model, what is expected of it, inputs and the outputs of all its layers."""
-    keras.utils.set_random_seed(0)
-    model, found, inputs = {
-        "keras": keras_masks,
-        "input": functools.partial(input_masks, T),
-        "input of any length": functools.partial(input_masks, None),
-    }[kind]()
-    outputs = {key: np.asarray(tf.cast(value, "float32")) for key, value in model(inputs).items()}
-    expected = {
-        name: (outputs[name.replace(":", "_").replace("#", "_")], mask)
-        for name, (_, mask) in found.items()
-    }
-    return model, expected, inputs
+@pytest.fixture
+def each(monkeypatch):
+    """The reduction to the features of all reductions with masks: one pass for three tables."""
 
+    def reduce(tensor, mask):
+        found = [reductions.KINDS[kind].reduce(tensor, mask) for kind in REDUCTIONS]
+        return tf.concat([tf.reshape(t, [-1, math.prod(t.shape[1:])]) for t in found], 1)
 
-def check(found, expected, reduction):
-    wrong = {}
-    for name, (values, mask) in expected.items():
-        right = numpy_features(values, mask, reduction)
-        if not np.allclose(found[name], right, **CLOSE):
-            wrong[name] = np.abs(found[name] - right).max()
-    assert not wrong
+    def shape(sides):
+        return (sides[-1] + 2 * math.prod(sides[1:]),)
+
+    monkeypatch.setattr(reductions, "KINDS", dict(reductions.KINDS))
+    reductions.register("each", shape=shape, reduce=reduce, least_rank=2)
+    return Reduction("each")
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize(
-    ("kind", "reduction"),
+    ("made", "steps", "also"),
     [
-        *(("keras", reduction) for reduction in REDUCTIONS),
-        *(("input", reduction) for reduction in REDUCTIONS),
-        ("input of any length", "mean"),
+        (keras_masks, None, "export"),
+        (input_masks, T, "live"),
+        (input_masks, None, "export"),
     ],
+    ids=["Keras' masks", "an input's mask", "an input's mask of any length"],
 )
-def test_stored_live_and_exported_features(kind, reduction, tmp_path):
-    model, expected, inputs = case(kind)
+def test_stored_live_and_exported_features(made, steps, also, each, tmp_path):
+    keras.utils.set_random_seed(0)
+    model, found, inputs = made(steps)
+    names = list(found)
+    outputs = tf.function(model)(inputs)
+    values = [outputs[name.replace(":", "_").replace("#", "_")] for name in names]
+    expected = {
+        name: np.concatenate(
+            [numpy_features(tf.cast(value, "float32"), found[name][1], k) for k in REDUCTIONS], 1
+        )
+        for name, value in zip(names, values, strict=True)
+    }
     store = probes.extract(
-        model, inputs, tmp_path / "store", taps=list(expected), reduction=reduction, batch_size=4
+        model, inputs, tmp_path / "store", taps=names, reduction=each, batch_size=4
     )
-    check({name: store.read(name) for name in expected}, expected, reduction)
+    wrong = [n for n in names if not np.allclose(store.read(n), expected[n], **CLOSE)]
+    assert not wrong
+    if also == "live":
+        probed = LiveProbes(model, names, each, num_classes=2)
+        others = dict(zip([tap.name for tap in probed.taps], probed._features(inputs), strict=True))
+    else:
+        report = probes.fit_probes(store, np.arange(ROWS) % 2, (5, 2), l2=[1.0], tol=1.0)
+        report.save(tmp_path / "report")
+        probes.export(model, probes.ProbeReport.load(tmp_path / "report"), tmp_path / "saved")
+        served = tf.saved_model.load(str(tmp_path / "saved")).signatures["features"]
+        others = served(**{key: tf.constant(value) for key, value in inputs.items()})
+    for name in names:
+        np.testing.assert_allclose(others[name], store.read(name), **CLOSE)
 
-    # Live and exported features are computed by the same function.
-    if reduction == "mean":
-        live = LiveProbes(model, list(expected), Reduction(reduction), num_classes=2)
-        names = [tap.name for tap in live.taps]
-        check(dict(zip(names, live._features(inputs), strict=True)), expected, reduction)
-    if reduction != "last":
-        return
-    report = probes.fit_probes(store, np.arange(ROWS) % 2, (5, 2), l2=[1.0], tol=1.0)
-    report.save(tmp_path / "report")
-    probes.export(model, probes.ProbeReport.load(tmp_path / "report"), tmp_path / "saved")
-    signature = tf.saved_model.load(str(tmp_path / "saved")).signatures["features"]
-    served = signature(**{key: tf.constant(value) for key, value in inputs.items()})
-    for name in expected:
-        np.testing.assert_allclose(served[name], store.read(name), **CLOSE)
+
+PADDING = [[1, 1, 0, 0], [1, 1, 1, 0]]
 
 
 def padded(steps=None, **inputs):
@@ -347,10 +349,28 @@ def padded(steps=None, **inputs):
 
 def batch(**inputs):
     ids = np.array([[1, 2, 3, 4], [5, 6, 7, 8]], "int32")
-    return {"token_ids": ids, **{name: np.asarray(values) for name, values in inputs.items()}}
+    return {"token_ids": ids, **{name: np.array(v, "int32") for name, v in inputs.items()}}
 
 
-PADDING = [[1, 1, 0, 0], [1, 1, 1, 0]]
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_reductions_by_name(reduction, tmp_path):
+    model, x = padded(padding_mask="int32"), batch(padding_mask=PADDING)
+    with pytest.warns(UserWarning, match="'padding_mask' is taken for the mask of steps at emb"):
+        store = probes.extract(model, x, tmp_path, taps="emb", reduction=reduction)
+    values = model.get_layer("emb")(x["token_ids"])
+    expected = numpy_features(values, np.array(PADDING, bool), reduction)
+    np.testing.assert_allclose(store.read("emb"), expected, **CLOSE)
+
+
+@pytest.mark.parametrize("reduction", ["subset:5", "projection:5", "flatten"])
+def test_other_reductions_take_all_steps(reduction, tmp_path):
+    x, stores = batch(padding_mask=PADDING), []
+    model = padded(4, padding_mask="int32")
+    for mask in ("auto", "none"):
+        store = probes.extract(model, x, tmp_path, taps="emb", reduction=reduction, mask=mask)
+        stores.append(store.read("emb"))
+    assert store.taps[0].mask == ""
+    np.testing.assert_array_equal(*stores)
 
 
 def mask_at(model, **options):
@@ -523,3 +543,76 @@ def test_a_mask_of_another_number_of_steps_is_left_out(steps, tmp_path):
     np.testing.assert_allclose(live[0]._features(x)[0], expected, **CLOSE)
     store = probes.extract(model, x, tmp_path, taps="doubled")
     np.testing.assert_allclose(store.read("doubled"), expected, **CLOSE)
+
+
+class Unshaped(layers.Layer):
+    """Has outputs whose number of steps can't be seen."""
+
+    def call(self, x):
+        return tf.reshape(x, [tf.shape(x)[0], -1, x.shape[-1]])
+
+
+def test_what_cannot_be_told_is_left_out_and_said(tmp_path):
+    keras.utils.set_random_seed(0)
+    model, _, inputs = input_masks(T)
+    x = keras.Input((T,), dtype="int32", name="token_ids")
+    padding = keras.Input((T,), dtype="int32", name="padding_mask")
+    e = layers.Embedding(20, T)(x)
+    outputs = [Unshaped(name="unshaped")(e), Latents(name="latents")(e), Mixed(name="mixed")(e)]
+    model = keras.Model({"token_ids": x, "padding_mask": padding}, outputs)
+
+    said = warned(
+        lambda: probes.extract(
+            model, inputs, tmp_path, taps=["unshaped", "latents", "mixed"], mask="padding_mask"
+        )
+    )
+
+    text, _, names = said.rpartition(" at ")
+    assert text == "Masks are left out, as it can't be told which steps they mean,"
+    assert set(names.strip(".").split(", ")) == {"unshaped", "latents", "mixed"}
+
+
+def test_every_replica_has_its_part_of_the_mask(tmp_path):
+    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+        model = padded(padding_mask="int32")
+        x = {key: np.tile(value, (3, 1)) for key, value in batch(padding_mask=PADDING).items()}
+        x["padding_mask"][3] = 1
+        store = probes.extract(model, x, tmp_path, taps="emb", batch_size=4, mask="padding_mask")
+    expected = numpy_features(
+        model.get_layer("emb")(x["token_ids"]), x["padding_mask"].astype(bool), "mean"
+    )
+    np.testing.assert_allclose(store.read("emb"), expected, **CLOSE)
+
+
+def test_masks_of_lists_and_of_subclassed_models(tmp_path):
+    class Subclassed(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.emb, self.out = layers.Embedding(9, 3, name="emb"), layers.Dense(2)
+
+        def call(self, x):
+            weights = keras.ops.cast(x["padding_mask"], "float32")[..., None]
+            return self.out(keras.ops.sum(self.emb(x["token_ids"]) * weights, 1))
+
+    x = {key: np.tile(value, (2, 1)) for key, value in batch(padding_mask=PADDING).items()}
+    mask, y = x["padding_mask"].astype(bool), np.array([0, 1, 0, 1])
+    one = padded(padding_mask="int32")
+    listed = keras.Model([one.input["token_ids"], one.input["padding_mask"]], one.output)
+    listed.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    for number, (model, inputs) in enumerate([(Subclassed(), x), (listed, list(x.values()))]):
+        folder = tmp_path / str(number)
+        store = probes.extract(model, inputs, folder / "s", taps="emb", mask="padding_mask")
+        expected = numpy_features(model.get_layer("emb")(x["token_ids"]), mask, "mean")
+        np.testing.assert_allclose(store.read("emb"), expected, **CLOSE)
+        report = probes.fit_probes(store, y, (2, 2), l2=[1.0], tol=1.0)
+        probes.export(model, report, folder / "e", inputs=inputs)
+        served = tf.saved_model.load(str(folder / "e")).signatures["features"]
+        names = list(served.structured_input_signature[1])
+        values = [x.get(n, v) for n, v in zip(names, x.values(), strict=True)]
+        found = served(**{n: tf.constant(v, "int32") for n, v in zip(names, values, strict=True)})
+        np.testing.assert_allclose(found["emb"], expected, **CLOSE)
+    for inputs in (x, list(x.values())):
+        monitor = probes.ProbeMonitor("emb", num_classes=2, mask="padding_mask")
+        listed.fit(inputs, y, verbose=0, callbacks=[monitor])
+        assert monitor.report().probes[0].tap.mask == "padding_mask"
+        assert "padding_mask" in monitor.report().table()
