@@ -157,7 +157,7 @@ def test_a_wrong_checkpoint_costs_no_probing_of_those_before_it(tmp_path):
 )
 def test_nothing_is_begun_before_all_is_known_to_fit(tmp_path, change, message):
     begun = []
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, runs.UsageError), match=message):
         probe.run(config(**change), tmp_path / "run", begin=lambda: begun.append(1))
     assert not begun
     assert not (tmp_path / "run").exists()

@@ -607,7 +607,7 @@ def test_masks_of_lists_and_of_subclassed_models(tmp_path):
         report = probes.fit_probes(store, y, (2, 2), l2=[1.0], tol=1.0)
         probes.export(model, report, folder / "e", inputs=inputs)
         served = tf.saved_model.load(str(folder / "e")).signatures["features"]
-        names = list(served.structured_input_signature[1])
+        names = sorted(served.structured_input_signature[1])
         values = [x.get(n, v) for n, v in zip(names, x.values(), strict=True)]
         found = served(**{n: tf.constant(v, "int32") for n, v in zip(names, values, strict=True)})
         np.testing.assert_allclose(found["emb"], expected, **CLOSE)
