@@ -33,6 +33,9 @@ path of each image in the folder; examples.csv of a run lists these paths in the
 --taps takes names, globs and class:NAME, separated by commas; the error for an unknown name lists
 the nearest names.
 --reduction is mean (over space or time), subset:K, projection:K, flatten, last or time_mean.
+--mask says which steps of padded sequences count in mean, last and time_mean: auto (those that
+Keras' masks let through and, where a layer's output has none, those of an input that is a mask by
+its name, such as padding_mask), keras (Keras' masks only), none (all steps), or an input's name.
 After a kill, the same command continues. Several machines can share the work on a trained network
 with --epochs=0, --shard=1/8 ... --shard=8/8 and the same --output_dir; the last one fits the
 probes.
@@ -74,6 +77,7 @@ class Config:
     reduction: str = option(
         "subset:1000", "How outputs are reduced to features (section 9.3.4; see above)."
     )
+    mask: str = option("auto", "Which steps of padded sequences count (see above).")
     mode: Literal["frozen", "live"] = option(
         "frozen",
         "frozen: fit probes to a model that doesn't change; live: train them with the model.",

@@ -61,8 +61,12 @@ class Session:
         with self.strategy.scope():
             model = spec.build(self.splits, classes)
         model_fit.check(model, self.splits, labels=bool(self.config.training.epochs))
-        reduction = probes.Reduction.parse(self.config.reduction)
-        for tap in probes.taps(model, list(self.config.taps)):
+        reduction, mask = probes.Reduction.parse(self.config.reduction), self.config.mask
+        if not reduction.uses_masks:
+            if mask != "auto":
+                raise runs.UsageError(f"--mask={mask} has no effect on --reduction={reduction}.")
+            mask = "none"
+        for tap in probes.taps(model, list(self.config.taps), mask=mask):
             reduction.features(tap)
         return model
 
@@ -81,6 +85,7 @@ class Session:
                         folder / "features",
                         taps=list(config.taps),
                         reduction=config.reduction,
+                        mask=config.mask,
                         batch_size=self.extract_batch_size,
                         seed=config.hardware.seed,
                         shard=self.shard,
@@ -156,6 +161,7 @@ def live(session: Session, model: keras.Model) -> dict[str, probes.ProbeReport]:
     monitor = probes.ProbeMonitor(
         list(config.taps),
         reduction=config.reduction,
+        mask=config.mask,
         log_every=session.log_every,
         num_classes=session.splits.num_classes,
         log_dir=folder / "logs",

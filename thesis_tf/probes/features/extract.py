@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import shutil
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from thesis_tf._keras.batches import Stream
 from thesis_tf._keras.inputs import fixed_batch, input_spec
 from thesis_tf._keras.sharding import Replicas
 from thesis_tf.persistence import fingerprint
+from thesis_tf.probes import masks
 from thesis_tf.probes.features.labels import is_shuffled, paired
 from thesis_tf.probes.features.shards import (
     MANIFEST,
@@ -30,7 +32,7 @@ from thesis_tf.probes.features.shards import (
 )
 from thesis_tf.probes.features.store import FeatureStore
 from thesis_tf.probes.reductions import Reduction
-from thesis_tf.probes.taps import Selection, Tap, TapGraph, forward, record_taps
+from thesis_tf.probes.taps import Selection, Tap, TapGraph, features, record_taps
 from thesis_tf.reporting import progress
 
 FLUSH_EVERY = 512  # examples; an interruption loses at most this many
@@ -45,6 +47,7 @@ def extract(
     reduction: str | Reduction = "mean",
     batch_size: int = 32,
     inputs: Structure | None = None,
+    mask: str | None = masks.AUTO,
     seed: int = 0,
     shard: tuple[int, int] = (1, 1),
     overwrite: bool = False,
@@ -70,6 +73,9 @@ def extract(
         batch_size: examples per forward pass.
         inputs: an example of the inputs, or `tf.TensorSpec`s with the batch axis, for a model that
             is not built yet; None uses those of `x`.
+        mask: which steps of padded sequences count: "auto", "keras", "none", or the name of an
+            input, as for `thesis_tf.probes.taps`. Reductions other than "mean", "last",
+            "time_mean" and registered ones take all steps.
         seed: the seed of random subsets and projections.
         shard: (i, n) with 1 <= i <= n, to extract only the i-th of n parts of arrays; several
             machines may write the shards of one store to one shared folder.
@@ -81,8 +87,8 @@ def extract(
 
     Raises:
         ValueError: no tap matches, a feature is not finite (with its tap and example), the
-            inputs don't fit the model, the folder holds another store, or a data set changes from
-            pass to pass and has no labels that can be kept.
+            inputs don't fit the model, `mask` isn't the name of a mask, the folder holds another
+            store, or a data set changes from pass to pass and has no labels that can be kept.
         RuntimeError: the strategy's devices are not all of this machine.
     """
     seed, (index, shards) = seeds.checked_seed(seed), shard
@@ -97,9 +103,15 @@ def extract(
         first, stop = stop * (index - 1) // shards, stop * index // shards
     spec, label_spec = stream.spec
     _check_inputs(model, spec)
-    graph = record_taps(model, inputs=spec if inputs is None else inputs)
     reduction = Reduction.parse(reduction, seed=seed)
-    columns = _columns(graph, graph.select(taps), reduction)
+    graph = record_taps(
+        model,
+        inputs=spec if inputs is None else inputs,
+        mask=mask if reduction.uses_masks else masks.NONE,
+    )
+    selected = graph.select(taps)
+    graph.warn_of_masks(selected, stacklevel=2)
+    columns = _columns(graph, selected, reduction)
     names = [column.tap.name for column in columns if not column.prediction]
     shuffled = is_shuffled(stream)
     header = make_header(
@@ -216,26 +228,30 @@ def _make_room(folder: pathlib.Path, header: dict[str, Any], overwrite: bool) ->
 def _step(
     model: keras.Model, columns: Sequence[Column], reduction: Reduction
 ) -> Callable[[Any], list[Any]]:
-    """Returns a function from a batch of NumPy arrays to a list of arrays, one per column."""
+    """Returns a function from a batch of NumPy arrays to a list of arrays.
+
+    There is one array per column and, last, one of bool for the examples without steps.
+    """
     replicas = Replicas()
-    run_model = forward(model, [column.tap.name for column in columns])
+    taps = [column.tap for column in columns if not column.prediction]
+    predictions = [column for column in columns if column.prediction]
+    run_model = features(model, taps, reduction, whole=[c.tap.name for c in predictions])
 
     @tf.function(autograph=False)
     def on_replica(x: Any) -> list[tf.Tensor]:
-        _, outputs = run_model(x)
-        return [
-            tf.cast(outputs[column.tap.name], column.dtype)
-            if column.prediction
-            else reduction(outputs[column.tap.name], column.tap.name)
-            for column in columns
-        ]
+        found = run_model(x)
+        outputs = [tf.cast(found.tensors[c.tap.name], c.dtype) for c in predictions]
+        batch = tf.shape(keras.tree.flatten(x)[0])[:1]
+        empty = tf.zeros(batch, tf.bool) if found.empty is None else found.empty
+        return [*found.features.values(), *outputs, empty]
 
     run = replicas.on_each(on_replica)
 
     def step(batch: Any) -> list[Any]:
+        masks.check_values(model, taps, batch)
         size = len(keras.tree.flatten(batch)[0]) // replicas.count
-        features = [replicas.local(value) for value in run(replicas.divide(batch))]
-        for column, pieces in zip(columns, features, strict=True):
+        found = [replicas.local(value) for value in run(replicas.divide(batch))]
+        for column, pieces in zip(columns, found, strict=False):
             if any(len(piece) != size for piece in pieces):
                 raise checks.invalid(
                     f"Tap {column.tap.name!r}",
@@ -243,7 +259,7 @@ def _step(
                     f"{len(pieces[0])} rows",
                     "Its layer mixes examples on the first axis.",
                 )
-        return features
+        return found
 
     return step
 
@@ -260,10 +276,14 @@ def _run(
     """Feeds the stream through `step` into the writer."""
     durable = writer.done
     waiting: tuple[list[Any], list[Any], int] | None = None
+    empty: list[int] = []  # examples without steps
 
     def write(parts: list[Any], labels: list[Any], count: int) -> None:
         nonlocal durable
-        rows = [np.concatenate([piece.numpy() for piece in part])[:count] for part in parts]
+        *rows, without_steps = [
+            np.concatenate([piece.numpy() for piece in part])[:count] for part in parts
+        ]
+        empty.extend(first + writer.done + np.flatnonzero(without_steps))
         for column, values in zip(columns, rows, strict=True):
             _check_finite(column.tap.name, values, first + writer.done)
         writer.append([*rows, *(values[:count, np.newaxis] for values in labels)])
@@ -281,6 +301,12 @@ def _run(
     if waiting:
         write(*waiting)
     writer.finish()
+    if empty:
+        warnings.warn(
+            f"All steps of {len(empty)} examples are masked, the first of which is {empty[0]}:"
+            " their features at taps with a mask are 0.",
+            stacklevel=3,
+        )
 
 
 def _check_finite(name: str, values: Array, first: int) -> None:

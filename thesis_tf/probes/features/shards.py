@@ -121,7 +121,14 @@ _SAID = {
 
 def difference(manifest: dict[str, Any], other: dict[str, Any]) -> str | None:
     """Returns a phrase for why two shards can't belong to one store; None if they can."""
-    return next((said for key, said in _SAID.items() if manifest[key] != other[key]), None)
+    for key, said in _SAID.items():
+        if manifest[key] != other[key]:
+            return "mask" if key == "columns" and _unmasked(manifest) == _unmasked(other) else said
+    return None
+
+
+def _unmasked(manifest: dict[str, Any]) -> list[Any]:
+    return [{**column, "tap": {**column["tap"], "mask": ""}} for column in manifest["columns"]]
 
 
 def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
