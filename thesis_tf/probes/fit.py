@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from thesis_tf._core import checks, seeds
 from thesis_tf._core.types import Array, ArrayLike, Verbose
@@ -185,11 +184,8 @@ class _TapFit:
         return dataclasses.replace(best, evaluations=evaluations), metrics
 
     def _measure(self, split: str, target: _Target, solution: Solution) -> Metrics:
-        weights, bias = tf.constant(solution.weights), tf.constant(solution.bias)
-
         def logits(features: Array) -> Array:
-            # NumPy's product would start BLAS threads, which compete with TensorFlow's threads.
-            return (features @ weights + bias).numpy()
+            return solution.logits(features).numpy()
 
         return _measured(self._store, self._name, self._rows[split], target, logits)
 
@@ -222,10 +218,14 @@ def _measured(
 ) -> Metrics:
     """Measures `logits`, a function of features (n, D), on some rows of the store."""
     labels = target.labels[rows]
-    return measure(
-        (logits(block), labels[first : first + len(block)])
-        for first, block in _blocks(store, name, rows, width=target.classes)
-    )
+
+    def blocks() -> Iterator[tuple[Array, Array]]:
+        for first, block in _blocks(store, name, rows, width=target.classes):
+            if not np.isfinite(block).all():
+                raise checks.invalid(f"Tap {name!r}", "finite", "a feature that isn't")
+            yield logits(block), labels[first : first + len(block)]
+
+    return measure(blocks())
 
 
 def _blocks(
