@@ -88,9 +88,7 @@ class NoisyModel(keras.Model):
         step = tf.cast(self.optimizer.iterations, tf.int32)
         with tf.GradientTape() as tape:
             losses = self._noisy_losses(data, step, True)
-            # The gradients of replicas are added, and Keras expects losses to be scaled for this.
-            loss = tf.reduce_mean(losses) / tf.distribute.get_strategy().num_replicas_in_sync
-            scaled = self.optimizer.scale_loss(loss)
+            scaled = self.optimizer.scale_loss(_mean_over_replicas(losses))
         variables = self.trainable_variables
         self.optimizer.apply(tape.gradient(scaled, variables), variables)
         self.loss_tracker.update_state(losses)
@@ -114,3 +112,15 @@ class NoisyModel(keras.Model):
             seed = tf.random.experimental.stateless_fold_in(seed, fold)
         losses = self.example_losses(x, target, seed, step, training)
         return losses if weights is None else losses * tf.cast(weights, losses.dtype)
+
+
+def _mean_over_replicas(losses: tf.Tensor) -> tf.Tensor:
+    """Returns a replica's part of the mean loss of the batch of all replicas, which are added.
+
+    The last batch may have fewer examples on some replicas, or none.
+    """
+    if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+        return tf.reduce_mean(losses)
+    count = tf.cast(tf.size(losses), losses.dtype)
+    context = tf.distribute.get_replica_context()
+    return tf.reduce_sum(losses) / context.all_reduce(tf.distribute.ReduceOp.SUM, count)

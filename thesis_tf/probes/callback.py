@@ -205,7 +205,8 @@ class ProbeMonitor(keras.callbacks.Callback):
         strategy = self.model.distribute_strategy
         if function not in self._custom:
             self._custom[function] = tf.function(
-                lambda batch: strategy.run(function, args=batch), autograph=False
+                lambda batch: strategy.run(lambda *b: function(*_of_any_size(b)), args=batch),
+                autograph=False,
             )
         leaves = keras.tree.flatten(batch)
         if not any(isinstance(leaf, tf.distribute.DistributedValues) for leaf in leaves):
@@ -249,3 +250,10 @@ class ProbeMonitor(keras.callbacks.Callback):
     def _write(self, split: str, errors: Mapping[str, float]) -> None:
         values = {f"probe_error_{split}/{name}": error for name, error in errors.items()}
         self._writer.scalars(self._step, values)
+
+
+def _of_any_size(batch: Any) -> Any:
+    """Hides the number of examples, since Keras has layers that fail if it is known to be 0."""
+    return keras.tree.map_structure(
+        lambda t: tf.compat.v1.placeholder_with_default(t, [None, *t.shape[1:]]), batch
+    )
