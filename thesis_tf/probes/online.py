@@ -97,7 +97,7 @@ class LiveProbes:
         # where replicas can add up gradients.
         @tf.function(autograph=False, experimental_attributes={"_noinline": True})
         def features(
-            x: Structure, labels: tf.Tensor, place: targets.Place
+            x: Structure, labels: tf.Tensor, place: targets.LabelSource
         ) -> tuple[list[tf.Tensor], tuple[tf.Tensor, ...]]:
             outputs, tensors = run_model(x)
             reduced = [reduction(tensors[name], name) for name in names]
@@ -191,7 +191,7 @@ class LiveProbes:
             mean, scale = (np.asarray(v) for v in self._mean_and_scale(index))
             solution = Solution(
                 weights, bias, mean, scale, 0.0, float("nan"), float("inf"), False, self.steps,
-                int(np.isinf(scale).sum()),
+                left_out=int(np.isinf(scale).sum()),
             )  # fmt: skip
             metrics = {split: found for split, rows in splits.items() if (found := rows[index])}
             probes.append(Probe(tap, "class", self._classes, solution, metrics))

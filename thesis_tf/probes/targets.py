@@ -18,7 +18,7 @@ _CROSS_ENTROPIES = (
 _NAMES = {"ce", "crossentropy", "sparse_categorical_crossentropy", "categorical_crossentropy"}
 
 
-class Place(NamedTuple):
+class LabelSource(NamedTuple):
     """Where labels come from among a model's targets.
 
     Attributes:
@@ -34,7 +34,7 @@ class Place(NamedTuple):
 
 def select(
     y: Structure, labels: Callable[[Any], Any] | None, classes: int
-) -> tuple[tf.Tensor, Place]:
+) -> tuple[tf.Tensor, LabelSource]:
     """Returns the target with the labels, and its place.
 
     Args:
@@ -67,7 +67,7 @@ def select(
         raise checks.invalid(
             "The target with the labels", "numbers", tensor.dtype.name, kind=TypeError
         )
-    return tensor, Place(path, len(leaves), one_hot)
+    return tensor, LabelSource(path, len(leaves), one_hot)
 
 
 def integers(target: tf.Tensor, classes: int) -> tuple[tf.Tensor, tf.Tensor]:
@@ -93,7 +93,7 @@ def integers(target: tf.Tensor, classes: int) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def model_measures(
-    model: keras.Model, outputs: Structure, labels: tf.Tensor, place: Place, classes: int
+    model: keras.Model, outputs: Structure, labels: tf.Tensor, place: LabelSource, classes: int
 ) -> tuple[tf.Tensor, ...]:
     """Returns for each example whether the model is wrong, and its cross-entropy in nats.
 
@@ -154,7 +154,7 @@ def _is_of_keras(loss: Any) -> bool:
     return (getattr(loss, "__module__", None) or "").startswith("keras.")
 
 
-def _output(model: keras.Model, paths: list[tuple[Any, ...]], place: Place) -> int | None:
+def _output(model: keras.Model, paths: list[tuple[Any, ...]], place: LabelSource) -> int | None:
     """Returns the index of the output that is trained on the target with the labels."""
     if len(paths) != place.targets:
         return None

@@ -151,30 +151,6 @@ def test_fit_without_the_monitor_gets_the_plain_step_back(data):
 
 
 @pytest.mark.slow
-def test_a_step_that_replaced_the_models_stays_and_is_taken(data):
-    model, taken = convnet(), []
-    own = model.train_step
-
-    def train_step(batch):
-        taken.append(None)  # when it is traced
-        return own(batch)
-
-    model.train_step = train_step
-    fit(model, data, [ProbeMonitor(["relu"])], epochs=1)
-    assert taken
-    assert vars(model)["train_step"] is train_step
-
-
-@pytest.mark.slow
-def test_a_model_may_be_compiled_between_fits(data):
-    model, monitor = convnet(), ProbeMonitor(["relu"])
-    for _ in range(2):
-        fit(model, data, [monitor], epochs=1)
-        model.compile(model.optimizer, model.loss)
-    assert monitor._probes.steps == 14
-
-
-@pytest.mark.slow
 def test_interrupted_fit_does_not_leave_the_probes_in_the_model(data):
     class Interrupt(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):

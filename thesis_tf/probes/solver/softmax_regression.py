@@ -64,6 +64,7 @@ class Solution:
     suboptimality: float
     converged: bool
     evaluations: int
+    _: dataclasses.KW_ONLY
     left_out: int = 0
     limit: float | None = None
 
