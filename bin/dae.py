@@ -39,12 +39,9 @@ import dataclasses
 import functools
 import math
 import pathlib
-from collections.abc import Callable
 from typing import Any, Literal
 
-from absl import app
-
-from bin.common import configs, flags, runs
+from bin.common import configs, contents, ends, flags, runs
 from bin.common.flags import option
 
 # Flags that have no effect if the model is already trained.
@@ -192,14 +189,15 @@ def run(
     config: Config,
     folder: pathlib.Path,
     *,
-    begin: Callable[[], None] = lambda: None,
+    begin: runs.Begin = runs.no_folder,
+    warn: ends.Warn = ends.unheard,
     verbose: int = 0,
 ) -> dict[str, Any]:
     """Fits and measures according to `config`, writes to `folder`, and returns the diagnostics.
 
-    `begin` is called after all checks of the arguments, before anything is written.
+    `begin` is called after all checks of the arguments, before anything is written; `warn` if a
+    diagnostic is bad.
     """
-    from bin.common import inputs
     from bin.jobs.dae import diagnostics, fitting, problem
     from bin.jobs.dae.output import RunOutput
     from thesis_tf import autoencoders, hardware
@@ -213,22 +211,28 @@ def run(
     estimator = autoencoders.ScoreEstimator(model, sigma=made.sigma)
     estimator.score(splits.train.x[:1])  # raises if the model doesn't fit the data
     if output.chief:
-        begin()
+        begin(contents.of_splits(splits))
     hardware.wait_for_all(strategy)
-    inputs.check(folder, made.fingerprints(model), write=output.chief)
     fitting.fit(made, model, output, strategy)
-    return diagnostics.report(made, estimator, output) if output.chief else {}
+    if not output.chief:
+        return {}
+    found = diagnostics.report(made, estimator, output)
+    for sentence in diagnostics.doubts(found):
+        warn(sentence)
+    return found
 
 
 def main(argv: list[str]) -> None:
     """Flags, config, run."""
-    with runs.clean_errors(argv):
+    with ends.clean_errors(argv):
         config, output = config_from_flags(), flags.read(configs.Output)
         folder = runs.claim(output.output_dir or "runs/dae", config, output.overwrite)
-        begin = functools.partial(runs.begin, folder, config)
-        run(config, folder, begin=begin, verbose=runs.verbose())
+        begin = functools.partial(runs.begin, folder, config, overwrite=output.overwrite)
+        doubts: list[str] = []
+        run(config, folder, begin=begin, warn=doubts.append, verbose=runs.verbose())
         print(f"All results are in {folder}.")
+        ends.conclude(folder, doubts)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    ends.start(main)

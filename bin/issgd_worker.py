@@ -14,9 +14,7 @@ docs/issgd has files that start many workers with Kubernetes, Slurm and Ray.
 import dataclasses
 import os
 
-from absl import app
-
-from bin.common import configs, flags, runs
+from bin.common import configs, ends, flags
 from bin.common.flags import option
 from bin.jobs.issgd import config as issgd_configs
 from bin.jobs.issgd import store_url
@@ -53,7 +51,7 @@ flags.define(
 
 def main(argv: list[str]) -> None:
     """Flags, worker, run."""
-    with runs.clean_errors(argv), store_url.clean_errors():
+    with ends.clean_errors(argv), store_url.clean_errors():
         config = flags.read(Config)
         config.run.check()
         url = store_url.url_of_run(config.run.run_id)
@@ -61,9 +59,10 @@ def main(argv: list[str]) -> None:
 
         data, classes = config.run.load()
         hardware.configure(config.hardware)
+        model = config.run.build(data, classes)
         worker = issgd.Worker(
-            config.run.build(data, classes),
-            issgd_configs.loss(),
+            model,
+            issgd_configs.loss_of(model),
             data,
             issgd.stores.open_store(url, run_id=config.run.run_id),
             name=config.worker_name,
@@ -81,4 +80,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    ends.start(main)

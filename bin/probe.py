@@ -39,12 +39,9 @@ import dataclasses
 import functools
 import pathlib
 import re
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
-from absl import app
-
-from bin.common import configs, flags, runs
+from bin.common import configs, contents, ends, flags, runs
 from bin.common.flags import option
 
 if TYPE_CHECKING:
@@ -148,15 +145,17 @@ def run(
     config: Config,
     folder: pathlib.Path,
     *,
-    begin: Callable[[], None] = lambda: None,
+    begin: runs.Begin = runs.no_folder,
     shard: tuple[int, int] = (1, 1),
     extract_batch_size: int = 32,
     log_every: int = 50,
+    warn: ends.Warn = ends.unheard,
     verbose: "Verbose" = 0,
 ) -> "dict[str, ProbeReport]":
     """Probes according to `config` and writes to `folder`; returns {name: report}.
 
-    `begin` is called after all checks of the arguments, before anything is written.
+    `begin` is called after all checks of the arguments, before anything is written; `warn` if a fit
+    has not converged.
     """
     from bin.common import training
     from bin.jobs import probe
@@ -180,7 +179,7 @@ def run(
     )
     # Invalid networks raise here, before anything is written.
     networks = [session.build(spec) for spec in config.models]
-    begin()
+    begin(contents.of_splits(splits))
     reports: dict[str, ProbeReport] | None
     if config.mode == "live":
         reports = probe.live(session, networks[0])
@@ -190,6 +189,9 @@ def run(
         reports = probe.checkpoints(session, networks)
     if reports is None:
         return {}
+    for name, report in reports.items():
+        if doubt := probe.not_converged(report, config.suboptimality, name):
+            warn(doubt)
     if len(reports) > 1:
         probe.draw_side_by_side(reports, folder)
     if config.export:
@@ -199,24 +201,34 @@ def run(
 
 def main(argv: list[str]) -> None:
     """Flags, config, run."""
-    with runs.clean_errors(argv):
+    with ends.clean_errors(argv):
         config, work, output = config_from_flags(), flags.read(Work), flags.read(configs.Output)
         folder = runs.claim(output.output_dir or "runs/probe", config, output.overwrite)
         index, count = map(int, work.shard.split("/"))
+        doubts: list[str] = []
         reports = run(
             config,
             folder,
-            begin=functools.partial(runs.begin, folder, config, work.shard),
+            begin=functools.partial(
+                runs.begin,
+                folder,
+                config,
+                # One process that does all keeps out those that do parts.
+                part="" if count == 1 else work.shard,
+                overwrite=output.overwrite,
+            ),
             shard=(index, count),
             extract_batch_size=work.extract_batch_size,
             log_every=work.log_every,
+            warn=doubts.append,
             verbose=runs.verbose(),
         )
         if reports:
             print(f"All results are in {folder}.")
+            ends.conclude(folder, doubts)
         else:
             print(f"Shard {work.shard} is done; the last shard to finish fits the probes.")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    ends.start(main)

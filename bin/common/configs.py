@@ -201,7 +201,9 @@ class Training(Optimization):
 class Output:
     """Where results go; these settings don't determine a run."""
 
-    output_dir: str | None = option(None, "Folder for all results. Default: runs/NAME_OF_PROGRAM.")
+    output_dir: str | None = option(
+        None, "Folder for all results. Default: runs/NAME_OF_PROGRAM.", is_path=True
+    )
     overwrite: bool = option(False, "Empty --output_dir if it holds another run.")
 
 

@@ -10,6 +10,8 @@ import tensorflow as tf
 from thesis_tf._core import checks
 from thesis_tf.persistence import fingerprint
 
+_HASHED = 8  # the batches of a tf.data.Dataset that are hashed
+
 
 class Stream:
     """Batches of one static shape from arrays or a finite `tf.data.Dataset`.
@@ -29,11 +31,13 @@ class Stream:
 
     def __init__(self, data: Any, batch_size: int) -> None:
         self.batch_size = checks.positive_integer("`batch_size`", batch_size)
+        self._given: Any = None
         self._dataset: Any = None
         self._arrays: Any = None
         self.in_memory = not isinstance(data, tf.data.Dataset)
         if not self.in_memory:
-            self._dataset, self.examples = data.rebatch(self.batch_size), None
+            self._given, self.examples = data, None
+            self._dataset = data.rebatch(self.batch_size)
             if data.cardinality() == tf.data.INFINITE_CARDINALITY:
                 raise checks.invalid(
                     "The data", "a finite data set", "one that repeats", "Use take()."
@@ -57,13 +61,24 @@ class Stream:
         )
 
     def fingerprint(self) -> str:
-        """Returns a hash of the data; of a `tf.data.Dataset`, of its spec and first batch."""
+        """Returns a hash of the data, as `fingerprint.of_arrays` takes it.
+
+        Of a `tf.data.Dataset` the first batches are hashed, and the number of its batches if it is
+        known: a pass over all would take as long as the work. A later change that keeps the number
+        isn't seen.
+        """
         if self.in_memory:
             return fingerprint.of_arrays(keras.tree.flatten(self._arrays))
-        first = next(iter(self._dataset.take(1).as_numpy_iterator()), None)
-        if first is None:
+        first = list(self._dataset.take(_HASHED).as_numpy_iterator())
+        if not first:
             raise checks.invalid("The data", "at least one example", "an empty data set")
-        return fingerprint.of_arrays(keras.tree.flatten(first))
+        return fingerprint.of_arrays([self._rough_count(), *keras.tree.flatten(first)])
+
+    def _rough_count(self) -> np.ndarray:
+        """Returns the number of examples if all batches were full, below 0 if it isn't known."""
+        batches = self._given.cardinality().numpy()
+        batch = next(iter(self._given.take(1).as_numpy_iterator()))
+        return np.asarray(max(batches, -1) * len(keras.tree.flatten(batch)[0]))
 
     def batches(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[Any, int]]:
         """Yields (batch, count): arrays of the static shape, whose first `count` rows are examples.

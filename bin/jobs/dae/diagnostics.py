@@ -1,10 +1,11 @@
 """Measures and draws the density of the data that an auto-encoder implies."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bin.jobs import mixing
 from bin.jobs.dae import sampling
 from bin.jobs.dae.problem import SMALL
 from thesis_tf import autoencoders, plotting
@@ -34,8 +35,6 @@ def report(
             "r(x) is not finite at test examples: training has diverged, or the model returns"
             " NaN. Choose a lower --learning_rate."
         )
-    if found["loss_per_sigma2"] > found["loss_per_sigma2_of_identity"]:
-        output.say("r(x) is worse than x: more --units, examples or training may help.")
     found |= _jacobians(problem, estimator, output)
     attractors = None
     if problem.config.far_points:
@@ -50,6 +49,18 @@ def report(
         output.say_numbers(found["samples"])
     output.write_json("diagnostics.json", found)
     return found
+
+
+def doubts(found: Mapping[str, Any]) -> list[str]:
+    """Returns sentences that say why not to trust the numbers of `report`."""
+    said = []
+    loss, identity = found["loss_per_sigma2"], found["loss_per_sigma2_of_identity"]
+    if loss >= identity:
+        said.append(
+            f"r(x) is worse than x: loss / sigma^2 is {loss:.4g}, and {identity:.4g} for x itself."
+            " More --units, examples or training may help."
+        )
+    return said + mixing.doubts(found.get("samples", {}))
 
 
 def _errors(problem: "Problem", estimator: autoencoders.ScoreEstimator) -> dict[str, Any]:

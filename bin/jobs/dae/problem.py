@@ -10,7 +10,6 @@ import numpy as np
 import models
 from bin.common import training
 from thesis_tf import autoencoders
-from thesis_tf.persistence import fingerprint
 
 if TYPE_CHECKING:
     from bin.dae import Config
@@ -97,14 +96,6 @@ class Problem:
                 shape, units=config.units, activation="tanh", output="linear", name="dae"
             )
         return models.autoencoder(shape, units=config.units, name="dae")
-
-    def fingerprints(self, model: keras.Model) -> dict[str, str]:
-        """Returns {name of an input: fingerprint} of the data and of a user's model."""
-        parts = (self.splits.train, self.splits.validation, self.splits.test)
-        found = {"data": fingerprint.of_arrays([part.x for part in parts])}
-        if self.config.reconstruction:
-            found["reconstruction"] = fingerprint.of_model(model)
-        return found
 
 
 def make(config: "Config", splits: "Splits") -> Problem:

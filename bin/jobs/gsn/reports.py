@@ -10,7 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 import models
-from bin.common import configs, runs, training
+from bin.common import configs, contents, runs, training
+from bin.jobs import mixing
 from thesis_tf import datasets, gsn, mcmc
 from thesis_tf.persistence import files
 
@@ -25,6 +26,12 @@ _REFERENCE = 10_000  # the number of training examples for the reference log-lik
 _COMPLETED = 10  # the number of test examples that are completed
 _RUNS = 3  # the number of completions of each
 _CLASSIFIER_EPOCHS = 3
+
+
+def doubts(found: Mapping[str, Any]) -> list[str]:
+    """Returns sentences that say why not to trust the results {job: numbers}."""
+    chains = found.get("sample") or found.get("evaluate", {}).get("mixing", {})
+    return mixing.doubts(chains)
 
 
 class JobsAfterTraining:
@@ -194,9 +201,9 @@ class JobsAfterTraining:
         settings = configs.Training(epochs=_CLASSIFIER_EPOCHS)
         training.compile_for(model, settings)
         self._run.say("Training a classifier, or reading an existing one ...")
-        training.train(
-            model, splits, settings, self._folder / "classifier", verbose=2 if self._verbose else 0
-        )
+        # The run knows its examples; labels count here alone.
+        folder = self._folder / "classifier" / contents.of_splits(splits)[:8]
+        training.train(model, splits, settings, folder, verbose=2 if self._verbose else 0)
         # Pixels of labeled images are in [0, 255].
         scale = 255.0 if splits.train.x.dtype == np.uint8 else 1.0
 

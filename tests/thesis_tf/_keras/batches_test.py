@@ -88,10 +88,21 @@ def test_fingerprints():
     assert Stream(x, 2).fingerprint() != Stream(x + 1, 2).fingerprint()
     assert Stream(x, 2).fingerprint() != Stream(x[:5], 2).fingerprint()
 
-    # The fingerprint of a data set is that of its first batch.
+    # The fingerprint of a data set is that of its first batches and their number.
     one = Stream(dataset(x).batch(2), 4).fingerprint()
     assert one == Stream(dataset(x).batch(3), 4).fingerprint()
     assert one != Stream(dataset(x + 1).batch(2), 4).fingerprint()
+    many = np.arange(100.0)
+    first = Stream(dataset(many).batch(5), 10).fingerprint()
+    for row, seen in ((79, True), (80, False)):
+        other = many.copy()
+        other[row] += 1
+        assert (Stream(dataset(other).batch(5), 10).fingerprint() != first) == seen
+    assert Stream(dataset(np.arange(120.0)).batch(5), 10).fingerprint() != first
+    words = np.array([["good"], ["bad"]], object)
+    assert Stream(dataset(words).batch(2), 2).fingerprint() == (
+        Stream(dataset(words.copy()).batch(2), 2).fingerprint()
+    )
 
 
 @pytest.mark.parametrize(
