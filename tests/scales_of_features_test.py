@@ -26,7 +26,7 @@ BEYOND = float(1 << 25)  # integers beyond which float32 has even numbers only
 FEATURES = {
     "plain": F,
     "times 1e-25": 1e-25 * F,
-    "times 1e-34": 1e-34 * F,
+    "times 1e-30": 1e-30 * F,
     "times 1e30": 1e30 * F,
     "times 1e36": 1e36 * F,
     "plus 1e4": F + 1e4,
