@@ -110,8 +110,24 @@ class NoisyModel(keras.Model):
         seed = tf.stack([tf.cast(self.seed, tf.int32), step])
         for fold in (number, draw):
             seed = tf.random.experimental.stateless_fold_in(seed, fold)
+        several = tf.distribute.get_strategy().num_replicas_in_sync > 1
+        if several:
+            # A replica may have no examples of the last batch, which not all losses can compute.
+            examples = tf.shape(x)[0]
+            x = _never_empty(x)
+            target = None if target is None else keras.tree.map_structure(_never_empty, target)
         losses = self.example_losses(x, target, seed, step, training)
+        if several:
+            losses = losses[:examples]
         return losses if weights is None else losses * tf.cast(weights, losses.dtype)
+
+
+def _never_empty(batch: tf.Tensor) -> tf.Tensor:
+    """Returns a batch, or an example of zeros if it has none."""
+    missing = tf.cast(tf.equal(tf.shape(batch)[:1], 0), tf.int32)
+    return tf.concat(
+        [batch, tf.zeros(tf.concat([missing, tf.shape(batch)[1:]], 0), batch.dtype)], 0
+    )
 
 
 def _mean_over_replicas(losses: tf.Tensor) -> tf.Tensor:
