@@ -1,4 +1,4 @@
-"""Used by all tests: two virtual CPU devices, parsed flags, real data, real Redis servers."""
+"""Used by all tests: four virtual CPU devices, parsed flags, real data, real Redis servers."""
 
 import contextlib
 import itertools
@@ -19,7 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
 def pytest_configure(config):
-    """Parses absl's flags, and splits the CPU in two before TensorFlow computes anything."""
+    """Parses absl's flags, and splits the CPU in four before TensorFlow computes anything."""
     import tensorflow as tf
     from absl import flags
 
@@ -27,7 +27,7 @@ def pytest_configure(config):
     signal.signal(signal.SIGINT, signal.default_int_handler)
     flags.FLAGS.mark_as_parsed()
     cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +60,22 @@ def same_draws(generators_of_file):
 def two_devices():
     """The names of two virtual CPU devices, for tests of mirrored training on one machine."""
     return ["CPU:0", "CPU:1"]
+
+
+@pytest.fixture
+def strategy_of():
+    """Returns a function from 1, 2 or 4 to a `tf.distribute` strategy of as many devices."""
+    import tensorflow as tf
+
+    def strategy(count):
+        if count == 1:
+            return tf.distribute.get_strategy()
+        return tf.distribute.MirroredStrategy(
+            [f"CPU:{i}" for i in range(count)],
+            cross_device_ops=tf.distribute.ReductionToOneDevice(),
+        )
+
+    return strategy
 
 
 @pytest.fixture

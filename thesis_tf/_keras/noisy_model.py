@@ -116,11 +116,11 @@ class NoisyModel(keras.Model):
         step = tf.cast(self.optimizer.iterations, tf.int32)
         with tf.GradientTape() as tape:
             losses, added = self._noisy_losses(data, step, True)
-            loss = tf.reduce_mean(losses)
+            # The gradients of replicas are added.
+            loss = _mean_over_replicas(losses)
             if added is not None:
-                loss, losses = loss + added, losses + added
-            # The gradients of replicas are added, and Keras expects losses to be scaled for this.
-            loss /= tf.distribute.get_strategy().num_replicas_in_sync
+                loss += added / tf.distribute.get_strategy().num_replicas_in_sync
+                losses += added
             scaled = self.optimizer.scale_loss(loss)
         variables = self.trainable_variables
         self.optimizer.apply(tape.gradient(scaled, variables), variables)
@@ -147,6 +147,12 @@ class NoisyModel(keras.Model):
         seed = tf.stack([tf.cast(self.seed, tf.int32), step])
         for fold in (number, draw):
             seed = tf.random.experimental.stateless_fold_in(seed, fold)
+        several = tf.distribute.get_strategy().num_replicas_in_sync > 1
+        examples = tf.shape(x)[0]
+        if several:
+            # A replica may have no examples of the last batch, which not all losses can compute.
+            x = _never_empty(x)
+            target = None if target is None else keras.tree.map_structure(_never_empty, target)
         valid = self.are_valid(x, target)
         message = f"{_INVALID}{self.valid_examples}{_END}"
         with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(valid), [message])]):
@@ -160,12 +166,34 @@ class NoisyModel(keras.Model):
             self._counted = None
         check_losses(losses)
         losses = tf.where(valid, losses, tf.constant(float("nan"), losses.dtype))
+        if several:
+            losses = losses[:examples]
         if weights is not None:
             losses = losses * tf.cast(_of_examples(weights), losses.dtype)
         terms = [v.regularizer(v.value) for v in self.trainable_variables if v.regularizer]
         terms += counted
         added = tf.add_n([tf.cast(term, losses.dtype) for term in terms]) if terms else None
         return losses, added
+
+
+def _never_empty(batch: tf.Tensor) -> tf.Tensor:
+    """Returns a batch, or an example of zeros if it has none."""
+    missing = tf.cast(tf.equal(tf.shape(batch)[:1], 0), tf.int32)
+    return tf.concat(
+        [batch, tf.zeros(tf.concat([missing, tf.shape(batch)[1:]], 0), batch.dtype)], 0
+    )
+
+
+def _mean_over_replicas(losses: tf.Tensor) -> tf.Tensor:
+    """Returns a replica's part of the mean loss of the batch of all replicas, which are added.
+
+    The last batch may have fewer examples on some replicas, or none.
+    """
+    if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+        return tf.reduce_mean(losses)
+    count = tf.cast(tf.size(losses), losses.dtype)
+    context = tf.distribute.get_replica_context()
+    return tf.reduce_sum(losses) / context.all_reduce(tf.distribute.ReduceOp.SUM, count)
 
 
 def check_losses(losses: tf.Tensor) -> None:

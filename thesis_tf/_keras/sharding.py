@@ -38,6 +38,8 @@ class Replicas:
     def divide(self, arrays: Any) -> Any:
         """Gives each replica its rows of a structure of arrays (count * n, ...).
 
+        Where the number of rows isn't a multiple of `count`, the first replicas have one row more.
+
         Returns:
             The structure of per-replica tensors (n, ...); of plain tensors on one device.
         """
@@ -45,11 +47,12 @@ class Replicas:
             return keras.tree.map_structure(tf.convert_to_tensor, arrays)
 
         def divided(array: np.ndarray) -> Any:
-            size = len(array) // self.count
+            size, more = divmod(len(array), self.count)
 
             def rows(context: "tf.distribute.ValueContext") -> "tf.Tensor":
-                first = context.replica_id_in_sync_group * size
-                return tf.convert_to_tensor(array[first : first + size])
+                replica = context.replica_id_in_sync_group
+                first = replica * size + min(replica, more)
+                return tf.convert_to_tensor(array[first : first + size + (replica < more)])
 
             return self._strategy.experimental_distribute_values_from_function(rows)
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from thesis_tf._core import checks
 from thesis_tf._core.types import Path, Structure
-from thesis_tf.probes.online import SPLITS, LiveProbes
+from thesis_tf._keras.sharding import Replicas
+from thesis_tf.probes.attachment import Attachment
+from thesis_tf.probes.online import SPLITS, LiveProbes, Sums
 from thesis_tf.probes.reductions import Reduction
 from thesis_tf.probes.report import ProbeReport
 from thesis_tf.probes.taps import Selection
@@ -20,6 +22,10 @@ from thesis_tf.reporting.summaries import SummaryWriter
 
 class ProbeMonitor(keras.callbacks.Callback):
     """A Keras callback that trains a linear probe at every tap while `model.fit` runs.
+
+    Labels outside [0, K), such as the -1 or 255 of examples to ignore, are left out: a warning and
+    the report say how many. Sample and class weights don't reach the probes. Several monitors in
+    one `fit` work like each alone.
 
     Before each training step the probes take a step on the same batch, on features from an
     inference pass of the model behind `tf.stop_gradient`. The model's step does not change: its
@@ -98,19 +104,17 @@ class ProbeMonitor(keras.callbacks.Callback):
         self._writer = SummaryWriter(log_dir)
         self._probes: Any = None
         self._built_for: keras.Model | None = None
-        self._armed = False
         self._step = self._logged = self._last_batch = 0
 
     # Called by `model.fit`.
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        """Adds the probes' step to the model's training function."""
+        """Creates the probes."""
         self._build()
-        self._attach("train_function", "train_step", "make_train_function", self._probes.train)
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         """Restores the model's training function."""
-        self._detach("train_function")
+        Attachment.remove(self.model, "train_function", self)
         self._log()
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
@@ -119,7 +123,7 @@ class ProbeMonitor(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Makes the next step train the probes."""
-        self._armed = True
+        Attachment.of(self.model, "train_function").arm(self, self._probes.train)
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Logs every `log_every` steps; a call may stand for several (`steps_per_execution`)."""
@@ -129,19 +133,19 @@ class ProbeMonitor(keras.callbacks.Callback):
             self._log()
 
     def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        """Adds the measurement of the probes to the model's test function."""
+        """Resets the metrics of the validation."""
         if self._built_for is self.model:
             self._probes.clear("validation")
-            self._attach("test_function", "test_step", "make_test_function", self._probes.measure)
 
     def on_test_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Makes the next step measure the probes."""
-        self._armed = True
+        if self._built_for is self.model:
+            Attachment.of(self.model, "test_function").arm(self, self._probes.measure)
 
     def on_test_end(self, logs: Mapping[str, Any] | None = None) -> None:
         """Restores the model's test function, and keeps the metrics as a report."""
-        if "test_function" in self._plain:
-            self._detach("test_function")
+        if self._built_for is self.model:
+            Attachment.remove(self.model, "test_function", self)
             self._report_validation()
 
     # Called in a custom training loop.
@@ -176,9 +180,15 @@ class ProbeMonitor(keras.callbacks.Callback):
         if self._built_for is None:
             raise RuntimeError("The monitor has not seen any training: pass it to `fit` first.")
         sums = {split: self._probes.sums(split) for split in SPLITS}
-        if not sums["train"][0, -1]:
+        if not sums["train"].examples:
             sums["train"] = self._last_train
-        return self._probes.report({split: s for split, s in sums.items() if s[0, -1]})
+        sums = {split: found for split, found in sums.items() if found.examples}
+        if not sums:
+            raise RuntimeError(
+                "The probes have not been measured on any example with a label in [0, K): train"
+                " first. (`labels` makes labels of other targets.)"
+            )
+        return self._probes.report(sums)
 
     def _build(self, x: Structure | None = None) -> None:
         """Creates the probes for the model."""
@@ -188,61 +198,31 @@ class ProbeMonitor(keras.callbacks.Callback):
         self._probes = LiveProbes(
             self.model, self._taps, self._reduction, inputs=inputs, **self._settings
         )
-        self._last_train = np.zeros_like(self._probes.sums("train"))
-        self._plain: dict[str, Any] = {}
+        self._last_train = self._probes.sums("train")
         self._custom: dict[Any, Any] = {}
+        self._warned: set[str] = set()
         self._built_for = self.model
-
-    def _attach(
-        self, function: str, step: str, make: str, first: Callable[[Any, Any], None]
-    ) -> None:
-        """Replaces one of the model's compiled functions by one that also runs `first`.
-
-        The step itself is replaced only while Keras compiles the function. A `fit` without this
-        callback doesn't use the replacement, and so compiles the plain function again.
-        """
-        model = self.model
-        getattr(model, make)()
-        self._plain[function] = plain = getattr(model, function)
-        original = getattr(model, step)
-
-        def both(data: Any) -> Any:
-            x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
-            first(x, y)
-            return original(data)
-
-        setattr(model, step, both)
-        try:
-            getattr(model, make)(force=True)
-        finally:
-            delattr(model, step)
-        probed = getattr(model, function)
-
-        def armed(iterator: Any) -> Any:
-            if not self._armed:
-                self._detach(function)
-                return plain(iterator)
-            self._armed = False
-            return probed(iterator)
-
-        setattr(model, function, armed)
-
-    def _detach(self, function: str) -> None:
-        if function in self._plain:
-            setattr(self.model, function, self._plain.pop(function))
 
     def _custom_step(
         self, function: Callable[..., None], batch: tuple[Structure, Structure]
     ) -> None:
-        strategy = tf.distribute.get_strategy()
+        strategy = self.model.distribute_strategy
         if function not in self._custom:
             self._custom[function] = tf.function(
-                lambda batch: strategy.run(function, args=batch), autograph=False
+                lambda batch: strategy.run(lambda *b: function(*_of_any_size(b)), args=batch),
+                autograph=False,
             )
+        leaves = keras.tree.flatten(batch)
+        if not any(isinstance(leaf, tf.distribute.DistributedValues) for leaf in leaves):
+            batch = Replicas(strategy).divide(batch)
         self._custom[function](batch)
 
     def _report_validation(self) -> None:
         self._step = self._probes.steps
+        sums = self._probes.sums("validation")
+        self._warn("validation", sums)
+        if not sums.examples:
+            return
         self.reports[self._step] = self.report()
         self._write("validation", self._probes.errors("validation"))
 
@@ -251,7 +231,8 @@ class ProbeMonitor(keras.callbacks.Callback):
         # The last call of an epoch may stand for fewer steps than `steps_per_execution`.
         self._step = self._probes.steps
         sums = self._probes.sums("train")
-        if not sums[0, 2]:
+        self._warn("train", sums)
+        if not sums.examples:
             return
         errors = self._probes.errors("train")
         self.history.append({"step": self._step, **errors})
@@ -259,6 +240,24 @@ class ProbeMonitor(keras.callbacks.Callback):
         self._last_train, self._logged = sums, self._step
         self._probes.clear("train")
 
+    def _warn(self, split: str, sums: Sums) -> None:
+        """Says once of each split that examples are left out."""
+        if sums.unlabeled and split not in self._warned:
+            self._warned.add(split)
+            warnings.warn(
+                f"Live probes leave out {sums.unlabeled} of {sums.unlabeled + sums.examples}"
+                f" {split} examples, whose labels aren't whole numbers in [0,"
+                f" {len(sums.counts) - 1}).",
+                stacklevel=2,
+            )
+
     def _write(self, split: str, errors: Mapping[str, float]) -> None:
         values = {f"probe_error_{split}/{name}": error for name, error in errors.items()}
         self._writer.scalars(self._step, values)
+
+
+def _of_any_size(batch: Any) -> Any:
+    """Hides the number of examples, since Keras has layers that fail if it is known to be 0."""
+    return keras.tree.map_structure(
+        lambda t: tf.compat.v1.placeholder_with_default(t, [None, *t.shape[1:]]), batch
+    )

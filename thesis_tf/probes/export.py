@@ -12,6 +12,7 @@ import tensorflow as tf
 from thesis_tf._core import checks, saved_model
 from thesis_tf._core.types import Path, Structure
 from thesis_tf.probes.report import ProbeReport
+from thesis_tf.probes.solver.standardized import logits
 from thesis_tf.probes.taps import features, forward, record_taps
 
 
@@ -46,7 +47,7 @@ def export(
     graph = record_taps(model, inputs=inputs)
     taps = list({probe.tap.name: probe.tap for probe in report.probes}.values())
     for tap in graph.select(taps):
-        expected = len(report.probe(tap.name, labels=_labels_at(report, tap.name)).solution.weights)
+        expected = len(report.probe(tap.name, labels=_labels_at(report, tap.name)).solution.mean)
         found = report.reduction.features(tap)
         if found != expected:
             raise checks.invalid(
@@ -85,9 +86,9 @@ def export_probes(report: ProbeReport, path: Path) -> None:
     saved_model.check_path(path)
     arguments = {}
     for probe in report.probes:
-        size, dtype = len(probe.solution.weights), probe.solution.weights.dtype
+        weights = probe.solution.standardized_weights
         name = argument_name(probe.tap.name)
-        arguments[probe.tap.name] = tf.TensorSpec((None, size), dtype, name)
+        arguments[probe.tap.name] = tf.TensorSpec((None, len(weights)), weights.dtype, name)
     module = tf.Module()
     module.probes = _Probes(report)
     signature = _signature(module.probes, arguments)
@@ -100,18 +101,28 @@ class _Probes(tf.Module):
     def __init__(self, report: ProbeReport) -> None:
         super().__init__()
         several = len(report.label_names) > 1
-        self._parts: list[tuple[tf.Variable, tf.Variable]] = []
+        self._parts: list[tuple[tf.Variable, ...]] = []
+        self._limits: list[float | None] = []
         self._where: list[tuple[str, str]] = []
         for probe in report.probes:
             solution, name = probe.solution, probe.tap.name
-            self._parts.append((tf.Variable(solution.weights), tf.Variable(solution.bias)))
+            # Not as one affine map of features, which would lose the digits of those far from zero.
+            arrays = (
+                solution.mean,
+                solution.scale,
+                solution.standardized_weights,
+                solution.standardized_bias,
+            )
+            self._parts.append(tuple(map(tf.Variable, arrays)))
+            self._limits.append(solution.limit)
             self._where.append((name, f"{name} [{probe.labels}]" if several else name))
 
     def __call__(self, features: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        logits = {}
-        for (tap, output), (weights, bias) in zip(self._where, self._parts, strict=True):
-            logits[output] = tf.cast(features[tap], weights.dtype) @ weights + bias
-        return logits
+        found = {}
+        for (tap, output), parts, limit in zip(self._where, self._parts, self._limits, strict=True):
+            mean, scale, weights, bias = map(tf.convert_to_tensor, parts)
+            found[output] = logits(features[tap], mean, scale, weights, bias, limit)
+        return found
 
 
 def argument_name(tap: str) -> str:

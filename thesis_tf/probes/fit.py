@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from thesis_tf._core import checks, seeds
 from thesis_tf._core.types import Array, ArrayLike, Verbose
@@ -25,6 +25,7 @@ SPLITS = ("train", "validation", "test")
 L2 = tuple(float(value) for value in 10.0 ** np.arange(1, -5.5, -0.5))
 RISES = 2  # the path ends after this many consecutive rises of the validation cross-entropy
 MEMORY_LIMIT = 1 << 28  # bytes of one tap's training features in memory; more are streamed
+MOST_CLASSES = 100_000  # more are taken for other numbers, such as timestamps
 BLOCK = 1 << 26  # bytes of features, or of logits, that are read or computed at once
 
 Rows = slice | Array
@@ -59,7 +60,8 @@ def fit_probes(
             the features were extracted.
         splits: a dict with "train", "validation" and optionally "test", whose values are slices,
             index arrays or masks over the store; or a tuple of the numbers of consecutive examples
-            of each. With a single `l2`, "validation" is optional.
+            of each, in the order of the store, which isn't shuffled: a warning says if a class is
+            in another split but not in training. With a single `l2`, "validation" is optional.
         class_names: the names of the K classes, for the report. Without them K is the largest label
             plus one. With several sets of labels they are passed on unchecked.
         l2: values to try for the coefficient of the squared norm of the weights of standardized
@@ -102,7 +104,7 @@ def fit_probes(
             "`labels`" if single else f"`labels` {name!r}",
             values,
             store.examples,
-            rows["train"],
+            rows,
             class_names if single else None,
         )
         for name, values in named.items()
@@ -205,11 +207,8 @@ class _TapFit:
         return dataclasses.replace(best, evaluations=evaluations), metrics
 
     def _measure(self, split: str, target: _Target, solution: Solution) -> Metrics:
-        weights, bias = tf.constant(solution.weights), tf.constant(solution.bias)
-
         def logits(features: Array) -> Array:
-            # NumPy's product would start BLAS threads, which compete with TensorFlow's threads.
-            return (features @ weights + bias).numpy()
+            return solution.logits(features).numpy()
 
         return _measured(self._store, self._name, self._rows[split], target, logits)
 
@@ -242,10 +241,14 @@ def _measured(
 ) -> Metrics:
     """Measures `logits`, a function of features (n, D), on some rows of the store."""
     labels = target.labels[rows]
-    return measure(
-        (logits(block), labels[first : first + len(block)])
-        for first, block in _blocks(store, name, rows, width=target.classes)
-    )
+
+    def blocks() -> Iterator[tuple[Array, Array]]:
+        for first, block in _blocks(store, name, rows, width=target.classes):
+            if not np.isfinite(block).all():
+                raise checks.invalid(f"Tap {name!r}", "finite", "a feature that isn't")
+            yield logits(block), labels[first : first + len(block)]
+
+    return measure(blocks())
 
 
 def _blocks(
@@ -278,7 +281,8 @@ def _rows(
     if not isinstance(splits, Mapping):
         if len(splits) > len(SPLITS):
             raise checks.invalid("`splits`", f"numbers of examples of {', '.join(SPLITS)}", splits)
-        ends = np.cumsum([0, *splits]).tolist()
+        counts = [checks.positive_integer("`splits`", count) for count in splits]
+        ends = np.cumsum([0, *counts]).tolist()
         splits = dict(zip(SPLITS, itertools.starmap(slice, itertools.pairwise(ends)), strict=False))
     needed = {"train", "validation"} if needs_validation else {"train"}
     if not needed <= set(splits):
@@ -322,11 +326,11 @@ def _target(
     shown: str,
     labels: ArrayLike,
     examples: int,
-    train: Rows,
+    rows: Mapping[str, Rows],
     class_names: Sequence[str] | None,
 ) -> _Target:
     """Checks labels and counts their classes; `shown` is their name in errors."""
-    labels = np.asarray(labels)
+    labels, train = np.asarray(labels), rows["train"]
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.shape != (examples,):
@@ -340,6 +344,13 @@ def _target(
     if labels.min() < 0:
         raise checks.invalid(shown, "in [0, K)", f"a smallest value of {labels.min()}")
     classes = int(labels.max()) + 1
+    if classes > MOST_CLASSES and not class_names:
+        raise checks.invalid(
+            shown,
+            f"in [0, K), with K up to {MOST_CLASSES:,}",
+            f"{len(np.unique(labels))} different values, the largest {classes - 1}",
+            "Number them from 0: np.unique(labels, return_inverse=True)[1].",
+        )
     if class_names and classes > len(class_names):
         raise checks.invalid(
             "`class_names`", f"{classes} names, given the largest label", len(class_names)
@@ -350,6 +361,17 @@ def _target(
             "of at least two classes in the training examples",
             f"class {labels[train][0]} only",
         )
+    for split, part in rows.items():
+        unknown = np.setdiff1d(labels[part], labels[train])
+        if len(unknown):
+            found = ", ".join(map(str, unknown[:5])) + (", ..." if len(unknown) > 5 else "")
+            warnings.warn(
+                f"No training example has the {shown} {found}, but"
+                f" {np.isin(labels[part], unknown).sum()} of {len(labels[part])} {split} examples"
+                " have: probes are wrong there. Shuffle the examples, or stratify"
+                " the splits.",
+                stacklevel=3,
+            )
     return _Target(name, labels.astype(np.int64), len(class_names or ()) or classes)
 
 

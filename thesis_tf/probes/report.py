@@ -26,6 +26,8 @@ from thesis_tf.reporting.results import TabularResult
 FORMATS = ("console", "csv", "json", "markdown")
 # JSON has no infinity: the loss and the suboptimality of a probe without certificate are null.
 _UNCERTIFIED = {"loss": math.nan, "suboptimality": math.inf}
+_ARRAYS = ("standardized_weights", "standardized_bias", "mean", "scale")  # of a `Solution`
+COMMONEST = "always the commonest class"  # what `ProbeReport.chance` is the error of
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)  # arrays have no truth value
@@ -59,7 +61,10 @@ class Probe:
     @property
     def split(self) -> str:
         """The split of unseen examples: test, or validation without a test split, or train."""
-        return next(name for name in ("test", "validation", "train") if name in self.metrics)
+        for name in ("test", "validation", "train"):
+            if name in self.metrics:
+                return name
+        raise ValueError(f"The probe at {self.tap.name!r} has not been measured on any split.")
 
     @property
     def error(self) -> float:
@@ -80,12 +85,15 @@ class ProbeReport(TabularResult):
         probes: `Probe`s in the order of computation.
         model_error: a dict from label set to a dict from the model's outputs that have the same
             number of classes to a dict from split to `Metrics` of this output.
-        chance: a dict from label set to the error of always predicting the most frequent class.
+        chance: a dict from label set to the error, on unseen examples, of always predicting the
+            most frequent class of the training examples.
         edges: the data flow among the taps.
         reduction: the `Reduction`.
         class_names: names of the classes, or ().
         model: the fingerprint of the model.
         data: the fingerprint of the data.
+        unlabeled: a dict from split to the number of examples that live probes left out, as their
+            labels aren't in [0, K).
     """
 
     probes: tuple[Probe, ...]
@@ -97,6 +105,7 @@ class ProbeReport(TabularResult):
     class_names: tuple[str, ...] = ()
     model: str = ""
     data: str = ""
+    unlabeled: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def __repr__(self) -> str:
         """Returns the number of probes and the range of their errors."""
@@ -144,7 +153,11 @@ class ProbeReport(TabularResult):
         return [str(h) for h in headings], [[_cell(value) for value in row] for row in rows]
 
     def summary(self) -> dict[str, Any]:
-        """Returns, by label set, the smallest error, its tap, chance and the model's errors."""
+        """Returns, by label set, the smallest error, its tap, and errors to compare it with.
+
+        "always_commonest_class" is `chance`, "left_out" the numbers of constant features by tap,
+        and "unlabeled" the numbers of examples without a valid label by split.
+        """
         found = {}
         for labels in self.label_names:
             best = min(self.of(labels), key=lambda probe: probe.error)
@@ -153,11 +166,17 @@ class ProbeReport(TabularResult):
                 "split": best.split,
                 "best_tap": best.tap.name,
                 "error": best.error,
-                "chance": self.chance[labels],
+                "always_commonest_class": self.chance[labels],
                 "model_error": {
                     output: metrics[best.split].error
                     for output, metrics in self.model_error.get(labels, {}).items()
                 },
+                "left_out": {
+                    probe.tap.name: probe.solution.left_out
+                    for probe in self.of(labels)
+                    if probe.solution.left_out
+                },
+                "unlabeled": self.unlabeled,
             }
         return found
 
@@ -174,8 +193,8 @@ class ProbeReport(TabularResult):
         folder.mkdir(parents=True, exist_ok=True)
         weights = {}
         for number, probe in enumerate(self.probes):
-            weights[f"weights_{number}"] = probe.solution.weights
-            weights[f"bias_{number}"] = probe.solution.bias
+            for name in _ARRAYS:
+                weights[f"{name}_{number}"] = getattr(probe.solution, name)
         arrays.save(folder / "probes.npz", weights)
         files.write_text(folder / "report.csv", self.table(format="csv"))
         files.write_text(folder / "report.md", self.table(format="markdown"))
@@ -213,7 +232,7 @@ class ProbeReport(TabularResult):
             solution = {
                 field.name: getattr(probe.solution, field.name)
                 for field in dataclasses.fields(Solution)
-                if field.name not in ("weights", "bias")
+                if field.name not in _ARRAYS
             }
             for key in _UNCERTIFIED:
                 if not math.isfinite(solution[key]):
@@ -229,24 +248,27 @@ class ProbeReport(TabularResult):
 
         Args:
             value: the result of `to_json`.
-            weights: weights_0 (D, K), bias_0 (K,), weights_1, ... of the probes, which `value`
-                doesn't contain. Without them, probes have weights (0, K) and a bias of NaN.
+            weights: standardized_weights_0 (D, K), standardized_bias_0 (K,), mean_0 (D,), scale_0
+                (D,), standardized_weights_1, ... of the probes, which `value` doesn't contain.
+                Without them, probes have weights (0, K) and a bias of NaN.
         """
         probes = []
         for number, entry in enumerate(value["probes"]):
+            found = dict(entry["solution"])
             if weights is None:
                 classes = entry["classes"]
-                matrix, bias = np.zeros((0, classes)), np.full(classes, np.nan)
+                none = np.zeros(0)
+                parts = [np.zeros((0, classes)), np.full(classes, np.nan), none, none]
             else:
-                matrix, bias = weights[f"weights_{number}"], weights[f"bias_{number}"]
-            found = entry["solution"]
+                parts = [weights[f"{name}_{number}"] for name in _ARRAYS]
+            found |= dict(zip(_ARRAYS, parts, strict=True))
             missing = {key: nan for key, nan in _UNCERTIFIED.items() if found[key] is None}
             probes.append(
                 Probe(
                     tap=Tap(**{**entry["tap"], "shape": tuple(entry["tap"]["shape"])}),
                     labels=entry["labels"],
                     classes=entry["classes"],
-                    solution=Solution(matrix, bias, **{**found, **missing}),
+                    solution=Solution(**{**found, **missing}),
                     metrics=_metrics(entry["metrics"]),
                     control=None if entry["control"] is None else _metrics(entry["control"]),
                 )
@@ -264,46 +286,61 @@ class ProbeReport(TabularResult):
             class_names=tuple(value["class_names"]),
             model=value["model"],
             data=value["data"],
+            unlabeled=dict(value.get("unlabeled", {})),
         )
 
 
 def _rows(report: ProbeReport) -> list[list[tables.Cell]]:
-    """Returns the table's header and rows: one per probe, then one per output of the model."""
+    """Returns the table's header and rows: probes, the model's outputs, and the commonest class."""
     several = len(report.label_names) > 1
-    measured: list[tuple[str, str, dict[str, Metrics], dict[str, tables.Cell]]] = []
+    splits, unseen = list(report.probes[0].metrics), report.probes[0].split
+    rows: list[dict[str, tables.Cell]] = []
+
+    def add(
+        name: str, labels: str, metrics: Mapping[str, Metrics], fitted: dict[str, tables.Cell]
+    ) -> None:
+        rows.append(
+            {
+                "tap": name,
+                "labels": labels if several else None,
+                "mask": fitted.get("mask"),
+                "features": fitted.get("features"),
+                "left out": fitted.get("left out"),
+                "l2": fitted.get("l2"),
+                **{f"{split} error": metrics[split].error for split in splits if split in metrics},
+                **{f"{split} unlabeled": report.unlabeled.get(split) or None for split in splits},
+            }
+        )
+        if unseen in metrics:
+            found = metrics[unseen]
+            rows[-1] |= {"±": found.standard_error, "top-5": found.top5_error}
+            rows[-1]["nats"] = found.cross_entropy
+        rows[-1] |= {
+            key: fitted.get(key) for key in ("suboptimality", "evaluations", "selectivity")
+        }
+
     for probe in report.probes:
         solution = probe.solution
         certified = math.isfinite(solution.suboptimality)
         fitted: dict[str, tables.Cell] = {
             "mask": probe.tap.mask or None,
-            "features": len(solution.weights),
+            "features": len(solution.mean),
+            "left out": solution.left_out or None,
             "l2": float(f"{solution.l2:.3g}") or None,  # None for a live probe
             "suboptimality": solution.suboptimality if certified else None,
             "evaluations": solution.evaluations,
             "selectivity": probe.selectivity,
         }
-        measured.append((probe.tap.name, probe.labels, probe.metrics, fitted))
+        add(probe.tap.name, probe.labels, probe.metrics, fitted)
     for labels, outputs in report.model_error.items():
         for output, metrics in outputs.items():
-            measured.append((f"the model's {output}", labels, metrics, {}))
-    splits, unseen = list(report.probes[0].metrics), report.probes[0].split
-    rows: list[dict[str, tables.Cell]] = [
-        {
-            "tap": name,
-            "labels": labels if several else None,
-            "mask": fitted.get("mask"),
-            "features": fitted.get("features"),
-            "l2": fitted.get("l2"),
-            **{f"{split} error": metrics[split].error for split in splits},
-            "±": metrics[unseen].standard_error,
-            "top-5": metrics[unseen].top5_error,
-            "nats": metrics[unseen].cross_entropy,
-            **{key: fitted.get(key) for key in ("suboptimality", "evaluations", "selectivity")},
-        }
-        for name, labels, metrics, fitted in measured
-    ]
-    header = [key for key in rows[0] if any(row[key] is not None for row in rows)]
-    return [list(header), *([row[key] for key in header] for row in rows)]
+            add(f"the model's {output}", labels, metrics, {})
+    for labels, error in report.chance.items():
+        add(COMMONEST, labels, {}, {})
+        rows[-1][f"{unseen} error"] = error
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    header = [key for key in columns if any(row.get(key) is not None for row in rows)]
+    return [list(header), *([row.get(key) for key in header] for row in rows)]
 
 
 def _cell(value: tables.Cell) -> str:

@@ -275,12 +275,14 @@ class Features:
     """What one pass of a model gave.
 
     Attributes:
+        outputs: the model's outputs.
         features: the features (batch, D) of each tap.
         tensors: the whole outputs of other taps.
         empty: (batch,) whether all steps of an example are masked at some tap; its features there
             are 0. None without masks.
     """
 
+    outputs: Any
     features: dict[str, tf.Tensor]
     tensors: dict[str, tf.Tensor]
     empty: tf.Tensor | None
@@ -299,7 +301,7 @@ def features(
     """
 
     def call(x: Any) -> Features:
-        _, places = _run(model, [tap.name for tap in taps] + list(whole), x)
+        outputs, places = _run(model, [tap.name for tap in taps] + list(whole), x)
         reduced: dict[str, tf.Tensor] = {}
         empty: dict[Any, tf.Tensor] = {}
         for tap in taps:
@@ -310,6 +312,7 @@ def features(
             if steps is not None and source not in empty:
                 empty[source] = ~tf.reduce_any(steps, 1)
         return Features(
+            outputs,
             reduced,
             {name: places[name].tensor for name in whole},
             tf.reduce_any(tf.stack(list(empty.values())), 0) if empty else None,

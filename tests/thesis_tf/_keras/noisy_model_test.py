@@ -136,6 +136,18 @@ def test_two_devices_take_the_step_of_one(two_devices):
     assert_equal(one, both, atol=1e-6)
 
 
+@pytest.mark.parametrize("devices", [2, 4])
+def test_last_batches_that_do_not_divide(devices, strategy_of):
+    # The last batch of 5 gives four replicas 2, 2, 1 and no examples.
+    one = compiled()
+    with strategy_of(devices).scope():
+        several = compiled()
+    for model in (one, several):
+        found = model.fit(X[:21], Y[:21], batch_size=8, epochs=2, **ORDERED).history["loss"]
+    assert np.isfinite(found).all()
+    assert_equal(one, several, atol=1e-6)
+
+
 def test_replicas_draw_apart(two_devices):
     with mirrored(two_devices).scope():
         both = compiled(0.5)

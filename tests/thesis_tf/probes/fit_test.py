@@ -1,6 +1,7 @@
 """Probes of small stores, compared with scikit-learn, and errors for invalid arguments."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -127,11 +128,12 @@ def test_a_unit_that_hardly_fires_in_training_does_not_choose_l2(labels, tmp_pat
     with_odd = write(tmp_path / "with", {"x": np.hstack([x, odd])})
     without = write(tmp_path / "without", {"x": x})
     (found,), (wanted,) = (fitted(s, labels, l2=fit.L2).probes for s in (with_odd, without))
-    assert found.solution.l2 == wanted.solution.l2
-    for split in ("validation", "test"):
+    # It is taken to be as far out as the examples of training can be: its loss is a few nats of
+    # the hundred examples, and moves the choice by a step of the path at most.
+    assert wanted.solution.l2 / 3.2 <= found.solution.l2 <= 3.2 * wanted.solution.l2
+    for split, share in {"validation": 0.1, "test": 0.02}.items():
         difference = found.metrics[split].cross_entropy - wanted.metrics[split].cross_entropy
-        # The effect of three examples of one unit, and a suboptimality of .001 in each loss.
-        assert abs(difference) < 0.02
+        assert abs(difference) < share
 
 
 def test_labels_that_hardly_show_are_not_given_up_at_large_l2(tmp_path):
@@ -149,9 +151,9 @@ def test_labels_that_hardly_show_are_not_given_up_at_large_l2(tmp_path):
 
 
 def test_features_whose_squares_overflow_are_an_error(labels, tmp_path):
-    x = separable(np.random.default_rng(4), labels) * np.float32(1e20)
-    with pytest.raises(ValueError, match=r"Tap 'x': Feature 0 must be within ±2e\+17"):
-        fitted(write(tmp_path, {"x": x}), labels)
+    x = separable(np.random.default_rng(4), labels).astype("float64") * 1e200
+    with pytest.raises(ValueError, match=r"Tap 'x': Feature 0 must be finite, and within ±1e\+152"):
+        fitted(write(tmp_path, {"x": x}, dtype="float64"), labels)
 
 
 def test_l2_may_come_in_any_order(store, labels):
@@ -207,7 +209,8 @@ def test_a_single_penalty_needs_no_validation_and_nothing_needs_a_test(store, la
     [
         ((300, 300, 100), ValueError, "'test' must be within 600 examples"),
         ((300, 100, 100, 100), ValueError, "numbers of examples of train, validation, test"),
-        ((300, 0, 100), ValueError, "'validation' must be at least one example"),
+        ((300, 0, 100), ValueError, "`splits` must be a positive integer. Received: 0"),
+        ({"train": slice(300), "test": []}, ValueError, "'test' must be at least one example"),
         ({"validation": slice(100)}, ValueError, "a dict with train"),
         ({"train": slice(100), "test": slice(99, 200)}, ValueError, "'test' overlaps 'train'"),
         ({"train": slice(601)}, ValueError, "within 600 examples"),
@@ -394,3 +397,89 @@ def test_steps_count_the_whole_path(store, labels):
     path = fitted(store, labels, l2=[1.0, 0.1, 0.01])
     alone = fitted(store, labels, l2=[path.probes[0].solution.l2])
     assert path.probes[0].solution.evaluations > alone.probes[0].solution.evaluations
+
+
+def read_only(values):
+    values.flags.writeable = False
+    return values
+
+
+# {name: function from labels (600,) in [0, 4) to the same labels in another form}.
+FORMS = {
+    "uint8": lambda y: y.astype("uint8"),
+    "int16, big-endian": lambda y: y.astype(">i2"),
+    "int64, big-endian": lambda y: y.astype(">i8"),
+    "uint64": lambda y: y.astype("uint64"),
+    "(n, 1)": lambda y: y[:, np.newaxis],
+    "a list": lambda y: y.tolist(),
+    "not contiguous": lambda y: np.stack([y, -y], 1)[:, 0],
+    "reversed twice": lambda y: y[::-1].copy()[::-1],
+    "read-only": lambda y: read_only(y.copy()),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_labels_of_any_form_are_the_same(store, labels, name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert same(fitted(store, FORMS[name](labels)), fitted(store, labels))
+
+
+@pytest.mark.parametrize("numbers", [[1, 2, 3, 4], [0, 7, 8, 90], [90, 3, 2, 1]])
+def test_gaps_between_labels_change_nothing(store, labels, numbers):
+    order = np.argsort(numbers)  # classes are in the order of their numbers
+    plain, found = (
+        fitted(store, np.argsort(order)[labels]),
+        fitted(store, np.array(numbers)[labels]),
+    )
+    for probe, other in zip(plain.probes, found.probes, strict=True):
+        assert other.classes == max(numbers) + 1
+        for split, m in probe.metrics.items():
+            assert other.metrics[split].error == m.error
+            assert other.metrics[split].cross_entropy == pytest.approx(m.cross_entropy, abs=1e-6)
+    assert found.chance == plain.chance
+
+
+@pytest.mark.parametrize(
+    ("of", "error", "match"),
+    [
+        (lambda y: y + 2**40, ValueError, r"`labels` must be in \[0, K\), with K up to 100,000"),
+        (lambda y: y * 10**6, ValueError, r"4 different values.*np.unique\(labels"),
+        (lambda y: y.astype("uint64") + 2**63, ValueError, r"Number them from 0"),
+        (lambda y: y - 1, ValueError, "a smallest value of -1"),
+        (lambda y: y + 0.0, TypeError, "`labels` must be integers. Received: float64"),
+        (lambda y: np.eye(4)[y], ValueError, r"one for each example"),
+        (lambda y: y.astype(str), TypeError, "`labels` must be integers"),
+    ],
+)
+def test_labels_that_are_refused(store, labels, of, error, match):
+    with pytest.raises(error, match=match):
+        fitted(store, of(labels))
+
+
+def test_a_class_that_is_not_in_training_is_named(store, labels):
+    order = np.argsort(labels, kind="stable")
+    by_class = {"train": order[:400], "validation": order[400:450], "test": order[450:]}
+    with pytest.warns(UserWarning, match=r"No training example has the `labels` 3, but \d+ of"):
+        report = fitted(store, labels, by_class)
+    assert report.probes[0].metrics["test"].error == 1.0
+
+
+def test_a_class_without_training_examples_costs_the_same_wherever_features_are(tmp_path):
+    rng = np.random.default_rng(5)
+    y = np.r_[np.arange(300) % 2, np.full(30, 2)]
+    x = (rng.normal(size=(330, 4)) + y[:, None]).astype("float32")
+    found = []
+    for offset in (0.0, 1e4):
+        store = write(tmp_path / str(offset), {"x": (x + np.float32(offset)).astype("float32")})
+        with pytest.warns(UserWarning, match="No training example"):
+            report = fitted(store, y, {"train": slice(300), "test": slice(300, None)})
+        found.append(report.probes[0].metrics["test"].cross_entropy)
+    # Features at 1e4 are rounded by .001.
+    assert found[0] == pytest.approx(found[1], abs=0.1)
+
+
+@pytest.mark.parametrize("counts", [(300, 0, 100), (300, -100, 200), (0.5, 0.25, 0.25)])
+def test_counts_of_splits_are_positive_whole_numbers(store, labels, counts):
+    with pytest.raises((TypeError, ValueError), match="`splits` must be a positive integer"):
+        fitted(store, labels, counts)

@@ -43,8 +43,10 @@ def metrics(splits=SPLITS, error=0.25, classes=10):
 def probe(tap, labels="class", splits=SPLITS, error=0.25, classes=10, control=False, **solution):
     rng = np.random.default_rng(len(tap.name))
     values = {
-        "weights": rng.normal(size=(7, classes)).astype("float32"),
-        "bias": rng.normal(size=classes).astype("float32"),
+        "standardized_weights": rng.normal(size=(7, classes)).astype("float32"),
+        "standardized_bias": rng.normal(size=classes).astype("float32"),
+        "mean": rng.normal(size=7),
+        "scale": rng.uniform(1, 2, 7),
         "l2": 10**-2.5,
         "loss": 0.4321,
         "suboptimality": 7e-4,
@@ -92,7 +94,13 @@ REPORTS = {
     "live": report(
         ("train", "validation"), suboptimality=math.inf, loss=math.nan, converged=False, l2=0.0
     ),
-    "float64": report(weights=np.ones((3, 10)), bias=np.zeros(10)),
+    "float64": report(
+        standardized_weights=np.ones((3, 10)),
+        standardized_bias=np.zeros(10),
+        mean=np.zeros(3),
+        scale=np.array([1, 2, np.inf]),
+        left_out=1,
+    ),
 }
 
 
@@ -127,7 +135,9 @@ def test_saving_and_loading_loses_nothing(any_report, tmp_path):
             value = getattr(got.solution, field.name)
             np.testing.assert_array_equal(value, getattr(expected.solution, field.name))
             assert type(value) is type(getattr(expected.solution, field.name))
-        assert got.solution.weights.dtype == expected.solution.weights.dtype
+        assert got.solution.standardized_weights.dtype == (
+            expected.solution.standardized_weights.dtype
+        )
     assert loaded.table(format="json") == any_report.table(format="json")
 
 
@@ -183,7 +193,7 @@ def test_save_writes_every_file_and_replaces_older_ones(name, tmp_path):
         assert matplotlib.image.imread(tmp_path / f"{kind}.png").std() > 0
         ElementTree.parse(tmp_path / f"{kind}.svg")
     with np.load(tmp_path / "probes.npz", allow_pickle=False) as arrays:
-        assert len(arrays.files) == 2 * len(any_report.probes)
+        assert len(arrays.files) == 4 * len(any_report.probes)
 
 
 def test_csv_has_a_column_a_value_in_full(any_report):
@@ -212,13 +222,20 @@ def test_csv_has_a_column_a_value_in_full(any_report):
         assert entry.get("labels", "class") == expected.labels
     assert ("labels" in header) == (len(any_report.label_names) > 1)
     assert ("selectivity" in header) == (any_report.probes[0].control is not None)
-    of_model = entries[len(any_report.probes) :]
+    of_model = entries[len(any_report.probes) : -len(any_report.chance)]
     assert len(of_model) == sum(map(len, any_report.model_error.values()))
     for entry in of_model:
         assert entry["tap"] == "the model's output"
         assert float(entry["train error"]) == 0.05
         assert (entry["features"], entry["evaluations"]) == ("", "")
         assert entry.get("suboptimality", "") == ""
+    unseen = any_report.probes[0].split
+    commonest = entries[-len(any_report.chance) :]
+    assert [float(entry[f"{unseen} error"]) for entry in commonest] == list(
+        any_report.chance.values()
+    )
+    assert {entry["tap"] for entry in commonest} == {"always the commonest class"}
+    assert ("left out" in header) == any(p.solution.left_out for p in any_report.probes)
 
 
 def test_markdown_and_console_have_the_rows_of_csv(any_report):
@@ -271,9 +288,13 @@ def test_a_curve_shows_all_label_sets_or_one(tmp_path, svg_texts):
     draw_curves(several, tmp_path / "odd.svg", labels="odd")
     assert {"class", "odd", "size", "test error"} <= set(svg_texts(tmp_path / "all.svg"))
     # Chance and the model's error differ between the sets.
-    assert not {"chance", "the model's error"} & set(svg_texts(tmp_path / "all.svg"))
+    assert not {"always the commonest class", "the model's error"} & set(
+        svg_texts(tmp_path / "all.svg")
+    )
     assert {"odd", "class"} & set(svg_texts(tmp_path / "odd.svg")) <= {"odd"}
-    assert {"chance", "the model's error"} <= set(svg_texts(tmp_path / "odd.svg"))
+    assert {"always the commonest class", "the model's error"} <= set(
+        svg_texts(tmp_path / "odd.svg")
+    )
     with pytest.raises(ValueError, match="`labels` must be one of"):
         draw_curves(several, tmp_path / "none.svg", labels="even")
 
@@ -304,9 +325,11 @@ def test_several_reports_in_one_picture(tmp_path, svg_texts):
         ylabel="errors",
         title="both",
     )
-    assert {"before", "after", "errors", "both", "chance"} <= set(svg_texts(tmp_path / "c.svg"))
+    assert {"before", "after", "errors", "both", "always the commonest class"} <= set(
+        svg_texts(tmp_path / "c.svg")
+    )
     draw_curves({"class": (after, "class"), "odd": (after, "odd")}, tmp_path / "two.svg")
-    assert "chance" not in svg_texts(tmp_path / "two.svg")
+    assert "always the commonest class" not in svg_texts(tmp_path / "two.svg")
     draw_networks({"before": before, "after": after}, tmp_path / "n.svg", title="both")
     assert {"before", "after", "both"} <= set(svg_texts(tmp_path / "n.svg"))
     with pytest.raises(ValueError, match="`labels` must be one of class"):

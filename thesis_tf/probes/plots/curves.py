@@ -59,7 +59,7 @@ def draw_curve(
         ylabel: the label of the errors' axis.
         reference: a value to draw as a dashed line, such as the model's error.
         reference_label: the label of the reference in the legend.
-        chance: the value at chance, drawn as a dotted line.
+        chance: the error of always predicting the commonest class, drawn as a dotted line.
         log: whether the errors' axis is logarithmic; an error of zero is drawn at its lower end.
         title: a heading.
 
@@ -100,7 +100,7 @@ def draw_curve(
     legend = list(series)
     for value, name, color, dashes in (
         (reference, reference_label, INK, (5, 3)),
-        (chance, "chance", SOFT, (1, 2)),
+        (chance, "always the commonest class", SOFT, (1, 2)),
     ):
         if value is not None:
             axes.axhline(value, color=color, lw=1, ls=(0, dashes), label="line")

@@ -93,7 +93,7 @@ def draw_networks(
         panels,
         edges,
         path,
-        # If all unseen examples have the same class, the error at chance is 0.
+        # If all unseen examples have the same class, `chance` is 0.
         value_range=(min(filter(None, errors)) if log else 0, max(chances) or 1),
         log=log,
         value_label=f"{split} error",
@@ -108,7 +108,9 @@ def _spread_out(errors: Iterable[float], chances: Iterable[float]) -> bool:
 
 
 def _tooltip(probe: Probe) -> str:
-    lines = [f"{probe.tap.kind} {_shape(probe.tap.shape)}, {len(probe.solution.weights)} features"]
+    lines = [f"{probe.tap.kind} {_shape(probe.tap.shape)}, {len(probe.solution.mean)} features"]
+    if probe.solution.left_out:
+        lines[0] += f" ({probe.solution.left_out} left out, constant)"
     for split, m in probe.metrics.items():
         lines.append(
             f"{split}: error {m.error:.4f} ± {m.standard_error:.4f}, {m.cross_entropy:.4f} nats"

@@ -18,14 +18,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from thesis_tf._core.types import Array
 from thesis_tf.probes.solver.lbfgs import dot, minimize
-from thesis_tf.probes.solver.standardized import Standardized
+from thesis_tf.probes.solver.standardized import Standardized, logits
 
 ABSENT = -30.0  # the bias of a class without training examples, relative to the smallest other
 
@@ -34,27 +34,62 @@ ABSENT = -30.0  # the bias of a class without training examples, relative to the
 class Solution:
     """A fitted probe and its certificate of optimality.
 
+    Its logits are z W + b for standardized features z = (x - mean) / scale; `weights` and `bias`
+    are those for x itself (where no z is clipped).
+
     Attributes:
-        weights: (D, K), for stored features (which are not standardized).
-        bias: (K,).
-        l2: lambda, the coefficient of the squared norm of the weights of standardized features.
+        standardized_weights: W (D, K), in the dtype in which logits are computed.
+        standardized_bias: b (K,).
+        mean: (D,), float64.
+        scale: (D,), float64; infinity for features that are left out, as they are constant among
+            the training examples.
+        l2: lambda, the coefficient of the squared norm of W.
         loss: f(W), the mean cross-entropy in nats plus lambda/2 ||W||^2.
         suboptimality: an upper bound of f(W) - min f, in nats.
         converged: whether `suboptimality` is at most `tol`.
         evaluations: the number of evaluations of f and its gradient.
+        left_out: the number of features that are left out.
+        limit: |z| beyond which z is clipped, sqrt(N) for N training examples: none of these is
+            farther from the mean in any feature, but a unit that hardly fires in training may be
+            thousands of deviations from its mean for another example, whose loss would then decide
+            about l2. None for a live probe.
     """
 
-    weights: Array
-    bias: Array
+    standardized_weights: Array
+    standardized_bias: Array
+    mean: Array
+    scale: Array
     l2: float
     loss: float
     suboptimality: float
     converged: bool
     evaluations: int
+    _: dataclasses.KW_ONLY
+    left_out: int = 0
+    limit: float | None = None
+
+    @property
+    def weights(self) -> Array:
+        """The weights (D, K) for features that are not standardized, in float64."""
+        return self.standardized_weights / self.scale[:, np.newaxis]
+
+    @property
+    def bias(self) -> Array:
+        """The bias (K,) for features that are not standardized, in float64.
+
+        In float32 x @ weights + bias would lose what distinguishes features far from zero.
+        """
+        # Not a matrix product, which would start BLAS threads.
+        return self.standardized_bias - (self.weights * self.mean[:, np.newaxis]).sum(0)
+
+    def logits(self, features: Any) -> tf.Tensor:
+        """Returns the logits (n, K) of features (n, D), an array or a tensor."""
+        parts = (self.mean, self.scale, self.standardized_weights, self.standardized_bias)
+        return logits(tf.convert_to_tensor(features), *parts, self.limit)
 
     def __repr__(self) -> str:
         """Returns everything except the weights."""
-        features, classes = self.weights.shape
+        features, classes = self.standardized_weights.shape
         return (
             f"Solution({features} features, {classes} classes, l2={self.l2:.3g},"
             f" loss={self.loss:.4g}, suboptimality={self.suboptimality:.1e})"
@@ -148,13 +183,13 @@ class SoftmaxRegression:
             A `Solution`. Its `converged` is False after `max_evaluations`, or if `tol` is below
             the rounding of the features' dtype.
         """
-        mean, scale, dtype = self._features.mean, self._features.scale, self._features.dtype
+        dtype = self._features.dtype
         weights = np.zeros((len(self._present), self._features.size))
         bias = np.log(self._frequency)
         if initial_solution is not None:
-            raw = initial_solution.weights[:, self._present].T.astype(np.float64)
-            weights = raw * np.where(np.isfinite(scale), scale, 0.0)
-            bias = initial_solution.bias[self._present] + (raw * mean).sum(1)
+            found = initial_solution.standardized_weights[:, self._present]
+            weights = found.T.astype(np.float64)
+            bias = initial_solution.standardized_bias[self._present].astype(np.float64)
         point, evaluations = minimize(
             lambda weights, near: self.evaluate(weights, near.bias, l2),
             self.evaluate(weights, bias, l2),
@@ -164,15 +199,23 @@ class SoftmaxRegression:
             rounding=2 * np.finfo(dtype).eps,
         )
         bound = dot(point.gradient, point.gradient) / (2 * l2)
-        raw = point.x / scale
-        # Not a matrix product, which would start BLAS threads.
-        bias = point.bias - (raw * mean).sum(1)
-        whole = np.zeros((self._features.size, self._num_classes), dtype)
-        whole[:, self._present] = raw.T
-        whole_bias = np.full(self._num_classes, bias.min() + ABSENT, dtype)
-        whole_bias[self._present] = bias
-        converged = bool(bound <= tol)
-        return Solution(whole, whole_bias, l2, point.value, bound, converged, evaluations)
+        weights = np.zeros((self._features.size, self._num_classes), dtype)
+        weights[:, self._present] = point.x.T
+        bias = np.full(self._num_classes, point.bias.min() + ABSENT, dtype)
+        bias[self._present] = point.bias
+        return Solution(
+            weights,
+            bias,
+            self._features.mean,
+            self._features.scale,
+            l2=l2,
+            loss=point.value,
+            suboptimality=bound,
+            converged=bool(bound <= tol),
+            evaluations=evaluations,
+            left_out=int(np.isinf(self._features.scale).sum()),
+            limit=float(np.sqrt(self._features.examples)),
+        )
 
     def _preconditioner(self, l2: float, curvature: float) -> Callable[[Array], Array]:
         """Returns a function that approximates the inverse of c X'X/N + lambda I to (K, D)."""

@@ -16,7 +16,6 @@ Blocks = Callable[[], Iterable[tuple[int, Array]]]
 
 RANKS = 128, 256  # bounds of the rank: for a few hundred features, and for more than a thousand
 ROWS = 2048  # the minimum number of examples for the estimate of the spectrum
-FLOOR = 1e-3  # the smallest scale of a feature, relative to the median standard deviation
 
 
 class Spectrum(NamedTuple):
@@ -44,22 +43,23 @@ class Standardized:
 
     Attributes:
         mean: (D,), float64.
-        scale: (D,), float64: the standard deviations, but at least `FLOOR` times their median, and
-            infinity for constant features. Without this minimum, a unit that is 0 for almost all
-            training examples could be thousands of deviations from its mean for another example.
+        scale: (D,), float64: the standard deviations, and infinity for features that are left out,
+            as they are constant up to rounding.
         examples: N.
         size: D.
         dtype: the NumPy dtype.
         kept: the tensor (N, D), or None.
 
     Raises:
-        ValueError: features are so large that their squares overflow.
+        ValueError: features aren't finite, or so large that their squares overflow in float64.
     """
 
     def __init__(self, blocks: Blocks, *, keep: bool = True, dtype: Any = "float32") -> None:
         self.dtype = np.dtype(dtype)
         self._blocks = blocks
         self.mean, self.scale, self.examples = _moments(blocks)
+        # TensorFlow takes numbers for zero that are smaller than this.
+        self.scale[self.scale < np.finfo(self.dtype).tiny] = np.inf
         self.size = len(self.mean)
         self.kept = None
         if keep:
@@ -71,9 +71,10 @@ class Standardized:
         if self.kept is not None:
             yield 0, self.kept
             return
-        mean, inverse = (tf.constant(v, self.dtype) for v in (self.mean, 1 / self.scale))
+        mean, scale = tf.constant(self.mean), tf.constant(self.scale)
+        dtype = tf.as_dtype(self.dtype)
         for first, block in self._blocks():
-            yield first, _standardize(block, mean, inverse)
+            yield first, _standardize(tf.convert_to_tensor(block), mean, scale, dtype)
 
     @functools.cached_property
     def spectrum(self) -> Spectrum:
@@ -118,39 +119,84 @@ class Standardized:
         return Spectrum(vectors, values.numpy(), max(0.0, tail))
 
 
+def constant(mean: Any, variance: Any, examples: int) -> Any:
+    """Returns which features are constant up to the rounding of their float64 moments.
+
+    This is the rule of scikit-learn's StandardScaler: V[x] <= N eps V[x] + (N eps E[x])^2.
+
+    Args:
+        mean: (D,), float64, an array or a tensor.
+        variance: (D,), likewise.
+        examples: N.
+    """
+    rounding = examples * np.finfo(np.float64).eps
+    return variance <= rounding * variance + (rounding * mean) ** 2
+
+
+def standardize(features: tf.Tensor, mean: Any, scale: Any, dtype: tf.DType) -> tf.Tensor:
+    """Returns (features - mean) / scale in `dtype`.
+
+    The difference is computed in float64: in float32 a mean of 1e6 is rounded by .03, and features
+    of 1e-25 have deviations whose inverses or products may leave its range.
+
+    Args:
+        features: (n, D), of any floating dtype.
+        mean: (D,), float64.
+        scale: (D,), float64; infinity makes a feature 0.
+        dtype: the dtype of the result.
+    """
+    return tf.cast((tf.cast(features, tf.float64) - mean) / scale, dtype)
+
+
+_standardize = tf.function(standardize, autograph=False, reduce_retracing=True)
+
+
+def logits(
+    features: tf.Tensor, mean: Any, scale: Any, weights: Any, bias: Any, limit: float | None
+) -> tf.Tensor:
+    """Returns z W + b for standardized features z, clipped at ±limit.
+
+    Args:
+        features: (n, D), of any floating dtype.
+        mean: (D,), float64.
+        scale: (D,), float64.
+        weights: W (D, K), in the dtype of the result.
+        bias: b (K,), likewise.
+        limit: None for none.
+    """
+    z = standardize(features, mean, scale, tf.as_dtype(weights.dtype))
+    if limit is not None:
+        z = tf.clip_by_value(z, -limit, limit)
+    # NumPy's product would start BLAS threads, which compete with TensorFlow's threads.
+    return z @ weights + bias
+
+
 def _moments(blocks: Blocks) -> tuple[Array, Array, int]:
-    """Returns features' means and deviations (float64) and the number of examples, in one pass."""
+    """Returns features' means and scales (float64) and the number of examples, in one pass."""
     total: Any = 0.0
     square: Any = 0.0
     shift: Any = 0.0
-    count, rows = 0, 128  # as many as can be summed in the features' own precision, and in cache
+    count, rows = 0, 128  # a part that stays in the processor's cache
     for _, block in blocks():
         if not count:
             # Shifting by a typical value avoids cancellation in sums of squares.
-            shift = block[:256].mean(0, dtype=np.float64).astype(block.dtype)
+            shift = block[:256].mean(0, dtype=np.float64)
         for first in range(0, len(block), rows):
             with np.errstate(over="ignore", invalid="ignore"):  # checked below
                 centered = block[first : first + rows] - shift
-                total = total + centered.sum(0).astype(np.float64)
+                total = total + centered.sum(0)
                 square = square + np.einsum("nd,nd->d", centered, centered)
         count += len(block)
     mean = total / count
-    deviation = np.sqrt(np.maximum(square / count - mean**2, 0.0))
+    with np.errstate(over="ignore", invalid="ignore"):
+        variance = np.maximum(square / count - mean**2, 0.0)
     mean = mean + shift
-    # A constant feature has no information: an infinite scale excludes it.
-    constant = deviation <= 10 * np.finfo(shift.dtype).eps * np.abs(mean)
-    if not np.isfinite(deviation).all():
-        feature, most = np.flatnonzero(~np.isfinite(deviation))[0], np.finfo(shift.dtype).max
+    if not np.isfinite(variance).all():
+        feature = np.flatnonzero(~np.isfinite(variance))[0]
         raise checks.invalid(
             f"Feature {feature}",
-            f"within ±{most**0.5 / 100:.0e}, or its squares overflow",
-            "a larger one",
-            "Rescale the inputs, or check whether the network has diverged.",
+            f"finite, and within ±{np.finfo(np.float64).max ** 0.5 / 100:.0e}, whose squares are",
+            "another value",
+            "Look for NaN in the inputs, or check whether the network has diverged.",
         )
-    floor = FLOOR * np.median(deviation[~constant]) if not constant.all() else 0.0
-    return mean, np.where(constant, np.inf, np.maximum(deviation, floor)), count
-
-
-@tf.function(autograph=False, reduce_retracing=True)
-def _standardize(block: tf.Tensor, mean: tf.Tensor, inverse: tf.Tensor) -> tf.Tensor:
-    return (tf.cast(block, mean.dtype) - mean) * inverse
+    return mean, np.where(constant(mean, variance, count), np.inf, np.sqrt(variance)), count

@@ -32,7 +32,7 @@ def test_a_curve_has_its_points_at_their_depth_and_error(tmp_path, svg_texts):
     assert slope * np.array(errors) + start == pytest.approx(drawn[:, 1], abs=1e-4)
     texts = svg_texts(path)
     assert [text for text in texts if text.startswith("tap ")] == [f"tap {i}" for i in range(4)]
-    assert {"test", "the model's error", "chance", "test error"} <= set(texts)
+    assert {"test", "the model's error", "always the commonest class", "test error"} <= set(texts)
     # The axis begins at an error of 0: `patch_2` is the area of the axes.
     root = ElementTree.parse(path).getroot()
     (area,) = (group for group in root.iter(f"{SVG}g") if group.get("id") == "patch_2")

@@ -258,7 +258,8 @@ def test_float32_reaches_what_float64_does(name):
     exact = regression(narrow.astype("float64"), labels, classes).solve(1e-2, tol=1e-10)
     solution = regression(narrow, labels, classes).solve(1e-2, tol=1e-5)
     assert solution.converged
-    assert solution.weights.dtype == solution.bias.dtype == np.float32
+    assert solution.standardized_weights.dtype == np.float32
+    assert solution.standardized_bias.dtype == np.float32
     assert -1e-6 <= solution.loss - exact.loss <= 1e-5 + 1e-6
     assert objective(narrow, labels, solution) == pytest.approx(solution.loss, abs=1e-5)
 
