@@ -1,11 +1,12 @@
 """Fallback to two passes of reverse mode if a mode doesn't support a model."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
 
+from thesis_tf._core import max_pooling
 from thesis_tf._keras.objective import Objective
 from thesis_tf.hessian.products import modes
 from thesis_tf.hessian.products.forward_mode import UnsupportedError
@@ -43,14 +44,49 @@ def traced_with_fallback(
         UnsupportedError, LookupError, NotImplementedError: reverse mode doesn't support it either.
     """
     try:
-        return mode, *modes.traced(kind.modes[mode](objective), specs)
-    except NO_DERIVATIVE as error:
+        return mode, *_traced(kind, mode, objective, specs)
+    # `tf.autodiff.ForwardAccumulator` raises TypeErrors for loops.
+    except (*NO_DERIVATIVE, TypeError) as error:
         if mode == FALLBACK:
             raise
+        # An error that is not about the mode occurs again here.
+        traced = _traced(kind, FALLBACK, objective, specs)
+        reason = str(error).strip().splitlines()[-1]
         warnings.warn(
             f"Products with {objective.model.name} are computed by {FALLBACK}, as {mode} can't:"
-            f" {error}",
+            f" {reason}",
             FallbackWarning,
             stacklevel=stacklevel,
         )
-    return FALLBACK, *modes.traced(kind.modes[FALLBACK](objective), specs)
+    return FALLBACK, *traced
+
+
+def _traced(
+    kind: modes.MatrixKind, mode: str, objective: Objective, specs: tuple[Any, Any, Any, Any]
+) -> tuple[Callable[..., modes.Tensors], Callable[..., "tf.Tensor"]]:
+    """Traces a mode; raises UnsupportedError if an operation would overwrite its own inputs.
+
+    No comparison of products can find this: they differ now and then only.
+    """
+    functions = modes.traced(kind.modes[mode](objective), specs)
+    for function in functions:
+        for operation in _operations(function.graph, set()):
+            if max_pooling.overwrites(operation):
+                raise UnsupportedError(
+                    f"{operation.name} ({operation.type}) was made before this library was"
+                    " imported, and TensorFlow computes it wrongly at random"
+                )
+    return functions
+
+
+def _operations(graph: Any, seen: set[str]) -> Iterator["tf.Operation"]:
+    """Yields the operations of a graph and of the functions that they run."""
+    for operation in graph.get_operations():
+        yield operation
+        for attribute in operation.node_def.attr.values():
+            called = [attribute.func] if attribute.HasField("func") else attribute.list.func
+            for name in {function.name for function in called} - seen:
+                seen.add(name)
+                inner = graph._get_function(name)
+                if inner is not None and getattr(inner, "graph", None) is not None:
+                    yield from _operations(inner.graph, seen)
