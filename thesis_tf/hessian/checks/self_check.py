@@ -21,7 +21,6 @@ from thesis_tf._keras.recording import watch
 from thesis_tf.hessian.checks.single_call import SingleCall
 from thesis_tf.hessian.products import modes
 from thesis_tf.hessian.products.averages import Averages
-from thesis_tf.hessian.products.fallback import NO_DERIVATIVE
 from thesis_tf.persistence import fingerprint
 
 EXAMPLES = 4
@@ -131,8 +130,8 @@ def _check_in_own_precision(averages: Averages, batch: modes.Batch, problem: Exc
         raise SelfCheckError(
             f"Products with {objective.model.name} by {averages.mode} differ from those by"
             f" {_other_mode(averages)} by {apart:.1e} of their norm, so that one of them is wrong."
-            f" It can't be computed in float64 ({_first_line(problem)}), which would decide. Replace"
-            " the layer that has no float64."
+            f" It can't be computed in float64 ({_first_line(problem)}), which would decide:"
+            " replace the layer that has no float64."
         )
 
 
@@ -154,7 +153,7 @@ def _apart(
     for name in (averages.mode, _other_mode(averages)):
         try:
             keep, product = modes.traced(averages.kind.modes[name](objective), specs)
-        except (*NO_DERIVATIVE, TypeError):
+        except Exception:  # TensorFlow raises errors of many types for what a mode doesn't support
             return None
         kept = keep(parameters, constants, *batch)
         products.append(product(vector, parameters, constants, kept).numpy().astype(np.float64))

@@ -9,7 +9,7 @@ import tensorflow as tf
 from thesis_tf._core import max_pooling
 from thesis_tf._keras.objective import Objective
 from thesis_tf.hessian.products import modes
-from thesis_tf.hessian.products.forward_mode import UnsupportedError
+from thesis_tf.hessian.products.forward_mode import NO_GRADIENT, UnsupportedError
 
 FALLBACK = "reverse_over_reverse"
 # The errors for operations without a derivative: this library's and those of TensorFlow.
@@ -45,13 +45,13 @@ def traced_with_fallback(
     """
     try:
         return mode, *_traced(kind, mode, objective, specs)
-    # `tf.autodiff.ForwardAccumulator` raises TypeErrors for loops.
-    except (*NO_DERIVATIVE, TypeError) as error:
+    # `tf.autodiff.ForwardAccumulator` raises errors of many types for loops and branches.
+    except Exception as error:
         if mode == FALLBACK:
             raise
         # An error that is not about the mode occurs again here.
         traced = _traced(kind, FALLBACK, objective, specs)
-        reason = str(error).strip().splitlines()[-1]
+        reason = str(error).strip() or type(error).__name__
         warnings.warn(
             f"Products with {objective.model.name} are computed by {FALLBACK}, as {mode} can't:"
             f" {reason}",
@@ -64,19 +64,29 @@ def traced_with_fallback(
 def _traced(
     kind: modes.MatrixKind, mode: str, objective: Objective, specs: tuple[Any, Any, Any, Any]
 ) -> tuple[Callable[..., modes.Tensors], Callable[..., "tf.Tensor"]]:
-    """Traces a mode; raises UnsupportedError if an operation would overwrite its own inputs.
+    """Traces a mode; raises UnsupportedError if its graph has what no product can be right with.
 
-    No comparison of products can find this: they differ now and then only.
+    These are operations that overwrite their own inputs, which no comparison of products can find,
+    as they differ now and then only, and functions of parameters that have no gradient.
     """
-    functions = modes.traced(kind.modes[mode](objective), specs)
-    for function in functions:
+    keep, product = modes.traced(kind.modes[mode](objective), specs)
+    for function in (keep, product):
         for operation in _operations(function.graph, set()):
             if max_pooling.overwrites(operation):
                 raise UnsupportedError(
                     f"{operation.name} ({operation.type}) was made before this library was"
                     " imported, and TensorFlow computes it wrongly at random"
                 )
-    return functions
+    _, parameters, _, _ = specs
+    moving = {tensor.ref() for tensor in product.graph.inputs[1 : 1 + len(parameters)]}
+    for operation in product.graph.get_operations():
+        if any(tensor.ref() in moving for tensor in operation.inputs):
+            if operation.type in NO_GRADIENT:
+                raise UnsupportedError(
+                    f"{operation.name} ({operation.type}) has no gradient in TensorFlow"
+                )
+            moving.update(output.ref() for output in operation.outputs)
+    return keep, product
 
 
 def _operations(graph: Any, seen: set[str]) -> Iterator["tf.Operation"]:
