@@ -78,21 +78,32 @@ def check_reads(model: keras.Model, variables: Iterable["keras.Variable"]) -> It
     if tf.executing_eagerly():
         yield
         return
-    handles = {id(h): v.path for v in variables for h in _handles(v.value)}
     graph = tf.compat.v1.get_default_graph()
     before = len(graph.get_operations())
     yield
+    found = first_read(graph, graph.get_operations()[before:], variables)
+    if found is not None:
+        operation, variable = found
+        raise ValueError(
+            f"{model.name} reads {variable.path} in a function that TensorFlow has compiled before"
+            f" ({operation.name}): a ConcreteFunction, or part of a SavedModel. It keeps its own"
+            " weights, so the loss can't be computed as a function of these. Call the Python"
+            " function or a `tf.function` instead."
+        )
+
+
+def first_read(
+    graph: Any, operations: Iterable["tf.Operation"], variables: Iterable["keras.Variable"]
+) -> "tuple[tf.Operation, keras.Variable] | None":
+    """Returns the first of a graph's operations that reads one of the variables itself, and it."""
+    handles = {id(handle): v for v in variables for handle in _handles(v.value)}
     captured = {id(inner): id(outer) for outer, inner in graph.captures}
-    for operation in graph.get_operations()[before:]:
+    for operation in operations:
         for tensor in operation.inputs:
-            path = handles.get(captured.get(id(tensor), id(tensor)))
-            if path is not None:
-                raise ValueError(
-                    f"{model.name} reads {path} in a function that TensorFlow has compiled before"
-                    f" ({operation.name}): a ConcreteFunction, or part of a SavedModel. It keeps"
-                    " its own weights, so the loss can't be computed as a function of these. Call"
-                    " the Python function or a `tf.function` instead."
-                )
+            variable = handles.get(captured.get(id(tensor), id(tensor)))
+            if variable is not None:
+                return operation, variable
+    return None
 
 
 def _handles(value: Any) -> list[Any]:

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from thesis_tf._core.types import Structure
 from thesis_tf._keras import recording
+from thesis_tf._keras.traced_functions import inlined
 from thesis_tf.gradient_norms.forms import Full
 from thesis_tf.gradient_norms.recording import LayerCall, is_floating, widened
 
@@ -63,7 +64,7 @@ def mapped(
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(values)
             scope = _OutermostReads(list(zip(variables, values, strict=True)))
-            with scope, recording.recording(scope):
+            with scope, recording.recording(scope), inlined():
                 result = layer(*args, **kwargs)
         result = [t for t in keras.tree.flatten(result) if is_floating(t)]
         found = tape.gradient(

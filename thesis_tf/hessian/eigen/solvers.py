@@ -80,8 +80,8 @@ def extreme_eigenpairs(
             f"{largest} + {smallest}",
             "For all eigenvalues of a small matrix: numpy.linalg.eigvalsh(H @ numpy.eye(d)).",
         )
-    if not tol > 0:
-        raise checks.invalid("`tol`", "positive", tol)
+    if not 0 < tol < 1:
+        raise checks.invalid("`tol`", "between 0 and 1", tol)
     first = _first_vector(operator, v0, seed)
     with progress.bar(verbose, description="products", unit="") as bar:
         if search.solver == "eigsh":

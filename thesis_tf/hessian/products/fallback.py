@@ -8,8 +8,9 @@ import tensorflow as tf
 
 from thesis_tf._core import max_pooling
 from thesis_tf._keras.objective import Objective
+from thesis_tf._keras.traced_functions import first_read
 from thesis_tf.hessian.products import modes
-from thesis_tf.hessian.products.forward_mode import NO_GRADIENT, UnsupportedError
+from thesis_tf.hessian.products.forward_mode import UnsupportedError, check_gradient
 
 FALLBACK = "reverse_over_reverse"
 # The errors for operations without a derivative: this library's and those of TensorFlow.
@@ -49,15 +50,15 @@ def traced_with_fallback(
     except Exception as error:
         if mode == FALLBACK:
             raise
-        # An error that is not about the mode occurs again here.
-        traced = _traced(kind, FALLBACK, objective, specs)
         reason = str(error).strip() or type(error).__name__
-        warnings.warn(
-            f"Products with {objective.model.name} are computed by {FALLBACK}, as {mode} can't:"
-            f" {reason}",
-            FallbackWarning,
-            stacklevel=stacklevel,
-        )
+    # Outside of the block: an error that is not about the mode occurs again here, as the only one.
+    traced = _traced(kind, FALLBACK, objective, specs)
+    warnings.warn(
+        f"Products with {objective.model.name} are computed by {FALLBACK}, as {mode} can't:"
+        f" {reason}",
+        FallbackWarning,
+        stacklevel=stacklevel,
+    )
     return FALLBACK, *traced
 
 
@@ -71,6 +72,7 @@ def _traced(
     """
     keep, product = modes.traced(kind.modes[mode](objective), specs)
     for function in (keep, product):
+        _check_reads(objective, function.graph)
         for operation in _operations(function.graph, set()):
             if max_pooling.overwrites(operation):
                 raise UnsupportedError(
@@ -81,12 +83,21 @@ def _traced(
     moving = {tensor.ref() for tensor in product.graph.inputs[1 : 1 + len(parameters)]}
     for operation in product.graph.get_operations():
         if any(tensor.ref() in moving for tensor in operation.inputs):
-            if operation.type in NO_GRADIENT:
-                raise UnsupportedError(
-                    f"{operation.name} ({operation.type}) has no gradient in TensorFlow"
-                )
-            moving.update(output.ref() for output in operation.outputs)
+            check_gradient(operation)
+            moving.update(t.ref() for t in operation.outputs if not t.dtype.is_integer)
     return keep, product
+
+
+def _check_reads(objective: Objective, graph: Any) -> None:
+    """Raises ValueError if the loss depends on the model's variables other than by the outputs."""
+    variables = [*objective.variables, *objective.constants]
+    found = first_read(graph, graph.get_operations(), variables)
+    if found is not None:
+        operation, variable = found
+        raise ValueError(
+            f"The loss reads {variable.path} itself ({operation.name}), so derivatives with respect"
+            " to it would lack a part. A penalty on weights must be a regularizer of their layers."
+        )
 
 
 def _operations(graph: Any, seen: set[str]) -> Iterator["tf.Operation"]:

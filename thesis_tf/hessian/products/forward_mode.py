@@ -61,8 +61,6 @@ CONSTANT = {
     "ReluGrad": (1,), "ResizeBicubicGrad": (1,), "ResizeBilinearGrad": (1,), "Rint": None,
     "Round": None, "Sign": None, "ZerosLike": None,
 }  # fmt: skip
-# Operations without a gradient in TensorFlow, whose outputs nevertheless vary with their inputs.
-NO_GRADIENT = {"Bitcast", "PyFunc", "PyFuncStateless"}
 
 
 class UnsupportedError(Exception):
@@ -237,6 +235,18 @@ def _linear(operation: "tf.Operation", given: Tangents, lookup: Lookup) -> Tange
     return _again(operation, inputs)
 
 
+def check_gradient(operation: "tf.Operation") -> None:
+    """Raises UnsupportedError if outputs vary with inputs, but TensorFlow takes them as constant.
+
+    This is so for functions of NumPy, and for floating numbers that are taken as integers.
+    """
+    of_numpy = operation.type in ("PyFunc", "PyFuncStateless")
+    if operation.type == "Bitcast" or (
+        of_numpy and any(output.dtype.is_floating for output in operation.outputs)
+    ):
+        raise UnsupportedError(f"{operation.name} ({operation.type}) has no gradient in TensorFlow")
+
+
 def _is_opaque(dtype: "tf.DType") -> bool:
     """Returns whether tensors of a dtype may depend on parameters, but have no tangents here."""
     return bool(dtype.is_complex) or dtype in (tf.variant, tf.resource)
@@ -255,11 +265,10 @@ def _two_reverse_passes(operation: "tf.Operation", given: Tangents, lookup: Look
         raise UnsupportedError(
             f"{operation.name} ({operation.type}) puts out {opaque[0].dtype.name} tensors."
         )
+    check_gradient(operation)
     smooth = [output for output in outputs if output.dtype.is_floating]
     if not smooth:
         return [None] * len(outputs)
-    if operation.type in NO_GRADIENT:
-        raise UnsupportedError(f"{operation.name} ({operation.type}) has no gradient in TensorFlow")
     weights = [tf.ones_like(output) for output in smooth]
     try:
         products = tf.gradients(smooth, [inputs[i] for i in moving], grad_ys=weights)

@@ -4,6 +4,7 @@ import pytest
 import tensorflow as tf
 
 from thesis_tf._keras.objective import Objective
+from thesis_tf.hessian import HessianOperator
 from thesis_tf.hessian.products import modes
 from thesis_tf.hessian.products.fallback import (
     FALLBACK,
@@ -84,3 +85,17 @@ def test_an_operation_that_overwrites_its_input_is_refused():
     model_layers = keras.Sequential([keras.layers.Dense(2), layer])
     with pytest.raises(UnsupportedError, match=r"MaxPoolGradGrad.*wrongly at random"):
         traced(model_layers, FALLBACK)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_loss_that_reads_weights_is_refused(compiled):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="first")])
+
+    def loss(y, outputs):
+        penalty = sum(tf.reduce_sum(w.value**2) for w in model.trainable_variables)
+        return tf.reduce_sum((outputs - y) ** 2, axis=1) + penalty
+
+    x, y = np.ones((4, 3), "f"), np.ones((4, 2), "f")
+    with pytest.raises(ValueError, match=r"The loss reads .*first/kernel itself.*regularizer"):
+        HessianOperator(model, tf.function(loss) if compiled else loss, (x, y), check=False)

@@ -74,6 +74,11 @@ def of_numpy(x):
     return x * tf.ensure_shape(y, x.shape)
 
 
+def sorted_by_numpy(x):
+    order = tf.numpy_function(lambda a: np.argsort(a, axis=1).astype("int32"), [x], tf.int32)
+    return tf.gather(x * tf.tanh(x), tf.ensure_shape(order, x.shape), batch_dims=1)
+
+
 def bits(x):
     return x + tf.bitcast(tf.bitcast(x * tf.tanh(x), tf.int64), tf.float64)
 
@@ -131,6 +136,7 @@ CASES = {
     "MaxPooling2D, strided": (lambda: image(L.MaxPooling2D(2, padding="same")), EVERY),
     "numpy_function": (lambda: [L.Lambda(of_numpy)], None),
     "bitcast": (lambda: [L.Lambda(bits)], None),
+    "indices by NumPy": (lambda: [L.Lambda(sorted_by_numpy)], EVERY),
 }
 
 
@@ -163,11 +169,14 @@ def float64():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("parameters", [None, "first"])
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        *((name, "first") for name in CASES),
+        *((name, None) for name in ("LSTM", "complex", "tf.function", "tied embeddings")),
+    ],
+)
 def test_products(name, parameters, float64):
-    if parameters is None and "2D" in name:
-        pytest.skip("the first layer's block says as much")
     make, supported = CASES[name]
     keras.utils.set_random_seed(0)
     model = keras.Sequential(
