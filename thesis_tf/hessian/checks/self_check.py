@@ -313,7 +313,7 @@ def compare(
         return slope(theta + displacement * direction).numpy()
 
     gradient = float(np.linalg.norm(at(0.0)))
-    precise = not _leaves_float64(keep.graph)
+    precise = not any(_leaves_float64(function.graph) for function in (keep, product))
     noise = float(np.finfo(np.float64 if precise else np.float32).eps) * gradient
     scale = max(float(np.linalg.norm(result)), 1e-6 * gradient, 1e-300)
     best, decided = float("inf"), False
