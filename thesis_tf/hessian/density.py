@@ -147,7 +147,7 @@ def spectral_density(
             nodes[number], vectors = np.linalg.eigh(state.matrix)
             weights[number] = vectors[0] ** 2
             basis.close()
-    spread, largest = np.ptp(nodes), abs(nodes).max()
+    spread, largest = float(np.ptp(nodes)), float(abs(nodes).max())
     if spread <= lanczos.rounding(largest, operator.dtype, steps=steps):
         spread = largest or 1.0  # a multiple of the identity
     width = 0.01 * spread if width is None else width

@@ -157,8 +157,8 @@ def _apart(
             return None
         kept = keep(parameters, constants, *batch)
         products.append(product(vector, parameters, constants, kept).numpy().astype(np.float64))
-    size = max(np.linalg.norm(products[0]), 1e-300)
-    return float(np.linalg.norm(products[0] - products[1]) / size)
+    size = max(float(np.linalg.norm(products[0])), 1e-300)
+    return float(np.linalg.norm(products[0] - products[1])) / size
 
 
 def _specs(tensors: Any) -> Any:
