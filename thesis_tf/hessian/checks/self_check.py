@@ -105,6 +105,8 @@ def _check_products(
     apart = None if found.decided else _apart(averages, parameters, constants, batch)
     if apart is not None and apart <= (AGREEMENT if found.precise else _rounding(averages)):
         return
+    if apart is None and np.isinf(found.error):
+        raise _unchecked(averages, "a part of it computes in float32, whose rounding is too large")
     culprit = _wrong_layer(averages, parameters, constants, batch[0])
     dtype = "float64" if found.precise else "partly float32"
     raise SelfCheckError(
@@ -121,11 +123,7 @@ def _check_in_own_precision(averages: Averages, batch: modes.Batch, problem: Exc
     _check_one_by_one(objective, parameters, constants, batch)
     apart = _apart(averages, parameters, constants, batch)
     if apart is None:
-        raise SelfCheckError(
-            f"Products with {objective.model.name} can't be checked: it can't be computed in"
-            f" float64 ({_first_line(problem)}), and no mode but {averages.mode} supports it."
-            " check=False skips the check; it isn't known whether products are correct."
-        )
+        raise _unchecked(averages, f"it can't be computed in float64 ({_first_line(problem)})")
     if apart > _rounding(averages):
         raise SelfCheckError(
             f"Products with {objective.model.name} by {averages.mode} differ from those by"
@@ -133,6 +131,14 @@ def _check_in_own_precision(averages: Averages, batch: modes.Batch, problem: Exc
             f" It can't be computed in float64 ({_first_line(problem)}), which would decide:"
             " replace the layer that has no float64."
         )
+
+
+def _unchecked(averages: Averages, reason: str) -> SelfCheckError:
+    return SelfCheckError(
+        f"Products with {averages.objective.model.name} can't be checked: {reason}, and no mode but"
+        f" {averages.mode} supports it. check=False skips the check; it isn't known whether"
+        " products are correct."
+    )
 
 
 def _other_mode(averages: Averages) -> str:
@@ -270,8 +276,9 @@ class Comparison:
 
     Attributes:
         error: the minimum over several steps h of |Hv - D_h| / |Hv|, minus an estimate of rounding
-            errors. D_h = (8 (g(h) - g(-h)) - g(2h) + g(-2h)) / 12h is the central difference, where
-            g(h) is the gradient at theta + hv and |v| = |theta|.
+            errors; infinite if these are larger than that at every step. The central difference is
+            D_h = (8 (g(h) - g(-h)) - g(2h) + g(-2h)) / 12h, where g(h) is the gradient at
+            theta + hv and |v| = |theta|.
         decided: whether the differences agree with each other, at two steps, better than with the
             product. Otherwise kinks or rounding errors dominate, and they say nothing.
         precise: whether all of it was computed in float64.
@@ -313,14 +320,15 @@ def compare(
         return slope(theta + displacement * direction).numpy()
 
     gradient = float(np.linalg.norm(at(0.0)))
-    precise = not any(_leaves_float64(function.graph) for function in (keep, product))
+    moving = [*keep.graph.inputs[: len(parameters)], *product.graph.inputs[: 1 + len(parameters)]]
+    precise = not any(_leaves_float64(f.graph, moving) for f in (keep, product))
     noise = float(np.finfo(np.float64 if precise else np.float32).eps) * gradient
     scale = max(float(np.linalg.norm(result)), 1e-6 * gradient, 1e-300)
     best, decided = float("inf"), False
     before: np.ndarray | None = None
     for step in STEPS:
         rounding = 10 * noise / step
-        if rounding > 1e-2 * scale and best < np.inf:
+        if rounding > 1e-2 * scale:
             break
         difference = (8 * (at(step) - at(-step)) - (at(2 * step) - at(-2 * step))) / (12 * step)
         error = float(np.linalg.norm(result - difference))
@@ -336,13 +344,17 @@ def compare(
 _ADVICE = "Try another `mode`, replace the layer, or choose `parameters` that don't act through it."
 
 
-def _leaves_float64(graph: "tf.Graph") -> bool:
-    """Returns whether something is computed in float32 or less, as bilinear resizing is."""
-    return any(
-        any(t.dtype == tf.float64 for t in operation.inputs)
-        and any(t.dtype in (tf.float32, tf.float16, tf.bfloat16) for t in operation.outputs)
-        for operation in graph.get_operations()
-    )
+def _leaves_float64(graph: "tf.Graph", moving: Sequence["tf.Tensor"]) -> bool:
+    """Returns whether what depends on tensors becomes float32 or less, as in bilinear resizing."""
+    dependent = {tensor.ref() for tensor in moving}
+    for operation in graph.get_operations():
+        moved = [t for t in operation.inputs if t.ref() in dependent]
+        dependent.update(t.ref() for t in operation.outputs if moved)
+        if any(t.dtype == tf.float64 for t in moved) and any(
+            t.dtype in (tf.float32, tf.float16, tf.bfloat16) for t in operation.outputs
+        ):
+            return True
+    return False
 
 
 def _wrong_layer(

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from thesis_tf._keras.parameter_vector import VectorLayout
 from thesis_tf.hessian import HessianOperator, SelfCheckError
 from thesis_tf.hessian.checks import self_check
 from thesis_tf.hessian.products import modes
@@ -233,6 +234,29 @@ def test_a_layer_that_computes_in_float32():
     assert "partly float32" in str(refused.value)
 
 
+def test_rounding_errors_are_no_agreement():
+    # In float32, differences of a steep but nearly linear function say nothing.
+    class Single:
+        def __init__(self):
+            self.layout = VectorLayout([tf.zeros(5, tf.float64)])
+            self.objective = self
+
+        def keep(self, parameters, constants, x, y, weights):
+            return [tf.cast(parameters[0], tf.float32)]
+
+        def product(self, vector, parameters, constants, kept):
+            return 1e-6 * vector
+
+        def gradient(self, parameters, frozen, constants, batch):
+            return tf.cast(tf.cast(parameters[0], tf.float32), tf.float64)
+
+    single, start = Single(), [tf.ones(5, tf.float64)]
+    found = self_check.compare(single, single.gradient, start, [], (tf.zeros(()),) * 3)
+    assert not found.precise
+    assert not found.decided
+    assert found.error == np.inf
+
+
 def test_a_layer_made_in_call():
     class Late(keras.layers.Layer):
         def call(self, x):
@@ -287,8 +311,6 @@ class Cubic:
     """The mode and the objective of sum(a x^3) / 6, for which the product along v is a x v."""
 
     def __init__(self, factor):
-        from thesis_tf._keras.parameter_vector import VectorLayout
-
         self.layout = VectorLayout([tf.zeros(5, tf.float64)])
         self.objective, self._factor = self, factor
 
