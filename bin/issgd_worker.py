@@ -61,9 +61,10 @@ def main(argv: list[str]) -> None:
 
         data, classes = config.run.load()
         hardware.configure(config.hardware)
+        model = config.run.build(data, classes)
         worker = issgd.Worker(
-            config.run.build(data, classes),
-            issgd_configs.loss(),
+            model,
+            issgd_configs.loss_of(model),
             data,
             issgd.stores.open_store(url, run_id=config.run.run_id),
             name=config.worker_name,

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from thesis_tf.errors import invalid
@@ -24,16 +25,47 @@ CHECKPOINT = "checkpoint.npz"
 
 
 def compile_for(model: keras.Model, training: "Training") -> None:
-    """Compiles `model` for classification from logits; an auxiliary head has loss weight 0.4."""
+    """Compiles `model` for classification; an auxiliary head has loss weight 0.4."""
     optimizer = optimizer_for(training)
-    heads = len(model.outputs)
-    loss = [keras.losses.SparseCategoricalCrossentropy(from_logits=True) for _ in range(heads)]
+    loss = cross_entropies(model)
+    heads = len(loss)
     metrics = [["accuracy"] for _ in range(heads)]
     if heads == 1:
         model.compile(optimizer, loss[0], metrics=metrics[0])
     else:
         # Szegedy et al. 2016 don't give the loss weight; 0.4 is from their published code.
         model.compile(optimizer, loss, loss_weights=[1.0] + [0.4] * (heads - 1), metrics=metrics)
+
+
+def cross_entropies(model: keras.Model) -> list[keras.losses.Loss]:
+    """Returns the loss of each output of a classifier that puts out logits or probabilities."""
+    cross_entropy = keras.losses.SparseCategoricalCrossentropy
+    outputs = getattr(model, "outputs", None)
+    if not outputs:  # its inputs are unknown
+        return [cross_entropy(from_logits=True)]
+    if all(map(_is_linear, outputs)):
+        return [cross_entropy(from_logits=True) for _ in outputs]
+    rng = np.random.default_rng(0)
+
+    def examples(given: keras.KerasTensor) -> tf.Tensor:
+        shape = [3, *(size or 8 for size in given.shape[1:])]
+        return tf.cast(rng.uniform(0, 255, shape), given.dtype)
+
+    given = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+    found = model(keras.tree.map_structure(examples, given), training=False)
+    return [cross_entropy(from_logits=not _are_probabilities(o)) for o in keras.tree.flatten(found)]
+
+
+def _is_linear(output: keras.KerasTensor) -> bool:
+    layer = output._keras_history.operation
+    return getattr(layer, "activation", None) is keras.activations.linear
+
+
+def _are_probabilities(outputs: tf.Tensor) -> bool:
+    values = np.asarray(tf.cast(outputs, tf.float64))
+    # With the rounding of 16 bits. Logits sum to 1 for several examples only by design.
+    sums = values.sum(axis=-1)
+    return bool(values.shape[-1] > 1 and values.min() >= 0 and np.abs(sums - 1).max() < 0.02)
 
 
 def optimizer_for(

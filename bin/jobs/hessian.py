@@ -97,9 +97,9 @@ def operators(
     """
     options = operator_options(config)
     make = options.gauss_newton if config.gauss_newton else options.hessian
-    operator = make(model, model.loss, subset)
+    operator = make(model, None, subset)
     everything = splits.train.x, splits.train.y
-    full = make(model, model.loss, everything) if config.compare_subset else None
+    full = make(model, None, everything) if config.compare_subset else None
     compared = config.compared if config.compare_subset else (0, 0)
     wanted = max(config.largest + config.smallest, sum(compared))
     if wanted >= operator.shape[0]:

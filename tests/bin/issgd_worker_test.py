@@ -24,7 +24,7 @@ def small():
         run = flags.read(config.RunSettings)
     data, classes = run.load()
     model = run.build(data, classes)
-    loss_name = Objective(model, config.loss()).loss_name
+    loss_name = Objective(model, config.loss_of(model)).loss_name
     return model, data, spec_of(model, loss_name, by_split(data), run.block_size)
 
 
@@ -51,7 +51,7 @@ def test_measures_until_the_run_is_over(start_program, small, run_id):
     store.publish(read_parameters(model), 3)
     worker.until(lambda: all((store.pull(split).versions == 3).all() for split in BLOCKS))
     assert store.alive("worker", 60) == ["w1"]
-    norms = gradient_norms.per_example_gradient_norms(model, config.loss())
+    norms = gradient_norms.per_example_gradient_norms(model, config.loss_of(model))
     _, squares = norms(*data["train"])
     np.testing.assert_allclose(store.pull("train").values, np.sqrt(squares), rtol=1e-4)
 

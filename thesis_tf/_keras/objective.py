@@ -1,7 +1,8 @@
 """A model and its loss as a pure function of tensors, which reads and writes no variables."""
 
 import contextlib
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -9,9 +10,16 @@ import tensorflow as tf
 
 from thesis_tf._core import checks
 from thesis_tf._core.types import Loss, Structure
-from thesis_tf._keras import parameter_vector, traced_functions
+from thesis_tf._keras import (
+    loss_description,
+    parameter_vector,
+    state_changes,
+    traced_functions,
+)
+from thesis_tf._keras.example_loss import ExampleLoss
 from thesis_tf._keras.float64 import in_float64
 from thesis_tf._keras.inputs import build, input_spec
+from thesis_tf._keras.loss_arguments import LossArguments, logits_of
 
 
 class Objective:
@@ -22,9 +30,10 @@ class Objective:
 
     Args:
         model: a built Keras model.
-        loss: a `keras.losses.Loss`, the name of one, or a function from (labels, outputs) to one
-            value per example, shape (n,) or (n, ...); further axes are averaged over. The
-            `reduction` of a Keras loss is ignored: losses are averaged over examples.
+        loss: what `compile` takes: a `keras.losses.Loss`, the name of one, a function from (labels,
+            outputs) to values (n,) or (n, ...), or a list or dict of one for each output; or a
+            function of the labels and outputs of all outputs. None for the loss and the
+            `loss_weights` of the compiled model. See `ExampleLoss`.
         parameters: which parameters it is a function of, as for `parameter_vector.select`; the
             others are constants.
         inputs: an example of the model's inputs, or `tf.TensorSpec`s with the batch axis, with
@@ -36,6 +45,11 @@ class Objective:
         constants: all other variables of the model.
         layout: the `parameter_vector.VectorLayout` of the parameters.
         inputs: the argument.
+        example_loss: the `ExampleLoss`.
+        divisors: the divisors of a whole data set, from `measure_divisors`; None for those of each
+            batch.
+        ends_in_probabilities: whether Keras finds logits behind all outputs; known after
+            `needs_divisors`.
 
     Raises:
         TypeError: `loss` isn't a loss.
@@ -46,7 +60,7 @@ class Objective:
     def __init__(
         self,
         model: keras.Model,
-        loss: Loss,
+        loss: Loss | None,
         parameters: Any = None,
         *,
         inputs: Structure | None = None,
@@ -59,15 +73,10 @@ class Objective:
             build(model, input_spec(model, inputs))
         self.variables = parameter_vector.select(model, parameters)
         self.layout = parameter_vector.VectorLayout(self.variables)
-        self._loss: Any = keras.losses.get(loss) if isinstance(loss, str) else loss
-        if not callable(self._loss):
-            raise checks.invalid(
-                "`loss`",
-                "a Keras loss, its name, or a function of (labels, outputs)",
-                repr(loss),
-                "For a model with several outputs, pass a function that adds up their losses.",
-                kind=TypeError,
-            )
+        self.example_loss = ExampleLoss(model, loss)
+        self.divisors: list[tf.Tensor] | None = None
+        self.ends_in_probabilities = False
+        self._state_is_checked = False
         chosen = {id(variable) for variable in self.variables}
         everything = [*model.trainable_variables, *model.non_trainable_variables]
         self.constants = [v for v in everything if id(v) not in chosen]
@@ -75,9 +84,7 @@ class Objective:
     @property
     def loss_name(self) -> str:
         """A description that distinguishes this loss from others."""
-        if isinstance(self._loss, keras.losses.Loss):
-            return f"{type(self._loss).__name__} {self._loss.get_config()}"
-        return str(getattr(self._loss, "__qualname__", type(self._loss).__name__))
+        return loss_description.of(self.example_loss)
 
     def read(self, dtype: "tf.DType | None" = None) -> tuple[list["tf.Tensor"], list["tf.Tensor"]]:
         """Returns the current values of the model's variables: (parameters, constants).
@@ -116,13 +123,19 @@ class Objective:
                 scope.add_update((variable, value))
             outputs = model(x, training=training)
             added = len(model.losses)
-        for variable, value in zip(self.constants, constants, strict=True):
-            if not training and scope.get_current_value(variable) is not value:
-                raise ValueError(
-                    f"{variable.path} changes when {model.name} is called with training=False: its"
-                    " layer was added to the model with training=True. The loss of such a model"
-                    " isn't a function of its parameters; build the model without it."
-                )
+        if not training and not self._state_is_checked:
+            changed = [
+                (variable, value)
+                for variable, value in zip(self.constants, constants, strict=True)
+                if scope.get_current_value(variable) is not value
+            ]
+            if changed and tf.executing_eagerly():
+                # Dependence is found in a graph.
+                traced = tf.function(self.outputs, autograph=False)
+                traced.get_concrete_function(parameters, constants, x)
+            else:
+                state_changes.check(model, changed, outputs)
+            self._state_is_checked = True
         if added > sum(v.regularizer is not None for v in model.trainable_variables):
             raise ValueError(
                 f"{model.name} adds losses (`add_loss` or an activity regularizer),"
@@ -130,35 +143,59 @@ class Objective:
             )
         return outputs
 
-    def example_losses(self, y: Any, outputs: Any) -> "tf.Tensor":
-        """Returns the losses (n,) of a batch's examples, without regularization."""
-        if any(getattr(o, "_keras_mask", None) is not None for o in keras.tree.flatten(outputs)):
-            raise ValueError(
-                f"The outputs of {self.model.name} have a mask, with which Keras would weight the"
-                " loss. Pass a function of (labels, outputs) that applies the mask."
-            )
-        if isinstance(self._loss, keras.losses.Loss):
-            # Like its `__call__`, but in the outputs' dtype and without the reduction.
-            single = isinstance(outputs, tf.Tensor)
-            if not single and len(keras.tree.flatten(outputs)) > 1:
-                raise checks.invalid(
-                    "`loss`",
-                    "a function of (labels, outputs), as the model has several outputs",
-                    type(self._loss).__name__,
-                    "It must add up their losses.",
-                )
-            values = self._loss.call(tf.cast(y, outputs.dtype) if single else y, outputs)
-        else:
-            values = self._loss(y, outputs)
-        values = tf.convert_to_tensor(values)
-        if values.shape.rank == 0:
-            raise checks.invalid(
-                "`loss`",
-                "a function that returns one value per example, shape (n,)",
-                "one that returns a scalar",
-                "Remove its reduction: losses are averaged later.",
-            )
-        return tf.reduce_mean(values, axis=list(range(1, values.shape.rank)))
+    def example_losses(
+        self, y: Any, outputs: Any, divisors: "Sequence[tf.Tensor] | None" = None
+    ) -> "tf.Tensor":
+        """Returns the losses (n,) of a batch's examples, without regularization.
+
+        Args:
+            y: the labels, or `WeightedLabels`.
+            outputs: what `outputs` returned.
+            divisors: as for `ExampleLoss`; None for the attribute `divisors`.
+        """
+        divisors = self.divisors if divisors is None else divisors
+        return self.example_loss(y, outputs, divisors)
+
+    def loss_arguments(self, y: Any, outputs: Any) -> LossArguments:
+        """Returns the tensors through which the losses depend on the parameters."""
+        return LossArguments(self.example_losses, y, outputs)
+
+    def measure_divisors(self, batches: Iterable[tuple[Any, Any]]) -> None:
+        """Sets `divisors` to those of a data set, of which it needs one pass.
+
+        Call it after the loss was traced if `example_loss.divides`; functions that were traced
+        before still have the divisors of each batch. With `reduction="sum"` it makes the losses'
+        mean over the data set what `evaluate` computes.
+        """
+        self.divisors = self.divisors_of(batches)
+
+    def needs_divisors(self, x: Any, y: Any) -> bool:
+        """Traces the losses of a batch, and returns whether they depend on its other examples."""
+        x, y = tf.nest.map_structure(tf.convert_to_tensor, (x, y))
+        self.entries.get_concrete_function(x, y)
+        return self.example_loss.divides
+
+    @functools.cached_property
+    def entries(self) -> "tf.types.experimental.GenericFunction":
+        """A compiled function (x, y) -> a list of each term's entries (n,)."""
+
+        def entries(x: Any, y: Any) -> list[tf.Tensor]:
+            outputs = self.outputs(*self.read(), x)
+            flat = tf.nest.flatten(outputs)
+            self.ends_in_probabilities = all(logits_of(output) is not None for output in flat)
+            return self.example_loss.entries(y, outputs)
+
+        return tf.function(entries, autograph=False, reduce_retracing=True)
+
+    def divisors_of(self, batches: Iterable[tuple[Any, Any]]) -> "list[tf.Tensor] | None":
+        """Returns the divisors of (x, y) batches without padding; None if there are none."""
+        sums, examples = None, 0
+        for x, y in batches:
+            x, y = tf.nest.map_structure(tf.convert_to_tensor, (x, y))
+            found = [tf.reduce_sum(tf.cast(e, tf.float64)) for e in self.entries(x, y)]
+            sums = found if sums is None else [a + b for a, b in zip(sums, found, strict=True)]
+            examples += len(tf.nest.flatten(x)[0])
+        return None if sums is None else self.example_loss.divisors(sums, examples)
 
     def regularization(
         self, parameters: Sequence["tf.Tensor"], constants: Sequence["tf.Tensor"]
@@ -184,6 +221,9 @@ class Objective:
     ) -> "tf.Tensor":
         """Returns the sum of weights (n,) times each example's loss with regularization.
 
+        With weights 1 / n it is what Keras computes for the batch; 1 / n of it with
+        `reduction="sum"` and no `divisors`.
+
         Args:
             dtype: the dtype in which the examples' losses are added; None for that of the losses.
         """
@@ -192,7 +232,9 @@ class Objective:
         total = tf.reduce_sum(losses * tf.cast(weights, losses.dtype))
         added = self.regularization(parameters, constants)
         if added is not None:
-            total += tf.cast(added, total.dtype) * tf.cast(tf.reduce_sum(weights), total.dtype)
+            once = self.example_loss.sums and self.divisors is None
+            count = tf.reduce_mean(weights) if once else tf.reduce_sum(weights)
+            total += tf.cast(added, total.dtype) * tf.cast(count, total.dtype)
         return total
 
     def in_float64(self) -> contextlib.AbstractContextManager[None]:

@@ -10,6 +10,7 @@ import tensorflow as tf
 from thesis_tf._core import checks
 from thesis_tf._core.types import Data
 from thesis_tf._keras.batches import Stream
+from thesis_tf._keras.example_loss import with_weights
 
 
 class Replicas:
@@ -99,7 +100,8 @@ class ShardedData:
     `MultiWorkerMirroredStrategy`, every process passes the same data and uses only its rows.
 
     Args:
-        data: (x, y), arrays or structures of arrays, or a finite `tf.data.Dataset` of such pairs.
+        data: (x, y) or (x, y, sample_weight), arrays or structures of arrays, or a finite
+            `tf.data.Dataset` of such. Labels with weights are `WeightedLabels`.
         batch_size: examples per batch over all replicas; rounded up to a multiple of their number,
             and no larger than the data need.
 
@@ -108,7 +110,7 @@ class ShardedData:
         stream: the whole batches.
 
     Raises:
-        ValueError: the data are not pairs, not finite, or empty.
+        ValueError: the data are not of these forms, not finite, or empty.
     """
 
     def __init__(self, data: Data, batch_size: int) -> None:
@@ -121,12 +123,11 @@ class ShardedData:
             received = type(data).__name__
             if isinstance(data, (tuple, list)):
                 received += f" of {len(data)}"
-        if not isinstance(parts, (tuple, list)) or len(parts) != 2:
-            advice = None
-            if isinstance(parts, (tuple, list)) and len(parts) == 3:
-                advice = "Sample weights are not supported: include them in the loss."
+        if not isinstance(parts, (tuple, list)) or len(parts) not in (2, 3):
             raise checks.invalid(
-                "`data`", "a pair (x, y) of arrays or a tf.data.Dataset of pairs", received, advice
+                "`data`",
+                "(x, y) or (x, y, sample_weight), of arrays or as a tf.data.Dataset",
+                received,
             )
         if isinstance(data, tf.data.Dataset) and any(
             spec.shape.rank == 0 for spec in tf.nest.flatten(parts)
@@ -134,8 +135,11 @@ class ShardedData:
             raise checks.invalid("`data`", "a batched tf.data.Dataset", parts, "Use batch().")
         self.replicas = Replicas()
         batch_size = checks.positive_integer("`batch_size`", batch_size)
-        if not isinstance(data, tf.data.Dataset):
-            data = tuple(data)
+        if isinstance(data, tf.data.Dataset):
+            if len(parts) == 3:
+                data = data.map(lambda *parts: with_weights(parts))
+        else:
+            data = with_weights(data)
             examples = Stream(data, 1).examples
             assert examples is not None  # of arrays it is known
             batch_size = min(batch_size, examples)

@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from thesis_tf._core import checks
 from thesis_tf._core.types import Loss, Structure, TensorLike
-from thesis_tf._keras import names, recording
+from thesis_tf._keras import loss_fit, names, recording
+from thesis_tf._keras.example_loss import with_weights
 from thesis_tf._keras.objective import Objective
 from thesis_tf.gradient_norms import self_check
 from thesis_tf.gradient_norms.fallback import mapped
@@ -35,7 +36,7 @@ SMALLEST_CHUNK = 8
 
 def per_example_gradient_norms(
     model: keras.Model,
-    loss: Loss,
+    loss: Loss | None,
     *,
     parameters: object = None,
     per_layer: bool = False,
@@ -56,7 +57,8 @@ def per_example_gradient_norms(
     Args:
         model: a Keras model. Every batch must have its examples on the first axis, and the
             outputs for one example must not depend on another.
-        loss: a `keras.losses.Loss`, the name of one, or a function (labels, outputs) -> (batch,).
+        loss: what `compile` takes, or a function of all labels and outputs -> (batch,); None for
+            the loss and `loss_weights` of the compiled model.
         parameters: the parameters whose gradients are used: a layer, a layer's name as printed by
             `probes.taps`, a variable, a variable's path or a glob of paths, or a list of these;
             None for all trainable parameters.
@@ -131,7 +133,7 @@ class GradientNorms:
         return self._owners
 
     def __call__(
-        self, x: Structure, y: Structure
+        self, x: Structure, y: Structure, *, sample_weight: Structure | None = None
     ) -> tuple[tf.Tensor, tf.Tensor] | tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
         """Measures a batch.
 
@@ -139,17 +141,20 @@ class GradientNorms:
             x: inputs of the model: an array, a tensor or a structure of them, with examples on the
                 first axis.
             y: labels, likewise.
+            sample_weight: weights of the examples, as for `fit`: (batch,), or of the shape of the
+                losses; losses and norms are those of the weighted losses.
 
         Returns:
-            (losses, squared norms): tensors (batch,) of the losses' dtype. With `per_layer` also
-            {layer name: squared norms (batch,)}, whose sum is the second.
+            (losses, squared norms): tensors (batch,) of the losses' dtype. The mean of the losses
+            is what `evaluate` computes for the batch; their sum, with `reduction="sum"`. With
+            `per_layer` also {layer name: squared norms (batch,)}, whose sum is the second.
 
         Raises:
             ValueError: a layer has no per-example gradients, or the self-check found wrong norms
                 (the message names the layer); or x and y have different numbers of examples.
             TypeError: labels are strings.
         """
-        x, y = _tensors(x, y)
+        x, y = _tensors(*with_weights((x, y, sample_weight)))
         losses, squares, _ = self._measure(x, y)
         if not self._per_layer:
             return losses, tf.add_n(squares)
@@ -175,7 +180,7 @@ class GradientNorms:
         Returns:
             (losses, squared norms, gradients). The norms are those of the unscaled losses. The
             gradients are a list of tensors, one for each of `objective.variables`, of
-            mean(scales * losses) plus the regularization.
+            mean(scales * losses) plus the regularization; of the sum, with `reduction="sum"`.
         """
         x, y, scales = _tensors(x, y, scales)
         if scales.shape.rank != 1:
@@ -196,7 +201,10 @@ class GradientNorms:
         examples = _length(x)
         function.get_concrete_function()  # tracing sets `_example_bytes`
         chunk = max(SMALLEST_CHUNK, CACHE // max(1, self._example_bytes))
-        if examples <= chunk:
+        loss = self.objective.example_loss
+        # The divisors of masked losses are those of the whole batch.
+        whole = loss.divides and self.objective.divisors is None
+        if examples <= chunk or whole:
             return function(x, y)
         parts = []
         for start in range(0, examples, chunk):
@@ -215,11 +223,15 @@ class GradientNorms:
     def _check(self, x: Structure, y: Structure) -> bool:
         """Runs the self-check on the first examples; returns whether they could be compared."""
         few = keras.tree.map_structure(lambda t: t[: self_check.EXAMPLES], (x, y))
+        loss_fit.warn_of_misfit(self.objective, few[0], stacklevel=5)
         found = np.stack([np.asarray(s, np.float64) for s in self._variable_squares(*few)], axis=1)
+        loss, divisors = self.objective.example_loss, None
+        if loss.divides and self.objective.divisors is None:
+            divisors = self.objective.divisors_of([few])
         expected = []
         for i in range(len(found)):
             single = keras.tree.map_structure(lambda t: t[i : i + 1], (x, y))  # noqa: B023
-            expected.append(np.asarray(self._plain_squares(*single), np.float64))
+            expected.append(np.asarray(self._plain_squares(*single, divisors), np.float64))
         return self_check.compare(found, np.stack(expected), self.objective)
 
     def _function(self, kind: str, *batch: Structure) -> tf.types.experimental.GenericFunction:
@@ -251,7 +263,10 @@ class GradientNorms:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(values)
             recorder, losses, _ = self._forward(tape, values, constants, x, y)
-            total = tf.reduce_mean(losses * tf.cast(scales, losses.dtype))
+            sums = self.objective.example_loss.sums
+            total = tf.reduce_sum(losses * tf.cast(scales, losses.dtype))
+            if not sums:
+                total /= tf.cast(tf.shape(scales)[0], total.dtype)
             added = None
             if self._regularization:
                 added = self.objective.regularization(values, constants)
@@ -260,7 +275,7 @@ class GradientNorms:
         calls = self._used(recorder)
         gradients = self._differentiate(tape, total, calls, values)
         # Undoes the scaling of each example's term and the division by the batch size.
-        factor = tf.cast(tf.shape(scales)[0], scales.dtype) / scales
+        factor = (1.0 if sums else tf.cast(tf.shape(scales)[0], scales.dtype)) / scales
         for call in calls:
             for key, gradient in call.gradients.items():
                 shape = [-1, *[1] * (gradient.shape.rank - 1)]

@@ -17,17 +17,20 @@ SMALL = 1e-3
 def plain_squares(
     objective: Objective, *, regularization: bool
 ) -> tf.types.experimental.GenericFunction:
-    """Returns a compiled function of a batch (x, y) of one example.
+    """Returns a compiled function of a batch (x, y) of one example, and of divisors.
 
-    It returns the squared norms of the example's gradient for each variable, a list of scalars.
+    It returns the squared norms of the example's gradient for each variable, a list of scalars. The
+    divisors are those of the batch from which the example is, None for the objective's.
     """
 
-    def squares(x: Structure, y: Structure) -> list[tf.Tensor]:
+    def squares(
+        x: Structure, y: Structure, divisors: list[tf.Tensor] | None = None
+    ) -> list[tf.Tensor]:
         values, constants = objective.read()
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(values)
             outputs = objective.outputs(values, constants, x)
-            (loss,) = tf.unstack(objective.example_losses(y, outputs), 1)
+            (loss,) = tf.unstack(objective.example_losses(y, outputs, divisors), 1)
             added = objective.regularization(values, constants) if regularization else None
             if added is not None:
                 loss += tf.cast(added, loss.dtype)

@@ -93,11 +93,8 @@ class HessianMonitor(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Creates and checks the operator, and computes eigenvalues before the first step."""
-        loss = self.model.loss if self._loss is None else self._loss
-        if loss is None:
-            raise checks.invalid("`loss`", "given, or that of a compiled model", "none")
         self._tracker = SpectrumTracker(
-            self._operator.hessian(self.model, loss, self._data),
+            self._operator.hessian(self.model, self._loss, self._data),
             folder=self._folder,
             largest=self._largest,
             smallest=self._smallest,

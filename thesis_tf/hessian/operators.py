@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from thesis_tf._core import checks
 from thesis_tf._core.types import Data, Loss, TensorLike, Verbose
+from thesis_tf._keras import loss_fit
 from thesis_tf._keras.objective import Objective
 from thesis_tf._keras.sharding import ShardedData
 from thesis_tf.hessian.checks import self_check
@@ -32,7 +33,7 @@ class _Operator:
     def __init__(
         self,
         model: keras.Model,
-        loss: Loss,
+        loss: Loss | None,
         data: Data,
         *,
         mode: str = "forward_over_reverse",
@@ -56,6 +57,9 @@ class _Operator:
             ) from error
         if check:
             self_check.check_derivatives(self._averages)
+            (x, _), count = next(sharded.stream.batches())
+            few = tf.nest.map_structure(lambda a: tf.convert_to_tensor(a[: min(count, 4)]), x)
+            loss_fit.warn_of_misfit(objective, few, stacklevel=3)
         self._bar = progress.bar(verbose, description="products", unit="", leave=False)
 
     @property
@@ -217,10 +221,13 @@ class HessianOperator(_Operator):
 
     Args:
         model: a Keras model; if it isn't built, it is built for the inputs of `data`.
-        loss: a `keras.losses.Loss`, the name of one, or a function from (labels, outputs) to
-            one value per example.
-        data: (x, y), arrays or structures of arrays, or a finite batched `tf.data.Dataset` of such
-            pairs that comes in the same order on each pass.
+        loss: what `compile` takes: a `keras.losses.Loss`, the name of one, a function (labels,
+            outputs) -> (n, ...), or a list or dict of one for each output; or a function of all
+            labels and outputs -> (n,). None for the loss and `loss_weights` of the compiled model.
+            Losses are divided as Keras divides them, by the entries of the whole data set that are
+            not masked.
+        data: (x, y) or (x, y, sample_weight), arrays or structures of arrays, or a finite batched
+            `tf.data.Dataset` of such that comes in the same order on each pass.
         mode: "forward_over_reverse", forward mode along the operations of the tape's gradient,
             whose values are kept between products; "forward_accumulator",
             `tf.autodiff.ForwardAccumulator` over the tape; or "reverse_over_reverse", two tapes. If
@@ -254,7 +261,9 @@ class GaussNewtonOperator(_Operator):
 
     J is the Jacobian of the model's outputs, H_L the Hessian of the loss with respect to them: the
     Hessian of the loss with the model linearized in its parameters. It has no negative eigenvalue
-    if the loss is convex in the outputs. With softmax cross-entropy it is the Fisher information.
+    if the loss is convex in the outputs. With softmax cross-entropy it is the Fisher information;
+    of a model that ends in a softmax or sigmoid, Keras' cross-entropies use the logits, and so does
+    this matrix.
     Regularization is included as in the Hessian.
 
     Arguments, attributes and methods are those of `HessianOperator`; `mode` is
@@ -281,11 +290,13 @@ class OperatorOptions:
     check: bool = True
     memory_limit: float = DEFAULT_MEMORY_LIMIT
 
-    def hessian(self, model: keras.Model, loss: Loss, data: Data) -> HessianOperator:
+    def hessian(self, model: keras.Model, loss: Loss | None, data: Data) -> HessianOperator:
         """Returns a `HessianOperator`."""
         return HessianOperator(model, loss, data, **vars(self))
 
-    def gauss_newton(self, model: keras.Model, loss: Loss, data: Data) -> GaussNewtonOperator:
+    def gauss_newton(
+        self, model: keras.Model, loss: Loss | None, data: Data
+    ) -> GaussNewtonOperator:
         """Returns a `GaussNewtonOperator`."""
         return GaussNewtonOperator(model, loss, data, **vars(self))
 

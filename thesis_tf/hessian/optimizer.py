@@ -10,6 +10,7 @@ import tensorflow as tf
 from thesis_tf._core import checks
 from thesis_tf._core.seeds import checked_seed
 from thesis_tf._core.types import Structure, TensorLike
+from thesis_tf._keras.example_loss import with_weights
 from thesis_tf._keras.objective import Objective
 from thesis_tf.hessian.products import modes
 from thesis_tf.hessian.products.fallback import traced_with_fallback
@@ -96,7 +97,7 @@ class NegativeCurvature(keras.optimizers.Optimizer):
         """Lets `model.fit` update v and step along it; returns the model.
 
         Args:
-            model: a model that is compiled with this optimizer and one Keras loss.
+            model: a model that is compiled with this optimizer.
             inputs: an example of the inputs, or `tf.TensorSpec`s with the batch axis; only needed
                 for a model that is not built yet.
         """
@@ -107,7 +108,7 @@ class NegativeCurvature(keras.optimizers.Optimizer):
         if model.distribute_strategy.num_replicas_in_sync > 1:
             devices = model.distribute_strategy.num_replicas_in_sync
             raise checks.invalid("`model`", "on one device", f"{model.name} on {devices}")
-        self._objective = Objective(model, model.loss, inputs=inputs)
+        self._objective = Objective(model, None, inputs=inputs)
         if not self.built:
             self.build(model.trainable_variables)
         plain = model.train_step
@@ -200,9 +201,7 @@ class NegativeCurvature(keras.optimizers.Optimizer):
         parameters, constants = objective.read()
         examples = tf.shape(tf.nest.flatten(x)[0])[0]
         weights = tf.fill([examples], 1.0 / tf.cast(examples, tf.float32))
-        if sample_weights is not None:
-            weights *= tf.cast(tf.reshape(sample_weights, [-1]), weights.dtype)
-        batch = (x, y, weights)
+        batch = (*with_weights((x, y, sample_weights)), weights)
         specs = tf.nest.map_structure(
             lambda t: tf.TensorSpec(t.shape, t.dtype),
             (self.direction.value, parameters, constants, batch),

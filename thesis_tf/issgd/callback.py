@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from thesis_tf._core import checks
+from thesis_tf._keras.example_loss import WeightedLabels
 from thesis_tf._keras.objective import Objective
 from thesis_tf.gradient_norms import GradientNorms
 from thesis_tf.issgd.sampling import smoothing as smoothings
@@ -17,6 +18,7 @@ from thesis_tf.issgd.sampling.proposal import Proposal
 from thesis_tf.issgd.sampling.tracker import ProposalTracker
 from thesis_tf.issgd.training.examples import Examples
 from thesis_tf.issgd.training.history import History, Record
+from thesis_tf.issgd.training.sample_weights import SampleWeights
 
 
 def _ignore(message: str) -> None:
@@ -34,12 +36,16 @@ class ImportanceSampling(keras.callbacks.Callback):
     current parameters, which takes two thirds of the time of an epoch. With a `Trainer` and a
     `MasterSynchronizer`, workers measure them, and training can use several devices.
 
-    Importance weights are passed as `sample_weight`; they keep the gradient unbiased. So Keras'
+    Importance weights are passed as `sample_weight`; they keep the gradient unbiased, also of
+    masked losses, where they contain the factor from the entries of the batch, by which Keras
+    divides, to the mean of all examples. So Keras'
     training loss is an estimate of the loss over the whole data set. The `metrics` of `compile` are
     means over the drawn examples; `weighted_metrics` estimate means over the whole data set.
 
     Args:
         x, y: the training examples: arrays or objects that return rows, or dicts or lists of them.
+        sample_weight: weights of the examples' losses, as for `fit`, in place of `fit`'s; for
+            class weights, `np.array(weights)[y]`. None for ones.
         batch_size: examples per step.
         refresh_every: steps between measurements, counted by the optimizer's iterations; 1 is exact
             importance sampling. With `steps_per_execution`, a measurement takes place after the
@@ -67,6 +73,7 @@ class ImportanceSampling(keras.callbacks.Callback):
         x: Any,
         y: Any,
         *,
+        sample_weight: Any = None,
         batch_size: int = 128,
         refresh_every: int | None = 50,
         smoothing: smoothings.Smoothing | float = smoothings.DEFAULT,
@@ -76,7 +83,8 @@ class ImportanceSampling(keras.callbacks.Callback):
         log: Callable[[str], None] = _ignore,
     ) -> None:
         super().__init__()
-        self._examples = Examples(x, y)
+        self._examples = Examples(x, y, sample_weight=sample_weight)
+        self._weights = SampleWeights(self._examples)
         self._batch_size = checks.positive_integer("`batch_size`", batch_size)
         self._every = refresh_every
         if refresh_every is not None:
@@ -99,20 +107,14 @@ class ImportanceSampling(keras.callbacks.Callback):
         self.dataset = self._make_dataset().apply(tf.data.experimental.assert_cardinality(steps))
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Checks the reduction of the model's loss, and measures all norms."""
-        loss = self.model.loss
-        reduction = getattr(loss, "reduction", "sum_over_batch_size")
-        if reduction not in ("sum_over_batch_size", "mean", "sum"):
-            raise checks.invalid(
-                "The loss' `reduction`",
-                "sum_over_batch_size, mean or sum",
-                repr(reduction),
-                "Dividing by the sum of the sample weights would make the gradient biased.",
-            )
+        """Checks that Keras weights the examples of the model's loss, and measures all norms."""
+        inputs = self._examples.inputs_for(self.model)
+        objective = Objective(self.model, None, inputs=inputs)
+        _check_reductions(objective.example_loss.user_loss)
+        self._weights.fit_to(objective, self._examples, batch_size=self._at_once)
+        self._weights.check(objective, self._examples, batch_size=self._batch_size)
         self._step = self._begun = self._refreshed = self._iterations()
         if self._every is not None:
-            inputs = self._examples.inputs_for(self.model)
-            objective = Objective(self.model, loss, inputs=inputs)
             self._norms = GradientNorms(objective, regularization=False)
             self._refresh()
 
@@ -172,6 +174,8 @@ class ImportanceSampling(keras.callbacks.Callback):
 
     def _make_dataset(self) -> tf.data.Dataset:
         x, y = self._examples.take(slice(0, 1))
+        if isinstance(y, WeightedLabels):
+            y = y.y
 
         def draws() -> Iterator[tuple[Any, ...]]:
             for _ in range(len(self._examples) // self._batch_size):
@@ -184,13 +188,16 @@ class ImportanceSampling(keras.callbacks.Callback):
                 with self._lock:
                     rows, scales = self.tracker.proposal.sample(self._batch_size, step=self._step)
                 self._step += 1
-                yield *self._examples.take(rows), scales
+                x, y = self._examples.take(rows)
+                if isinstance(y, WeightedLabels):
+                    y = y.y
+                yield x, y, self._weights(rows, scales)
 
         def spec(rows: Any) -> tf.TensorSpec:
             rows = np.asarray(rows)
             return tf.TensorSpec((self._batch_size, *rows.shape[1:]), rows.dtype)
 
-        weights = tf.TensorSpec((self._batch_size,), tf.float32)
+        weights = self._weights.spec(batch_size=self._batch_size)
         dataset = tf.data.Dataset.from_generator(
             draws, output_signature=(*keras.tree.map_structure(spec, (x, y)), weights)
         )
@@ -199,3 +206,16 @@ class ImportanceSampling(keras.callbacks.Callback):
         options = tf.data.Options()
         options.experimental_optimization.inject_prefetch = False
         return dataset.with_options(options)
+
+
+def _check_reductions(loss: Any) -> None:
+    for one in keras.tree.flatten(loss):
+        reduction = getattr(one, "reduction", "sum_over_batch_size")
+        if reduction in ("none", None):
+            advice = "Keras would train on the sum of the batch's losses."
+        else:
+            advice = "Dividing by the sum of the sample weights would make the gradient biased."
+        if reduction not in ("sum_over_batch_size", "mean", "sum"):
+            raise checks.invalid(
+                "The loss' `reduction`", "sum_over_batch_size, mean or sum", repr(reduction), advice
+            )

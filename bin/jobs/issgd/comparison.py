@@ -110,9 +110,11 @@ class Evaluation(keras.callbacks.Callback):
         self._every, self._target = every, target
         self._seconds = 0.0
         self._since: float | None = None
+        self._evaluator: reports.Evaluator | None = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Evaluates before the first step."""
+        self._evaluator = reports.Evaluator(self.model)
         self._evaluate(0)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
@@ -126,16 +128,16 @@ class Evaluation(keras.callbacks.Callback):
     def _evaluate(self, step: int) -> float:
         if self._since is not None:
             self._seconds += time.perf_counter() - self._since
-        train = reports.evaluate(self.model, *self.data["train"])
-        x, y = self.data["test"]
-        self.mistakes.append(reports.logits_of(self.model, x).argmax(-1) != y)
-        errors = {"train": train["error"], "test": float(np.mean(self.mistakes[-1]))}
+        assert self._evaluator is not None  # made in `on_train_begin`
+        loss, wrong = self._evaluator(*self.data["train"])
+        self.mistakes.append(self._evaluator(*self.data["test"])[1])
+        errors = {"train": float(np.mean(wrong)), "test": float(np.mean(self.mistakes[-1]))}
         self.records.append(
-            issgd.Record(step=step, seconds=self._seconds, loss=train["loss"], errors=errors)
+            issgd.Record(step=step, seconds=self._seconds, loss=loss, errors=errors)
         )
         # Evaluations do not count as training time.
         self._since = time.perf_counter()
-        return train["loss"]
+        return loss
 
 
 def save(history: issgd.History, path: pathlib.Path) -> None:

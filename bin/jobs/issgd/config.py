@@ -151,10 +151,10 @@ class SynchronizedTraining(configs.Optimization):
     sync_every: int = option(32, "Steps between synchronizations with the store.", lower_bound=1)
 
     def compile(self, model: "keras.Model") -> None:
-        """Compiles a model for classification from logits."""
+        """Compiles a model for classification."""
         from bin.common import training
 
-        model.compile(training.optimizer_for(self, momentum=self.momentum), loss())
+        model.compile(training.optimizer_for(self, momentum=self.momentum), loss_of(model))
 
     def check(self) -> None:
         """Raises UsageError for a combination that makes no sense."""
@@ -188,8 +188,8 @@ class Config:
         self.training.check()
 
 
-def loss() -> "keras.losses.Loss":
+def loss_of(model: "keras.Model") -> "keras.losses.Loss":
     """Returns the loss that the master and peers minimize and whose gradients workers measure."""
-    import keras
+    from bin.common import training
 
-    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    return training.cross_entropies(model)[0]

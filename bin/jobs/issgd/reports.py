@@ -2,17 +2,14 @@
 
 import pathlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+import keras
 import numpy as np
+import tensorflow as tf
 
-from bin.jobs.issgd import config
 from thesis_tf import issgd
 from thesis_tf.persistence import files
 from thesis_tf.reporting.summaries import SummaryWriter
-
-if TYPE_CHECKING:
-    import keras
 
 SUFFIXES = ("png", "svg")
 
@@ -39,13 +36,14 @@ class ResultWriter:
 
     def finish(
         self,
-        model: "keras.Model",
+        model: keras.Model,
         history: issgd.History,
         test: tuple[np.ndarray, np.ndarray],
     ) -> dict[str, float]:
         """Writes figures, the model and its metrics on the test examples; returns the metrics."""
         draw({"training": [history]}, [history], self._folder)
-        metrics = evaluate(model, *test)
+        loss, wrong = Evaluator(model)(*test)
+        metrics = {"loss": loss, "error": float(np.mean(wrong))}
         with files.atomic(self._folder / "model.keras") as partial:
             model.save(partial)
         files.write_json(self._folder / "metrics.json", metrics)
@@ -65,20 +63,34 @@ def draw(
             issgd.draw_gradient_variance(with_variances, folder / f"gradient_variance.{suffix}")
 
 
-def evaluate(model: "keras.Model", x: np.ndarray, y: np.ndarray) -> dict[str, float]:
-    """Returns {"loss", "error"} of a classifier on examples.
+class Evaluator:
+    """Evaluates a classifier, also while `fit` is running.
 
     Unlike `bin.common.training.evaluate`, it neither uses nor resets the metrics of the compiled
-    model, since it is called while `fit` is running, and leaves out regularization.
+    model, and leaves out what layers add to the loss.
+
+    Args:
+        model: a compiled classifier of one output.
+        batch_size: examples that are computed at once.
     """
-    logits = logits_of(model, x)
-    return {
-        "loss": float(config.loss()(y, logits)),
-        "error": float(np.mean(logits.argmax(-1) != y)),
-    }
 
+    def __init__(self, model: keras.Model, *, batch_size: int = 1000) -> None:
+        self._model, self._batch_size = model, batch_size
+        self._one = tf.function(self._batch, autograph=False, reduce_retracing=True)
 
-def logits_of(model: "keras.Model", x: np.ndarray, *, batch_size: int = 1000) -> np.ndarray:
-    """Returns the outputs of a classifier for examples, (n, classes)."""
-    batches = [x[i : i + batch_size] for i in range(0, len(x), batch_size)]
-    return np.concatenate([model.predict_on_batch(batch) for batch in batches])
+    def __call__(self, x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
+        """Returns the mean loss, and whether each example is misclassified, (n,) bool."""
+        total, guesses = 0.0, []
+        for start in range(0, len(x), self._batch_size):
+            rows = slice(start, start + self._batch_size)
+            loss, guess = self._one(tf.constant(x[rows]), tf.constant(y[rows]))
+            total += float(loss) * len(x[rows])
+            guesses.append(guess.numpy())
+        return total / len(x), np.concatenate(guesses) != y
+
+    def _batch(self, x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        outputs = self._model(x, training=False)
+        # Keras' own, which finds the logits of probabilities.
+        loss = self._model.compute_loss(x, y, outputs, training=False)
+        added = [tf.cast(value, loss.dtype) for value in self._model.losses]
+        return loss - sum(added), tf.argmax(outputs, axis=-1)

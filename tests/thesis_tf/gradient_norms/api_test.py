@@ -332,7 +332,7 @@ def test_bad_arguments():
         f(x[:0], y[:0])
     inputs = keras.Input((3,))
     two = keras.Model(inputs, [L.Dense(3)(inputs), L.Dense(3)(inputs)])
-    with pytest.raises(ValueError, match="as the model has several outputs"):
+    with pytest.raises(ValueError, match="The labels must be a list or dict of one"):
         gradient_norms.per_example_gradient_norms(two, LOSS)(np.ones((5, 3), "f"), y)
     with pytest.raises(ValueError, match=r"`scales` must be of shape \(batch,\)"):
         f.with_gradients(x, y, 1.0)

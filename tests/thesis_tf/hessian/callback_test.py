@@ -91,6 +91,6 @@ def test_bad_arguments(problem, tmp_path):
     monitor = hessian.HessianMonitor(data, tmp_path, measure_every=5, loss=None)
     monitor.set_model(model)
     model.compile("sgd")
-    with pytest.raises(ValueError, match="`loss` must be given"):
+    with pytest.raises(ValueError, match="`model` must be compiled with a loss"):
         monitor.on_train_begin()
     assert isinstance(monitor, keras.callbacks.Callback)

@@ -168,6 +168,38 @@ def test_sample_weights_count(problem):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", ["two outputs", "steps", "summed"])
+def test_the_curvature_is_that_of_the_compiled_loss(kind):
+    keras.utils.set_random_seed(0)
+    rng = np.random.default_rng(0)
+    i = keras.Input((4, 3))
+    hidden = keras.layers.Dense(3, "tanh", kernel_regularizer="l2")(i)
+    x, weights = rng.normal(size=(5, 4, 3)).astype("f"), None
+    steps, numbers = rng.integers(0, 2, (5, 4)), x[..., :2]
+    classes = keras.layers.Dense(2, "softmax", name="a")(hidden)
+    cross = "sparse_categorical_crossentropy"
+    model, y, loss, options = keras.Model(i, classes), steps, cross, {}
+    if kind == "two outputs":
+        outputs = {"a": classes, "b": keras.layers.Dense(2, name="b")(hidden)}
+        model, y = keras.Model(i, outputs), {"a": steps, "b": numbers}
+        loss, options = {"a": cross, "b": "mse"}, {"loss_weights": {"a": 0.5, "b": 2.0}}
+    elif kind == "steps":
+        weights = rng.uniform(0.5, 2, (5, 4)).astype("f")
+    else:
+        loss = keras.losses.SparseCategoricalCrossentropy(reduction="sum")
+    optimizer = NegativeCurvature(keras.optimizers.SGD(0.0), average=0.0, step_sizes=())
+    model.compile(optimizer, loss, **options)
+    optimizer.attach(model)
+    data = (x, y) if weights is None else (x, y, weights)
+    operator = hessian.HessianOperator(model, None, data)
+    optimizer.warm_start(rng.normal(size=operator.shape[0]))
+    v = optimizer.direction.numpy()
+    model.fit(x, y, sample_weight=weights, batch_size=5, verbose=0)
+    scale = 5 if kind == "summed" else 1  # the curvature is then that of the mean
+    assert float(optimizer.curvature) * scale == pytest.approx(v @ (operator @ v), rel=1e-4)
+
+
+@pytest.mark.slow
 def test_saving_and_settings(problem, tmp_path):
     model, loss, (x, y) = problem()
     optimizer = NegativeCurvature(keras.optimizers.Adam(0.02), update_every=3, step_sizes=(2.0,))

@@ -279,8 +279,8 @@ class Comparison:
             errors; infinite if these are larger than that at every step. The central difference is
             D_h = (8 (g(h) - g(-h)) - g(2h) + g(-2h)) / 12h, where g(h) is the gradient at
             theta + hv and |v| = |theta|.
-        decided: whether the differences agree with each other, at two steps, better than with the
-            product. Otherwise kinks or rounding errors dominate, and they say nothing.
+        decided: whether the difference nearest to the product agrees better with that of another
+            step. Otherwise kinks or rounding errors dominate, and they say nothing.
         precise: whether all of it was computed in float64.
     """
 
@@ -324,20 +324,23 @@ def compare(
     precise = not any(_leaves_float64(f.graph, moving) for f in (keep, product))
     noise = float(np.finfo(np.float64 if precise else np.float32).eps) * gradient
     scale = max(float(np.linalg.norm(result)), 1e-6 * gradient, 1e-300)
-    best, decided = float("inf"), False
-    before: np.ndarray | None = None
+    best, differences, apart = float("inf"), [], []
     for step in STEPS:
         rounding = 10 * noise / step
         if rounding > 1e-2 * scale:
             break
         difference = (8 * (at(step) - at(-step)) - (at(2 * step) - at(-2 * step))) / (12 * step)
-        error = float(np.linalg.norm(result - difference))
-        best = min(best, float(max(0.0, error - rounding) / scale))
+        differences.append(difference)
+        apart.append(float(np.linalg.norm(result - difference)))
+        best = min(best, float(max(0.0, apart[-1] - rounding) / scale))
         if best <= ENOUGH:
             break
-        if before is not None:
-            decided |= float(np.linalg.norm(difference - before)) < 0.1 * error
-        before = difference
+    nearest = int(np.argmin(apart)) if apart else 0
+    decided = any(
+        float(np.linalg.norm(differences[nearest] - differences[i])) < 0.1 * apart[nearest]
+        for i in (nearest - 1, nearest + 1)
+        if 0 <= i < len(differences)
+    )
     return Comparison(best, decided, precise)
 
 

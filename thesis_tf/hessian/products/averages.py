@@ -1,5 +1,6 @@
 """The loss of a model, its gradient and products with its Hessian, averaged over a data set."""
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -46,14 +47,18 @@ class Averages:
         self.products = 0
         self.refresh()
         self._add = data.replicas.on_each(tf.add)
+        self._loss = self._traced_loss()
+        if objective.example_loss.divides or objective.example_loss.sums:
+            objective.measure_divisors(
+                tf.nest.map_structure(lambda array: array[:count], batch)  # noqa: B023
+                for batch, count in data.stream.batches()
+            )
+            self._loss = self._traced_loss()
         self.mode, keep, product = traced_with_fallback(
             kind, mode, objective, self._specs(), stacklevel=5
         )
         self._keep, self._product = data.replicas.on_each(keep), data.replicas.on_each(product)
         self._gradient = self._traced(lambda p, c, *batch: modes.gradient(objective, p, c, batch))
-        self._loss = self._traced(
-            lambda p, c, x, y, w: objective.total(p, c, x, y, w, dtype=tf.float64)
-        )
 
     def refresh(self) -> None:
         """Updates the parameters to those that the model has now."""
@@ -129,6 +134,9 @@ class Averages:
 
         vector = tf.TensorSpec((layout.size,), layout.dtype)
         return vector, specs(self.parameters), specs(self.constants), self.data.spec()
+
+    def _traced_loss(self) -> Callable[..., Any]:
+        return self._traced(functools.partial(self.objective.total, dtype=tf.float64))
 
     def _traced(self, function: Callable[..., "tf.Tensor"]) -> Callable[..., Any]:
         """Traces a function of (parameters, constants, x, y, weights) as one of a vector."""

@@ -90,16 +90,16 @@ def frozen_gradient(
     Its derivative with respect to `parameters` at `frozen`, along v, is the Gauss-Newton product.
     """
     x, y, weights = batch
-    outputs = objective.outputs(parameters, constants, x)
-    moved = tf.nest.flatten(outputs)
+    arguments = objective.loss_arguments(y, objective.outputs(parameters, constants, x))
+    moved = arguments.tensors
     with tf.GradientTape() as tape:
         tape.watch(moved)
-        losses = objective.example_losses(y, tf.nest.pack_sequence_as(outputs, moved))
+        losses = objective.example_losses(y, arguments.outputs(moved))
         total = tf.reduce_sum(losses * tf.cast(weights, losses.dtype))
     slopes = _dense(tape.gradient(total, moved), moved)
     with tf.GradientTape() as tape:
         tape.watch(frozen)
-        outputs = tf.nest.flatten(objective.outputs(frozen, constants, x))
+        outputs = objective.loss_arguments(y, objective.outputs(frozen, constants, x)).tensors
     result = _dense(tape.gradient(outputs, frozen, output_gradients=slopes), frozen)
     added = _regularization_gradient(objective, parameters, constants, weights)
     if added is not None:
@@ -221,13 +221,12 @@ class GaussNewton(_Linearized):
         marks = [len(graph.get_operations())]
         with tf.GradientTape() as tape:
             tape.watch(parameters)
-            outputs = objective.outputs(parameters, constants, x)
-            flat = [tf.identity(o) for o in tf.nest.flatten(outputs)]
+            arguments = objective.loss_arguments(y, objective.outputs(parameters, constants, x))
+            flat = [tf.identity(t) for t in arguments.tensors]
         marks.append(len(graph.get_operations()))
         with tf.GradientTape() as loss_tape:
             loss_tape.watch(flat)
-            outputs = tf.nest.pack_sequence_as(outputs, flat)
-            losses = objective.example_losses(y, outputs)
+            losses = objective.example_losses(y, arguments.outputs(flat))
             total = tf.reduce_sum(losses * tf.cast(weights, losses.dtype))
         slopes = _dense(loss_tape.gradient(total, flat), flat)
         marks.append(len(graph.get_operations()))
@@ -344,8 +343,8 @@ class GaussNewtonReverseOverReverse(_Recomputed):
         objective = self.objective
         with tf.GradientTape(persistent=True) as tape:
             tape.watch(parameters)
-            structure = objective.outputs(parameters, constants, x)
-            outputs = [tf.identity(o) for o in tf.nest.flatten(structure)]
+            arguments = objective.loss_arguments(y, objective.outputs(parameters, constants, x))
+            outputs = [tf.identity(t) for t in arguments.tensors]
             cotangents = [tf.zeros_like(o) for o in outputs]
             tape.watch(cotangents)
             # J'c is linear in c: the derivative with respect to c of (J'c)'v is J v.
@@ -357,7 +356,7 @@ class GaussNewtonReverseOverReverse(_Recomputed):
             second.watch(outputs)
             with tf.GradientTape() as first:
                 first.watch(outputs)
-                losses = objective.example_losses(y, tf.nest.pack_sequence_as(structure, outputs))
+                losses = objective.example_losses(y, arguments.outputs(outputs))
                 total = tf.reduce_sum(losses * tf.cast(weights, losses.dtype))
             slopes = _dense(first.gradient(total, outputs), outputs)
         across = _dense(second.gradient(slopes, outputs, output_gradients=moved), outputs)

@@ -1,6 +1,6 @@
 """Examples with labels, which are read by their row numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from thesis_tf._core import checks
 from thesis_tf._core.types import Array
+from thesis_tf._keras.example_loss import WeightedLabels
 from thesis_tf.persistence import fingerprint
 
 
@@ -20,14 +21,20 @@ class Examples:
             `x[integers (n,)]`; or a dict, list or tuple of these, for models of several inputs.
             Lists of numbers and tensors become arrays.
         y: labels (N, ...), likewise.
+        sample_weight: weights of the examples (N,), or of the losses (N, ...), likewise; None for
+            ones. With them `y` is a `WeightedLabels`.
     """
 
-    def __init__(self, x: Any, y: Any) -> None:
+    def __init__(self, x: Any, y: Any, *, sample_weight: Any = None) -> None:
         self.x, self.y = _rows("`x`", x), _rows("`y`", y)
+        if sample_weight is not None:
+            self.y = WeightedLabels(self.y, _rows("`sample_weight`", sample_weight))
         lengths = [len(leaf) for leaf in self._leaves()]
         if len(set(lengths)) != 1 or not lengths[0]:
             raise checks.invalid(
-                "`x` and `y`", "of one length, above 0", ", ".join(map(str, lengths)) or "nothing"
+                "`x` and `y`",
+                "of one length, above 0",
+                ", ".join(map(str, lengths)) or "nothing",
             )
         self._length = lengths[0]
 
@@ -42,6 +49,11 @@ class Examples:
     def inputs_for(self, model: keras.Model) -> Any:
         """Returns an example of the inputs for building a model; None if it is built."""
         return None if model.built else self.take(slice(0, 1))[0]
+
+    def batches(self, size: int) -> Iterator[tuple[Any, Any]]:
+        """Yields (x, y) of all rows, in order."""
+        for start in range(0, len(self), size):
+            yield self.take(slice(start, start + size))
 
     def fingerprint(self) -> str:
         """Returns a hash of shapes, dtypes and values (of the first 64 rows if not an array)."""
@@ -82,16 +94,20 @@ def _at(values: Any, rows: Array | slice) -> Any:
     return values[rows]
 
 
+def _of_parts(x: Any, y: Any, sample_weight: Any = None) -> Examples:
+    return Examples(x, y, sample_weight=sample_weight)
+
+
 def by_split(data: Mapping[str, Any]) -> dict[str, Examples]:
-    """Returns {split: `Examples`} for {split: (x, y)}; raises if "train" is missing."""
+    """Returns {split: `Examples`} for {split: (x, y) or (x, y, sample_weight)}."""
     if not isinstance(data, dict) or "train" not in data:
         raise checks.invalid(
             "`data`",
-            'a dict from split to (x, y) that has "train"',
+            'a dict from split to (x, y) or (x, y, sample_weight) that has "train"',
             sorted(data) if isinstance(data, dict) else type(data).__name__,
         )
     return {
-        name: pair if isinstance(pair, Examples) else Examples(*pair)
+        name: pair if isinstance(pair, Examples) else _of_parts(*pair)
         for name, pair in data.items()
         if pair is not None
     }

@@ -8,16 +8,23 @@ import tensorflow as tf
 
 from thesis_tf._core import checks
 from thesis_tf._core.types import Structure
+from thesis_tf._keras.example_loss import WeightedLabels
 from thesis_tf._keras.objective import Objective
 from thesis_tf._keras.sharding import Replicas
 from thesis_tf.gradient_norms import GradientNorms
+from thesis_tf.issgd.training.examples import Examples
+
+# Examples whose masks are counted at once.
+MEASURED_AT_ONCE = 256
 
 
 class Steps:
     """Steps of a compiled model on examples whose losses are scaled (section 7.3).
 
-    Each step follows the gradient of mean_i(scale_i loss_i) plus the model's regularization, which
-    is not scaled. Several steps run in one call, without Python between them.
+    Each step follows the gradient of mean_i(scale_i loss_i), or of the sum if the loss has
+    `reduction="sum"`, plus the model's regularization, which is not scaled. Masked losses are
+    divided by the mean number of entries of all training examples, so that the gradient is unbiased
+    for any draws. Several steps run in one call, without Python between them.
 
     Args:
         model: a compiled Keras model; under a `tf.distribute` strategy's scope, its devices share
@@ -25,7 +32,7 @@ class Steps:
         batch_size: examples per step, over all devices.
         norms: whether to return the examples' gradient norms as well, from the same pass; on one
             device only.
-        inputs: an example of the inputs; only needed for a model that is not built yet.
+        examples: the training examples, for which a model that isn't built is built.
 
     Raises:
         ValueError: the model is not compiled, or the batch can't be divided among the devices.
@@ -37,12 +44,14 @@ class Steps:
         *,
         batch_size: int,
         norms: bool = False,
-        inputs: Structure | None = None,
+        examples: Examples,
     ) -> None:
         if getattr(model, "optimizer", None) is None or model.loss is None:
             raise checks.invalid("`model`", "compiled with an optimizer and a loss", model.name)
         self.model, self.batch_size = model, checks.positive_integer("`batch_size`", batch_size)
-        self.objective = Objective(model, model.loss, inputs=inputs)
+        self.objective = Objective(model, None, inputs=examples.inputs_for(model))
+        if self.objective.needs_divisors(*examples.take(slice(0, 1))):
+            self.objective.measure_divisors(examples.batches(MEASURED_AT_ONCE))
         self._strategy = model.distribute_strategy or tf.distribute.get_strategy()
         self._replicas = Replicas(self._strategy)
         devices = self._replicas.count
@@ -56,6 +65,8 @@ class Steps:
             self._norms = GradientNorms(
                 self.objective, regularization=False, training=True, check=False
             )
+        # What the sum of a batch's losses is divided by.
+        self._count = 1 if self.objective.example_loss.sums else self.batch_size
         with self._strategy.scope():
             model.optimizer.build(model.trainable_variables)
         self._run = tf.function(self._steps, reduce_retracing=True)
@@ -110,7 +121,7 @@ class Steps:
         if self._norms:
             losses, squares, gradients = self._norms.with_gradients(x, y, scales)
             losses = _widened(losses)
-            loss = tf.reduce_mean(losses * tf.cast(scales, losses.dtype))
+            loss = tf.reduce_sum(losses * tf.cast(scales, losses.dtype)) / self._count
             self._add_regularization(gradients)
             gradients = [g * tf.cast(factor, g.dtype) for g in gradients]
         else:
@@ -127,7 +138,7 @@ class Steps:
         with tf.GradientTape() as tape:
             losses = self.objective.example_losses(y, model(x, training=True))
             losses = _widened(losses)
-            loss = tf.reduce_sum(losses * tf.cast(scales, losses.dtype)) / self.batch_size
+            loss = tf.reduce_sum(losses * tf.cast(scales, losses.dtype)) / self._count
             total = loss
             for added in model.losses:
                 # The sum over devices counts it once.
@@ -156,22 +167,30 @@ def _squared_norm(gradients: Sequence[tf.Tensor], factor: tf.Tensor) -> tf.Tenso
     return tf.add_n([tf.reduce_sum(tf.square(g)) for g in gradients])
 
 
-def classification_errors(y: Structure, outputs: Structure) -> tf.Tensor:
+def classification_errors(y: Structure, outputs: Structure, *, threshold: float = 0.0) -> tf.Tensor:
     """Returns 1 for each example whose largest output is not at the label's class, else 0: (n,).
 
-    For sequences, the fraction of their elements where that is so.
+    For sequences, the fraction of their elements where that is so. NaN if the labels are not whole
+    numbers. Of several outputs, the first one counts.
 
     Args:
         y: labels: classes (n, ...) or (n, ..., 1), or one-hot (n, ..., classes).
-        outputs: (n, ..., classes); a single output is the logit of class 1.
+        outputs: (n, ..., classes); a single output is that of class 1.
+        threshold: what a single output is compared with: 0 if it is a logit, .5 if a probability.
     """
+    y = y.y if isinstance(y, WeightedLabels) else y
     outputs = keras.tree.flatten(outputs)[0]
+    if keras.tree.is_nested(y) and any(hasattr(part, "shape") for part in keras.tree.flatten(y)):
+        y = keras.tree.flatten(y)[0]
+    y = tf.convert_to_tensor(y)
     if outputs.shape[-1] == 1:
-        guess = tf.cast(outputs[..., 0] > 0, tf.int64)
+        guess = tf.cast(outputs[..., 0] > threshold, tf.int64)
     else:
         guess = tf.argmax(outputs, axis=-1)
-    y = tf.convert_to_tensor(y)
     same_rank = y.shape.rank == outputs.shape.rank
     truth = tf.argmax(y, -1) if same_rank and y.shape[-1] > 1 else tf.reshape(y, tf.shape(guess))
     wrong = tf.cast(tf.cast(truth, tf.int64) != guess, tf.float32)
-    return tf.reduce_mean(wrong, axis=list(range(1, wrong.shape.rank)))
+    errors = tf.reduce_mean(wrong, axis=list(range(1, wrong.shape.rank)))
+    if y.dtype.is_floating:
+        errors = tf.where(tf.reduce_all(tf.equal(y, tf.round(y))), errors, float("nan"))
+    return errors

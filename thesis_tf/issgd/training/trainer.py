@@ -55,7 +55,7 @@ class Trainer:
     Args:
         model: a compiled Keras model. Under a `tf.distribute` strategy's scope its devices share
             each batch.
-        data: {split: (x, y)}, with "train" among them.
+        data: {split: (x, y) or (x, y, sample_weight)}, with "train" among them.
         proposal: a `Proposal` over the training examples; None for one with default settings.
         synchronizer: exchanges with other processes between steps: a `MasterSynchronizer` with
             workers, a `PeerSynchronizer` with peers; None trains alone.
@@ -100,8 +100,8 @@ class Trainer:
         self._checkpoint_every = checks.positive_integer("`checkpoint_every`", checkpoint_every)
         self._log, self._on_sync = log, on_sync
         self._synchronizer = Synchronizer() if synchronizer is None else synchronizer
-        norms, inputs = self._synchronizer.needs_norms, self._train.inputs_for(model)
-        self._steps = Steps(model, batch_size=batch_size, norms=norms, inputs=inputs)
+        norms = self._synchronizer.needs_norms
+        self._steps = Steps(model, batch_size=batch_size, norms=norms, examples=self._train)
         proposal = Proposal(len(self._train)) if proposal is None else proposal
         if proposal.num_examples != len(self._train):
             raise checks.invalid(

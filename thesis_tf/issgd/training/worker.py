@@ -1,5 +1,6 @@
 """A worker: keeps the gradient norms of examples fresh, block by block (section 7.4)."""
 
+import functools
 import itertools
 import math
 import os
@@ -46,9 +47,11 @@ class Worker:
 
     Args:
         model: a Keras model like the master's; its variables are overwritten.
-        loss: the loss with which the master's model was compiled.
-        data: {split: (x, y)}, the same as the master's. For "train" gradient norms are measured,
-            for other splits losses; for all of them the mean loss and error.
+        loss: the loss with which the master's model was compiled; None if this model is compiled
+            with the same.
+        data: {split: (x, y) or (x, y, sample_weight)}, the same as the master's. For "train"
+            gradient norms are measured, for other splits losses; for all of them the mean loss and
+            error.
         store: a `Store` that nothing else uses.
         name: the worker's name; None makes one from host, process and a number.
         batch_size: examples that are computed at once.
@@ -70,7 +73,7 @@ class Worker:
     def __init__(
         self,
         model: keras.Model,
-        loss: Loss,
+        loss: Loss | None,
         data: Mapping[str, Any],
         store: Store,
         *,
@@ -85,7 +88,10 @@ class Worker:
         self._model, self._data, self._store = model, by_split(data), store
         self.name = name or f"{socket.gethostname()}-{os.getpid()}-{next(_numbers)}"
         self._batch_size = checks.positive_integer("`batch_size`", batch_size)
-        objective = Objective(model, loss, inputs=self._data["train"].inputs_for(model))
+        train = self._data["train"]
+        objective = Objective(model, loss, inputs=train.inputs_for(model))
+        if objective.needs_divisors(*train.take(slice(0, 1))):
+            objective.measure_divisors(train.batches(self._batch_size))
         # Training scales the loss without regularization.
         self._norms = GradientNorms(objective, regularization=False)
         self._objective = objective
@@ -93,7 +99,9 @@ class Worker:
         self._lease_seconds = lease_seconds
         order = _in_turn(turns or TURNS, self._data)
         self._turns, self._round = itertools.cycle(order), len(order)
-        self._error = error or classification_errors
+        self._error = error or functools.partial(
+            classification_errors, threshold=0.5 if objective.ends_in_probabilities else 0.0
+        )
         self._log = log
         self._version, self._beat = -1, -math.inf
         self._buffer: np.ndarray | None = None

@@ -4,14 +4,17 @@ import keras
 import numpy as np
 import pytest
 
-from bin.jobs.issgd import config, reports
+from bin.common import training
+from bin.jobs.issgd import reports
 from thesis_tf import issgd
 
 
-def classifier():
+def classifier(activation=None):
     keras.utils.set_random_seed(0)
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
-    model.compile("sgd", config.loss())
+    regularizer = keras.regularizers.L2(0.1)
+    layer = keras.layers.Dense(3, activation, kernel_regularizer=regularizer)
+    model = keras.Sequential([keras.Input((4,)), layer])
+    model.compile("sgd", training.cross_entropies(model)[0])
     return model
 
 
@@ -19,14 +22,14 @@ RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(25, 4)).astype("f"), RNG.integers(3, size=25)
 
 
-def test_metrics_are_those_written_out():
-    model = classifier()
+@pytest.mark.parametrize("activation", [None, "softmax"])
+def test_metrics_are_those_written_out(activation):
+    model = classifier(activation)
     logits = X @ model.get_weights()[0]
     p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    found = reports.evaluate(model, X, Y)
-    np.testing.assert_allclose(found["loss"], -np.log(p[np.arange(25), Y]).mean(), rtol=1e-5)
-    assert found["error"] == np.mean(logits.argmax(1) != Y)
-    np.testing.assert_allclose(reports.logits_of(model, X, batch_size=7), logits, rtol=1e-5)
+    loss, wrong = reports.Evaluator(model, batch_size=7)(X, Y)
+    np.testing.assert_allclose(loss, -np.log(p[np.arange(25), Y]).mean(), rtol=1e-5)
+    np.testing.assert_array_equal(wrong, logits.argmax(1) != Y)
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import pytest
 import tensorflow as tf
 
 from thesis_tf.gradient_norms import per_example_gradient_norms
+from thesis_tf.issgd.training.examples import Examples
 from thesis_tf.issgd.training.steps import Steps, classification_errors
 
 BATCH = 4
@@ -34,6 +35,9 @@ def drawn(steps=1, seed=0):
     size = steps * BATCH
     x, y = rng.normal(size=(size, 5)), rng.integers(0, 3, size)
     return x, y, rng.uniform(0.5, 2, size).astype(np.float32)
+
+
+EXAMPLES = Examples(*drawn()[:2])
 
 
 def gradients_by_hand(model, x, y, scales):
@@ -94,7 +98,7 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_three_steps_are_those_taken_by_hand(kind):
     model, other, batch = network(**KINDS[kind]), network(**KINDS[kind]), drawn(3)
-    losses, squares, gradient = Steps(model, batch_size=BATCH)(*batch)
+    losses, squares, gradient = Steps(model, examples=EXAMPLES, batch_size=BATCH)(*batch)
     expected, expected_gradient = step_by_hand(other, split(*batch))
     assert squares is None
     # Losses and the gradient's norm are returned in float32; steps are computed in float64.
@@ -108,8 +112,8 @@ def test_three_steps_are_those_taken_by_hand(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_steps_in_one_call_are_steps_in_several(kind):
     together, apart, batch = network(**KINDS[kind]), network(**KINDS[kind]), drawn(3)
-    losses, _, gradient = Steps(together, batch_size=BATCH)(*batch)
-    steps = Steps(apart, batch_size=BATCH)
+    losses, _, gradient = Steps(together, examples=EXAMPLES, batch_size=BATCH)(*batch)
+    steps = Steps(apart, examples=EXAMPLES, batch_size=BATCH)
     results = [steps(*part) for part in split(*batch)]
     np.testing.assert_array_equal(losses, [result[0][0] for result in results])
     assert gradient == results[-1][2]
@@ -124,13 +128,15 @@ def test_norms_come_from_the_same_pass_and_change_nothing(kind):
     model, other, batch = network(**KINDS[kind]), network(**KINDS[kind]), drawn(2)
     norms, steps = (
         per_example_gradient_norms(other, LOSS, regularization=False),
-        Steps(other, batch_size=BATCH),
+        Steps(other, examples=EXAMPLES, batch_size=BATCH),
     )
     expected_squares, results = [], []
     for x, y, scales in split(*batch):
         expected_squares.extend(norms(x, y)[1].numpy())
         results.append(steps(x, y, scales))
-    losses, squares, gradient = Steps(model, batch_size=BATCH, norms=True)(*batch)
+    losses, squares, gradient = Steps(model, examples=EXAMPLES, batch_size=BATCH, norms=True)(
+        *batch
+    )
     assert squares.dtype == np.float32
     np.testing.assert_allclose(squares, expected_squares, rtol=1e-6)
     np.testing.assert_allclose(losses, [result[0][0] for result in results], rtol=1e-6)
@@ -141,7 +147,7 @@ def test_norms_come_from_the_same_pass_and_change_nothing(kind):
 @pytest.mark.slow
 def test_norms_are_those_of_the_units_that_dropout_leaves():
     model, other, (x, y, scales) = network(rate=0.5), network(rate=0.5), drawn()
-    _, squares, _ = Steps(model, batch_size=BATCH, norms=True)(x, y, scales)
+    _, squares, _ = Steps(model, examples=EXAMPLES, batch_size=BATCH, norms=True)(x, y, scales)
     with tf.GradientTape() as tape:
         losses = keras.losses.sparse_categorical_crossentropy(
             y, other(x, training=True), from_logits=True
@@ -154,7 +160,7 @@ def test_norms_are_those_of_the_units_that_dropout_leaves():
 
 def test_batch_normalization_has_no_norms_in_training():
     with pytest.raises(ValueError, match="batch_normalization"):
-        Steps(network(norm=True), batch_size=BATCH, norms=True)(*drawn())
+        Steps(network(norm=True), examples=EXAMPLES, batch_size=BATCH, norms=True)(*drawn())
 
 
 @pytest.mark.slow
@@ -167,7 +173,9 @@ def test_mixed_precision(dtype, norms):
     regularizer = keras.regularizers.L2(0.1)
     model = network(dtype, sgd, regularizer)
     other, batch = network("float32", regularizer=regularizer), drawn(2)
-    losses, squares, gradient = Steps(model, batch_size=BATCH, norms=norms)(*batch)
+    losses, squares, gradient = Steps(model, examples=EXAMPLES, batch_size=BATCH, norms=norms)(
+        *batch
+    )
     expected, expected_gradient = step_by_hand(other, split(*batch))
     # bfloat16 has 8 bits.
     np.testing.assert_allclose(losses, expected, rtol=2e-2)
@@ -176,9 +184,12 @@ def test_mixed_precision(dtype, norms):
         assert a.dtype == "float32"
         np.testing.assert_allclose(a.numpy(), b.numpy(), atol=2e-2)
     if norms:
-        exact = Steps(network("float32", regularizer=regularizer), batch_size=BATCH, norms=True)(
-            *batch
-        )[1]
+        exact = Steps(
+            network("float32", regularizer=regularizer),
+            examples=EXAMPLES,
+            batch_size=BATCH,
+            norms=True,
+        )(*batch)[1]
         np.testing.assert_allclose(squares, exact, rtol=6e-2)
 
 
@@ -188,8 +199,8 @@ def test_two_devices_take_the_step_of_one(two_devices, kind):
     with mirrored_strategy(two_devices).scope():
         mirrored = network(**KINDS[kind])
     alone, batch = network(**KINDS[kind]), drawn(3)
-    losses, squares, gradient = Steps(mirrored, batch_size=BATCH)(*batch)
-    expected = Steps(alone, batch_size=BATCH)(*batch)
+    losses, squares, gradient = Steps(mirrored, examples=EXAMPLES, batch_size=BATCH)(*batch)
+    expected = Steps(alone, examples=EXAMPLES, batch_size=BATCH)(*batch)
     np.testing.assert_allclose(losses, expected[0], rtol=1e-6)
     assert (squares, np.isnan(gradient)) == (None, True)
     assert_same_weights(mirrored, alone, rtol=1e-12, atol=1e-14)
@@ -203,19 +214,18 @@ def test_losses_of_sequences_are_averaged_over_their_elements():
     x, y = rng.normal(size=(BATCH, 7, 5)), rng.integers(0, 3, (BATCH, 7))
     loss, gradients = gradients_by_hand(model, x, y, np.ones((BATCH, 1)))
     expected = [v.numpy() - g for v, g in zip(model.trainable_variables, gradients, strict=True)]
-    losses, _, _ = Steps(model, batch_size=BATCH)(x, y, np.ones(BATCH, np.float32))
+    steps = Steps(model, examples=Examples(x, y), batch_size=BATCH)
+    losses, _, _ = steps(x, y, np.ones(BATCH, np.float32))
     assert losses[0] == pytest.approx(loss, rel=1e-6)
     for variable, value in zip(model.trainable_variables, expected, strict=True):
         np.testing.assert_allclose(variable.numpy(), value, rtol=1e-12)
 
 
-def test_a_model_that_is_not_built_needs_inputs():
+def test_a_model_that_is_not_built_is_built_for_the_examples():
     x, y, scales = drawn()
     model = keras.Sequential([keras.layers.Dense(3, dtype="float64")])
     model.compile(keras.optimizers.SGD(RATE), LOSS)
-    with pytest.raises(ValueError, match="`model` must be built"):
-        Steps(model, batch_size=BATCH)
-    steps = Steps(model, batch_size=BATCH, inputs=x)
+    steps = Steps(model, examples=Examples(x, y), batch_size=BATCH)
     loss, _ = gradients_by_hand(model, x, y, scales)
     losses, _, _ = steps(x, y, scales)
     np.testing.assert_allclose(losses, [loss], rtol=1e-6)
@@ -224,19 +234,19 @@ def test_a_model_that_is_not_built_needs_inputs():
 def test_bad_arguments(two_devices):
     model = network()
     with pytest.raises(ValueError, match="`batch_size` must be a positive integer"):
-        Steps(model, batch_size=0)
+        Steps(model, examples=EXAMPLES, batch_size=0)
     uncompiled = keras.Sequential([keras.Input((5,)), keras.layers.Dense(3)])
     with pytest.raises(ValueError, match="`model` must be compiled with an optimizer and a loss"):
-        Steps(uncompiled, batch_size=BATCH)
+        Steps(uncompiled, examples=EXAMPLES, batch_size=BATCH)
     uncompiled.compile("sgd")
     with pytest.raises(ValueError, match="`model` must be compiled with an optimizer and a loss"):
-        Steps(uncompiled, batch_size=BATCH)
+        Steps(uncompiled, examples=EXAMPLES, batch_size=BATCH)
     with mirrored_strategy(two_devices).scope():
         mirrored = network()
     with pytest.raises(ValueError, match=r"`batch_size` must be a multiple of 2 devices\. Rec.* 5"):
-        Steps(mirrored, batch_size=5)
+        Steps(mirrored, examples=EXAMPLES, batch_size=5)
     with pytest.raises(ValueError, match="The strategy must be of one device"):
-        Steps(mirrored, batch_size=BATCH, norms=True)
+        Steps(mirrored, examples=EXAMPLES, batch_size=BATCH, norms=True)
 
 
 LOGITS = np.array([[2.0, 1, 0], [0, 2, 1], [0, 1, 2], [3, 1, 2]])
@@ -276,3 +286,11 @@ def test_classification_errors(y, outputs, expected):
     np.testing.assert_array_equal(wrong, expected)
     graph = tf.function(classification_errors, reduce_retracing=True)
     np.testing.assert_array_equal(graph(tf.constant(y), outputs), expected)
+
+
+def test_errors_of_probabilities_and_of_what_has_no_classes():
+    outputs, y = tf.constant([[0.2], [0.4], [0.9]]), np.array([0, 1, 1])
+    np.testing.assert_array_equal(classification_errors(y, outputs, threshold=0.5), [0, 1, 0])
+    assert np.isnan(classification_errors(np.array([0.5, 1, 1]), outputs)).all()
+    both = classification_errors({"a": y, "b": 1 - y}, {"a": outputs, "b": outputs}, threshold=0.5)
+    np.testing.assert_array_equal(both, [0, 1, 0])

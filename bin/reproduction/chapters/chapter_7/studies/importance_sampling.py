@@ -74,7 +74,7 @@ def compared(config: Config) -> dict[str, Any]:
     import keras
 
     from bin.jobs.issgd import comparison
-    from bin.jobs.issgd.config import Draws, loss
+    from bin.jobs.issgd.config import Draws, loss_of
     from models.mlp import mlp
     from thesis_tf.reporting import progress
 
@@ -93,7 +93,7 @@ def compared(config: Config) -> dict[str, Any]:
             model = mlp(splits.train.x.shape[1:], splits.num_classes, units=config.units)
             momentum = {"momentum": config.momentum, "nesterov": True} if config.momentum else {}
             optimizer = keras.optimizers.SGD(config.learning_rate, **momentum)
-            model.compile(optimizer, loss())
+            model.compile(optimizer, loss_of(model))
             evaluation = comparison.Evaluation(data, config.evaluate_every, config.steps)
             sampling = comparison.Sampling(
                 batch_size=config.batch_size,
