@@ -16,12 +16,9 @@ The program writes to --output_dir:
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable
 from typing import Any
 
-from absl import app
-
-from bin.common import configs, flags, runs
+from bin.common import configs, ends, flags, runs
 from bin.common.flags import option
 
 
@@ -46,7 +43,7 @@ def config_from_flags() -> Config:
 
 
 def run(
-    config: Config, folder: pathlib.Path, *, begin: Callable[[], None] = lambda: None
+    config: Config, folder: pathlib.Path, *, begin: runs.Begin = runs.no_folder
 ) -> dict[str, Any]:
     """Computes everything, writes it to `folder`, and returns {claim: numbers}."""
     from bin.jobs import dae_theory
@@ -56,14 +53,19 @@ def run(
 
 def main(argv: list[str]) -> None:
     """Flags, config, run."""
-    with runs.clean_errors(argv):
+    with ends.clean_errors(argv):
         config, output = config_from_flags(), flags.read(configs.Output)
         folder = runs.claim(output.output_dir or "runs/dae_theory", config, output.overwrite)
-        found = run(config, folder, begin=functools.partial(runs.begin, folder, config))
+        found = run(
+            config,
+            folder,
+            begin=functools.partial(runs.begin, folder, config, overwrite=output.overwrite),
+        )
         from bin.jobs import dae_theory
 
         print(f"{dae_theory.table(found)}\nAll results are in {folder}.")
+        ends.conclude(folder)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    ends.start(main)

@@ -48,12 +48,9 @@ import dataclasses
 import functools
 import math
 import pathlib
-from collections.abc import Callable
 from typing import Any, Literal
 
-from absl import app
-
-from bin.common import configs, flags, runs
+from bin.common import configs, contents, ends, flags, runs
 from bin.common.flags import UsageError, option
 
 JOBS = ("train", "export", "sample", "inpaint", "evaluate")
@@ -283,21 +280,19 @@ def trained_config(folder: pathlib.Path) -> Config:
         raise UsageError(f"{folder} holds a run of another program.") from None
 
 
-def _nothing_to_begin() -> None:
-    pass
-
-
 def run(
     config: Config,
     jobs: Jobs,
     folder: pathlib.Path,
     *,
-    begin: Callable[[], object] = _nothing_to_begin,
+    begin: runs.Begin = runs.no_folder,
+    warn: ends.Warn = ends.unheard,
     verbose: Literal[0, 1, 2] = 0,
 ) -> dict[str, Any]:
     """Does the jobs; returns {job: results}.
 
-    `begin` is called after all checks of the arguments, before anything is written.
+    `begin` is called after all checks of the arguments, before anything is written; `warn` if a
+    diagnostic is bad.
     """
     from bin.jobs.gsn import reports, training
     from thesis_tf import hardware
@@ -307,32 +302,38 @@ def run(
     network = training.NetworkRun(config, folder, strategy, chief=chief, verbose=verbose)
     report = reports.JobsAfterTraining(network, jobs, verbose=verbose)
     if chief:
-        begin()
+        begin(contents.of_splits(network.splits))
     hardware.wait_for_all(strategy)
     found = {}
     if "train" in jobs.do:
         found["train"] = network.train(jobs.sheet_every)
     if chief:
         found |= report.run()
+        for sentence in reports.doubts(found):
+            warn(sentence)
     return found
 
 
 def main(argv: list[str]) -> None:
     """Flags, config, run."""
-    with runs.clean_errors(argv):
+    with ends.clean_errors(argv):
         jobs, output = jobs_from_flags(), flags.read(configs.Output)
         folder: str | pathlib.Path = output.output_dir or "runs/gsn"
         if "train" in jobs.do:
             config = config_from_flags()
             folder = runs.claim(folder, config, output.overwrite)
-            begin: Callable[[], object] = functools.partial(runs.begin, folder, config)
+            begin: runs.Begin = functools.partial(
+                runs.begin, folder, config, overwrite=output.overwrite
+            )
         else:
             folder = runs.existing(folder)
             config = trained_config(folder)
-            begin = functools.partial(runs.lock, folder)
-        run(config, jobs, folder, begin=begin, verbose=runs.verbose())
+            begin = functools.partial(runs.resume, folder)
+        doubts: list[str] = []
+        run(config, jobs, folder, begin=begin, warn=doubts.append, verbose=runs.verbose())
         print(f"All results are in {folder}.")
+        ends.conclude(folder, doubts, extent=dataclasses.asdict(jobs))
 
 
 if __name__ == "__main__":
-    app.run(main)
+    ends.start(main)

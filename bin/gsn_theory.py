@@ -23,12 +23,9 @@ same smoothing kernels, the best possible result with these.
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable
 from typing import Any
 
-from absl import app
-
-from bin.common import configs, flags, runs
+from bin.common import configs, ends, flags, runs
 from bin.common.flags import option
 
 
@@ -45,7 +42,7 @@ flags.define(__name__, Config, configs.Output)
 
 
 def run(
-    config: Config, folder: pathlib.Path, *, begin: Callable[[], object] = lambda: None
+    config: Config, folder: pathlib.Path, *, begin: runs.Begin = runs.no_folder
 ) -> dict[str, Any]:
     """Computes everything, writes it to `folder`, and returns {claim: numbers}."""
     from bin.jobs import gsn_theory
@@ -55,10 +52,14 @@ def run(
 
 def main(argv: list[str]) -> None:
     """Flags, config, run."""
-    with runs.clean_errors(argv):
+    with ends.clean_errors(argv):
         config, output = flags.read(Config), flags.read(configs.Output)
         folder = runs.claim(output.output_dir or "runs/gsn_theory", config, output.overwrite)
-        found = run(config, folder, begin=functools.partial(runs.begin, folder, config))
+        found = run(
+            config,
+            folder,
+            begin=functools.partial(runs.begin, folder, config, overwrite=output.overwrite),
+        )
         for name, distance in found["propositions"]["distance"].items():
             print(f"{name}: stationary distributions within {distance:.1e} of the data's")
         bound = found["theorem_4"]
@@ -68,7 +69,8 @@ def main(argv: list[str]) -> None:
             f" {found['manifold']['chains']['two_sample_accuracy']:.3f}"
         )
         print(f"All results are in {folder}.")
+        ends.conclude(folder)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    ends.start(main)

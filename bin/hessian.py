@@ -46,12 +46,9 @@ derivatives in float64. After a kill, the same command continues; with several m
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
-from absl import app
-
-from bin.common import configs, flags, runs
+from bin.common import configs, ends, flags, runs
 from bin.common.flags import option
 
 if TYPE_CHECKING:
@@ -189,31 +186,36 @@ def run(
     config: Config,
     folder: pathlib.Path,
     *,
-    begin: Callable[[], None] = lambda: None,
+    begin: runs.Begin = runs.no_folder,
+    warn: ends.Warn = ends.unheard,
     verbose: int = 0,
 ) -> "Eigenpairs | SpectrumHistory":
     """Computes the results of `config`, writes to `folder`, and returns the eigenvalues.
 
-    `begin` is called after all checks of the arguments, before anything is written.
+    `begin` is called after all checks of the arguments, before anything is written; `warn` if
+    eigenpairs have not converged.
     """
     from bin.jobs import hessian
 
-    return hessian.run(config, folder, begin=begin, verbose=verbose)
+    return hessian.run(config, folder, begin=begin, warn=warn, verbose=verbose)
 
 
 def main(argv: list[str]) -> None:
     """Runs the program."""
-    with runs.clean_errors(argv):
+    with ends.clean_errors(argv):
         config, output = config_from_flags(), flags.read(configs.Output)
         folder = runs.claim(output.output_dir or "runs/hessian", config, output.overwrite)
+        doubts: list[str] = []
         found = run(
             config,
             folder,
-            begin=functools.partial(runs.begin, folder, config),
+            begin=functools.partial(runs.begin, folder, config, overwrite=output.overwrite),
+            warn=doubts.append,
             verbose=runs.verbose(),
         )
         print(f"{found.table()}\nAll results are in {folder}.")
+        ends.conclude(folder, doubts)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    ends.start(main)

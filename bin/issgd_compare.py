@@ -26,11 +26,8 @@ import dataclasses
 import functools
 import math
 import pathlib
-from collections.abc import Callable
 
-from absl import app
-
-from bin.common import configs, flags, runs
+from bin.common import configs, contents, ends, flags, runs
 from bin.common.flags import option
 from bin.jobs.issgd import config as issgd_configs
 
@@ -97,16 +94,17 @@ def config_from_flags() -> Config:
 
 
 def run(
-    config: Config, folder: pathlib.Path, seeds: int, *, begin: Callable[[], None] = lambda: None
+    config: Config, folder: pathlib.Path, seeds: int, *, begin: runs.Begin = runs.no_folder
 ) -> str:
     """Executes all runs that are not finished yet; returns a table of all runs."""
     from bin.jobs.issgd import comparison
     from thesis_tf import hardware, issgd
     from thesis_tf.reporting import progress
 
-    data, classes = config.run.load()
+    splits = config.run.load()
     hardware.configure(config.hardware)
-    begin()
+    config.run.build(splits)  # raises, before anything is written, for a network that doesn't fit
+    begin(contents.of_splits(splits))
     done: dict[str, list[issgd.History]] = {name: [] for name in comparison.METHODS}
     jobs = [(seed, method) for seed in range(seeds) for method in comparison.METHODS]
     with progress.bar("auto", total=len(jobs), unit="run") as bar:
@@ -122,9 +120,9 @@ def run(
                 )
                 target = min(config.targets) if config.stop_at_target else None
                 evaluation = comparison.Evaluation(
-                    data, config.evaluate_every, config.steps, target
+                    issgd_configs.pairs(splits), config.evaluate_every, config.steps, target
                 )
-                history = comparison.train(config, data, classes, sampling, evaluation)
+                history = comparison.train(config, splits, sampling, evaluation)
                 comparison.save(history, path)
             done[method].append(comparison.load(path))
             bar.update()
@@ -133,14 +131,15 @@ def run(
 
 def main(argv: list[str]) -> None:
     """Flags, config, run."""
-    with runs.clean_errors(argv):
+    with ends.clean_errors(argv):
         config, output = config_from_flags(), flags.read(configs.Output)
         default = "runs/issgd_compare"
         folder = runs.claim(output.output_dir or default, config, output.overwrite)
-        begin = functools.partial(runs.begin, folder, config)
+        begin = functools.partial(runs.begin, folder, config, overwrite=output.overwrite)
         table = run(config, folder, flags.read(Seeds).seeds, begin=begin)
         print(f"{table}\nAll results are in {folder}.")
+        ends.conclude(folder, extent={"seeds": flags.read(Seeds).seeds})
 
 
 if __name__ == "__main__":
-    app.run(main)
+    ends.start(main)

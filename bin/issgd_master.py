@@ -36,9 +36,7 @@ import dataclasses
 import functools
 from typing import Literal
 
-from absl import app
-
-from bin.common import configs, flags, runs
+from bin.common import configs, ends, flags, runs
 from bin.common.flags import option
 from bin.jobs.issgd import config as issgd_configs
 from bin.jobs.issgd import master, store_url, training
@@ -87,7 +85,7 @@ def config_from_flags() -> Config:
 
 def main(argv: list[str]) -> None:
     """Flags, config, run."""
-    with runs.clean_errors(argv), store_url.clean_errors():
+    with ends.clean_errors(argv), store_url.clean_errors():
         config, workers = config_from_flags(), flags.read(Workers).local_workers
         url = store_url.given_url()
         if url is None and not workers:
@@ -99,4 +97,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    ends.start(main)

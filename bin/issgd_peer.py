@@ -17,11 +17,8 @@ import dataclasses
 import functools
 import pathlib
 import zlib
-from collections.abc import Callable
 
-from absl import app
-
-from bin.common import configs, flags, runs
+from bin.common import configs, contents, ends, flags, runs
 from bin.common.flags import option
 from bin.jobs.issgd import config as issgd_configs
 from bin.jobs.issgd import signals, store_url, training
@@ -74,15 +71,17 @@ def run(
     folder: pathlib.Path,
     *,
     url: str,
-    begin: Callable[[], None] = lambda: None,
+    begin: runs.Begin = runs.no_folder,
+    warn: ends.Warn = ends.unheard,
 ) -> dict[str, float]:
     """Trains and writes to a folder; returns the metrics on the test examples."""
     from bin.jobs.issgd import reports
     from thesis_tf import hardware, issgd
 
-    data, classes = config.run.load()
+    splits = config.run.load()
+    data = issgd_configs.pairs(splits)
     hardware.configure(config.hardware)
-    model = config.run.build(data, classes)
+    model = config.run.build(splits)
     config.training.compile(model)
     seed = zlib.crc32(f"{config.hardware.seed} {config.peer_name}".encode())
     report = reports.ResultWriter(folder)
@@ -94,7 +93,7 @@ def run(
         block_size=config.run.block_size,
     )
     proposal = config.draws.proposal(len(data["train"][1]), seed)
-    begin()
+    begin(contents.of_examples(data.values()))
     trainer = training.trainer(
         config, limits, folder, model, data, proposal, synchronizer, on_sync=report.write
     )
@@ -106,7 +105,7 @@ def run(
 
 def main(argv: list[str]) -> None:
     """Flags, config, run."""
-    with runs.clean_errors(argv), store_url.clean_errors():
+    with ends.clean_errors(argv), store_url.clean_errors():
         config = config_from_flags()
         start = functools.partial(run, url=store_url.url_of_run(config.run.run_id))
         limits, output = flags.read(issgd_configs.Limits), flags.read(configs.Output)
@@ -115,4 +114,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    ends.start(main)

@@ -14,9 +14,7 @@ docs/issgd has files that start many workers with Kubernetes, Slurm and Ray.
 import dataclasses
 import os
 
-from absl import app
-
-from bin.common import configs, flags, runs
+from bin.common import configs, ends, flags
 from bin.common.flags import option
 from bin.jobs.issgd import config as issgd_configs
 from bin.jobs.issgd import store_url
@@ -53,15 +51,16 @@ flags.define(
 
 def main(argv: list[str]) -> None:
     """Flags, worker, run."""
-    with runs.clean_errors(argv), store_url.clean_errors():
+    with ends.clean_errors(argv), store_url.clean_errors():
         config = flags.read(Config)
         config.run.check()
         url = store_url.url_of_run(config.run.run_id)
         from thesis_tf import hardware, issgd
 
-        data, classes = config.run.load()
+        splits = config.run.load()
+        data = issgd_configs.pairs(splits)
         hardware.configure(config.hardware)
-        model = config.run.build(data, classes)
+        model = config.run.build(splits)
         worker = issgd.Worker(
             model,
             issgd_configs.loss_of(model),
@@ -82,4 +81,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    ends.start(main)

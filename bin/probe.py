@@ -23,13 +23,19 @@ network continues exactly where it was, and its probes start again):
     python -m bin.probe --mode=live --epochs=5 --output_dir=runs/live
 
 Probes of other labels for the same features (section 9.3.6). The .npz file has, for each factor F,
-arrays F_train and F_test (and F_validation) in the order of the data set's examples:
+arrays F_train and F_test (and F_validation) in the order of the data set's examples. For a folder
+of images, whose order is drawn, labels are a .csv file with the columns file and F, and with the
+path of each image in the folder; examples.csv of a run lists these paths in the order of features:
 
     python -m bin.probe --labels=factors.npz --control --output_dir=runs/factors
+    python -m bin.probe --dataset=photos --labels=factors.csv --output_dir=runs/photos
 
 --taps takes names, globs and class:NAME, separated by commas; the error for an unknown name lists
 the nearest names.
 --reduction is mean (over space or time), subset:K, projection:K, flatten, last or time_mean.
+--mask says which steps of padded sequences count in mean, last and time_mean: auto (those that
+Keras' masks let through and, where a layer's output has none, those of an input that is a mask by
+its name, such as padding_mask), keras (Keras' masks only), none (all steps), or an input's name.
 After a kill, the same command continues. Several machines can share the work on a trained network
 with --epochs=0, --shard=1/8 ... --shard=8/8 and the same --output_dir; the last one fits the
 probes.
@@ -39,12 +45,9 @@ import dataclasses
 import functools
 import pathlib
 import re
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
-from absl import app
-
-from bin.common import configs, flags, runs
+from bin.common import configs, contents, ends, flags, runs
 from bin.common.flags import option
 
 if TYPE_CHECKING:
@@ -74,12 +77,16 @@ class Config:
     reduction: str = option(
         "subset:1000", "How outputs are reduced to features (section 9.3.4; see above)."
     )
+    mask: str = option("auto", "Which steps of padded sequences count (see above).")
     mode: Literal["frozen", "live"] = option(
         "frozen",
         "frozen: fit probes to a model that doesn't change; live: train them with the model.",
     )
     labels: str | None = option(
-        None, "An .npz file with more labels for the same inputs.", is_path=True, argument=""
+        None,
+        "An .npz or (for a folder) .csv file with more labels for the same inputs.",
+        is_path=True,
+        argument="",
     )
     control: bool = option(False, "Also fit shuffled labels; the report gives selectivity.")
     export: bool = option(True, "Write the probed model as a SavedModel.")
@@ -148,22 +155,24 @@ def run(
     config: Config,
     folder: pathlib.Path,
     *,
-    begin: Callable[[], None] = lambda: None,
+    begin: runs.Begin = runs.no_folder,
     shard: tuple[int, int] = (1, 1),
     extract_batch_size: int = 32,
     log_every: int = 50,
+    warn: ends.Warn = ends.unheard,
     verbose: "Verbose" = 0,
 ) -> "dict[str, ProbeReport]":
     """Probes according to `config` and writes to `folder`; returns {name: report}.
 
-    `begin` is called after all checks of the arguments, before anything is written.
+    `begin` is called after all checks of the arguments, before anything is written; `warn` if a fit
+    has not converged.
     """
     from bin.common import training
-    from bin.jobs import probe
+    from bin.jobs import factors, probe
     from thesis_tf import hardware, probes
 
-    splits = config.data.load()
-    factors = probe.factors(config.labels, splits) if config.labels else {}
+    splits = config.data.load(*config.models)
+    labels = factors.read(config.labels, splits) if config.labels else {}
     if config.training.epochs:
         training.planned_steps(splits, config.training)
     strategy = hardware.configure(config.hardware)
@@ -171,7 +180,7 @@ def run(
         config=config,
         folder=folder,
         splits=splits,
-        factors=factors,
+        factors=labels,
         strategy=strategy,
         shard=shard,
         extract_batch_size=extract_batch_size,
@@ -180,7 +189,8 @@ def run(
     )
     # Invalid networks raise here, before anything is written.
     networks = [session.build(spec) for spec in config.models]
-    begin()
+    begin(contents.of_splits(splits))
+    factors.write_examples(splits, folder)
     reports: dict[str, ProbeReport] | None
     if config.mode == "live":
         reports = probe.live(session, networks[0])
@@ -190,6 +200,9 @@ def run(
         reports = probe.checkpoints(session, networks)
     if reports is None:
         return {}
+    for name, report in reports.items():
+        if doubt := probe.not_converged(report, config.suboptimality, name):
+            warn(doubt)
     if len(reports) > 1:
         probe.draw_side_by_side(reports, folder)
     if config.export:
@@ -199,24 +212,34 @@ def run(
 
 def main(argv: list[str]) -> None:
     """Flags, config, run."""
-    with runs.clean_errors(argv):
+    with ends.clean_errors(argv):
         config, work, output = config_from_flags(), flags.read(Work), flags.read(configs.Output)
         folder = runs.claim(output.output_dir or "runs/probe", config, output.overwrite)
         index, count = map(int, work.shard.split("/"))
+        doubts: list[str] = []
         reports = run(
             config,
             folder,
-            begin=functools.partial(runs.begin, folder, config, work.shard),
+            begin=functools.partial(
+                runs.begin,
+                folder,
+                config,
+                # One process that does all keeps out those that do parts.
+                part="" if count == 1 else work.shard,
+                overwrite=output.overwrite,
+            ),
             shard=(index, count),
             extract_batch_size=work.extract_batch_size,
             log_every=work.log_every,
+            warn=doubts.append,
             verbose=runs.verbose(),
         )
         if reports:
             print(f"All results are in {folder}.")
+            ends.conclude(folder, doubts)
         else:
             print(f"Shard {work.shard} is done; the last shard to finish fits the probes.")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    ends.start(main)

@@ -42,9 +42,7 @@ import sys
 from collections.abc import Sequence
 from typing import Literal
 
-from absl import app
-
-from bin.common import configs, flags, runs
+from bin.common import configs, ends, flags, runs
 from bin.common.flags import option
 from bin.reproduction.engine import catalogue, contract, plan, pools, report, schedule, verdicts
 from thesis_tf.reporting import tables
@@ -182,7 +180,7 @@ def _duration(seconds: float) -> str:
 
 def main(argv: list[str]) -> None:
     """Flags, config, run."""
-    with runs.clean_errors(argv):
+    with ends.clean_errors(argv):
         call, output = flags.read(Call), flags.read(configs.Output)
         figures = catalogue.select(call.figures)
         if call.list:
@@ -202,13 +200,14 @@ def main(argv: list[str]) -> None:
         else:
             pool = pools.LocalPool()
         report.template()  # raises now rather than after the computations
-        runs.begin(folder, config)
+        runs.begin(folder, config, overwrite=output.overwrite)
         command = shlex.join(["python", "-m", "bin.reproduce", *sys.argv[1:]])
         entries = run(folder, made, pool, jobs, command)
         print(f"{verdicts.summary(entries)}\nThe report is {folder / report.PAGE}.")
         if any(entry.status != verdicts.Status.DONE for entry in entries):
-            sys.exit(1)
+            sys.exit(ends.FAILED)
+        ends.conclude(folder, extent={"figures": list(call.figures)})
 
 
 if __name__ == "__main__":
-    app.run(main)
+    ends.start(main)

@@ -25,11 +25,12 @@ import dataclasses
 import functools
 import math
 import pathlib
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from absl import app
+from bin.common import configs, contents, ends, flags, runs
 
-from bin.common import configs, flags, runs
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Config:
 
 
 flags.define(__name__, Config, configs.Output, defaults={"epochs": 5})
+RESULTS = ("model.keras", "model.weights.h5", "metrics.json")  # in the order of writing
 
 
 def config_from_flags() -> Config:
@@ -54,40 +56,52 @@ def run(
     config: Config,
     folder: pathlib.Path,
     *,
-    begin: Callable[[], None] = lambda: None,
+    begin: runs.Begin = runs.no_folder,
+    warn: ends.Warn = ends.unheard,
     verbose: int = 0,
 ) -> dict[str, float]:
     """Trains according to `config` and writes to `folder`; returns the metrics on test examples.
 
-    `begin` is called after all checks of the arguments, before anything is written.
+    `begin` is called after all checks of the arguments, before anything is written; `warn` if the
+    network is no better than a guess.
     """
-    from bin.common import training
+    from bin.common import model_fit, training
     from thesis_tf import hardware
     from thesis_tf.persistence import files
 
-    splits = config.data.load()
+    splits = config.data.load(config.model)
     training.planned_steps(splits, config.training)
     strategy = hardware.configure(config.hardware)
     chief = hardware.is_chief(strategy)
     with strategy.scope():
-        model = config.model.build(splits.train.x.shape[1:], splits.num_classes)
+        model = config.model.build(splits, splits.num_classes)
+        model_fit.check(model, splits)
         training.compile_for(model, config.training)
     if chief:
-        begin()
+        begin(contents.of_splits(splits))
     hardware.wait_for_all(strategy)
     seed = config.hardware.seed
     logs = training.train(
         model, splits, config.training, folder, seed=seed, chief=chief, verbose=verbose
     )
+    results = [folder / name for name in RESULTS]
+    finished = not logs and all(path.exists() for path in results)
     if verbose and config.training.epochs and not logs:
         print(f"The training in {folder} was already finished: no steps are left.")
-    metrics = training.evaluate(model, splits.test, config.training.batch_size)
+    if finished:
+        # Replicas differ in moving averages, which a checkpoint doesn't keep apart: an evaluation
+        # now may differ from that at the end of the training.
+        metrics: dict[str, float] = files.read_json(folder / "metrics.json")
+    else:
+        metrics = training.evaluate(model, splits.test, config.training.batch_size)
     if not math.isfinite(metrics["loss"]):
         raise ValueError(
             f"The loss on test examples is {metrics['loss']}: training has diverged, or an example"
             " is not finite. Choose a lower --learning_rate."
         )
-    if chief:
+    if config.training.epochs and (doubt := no_better_than_a_guess(metrics, splits.test.y)):
+        warn(doubt)
+    if chief and not finished:
         with files.atomic(folder / "model.keras") as partial:
             model.save(partial)
         with files.atomic(folder / "model.weights.h5") as partial:
@@ -96,16 +110,36 @@ def run(
     return metrics
 
 
+def no_better_than_a_guess(metrics: dict[str, float], labels: "np.ndarray") -> str | None:
+    """Returns a sentence if the accuracy isn't above that of always naming the commonest class.
+
+    Two standard errors of the accuracy are allowed for.
+    """
+    import numpy as np
+
+    accuracy = next((v for name, v in metrics.items() if name.endswith("accuracy")), None)
+    share = float(np.bincount(labels).max()) / len(labels)
+    error = math.sqrt(share * (1 - share) / len(labels))
+    if accuracy is None or accuracy > share + 2 * error:
+        return None
+    return (
+        f"The network is no better than a guess: accuracy {accuracy:.4f} on test examples, where"
+        f" always naming the commonest class has {share:.4f}."
+    )
+
+
 def main(argv: list[str]) -> None:
     """Flags, config, run."""
-    with runs.clean_errors(argv):
+    with ends.clean_errors(argv):
         config, output = config_from_flags(), flags.read(configs.Output)
         folder = runs.claim(output.output_dir or "runs/train", config, output.overwrite)
-        begin = functools.partial(runs.begin, folder, config)
-        metrics = run(config, folder, begin=begin, verbose=runs.verbose())
+        begin = functools.partial(runs.begin, folder, config, overwrite=output.overwrite)
+        doubts: list[str] = []
+        metrics = run(config, folder, begin=begin, warn=doubts.append, verbose=runs.verbose())
         shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         print(f"Test examples: {shown}. All results are in {folder}.")
+        ends.conclude(folder, doubts)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    ends.start(main)

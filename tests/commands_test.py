@@ -21,17 +21,17 @@ CHECK = """
 import json, runpy, sys
 from absl import app, flags
 from absl.testing import flagsaver
-from bin.common import runs
+from bin.common import ends
 
 program, commands = sys.argv[1], json.loads(sys.argv[2])
-app.run = lambda main: None
+app.run = lambda main, **_: None
 flags.FLAGS.mark_as_parsed()
 names = runpy.run_module(program, run_name="__main__", alter_sys=True)
 for given in commands:
     with flagsaver.flagsaver():
         try:
             assert len(flags.FLAGS([names["__file__"], *given])) == 1, "a flag without --"
-            runs.check_flags()
+            ends.check_flags()
             for read in ("jobs_from_flags", "config_from_flags"):
                 names.get(read, lambda: None)()
         except Exception as error:

@@ -12,6 +12,7 @@ import sys
 import time
 import uuid
 
+DONE, DOUBTFUL = 0, 3  # as in bin.common.ends
 PATIENCE = 900  # seconds; only a program that hangs takes so long, even on a busy machine
 
 _forks = multiprocessing.get_context("forkserver")
@@ -74,8 +75,11 @@ class Program:
             time.sleep(0.02)
 
     def finish(self):
-        """Waits until the program ends successfully; returns its output."""
-        assert self.wait() == 0, self.said
+        """Waits until the program has done its work; returns its output.
+
+        Short chains and fits of a test may be such that a diagnostic says not to trust them.
+        """
+        assert self.wait() in (DONE, DOUBTFUL), self.said
         assert "Traceback" not in self.said, self.said
         return self.said
 

@@ -22,6 +22,7 @@ workers) are fields of a separate dataclass.
 """
 
 import dataclasses
+import functools
 import pathlib
 import sys
 import types
@@ -182,6 +183,18 @@ def names(kind: type) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def paths(config: Any) -> Iterator[tuple[str, str]]:
+    """Yields (flag, path) for the values of a config's options that may name files."""
+    for field in dataclasses.fields(config):
+        value, made = getattr(config, field.name), field.metadata.get("option")
+        values = value if isinstance(value, tuple) else (value,)
+        for part in values:
+            if dataclasses.is_dataclass(part):
+                yield from paths(part)
+            elif made is not None and made.is_path and isinstance(part, str):
+                yield field.name, part
+
+
 def given(name: str) -> bool:
     """Returns whether a flag is on the command line, with any value."""
     return name in FLAGS and bool(FLAGS[name].present)
@@ -277,12 +290,21 @@ def _define_flag(field: _Field, made: Option) -> None:
     else:
         raise TypeError(f"{field.owner.__name__}.{name}: no flag has the type {hint}.")
     _DEFINED[name] = (made, hint)
+    if made.is_path:
+        flags.register_validator(
+            name, functools.partial(_are_paths, some=made.several), "must be a path, not empty"
+        )
     if made.valid is not None:
         flags.register_validator(name, made.valid, made.message)
     elif _element(hint) in (int, float):
         flags.register_validator(
             name, lambda value: _are_numbers(value, hint), "must be numbers separated by commas"
         )
+
+
+def _are_paths(value: str | list[str] | None, *, some: bool) -> bool:
+    parts = [value] if isinstance(value, str) else value or []
+    return all(part.strip() for part in parts) and (bool(parts) or not some)
 
 
 def _are_numbers(value: list[str] | None, hint: Any) -> bool:

@@ -1,11 +1,11 @@
 """The numbers and figures of `bin.dae_theory`: exact solutions, and local moments."""
 
 import pathlib
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bin.common import runs
 from thesis_tf import autoencoders
 from thesis_tf.autoencoders import theory
 from thesis_tf.persistence import files
@@ -22,7 +22,7 @@ DELTAS = (0.4, 0.2, 0.1)
 
 
 def run(
-    config: "Config", folder: pathlib.Path, *, begin: Callable[[], None] = lambda: None
+    config: "Config", folder: pathlib.Path, *, begin: runs.Begin = runs.no_folder
 ) -> dict[str, Any]:
     """Computes everything, writes it to `folder`, and returns {claim: numbers}."""
     begin()

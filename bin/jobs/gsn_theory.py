@@ -1,11 +1,11 @@
 """The numbers and figures of `bin.gsn_theory`: enumerated chains, and figure 5.3."""
 
 import pathlib
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bin.common import runs
 from thesis_tf import autoencoders, datasets, gsn
 from thesis_tf.gsn import finite
 from thesis_tf.persistence import files
@@ -18,7 +18,7 @@ CHAINS, CHAIN_STEPS, KEPT_EVERY = 50, 1000, 20
 
 
 def run(
-    config: "Config", folder: pathlib.Path, *, begin: Callable[[], object] = lambda: None
+    config: "Config", folder: pathlib.Path, *, begin: runs.Begin = runs.no_folder
 ) -> dict[str, Any]:
     """Computes everything, writes it to `folder`, and returns {claim: numbers}."""
     begin()

@@ -3,12 +3,12 @@
 import dataclasses
 import pathlib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from bin.common import runs, training
+from bin.common import contents, ends, model_fit, runs, training
 from thesis_tf import hardware, hessian
 from thesis_tf.persistence import files
 from thesis_tf.reporting import tables
@@ -28,19 +28,22 @@ def run(
     config: "Config",
     folder: pathlib.Path,
     *,
-    begin: Callable[[], None] = lambda: None,
+    begin: runs.Begin = runs.no_folder,
+    warn: ends.Warn = ends.unheard,
     verbose: int = 0,
 ) -> hessian.Eigenpairs | hessian.SpectrumHistory:
     """Computes the results of `config`, writes to `folder`, and returns the eigenvalues.
 
-    `begin` is called after all checks of the arguments, before anything is written.
+    `begin` is called after all checks of the arguments, before anything is written; `warn` if
+    eigenpairs have not converged.
     """
-    splits = config.data.load()
+    splits = config.data.load(config.model)
     strategy = hardware.configure(config.hardware)
     chief = hardware.is_chief(strategy)
     with strategy.scope():
         classes = splits.num_classes if config.model.weights == "none" else None
-        model = config.model.build(splits.train.x.shape[1:], classes)
+        model = config.model.build(splits, classes)
+        model_fit.check(model, splits)
         training.compile_for(model, config.training)
     if config.train_steps:
         training.planned_steps(splits, config.training, config.train_steps)
@@ -49,10 +52,12 @@ def run(
     with strategy.scope():
         operator, full = operators(config, model, subset, splits)
     if chief:
-        begin()
+        begin(contents.of_splits(splits))
     hardware.wait_for_all(strategy)
     if checkpoints:
-        return of_checkpoints(config, folder, operator, checkpoints)
+        history = of_checkpoints(config, folder, operator, checkpoints)
+        warn_of_steps(history, config, warn)
+        return history
     training.train(
         model,
         splits,
@@ -73,9 +78,33 @@ def run(
             " diverged. Choose a lower --learning_rate."
         )
     if config.at_steps:
-        show_history(config, folder, operator)
+        warn_of_steps(show_history(config, folder, operator), config, warn)
     resumes = config.hardware.distribution != "multi_worker"
-    return Stages(config, folder, operator, full, chief, resumes).run()
+    pairs = Stages(config, folder, operator, full, chief, resumes).run()
+    if not pairs.converged.all():
+        warn(why_not(pairs, config))
+    return pairs
+
+
+def why_not(pairs: hessian.Eigenpairs, config: "Config") -> str:
+    """Returns a sentence that explains why eigenpairs have not converged."""
+    why = (
+        f"{np.sum(~pairs.converged)} of {len(pairs.converged)} eigenpairs have not converged to"
+        f" --tol={config.tol}: "
+    )
+    if "16" in config.hardware.precision:
+        return why + f"products in {config.hardware.precision} are too coarse; use float32."
+    return why + "rounding, or an end of the spectrum that is too dense. Raise --tol."
+
+
+def warn_of_steps(history: hessian.SpectrumHistory, config: "Config", warn: ends.Warn) -> None:
+    """Warns if eigenpairs of some steps have not converged."""
+    steps = [entry.step for entry in history.entries if not entry.converged]
+    if steps:
+        warn(
+            f"At {len(steps)} of {len(history.entries)} steps ({', '.join(map(str, steps))})"
+            f" eigenpairs have not converged to --tol={config.tol}."
+        )
 
 
 def subset_of(config: "Config", splits: "Splits") -> tuple[Any, Any]:
@@ -161,8 +190,10 @@ def monitor(
     )
 
 
-def show_history(config: "Config", folder: pathlib.Path, operator: Operator) -> None:
-    """Draws and prints the eigenvalues that the monitor computed."""
+def show_history(
+    config: "Config", folder: pathlib.Path, operator: Operator
+) -> hessian.SpectrumHistory:
+    """Draws, prints and returns the eigenvalues that the monitor computed."""
     tracker = hessian.SpectrumTracker(
         operator,
         folder=folder / HISTORY,
@@ -173,6 +204,7 @@ def show_history(config: "Config", folder: pathlib.Path, operator: Operator) -> 
     )
     draw_history(tracker.history, folder)
     print(tracker.history.table(), end="\n\n", flush=True)
+    return tracker.history
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,8 +236,6 @@ class Stages:
         print(
             f"The loss is {self.operator.loss():.5g}; {pairs.products} products with the Hessian."
         )
-        if not pairs.converged.all():
-            print(self.why_not(pairs))
         if config.line_search:
             steps = self.line_searches(pairs)
             print(best_steps_table(pairs.values, steps), flush=True)
@@ -213,17 +243,6 @@ class Stages:
             print(self.compare(self.full).table(), end="\n\n", flush=True)
         print("Eigenvalues lambda with their residuals |Hv - lambda v|:")
         return pairs
-
-    def why_not(self, pairs: hessian.Eigenpairs) -> str:
-        """Returns a sentence that explains why eigenpairs have not converged."""
-        why = (
-            f"{np.sum(~pairs.converged)} eigenpairs have not converged to --tol={self.config.tol}: "
-        )
-        if "16" in self.config.hardware.precision:
-            return (
-                why + f"products in {self.config.hardware.precision} are too coarse; use float32."
-            )
-        return why + "rounding, or an end of the spectrum that is too dense. Raise --tol."
 
     def eigenpairs(self) -> hessian.Eigenpairs:
         """Computes and writes the extreme eigenpairs."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
@@ -12,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from bin.common import configs, runs, training
+from bin.common import configs, model_fit, runs, training
 from thesis_tf import datasets, hardware, probes
-from thesis_tf.datasets.splits import SPELLINGS
 from thesis_tf.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -59,9 +59,14 @@ class Session:
         """Returns the network; raises if a tap doesn't exist or the reduction can't be applied."""
         classes = self.splits.num_classes if spec.weights == "none" else None
         with self.strategy.scope():
-            model = spec.build(self.splits.train.x.shape[1:], classes)
-        reduction = probes.Reduction.parse(self.config.reduction)
-        for tap in probes.taps(model, list(self.config.taps)):
+            model = spec.build(self.splits, classes)
+        model_fit.check(model, self.splits, labels=bool(self.config.training.epochs))
+        reduction, mask = probes.Reduction.parse(self.config.reduction), self.config.mask
+        if not reduction.uses_masks:
+            if mask != "auto":
+                raise runs.UsageError(f"--mask={mask} has no effect on --reduction={reduction}.")
+            mask = "none"
+        for tap in probes.taps(model, list(self.config.taps), mask=mask):
             reduction.features(tap)
         return model
 
@@ -80,6 +85,7 @@ class Session:
                         folder / "features",
                         taps=list(config.taps),
                         reduction=config.reduction,
+                        mask=config.mask,
                         batch_size=self.extract_batch_size,
                         seed=config.hardware.seed,
                         shard=self.shard,
@@ -122,19 +128,6 @@ class Session:
             training.compile_for(model, self.config.training)
 
 
-def factors(path: str, splits: datasets.Splits) -> dict[str, np.ndarray]:
-    """Reads `--labels`: a dict from factor to labels in the order of `splits.stacked()`."""
-    wanted = "with arrays named FACTOR_train, FACTOR_test (and FACTOR_validation)"
-    sources = {spelling: split for split, known in SPELLINGS.items() for spelling in known}
-    found: dict[str, dict[str, np.ndarray]] = {}
-    for key, array in runs.read_arrays("labels", path, wanted).items():
-        factor, _, source = key.rpartition("_")
-        if source not in sources or not factor:
-            raise ValueError(f"--labels={path} must be an .npz file {wanted}. Received: {key}.")
-        found.setdefault(factor, {})[sources[source]] = array
-    return {factor: splits.gather(values) for factor, values in found.items()}
-
-
 def checkpoints(
     session: Session, networks: Sequence[keras.Model]
 ) -> dict[str, probes.ProbeReport] | None:
@@ -168,6 +161,7 @@ def live(session: Session, model: keras.Model) -> dict[str, probes.ProbeReport]:
     monitor = probes.ProbeMonitor(
         list(config.taps),
         reduction=config.reduction,
+        mask=config.mask,
         log_every=session.log_every,
         num_classes=session.splits.num_classes,
         log_dir=folder / "logs",
@@ -187,6 +181,26 @@ def live(session: Session, model: keras.Model) -> dict[str, probes.ProbeReport]:
         )
     print(f"\n{list(reports.values())[-1].table()}", flush=True)
     return reports
+
+
+def not_converged(report: probes.ProbeReport, bound: float, name: str = "") -> str | None:
+    """Returns a sentence on fits whose suboptimality is above its bound; None if there are none.
+
+    Args:
+        report: the report. Probes that were trained live have no such bound.
+        bound: the upper bound of --suboptimality.
+        name: the name of the report if there are several.
+    """
+    found = [(probe.solution.suboptimality, probe.tap.name) for probe in report.probes]
+    above = [pair for pair in found if bound < pair[0] < math.inf]
+    if not above:
+        return None
+    worst, tap = max(above)
+    return (
+        f"{len(above)} of {len(found)} probes{name and f' of {name}'} have not converged to"
+        f" --suboptimality={bound:g}, the worst at {tap} ({worst:.2g}): their errors may be too"
+        " large."
+    )
 
 
 def draw_side_by_side(reports: Mapping[str, probes.ProbeReport], folder: pathlib.Path) -> None:

@@ -215,7 +215,7 @@ def test_interrupted_and_the_same_command_again(start_program, records, tmp_path
     first = start_program(*command)
     first.until(lambda: len(records(tmp_path)) > 2 and measured(places(name)[0], name))
     os.killpg(first.pid, signal.SIGINT)  # as a terminal does
-    assert first.wait() == 1
+    assert first.wait() == 130
     assert "The same command continues" in first.said
     assert "Traceback" not in first.said + (tmp_path / "worker_1.log").read_text()
     assert not group_is_there(first)  # no worker is running

@@ -140,6 +140,45 @@ def test_training_that_diverges_is_an_error(tmp_path):
     assert not (tmp_path / "metrics.json").exists()
 
 
+@pytest.mark.slow
+def test_a_guess_ends_with_a_warning_also_when_it_is_shown_again(tmp_path, capsys):
+    # A network that hardly learns, on three classes of noise.
+    rng = np.random.default_rng(0)
+    x, y = rng.uniform(size=(300, 4, 4, 1)).astype(np.float32), np.arange(300) % 3
+    np.savez(tmp_path / "n.npz", x_train=x[:200], y_train=y[:200], x_test=x[200:], y_test=y[200:])
+    out = tmp_path / "out"
+    values = {"dataset": str(tmp_path / "n.npz"), "model": "mlp", "epochs": 1, "batch_size": 50}
+    seen = []
+    for _ in range(2):
+        given = flagsaver.flagsaver(**values, learning_rate=1e-6, output_dir=str(out))
+        with given, pytest.raises(SystemExit) as ended:
+            train.main(["train"])
+        said = capsys.readouterr().out.splitlines()
+        names = ("metrics.json", "outcome.json", "model.weights.h5")
+        seen.append((ended.value.code, said[-1], [(out / name).read_bytes() for name in names]))
+    assert seen[0] == seen[1]
+    assert seen[0][0] == 3
+    assert seen[0][1].startswith("warning: The network is no better than a guess: accuracy 0.")
+    assert json.loads((out / "outcome.json").read_text())["warnings"] == [seen[0][1][9:]]
+    assert any(line.startswith("This run was finished on ") for line in said)
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "labels", "doubtful"),
+    [
+        (0.5, [0, 1] * 50, True),
+        (0.59, [0, 1] * 50, True),  # two standard errors are .1
+        (0.61, [0, 1] * 50, False),
+        (0.9, [0] * 90 + [1] * 10, True),
+        (0.97, [0] * 90 + [1] * 10, False),
+        (1.0, [0] * 100, True),  # one class only
+    ],
+)
+def test_a_guess(accuracy, labels, doubtful):
+    found = train.no_better_than_a_guess({"loss": 1.0, "accuracy": accuracy}, np.array(labels))
+    assert (found is not None) == doubtful
+
+
 def test_config_from_flags():
     with flagsaver.flagsaver(
         model="resnet50", weights=["w.h5"], image_size=64, seed=3, snapshots=["1", "20"]

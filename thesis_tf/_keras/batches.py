@@ -1,5 +1,6 @@
 """A data set in batches of one shape, the last one padded."""
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,8 @@ import tensorflow as tf
 
 from thesis_tf._core import checks
 from thesis_tf.persistence import fingerprint
+
+_HASHED = 8  # the batches of a tf.data.Dataset that are hashed
 
 
 class Stream:
@@ -29,11 +32,13 @@ class Stream:
 
     def __init__(self, data: Any, batch_size: int) -> None:
         self.batch_size = checks.positive_integer("`batch_size`", batch_size)
+        self._given: Any = None
         self._dataset: Any = None
         self._arrays: Any = None
         self.in_memory = not isinstance(data, tf.data.Dataset)
         if not self.in_memory:
-            self._dataset, self.examples = data.rebatch(self.batch_size), None
+            self._given, self.examples = data, None
+            self._dataset = data.rebatch(self.batch_size)
             if data.cardinality() == tf.data.INFINITE_CARDINALITY:
                 raise checks.invalid(
                     "The data", "a finite data set", "one that repeats", "Use take()."
@@ -57,13 +62,41 @@ class Stream:
         )
 
     def fingerprint(self) -> str:
-        """Returns a hash of the data; of a `tf.data.Dataset`, of its spec and first batch."""
+        """Returns a hash of the data, as `fingerprint.of_arrays` takes it.
+
+        Of a `tf.data.Dataset` the first batches are hashed, and the number of its batches if it is
+        known: a pass over all would take as long as the work. A later change that keeps the number
+        isn't seen.
+        """
         if self.in_memory:
             return fingerprint.of_arrays(keras.tree.flatten(self._arrays))
-        first = next(iter(self._dataset.take(1).as_numpy_iterator()), None)
-        if first is None:
+        first = list(self._dataset.take(_HASHED).as_numpy_iterator())
+        if not first:
             raise checks.invalid("The data", "at least one example", "an empty data set")
-        return fingerprint.of_arrays(keras.tree.flatten(first))
+        return fingerprint.of_arrays([self._rough_count(), *keras.tree.flatten(first)])
+
+    def _rough_count(self) -> np.ndarray:
+        """Returns the number of examples if all batches were full, below 0 if it isn't known."""
+        batches = self._given.cardinality().numpy()
+        batch = next(iter(self._given.take(1).as_numpy_iterator()))
+        return np.asarray(max(batches, -1) * len(keras.tree.flatten(batch)[0]))
+
+    def changing_batch(self, *, looks: int = 2, batches: int | None = None) -> int | None:
+        """Returns the number of the first batch that isn't the same in each pass; None without one.
+
+        Args:
+            looks: the number of passes.
+            batches: the number of batches at the beginning that are compared; None for all.
+        """
+        if self.in_memory:
+            return None
+        few = self._dataset if batches is None else self._dataset.take(batches)
+        # A generator that can be read only once leaves nothing for the other passes.
+        passes = itertools.zip_longest(*(few.as_numpy_iterator() for _ in range(looks)))
+        for number, (first, *others) in enumerate(passes):
+            if not all(_are_equal(first, other) for other in others):
+                return number
+        return None
 
     def batches(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[Any, int]]:
         """Yields (batch, count): arrays of the static shape, whose first `count` rows are examples.
@@ -100,8 +133,15 @@ def _as_array(leaf: Any) -> np.ndarray:
     return leaf if isinstance(leaf, np.ndarray) else np.asarray(leaf)
 
 
-def inputs_only(data: Any) -> Any:
-    """Returns a `tf.data.Dataset` of tuples (inputs, ...) as one of inputs; others unchanged."""
-    if isinstance(data, tf.data.Dataset) and isinstance(data.element_spec, tuple):
-        return data.map(lambda *parts: parts[0])
-    return data
+def _are_equal(one: Any, other: Any) -> bool:
+    """Returns whether two batches have the same values; NaN equals NaN."""
+
+    def same(a: np.ndarray, b: np.ndarray) -> bool:
+        if a.shape != b.shape:
+            return False
+        return bool((a == b).all()) if a.dtype.hasobject else a.tobytes() == b.tobytes()
+
+    if one is None or other is None:
+        return False
+    pairs = zip(keras.tree.flatten(one), keras.tree.flatten(other), strict=True)
+    return all(same(np.asarray(a), np.asarray(b)) for a, b in pairs)

@@ -1,31 +1,18 @@
 """Creates a function that computes per-example gradient norms from a model and a loss."""
 
 import functools
-from collections.abc import Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from thesis_tf._core import checks
-from thesis_tf._core.types import Loss, Structure, TensorLike
-from thesis_tf._keras import loss_fit, names, recording
+from thesis_tf._core.types import Array, Loss, Structure, TensorLike
+from thesis_tf._keras import loss_fit, names
 from thesis_tf._keras.example_loss import with_weights
 from thesis_tf._keras.objective import Objective
 from thesis_tf.gradient_norms import self_check
-from thesis_tf.gradient_norms.fallback import mapped
-from thesis_tf.gradient_norms.forms import Form, combined
-from thesis_tf.gradient_norms.recording import (
-    GradientRecorder,
-    LayerCall,
-    ReadingScope,
-    is_floating,
-    widened,
-)
-from thesis_tf.gradient_norms.registry import rule_of
-
-# The rules register themselves.
-from thesis_tf.gradient_norms.rules import convolution, normalization, recurrent  # noqa: F401
+from thesis_tf.gradient_norms.passes import Pass
 
 # On a CPU, the most bytes of the largest layer output of one chunk of a batch. Larger outputs don't
 # fit in the caches, and each needs a new memory mapping: a LeNet takes 0.8 of the time for 256
@@ -68,9 +55,9 @@ def per_example_gradient_norms(
         regularization: whether each example's loss includes the model's regularizers. A training
             step that adds them unscaled to the mean of scaled losses needs norms without them.
         training: whether layers run in training mode, for example with dropout.
-        check: whether the first call compares the norms of three examples with ordinary gradients
-            of single examples. This is never done in training mode, where dropout masks would
-            differ.
+        check: whether the first call compares the norms of a few examples, the first and those of
+            the largest losses, with ordinary gradients of single examples, see
+            `GradientNorms.check`.
         jit_compile: as for `tf.function`. On CPUs, XLA makes convolutions slower.
         inputs: an example of the inputs, or `tf.TensorSpec`s with the batch axis; only needed for
             a model that is not built yet.
@@ -116,7 +103,7 @@ class GradientNorms:
         self.objective = objective
         self._per_layer, self._regularization = per_layer, regularization
         self._training, self._jit_compile = training, jit_compile
-        self._unchecked = check and not training
+        self._unchecked = check
         self._functions: dict[tuple[str, str], tf.types.experimental.GenericFunction] = {}
         self._example_bytes = 0
         self._owners: list[str] = []  # the names of the variables' layers, once they are known
@@ -186,20 +173,28 @@ class GradientNorms:
         if scales.shape.rank != 1:
             raise checks.invalid("`scales`", "of shape (batch,)", scales.shape)
         losses, squares, gradients = self._function("gradients", x, y, scales)(x, y, scales)
+        if self._unchecked and tf.executing_eagerly():
+            self._unchecked = not self.check(x, y)
         return losses, tf.add_n(squares), gradients
 
     def _measure(self, x: Structure, y: Structure) -> tuple[tf.Tensor, list[tf.Tensor], Structure]:
         """Calls the compiled function; on a CPU, chunk by chunk so that outputs fit its caches."""
         x, y = _tensors(x, y)
-        if self._unchecked and tf.executing_eagerly() and _length(x):
-            # Only finite losses can be compared, so the check waits for a batch with finite losses.
-            self._unchecked = not self._check(x, y)
+        found = self._in_chunks(x, y)
+        if self._unchecked and tf.executing_eagerly():
+            self._unchecked = not self.check(x, y)
+        return found
+
+    def _in_chunks(
+        self, x: Structure, y: Structure
+    ) -> tuple[tf.Tensor, list[tf.Tensor], Structure]:
         function = self._function("norms", x, y)
         first = keras.tree.flatten(x)[0]
         if not tf.executing_eagerly() or "CPU" not in first.device:
             return function(x, y)
         examples = _length(x)
-        function.get_concrete_function()  # tracing sets `_example_bytes`
+        if not self._example_bytes:
+            function.get_concrete_function()  # tracing sets it
         chunk = max(SMALLEST_CHUNK, CACHE // max(1, self._example_bytes))
         loss = self.objective.example_loss
         # The divisors of masked losses are those of the whole batch.
@@ -216,23 +211,54 @@ class GradientNorms:
         """Returns the squared norms for each variable, a list of (batch,)."""
         return self._function("norms", x, y)(x, y)[1]
 
-    @functools.cached_property
-    def _plain_squares(self) -> tf.types.experimental.GenericFunction:
-        return self_check.plain_squares(self.objective, regularization=self._regularization)
+    def check(self, x: Structure, y: Structure) -> bool:
+        """Compares norms of a few examples of a batch with ordinary gradients of single examples.
 
-    def _check(self, x: Structure, y: Structure) -> bool:
-        """Runs the self-check on the first examples; returns whether they could be compared."""
-        few = keras.tree.map_structure(lambda t: t[: self_check.EXAMPLES], (x, y))
+        They are the first examples and those with the largest losses, once within their batch and
+        once in a batch of their own. The model runs in inference mode, since dropout would drop
+        other units for each.
+
+        Args:
+            x, y: a batch, as for a call.
+
+        Returns:
+            Whether there was anything to compare: False if no loss, or no gradient, is finite.
+
+        Raises:
+            ValueError: a norm is wrong by more than rounding; the message names the variable.
+        """
+        x, y = _tensors(x, y)
+        if self._training:
+            return self._in_inference_mode.check(x, y)
+        losses, squares, _ = self._in_chunks(x, y)
+        examples = self_check.chosen(losses.numpy())
+        if not len(examples):
+            return False
+        few = keras.tree.map_structure(lambda t: tf.gather(t, examples), (x, y))
         loss_fit.warn_of_misfit(self.objective, few[0], stacklevel=5)
-        found = np.stack([np.asarray(s, np.float64) for s in self._variable_squares(*few)], axis=1)
-        loss, divisors = self.objective.example_loss, None
-        if loss.divides and self.objective.divisors is None:
-            divisors = self.objective.divisors_of([few])
-        expected = []
-        for i in range(len(found)):
-            single = keras.tree.map_structure(lambda t: t[i : i + 1], (x, y))  # noqa: B023
-            expected.append(np.asarray(self._plain_squares(*single, divisors), np.float64))
-        return self_check.compare(found, np.stack(expected), self.objective)
+        within, apart = _rows(squares)[examples], _rows(self._variable_squares(*few))
+        plain = self._plain_squares(*few, self._divisors_of(x, y))
+        known = self_check.compare(within, plain, self.objective, examples=examples)
+        divisors = self._divisors_of(*few)
+        if divisors is not None:
+            plain = self._plain_squares(*few, divisors)
+        return self_check.compare(apart, plain, self.objective, examples=examples) and known
+
+    def _divisors_of(self, x: Structure, y: Structure) -> list[tf.Tensor] | None:
+        """Returns a batch's divisors, on which its losses depend; None if they don't."""
+        if self.objective.example_loss.divides and self.objective.divisors is None:
+            return self.objective.divisors_of([(x, y)])
+        return None
+
+    @functools.cached_property
+    def _in_inference_mode(self) -> "GradientNorms":
+        return GradientNorms(
+            self.objective, regularization=self._regularization, jit_compile=self._jit_compile
+        )
+
+    @functools.cached_property
+    def _plain_squares(self) -> self_check.PlainSquares:
+        return self_check.PlainSquares(self.objective, regularization=self._regularization)
 
     def _function(self, kind: str, *batch: Structure) -> tf.types.experimental.GenericFunction:
         specs = keras.tree.map_structure(
@@ -244,146 +270,25 @@ class GradientNorms:
             self._functions[key] = tf.function(
                 traced, input_signature=specs, autograph=False, jit_compile=self._jit_compile
             )
-        return self._functions[key]
+        function = self._functions[key]
+        # What depends on the batch is read from a graph, also where functions run eagerly.
+        eager = tf.config.functions_run_eagerly()
+        return function.get_concrete_function() if eager else function
 
     def _norms(self, x: Structure, y: Structure) -> tuple[tf.Tensor, list[tf.Tensor], Structure]:
-        values, constants = self.objective.read()
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            recorder, losses, outputs = self._forward(tape, values, constants, x, y)
-            total = tf.reduce_sum(losses)
-        calls = self._used(recorder)
-        self._differentiate(tape, total, calls)
-        return *self._measured(recorder, calls, values, constants, losses), outputs
+        one = self._pass(x, y)
+        found = one.norms()
+        self._example_bytes = one.example_bytes
+        return found
 
     def _norms_and_gradients(
         self, x: Structure, y: Structure, scales: tf.Tensor
     ) -> tuple[tf.Tensor, list[tf.Tensor], list[tf.Tensor]]:
-        values, constants = self.objective.read()
-        scales = tf.cast(scales, values[0].dtype)
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(values)
-            recorder, losses, _ = self._forward(tape, values, constants, x, y)
-            sums = self.objective.example_loss.sums
-            total = tf.reduce_sum(losses * tf.cast(scales, losses.dtype))
-            if not sums:
-                total /= tf.cast(tf.shape(scales)[0], total.dtype)
-            added = None
-            if self._regularization:
-                added = self.objective.regularization(values, constants)
-            if added is not None:
-                total += tf.cast(added, total.dtype)
-        calls = self._used(recorder)
-        gradients = self._differentiate(tape, total, calls, values)
-        # Undoes the scaling of each example's term and the division by the batch size.
-        factor = (1.0 if sums else tf.cast(tf.shape(scales)[0], scales.dtype)) / scales
-        for call in calls:
-            for key, gradient in call.gradients.items():
-                shape = [-1, *[1] * (gradient.shape.rank - 1)]
-                call.gradients[key] = gradient * tf.cast(tf.reshape(factor, shape), gradient.dtype)
-        losses, squares = self._measured(recorder, calls, values, constants, losses)
-        return losses, squares, gradients
+        return self._pass(x, y).norms_and_gradients(scales)
 
-    def _forward(
-        self,
-        tape: tf.GradientTape,
-        values: list[tf.Tensor],
-        constants: list[tf.Tensor],
-        x: Structure,
-        y: Structure,
-    ) -> tuple[GradientRecorder, tf.Tensor, Structure]:
-        """Runs the model and records every call; returns (recorder, losses (batch,), outputs)."""
-        objective = self.objective
-        recorder = GradientRecorder(tape, {id(v) for v in objective.variables})
-        scope = ReadingScope(recorder, collect_losses=True)
-        with recording.recording(recorder):
-            outputs = objective.outputs(values, constants, x, training=self._training, scope=scope)
-        if self._training:
-            for variable, value in zip(objective.constants, constants, strict=True):
-                updated = scope.get_current_value(variable)
-                if updated is not value:
-                    variable.assign(updated)
-        tensors = keras.tree.flatten([call.outputs for call in recorder.calls])
-        sizes = [t.shape[1:].num_elements() or 0 for t in filter(is_floating, tensors)]
-        self._example_bytes = max(sizes) * values[0].dtype.size
-        return recorder, objective.example_losses(y, outputs), outputs
-
-    def _used(self, recorder: GradientRecorder) -> list[LayerCall]:
-        """Returns the calls that read variables whose gradients are requested."""
-        readers = {id(call) for calls in recorder.reads.values() for call in calls}
-        return [call for call in recorder.calls if id(call) in readers]
-
-    def _differentiate(
-        self,
-        tape: tf.GradientTape,
-        total: tf.Tensor,
-        calls: list[LayerCall],
-        values: Sequence[tf.Tensor] = (),
-    ) -> list[tf.Tensor]:
-        """Runs the backward pass; returns the gradients with respect to `values`."""
-        sources = {id(t): t for call in calls for t in call.sources()}
-        found = tape.gradient(total, [*sources.values(), *values], unconnected_gradients="zero")
-        gradients = dict(zip(sources, found, strict=False))
-        for call in calls:
-            call.gradients = {id(t): gradients[id(t)] for t in call.sources()}
-        return [tf.convert_to_tensor(g) for g in found[len(sources) :]]
-
-    def _measured(
-        self,
-        recorder: GradientRecorder,
-        calls: list[LayerCall],
-        values: list[tf.Tensor],
-        constants: list[tf.Tensor],
-        losses: tf.Tensor,
-    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """Returns (losses, squared norms for each variable), regularization included."""
-        variables = self.objective.variables
-        numbers = {id(v): i for i, v in enumerate(variables)}
-        forms: list[list[Form]] = [[] for _ in variables]
-        for call in calls:
-            needed = {
-                key for key, readers in recorder.reads.items() if any(r is call for r in readers)
-            }
-            rule = rule_of(call.layer) if isinstance(call.layer, keras.layers.Layer) else None
-            if rule is not None:
-                for variable, form in rule.gradients(call):
-                    if id(variable) in needed:
-                        forms[numbers[id(variable)]].append(form)
-                        needed.remove(id(variable))
-            if needed:
-                rest = sorted(numbers[key] for key in needed)
-                found = mapped(call, [variables[i] for i in rest], [values[i] for i in rest])
-                for i, (_, form) in zip(rest, found, strict=True):
-                    forms[i].append(form)
-        dtype = losses.dtype
-        shifts, added = self._regularization_of(values, constants)
-        squares = []
-        for several, shift in zip(forms, shifts, strict=True):
-            square = tf.zeros_like(losses)
-            if several:
-                form = combined(several)
-                square = tf.cast(form.squared_norm(), dtype)
-                if shift is not None:
-                    # |g + r|^2 without computing g.
-                    square += 2 * tf.cast(form.inner(widened(shift)), dtype)
-            if shift is not None:
-                square += tf.cast(tf.reduce_sum(tf.square(shift)), dtype)
-            squares.append(tf.maximum(square, 0))
-        if added is not None:
-            losses += tf.cast(added, dtype)
-        return losses, squares
-
-    def _regularization_of(
-        self, values: list[tf.Tensor], constants: list[tf.Tensor]
-    ) -> tuple[list[tf.Tensor | None], tf.Tensor | None]:
-        """Returns (gradient with respect to each value, value); a missing gradient is None."""
-        if not self._regularization:
-            return [None] * len(values), None
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(values)
-            added = self.objective.regularization(values, constants)
-        if added is None:
-            return [None] * len(values), None
-        return tape.gradient(added, values), added
+    def _pass(self, x: Structure, y: Structure) -> Pass:
+        training, regularization = self._training, self._regularization
+        return Pass(self.objective, x, y, training=training, regularization=regularization)
 
 
 def _tensors(x: Structure, y: Structure, *more: Structure) -> tuple[tf.Tensor, ...]:
@@ -409,6 +314,11 @@ def _as_tensors(part: Structure) -> Structure:
     if isinstance(part, (list, tuple)) and not any(hasattr(leaf, "shape") for leaf in leaves):
         return tf.convert_to_tensor(part)  # lists of numbers, not of arrays
     return keras.tree.map_structure(tf.convert_to_tensor, part)
+
+
+def _rows(squares: list[tf.Tensor]) -> Array:
+    """Returns squared norms as (examples, variables) float64."""
+    return np.stack([np.asarray(square, np.float64) for square in squares], axis=1)
 
 
 def _length(x: Structure) -> int:

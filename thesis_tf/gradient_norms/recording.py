@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from thesis_tf._core import checks
 from thesis_tf._core.types import Structure
-from thesis_tf.gradient_norms.registry import rule_of
+from thesis_tf.gradient_norms.registry import Rule, rule_of
 
 
 @dataclasses.dataclass(eq=False)
@@ -24,6 +24,8 @@ class LayerCall:
         outputs: its outputs.
         captured: {attribute: [(input, output) of each call of the activation function]}.
         gradients: {id of a tensor: the gradient of the sum of losses with respect to it}.
+        values: {id of a variable: the watched copies of its value that the layer read}; only of a
+            layer without a rule.
     """
 
     layer: keras.Operation
@@ -33,6 +35,20 @@ class LayerCall:
     outputs: Structure | None = None
     captured: dict[str, list[tuple[tf.Tensor, tf.Tensor]]] = dataclasses.field(default_factory=dict)
     gradients: dict[int, tf.Tensor] = dataclasses.field(default_factory=dict)
+    values: dict[int, list[tf.Tensor]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def rule(self) -> Rule | None:
+        """The rule that holds for this call, if there is one."""
+        if not isinstance(self.layer, keras.layers.Layer) or self._has_own_logits:
+            return None
+        return rule_of(self.layer)
+
+    @property
+    def _has_own_logits(self) -> bool:
+        """Whether a loss sees what came before the output, so that no rule of the output holds."""
+        outputs = {id(t) for t in keras.tree.flatten(self.outputs)}
+        return not self.captured and any(id(t) not in outputs for t in self.sources())
 
     @property
     def inputs(self) -> tf.Tensor:
@@ -64,7 +80,7 @@ class LayerCall:
         mask = kwargs.get("mask", args[2] if len(args) > 2 else None)
         mask = getattr(given, "_keras_mask", None) if mask is None else mask
         if mask is None:
-            return outputs
+            return _without_logits(outputs)
         sequence: tf.Tensor
         sequence, *states = outputs if isinstance(outputs, (list, tuple)) else [outputs]
         shape = [-1, sequence.shape[1], *[1] * (sequence.shape.rank - 2)]
@@ -76,7 +92,7 @@ class LayerCall:
         """Returns the tensors whose gradients are needed."""
         if self.captured:
             return [given for uses in self.captured.values() for given, _ in uses]
-        return [t for t in keras.tree.flatten(self.outputs) if is_floating(t)]
+        return exits(self.outputs)
 
 
 def widened(tensor: tf.Tensor) -> tf.Tensor:
@@ -88,6 +104,32 @@ def widened(tensor: tf.Tensor) -> tf.Tensor:
 def is_floating(tensor: object) -> bool:
     """Returns whether an object is a tensor of a floating dtype."""
     return isinstance(tensor, tf.Tensor) and tensor.dtype.is_floating
+
+
+def exits(outputs: Structure) -> list[tf.Tensor]:
+    """Returns the floating tensors by which a loss can depend on a call's outputs.
+
+    Keras computes cross-entropies from the logits of a softmax or sigmoid, not from its output: it
+    takes the output's `_keras_logits` or, in a graph, the input of the operation.
+    """
+    found = []
+    for tensor in filter(is_floating, keras.tree.flatten(outputs)):
+        logits = getattr(tensor, "_keras_logits", None)
+        if logits is None and _is_of_logits(tensor):
+            found.append(tensor.op.inputs[0])
+        else:
+            found += [tensor] if logits is None else [tensor, logits]
+    return found
+
+
+def _is_of_logits(tensor: tf.Tensor) -> bool:
+    return tf.is_symbolic_tensor(tensor) and tensor.op.type in _OF_LOGITS
+
+
+_OF_LOGITS = {
+    "Softmax": lambda logits: tf.raw_ops.Softmax(logits=logits),
+    "Sigmoid": lambda logits: tf.raw_ops.Sigmoid(x=logits),
+}
 
 
 def masked_like(tensor: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
@@ -139,21 +181,44 @@ class GradientRecorder:
         if not call.captured and self._owns(operation):
             # Copies, so that the gradient of each comes only from outside of the call: a cell's
             # output is also one of its states.
-            call.outputs = keras.tree.map_structure(self._watched, call.outputs)
+            call.outputs = keras.tree.map_structure(self._copied, call.outputs)
         return call.outputs
 
-    def read(self, variable: keras.Variable) -> None:
-        """Records that a call read a variable; outside of calls, regularizers read variables."""
-        if id(variable) in self._wanted and self._stack:
-            readers = self.reads.setdefault(id(variable), [])
-            if self._stack[-1] not in readers:
-                readers.append(self._stack[-1])
+    def read(self, variable: keras.Variable, value: Any) -> Any:
+        """Records that a call read a variable; returns the value, or a copy that it watches.
+
+        Outside of calls, regularizers read variables.
+        """
+        if id(variable) not in self._wanted or not self._stack:
+            return value
+        call = self._stack[-1]
+        readers = self.reads.setdefault(id(variable), [])
+        if call not in readers:
+            readers.append(call)
+        if isinstance(call.layer, keras.layers.Layer) and rule_of(call.layer):
+            return value
+        value = self._watched(value)
+        call.values.setdefault(id(variable), []).append(value)
+        return value
 
     def _watched(self, tensor: Any) -> Any:
         if is_floating(tensor):
             tensor = masked_like(tf.identity(tensor), tensor)
             self._tape.watch(tensor)
         return tensor
+
+    def _copied(self, tensor: Any) -> Any:
+        """Returns a watched copy from which a loss finds the logits as from the tensor itself."""
+        if not is_floating(tensor):
+            return tensor
+        logits = getattr(tensor, "_keras_logits", None)
+        if logits is None and _is_of_logits(tensor):
+            copy = _OF_LOGITS[tensor.op.type](self._watched(tensor.op.inputs[0]))
+            return masked_like(copy, tensor)
+        copy = self._watched(tensor)
+        if logits is not None:
+            copy._keras_logits = self._watched(logits)
+        return copy
 
     def _owns(self, operation: keras.Operation) -> bool:
         return isinstance(operation, keras.layers.Layer) and any(
@@ -175,6 +240,7 @@ class GradientRecorder:
                 )
             # Calls inside a TensorFlow loop can't be recorded.
             changed["unroll"] = True
+            finished = _without_logits
             if layer.go_backwards and layer.zero_output_for_mask and layer.return_sequences:
                 # When it unrolls such a layer, Keras 3.15 applies the mask in the wrong order.
                 changed["zero_output_for_mask"] = False
@@ -206,6 +272,13 @@ def _as_they_are(outputs: Structure) -> Structure:
     return outputs
 
 
+def _without_logits(outputs: Structure) -> Structure:
+    """Returns copies, as a loop would: a loss can't see that they come from a softmax."""
+    return keras.tree.map_structure(
+        lambda t: masked_like(tf.identity(t), t) if isinstance(t, tf.Tensor) else t, outputs
+    )
+
+
 class ReadingScope(keras.StatelessScope):
     """A stateless scope that reports every read of a variable to a `GradientRecorder`."""
 
@@ -215,8 +288,7 @@ class ReadingScope(keras.StatelessScope):
 
     def get_current_value(self, variable: keras.Variable) -> Any:
         """Returns the variable's value, and reports the read."""
-        self._recorder.read(variable)
-        return super().get_current_value(variable)
+        return self._recorder.read(variable, super().get_current_value(variable))
 
 
 def _training(stack: list[LayerCall], kwargs: dict[str, Any]) -> bool:

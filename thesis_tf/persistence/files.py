@@ -32,6 +32,11 @@ def atomic(path: Path) -> Iterator[pathlib.Path]:
             remove(old)
         else:
             os.replace(partial, path)
+    except OSError as error:
+        # The error of a disk that is full says neither the file nor the folder.
+        if error.errno is not None and error.filename is None:
+            error.filename = os.fspath(path)
+        raise
     finally:
         remove(partial)
 

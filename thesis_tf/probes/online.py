@@ -11,11 +11,12 @@ import tensorflow as tf
 
 from thesis_tf._core import checks
 from thesis_tf._core.types import Array, Structure
+from thesis_tf.probes import masks
 from thesis_tf.probes.metrics import Metrics
 from thesis_tf.probes.reductions import Reduction
 from thesis_tf.probes.report import Probe, ProbeReport
 from thesis_tf.probes.solver.softmax_regression import Solution
-from thesis_tf.probes.taps import Selection, forward, record_taps
+from thesis_tf.probes.taps import Selection, features, record_taps
 
 MOMENTUM = 0.99  # the momentum of the moving averages that standardize features
 SPLITS = ("train", "validation")
@@ -33,6 +34,7 @@ class LiveProbes:
         labels: a function from the model's targets to integer labels (n,); None uses the first.
         inputs: an example of the model's inputs, or `tf.TensorSpec`s; only needed for an unbuilt
             model, or a subclassed model with several inputs.
+        mask: which steps of padded sequences count, as for `thesis_tf.probes.taps`.
 
     Attributes:
         taps: the list of `Tap`.
@@ -51,9 +53,12 @@ class LiveProbes:
         optimizer: keras.optimizers.Optimizer | None = None,
         labels: Callable[[Any], Any] | None = None,
         inputs: Structure | None = None,
+        mask: str | None = masks.AUTO,
     ) -> None:
-        graph = record_taps(model, inputs=inputs)
+        mask = mask if reduction.uses_masks else masks.NONE
+        graph = record_taps(model, inputs=inputs, mask=mask)
         self.taps = graph.select(taps)
+        graph.warn_of_masks(self.taps, stacklevel=2)
         self._edges = graph.edges([tap.name for tap in self.taps])
         self._reduction, self._labels = reduction, labels
         outputs = [tap for tap in graph.outputs if len(tap.shape) == 2]
@@ -65,19 +70,19 @@ class LiveProbes:
         self._has_model_error = bool(outputs) and outputs[0].shape[-1] == self._classes
         with model.distribute_strategy.scope():
             self._make_variables(optimizer or keras.optimizers.Adam(1e-3))
-        names = [tap.name for tap in self.taps]
         output = [outputs[0].name] if self._has_model_error else []
-        run_model = forward(model, names + output)
+        run_model = features(model, self.taps, reduction, whole=output)
 
         # Not inlined: see `ProbeMonitor`. The rest of the probes' step is outside of this function,
         # where replicas can add up gradients.
         @tf.function(autograph=False, experimental_attributes={"_noinline": True})
-        def features(x: Structure) -> list[tf.Tensor]:
-            _, outputs = run_model(x)
-            reduced = [reduction(outputs[name], name) for name in names]
-            return [tf.cast(t, tf.float32) for t in reduced + [outputs[name] for name in output]]
+        def reduced(x: Structure) -> list[tf.Tensor]:
+            found = run_model(x)
+            return [
+                tf.cast(t, tf.float32) for t in [*found.features.values(), *found.tensors.values()]
+            ]
 
-        self._features = features
+        self._features = reduced
 
     def _make_variables(self, optimizer: keras.optimizers.Optimizer) -> None:
         self._variables = [

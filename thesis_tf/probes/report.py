@@ -275,6 +275,7 @@ def _rows(report: ProbeReport) -> list[list[tables.Cell]]:
         solution = probe.solution
         certified = math.isfinite(solution.suboptimality)
         fitted: dict[str, tables.Cell] = {
+            "mask": probe.tap.mask or None,
             "features": len(solution.weights),
             "l2": float(f"{solution.l2:.3g}") or None,  # None for a live probe
             "suboptimality": solution.suboptimality if certified else None,
@@ -290,6 +291,7 @@ def _rows(report: ProbeReport) -> list[list[tables.Cell]]:
         {
             "tap": name,
             "labels": labels if several else None,
+            "mask": fitted.get("mask"),
             "features": fitted.get("features"),
             "l2": fitted.get("l2"),
             **{f"{split} error": metrics[split].error for split in splits},

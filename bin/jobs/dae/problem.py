@@ -10,7 +10,6 @@ import numpy as np
 import models
 from bin.common import training
 from thesis_tf import autoencoders
-from thesis_tf.persistence import fingerprint
 
 if TYPE_CHECKING:
     from bin.dae import Config
@@ -33,6 +32,7 @@ class Problem:
         max_sigma: the standard deviation of the largest noise.
         method: the method by which the model is fitted.
         num_steps: the number of steps of the minibatch method, else 0.
+        sigma_is_guessed: whether sigma was taken from the spread of the data.
     """
 
     config: "Config"
@@ -41,6 +41,7 @@ class Problem:
     max_sigma: float
     method: Method
     num_steps: int
+    sigma_is_guessed: bool
 
     @property
     def size(self) -> int:
@@ -50,7 +51,7 @@ class Problem:
     @property
     def title(self) -> str:
         """The title of the figures."""
-        return f"{self.splits.name}, sigma = {self.sigma:g}"
+        return f"{self.splits.name}, sigma = {self.sigma:.3g}"
 
     def noisy(self, x: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
         """Returns examples with noise of sigma; without `rng`, the noise is always the same."""
@@ -98,14 +99,6 @@ class Problem:
             )
         return models.autoencoder(shape, units=config.units, name="dae")
 
-    def fingerprints(self, model: keras.Model) -> dict[str, str]:
-        """Returns {name of an input: fingerprint} of the data and of a user's model."""
-        parts = (self.splits.train, self.splits.validation, self.splits.test)
-        found = {"data": fingerprint.of_arrays([part.x for part in parts])}
-        if self.config.reconstruction:
-            found["reconstruction"] = fingerprint.of_model(model)
-        return found
-
 
 def make(config: "Config", splits: "Splits") -> Problem:
     """Returns the problem; raises ValueError if the data can't be used with this config."""
@@ -129,7 +122,8 @@ def make(config: "Config", splits: "Splits") -> Problem:
     num_steps = 0
     if method == "minibatch":
         num_steps = training.planned_steps(splits, config.training)
-    return Problem(config, splits, sigma, max_sigma, method, num_steps)
+    guessed = config.sigma is None and splits.name not in _SIGMAS
+    return Problem(config, splits, sigma, max_sigma, method, num_steps, guessed)
 
 
 def _fitting(model: keras.Model, shape: tuple[int, ...]) -> keras.Model:

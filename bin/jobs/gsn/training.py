@@ -8,10 +8,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from bin.common import inputs, training
+from bin.common import training
 from models.gsn import convolutional_dae, walkback_dae
 from thesis_tf import corruption, datasets, gsn, mcmc
-from thesis_tf.persistence import files, fingerprint
+from thesis_tf.persistence import files
 from thesis_tf.reporting.summaries import SummaryWriter
 
 if TYPE_CHECKING:
@@ -121,9 +121,6 @@ class NetworkRun:
     def train(self, sheet_every: int = 5) -> dict[str, float]:
         """Trains, or continues from the checkpoint; returns the last epoch's losses, a dict."""
         config = self.config
-        parts = (self.splits.train, self.splits.validation, self.splits.test)
-        found = {"data": fingerprint.of_arrays([part.x for part in parts])}
-        inputs.check(self.folder, found, write=self._chief)
         rate = keras.optimizers.schedules.ExponentialDecay(
             config.training.learning_rate, self.steps, config.decay
         )

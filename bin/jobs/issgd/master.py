@@ -5,9 +5,9 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from bin.common import flags
+from bin.common import contents, ends, runs
 from bin.jobs.issgd import local_workers, signals, store_url, training
-from bin.jobs.issgd.config import Limits
+from bin.jobs.issgd.config import Limits, pairs
 
 if TYPE_CHECKING:
     from bin.issgd_master import Config
@@ -23,7 +23,8 @@ def run(
     url: str | None = None,
     workers: int = 0,
     worker_flags: Sequence[str] = (),
-    begin: Callable[[], None] = lambda: None,
+    begin: runs.Begin = runs.no_folder,
+    warn: ends.Warn = ends.unheard,
 ) -> dict[str, float]:
     """Trains and writes to a folder.
 
@@ -35,6 +36,7 @@ def run(
         workers: the number of workers to start on this machine.
         worker_flags: the arguments of these workers, on which they agree with the master.
         begin: called after all checks of the arguments, before anything is written.
+        warn: called if no draw was by gradient norms.
 
     Returns:
         The metrics on the test examples.
@@ -44,10 +46,11 @@ def run(
 
     own_url = store_url.url_of_folder(folder, config.run.run_id)
     url = url or own_url
-    data, classes = config.run.load()
+    splits = config.run.load()
+    data = pairs(splits)
     strategy = hardware.configure(config.hardware)
     with strategy.scope():
-        model = config.run.build(data, classes)
+        model = config.run.build(splits)
         config.training.compile(model)
     uniform = config.mode == "uniform"
     proposal = config.draws.proposal(len(data["train"][1]), config.hardware.seed)
@@ -57,7 +60,7 @@ def run(
         training.trainer, config, limits, folder, model, data, proposal, on_sync=report.write
     )
     store = None if uniform else store_url.open_store(url, config.run.run_id)
-    begin()
+    begin(contents.of_examples(data.values()))
     if store is None:
         trainer = make(None)
     else:
@@ -69,6 +72,11 @@ def run(
         store.delete()
     elif store is not None:
         store_url.log_what_stays(url, config.run.run_id)
+    if not uniform and history.records and all(record.uniform for record in history.records):
+        warn(
+            "All draws were uniform, so this was no importance sampling: too few gradient norms"
+            " came before the end. Start workers, or train for more --steps."
+        )
     return report.finish(model, history, data["test"])
 
 
@@ -112,13 +120,13 @@ def train(
     """Trains until a limit or a signal; `waits` for local workers, which must not all have ended.
 
     Raises:
-        UsageError: they have.
+        RunError: they have.
     """
     with signals.stopping() as is_asked, workers as local:
 
         def stop() -> bool:
             if not local.any_left() and waits:
-                raise flags.UsageError("--mode=exact waits for workers, but all of them ended.")
+                raise ends.RunError("--mode=exact waits for workers, but all of them ended.")
             return is_asked()
 
         return trainer.train(limits.steps, seconds=limits.max_seconds, stop=stop)

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from bin.common import flags
+from bin.common import ends, flags
 from bin.common.flags import option
 from thesis_tf.reporting import progress
 
@@ -93,8 +93,10 @@ def clean_errors() -> Iterator[None]:
     except flags.UsageError:  # answered without TensorFlow
         raise
     except Exception as error:
-        from thesis_tf.issgd.stores import StoreError
+        from thesis_tf.issgd.stores import RunMismatchError, StoreError
 
-        if isinstance(error, StoreError):
+        if isinstance(error, RunMismatchError):
             raise flags.UsageError(str(error)) from error
+        if isinstance(error, StoreError):
+            raise ends.RunError(str(error)) from error
         raise

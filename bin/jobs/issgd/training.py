@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from bin.common import configs, runs
+from bin.common import configs, ends, runs
 from bin.jobs.issgd.config import Config, Limits
 from thesis_tf.reporting import progress
 
@@ -20,11 +20,18 @@ _C = TypeVar("_C", bound=Config, contravariant=True)
 class TrainFunction(Protocol[_C]):
     """Trains and writes to a folder; returns the metrics on the test examples.
 
-    It calls `begin` after all checks of the arguments, before it writes anything.
+    It calls `begin` after all checks of the arguments, before it writes anything, and `warn` if a
+    diagnostic is bad.
     """
 
     def __call__(
-        self, config: _C, limits: Limits, folder: pathlib.Path, *, begin: Callable[[], None]
+        self,
+        config: _C,
+        limits: Limits,
+        folder: pathlib.Path,
+        *,
+        begin: runs.Begin,
+        warn: ends.Warn,
     ) -> Mapping[str, float]: ...
 
 
@@ -41,10 +48,13 @@ def run_in_folder(
         run: the function that trains.
     """
     folder = runs.claim(output.output_dir or default_folder, config, output.overwrite)
-    begin = functools.partial(runs.begin, folder, config)
-    metrics = run(config, limits, folder, begin=begin)
+    begin = functools.partial(runs.begin, folder, config, overwrite=output.overwrite)
+    doubts: list[str] = []
+    metrics = run(config, limits, folder, begin=begin, warn=doubts.append)
     shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
     print(f"Test examples: {shown}. All results are in {folder}.")
+    extent = {"steps": limits.steps, "max_seconds": limits.max_seconds}
+    ends.conclude(folder, doubts, extent=extent)
 
 
 def trainer(

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from bin.common import configs, flags, runs
-from thesis_tf import errors
 
 ROOT = pathlib.Path(__file__).parents[3]
 
@@ -68,8 +67,10 @@ def test_other_run_is_kept_unless_told_otherwise(tmp_path):
         runs.claim(folder, Config(2, part=Part(6)))
     runs.claim(folder, Config(2), overwrite=True)
     assert (folder / "logs" / "events").exists()
-    runs.begin(folder, Config(2))
-    assert sorted(os.listdir(folder)) == [".lock", "config.json"]
+    with pytest.raises(runs.UsageError, match="holds another run"):
+        runs.begin(folder, Config(2))  # without --overwrite
+    runs.begin(folder, Config(2), overwrite=True)
+    assert sorted(os.listdir(folder)) == [".lock", ".lock_begin", "config.json"]
     assert json.loads((folder / "config.json").read_text())["seed"] == 2
 
 
@@ -103,11 +104,12 @@ def test_two_processes_do_not_share_a_folder(tmp_path):
     first = hold(tmp_path, seconds=600)
     try:
         assert first.stdout.readline() == "holds it\n"
-        with pytest.raises(runs.UsageError, match=r"is in use: another process runs in it\. Wait"):
-            started(tmp_path, Config(1))
-        assert os.listdir(tmp_path) == [".lock"]
-        # Processes that do other parts of the computation may use the folder.
-        assert hold(tmp_path, part="1/2").communicate()[0] == "holds it\n"
+        for start in (runs.claim, runs.begin):
+            with pytest.raises(runs.UsageError, match=r"is in use: another process runs in it\. W"):
+                start(tmp_path, Config(1))
+        assert sorted(os.listdir(tmp_path)) == [".lock", ".lock_begin"]
+        # Nor with a process that does a part of the work.
+        assert "is in use" in hold(tmp_path, part="1/2").communicate()[1]
     finally:
         first.kill()
         first.communicate()
@@ -117,23 +119,49 @@ def test_two_processes_do_not_share_a_folder(tmp_path):
     assert "is in use" in hold(tmp_path).communicate()[1]
 
 
-def test_a_part_that_runs_keeps_the_folder_from_being_emptied(tmp_path):
+def test_parts_share_a_folder_which_none_of_them_empties(tmp_path):
     started(tmp_path, Config(1))
     (tmp_path / "features.npy").write_text("")
+    for file in runs._LOCKS.values():  # as at the end of a process
+        file.close()
+    runs._LOCKS.clear()
     other = hold(tmp_path, part="2/2", seconds=600)
     try:
         assert other.stdout.readline() == "holds it\n"
         runs.claim(tmp_path, Config(2), overwrite=True)
-        with pytest.raises(runs.UsageError, match="is in use"):
-            runs.begin(tmp_path, Config(2), "1/2")
+        for part in ("1/2", ""):
+            with pytest.raises(runs.UsageError, match="is in use"):
+                runs.begin(tmp_path, Config(2), part=part, overwrite=True)
         assert (tmp_path / "features.npy").exists()
+        runs.begin(tmp_path, Config(1), part="1/2")
+        assert "is in use" in hold(tmp_path, part="1/2").communicate()[1]
+        assert "is in use" in hold(tmp_path).communicate()[1]
     finally:
         other.kill()
         other.communicate()
-    runs.begin(tmp_path, Config(2), "1/2")
-    assert not (tmp_path / "features.npy").exists()
-    # A process that does the other part of the new run may begin.
     assert hold(tmp_path, part="2/2").communicate()[0] == "holds it\n"
+
+
+def test_of_parts_that_begin_at_once_the_first_empties_the_folder(tmp_path):
+    started(tmp_path, Config(1))
+    for file in runs._LOCKS.values():
+        file.close()
+    runs._LOCKS.clear()
+    runs.claim(tmp_path, Config(2), overwrite=True)
+    runs.begin(tmp_path, Config(2), part="1/2", overwrite=True)
+    (tmp_path / "features.npy").write_text("")
+    # The other part was claimed before, too.
+    runs.begin(tmp_path, Config(2), part="2/2", overwrite=True)
+    assert (tmp_path / "features.npy").exists()
+
+
+def test_a_run_that_began_after_the_claim_is_kept(tmp_path):
+    runs.claim(tmp_path, Config(2))
+    started(tmp_path, Config(1))
+    (tmp_path / "result").write_text("")
+    with pytest.raises(runs.UsageError, match="holds another run: seed is 1 there and 2 here"):
+        runs.begin(tmp_path, Config(2))
+    assert (tmp_path / "result").exists()
 
 
 def test_a_kill_while_a_folder_is_emptied_leaves_it_a_run(tmp_path, monkeypatch):
@@ -150,11 +178,12 @@ def test_a_kill_while_a_folder_is_emptied_leaves_it_a_run(tmp_path, monkeypatch)
 
     monkeypatch.setattr(pathlib.Path, "unlink", killed)
     with pytest.raises(KeyboardInterrupt):
-        runs.begin(tmp_path, Config(2))
+        runs.begin(tmp_path, Config(2), overwrite=True)
     monkeypatch.undo()
     runs.claim(tmp_path, Config(2), overwrite=True)
-    runs.begin(tmp_path, Config(2))
-    assert {path.name for path in tmp_path.iterdir()} == {"config.json", ".lock"}
+    runs.begin(tmp_path, Config(2), overwrite=True)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"config.json", ".lock", ".lock_begin"}
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -195,28 +224,6 @@ def test_unwritable_folder(tmp_path):
             runs.claim(tmp_path / "run", Config(1))
 
 
-@pytest.mark.parametrize(
-    ("error", "message"),
-    [
-        (ValueError("`x` must be y."), "error: `x` must be y."),
-        (errors.invalid("`examples`", "y", "z"), "error: --examples must be y. Received: z."),
-        (errors.invalid("`name_or_path`", "y", "z"), "error: --dataset must be y. Received: z."),
-        (errors.invalid("`tpu`", "y", "z", kind=OSError), "error: --tpu must be y."),
-        (errors.invalid("`nosuch` of x", "y", "z"), "error: `nosuch` of x must be y."),
-        (FileNotFoundError(2, "No such file", "a.npz"), "error: .*a.npz"),
-        (KeyboardInterrupt(), "The same command continues"),
-    ],
-)
-def test_errors_of_users_end_the_program_with_a_line(error, message):
-    with pytest.raises(SystemExit, match=message), runs.clean_errors(["probe"]):
-        raise error
-
-
-def test_errors_of_ours_keep_their_traceback():
-    with pytest.raises(ZeroDivisionError), runs.clean_errors(["probe"]):
-        raise ZeroDivisionError
-
-
 @pytest.mark.parametrize("kind", ["noise", "objects", "cut short", "one array", "other names"])
 def test_arrays_that_cannot_be_read(tmp_path, kind):
     path = tmp_path / "a.npz"
@@ -240,9 +247,3 @@ def test_arrays_that_a_flag_names(tmp_path):
     np.testing.assert_array_equal(found["a"], np.arange(3))
     with pytest.raises(ValueError, match=r"none.npz must be an existing .npz file"):
         runs.read_arrays("labels", tmp_path / "none.npz", "with a")
-
-
-def test_stray_argument():
-    expected = pytest.raises(SystemExit, match="Unknown argument 'epochs=3'")
-    with expected, runs.clean_errors(["train", "epochs=3"]):
-        pass

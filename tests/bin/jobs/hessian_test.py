@@ -39,12 +39,24 @@ def test_steps_come_from_the_names_of_files(tmp_path):
 def test_why_eigenpairs_have_not_converged(precision, reason):
     hardware = types.SimpleNamespace(precision=precision)
     config = types.SimpleNamespace(tol=0.01, hardware=hardware)
-    stages = job.Stages(config, None, None, None, True, True)
     pairs = hessian.Eigenpairs(
         np.ones(3), np.ones((5, 3)), np.ones(3), np.array([True, False, False]), 9, 3, 1
     )
-    assert stages.why_not(pairs).startswith("2 eigenpairs have not converged to --tol=0.01")
-    assert reason in stages.why_not(pairs)
+    said = job.why_not(pairs, config)
+    assert said.startswith("2 of 3 eigenpairs have not converged to --tol=0.01")
+    assert reason in said
+
+
+def test_steps_whose_eigenpairs_have_not_converged():
+    entries = [
+        hessian.SpectrumEntry(step, 1.0, (2.0,), (), converged, 9)
+        for step, converged in ((0, True), (10, False), (20, False))
+    ]
+    said = []
+    job.warn_of_steps(hessian.SpectrumHistory(entries), types.SimpleNamespace(tol=0.1), said.append)
+    assert said == ["At 2 of 3 steps (10, 20) eigenpairs have not converged to --tol=0.1."]
+    job.warn_of_steps(hessian.SpectrumHistory(entries[:1]), None, said.append)
+    assert len(said) == 1
 
 
 def test_line_searches_go_to_twice_the_best_step():

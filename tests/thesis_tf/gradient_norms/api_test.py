@@ -213,6 +213,32 @@ def test_batch_normalization_in_training_mode_is_refused():
     f(*data())
 
 
+def test_batch_normalization_in_training_mode_is_refused_for_other_parameters():
+    model = small_model(L.Conv2D(3, 3), L.BatchNormalization(name="norm"), L.Conv2D(2, 3, name="c"))
+    f = gradient_norms.per_example_gradient_norms(model, LOSS, parameters="c", training=True)
+    with pytest.raises(ValueError, match="norm is a batch normalization in training mode"):
+        f(*data())
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int64", "bool", "float32"])
+def test_labels_of_any_dtype(dtype):
+    model, (x, y) = small_model(), data()
+    expected = gradient_norms.per_example_gradient_norms(model, LOSS)(x, y % 2)
+    found = gradient_norms.per_example_gradient_norms(model, LOSS)(x, (y % 2).astype(dtype))
+    np.testing.assert_array_equal(found[1], expected[1])
+
+
+def test_where_functions_run_eagerly():
+    model, (x, y) = small_model(L.Conv2D(2, 3)), data()
+    expected = gradient_norms.per_example_gradient_norms(model, LOSS)(x, y)
+    tf.config.run_functions_eagerly(True)
+    try:
+        found = gradient_norms.per_example_gradient_norms(model, LOSS)(x, y)
+    finally:
+        tf.config.run_functions_eagerly(False)
+    np.testing.assert_allclose(found[1], expected[1], rtol=1e-5)
+
+
 def test_recurrent_dropout_in_training_mode_is_refused():
     model = small_model(L.Reshape((6, 12)), L.LSTM(3, dropout=0.5))
     f = gradient_norms.per_example_gradient_norms(model, LOSS, training=True)

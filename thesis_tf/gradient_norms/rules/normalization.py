@@ -16,6 +16,21 @@ L = keras.layers
 @register(L.BatchNormalization, captures=())
 def batch_normalization(call: LayerCall) -> Forms:
     """In inference mode, it is an affine map of each channel with a constant mean and variance."""
+    refuse_batch_statistics(call)
+    layer = call.layer
+    x, axis = call.inputs, layer.axis % call.inputs.shape.rank
+    shape = [1] * x.shape.rank
+    shape[axis] = x.shape[axis]
+    mean = tf.reshape(tf.cast(layer.moving_mean.value, x.dtype), shape)
+    variance = tf.reshape(tf.cast(layer.moving_variance.value, x.dtype), shape)
+    # Subtracted before the sums, which would lose the digits of inputs far from zero.
+    moved = summed_but(call.gradient * (x - mean), [axis])
+    scale = tf.math.rsqrt(tf.reshape(variance, [-1]) + layer.epsilon)
+    yield from _scale_and_offset(layer, moved * scale, summed_but(call.gradient, [axis]))
+
+
+def refuse_batch_statistics(call: LayerCall) -> None:
+    """Raises if a batch normalization uses the batch's own mean and variance."""
     layer = call.layer
     if call.training and layer.trainable:
         raise ValueError(
@@ -24,16 +39,6 @@ def batch_normalization(call: LayerCall) -> Forms:
             f" training=True, set {layer.name}.trainable = False, or use a normalization within"
             " examples (GroupNormalization, LayerNormalization)."
         )
-    x, axis = call.inputs, layer.axis % call.inputs.shape.rank
-    shape = [1] * x.shape.rank
-    shape[axis] = x.shape[axis]
-    mean = tf.reshape(tf.cast(layer.moving_mean.value, x.dtype), shape)
-    variance = tf.reshape(tf.cast(layer.moving_variance.value, x.dtype), shape)
-    # The mean is subtracted after the sums, which saves memory for the centered inputs.
-    gradient = summed_but(call.gradient, [axis])
-    moved = summed_but(call.gradient * x, [axis]) - gradient * tf.reshape(mean, [-1])
-    scale = tf.math.rsqrt(tf.reshape(variance, [-1]) + layer.epsilon)
-    yield from _scale_and_offset(layer, moved * scale, gradient)
 
 
 @register(L.LayerNormalization, captures=(), applies=lambda layer: not layer.rms_scaling)

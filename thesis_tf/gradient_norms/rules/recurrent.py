@@ -7,14 +7,16 @@ gradients are outer products with its gradient; those of all steps are joined.
 import keras
 import tensorflow as tf
 
+from thesis_tf._core.types import Structure
 from thesis_tf.gradient_norms.forms import Full, Outer
 from thesis_tf.gradient_norms.recording import LayerCall, widened
 from thesis_tf.gradient_norms.registry import Forms, register
 
+L = keras.layers
 GATES = ("recurrent_activation", "activation")
 
 
-@register(keras.layers.SimpleRNNCell)
+@register(L.SimpleRNNCell)
 def simple_rnn(call: LayerCall) -> Forms:
     """tanh(W x + U h + b)."""
     inputs, state = _given(call)
@@ -23,7 +25,7 @@ def simple_rnn(call: LayerCall) -> Forms:
         yield call.layer.bias, Full(call.gradient)
 
 
-@register(keras.layers.LSTMCell, captures=GATES)
+@register(L.LSTMCell, captures=GATES)
 def lstm(call: LayerCall) -> Forms:
     """Gates i, f, c, o; the activation's second use, on the carry, has no parameters."""
     inputs, state = _given(call)
@@ -35,7 +37,7 @@ def lstm(call: LayerCall) -> Forms:
         yield call.layer.bias, Full(gates)
 
 
-@register(keras.layers.GRUCell, captures=GATES)
+@register(L.GRUCell, captures=GATES)
 def gru(call: LayerCall) -> Forms:
     """Gates z, r, h; the reset gate acts after U or before it, as `reset_after` says."""
     layer = call.layer
@@ -70,9 +72,18 @@ def _given(call: LayerCall) -> tuple[tf.Tensor, tf.Tensor]:
             f"{layer.name} applies dropout inside the cell, which its rule does not support. Leave"
             " out training=True, or use Dropout layers before and after."
         )
+    return call.inputs, widened(keras.tree.flatten(states_of(call))[0])
+
+
+def is_cell(layer: keras.Operation) -> bool:
+    """Returns whether a layer is one of the cells that have a rule."""
+    return isinstance(layer, (L.SimpleRNNCell, L.LSTMCell, L.GRUCell))
+
+
+def states_of(call: LayerCall) -> Structure:
+    """Returns the states that a cell was called with."""
     args, kwargs = call.arguments
-    states = args[1] if len(args) > 1 else kwargs["states"]
-    return call.inputs, widened(keras.tree.flatten(states)[0])
+    return args[1] if len(args) > 1 else kwargs["states"]
 
 
 def _kernels(

@@ -12,6 +12,8 @@ from thesis_tf._core.types import Array
 from thesis_tf._keras.example_loss import WeightedLabels
 from thesis_tf.persistence import fingerprint
 
+_HASHED = 256  # the rows of an object that are hashed
+
 
 class Examples:
     """Inputs and labels from which rows can be read.
@@ -56,8 +58,12 @@ class Examples:
             yield self.take(slice(start, start + size))
 
     def fingerprint(self) -> str:
-        """Returns a hash of shapes, dtypes and values (of the first 64 rows if not an array)."""
-        few = slice(0, 64)
+        """Returns a hash of shapes, dtypes and values.
+
+        Of objects that aren't arrays, 256 evenly spaced rows are read, the first and the last among
+        them.
+        """
+        few = np.unique(np.linspace(0, len(self) - 1, _HASHED).astype(int))
         leaves = [v if isinstance(v, np.ndarray) else _at(v, few) for v in self._leaves()]
         return fingerprint.of_arrays([np.asarray(v) for v in leaves])
 

@@ -67,6 +67,7 @@ class Steps:
             )
         # What the sum of a batch's losses is divided by.
         self._count = 1 if self.objective.example_loss.sums else self.batch_size
+        self._unchecked = norms
         with self._strategy.scope():
             model.optimizer.build(model.trainable_variables)
         self._run = tf.function(self._steps, reduce_retracing=True)
@@ -85,8 +86,15 @@ class Steps:
             (losses, squared_norms, gradient): NumPy arrays of the mean scaled loss of each step
             (k,); the squared gradient norms of the unscaled losses (k * batch_size,), or None; and
             the squared norm of the last step's gradient, NaN on several devices.
+
+        Raises:
+            ValueError: in the first call, a gradient norm is wrong, see `GradientNorms.check`.
         """
         batch = keras.tree.map_structure(tf.convert_to_tensor, (x, y, scales))
+        if self._norms and self._unchecked:
+            # Steps run in a graph, where norms aren't checked.
+            first = keras.tree.map_structure(lambda t: t[: self.batch_size], batch[:2])
+            self._unchecked = not self._norms.check(*first)
         losses, squares, gradient = self._run(*batch)
         squares = tf.reshape(squares, [-1]).numpy() if self._norms else None
         return losses.numpy(), squares, float(gradient)

@@ -19,10 +19,11 @@ from thesis_tf.issgd.sampling.tracker import ProposalTracker
 from thesis_tf.issgd.training.examples import Examples, by_split
 from thesis_tf.issgd.training.folder_token import FolderToken
 from thesis_tf.issgd.training.history import History, Record
+from thesis_tf.issgd.training.model_parameters import spec_of
 from thesis_tf.issgd.training.steps import Steps
 from thesis_tf.issgd.training.synchronizer import Pulled, Synchronizer, TrainerParts
 from thesis_tf.issgd.transport import clock
-from thesis_tf.persistence import checkpoint
+from thesis_tf.persistence import arrays, checkpoint
 from thesis_tf.reporting import progress
 
 CHECKPOINT = "checkpoint.npz"
@@ -74,7 +75,7 @@ class Trainer:
 
     Raises:
         ValueError: the data and the proposal don't fit, the model is not compiled, or the folder's
-            checkpoint belongs to another model.
+            checkpoint belongs to another model, another loss or other training examples.
         RunTakenError: another process trains in the folder.
         StoreError: the synchronizer's store raises an error, or its run doesn't fit.
     """
@@ -194,11 +195,13 @@ class Trainer:
         self._last_checkpoint = self.step
         state = self.tracker.state()
         state |= {"step": np.asarray(self.step), "seconds": np.asarray(self._seconds)}
+        state |= self._run
         checkpoint.save(self._folder / CHECKPOINT, self._variables(), arrays=state)
 
     def _resumed_history(self) -> History:
         """Restores the checkpoint of the folder, if there is one; returns the history up to it."""
         if self._folder is not None and (self._folder / CHECKPOINT).exists():
+            self._check_run(self._folder / CHECKPOINT)
             state = checkpoint.restore(self._folder / CHECKPOINT, self._variables())
             self.step = self._last_checkpoint = int(state["step"])
             self._seconds = float(state["seconds"])
@@ -206,6 +209,28 @@ class Trainer:
         history = History(folder=self._folder)
         history.cut(self.step)
         return history
+
+    @functools.cached_property
+    def _run(self) -> dict[str, np.ndarray]:
+        """Returns the fingerprints by which a checkpoint is known."""
+        loss_name = self._steps.objective.loss_name
+        spec = spec_of(self.model, loss_name, {"train": self._train}, 1)
+        return {"run_model": np.array(spec.model), "run_data": np.array(spec.data)}
+
+    def _check_run(self, path: pathlib.Path) -> None:
+        try:
+            kept = arrays.load(path, names=self._run)
+        except ValueError:
+            return  # what restores it says that it was cut short, or isn't one
+        for name, value in self._run.items():
+            if kept[name] != value:
+                other = "another model or loss" if name == "run_model" else "other examples"
+                raise checks.invalid(
+                    "`folder`",
+                    "new, or that of a training with the same model, loss and training examples",
+                    f"{path.parent}, which holds a training with {other}",
+                    "Choose another folder, or delete it.",
+                )
 
     def _save_the_end(self) -> None:
         if self._is_consistent and self.step != self._last_checkpoint:

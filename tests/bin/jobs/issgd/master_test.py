@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from bin.common import configs, flags
+from bin.common import configs, ends
 from bin.jobs.issgd import config, local_workers, master, training
 from thesis_tf.issgd import stores
 from thesis_tf.issgd.stores.backends.shm import MEMORY
@@ -81,7 +81,7 @@ def asked(limits, seconds, stop):
 def test_training_only_waits_for_workers_that_run(ended):
     trainer, limits = types.SimpleNamespace(train=asked), config.Limits(steps=7, max_seconds=2.0)
     assert master.train(trainer, limits, ended(), waits=False) == (7, 2.0, False)
-    with pytest.raises(flags.UsageError, match="waits for workers, but all of them ended"):
+    with pytest.raises(ends.RunError, match="waits for workers, but all of them ended"):
         master.train(trainer, limits, ended(), waits=True)
 
 

@@ -2,9 +2,10 @@ import pytest
 from absl.testing import flagsaver
 
 from bin import issgd_worker  # noqa: F401  # defines --store
+from bin.common import ends
 from bin.common.flags import UsageError
 from bin.jobs.issgd import store_url
-from thesis_tf.issgd.stores import RunMismatchError
+from thesis_tf.issgd.stores import RunMismatchError, StoreError
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +37,9 @@ def test_folders_have_different_places(tmp_path):
     assert a == store_url.url_of_folder(tmp_path / "b" / ".." / "a", "r")
 
 
-def test_errors_of_stores_become_errors_of_usage():
+def test_errors_of_stores_end_a_program_with_a_line():
+    with pytest.raises(ends.RunError, match="gone"), store_url.clean_errors():
+        raise StoreError("gone")
     with pytest.raises(UsageError, match="differs"), store_url.clean_errors():
         raise RunMismatchError("differs")
     with pytest.raises(KeyError), store_url.clean_errors():

@@ -52,7 +52,7 @@ def gradients_by_hand(model, x, y, scales):
             if v.regularizer
         )
     found = tape.gradient(total, [v.value for v in model.trainable_variables])
-    return loss.numpy(), [g.numpy() for g in found]
+    return loss.numpy(), [tf.convert_to_tensor(g).numpy() for g in found]
 
 
 def step_by_hand(model, batches, rate=RATE, momentum=MOMENTUM):
@@ -164,6 +164,53 @@ def test_batch_normalization_has_no_norms_in_training():
 
 
 @pytest.mark.slow
+class Centered(keras.layers.Layer):
+    """Subtracts the batch's mean, so that there are no gradients of single examples."""
+
+    def call(self, x):
+        return x - keras.ops.mean(x, axis=0, keepdims=True)
+
+
+class Positions(keras.layers.Layer):
+    """Adds a row of a table to each of as many steps as a batch has examples."""
+
+    def __init__(self):
+        super().__init__(dtype="float64")
+        self.table = keras.layers.Embedding(BATCH, 5, dtype="float64")
+
+    def call(self, x):
+        return x + self.table(keras.ops.arange(BATCH))
+
+
+def test_the_first_step_checks_the_norms():
+    layers = [keras.Input((5,)), Centered(), keras.layers.Dense(3)]
+    model = keras.Sequential(layers)
+    model.compile("sgd", LOSS)
+    before = model.get_weights()
+    with pytest.raises(ValueError, match="depends on other examples of its batch"):
+        Steps(model, examples=EXAMPLES, batch_size=BATCH, norms=True)(*drawn())
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_norms_of_what_is_no_batch():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((BATCH, 5), dtype="float64")
+    x = keras.layers.Activation("tanh", dtype="float64")(Positions()(inputs))
+    x = keras.layers.Flatten(dtype="float64")(x)
+    model = keras.Model(inputs, keras.layers.Dense(3, dtype="float64")(x))
+    model.compile("sgd", LOSS)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(BATCH, BATCH, 5)), rng.integers(0, 3, BATCH)
+    expected = []
+    for i in range(BATCH):
+        _, found = gradients_by_hand(model, x[i : i + 1], y[i : i + 1], np.ones(1, "f"))
+        expected.append(sum(np.square(g).sum() for g in found))
+    steps = Steps(model, examples=Examples(x, y), batch_size=BATCH, norms=True)
+    _, squares, _ = steps(x, y, np.ones(BATCH, "f"))
+    np.testing.assert_allclose(squares, expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize("norms", [False, True])
 @pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision(dtype, norms):

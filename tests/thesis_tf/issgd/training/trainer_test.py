@@ -213,7 +213,8 @@ class Rows:
 
 @pytest.mark.slow
 def test_an_interruption_in_the_middle_of_steps_saves_nothing_half_done(tmp_path):
-    trainer = plain(tmp_path, data=(Rows(X, 4), Y), checkpoint_every=8)
+    # One more reading is for the fingerprint in the checkpoint.
+    trainer = plain(tmp_path, data=(Rows(X, 5), Y), checkpoint_every=8)
     with pytest.raises(KeyboardInterrupt):
         trainer.train(40)
     assert (trainer.step, plain(tmp_path).step) == (12, 8)
@@ -291,15 +292,60 @@ def test_without_a_folder_nothing_is_kept(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def wider():
+    model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(4), keras.layers.Dense(3)])
+    model.compile("sgd", LOSS)
+    return model
+
+
+def with_loss(loss):
+    model = network()
+    model.compile(keras.optimizers.Adam(0.01), loss)
+    return model
+
+
+def with_another_rate():
+    model = network()
+    model.layers[3].rate = 0.2
+    return model
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    plain(folder, with_loss(weighted_loss(1.0))).train(4)
+    return folder
+
+
+def weighted_loss(weight):
+    return lambda y, outputs: (
+        weight * keras.losses.sparse_categorical_crossentropy(y, outputs, from_logits=True)
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "data", "other"),
+    [
+        (wider, (X, Y), "another model or loss"),
+        (with_another_rate, (X, Y), "another model or loss"),
+        (network, (X, Y), "another model or loss"),
+        (lambda: with_loss(weighted_loss(2.0)), (X, Y), "another model or loss"),
+        (lambda: with_loss(weighted_loss(1.0)), (X[:50], Y[:50]), "other examples"),
+        (lambda: with_loss(weighted_loss(1.0)), (X + 1, Y), "other examples"),
+        (lambda: with_loss(weighted_loss(1.0)), (X[::-1], Y[::-1]), "other examples"),
+        (lambda: with_loss(weighted_loss(1.0)), (X, (Y + 1) % 3), "other examples"),
+    ],
+    ids=["shapes", "settings", "kind of loss", "loss", "number", "inputs", "order", "labels"],
+)
+def test_a_folder_knows_its_training(trained, model, data, other):
+    with pytest.raises(ValueError, match=f"which holds a training with {other}. Choose another"):
+        plain(trained, model(), data=data)
+
+
 @pytest.mark.slow
 def test_the_checkpoint_of_something_else(tmp_path):
     plain(tmp_path).train(4)
-    wider = keras.Sequential([keras.Input((5,)), keras.layers.Dense(4), keras.layers.Dense(3)])
-    wider.compile("sgd", LOSS)
-    with pytest.raises(ValueError, match=r"checkpoint of another model\. Use another folder"):
-        plain(tmp_path, wider)
-    with pytest.raises(ValueError, match=r"The state must be of 50 examples. Received: one of 60"):
-        plain(tmp_path, data=(X[:50], Y[:50]))
     whole = (tmp_path / CHECKPOINT).read_bytes()
     (tmp_path / CHECKPOINT).write_bytes(whole[:-100])
     with pytest.raises(ValueError, match="is not a checkpoint, or was cut short"):
