@@ -28,8 +28,8 @@ _original_call = _Function.__call__
 def inlined() -> Iterator[None]:
     """Traces each `tf.function` that this thread calls in the block anew, as part of the caller.
 
-    The graph that is being traced is as if the functions were not decorated. Graphs that they keep
-    are neither used nor added.
+    The graph that is being traced is as if the functions were not decorated, except for those that
+    XLA compiles. Graphs that they keep are neither used nor added.
     """
     global _users, _original_call
     outer = getattr(_thread, "inlines", False)
@@ -52,9 +52,12 @@ def inlined() -> Iterator[None]:
 def _call(self: Any, *args: Any, **kwargs: Any) -> Any:
     if not getattr(_thread, "inlines", False):
         return _original_call(self, *args, **kwargs)
-    if tf.executing_eagerly():
-        # A new one, as `tf.vectorized_map` can't do without one. It keeps nothing for later calls.
-        fresh = tf.function(self.python_function, autograph=self._autograph)
+    if tf.executing_eagerly() or self._jit_compile:
+        # A new one, which keeps nothing for later calls: `tf.vectorized_map` can't do without one
+        # eagerly, and some operations exist in XLA only (Keras' grouped convolutions on CPUs).
+        fresh = tf.function(
+            self.python_function, autograph=self._autograph, jit_compile=self._jit_compile
+        )
         return _original_call(fresh, *args, **kwargs)
     args, kwargs = keras.tree.map_structure(
         lambda leaf: tf.convert_to_tensor(leaf) if isinstance(leaf, np.ndarray) else leaf,

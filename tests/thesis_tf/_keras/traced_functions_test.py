@@ -165,6 +165,31 @@ def test_reads_of_what_the_scope_does_not_replace_are_allowed():
     assert outputs(parameters, constants, np.ones((3, 5), "float32")).shape == (3, 2)
 
 
+def test_what_only_xla_computes():
+    # Keras compiles grouped convolutions, whose gradients TensorFlow doesn't have on CPUs.
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Conv2D(4, 3, groups=2), keras.layers.Flatten(), keras.layers.Dense(2)]
+    model = keras.Sequential([keras.Input((5, 5, 2)), *layers])
+    x = np.random.default_rng(0).normal(size=(3, 5, 5, 2)).astype("float32")
+    objective = Objective(model, "mse")
+    parameters, constants = objective.read()
+    batch = x, np.zeros((3, 2), "float32"), tf.ones(3)
+
+    @tf.function(autograph=False)
+    def gradient(parameters):
+        with tf.GradientTape() as tape:
+            tape.watch(parameters)
+            total = objective.total(parameters, constants, *batch)
+        return tape.gradient(total, parameters)
+
+    variables = [v.value for v in model.trainable_variables]
+    with tf.GradientTape() as tape:
+        total = tf.reduce_sum(tf.reduce_mean(tf.square(model(x)), axis=1))
+    expected = tape.gradient(total, variables)
+    for found, value in zip(gradient(parameters), expected, strict=True):
+        np.testing.assert_allclose(found, value, rtol=1e-5, atol=1e-5)
+
+
 def test_other_functions_keep_their_graphs():
     count = []
 

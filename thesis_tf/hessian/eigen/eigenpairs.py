@@ -88,6 +88,7 @@ class Eigenpairs(SavedResult):
     products: int
     checks: int
     smallest: int
+    _: dataclasses.KW_ONLY
     confirmed: bool = False
 
     def _table(self) -> tuple[Sequence[str], Sequence[Sequence[tables.Cell]]]:
