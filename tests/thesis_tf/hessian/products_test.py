@@ -209,6 +209,7 @@ def test_products(name, parameters, float64):
             assert error < 1e-7, mode
 
 
+@pytest.mark.slow
 def test_forward_mode_of_layer_normalization_in_a_tied_model():
     # The other modes lose what TensorFlow's variance stops, which the self-check refuses.
     keras.utils.set_random_seed(0)
