@@ -36,7 +36,7 @@ REPRODUCE = ["jinja2>=3.1"]
 # New versions of ruff and mypy have other rules, so each update is a separate commit.
 TESTS = [
     *TFDS, *REDIS, *RAY, *REPRODUCE, "pytest>=8", "pytest-xdist>=3.6", "ruff==0.17.*",
-    "mypy==2.4.*", "scikit-learn>=1.5", "pillow>=10", "psutil>=5.9", "playwright>=1.45",
+    "mypy==2.4.*", "scikit-learn>=1.5", "psutil>=5.9", "playwright>=1.45",
     "threadpoolctl>=3.5",
     # tests/wheel_test.py builds a wheel without network access.
     "setuptools>=77", "wheel",
@@ -71,6 +71,7 @@ setuptools.setup(
         "keras>=3.10",
         "matplotlib>=3.8",
         "numpy>=1.26",
+        "pillow>=10",
         "scipy>=1.13",
         "tensorboard>=2.18",
         # tfp needs the tf-keras with TensorFlow's minor version, which tf-keras itself pins.

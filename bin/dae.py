@@ -29,10 +29,12 @@ The same command continues an interrupted run. The program writes to --output_di
     reconstructions.png               of images, (n, h, w) or (n, h, w, channels): clean, noisy, r
 
 In diagnostics.json, score_error_to_kernel_density is relative to the score of the best possible
-auto-encoder for the training examples. fraction_ended_outside is the fraction of far points that
+auto-encoder for the training examples; null if that is worse than x on test examples, as for few
+examples of many values. fraction_ended_outside is the fraction of far points that
 ended beyond the reach of the noise of every example. two_sample_accuracy is the accuracy with which
 nearest neighbors distinguish samples from noisy test examples (0.5 by chance). samples_per_chain is
-the number of kept states per chain.
+the number of kept states per chain, spread_of_samples their standard deviation in units of that of
+noisy test examples. warnings are sentences that say why numbers can't be trusted.
 """
 
 import dataclasses
@@ -43,6 +45,7 @@ from typing import Any, Literal
 
 from bin.common import configs, contents, ends, flags, runs
 from bin.common.flags import option
+from thesis_tf.persistence import files
 
 # Flags that have no effect if the model is already trained.
 FITTING = (
@@ -63,7 +66,8 @@ class Config:
         None,
         "Standard deviation of the noise; the score is that of the density smoothed by this noise."
         " Default: 0.01 (spiral), 0.1 (manifold10d), else half the standard deviation of the data's"
-        " values.",
+        " values, which erases thinner structures. With --reconstruction it must be that with which"
+        " r was trained; it may be left out for the model.keras of a run of this program.",
         lower_bound=0.0,
     )
     criterion: Literal["denoising", "rcae"] = option(
@@ -131,7 +135,7 @@ def config_from_flags() -> Config:
         value = getattr(config, name)
         if value is not None and not 0 < value < math.inf:
             raise runs.UsageError(f"--{name} must be a finite number above 0. Received: {value}.")
-    _check_fitting(config)
+    config = _check_fitting(config)
     _check_sampling(config)
     needs_steps = config.noise == "decreasing" or config.walkback > 1
     if config.fit == "minibatch" or needs_steps:
@@ -149,11 +153,35 @@ def config_from_flags() -> Config:
     return config
 
 
-def _check_fitting(config: Config) -> None:
+def _trained_sigma(config: Config) -> float:
+    """Returns the sigma with which --reconstruction was trained."""
+    assert config.reconstruction is not None
+    folder = pathlib.Path(config.reconstruction).expanduser().parent
+    try:
+        run, found = runs.read_config(folder), files.read_json(folder / "diagnostics.json")
+        own = float(found["sigma"]) if {"sigma", "criterion", "copies"} <= run.keys() else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        own = None
+    if not own and config.sigma is None:
+        raise runs.UsageError(
+            "--reconstruction needs --sigma, the standard deviation of the noise with which the"
+            " model was trained: the score is (r(x) - x) / sigma^2."
+        )
+    if own and config.sigma is not None and not math.isclose(own, config.sigma):
+        raise runs.UsageError(
+            f"--sigma must be {own:g}, with which the run in {folder} trained the model, or left"
+            f" out. Received: {config.sigma:g}."
+        )
+    return own or config.sigma or math.nan
+
+
+def _check_fitting(config: Config) -> Config:
+    """Returns the config with the sigma of a trained model."""
     if config.reconstruction:
         if not config.reconstruction.endswith(".keras"):
             raise runs.UsageError("--reconstruction must be a .keras file.")
         runs.refuse_given(FITTING, "--reconstruction is a trained model")
+        config = dataclasses.replace(config, sigma=_trained_sigma(config))
     if config.criterion == "rcae":
         if config.walkback > 1:
             raise runs.UsageError("--walkback requires --criterion=denoising.")
@@ -173,6 +201,7 @@ def _check_fitting(config: Config) -> None:
         runs.refuse_given(["max_sigma"], "--noise=plain uses only --sigma")
     if config.fit == "none":
         runs.refuse_given(("iterations", "copies"), "--fit=none keeps the initial weights")
+    return config
 
 
 def _check_sampling(config: Config) -> None:
@@ -206,6 +235,11 @@ def run(
     strategy = hardware.configure(config.hardware)
     output = RunOutput(folder, hardware.is_chief(strategy), verbose)
     made = problem.make(config, splits)
+    if made.sigma_is_guessed:
+        output.say(
+            f"--sigma={made.sigma:.3g} was taken from the spread of the data; structures thinner"
+            " than that vanish."
+        )
     with strategy.scope():
         model = made.build_model()
     estimator = autoencoders.ScoreEstimator(model, sigma=made.sigma)

@@ -101,9 +101,10 @@ def run(
     from thesis_tf import hardware, issgd
     from thesis_tf.reporting import progress
 
-    data, classes = config.run.load()
+    splits = config.run.load()
     hardware.configure(config.hardware)
-    begin(contents.of_examples(data.values()))
+    config.run.build(splits)  # raises, before anything is written, for a network that doesn't fit
+    begin(contents.of_splits(splits))
     done: dict[str, list[issgd.History]] = {name: [] for name in comparison.METHODS}
     jobs = [(seed, method) for seed in range(seeds) for method in comparison.METHODS]
     with progress.bar("auto", total=len(jobs), unit="run") as bar:
@@ -119,9 +120,9 @@ def run(
                 )
                 target = min(config.targets) if config.stop_at_target else None
                 evaluation = comparison.Evaluation(
-                    data, config.evaluate_every, config.steps, target
+                    issgd_configs.pairs(splits), config.evaluate_every, config.steps, target
                 )
-                history = comparison.train(config, data, classes, sampling, evaluation)
+                history = comparison.train(config, splits, sampling, evaluation)
                 comparison.save(history, path)
             done[method].append(comparison.load(path))
             bar.update()

@@ -78,9 +78,10 @@ def run(
     from bin.jobs.issgd import reports
     from thesis_tf import hardware, issgd
 
-    data, classes = config.run.load()
+    splits = config.run.load()
+    data = issgd_configs.pairs(splits)
     hardware.configure(config.hardware)
-    model = config.run.build(data, classes)
+    model = config.run.build(splits)
     config.training.compile(model)
     seed = zlib.crc32(f"{config.hardware.seed} {config.peer_name}".encode())
     report = reports.ResultWriter(folder)

@@ -57,9 +57,10 @@ def main(argv: list[str]) -> None:
         url = store_url.url_of_run(config.run.run_id)
         from thesis_tf import hardware, issgd
 
-        data, classes = config.run.load()
+        splits = config.run.load()
+        data = issgd_configs.pairs(splits)
         hardware.configure(config.hardware)
-        model = config.run.build(data, classes)
+        model = config.run.build(splits)
         worker = issgd.Worker(
             model,
             issgd_configs.loss_of(model),

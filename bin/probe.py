@@ -23,13 +23,19 @@ network continues exactly where it was, and its probes start again):
     python -m bin.probe --mode=live --epochs=5 --output_dir=runs/live
 
 Probes of other labels for the same features (section 9.3.6). The .npz file has, for each factor F,
-arrays F_train and F_test (and F_validation) in the order of the data set's examples:
+arrays F_train and F_test (and F_validation) in the order of the data set's examples. For a folder
+of images, whose order is drawn, labels are a .csv file with the columns file and F, and with the
+path of each image in the folder; examples.csv of a run lists these paths in the order of features:
 
     python -m bin.probe --labels=factors.npz --control --output_dir=runs/factors
+    python -m bin.probe --dataset=photos --labels=factors.csv --output_dir=runs/photos
 
 --taps takes names, globs and class:NAME, separated by commas; the error for an unknown name lists
 the nearest names.
 --reduction is mean (over space or time), subset:K, projection:K, flatten, last or time_mean.
+--mask says which steps of padded sequences count in mean, last and time_mean: auto (those that
+Keras' masks let through and, where a layer's output has none, those of an input that is a mask by
+its name, such as padding_mask), keras (Keras' masks only), none (all steps), or an input's name.
 After a kill, the same command continues. Several machines can share the work on a trained network
 with --epochs=0, --shard=1/8 ... --shard=8/8 and the same --output_dir; the last one fits the
 probes.
@@ -71,12 +77,16 @@ class Config:
     reduction: str = option(
         "subset:1000", "How outputs are reduced to features (section 9.3.4; see above)."
     )
+    mask: str = option("auto", "Which steps of padded sequences count (see above).")
     mode: Literal["frozen", "live"] = option(
         "frozen",
         "frozen: fit probes to a model that doesn't change; live: train them with the model.",
     )
     labels: str | None = option(
-        None, "An .npz file with more labels for the same inputs.", is_path=True, argument=""
+        None,
+        "An .npz or (for a folder) .csv file with more labels for the same inputs.",
+        is_path=True,
+        argument="",
     )
     control: bool = option(False, "Also fit shuffled labels; the report gives selectivity.")
     export: bool = option(True, "Write the probed model as a SavedModel.")
@@ -158,11 +168,11 @@ def run(
     has not converged.
     """
     from bin.common import training
-    from bin.jobs import probe
+    from bin.jobs import factors, probe
     from thesis_tf import hardware, probes
 
-    splits = config.data.load()
-    factors = probe.factors(config.labels, splits) if config.labels else {}
+    splits = config.data.load(*config.models)
+    labels = factors.read(config.labels, splits) if config.labels else {}
     if config.training.epochs:
         training.planned_steps(splits, config.training)
     strategy = hardware.configure(config.hardware)
@@ -170,7 +180,7 @@ def run(
         config=config,
         folder=folder,
         splits=splits,
-        factors=factors,
+        factors=labels,
         strategy=strategy,
         shard=shard,
         extract_batch_size=extract_batch_size,
@@ -180,6 +190,7 @@ def run(
     # Invalid networks raise here, before anything is written.
     networks = [session.build(spec) for spec in config.models]
     begin(contents.of_splits(splits))
+    factors.write_examples(splits, folder)
     reports: dict[str, ProbeReport] | None
     if config.mode == "live":
         reports = probe.live(session, networks[0])

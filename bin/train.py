@@ -65,16 +65,17 @@ def run(
     `begin` is called after all checks of the arguments, before anything is written; `warn` if the
     network is no better than a guess.
     """
-    from bin.common import training
+    from bin.common import model_fit, training
     from thesis_tf import hardware
     from thesis_tf.persistence import files
 
-    splits = config.data.load()
+    splits = config.data.load(config.model)
     training.planned_steps(splits, config.training)
     strategy = hardware.configure(config.hardware)
     chief = hardware.is_chief(strategy)
     with strategy.scope():
-        model = config.model.build(splits.train.x.shape[1:], splits.num_classes)
+        model = config.model.build(splits, splits.num_classes)
+        model_fit.check(model, splits)
         training.compile_for(model, config.training)
     if chief:
         begin(contents.of_splits(splits))

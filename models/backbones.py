@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 
 import keras
 
-from models import weights_file
+from models import pixels, weights_file
 from thesis_tf.errors import invalid
 
 CAFFE_MEAN = (103.939, 116.779, 123.68)  # of ImageNet's blue, green and red, in [0, 255]
@@ -61,13 +61,13 @@ def backbone(
     image_size: int | None = None,
     preprocessing: str = "default",
     auxiliary_head: bool = False,
+    value_range: pixels.ValueRange = pixels.BYTES,
 ) -> keras.Model:
     """Builds a network of `keras.applications` that returns logits.
 
     Args:
         architecture: a key of `BACKBONES`.
-        input_shape: (height, width, channels) of images with pixels in [0, 255]; one channel is
-            repeated to three.
+        input_shape: (height, width, channels) of images; one channel is repeated to three.
         num_classes: the number of classes. None takes the number from the weights: 1,000 for
             "imagenet", that of the head in a file (or no head if the file has none).
         weights: "imagenet" (Keras downloads them), "none", or the path of a `.weights.h5` file of
@@ -78,12 +78,15 @@ def backbone(
             "tf" (in [-1, 1]) or "unit" (in [0, 1]).
         auxiliary_head: adds the auxiliary classifier on mixed7 that Keras leaves out (Szegedy et
             al. 2016), only for Inception v3; the model then returns [logits, auxiliary logits].
+        value_range: the values of black and white; a layer `bytes` makes them 0 and 255 first, if
+            they are others.
 
     Returns:
         A functional model from images (batch, *input_shape) to logits (batch, num_classes).
 
     Raises:
-        ValueError: the images are too small for the network, or the weights don't fit it.
+        ValueError: the images are too small for the network, the weights don't fit it, or
+            `value_range` is None: the values are no pixels.
     """
     spec = BACKBONES[architecture]
     size = image_size or spec.image_size
@@ -100,9 +103,9 @@ def backbone(
         num_classes = 1000 if path is None else weights_file.classes_in(path)
 
     inputs = keras.Input(input_shape, name="image")
-    x = _preprocess(
-        inputs, size, spec.preprocessing if preprocessing == "default" else preprocessing
-    )
+    to_bytes = pixels.to_bytes(value_range, dtype=_exact())
+    x = inputs if to_bytes is None else to_bytes(inputs)
+    x = _preprocess(x, size, spec.preprocessing if preprocessing == "default" else preprocessing)
     base = _renamed(spec.build(weights=None, include_top=False, input_tensor=x), spec.exact)
     if num_classes is None:
         features = keras.layers.GlobalAveragePooling2D(name="avg_pool")(base.output)

@@ -92,7 +92,7 @@ def convolutional_dae(
             "`input_shape`",
             f"(height, width, channels) with sides divisible by {2**halvings}",
             tuple(input_shape),
-            "Use fewer `filters`.",
+            "Use fewer `filters`." if len(input_shape) == 3 else "Gray images have 1 channel.",
         )
     shape, reconstruction = _parameters(input_shape, reconstruction)
     inputs = keras.Input(input_shape, name="x", dtype=at_least_float32())

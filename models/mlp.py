@@ -7,6 +7,8 @@ from typing import Any
 
 import keras
 
+from models import pixels
+
 
 def mlp(
     input_shape: Sequence[int] = (28, 28, 1),
@@ -15,9 +17,10 @@ def mlp(
     units: Sequence[int] = (512, 512),
     activation: str = "relu",
     kernel_initializer: str | dict[str, Any] = "glorot_uniform",
+    value_range: pixels.ValueRange = pixels.BYTES,
     name: str = "mlp",
 ) -> keras.Model:
-    """A multi-layer perceptron on flattened inputs in [0, 255]; activations are separate layers.
+    """A multi-layer perceptron on flattened inputs; activations are separate layers.
 
     Args:
         input_shape: the shape of one example.
@@ -25,6 +28,8 @@ def mlp(
         units: the width of each hidden layer.
         activation: the name of a Keras activation.
         kernel_initializer: the initializer of every dense layer, a name or a config.
+        value_range: the values of black and white, which become 0 and 1; None for inputs that are
+            no pixels, which aren't scaled.
         name: the model's name.
 
     Returns:
@@ -32,7 +37,7 @@ def mlp(
     """
     layers = keras.layers
     inputs = keras.Input(input_shape, name="image")
-    x = layers.Flatten(name="flatten")(layers.Rescaling(1 / 255, name="pixels")(inputs))
+    x = layers.Flatten(name="flatten")(pixels.to_unit(value_range)(inputs))
     for index, width in enumerate(units, 1):
         x = layers.Dense(width, kernel_initializer=kernel_initializer, name=f"fc{index}")(x)
         x = layers.Activation(activation, name=f"fc{index}_{activation}")(x)
@@ -43,7 +48,11 @@ def mlp(
 
 
 def issgd_mlp(
-    input_shape: Sequence[int] = (32, 32, 3), num_classes: int = 10, *, name: str = "issgd_mlp"
+    input_shape: Sequence[int] = (32, 32, 3),
+    num_classes: int = 10,
+    *,
+    value_range: pixels.ValueRange = pixels.BYTES,
+    name: str = "issgd_mlp",
 ) -> keras.Model:
     """The permutation-invariant network of chapter 7: four layers of 2,048 rectifiers.
 
@@ -51,8 +60,9 @@ def issgd_mlp(
     has 18,903,050 parameters, 76 MB.
 
     Args:
-        input_shape: the shape of one example, with values in [0, 255].
+        input_shape: the shape of one example.
         num_classes: the number of classes.
+        value_range: as for `mlp`.
         name: the model's name.
 
     Returns:
@@ -60,7 +70,14 @@ def issgd_mlp(
     """
     # A config, since one instance would give all layers of the same shape the same weights.
     small = {"class_name": "RandomNormal", "config": {"stddev": 0.01}}
-    return mlp(input_shape, num_classes, units=(2048,) * 4, kernel_initializer=small, name=name)
+    return mlp(
+        input_shape,
+        num_classes,
+        units=(2048,) * 4,
+        kernel_initializer=small,
+        value_range=value_range,
+        name=name,
+    )
 
 
 def skip_mlp(
@@ -70,6 +87,7 @@ def skip_mlp(
     depth: int = 128,
     width: int = 128,
     skip: int = 64,
+    value_range: pixels.ValueRange = pixels.BYTES,
     name: str = "skip_mlp",
 ) -> keras.Model:
     """The pathologically deep network of figure 9.6: 128 layers of 128 units, one skip connection.
@@ -78,11 +96,12 @@ def skip_mlp(
     although nothing useful passes through the lower half.
 
     Args:
-        input_shape: the shape of one example, with values in [0, 255].
+        input_shape: the shape of one example.
         num_classes: the number of classes.
         depth: the number of hidden layers.
         width: the number of units of each layer.
         skip: the layer to whose output the skip connection adds; 0 for none.
+        value_range: as for `mlp`.
         name: the model's name.
 
     Returns:
@@ -90,7 +109,7 @@ def skip_mlp(
     """
     layers = keras.layers
     inputs = keras.Input(input_shape, name="image")
-    x = layers.Flatten(name="flatten")(layers.Rescaling(1 / 255, name="pixels")(inputs))
+    x = layers.Flatten(name="flatten")(pixels.to_unit(value_range)(inputs))
     first = None
     for index in range(1, depth + 1):
         x = layers.Dense(width, name=f"fc{index:03d}")(x)

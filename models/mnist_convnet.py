@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import keras
 
+from models import pixels
 from thesis_tf.errors import invalid
 
 
@@ -14,6 +15,7 @@ def mnist_convnet(
     num_classes: int = 10,
     *,
     units: int = 512,
+    value_range: pixels.ValueRange = pixels.BYTES,
     name: str = "mnist_convnet",
 ) -> keras.Model:
     """Two 5x5 convolutions and two dense layers, with every operation as a separate layer.
@@ -22,9 +24,11 @@ def mnist_convnet(
     `units=1024` this is chapter 11's LeNet: 3,274,634 parameters at 28 x 28 x 1.
 
     Args:
-        input_shape: (height, width, channels) of images with pixels in [0, 255].
+        input_shape: (height, width, channels) of images.
         num_classes: the number of classes.
         units: the width of the first dense layer.
+        value_range: the values of black and white, which become 0 and 1; None for inputs that are
+            no pixels, which aren't scaled.
         name: the model's name.
 
     Returns:
@@ -44,7 +48,7 @@ def mnist_convnet(
     return keras.Sequential(
         [
             keras.Input(input_shape, name="image"),
-            layers.Rescaling(1 / 255, name="pixels"),
+            pixels.to_unit(value_range),
             layers.Conv2D(32, 5, padding="same", name="conv1"),
             layers.ReLU(name="conv1_relu"),
             layers.MaxPooling2D(2, name="conv1_pool"),

@@ -12,7 +12,7 @@ from typing import Any
 
 import keras
 
-from models import weights_file
+from models import pixels, weights_file
 from models.backbones import BACKBONES, backbone
 from models.mlp import issgd_mlp, mlp, skip_mlp
 from models.mnist_convnet import mnist_convnet
@@ -37,6 +37,7 @@ def build(
     image_size: int | None = None,
     preprocessing: str | None = None,
     auxiliary_head: bool = False,
+    value_range: pixels.ValueRange = pixels.BYTES,
 ) -> keras.Model:
     """Builds a network by name.
 
@@ -46,6 +47,9 @@ def build(
         num_classes: the number of classes; None takes the number from the weights.
         weights: "none", "imagenet" (backbones only) or the path of a `.weights.h5` file.
         image_size, preprocessing, auxiliary_head: options of `models.backbones.backbone`.
+        value_range: the values of black and white in the data, which the first layer scales; None
+            for data that are no pixels, which aren't scaled. The model of a `.keras` file takes the
+            data as they are.
 
     Returns:
         A Keras model that returns logits; the model of a `.keras` file may return anything.
@@ -74,7 +78,9 @@ def build(
             raise invalid("`model`", "a .keras file", f"{name}, which isn't one or is incomplete")
         return keras.saving.load_model(name, compile=False, safe_mode=True)
     if name in BACKBONES:
-        return backbone(name, input_shape, num_classes, weights=weights, **options)
+        return backbone(
+            name, input_shape, num_classes, weights=weights, value_range=value_range, **options
+        )
     if name not in _PLAIN:
         near = difflib.get_close_matches(name, NAMES, n=3)
         raise invalid(
@@ -102,7 +108,7 @@ def build(
         raise invalid("`num_classes`", f"given for {name} without weights", None)
     if num_classes is None and path is not None:
         num_classes = weights_file.classes_in(path)
-    model = _PLAIN[name](input_shape, num_classes)
+    model = _PLAIN[name](input_shape, num_classes, value_range=value_range)
     if path is not None:
         try:
             model.load_weights(path)

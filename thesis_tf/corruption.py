@@ -89,6 +89,8 @@ class SaltAndPepper(Corruption):
     def __post_init__(self) -> None:
         """Raises ValueError unless the probability is one."""
         checks.probability("`probability`", self.probability)
+        _check_finite("`low`", self.low)
+        _check_finite("`high`", self.high)
 
     def sample(self, x: TensorLike, seed: Seed) -> tf.Tensor:
         """Returns a corrupted x (n, ...)."""
@@ -129,6 +131,7 @@ class Masking(Corruption):
     def __post_init__(self) -> None:
         """Raises ValueError unless the probability is one."""
         checks.probability("`probability`", self.probability)
+        _check_finite("`value`", self.value)
 
     def sample(self, x: TensorLike, seed: Seed) -> tf.Tensor:
         """Returns a corrupted x (n, ...)."""
@@ -167,6 +170,7 @@ class Block(Corruption):
         """Raises TypeError or ValueError unless height and width are positive integers."""
         checks.positive_integer("`height`", self.height)
         checks.positive_integer("`width`", self.width)
+        _check_finite("`value`", self.value)
 
     def sample(self, x: TensorLike, seed: Seed) -> tf.Tensor:
         """Returns corrupted images x (n, height, width) or (n, height, width, channels).
@@ -197,6 +201,11 @@ class Block(Corruption):
         block = inside[0][:, :, tf.newaxis] & inside[1][:, tf.newaxis]
         block = block[..., tf.newaxis] if rank == 4 else block
         return tf.where(block, tf.constant(self.value, x.dtype), x)
+
+
+def _check_finite(name: str, value: float) -> None:
+    if not math.isfinite(value):
+        raise checks.invalid(name, "a finite number", value)
 
 
 def _uniform(x: tf.Tensor, seed: Seed) -> tf.Tensor:

@@ -1,7 +1,7 @@
 """The configs that programs share; their fields are flags (see `bin.common.flags`)."""
 
 import dataclasses
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from absl import flags as absl_flags
 
@@ -46,6 +46,16 @@ def _are_steps(values: list[str]) -> bool:
     return all(value.isdigit() for value in values)
 
 
+def _is_value_range(value: str | None) -> bool:
+    if value is None or value == "none":
+        return True
+    try:
+        black, white = map(float, value.split(","))
+    except ValueError:
+        return False
+    return black < white
+
+
 def _is_tpu_of_distribution(tpu: str) -> bool:
     return bool(tpu) == (FLAGS["distribution"].value == "tpu")
 
@@ -71,32 +81,66 @@ class Data:
         message="must be three positive numbers, e.g. 5000,1000,1000",
     )
     seed: int = seed_option()
+    value_range: str | None = option(
+        None,
+        "The values of black and white, e.g. 0,16 or -1,1, or none if values are no pixels."
+        " Default: by the type and the values of the data; the first line of the log shows it.",
+        valid=_is_value_range,
+        message="must be two increasing numbers, e.g. 0,16, or none",
+    )
 
-    def load(self) -> "Splits":
-        """Returns the `Splits`; raises early if they can't be loaded."""
+    def load(self, *models: "Model") -> "Splits":
+        """Returns the `Splits`, and says what was read.
+
+        Args:
+            *models: the networks that will take the examples.
+
+        Raises:
+            ValueError: they can't be loaded, or a network has to know which values are black and
+                white, and this can't be told from them.
+        """
         from thesis_tf import datasets
+        from thesis_tf.reporting import progress
 
         if self.dataset in set(datasets.INPUT_NAMES) - set(datasets.NAMES):
             raise ValueError(
                 f"--dataset={self.dataset} has no labels, which this program needs. bin.dae and"
                 " bin.gsn can use it."
             )
-        splits = datasets.load(self.dataset, data_dir=self.data_dir, seed=self.seed)
+        splits = datasets.load(
+            self.dataset, data_dir=self.data_dir, value_range=self._told(), seed=self.seed
+        )
+        for model in models:
+            model.pixels(splits)
         if self.examples:
             train, validation, test = self.examples
             try:
                 splits = splits.take(train=train, validation=validation, test=test, seed=self.seed)
             except ValueError as error:
                 raise ValueError(f"--examples requests too many examples: {error}") from None
+        progress.say(" ".join([splits.describe(), *(model.scale(splits) for model in models[:1])]))
         return splits
+
+    def _told(self) -> Any:
+        """Returns `value_range` as `datasets.load` takes it."""
+        if self.value_range is None or self.value_range == "none":
+            return self.value_range
+        return tuple(map(float, self.value_range.split(",")))
 
     def load_inputs(self) -> "Splits":
         """Returns the `Splits` of examples without labels; raises if they can't be loaded."""
         from thesis_tf import datasets
+        from thesis_tf.reporting import progress
 
-        return datasets.load_inputs(
-            self.dataset, data_dir=self.data_dir, examples=self.examples, seed=self.seed
+        splits = datasets.load_inputs(
+            self.dataset,
+            data_dir=self.data_dir,
+            examples=self.examples,
+            value_range=self._told(),
+            seed=self.seed,
         )
+        progress.say(splits.describe())
+        return splits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,14 +170,32 @@ class Model:
     )
     auxiliary_head: bool = option(False, "Add the auxiliary head of Inception v3 on mixed7.")
 
-    def build(self, input_shape: tuple[int, ...], num_classes: int | None) -> "keras.Model":
-        """Returns the Keras model."""
+    def pixels(self, splits: "Splits") -> tuple[float, float] | None:
+        """Returns the black and white that the network scales, None if it takes values as stored.
+
+        Raises:
+            ValueError: the network scales pixels, but it can't be told what is black and white.
+        """
+        if self.model.endswith(".keras") or splits.values is None:
+            return None
+        return splits.values.known_pixels(splits.name)
+
+    def scale(self, splits: "Splits") -> str:
+        """Returns a sentence about the scale of pixels."""
+        pixels = self.pixels(splits)
+        if pixels is None:
+            return f"{self.model} takes values as they are stored."
+        return f"{self.model} scales pixels from {pixels[0]:g} to {pixels[1]:g} itself."
+
+    def build(self, splits: "Splits", num_classes: int | None) -> "keras.Model":
+        """Returns the Keras model for the examples of `splits`."""
         import models
 
         return models.build(
             self.model,
-            tuple(input_shape),
+            splits.train.x.shape[1:],
             num_classes,
+            value_range=self.pixels(splits),
             weights=self.weights,
             image_size=self.image_size,
             preprocessing=None if self.preprocessing == "default" else self.preprocessing,

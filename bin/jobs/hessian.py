@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from bin.common import contents, ends, runs, training
+from bin.common import contents, ends, model_fit, runs, training
 from thesis_tf import hardware, hessian
 from thesis_tf.persistence import files
 from thesis_tf.reporting import tables
@@ -37,12 +37,13 @@ def run(
     `begin` is called after all checks of the arguments, before anything is written; `warn` if
     eigenpairs have not converged.
     """
-    splits = config.data.load()
+    splits = config.data.load(config.model)
     strategy = hardware.configure(config.hardware)
     chief = hardware.is_chief(strategy)
     with strategy.scope():
         classes = splits.num_classes if config.model.weights == "none" else None
-        model = config.model.build(splits.train.x.shape[1:], classes)
+        model = config.model.build(splits, classes)
+        model_fit.check(model, splits)
         training.compile_for(model, config.training)
     if config.train_steps:
         training.planned_steps(splits, config.training, config.train_steps)

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from bin.common import configs, runs, training
+from bin.common import configs, model_fit, runs, training
 from thesis_tf import datasets, hardware, probes
-from thesis_tf.datasets.splits import SPELLINGS
 from thesis_tf.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -60,9 +59,14 @@ class Session:
         """Returns the network; raises if a tap doesn't exist or the reduction can't be applied."""
         classes = self.splits.num_classes if spec.weights == "none" else None
         with self.strategy.scope():
-            model = spec.build(self.splits.train.x.shape[1:], classes)
-        reduction = probes.Reduction.parse(self.config.reduction)
-        for tap in probes.taps(model, list(self.config.taps)):
+            model = spec.build(self.splits, classes)
+        model_fit.check(model, self.splits, labels=bool(self.config.training.epochs))
+        reduction, mask = probes.Reduction.parse(self.config.reduction), self.config.mask
+        if not reduction.uses_masks:
+            if mask != "auto":
+                raise runs.UsageError(f"--mask={mask} has no effect on --reduction={reduction}.")
+            mask = "none"
+        for tap in probes.taps(model, list(self.config.taps), mask=mask):
             reduction.features(tap)
         return model
 
@@ -81,6 +85,7 @@ class Session:
                         folder / "features",
                         taps=list(config.taps),
                         reduction=config.reduction,
+                        mask=config.mask,
                         batch_size=self.extract_batch_size,
                         seed=config.hardware.seed,
                         shard=self.shard,
@@ -123,19 +128,6 @@ class Session:
             training.compile_for(model, self.config.training)
 
 
-def factors(path: str, splits: datasets.Splits) -> dict[str, np.ndarray]:
-    """Reads `--labels`: a dict from factor to labels in the order of `splits.stacked()`."""
-    wanted = "with arrays named FACTOR_train, FACTOR_test (and FACTOR_validation)"
-    sources = {spelling: split for split, known in SPELLINGS.items() for spelling in known}
-    found: dict[str, dict[str, np.ndarray]] = {}
-    for key, array in runs.read_arrays("labels", path, wanted).items():
-        factor, _, source = key.rpartition("_")
-        if source not in sources or not factor:
-            raise ValueError(f"--labels={path} must be an .npz file {wanted}. Received: {key}.")
-        found.setdefault(factor, {})[sources[source]] = array
-    return {factor: splits.gather(values) for factor, values in found.items()}
-
-
 def checkpoints(
     session: Session, networks: Sequence[keras.Model]
 ) -> dict[str, probes.ProbeReport] | None:
@@ -169,6 +161,7 @@ def live(session: Session, model: keras.Model) -> dict[str, probes.ProbeReport]:
     monitor = probes.ProbeMonitor(
         list(config.taps),
         reduction=config.reduction,
+        mask=config.mask,
         log_every=session.log_every,
         num_classes=session.splits.num_classes,
         log_dir=folder / "logs",

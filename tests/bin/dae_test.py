@@ -198,7 +198,7 @@ def test_flags_that_would_be_of_no_use(values, match):
     [
         ({"sigma": 9.0}, "must be above sigma, 9"),
         ({"dataset": "spirall"}, "The nearest are: spiral"),
-        ({"reconstruction": "no.keras"}, "must be an existing file"),
+        ({"reconstruction": "no.keras", "sigma": 0.1}, "must be an existing file"),
         ({"fit": "minibatch", "batch_size": 401}, "at most the 400 training examples"),
     ],
 )
@@ -214,7 +214,7 @@ def test_constant_data_and_a_model_of_another_shape(tmp_path):
         run(tmp_path / "out", dataset=str(tmp_path / "flat.npz"), examples=None)
     keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)]).save(tmp_path / "r.keras")
     with pytest.raises(ValueError, match=r"inputs of \(2,\) and outputs of \(3,\)"):
-        run(tmp_path / "out", reconstruction=str(tmp_path / "r.keras"))
+        run(tmp_path / "out", reconstruction=str(tmp_path / "r.keras"), sigma=0.1)
 
 
 @pytest.mark.slow
@@ -225,6 +225,7 @@ def test_models_of_images_otherwise_arranged(tmp_path):
         tmp_path / "out",
         dataset=str(tmp_path / "i.npz"),
         examples=None,
+        sigma=0.1,
         reconstruction=str(tmp_path / "r.keras"),
     )
     assert found["values_per_example"] == 16
@@ -238,8 +239,8 @@ def test_a_model_that_diverged(tmp_path):
     model.layers[0].set_weights([np.full((3, 3), np.nan), np.zeros(3)])
     model.save(tmp_path / "r.keras")
     values = {"dataset": str(path), "examples": None, "reconstruction": str(tmp_path / "r.keras")}
-    with pytest.raises(ValueError, match=r"r\(x\) is not finite"):
-        run(tmp_path / "nan", **values)
+    with pytest.raises(ValueError, match=r"r\(x\).* must be finite"):
+        run(tmp_path / "nan", **values, sigma=0.1)
 
 
 @pytest.mark.slow
@@ -266,3 +267,33 @@ def test_help_answers_without_tensorflow(help_of):
     for flag in ("--sigma", "--noise", "--initialization", "--fit", "--sampler", "--dataset"):
         assert f"  {flag}" in shown
     assert "(default: 'spiral')" in shown
+
+
+OWN = {"criterion": "denoising", "sigma": None, "copies": 4}
+FOLDERS = {  # name: (config.json, diagnostics.json, --sigma, what comes)
+    "no run": (None, None, None, "needs --sigma"),
+    "no run, with sigma": (None, None, 0.2, 0.2),
+    "a run of this program": (OWN, {"sigma": 0.1}, None, 0.1),
+    "the same sigma": ({**OWN, "sigma": 0.1}, {"sigma": 0.1}, 0.1, 0.1),
+    "another sigma": (OWN, {"sigma": 0.1}, 0.3, "--sigma must be 0.1, with which"),
+    "a run that isn't over": (OWN, None, None, "needs --sigma"),
+    "a run of another program": ({"network": {}}, {"sigma": 0.1}, None, "needs --sigma"),
+    "a damaged file": (OWN, "{", None, "needs --sigma"),
+    "a list": ([1], {"sigma": 0.1}, None, "needs --sigma"),
+}
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_the_sigma_with_which_a_model_was_trained(name, tmp_path):
+    *files, sigma, expected = FOLDERS[name]
+    for file, value in zip(("config.json", "diagnostics.json"), files, strict=True):
+        if value is not None:
+            text = value if isinstance(value, str) else json.dumps(value)
+            (tmp_path / file).write_text(text)
+    values = {"reconstruction": str(tmp_path / "model.keras"), "sigma": sigma}
+    with flagsaver.flagsaver(**values):
+        if isinstance(expected, float):
+            assert dae.config_from_flags().sigma == expected
+            return
+        with pytest.raises(runs.UsageError, match=expected):
+            dae.config_from_flags()

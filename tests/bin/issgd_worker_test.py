@@ -22,8 +22,8 @@ def small():
     """Returns (model, data, spec) of the programs that `start_program` starts."""
     with flagsaver.flagsaver(examples=["512", "128", "128"], model="mlp", block_size=64):
         run = flags.read(config.RunSettings)
-    data, classes = run.load()
-    model = run.build(data, classes)
+    splits = run.load()
+    model, data = run.build(splits), config.pairs(splits)
     loss_name = Objective(model, config.loss_of(model)).loss_name
     return model, data, spec_of(model, loss_name, by_split(data), run.block_size)
 

@@ -25,6 +25,7 @@ def config(**changes):
         "training": Training(epochs=2, batch_size=50),
         "taps": TAPS,
         "reduction": "subset:100",
+        "mask": "auto",
         "mode": "frozen",
         "labels": None,
         "control": False,
@@ -148,13 +149,15 @@ def test_a_wrong_checkpoint_costs_no_probing_of_those_before_it(tmp_path):
     [
         ({"taps": ("fc1_rleu",)}, "nearest are: fc1_relu"),
         ({"reduction": "last"}, "with a time axis"),
+        ({"mask": "none"}, "--mask=none has no effect on --reduction=subset:100"),
+        ({"mask": "padding", "reduction": "mean"}, "the name of an input"),
         ({"training": Training(epochs=1, batch_size=301)}, "at most the 300 training examples"),
         ({"labels": "no.npz"}, r"--labels=no.npz must be an existing .npz file"),
     ],
 )
 def test_nothing_is_begun_before_all_is_known_to_fit(tmp_path, change, message):
     begun = []
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, runs.UsageError), match=message):
         probe.run(config(**change), tmp_path / "run", begin=lambda: begun.append(1))
     assert not begun
     assert not (tmp_path / "run").exists()

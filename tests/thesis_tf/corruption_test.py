@@ -123,3 +123,17 @@ def test_keras_saves_them():
 def test_bad_input(make, error, match):
     with pytest.raises(error, match=match):
         make()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: corruption.SaltAndPepper(0.5, low=np.nan),
+        lambda: corruption.SaltAndPepper(0.5, high=np.inf),
+        lambda: corruption.Masking(0.5, value=np.nan),
+        lambda: corruption.Block(1, 1, value=np.nan),
+    ],
+)
+def test_replacements_that_are_not_finite(make):
+    with pytest.raises(ValueError, match="must be a finite number"):
+        make()

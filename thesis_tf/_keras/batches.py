@@ -1,5 +1,6 @@
 """A data set in batches of one shape, the last one padded."""
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -80,6 +81,23 @@ class Stream:
         batch = next(iter(self._given.take(1).as_numpy_iterator()))
         return np.asarray(max(batches, -1) * len(keras.tree.flatten(batch)[0]))
 
+    def changing_batch(self, *, looks: int = 2, batches: int | None = None) -> int | None:
+        """Returns the number of the first batch that isn't the same in each pass; None without one.
+
+        Args:
+            looks: the number of passes.
+            batches: the number of batches at the beginning that are compared; None for all.
+        """
+        if self.in_memory:
+            return None
+        few = self._dataset if batches is None else self._dataset.take(batches)
+        # A generator that can be read only once leaves nothing for the other passes.
+        passes = itertools.zip_longest(*(few.as_numpy_iterator() for _ in range(looks)))
+        for number, (first, *others) in enumerate(passes):
+            if not all(_are_equal(first, other) for other in others):
+                return number
+        return None
+
     def batches(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[Any, int]]:
         """Yields (batch, count): arrays of the static shape, whose first `count` rows are examples.
 
@@ -115,8 +133,15 @@ def _as_array(leaf: Any) -> np.ndarray:
     return leaf if isinstance(leaf, np.ndarray) else np.asarray(leaf)
 
 
-def inputs_only(data: Any) -> Any:
-    """Returns a `tf.data.Dataset` of tuples (inputs, ...) as one of inputs; others unchanged."""
-    if isinstance(data, tf.data.Dataset) and isinstance(data.element_spec, tuple):
-        return data.map(lambda *parts: parts[0])
-    return data
+def _are_equal(one: Any, other: Any) -> bool:
+    """Returns whether two batches have the same values; NaN equals NaN."""
+
+    def same(a: np.ndarray, b: np.ndarray) -> bool:
+        if a.shape != b.shape:
+            return False
+        return bool((a == b).all()) if a.dtype.hasobject else a.tobytes() == b.tobytes()
+
+    if one is None or other is None:
+        return False
+    pairs = zip(keras.tree.flatten(one), keras.tree.flatten(other), strict=True)
+    return all(same(np.asarray(a), np.asarray(b)) for a, b in pairs)

@@ -29,19 +29,23 @@ class Place:
         tensor: the tensor.
         arguments: the arguments of the call, (args, kwargs); None for the model's inputs and
             outputs.
+        mask: the Keras mask that the tensor had when its call had ended; None if it had none. The
+            tensor itself may lose it later: `MultiHeadAttention` takes it from its inputs.
     """
 
     name: str
     operation: keras.Operation
     tensor: tf.Tensor
     arguments: tuple[tuple[Any, ...], dict[str, Any]] | None = None
+    mask: Any = None
 
 
 class Recorder:
     """The tensors that the calls during one tracing returned, in the order in which calls ended.
 
     Attributes:
-        places: a list of `Place`.
+        places: a list of `Place`. The masks of the last call are there when the next begins, or
+            after `record_root`.
         out_of_reach: a dict from path to operation of the calls whose tensors can't be read.
         outputs: the model's outputs, set by the caller of the model.
     """
@@ -54,6 +58,8 @@ class Recorder:
         self._graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
         self._stack: list[keras.Operation] = []
         self._calls: dict[str, int] = {}
+        self._masks: dict[int, Any] = {}
+        self._read = 0  # the number of places whose masks have been read
 
     def record_root(self, name: str, tensors: Any) -> None:
         """Adds the model's inputs or outputs: `name`, or "name/KEY" where there are several."""
@@ -62,6 +68,19 @@ class Recorder:
             key = "/".join([name, *map(str, path)]) if len(leaves) > 1 else name
             self._calls[key] = self._calls.get(key, 0) + 1
             self.places.append(Place(key, self._root, tensor))
+        self._read_masks()
+
+    def _read_masks(self) -> None:
+        """Reads the masks of new places. A layer sets them after the call that is watched."""
+        for index in range(self._read, len(self.places)):
+            place = self.places[index]
+            mask = getattr(place.tensor, "_keras_mask", None)
+            if mask is None:  # a layer that returns its input may do so after the mask was taken
+                mask = self._masks.get(id(place.tensor))
+            if mask is not None:
+                self._masks[id(place.tensor)] = mask
+                self.places[index] = dataclasses.replace(place, mask=mask)
+        self._read = len(self.places)
 
     def call(
         self,
@@ -71,6 +90,7 @@ class Recorder:
         kwargs: dict[str, Any],
     ) -> Any:
         """Runs one call and records the tensors that it returns."""
+        self._read_masks()
         if operation is self._root:
             return original(operation, *args, **kwargs)
         # A recurrent layer also calls its cells outside of its loop, only to determine shapes.

@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from thesis_tf._core import arrays, checks
+from thesis_tf._keras.last_activation import of_tensor
 from thesis_tf.autoencoders.density import jacobians
 from thesis_tf.autoencoders.noise_schedules import DecreasingNoise, NoiseSchedule, SupportsSample
 
@@ -43,13 +44,24 @@ def squared_error(target: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
 
 
 def bernoulli(target: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-    """Returns the cross-entropy of targets in [0, 1] with probabilities, per example: (n,)."""
+    """Returns the cross-entropy of targets in [0, 1] with probabilities, per example: (n,).
+
+    It uses the logits if outputs come from a sigmoid that Keras knows, as Keras does. Outputs
+    outside [0, 1], which Keras would clip, give NaN.
+    """
+    possible = tf.reduce_all(arrays.flat((outputs >= 0) & (outputs <= 1)), axis=1)
     values = keras.ops.binary_crossentropy(target, outputs, from_logits=False)
-    return tf.reduce_sum(arrays.flat(values), axis=1)
+    losses = tf.reduce_sum(arrays.flat(values), axis=1)
+    return tf.where(possible, losses, tf.constant(float("nan"), losses.dtype))
 
 
 def bernoulli_from_logits(target: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-    """Returns the cross-entropy of targets in [0, 1] with sigmoid(outputs), per example: (n,)."""
+    """Returns the cross-entropy of targets in [0, 1] with sigmoid(outputs), per example: (n,).
+
+    Raises:
+        ValueError: outputs come from a sigmoid already.
+    """
+    check_activation("bernoulli_from_logits", of_tensor(outputs))
     values = tf.nn.sigmoid_cross_entropy_with_logits(labels=target, logits=outputs)
     return tf.reduce_sum(arrays.flat(values), axis=1)
 
@@ -59,6 +71,16 @@ DISTANCES: dict[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {
     "bernoulli": bernoulli,
     "bernoulli_from_logits": bernoulli_from_logits,
 }
+
+
+def check_activation(distance: str, activation: str | None) -> None:
+    """Raises ValueError if a distance takes logits and a model ends in a bounded activation."""
+    if distance == "bernoulli_from_logits" and activation is not None:
+        raise checks.invalid(
+            "`distance`",
+            "'bernoulli' for a model that returns probabilities",
+            f"'bernoulli_from_logits' with a model that ends in the activation {activation}",
+        )
 
 
 def _checked_target(x: tf.Tensor, target: tf.Tensor | None) -> tf.Tensor:

@@ -1,12 +1,14 @@
 """Plots of chapter 3: functions that draw results of this area (figures 3.5 to 3.7)."""
 
 import itertools
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib import ticker
+from matplotlib.colors import Normalize
 
 from thesis_tf._core.types import Array, ArrayLike, Path
 from thesis_tf.plotting import fields
@@ -22,6 +24,7 @@ from thesis_tf.plotting.style import (
     add_legend,
     add_title,
     checked_path,
+    draw_text,
     new_figure,
     save,
     style_axes,
@@ -55,27 +58,57 @@ def draw_score_field(
         _draw_score_curve(field, path, attractors, title)
         return
     shown, grid = field.project(field.data), field.project(field.points)
-    figure = new_figure(6.4, 6.2)
+    width, depth = np.ptp(grid, axis=0)
+    height = 4.8 * min(max(depth / width, 0.25), 1.5)  # of the axes, in inches
+    figure = new_figure(6.4, height + 1.6)
     axes = figure.subplots()
     whole = len(field.axes) == 2
+    if not whole:
+        title = "\n".join([title or "", textwrap.fill(_plane_note(field), 58)]).strip()
     names = ("x1", "x2") if whole else ("first principal component", "second")
     style_axes(axes, *names, title=title)
     axes.scatter(shown[:, 0], shown[:, 1], s=2, color=BLUE, linewidths=0, label="data")
     moves = field.project(field.reconstruction) - grid
-    arrows = fields.draw_arrows(axes, grid, moves, field.spacing)
+    top = float(np.linalg.norm(moves, axis=1).max()) or 1.0
+    # The palest colors are left out: the arrows near the data are the shortest.
+    norm = Normalize(-0.4 * top, top)
+    arrows = fields.draw_arrows(axes, grid, moves, field.spacing, norm=norm)
     bar = figure.colorbar(arrows, ax=axes, shrink=0.7)
+    bar.ax.set_ylim(0, top)
     bar.set_label("|r(x) − x|", family=FONT, fontsize=9, color=INK)
     bar.ax.tick_params(labelsize=8)
     if attractors is not None and len(attractors.points):
         where = field.project(attractors.points)
-        for mask, color, marker, label in (
-            (~attractors.spurious, GREEN, "o", "attractors at the data"),
-            (attractors.spurious, VERMILION, "X", "spurious attractors"),
-        ):
+        for mask, color, marker, label in _kinds(attractors):
+            label = f"attractors {label}".replace("\n", " ")
             fields.mark(axes, where[mask], color=color, marker=marker, size=46, label=label)
-    axes.set_aspect("equal", adjustable="datalim")
-    add_legend(axes, loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=3, markerscale=1.5)
+    axes.set_aspect("equal", adjustable="box")
+    reach = 0.6 * field.spacing
+    axes.set_xlim(grid[:, 0].min() - reach, grid[:, 0].max() + reach)
+    axes.set_ylim(grid[:, 1].min() - reach, grid[:, 1].max() + reach)
+    below = (0.5, -0.45 / height)
+    add_legend(axes, loc="upper center", bbox_to_anchor=below, ncols=2, markerscale=1.5)
     save(figure, path)
+
+
+def _plane_note(field: "ScoreField") -> str:
+    """Returns a sentence on the plane of a field: arrows there are not those at the data."""
+    flat = _flat(field.data) - field.center
+    off = np.linalg.norm(flat - flat @ field.axes @ field.axes.T, axis=1)
+    return (
+        "On the plane of two principal components through the mean; data are off it by"
+        f" {np.median(off):.2g} (median)"
+    )
+
+
+def _kinds(attractors: "Attractors") -> list[tuple[Array, str, str, str]]:
+    """Returns (which, color, marker, label) of the kinds of attractors."""
+    near = attractors.distance <= 1
+    return [
+        (near & ~attractors.spurious, GREEN, "o", "within sigma\nof an example"),
+        (~near & ~attractors.spurious, PURPLE, "s", "farther away"),
+        (attractors.spurious, VERMILION, "X", "that are spurious"),
+    ]
 
 
 def _draw_score_curve(
@@ -105,6 +138,7 @@ def draw_points(
     *,
     max_pairs: int = 4,
     title: str | None = None,
+    caption: str | None = None,
 ) -> None:
     """Draws samples side by side, projected to pairs of values (figure 3.6).
 
@@ -114,14 +148,22 @@ def draw_points(
         samples: {name: (n, ...) array}; all have the same axes, which exclude the most extreme
             thousandth at each end.
         path: a file that ends in .png, .svg or .pdf; an older one is replaced.
-        max_pairs: the maximum number of planes: values 0 and 1, 2 and 3, and so on.
+        max_pairs: the maximum number of planes: values 0 and 1, 2 and 3, and so on. A note says
+            which values are in none of them.
         title: a heading.
+        caption: a sentence below the heading.
+
+    Each panel has the same number of points, that of the smallest sample and at most 3,000, so that
+    their densities can be compared.
     """
     path = checked_path(path)
     flat = {name: _flat(x) for name, x in samples.items()}
     size = min(x.shape[1] for x in flat.values())
+    count = min(_MOST_POINTS, *map(len, flat.values()))
+    flat = {name: x[:count] for name, x in flat.items()}
     if size < 2:
-        _draw_histograms(flat, path, title)
+        caption = textwrap.fill(caption, 60) if caption else None
+        _draw_histograms(flat, path, "\n".join(filter(None, [title, caption])))
         return
     pairs = [(i, i + 1) for i in range(0, size - 1, 2)][:max_pairs]
     shape = (len(flat), len(pairs)) if len(pairs) > 1 else (1, len(flat))
@@ -133,13 +175,18 @@ def draw_points(
     for row, color, (name, x) in zip(panels, colors, flat.items(), strict=False):
         for axes, (i, j) in zip(row, pairs, strict=True):
             style_axes(axes, f"x{i + 1}", f"x{j + 1}", title=name if axes is row[0] else None)
-            few = x[:_MOST_POINTS]
-            axes.scatter(few[:, i], few[:, j], s=2, color=color, linewidths=0)
+            axes.scatter(x[:, i], x[:, j], s=2, color=color, linewidths=0)
             for k, limits in ((i, axes.set_xlim), (j, axes.set_ylim)):
                 low, high = ends[:, k]
                 room = 0.08 * (high - low) or 1.0
                 limits(low - room, high + room)
-    add_title(figure, title, size=11)
+    left_out = range(2 * len(pairs) + 1, size + 1)
+    note = None
+    if left_out:
+        names = f"x{left_out[0]}" if len(left_out) == 1 else f"x{left_out[0]} to x{left_out[-1]}"
+        note = f"{names} {'is' if len(left_out) == 1 else 'are'} not shown"
+    caption = textwrap.fill(caption, 24 * shape[1]) if caption else None
+    add_title(figure, "\n".join(filter(None, [title, caption, note])), size=11)
     save(figure, path)
 
 
@@ -186,7 +233,8 @@ def draw_spectrum(tangents: "Tangents", path: Path, *, title: str | None = None)
 def draw_attractors(attractors: "Attractors", path: Path, *, title: str | None = None) -> None:
     """Draws attractors by distance from the data and spectral radius.
 
-    The area of a marker shows the fraction of the initial points that ended there.
+    The area of a marker shows the fraction of the initial points that ended there. Without
+    attractors, the picture says so.
 
     Args:
         attractors: `Attractors`.
@@ -198,10 +246,7 @@ def draw_attractors(attractors: "Attractors", path: Path, *, title: str | None =
     axes = figure.subplots()
     style_axes(axes, "distance from the data / sigma", "largest |eigenvalue| of dr/dx", title=title)
     fraction = attractors.counts / max(1, len(attractors.labels))
-    for mask, color, label in (
-        (~attractors.spurious, GREEN, "at the data"),
-        (attractors.spurious, VERMILION, "spurious"),
-    ):
+    for mask, color, _, label in _kinds(attractors):
         if mask.any():
             axes.scatter(
                 attractors.distance[mask], attractors.spectral_radius[mask],
@@ -210,7 +255,14 @@ def draw_attractors(attractors: "Attractors", path: Path, *, title: str | None =
     axes.axhline(1, color=LINE, linewidth=0.8)
     if len(attractors.points):
         # Outside the axes, so that its markers are not mistaken for attractors.
-        add_legend(axes, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        heading = "area: starts that ended there"
+        add_legend(axes, heading=heading, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    else:
+        axes.set_xticks([])
+        axes.set_yticks([])
+        lines = ["No attractors", *attractors.warnings()]
+        text = "\n".join(textwrap.fill(line, 44) for line in lines)
+        draw_text(axes, 0.5, 0.5, text, 9, transform=axes.transAxes)
     save(figure, path)
 
 

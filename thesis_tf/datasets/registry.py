@@ -11,9 +11,11 @@ from typing import Any
 
 from thesis_tf._core import checks
 from thesis_tf._core.seeds import checked_seed
-from thesis_tf.datasets import archives, folders, keras_datasets, svhn, tfds
+from thesis_tf.datasets import archives, keras_datasets, svhn, tfds
 from thesis_tf.datasets.assemble import Source, assemble
+from thesis_tf.datasets.images import folders
 from thesis_tf.datasets.splits import Splits
+from thesis_tf.datasets.values import Told, checked_told
 
 DEFAULT_IMAGE_SIZE = (224, 224)
 
@@ -60,6 +62,7 @@ def load(
     *,
     data_dir: str | os.PathLike[str] | None = None,
     image_size: tuple[int, int] | None = None,
+    value_range: Told = None,
     seed: int = 0,
 ) -> Splits:
     """Loads a data set into memory and splits it into train, validation and test.
@@ -71,23 +74,27 @@ def load(
       download by Keras;
     - `svhn`: `data_dir/train_32x32.mat` and `test_32x32.mat` if they exist, otherwise a download by
       tensorflow_datasets, if that is installed;
-    - `PATH.npz`: an archive of x_train, y_train and optionally x_validation, y_validation, x_test,
-      y_test and class_names (strings); x_valid and x_val are read as x_validation, and likewise for
-      y. x are finite numbers of shape (n, ...), y integers of shape (n,) or (n, 1);
-    - a folder with one sub-folder of images per class, or train/, validation/ (or valid/ or val/)
-      and test/ with such sub-folders. It is decoded into memory: 147 KiB per image at 224 x 224, so
-      1.4 GiB for 10,000, and twice that while splits are drawn;
+    - `PATH.npz`: an archive of x_train, y_train (or x, y) and optionally x_validation,
+      y_validation, x_test, y_test and class_names (strings). x are finite numbers of shape (n,
+      ...), y integers of shape (n,) or (n, 1);
+    - a folder with one sub-folder of images per class, or train/, validation/ and test/ with such
+      sub-folders: see `images.folders.read`. It is decoded into memory: 147 KiB per image at 224 x
+      224, so 1.4 GiB for 10,000, and twice that while splits are drawn;
     - `tfds:NAME`: image classification in tensorflow_datasets, with the extra `thesis_tf[tfds]`.
 
-    A missing validation or test set is replaced by a tenth of the training set, drawn without
-    replacement with `seed`. Images are not scaled: they are uint8 of shape (height, width,
-    channels); uint8 images without a channel axis get one.
+    Splits may also be called training; valid, val, dev or eval; and testing, in any letter case. A
+    missing validation or test set is replaced by a tenth of the training set, drawn without
+    replacement with `seed`: class by class from an archive, a folder or `tfds:NAME`. Images are not
+    scaled; `Splits.values` says which values are black and white. Gray images without a channel
+    axis get one, if they are uint8 or their values are pixels.
 
     Args:
         name_or_path: a str, or a path-like object, which is always a path.
         data_dir: the folder of downloaded data; it must exist. Keras' downloads go to Keras' cache.
         image_size: (height, width) to which the images of a folder or of `tfds:NAME` are resized;
             None is (224, 224) for a folder, and keeps the stored size otherwise.
+        value_range: (black, white) of the stored values, for example (0, 16); "none" for values
+            that are no pixels; None judges by the format and the values: see `Splits.values`.
         seed: a non-negative integer that determines the held-out splits and the order of a folder's
             images.
 
@@ -103,11 +110,36 @@ def load(
             pickled or damaged archives, examples that aren't finite numbers of one shape, labels
             out of range, only one class, or too few examples to split.
     """
-    read, name = _reader(name_or_path)
-    request = Request(_checked_folder(data_dir), _checked_size(image_size), seed=checked_seed(seed))
-    splits = assemble(name, read(request), seed=request.seed)
-    _check_stored_size(splits, request.image_size)
+    told = checked_told(value_range)
+    name, source = read(name_or_path, data_dir=data_dir, image_size=image_size, seed=seed)
+    source = _without_unlabeled(name, source)
+    splits = assemble(name, source, value_range=told, seed=seed)
+    _check_stored_size(splits, _checked_size(image_size))
     return splits
+
+
+def read(
+    name_or_path: str | os.PathLike[str],
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    image_size: tuple[int, int] | None = None,
+    seed: int = 0,
+) -> tuple[str, Source]:
+    """Returns the name of a data set, and what its reader found; see `load`."""
+    reader, name = _reader(name_or_path)
+    request = Request(_checked_folder(data_dir), _checked_size(image_size), seed=checked_seed(seed))
+    return name, reader(request)
+
+
+def _without_unlabeled(name: str, source: Source) -> Source:
+    """Leaves out splits without labels, whose labels are None."""
+    given = {split: getattr(source, split) for split in ("validation", "test")}
+    bare = [split for split, pair in given.items() if pair is not None and pair[1] is None]
+    if source.train[1] is None:
+        raise checks.invalid(name, "a data set with labels of its training examples", "none")
+    notes = tuple(f"left out {split}, which has no labels" for split in bare)
+    nothing: dict[str, Any] = dict.fromkeys(bare)
+    return dataclasses.replace(source, **nothing, notes=source.notes + notes)
 
 
 def _reader(name_or_path: Any) -> tuple[Callable[[Request], Source], str]:
@@ -119,7 +151,7 @@ def _reader(name_or_path: Any) -> tuple[Callable[[Request], Source], str]:
     if isinstance(name_or_path, str):
         prefix, _, rest = name_or_path.partition(":")
         if name_or_path in _NAMED:
-            return functools.partial(_NAMED[name_or_path], name_or_path), name_or_path
+            return functools.partial(_read_named, name_or_path), name_or_path
         if prefix in _PREFIXED:
             return functools.partial(_PREFIXED[prefix], rest), name_or_path
     path = pathlib.Path(name_or_path).expanduser()
@@ -129,6 +161,10 @@ def _reader(name_or_path: Any) -> tuple[Callable[[Request], Source], str]:
     if path.suffix == ".npz":
         return lambda _: archives.read(path), path.stem
     raise _not_a_data_set(name_or_path, path)
+
+
+def _read_named(name: str, request: Request) -> Source:
+    return dataclasses.replace(_NAMED[name](name, request), stratified=False)
 
 
 def _read_folder(path: pathlib.Path, request: Request) -> Source:

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from thesis_tf._core import checks, seeds
 from thesis_tf._core.types import Array, ArrayLike
+from thesis_tf.datasets.values import ValueRange
 
 SPLIT_NAMES = ("train", "validation", "test")
-# The names of splits in files, folders and other libraries.
-SPELLINGS = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}
+# The names of splits in files, folders and other libraries, in any letter case.
+SPELLINGS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev", "eval"),
+    "test": ("test", "testing"),
+}
+_SPLIT_OF = {spelling: split for split, known in SPELLINGS.items() for spelling in known}
+
+
+def split_of(name: str) -> str | None:
+    """Returns which split a name such as "Val" or "testing" means, None if it is none's."""
+    return _SPLIT_OF.get(name.lower())
 
 
 # Arrays have no single truth value, so the generated `==` could only fail.
@@ -22,7 +35,8 @@ class Split:
 
     Example i is row `rows[i]` of the `source_rows` rows in the source's split `source` ("train"
     also for validation examples that were held out of it); None where that isn't known.
-    `len(split)` is n.
+    `source_names[r]` is the name of the file of row r, relative to the data set's folder; None for
+    other sources than folders. `len(split)` is n.
     """
 
     x: Array
@@ -31,6 +45,7 @@ class Split:
     source: str | None = None
     rows: Array | None = None
     source_rows: int | None = None
+    source_names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError unless there is one label per example."""
@@ -47,12 +62,21 @@ class Split:
         """Returns the number of examples."""
         return len(self.y)
 
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """The name of each example's file, relative to the data set's folder, None if unknown."""
+        if self.source_names is None or self.rows is None:
+            return None
+        return tuple(self.source_names[row] for row in self.rows)
+
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Splits:
     """A data set: its three splits, the names of its classes and its name.
 
     Label i belongs to `class_names[i]`. The three splits share the shape and dtype of an example.
+    `values` is the range of the stored values, None if unknown, and `notes` are phrases about what
+    was read and what was left out.
     """
 
     train: Split
@@ -60,6 +84,9 @@ class Splits:
     test: Split
     class_names: tuple[str, ...]
     name: str
+    _: dataclasses.KW_ONLY
+    values: ValueRange | None = None
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         """Returns the name, and the numbers of examples and classes."""
@@ -70,6 +97,76 @@ class Splits:
     def num_classes(self) -> int:
         """The number of classes, including those without examples."""
         return len(self.class_names)
+
+    @property
+    def names(self) -> dict[str, tuple[str, ...]] | None:
+        """{split: the name of each example's file}, for a folder of images; otherwise None."""
+        found = {name: getattr(self, name).names for name in SPLIT_NAMES}
+        return None if None in found.values() else found
+
+    @functools.cached_property
+    def repeated(self) -> dict[str, int]:
+        """How many validation and test examples have exactly the values of a training example."""
+        parts = {name: getattr(self, name).x for name in SPLIT_NAMES}
+        seen = {example.tobytes() for example in parts["train"]}
+        return {
+            name: sum(example.tobytes() in seen for example in parts[name])
+            for name in ("validation", "test")
+        }
+
+    def summary(self) -> dict[str, Any]:
+        """Returns what was read, with plain values: numbers of examples, classes, values, notes."""
+        parts = {name: getattr(self, name) for name in SPLIT_NAMES}
+        found: dict[str, Any] = {
+            "name": self.name,
+            "examples": {name: len(part) for name, part in parts.items()},
+            "sources": {name: part.source for name, part in parts.items()},
+            "shape": list(self.train.x.shape[1:]),
+            "dtype": self.train.x.dtype.name,
+            "values": None if self.values is None else [self.values.low, self.values.high],
+            "pixels": None if self.values is None else self.values.pixels,
+            "repeated": self.repeated,
+            "notes": list(self.notes),
+        }
+        if self.class_names:
+            found["classes"] = {
+                name: np.bincount(part.y, minlength=self.num_classes).tolist()
+                for name, part in parts.items()
+            }
+            found["class_names"] = list(self.class_names)
+        return found
+
+    def describe(self) -> str:
+        """Returns one line about what was read: numbers, classes, the range of values, notes."""
+        sizes = []
+        for name in SPLIT_NAMES:
+            part = getattr(self, name)
+            drawn = "" if part.source in (None, name) else f" (of the source's {part.source})"
+            sizes.append(f"{len(part):,} {name}{drawn}")
+        said = [f"{self.name}: {', '.join(sizes)} of shape {self.train.x.shape[1:]}"]
+        if self.class_names:
+            counts = np.bincount(self.train.y, minlength=self.num_classes)
+            said.append(
+                f"{self.num_classes} classes of {counts.min():,} to {counts.max():,} training"
+                " examples"
+            )
+            if empty := np.flatnonzero(counts == 0).tolist():
+                names = _several([self.class_names[number] for number in empty])
+                said.append(f"no training examples of {names}")
+        if self.values is not None:
+            what = "no pixels"
+            if self.values.pixels is not None:
+                what = "pixels from {:g} (black) to {:g} (white)".format(*self.values.pixels)
+                what += ", scaled to [0, 1]" if self.values.in_unit else ""
+            elif not self.values.told_apart:
+                what = "which may be pixels or not"
+            said.append(f"values {self.values}, {what}")
+        said += [
+            f"{number:,} {name} examples are training examples, too"
+            for name, number in self.repeated.items()
+            if number
+        ]
+        return "; ".join([*said, *self.notes]) + "."
 
     def take(
         self,
@@ -163,3 +260,44 @@ class Splits:
                 )
             parts.append(given[split.rows])
         return np.concatenate(parts)
+
+    def gather_by_name(self, values: Mapping[str, Any]) -> Array:
+        """Returns other values of the same examples, by the names of their files.
+
+        Args:
+            values: {name: value} of every file of these examples, with names as in `names`. Files
+                of the source that aren't among the examples may have values, too.
+
+        Returns:
+            An array (n,), in the order of `stacked`.
+
+        Raises:
+            ValueError: the data set isn't a folder, a file has no value, or a name is no file's.
+        """
+        names = self.names
+        if names is None:
+            raise checks.invalid(
+                "The data set",
+                "a folder, whose examples have names of files",
+                self.name,
+                "Give values in the order of the source, to `gather`.",
+            )
+        ours = [name for split_name in SPLIT_NAMES for name in names[split_name]]
+        sources = (getattr(self, split_name).source_names for split_name in SPLIT_NAMES)
+        known = {name for source in sources for name in source}
+        missing = [name for name in ours if name not in values]
+        unknown = [name for name in values if name not in known]
+        for found, what in ((missing, "none of them"), (unknown, "of which no image has")):
+            if found:
+                raise checks.invalid(
+                    "`values`",
+                    f"given for the files of {self.name} by their paths in its folder, such as"
+                    f" {ours[0]}",
+                    f"{len(values)} names, {what} {_several(found)}",
+                )
+        return np.asarray([values[name] for name in ours])
+
+
+def _several(names: list[str]) -> str:
+    """Returns the first names, and how many there are."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import pathlib
+from typing import Any
 
 import numpy as np
 from absl import logging
@@ -32,7 +33,7 @@ def read(data_dir: pathlib.Path | None) -> Source:
     paths = {split: data_dir / file for split, file in files.items()} if data_dir else {}
     found = [path for path in paths.values() if path.is_file()]
     if len(found) == len(files):
-        pairs = {split: _read_mat(path) for split, path in paths.items()}
+        pairs: dict[str, Any] = {split: _read_mat(path) for split, path in paths.items()}
         return Source(**pairs, class_names=class_names.DIGITS)
     if found:
         raise checks.invalid(

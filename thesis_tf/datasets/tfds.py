@@ -20,7 +20,7 @@ def read(
 
     It must have a pair of supervised keys, or features called `image` and `label`: the first is an
     image or an array of numbers, the second a class label. With `image_size` images are resized
-    bilinearly; without it all images must have the same size.
+    bilinearly; without it all images must have the same size. Splits without labels have None.
 
     Args:
         name: as for `tfds.builder`: "name", "name/config" or "name:1.0.0".
@@ -46,21 +46,32 @@ def read(
     except Exception as error:  # any error of the downloader or of the data set's code
         raise OSError(f"tfds:{name} could not be downloaded or prepared: {error}.") from error
     there = builder.info.splits
-    if "train" not in there:
+    found = {
+        split: min(
+            (their for their in there if their.lower() in theirs),
+            key=lambda their: theirs.index(their.lower()),
+            default=None,
+        )
+        for split, theirs in SPELLINGS.items()
+    }
+    if found["train"] is None:
         raise checks.invalid(
             f"tfds:{name}", "a data set with a split `train`", ", ".join(there) or "no splits"
         )
-    found = {
-        split: next((their for their in theirs if their in there), None)
-        for split, theirs in SPELLINGS.items()
-    }
-    pairs = {
+    pairs: dict[str, Any] = {
         split: _read_split(builder, theirs, keys, image_size)
         for split, theirs in found.items()
         if theirs
     }
-    label = builder.info.features[keys[1]]
-    return Source(**pairs, class_names=label.names if label.num_classes else None)
+    image, label = (builder.info.features[key] for key in keys)
+    left_out = [split for split in there if split not in found.values()]
+    is_bytes = isinstance(image, tfds.features.Image) and image.np_dtype == np.uint8
+    return Source(
+        **pairs,
+        class_names=label.names if label.num_classes else None,
+        values=(0.0, 255.0) if is_bytes else None,
+        notes=(f"left out the splits {', '.join(left_out)}",) if left_out else (),
+    )
 
 
 def _builder(tfds: Any, name: str, data_dir: pathlib.Path | None) -> Any:
@@ -109,8 +120,11 @@ def _check_features(
 
 def _read_split(
     builder: Any, split: str, keys: tuple[str, str], image_size: tuple[int, int] | None
-) -> tuple[Array, Array]:
-    """Returns x of shape (n, ...) and y of shape (n,), in the order of the files."""
+) -> tuple[Array, Array | None]:
+    """Returns x of shape (n, ...) and y of shape (n,), in the order of the files.
+
+    y is None if all labels are -1, which is tensorflow_datasets' number for "no label".
+    """
     import tensorflow as tf
 
     def example(features: Any) -> tuple[Any, Any]:
@@ -129,4 +143,4 @@ def _read_split(
     for i, (image, label) in enumerate(dataset.as_numpy_iterator()):
         x[i] = np.rint(image) if image.dtype != dtype else image
         y[i] = label
-    return x, y
+    return x, None if size and (y == -1).all() else y

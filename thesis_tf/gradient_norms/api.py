@@ -237,11 +237,11 @@ class GradientNorms:
         few = keras.tree.map_structure(lambda t: tf.gather(t, examples), (x, y))
         loss_fit.warn_of_misfit(self.objective, few[0], stacklevel=5)
         within, apart = _rows(squares)[examples], _rows(self._variable_squares(*few))
-        plain = self._plain_squares(*few, self._divisors_of(x, y))
+        plain = self._plain_squares(*few, divisors=self._divisors_of(x, y))
         known = self_check.compare(within, plain, self.objective, examples=examples)
         divisors = self._divisors_of(*few)
         if divisors is not None:
-            plain = self._plain_squares(*few, divisors)
+            plain = self._plain_squares(*few, divisors=divisors)
         return self_check.compare(apart, plain, self.objective, examples=examples) and known
 
     def _divisors_of(self, x: Structure, y: Structure) -> list[tf.Tensor] | None:

@@ -65,7 +65,7 @@ class PlainSquares:
         self._traced = tf.function(self._squares, autograph=False)
 
     def __call__(
-        self, x: Structure, y: Structure, divisors: list[tf.Tensor] | None = None
+        self, x: Structure, y: Structure, *, divisors: list[tf.Tensor] | None = None
     ) -> Plain:
         """Returns the `Plain` of a batch, one example after the other.
 

@@ -8,6 +8,7 @@ from thesis_tf.gsn.deep_gsn import GSN
 from thesis_tf.gsn.dependency import DependencyKernel, DependencyNetwork
 from thesis_tf.gsn.export import export
 from thesis_tf.gsn.inpainting import Inpainting
+from thesis_tf.gsn.kernel import NetworkKernel, State
 from thesis_tf.gsn.likelihood.base import LikelihoodEstimate
 from thesis_tf.gsn.likelihood.conservative import (
     ConservativeEstimate,
@@ -17,8 +18,6 @@ from thesis_tf.gsn.likelihood.parzen import ParzenEstimate, parzen_log_likelihoo
 from thesis_tf.gsn.network import (
     SALT_AND_PEPPER,
     GenerativeStochasticNetwork,
-    NetworkKernel,
-    State,
 )
 from thesis_tf.gsn.plots import (
     draw_chain_images,

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from thesis_tf._core import checks
+from thesis_tf._keras.last_activation import bounded_activation, of_tensor
 from thesis_tf.corruption import Corruption
 from thesis_tf.gsn.network import SALT_AND_PEPPER, GenerativeStochasticNetwork
-from thesis_tf.gsn.reconstruction import Reconstruction
+from thesis_tf.gsn.reconstruction import Reconstruction, check_logits
 from thesis_tf.gsn.walkback import Hidden, Walkback
 
 
@@ -33,8 +35,8 @@ class WalkbackAutoEncoder(GenerativeStochasticNetwork):
 
     Raises:
         TypeError: the network isn't a Keras model.
-        ValueError: the shape of its outputs doesn't fit the reconstruction distribution, or
-            `initial_hidden` isn't "zeros".
+        ValueError: the shape of its outputs doesn't fit the reconstruction distribution, it ends in
+            a sigmoid where the distribution takes logits, or `initial_hidden` isn't "zeros".
     """
 
     def __init__(
@@ -84,6 +86,14 @@ class WalkbackAutoEncoder(GenerativeStochasticNetwork):
                 f"a model from {shape} to {expected}, the parameters of {self.reconstruction}",
                 f"one that returns {outputs[1:]}",
             )
+        check_logits("`network`", self.reconstruction, bounded_activation(self.network))
+        if self.reconstruction.takes_logits and None not in shape and tf.executing_eagerly():
+            # Activations that no layer names are found by outputs for inputs of any size.
+            x = np.random.default_rng(0).uniform(-9, 9, (64, *map(int, filter(None, shape))))
+            found = self.network(tf.constant(x, self.example_dtype), training=False)
+            within = tf.reduce_all((found >= 0) & (found <= 1))
+            if within and tf.reduce_max(found) > tf.reduce_min(found):
+                check_logits("`network`", self.reconstruction, "that keeps outputs in [0, 1]")
         super().build(input_shape)
 
     def zero_hidden(self, x: tf.Tensor) -> Hidden:
@@ -99,7 +109,9 @@ class WalkbackAutoEncoder(GenerativeStochasticNetwork):
         training: bool = False,
     ) -> tuple[Hidden, tf.Tensor]:
         """Returns ((), outputs) of x (n, ...)."""
-        return (), tf.cast(self.network(x, training=training), self.example_dtype)
+        outputs = self.network(x, training=training)
+        check_logits("`network`", self.reconstruction, of_tensor(outputs))
+        return (), tf.cast(outputs, self.example_dtype)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor."""

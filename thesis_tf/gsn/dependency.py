@@ -13,10 +13,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from thesis_tf._core import checks
-from thesis_tf._core.types import Array, ArrayLike
-from thesis_tf._keras.noisy_model import NoisyModel
-from thesis_tf.gsn.reconstruction import Bernoulli, Reconstruction
+from thesis_tf._core import arrays, checks
+from thesis_tf._core.types import Array, ArrayLike, TensorLike
+from thesis_tf._keras import last_activation
+from thesis_tf._keras.noisy_model import NoisyModel, added_losses, all_true
+from thesis_tf.gsn.kernel import known_or_neutral
+from thesis_tf.gsn.reconstruction import Bernoulli, Reconstruction, check_logits
 from thesis_tf.mcmc.transition_kernels import SimpleKernel
 
 ORDERS = ("random", "ordered")
@@ -50,7 +52,8 @@ class DependencyNetwork(NoisyModel):
 
     Raises:
         TypeError: the network can't be called.
-        ValueError: `subsets` is empty, or a value is in none of them.
+        ValueError: `subsets` is empty, a value is in none of them, or the network ends in a
+            sigmoid, where logits are needed.
     """
 
     def __init__(
@@ -72,6 +75,8 @@ class DependencyNetwork(NoisyModel):
         self.subset_size = checks.positive_integer("`subset_size`", subset_size)
         self.subsets = None if subsets is None else _checked_subsets(subsets)
         self.reconstruction = Bernoulli() if reconstruction is None else reconstruction
+        activation = last_activation.bounded_activation(network)
+        check_logits("`network`", self.reconstruction, activation)
         self.built = True
 
     def get_config(self) -> dict[str, Any]:
@@ -100,7 +105,9 @@ class DependencyNetwork(NoisyModel):
         Only the parameters for values in s are meaningful.
         """
         given = tf.cast(~chosen, x.dtype)
-        return self.network([x * given, given] if self.takes_mask else x * given)
+        outputs = self.network([x * given, given] if self.takes_mask else x * given)
+        check_logits("`network`", self.reconstruction, last_activation.of_tensor(outputs))
+        return outputs
 
     def sample_subsets(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Returns a random subset for each example of x (n, ...), booleans of the same shape."""
@@ -129,9 +136,24 @@ class DependencyNetwork(NoisyModel):
     ) -> tf.Tensor:
         """Returns - log P(x_s | x_-s), (n,), for a random subset of each example."""
         chosen = self.sample_subsets(x, seed)
-        terms = self.reconstruction.log_probs(self.conditionals(x, chosen), x)
+        outputs = self.conditionals(x, chosen)
+        if isinstance(self.network, keras.Layer):
+            added = added_losses(self.network)
+            if added is not None:
+                self.count_added(added)
+        terms = self.reconstruction.log_probs(outputs, x)
         axes = list(range(1, x.shape.rank))
         return -tf.reduce_sum(tf.where(chosen, terms, 0), axes)
+
+    @property
+    def valid_examples(self) -> str:  # type: ignore[override]
+        """What examples must be."""
+        return self.reconstruction.support
+
+    def are_valid(self, x: tf.Tensor, target: tf.Tensor | None) -> tf.Tensor:
+        """Returns which examples are in the support of the reconstruction distribution, (n,)."""
+        x = arrays.checked_points("Examples", x)
+        return all_true([self.reconstruction.contains(x)], x)
 
     def transition_kernel(self, *, order: str = "random") -> "DependencyKernel":
         """Returns one step of the chain on x as a kernel, for `mcmc.sample_chain`.
@@ -161,6 +183,14 @@ class DependencyKernel(SimpleKernel):
     def parameters(self) -> dict[str, Any]:
         """The arguments of the constructor."""
         return {"network": self.network, "order": self.order}
+
+    def initial_state(self, x: TensorLike) -> tf.Tensor:
+        """Returns x (chains, ...), in which NaN stands for unknown values, which become neutral."""
+        return known_or_neutral(x, self.network.reconstruction)
+
+    def check(self, x: tf.Tensor) -> None:
+        """Raises unless x (chains, ...) is in the support of the conditionals."""
+        self.network.reconstruction.check(x)
 
     def step(self, state: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Returns x (chains, ...) with one subset resampled, or all of them in order."""

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from thesis_tf._core import checks, saved_model
 from thesis_tf._core.types import Path
+from thesis_tf.gsn.kernel import known_or_neutral
 from thesis_tf.gsn.network import GenerativeStochasticNetwork
 from thesis_tf.gsn.walkback import Hidden
 
@@ -22,10 +23,13 @@ def export(model: GenerativeStochasticNetwork, path: Path, *, alpha: str = "firs
                  without hidden state doesn't have this signature.
         inpaint  several steps with known values. Takes x, mask (chains, ...; true where x is
                  known), steps (an int32) and seed; returns x and mean after this number of steps.
-                 Known values stay fixed; unknown values begin with their values in x.
+                 Known values stay fixed; unknown values begin with their values in x, or at 0.5
+                 for `Bernoulli`, else 0, if these are NaN.
 
     `tf.saved_model.load(path).signatures["step"](x=x, seed=[0, 1])` needs neither Keras nor this
-    library. The default signature of TensorFlow Serving, `serving_default`, is `inpaint`.
+    library. Values of x that P(x | h) can't have, such as pixels above 1 for `Bernoulli`, raise an
+    InvalidArgumentError. The default signature of TensorFlow Serving, `serving_default`, is
+    `inpaint`.
 
     Args:
         model: a built `GenerativeStochasticNetwork`.
@@ -56,7 +60,9 @@ def export(model: GenerativeStochasticNetwork, path: Path, *, alpha: str = "firs
     order = range(len(one))
 
     def step(x: tf.Tensor, seed: tf.Tensor, **hidden: Any) -> dict[str, tf.Tensor]:
-        state = model.initial_state(x)._replace(hidden=tuple(hidden[f"hidden_{i}"] for i in order))
+        state = model.initial_state(_checked(model, x))._replace(
+            hidden=tuple(hidden[f"hidden_{i}"] for i in order)
+        )
         after = kernel.step(state, seed)
         return {"x": after.x, "mean": kernel.mean(after), **_named(after.hidden)}
 
@@ -72,6 +78,7 @@ def export(model: GenerativeStochasticNetwork, path: Path, *, alpha: str = "firs
             after = after._replace(x=tf.where(mask, x, after.x))
             return number + 1, *tf.nest.flatten(after)
 
+        x = known_or_neutral(_checked(model, x, ~mask & tf.math.is_nan(x)), model.reconstruction)
         state = model.initial_state(x)
         loop = (tf.constant(0), *tf.nest.flatten(state))
         flat = tf.while_loop(lambda number, *_: number < steps, body, loop)[1:]
@@ -91,6 +98,16 @@ def export(model: GenerativeStochasticNetwork, path: Path, *, alpha: str = "firs
     module.variables_ = [variable.value for variable in model.variables]
     signatures["serving_default"] = signatures["inpaint"]
     saved_model.save(module, path, signatures)
+
+
+def _checked(
+    model: GenerativeStochasticNetwork, x: tf.Tensor, unknown: tf.Tensor | bool = False
+) -> tf.Tensor:
+    """Returns x; raises when it runs unless all but unknown values are in the support."""
+    possible = tf.reduce_all(model.reconstruction.contains(x) | unknown)
+    message = f"x must be {model.reconstruction.support} where it is known."
+    with tf.control_dependencies([tf.debugging.Assert(possible, [message])]):
+        return tf.identity(x)
 
 
 def _named(hidden: Hidden) -> dict[str, tf.Tensor]:

@@ -6,7 +6,7 @@ units H' = f(x~, H, Z) and draws x' ~ P(x | H') (5.3.4).
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -14,28 +14,13 @@ import tensorflow as tf
 
 from thesis_tf._core import arrays, checks
 from thesis_tf._core.types import TensorLike
-from thesis_tf._keras.noisy_model import NoisyModel
+from thesis_tf._keras.noisy_model import NoisyModel, added_losses, all_true
 from thesis_tf.corruption import Corruption, SaltAndPepper
+from thesis_tf.gsn.kernel import NetworkKernel, State, known_or_neutral
 from thesis_tf.gsn.reconstruction import Bernoulli, Reconstruction
 from thesis_tf.gsn.walkback import Hidden, Walkback, walkback_losses
-from thesis_tf.mcmc.transition_kernels import SimpleKernel
 
-ALPHAS = ("first", "random")
 SALT_AND_PEPPER = SaltAndPepper(0.4)  # the corruption in the thesis' experiments with digits (5.4)
-
-
-class State(NamedTuple):
-    """The state of several chains, one per row.
-
-    Attributes:
-        x: (chains, ...), the visible units.
-        hidden: a tuple of tensors (chains, ...), the hidden units that the next step needs.
-        distribution_parameters: the network's outputs for the P(x | h) that x was drawn from.
-    """
-
-    x: tf.Tensor
-    hidden: tuple[tf.Tensor, ...]
-    distribution_parameters: tf.Tensor
 
 
 class GenerativeStochasticNetwork(NoisyModel):
@@ -106,16 +91,31 @@ class GenerativeStochasticNetwork(NoisyModel):
     ) -> keras.callbacks.History:
         """Like Keras' `fit`, but first checks arrays, or the first batch of a `tf.data.Dataset`.
 
+        Later batches, and those of other data and of `validation_data`, are checked when they come.
+
         Raises:
+            TypeError: examples don't have a floating dtype.
             ValueError: examples are outside the support of the reconstruction distribution, such as
-                pixels above 1 for `Bernoulli`.
+                pixels above 1 for `Bernoulli`, or have another shape than the network's.
         """
-        first = x
-        if isinstance(x, tf.data.Dataset):
-            first, *_ = keras.utils.unpack_x_y_sample_weight(next(iter(x.take(1))))
-        if isinstance(first, np.ndarray | tf.Tensor):
-            self.reconstruction.check(first)
+        for data in (x, kwargs.get("validation_data")):
+            first = data[0] if isinstance(data, tuple | list) else data
+            if isinstance(first, tf.data.Dataset):
+                first, *_ = keras.utils.unpack_x_y_sample_weight(next(iter(first.take(1))))
+            if isinstance(first, np.ndarray | tf.Tensor):
+                self.reconstruction.check(first)
+                if self.built:
+                    self.check_shape(first)
         return super().fit(x, y, **kwargs)
+
+    def check_shape(self, x: tf.Tensor) -> None:
+        """Raises ValueError unless x (n, ...) has the shape of the network's examples."""
+        if tuple(x.shape[1:]) != self.example_shape:
+            raise checks.invalid(
+                "Examples",
+                f"of shape {self.example_shape}, as those that {self.name} was built for",
+                f"shape {tuple(x.shape[1:])}",
+            )
 
     def zero_hidden(self, x: tf.Tensor) -> Hidden:
         """Returns hidden units of zeros for visible units x (n, ...), a tuple."""
@@ -211,6 +211,32 @@ class GenerativeStochasticNetwork(NoisyModel):
             x = self.corruption.sample(x, fold(seed, 2))
         return self.update(x, hidden, seed=fold(seed, 3), training=training)
 
+    def clear_added_losses(self) -> None:
+        """Forgets what layers added to the loss in earlier rounds, which other graphs may hold."""
+        self._clear_losses()
+
+    def added_losses(self) -> Any:
+        """Returns what layers added to the loss in the last round, a scalar; 0.0 if nothing."""
+        added = added_losses(self)
+        return 0.0 if added is None else tf.cast(added, self.example_dtype)
+
+    @property
+    def valid_examples(self) -> str:  # type: ignore[override]
+        """What examples must be."""
+        if self.initial_hidden != "stored":
+            return self.reconstruction.support
+        return f"{self.reconstruction.support}, with rows in [0, {self.num_remembered})"
+
+    def are_valid(self, x: tf.Tensor, target: tf.Tensor | None) -> tf.Tensor:
+        """Returns which examples are in the support of the reconstruction distribution, (n,)."""
+        x = arrays.checked_points("Examples", x)
+        conditions = [self.reconstruction.contains(x)]
+        if self.initial_hidden != "stored":
+            conditions += [] if target is None else [self.reconstruction.contains(target)]
+        elif target is not None:  # rows, of which some devices would take others silently
+            conditions.append((target >= 0) & (target < self.num_remembered))
+        return all_true(conditions, x)
+
     def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns E[x | h] (n, ...) for x (n, ...) without noise, from hidden units of zeros."""
         return self.reconstruction.mean(self.update(x, None)[1])
@@ -270,13 +296,16 @@ class GenerativeStochasticNetwork(NoisyModel):
         return rows
 
     def initial_state(self, x: TensorLike) -> State:
-        """Returns the `State` of chains that begin at x (chains, ...) with hidden units of zero."""
-        x = tf.convert_to_tensor(x)
+        """Returns the `State` of chains that begin at x (chains, ...) with hidden units of zero.
+
+        NaN stands for an unknown value, which begins at 0.5 for `Bernoulli`, else at 0.
+        """
+        x = known_or_neutral(x, self.reconstruction)
         more = () if self.reconstruction.size == 1 else (self.reconstruction.size,)
         parameters = tf.zeros([tf.shape(x)[0], *x.shape[1:], *more], self.example_dtype)
         return State(x, self.zero_hidden(x), parameters)
 
-    def transition_kernel(self, *, alpha: str = "first") -> "NetworkKernel":
+    def transition_kernel(self, *, alpha: str = "first") -> NetworkKernel:
         """Returns one step of the chain as a kernel, for `mcmc.sample_chain`.
 
         Args:
@@ -311,53 +340,3 @@ class GenerativeStochasticNetwork(NoisyModel):
         for name in ("corruption", "walkback", "reconstruction"):
             config[name] = keras.saving.deserialize_keras_object(config[name])
         return cls(**config)
-
-
-class NetworkKernel(SimpleKernel):
-    """One step of the chain of a network, from a `State` to a `State`.
-
-    Args:
-        network: a `GenerativeStochasticNetwork`.
-        alpha: as for `GenerativeStochasticNetwork.transition_kernel`.
-
-    Raises:
-        ValueError: `alpha` is neither "first" nor "random".
-    """
-
-    def __init__(self, network: GenerativeStochasticNetwork, *, alpha: str = "first") -> None:
-        self.network = network
-        self.alpha = checks.one_of("`alpha`", alpha, ALPHAS)
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """The arguments of the constructor."""
-        return {"network": self.network, "alpha": self.alpha}
-
-    def initial_state(self, x: TensorLike) -> State:
-        """Returns the `State` of chains that begin at x (chains, ...)."""
-        return self.network.initial_state(x)
-
-    def step(self, state: State, seed: tf.Tensor) -> State:
-        """Returns the next `State`, which is determined by `state` and `seed`, a pair of int32."""
-        fold, network = tf.random.experimental.stateless_fold_in, self.network
-        hidden, parameters = network.advance(state.x, state.hidden, fold(seed, 0))
-        alpha = self._alpha(state.x, fold(seed, 2))
-        x = network.reconstruction.sample(parameters, fold(seed, 1), alpha=alpha)
-        return State(tf.cast(x, state.x.dtype), hidden, parameters)
-
-    def mean(self, state: State) -> tf.Tensor:
-        """Returns E[x | h] (chains, ...) of a state: x without the noise of drawing it."""
-        mean = self.network.reconstruction.mean(state.distribution_parameters)
-        return tf.cast(mean, state.x.dtype)
-
-    def distribution_parameters(self, state: State) -> tf.Tensor:
-        """Returns the parameters of the P(x | h) from which the state's x was drawn."""
-        return state.distribution_parameters
-
-    def _alpha(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor | None:
-        if self.alpha == "first" or self.network.log_alpha is None:
-            return None
-        alphas, chains = self.network.alphas, tf.shape(x)[0]
-        number = tf.random.stateless_uniform([chains], seed, 0, alphas.shape[0], tf.int32)
-        ones = [1] * (x.shape.rank - 1)
-        return tf.reshape(tf.gather(alphas, number), [-1, *ones])

@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Self, TypeAlias
 
 import keras
-import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -42,6 +41,8 @@ class Reconstruction:
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     reparametrized = False
+    takes_logits = False  # whether outputs are logits, so that no activation may bound them
+    unknown_value = 0.0  # where chains begin at values of x that are unknown
 
     @property
     def size(self) -> int:
@@ -76,13 +77,46 @@ class Reconstruction:
             same = tf.broadcast_to(one, tf.concat([tf.shape(x)[:1], tf.shape(one)], axis=0))
             return self.log_prob(same, x)
 
-        # One state at a time, since all pairs of all values at once may not fit in memory.
-        return tf.map_fn(with_all, outputs, fn_output_signature=outputs.dtype)
+        # In float64, since the sum over many values is large. One state at a time, since all pairs
+        # of all values at once may not fit in memory.
+        outputs, x = tf.cast(outputs, tf.float64), tf.cast(x, tf.float64)
+        return tf.map_fn(with_all, outputs, fn_output_signature=tf.float64)
+
+    @property
+    def support(self) -> str:
+        """What values of x are possible, a phrase."""
+        return "finite"
+
+    def contains(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns which values of x are in the support, booleans of the same shape."""
+        return tf.math.is_finite(x)
 
     def check(self, x: TensorLike) -> None:
-        """Raises ValueError if examples (n, ...) are outside the support of this distribution."""
-        if not np.isfinite(np.sum(np.asarray(x), dtype=np.float64)):
+        """Raises unless x (n, ...) is in the support of this distribution.
+
+        Raises:
+            TypeError: x doesn't have a floating dtype.
+            ValueError: values are NaN, infinite or outside the support.
+        """
+        x = tf.convert_to_tensor(x)
+        if not x.dtype.is_floating:
+            advice = 'Convert them: x.astype("float32"), pixels divided by 255.'
+            raise checks.invalid(
+                "Data", "of a floating dtype", x.dtype.name, advice, kind=TypeError
+            )
+        if not tf.reduce_all(tf.math.is_finite(x)):
             raise checks.invalid("Data", "finite", "NaN or infinity")
+        if not tf.reduce_all(self.contains(x)):
+            low, high = float(tf.reduce_min(x)), float(tf.reduce_max(x))
+            raise checks.invalid(
+                f"Data of {type(self).__name__} units",
+                self.support,
+                f"values in [{low:g}, {high:g}]",
+                "Scale them, or use Normal() for real values.",
+            )
+
+    def check_outputs(self, outputs: tf.Tensor) -> None:
+        """Raises ValueError if outputs are recognizably something else than parameters."""
 
     def get_config(self) -> dict[str, Any]:
         """Returns the settings, a JSON-serializable dict."""
@@ -106,6 +140,19 @@ class Bernoulli(Reconstruction):
     A scaling factor multiplies the logits, so a smaller factor expresses less certainty about x.
     """
 
+    takes_logits = True
+    unknown_value = 0.5
+
+    def check_outputs(self, outputs: tf.Tensor) -> None:
+        """Raises ValueError if all outputs are in [0, 1], as means and states of chains are."""
+        if tf.reduce_all(self.contains(outputs)) and tf.reduce_any(outputs > 0):
+            raise checks.invalid(
+                "`outputs` for Bernoulli units",
+                "logits",
+                "only values in [0, 1], as states and means of chains have",
+                "Keep logits: sample_chain(..., output_fn=kernel.distribution_parameters).",
+            )
+
     def _values(self, outputs: tf.Tensor, alpha: Alpha) -> Distribution:
         return tfd.Bernoulli(logits=_scaled(outputs, alpha), dtype=outputs.dtype)
 
@@ -122,17 +169,14 @@ class Bernoulli(Reconstruction):
         absent = tf.reduce_sum(tf.nn.softplus(logits), axis=1, keepdims=True)
         return tf.matmul(logits, x, transpose_b=True) - absent
 
-    def check(self, x: TensorLike) -> None:
-        """Raises ValueError unless all values are in [0, 1]."""
-        super().check(x)
-        low, high = float(tf.reduce_min(x)), float(tf.reduce_max(x))
-        if not (low >= 0 and high <= 1):
-            raise checks.invalid(
-                "Data of Bernoulli units",
-                "in [0, 1]",
-                f"values in [{low:g}, {high:g}]",
-                "Scale them, or use Normal() for real values.",
-            )
+    @property
+    def support(self) -> str:
+        """What values of x are possible, a phrase."""
+        return "in [0, 1]"
+
+    def contains(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns which values of x are in [0, 1], booleans of the same shape."""
+        return (x >= 0) & (x <= 1)
 
 
 @keras.saving.register_keras_serializable(package="thesis_tf")
@@ -174,12 +218,18 @@ class Normal(Reconstruction):
         return tfd.Normal(loc, _scaled(_positive(scale, self.smallest), alpha))
 
     def pairwise_log_prob(self, outputs: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
-        """Returns log P(x_j | h_i), (n, m), by matrix products."""
-        values = self._values(outputs, None)
-        x = _flat(x)
+        """Returns log P(x_j | h_i), (n, m), by matrix products in float64.
+
+        For small scales, squares in units of the scale have more digits than float32 keeps.
+        """
+        values = self._values(tf.cast(outputs, tf.float64), None)
+        x = _flat(tf.cast(x, tf.float64))
+        origin = x[:1]  # any point near the data keeps squares small
+        x -= origin
         loc, scale = (
             _flat(tf.broadcast_to(v, tf.shape(values.loc))) for v in (values.loc, values.scale)
         )
+        loc -= origin
         weight = 1 / tf.square(scale)
         squares = tf.matmul(weight, tf.square(x), transpose_b=True)
         squares -= 2 * tf.matmul(weight * loc, x, transpose_b=True)
@@ -223,6 +273,17 @@ class NormalMixture(Reconstruction):
             alpha = alpha[..., tf.newaxis]
         scale = _scaled(_positive(scale, self.smallest), alpha)
         return tfd.MixtureSameFamily(tfd.Categorical(logits=logits), tfd.Normal(loc, scale))
+
+
+def check_logits(name: str, reconstruction: Reconstruction, activation: str | None) -> None:
+    """Raises ValueError if a network that should return logits ends in a bounded activation."""
+    if reconstruction.takes_logits and activation is not None:
+        raise checks.invalid(
+            name,
+            "a model that returns logits",
+            f"one that ends in the activation {activation}",
+            "Leave out this activation: the sigmoid is part of P(x | h).",
+        )
 
 
 def _scaled(values: tf.Tensor, alpha: Alpha) -> tf.Tensor:

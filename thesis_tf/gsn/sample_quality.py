@@ -78,12 +78,15 @@ def sample_quality(
         expected = "of shape (n, classes) or (steps, chains, classes)"
         raise checks.invalid("`probabilities`", expected, f"shape {p.shape}")
     # A softmax in float32 sums to 1 only up to rounding.
-    if not (np.abs(p.sum(axis=-1) - 1) < 1e-4).all() or p.min() < 0:
+    given = np.asarray(probabilities).dtype
+    rounding = np.finfo(given).eps if given.kind == "f" else 0.0
+    if not (np.abs(p.sum(axis=-1) - 1) < max(1e-4, p.shape[-1] * rounding)).all() or p.min() < 0:
         advice = "Apply a softmax to logits."
         raise checks.invalid("`probabilities`", "at least 0 and of sum 1", "other values", advice)
     threshold = checks.probability("`threshold`", threshold)
-    if num_steps_between_results < 0:
-        raise checks.invalid("`num_steps_between_results`", "at least 0", num_steps_between_results)
+    if num_steps_between_results < 0 or num_steps_between_results != int(num_steps_between_results):
+        expected = "an integer of at least 0"
+        raise checks.invalid("`num_steps_between_results`", expected, num_steps_between_results)
     stride = num_steps_between_results + 1
     largest, classes = p.max(axis=-1), p.argmax(axis=-1)
     entropy = -(p * np.log(np.maximum(p, 1e-30))).sum(axis=-1)

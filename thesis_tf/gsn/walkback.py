@@ -133,6 +133,9 @@ def walkback_losses(
         walkback: a `Walkback`.
         training: passed to `network.advance`.
 
+    What layers of the network add to the loss (activity regularizers and `add_loss`) is weighted
+    like the losses of the rounds and passed to `network.count_added`.
+
     Returns:
         (losses, hidden): (n,) in nats per example, and the hidden units after the last round.
     """
@@ -140,14 +143,19 @@ def walkback_losses(
         _followed, network, x, target, seed, hidden, walkback, training=training
     )
     if walkback.fixed_steps:
-        return follow(walkback.fixed_steps)
+        losses, hidden, added = follow(walkback.fixed_steps)
+        if tf.is_tensor(added):
+            network.count_added(added)
+        return losses, hidden
     # One unrolled graph for each number of rounds. A `tf.while_loop` would keep intermediate
     # results for its gradients in lists, and could not skip products in the first and last round.
     probabilities = walkback.probabilities()
     shortest = next(n for n, probability in enumerate(probabilities) if probability > 0)
     programs = [functools.partial(follow, n) for n in range(shortest + 1, walkback.max_steps + 1)]
     draw = walkback.draw(tf.random.experimental.stateless_fold_in(seed, -1))
-    return tf.switch_case(draw - 1 - shortest, programs)
+    losses, hidden, added = tf.switch_case(draw - 1 - shortest, programs)
+    network.count_added(added)
+    return losses, hidden
 
 
 def _followed(
@@ -159,18 +167,23 @@ def _followed(
     walkback: "Walkback",
     rounds: int,
     training: bool,
-) -> tuple[tf.Tensor, Any]:
+) -> tuple[tf.Tensor, Any, Any]:
     reconstruction = network.reconstruction
     losses: list[tf.Tensor] = []
+    added: Any = 0.0
     for number in range(rounds):
         of_round = tf.random.experimental.stateless_fold_in(seed, number)
+        network.clear_added_losses()
         hidden, outputs = network.advance(x, hidden, of_round, training=training)
         alpha = network.alpha(number)
         if walkback.loss == "every" or number == rounds - 1:
+            added += network.added_losses()
             losses.append(-reconstruction.log_prob(outputs, target, alpha=alpha))
         if number < rounds - 1:
             drawing = tf.random.experimental.stateless_fold_in(of_round, 1)
             x = reconstruction.sample(outputs, drawing, alpha=alpha)
             x = x if reconstruction.reparametrized else tf.stop_gradient(x)
     total = tf.add_n(losses)
-    return total / walkback.mean_steps if walkback.loss == "every" else total, hidden
+    if walkback.loss == "every":
+        total, added = total / walkback.mean_steps, added / walkback.mean_steps
+    return total, hidden, added

@@ -23,17 +23,25 @@ class Chains(TabularResult):
         samples: (results, chains, ...) array of the results that were kept.
         diagnostics: `Diagnostics` of the samples, or of summary statistics of them.
         final_state: the state after the last step, from which chains can continue.
+        output: what samples are, the name of the function `output_fn` of `mcmc.sample_chain`, such
+            as "mean" or "distribution_parameters"; "state" for states, None if it is unknown.
     """
 
     samples: Array
     diagnostics: Diagnostics
     final_state: Any
+    _: dataclasses.KW_ONLY
+    output: str | None = None
 
     @property
     def acceptance(self) -> float | None:
         """The fraction of all proposals that was accepted; None for kernels without proposals."""
         rates = self.diagnostics.acceptance
         return None if rates is None else float(rates.mean())
+
+    def warnings(self) -> list[str]:
+        """Returns sentences on why the samples can't be trusted, those of the diagnostics."""
+        return self.diagnostics.warnings()
 
     def __repr__(self) -> str:
         """Returns the shape of the samples and the worst diagnostics."""
@@ -51,6 +59,8 @@ class Chains(TabularResult):
             ("smallest effective sample size", summary["effective_sample_size"]),
             ("largest R-hat", summary["r_hat"]),
         ]
+        if "constant_values" in summary:
+            rows.append(("values that never change", summary["constant_values"]))
         if self.diagnostics.acceptance is not None:
             rows.append(("acceptance", summary["acceptance"]))
         return ("property", "value"), rows
@@ -67,7 +77,7 @@ class Chains(TabularResult):
             for field in dataclasses.fields(self.diagnostics)
         }
         parts = {f"final_state_{i}": v for i, v in enumerate(tf.nest.flatten(self.final_state))}
-        named = {"samples": self.samples, **diagnosed, **parts}
+        named = {"samples": self.samples, "output": self.output, **diagnosed, **parts}
         arrays.save(path, {k: np.asarray(v) for k, v in named.items() if v is not None})
 
     @classmethod
@@ -93,6 +103,10 @@ class Chains(TabularResult):
         else:
             state = parts[0] if len(parts) == 1 else tuple(parts)
         diagnostics = Diagnostics(
-            found["effective_sample_size"], found["r_hat"], acceptance=found.get("acceptance")
+            found["effective_sample_size"],
+            found["r_hat"],
+            acceptance=found.get("acceptance"),
+            stuck_chains=int(found.get("stuck_chains", 0)),
         )
-        return cls(found["samples"], diagnostics, state)
+        output = str(found["output"]) if "output" in found else None
+        return cls(found["samples"], diagnostics, state, output=output)

@@ -26,7 +26,8 @@ class MaskClamp:
 
     Raises:
         TypeError: the mask isn't boolean.
-        ValueError: the shapes of mask and values don't match.
+        ValueError: the shapes of mask and values don't match, or a value that is fixed is NaN or
+            infinite.
     """
 
     def __init__(self, mask: ArrayLike, values: TensorLike) -> None:
@@ -40,6 +41,10 @@ class MaskClamp:
             raise checks.invalid(
                 "`mask`", f"of the shape of values {shapes[0]} or of one of them", mask.shape
             )
+        fixed = np.where(mask, values, 0) if values.dtype.is_floating else np.zeros(1)
+        if not np.isfinite(fixed).all():
+            advice = "The mask must be false where a value is unknown."
+            raise checks.invalid("`values`", "finite where the mask is true", "NaN", advice)
         self._mask, self._values = tf.constant(mask), values
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:

@@ -54,7 +54,8 @@ def sample_chain(
             `thesis_tf.gsn`, or `FunctionKernel(function)`. Its results are passed from step to
             step, also between pieces and after a kill.
         initial_state: where the chains begin: a tensor (chains, ...), a nest of them, or x
-            (chains, ...) for a kernel that has a method `initial_state(x)`.
+            (chains, ...) for a kernel that has a method `initial_state(x)`. With a clamp, such a
+            kernel takes NaN for unknown values: `clamp=MaskClamp(~np.isnan(x), x)`.
         num_results: the number of kept states per chain.
         num_burnin_steps: the number of steps before the first result. The first result is the state
             after step number num_burnin_steps + num_steps_between_results + 1.
@@ -103,7 +104,12 @@ def sample_chain(
         steps = len(pieces["accepted"]) * lengths.piece * lengths.thin
         acceptance = np.sum(pieces["accepted"], axis=0) / steps
     seen = samples if statistics is None else np.asarray(statistics(samples), np.float64)
-    return Chains(samples, diagnose(seen, acceptance=acceptance), final)
+    if seen.shape[:2] != samples.shape[:2]:
+        shape = f"({samples.shape[0]}, {samples.shape[1]}, ...), results and chains"
+        raise checks.invalid("The result of `statistics`", f"of shape {shape}", seen.shape)
+    output = "state" if output_fn is None else getattr(output_fn, "__name__", None)
+    output = None if output == "<lambda>" else output
+    return Chains(samples, diagnose(seen, acceptance=acceptance), final, output=output)
 
 
 def stream_seed(seed: int, stream: int) -> int:
@@ -352,7 +358,11 @@ def _check_kernel(kernel: Any) -> None:
 
 def _checked_state(kernel: Any, state: Any, clamp: Any) -> State:
     if hasattr(kernel, "initial_state") and not isinstance(state, tuple):
-        state = kernel.initial_state(arrays.checked_points("`initial_state`", state))
+        x = tf.convert_to_tensor(state)
+        unknown = x.dtype.is_floating and clamp is not None
+        known = tf.where(tf.math.is_nan(x), tf.zeros_like(x), x) if unknown else x
+        arrays.checked_points("`initial_state`", known)
+        state = kernel.initial_state(x)
     state = tf.nest.map_structure(tf.convert_to_tensor, state)
     for part in tf.nest.flatten(state):
         if (
@@ -366,6 +376,8 @@ def _checked_state(kernel: Any, state: Any, clamp: Any) -> State:
             raise checks.invalid("`initial_state`", "finite", "NaN or infinity")
     if clamp is not None:
         state = transition_kernels.with_visible(state, lambda x: checked_clamp(clamp, x))
+    if hasattr(kernel, "check"):
+        kernel.check(transition_kernels.visible(state))
     return state
 
 

@@ -18,6 +18,9 @@ Seed: TypeAlias = "tf.Tensor"
 class SimpleKernel(tfp.mcmc.TransitionKernel):
     """A kernel that keeps no results between steps: a subclass defines `step`.
 
+    It may also define `initial_state(x)`, which returns the state of chains that begin at x, and
+    `check(x)`, which raises unless x (chains, ...) can be the visible part of a state.
+
     `sample_chain` passes the seed fold_in(seed, n) to step n of a piece of the chains, which
     depends only on the chains' seed and the step. Other kernels get the same seeds as from
     `tfp.mcmc.sample_chain`, which splits the seed at each step.

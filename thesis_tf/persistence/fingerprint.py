@@ -166,12 +166,26 @@ def _plain(value: Any, inside: tuple[int, ...] = ()) -> Any:
     if hasattr(value, "python_function"):  # a tf.function
         return _plain(value.python_function, inside)
     if hasattr(value, "_flatten_layers"):
-        return of_model(value, weights=False)
+        return _of_held_model(value)
     if hasattr(value, "assign"):
         return [str(value.shape), str(value.dtype)]
     if isinstance(value, np.ndarray | np.generic) or hasattr(value, "numpy"):
         return of_arrays([_values(value)])
     return _of_instance(value, inside)
+
+
+# The models that are being hashed because a function encloses them, perhaps one of their own.
+_HELD: set[int] = set()
+
+
+def _of_held_model(model: "keras.layers.Layer") -> str:
+    if id(model) in _HELD:
+        return "itself"
+    _HELD.add(id(model))
+    try:
+        return of_model(model, weights=False)
+    finally:
+        _HELD.remove(id(model))
 
 
 def _of_function(function: types.FunctionType, inside: tuple[int, ...]) -> list[Any]:

@@ -56,6 +56,8 @@ class ProbeMonitor(keras.callbacks.Callback):
         seed: the seed of random subsets and projections.
         inputs: an example of the model's inputs, or `tf.TensorSpec`s; only needed for an unbuilt
             model, or a subclassed model with several inputs.
+        mask: which steps of padded sequences count: "auto", "keras", "none", or the name of an
+            input, as for `thesis_tf.probes.taps`.
 
     Attributes:
         history: a list of dicts, one every `log_every` steps: "step", and the error of each tap on
@@ -79,6 +81,7 @@ class ProbeMonitor(keras.callbacks.Callback):
         log_dir: Path | None = None,
         seed: int = 0,
         inputs: Structure | None = None,
+        mask: str | None = "auto",
     ) -> None:
         super().__init__()
         if num_classes is not None and checks.positive_integer("`num_classes`", num_classes) < 2:
@@ -95,6 +98,7 @@ class ProbeMonitor(keras.callbacks.Callback):
             "num_classes": num_classes,
             "optimizer": optimizer,
             "labels": labels,
+            "mask": mask,
         }
         self._inputs = inputs
         self._writer = SummaryWriter(log_dir)

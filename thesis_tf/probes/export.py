@@ -13,7 +13,7 @@ from thesis_tf._core import checks, saved_model
 from thesis_tf._core.types import Path, Structure
 from thesis_tf.probes.report import ProbeReport
 from thesis_tf.probes.solver.standardized import logits
-from thesis_tf.probes.taps import forward, record_taps
+from thesis_tf.probes.taps import features, forward, record_taps
 
 
 def export(
@@ -27,7 +27,7 @@ def export(
                   default signature of TensorFlow Serving, `serving_default`
         probes    the logits of each probe (batch, K), by tap ("TAP [LABELS]" if the report has
                   several label sets)
-        features  the features (batch, D) of each probe, by tap
+        features  the features (batch, D) of each probe, by tap, with the masks of the report
 
     `tf.saved_model.load(path).signatures["probes"](image=x)` needs neither Keras nor this library.
 
@@ -45,29 +45,25 @@ def export(
     """
     saved_model.check_path(path)
     graph = record_taps(model, inputs=inputs)
-    names = list(dict.fromkeys(probe.tap.name for probe in report.probes))
-    for tap in graph.select(names):
+    taps = list({probe.tap.name: probe.tap for probe in report.probes}.values())
+    for tap in graph.select(taps):
         expected = len(report.probe(tap.name, labels=_labels_at(report, tap.name)).solution.mean)
         found = report.reduction.features(tap)
         if found != expected:
             raise checks.invalid(
                 f"`model`: tap {tap.name!r}", f"of {expected} features, as in the report", found
             )
-    run_model = forward(model, names)
+    run_model = forward(model, [])
+    reduced = features(model, taps, report.reduction)
     spec = _named(graph.spec)
-
-    def features(x: Any) -> dict[str, tf.Tensor]:
-        _, outputs = run_model(x)
-        return {name: report.reduction(outputs[name], name) for name in names}
-
     module = tf.Module()
     # Only attributes of the module are saved.
     module.variables_ = [variable.value for variable in model.variables]
     module.probes = _Probes(report)
     functions = {
         "serve": lambda x: _by_path("output", run_model(x)[0]),
-        "probes": lambda x: module.probes(features(x)),
-        "features": features,
+        "probes": lambda x: module.probes(reduced(x).features),
+        "features": lambda x: reduced(x).features,
     }
     signatures = {name: _signature(function, spec) for name, function in functions.items()}
     saved_model.save(module, path, {**signatures, "serving_default": signatures["serve"]})

@@ -33,7 +33,7 @@ Rows = slice | Array
 
 def fit_probes(
     store: FeatureStore,
-    labels: ArrayLike | Mapping[str, ArrayLike],
+    labels: ArrayLike | Mapping[str, ArrayLike] | None,
     splits: Mapping[str, slice | ArrayLike] | Sequence[int],
     *,
     class_names: Sequence[str] | None = None,
@@ -56,7 +56,8 @@ def fit_probes(
         store: a `FeatureStore` of N examples.
         labels: (N,) integers in [0, K), in the order of the store; or a dict from name to such
             labels, to predict several factors from the same features (section 9.3.6). Booleans
-            are two classes.
+            are two classes. None takes `store.labels`, those of the data set of pairs from which
+            the features were extracted.
         splits: a dict with "train", "validation" and optionally "test", whose values are slices,
             index arrays or masks over the store; or a tuple of the numbers of consecutive examples
             of each, in the order of the store, which isn't shuffled: a warning says if a class is
@@ -83,6 +84,13 @@ def fit_probes(
         TypeError: labels or indices aren't integers.
     """
     seed = seeds.checked_seed(seed)
+    labels = _labels_of(store) if labels is None else labels
+    if store.shuffled and labels is not store.labels:
+        raise checks.invalid(
+            "`labels`",
+            "None or `store.labels`, as the features are those of a shuffled data set",
+            "other labels, whose order can't be that of the store",
+        )
     named = labels if isinstance(labels, Mapping) else {"class": labels}
     path = sorted({float(value) for value in np.atleast_1d(l2)}, reverse=True)
     if not path or not 0 < path[-1] <= path[0] < np.inf:
@@ -130,6 +138,18 @@ def fit_probes(
         model=store.model,
         data=store.data,
     )
+
+
+def _labels_of(store: FeatureStore) -> Array | Mapping[str, Array]:
+    """Returns the labels that a store keeps; raises if it keeps none."""
+    if store.labels is None:
+        raise checks.invalid(
+            "`labels`",
+            "given for a store that keeps none",
+            None,
+            "A store keeps the integer labels of a tf.data.Dataset of (inputs, labels).",
+        )
+    return store.labels
 
 
 class _Target(NamedTuple):

@@ -11,13 +11,13 @@ import tensorflow as tf
 
 from thesis_tf._core import checks
 from thesis_tf._core.types import Array, Structure
-from thesis_tf.probes import targets
+from thesis_tf.probes import masks, targets
 from thesis_tf.probes.metrics import Metrics
 from thesis_tf.probes.reductions import Reduction
 from thesis_tf.probes.report import Probe, ProbeReport
 from thesis_tf.probes.solver.softmax_regression import Solution
 from thesis_tf.probes.solver.standardized import constant, standardize
-from thesis_tf.probes.taps import Selection, forward, record_taps
+from thesis_tf.probes.taps import Selection, features, record_taps
 
 MOMENTUM = 0.99  # the momentum of the moving averages that standardize features
 SPLITS = ("train", "validation")
@@ -59,6 +59,7 @@ class LiveProbes:
             Examples whose label isn't in [0, K) are left out.
         inputs: an example of the model's inputs, or `tf.TensorSpec`s; only needed for an unbuilt
             model, or a subclassed model with several inputs.
+        mask: which steps of padded sequences count, as for `thesis_tf.probes.taps`.
 
     Attributes:
         taps: the list of `Tap`.
@@ -77,9 +78,12 @@ class LiveProbes:
         optimizer: keras.optimizers.Optimizer | None = None,
         labels: Callable[[Any], Any] | None = None,
         inputs: Structure | None = None,
+        mask: str | None = masks.AUTO,
     ) -> None:
-        graph = record_taps(model, inputs=inputs)
+        mask = mask if reduction.uses_masks else masks.NONE
+        graph = record_taps(model, inputs=inputs, mask=mask)
         self.taps = graph.select(taps)
+        graph.warn_of_masks(self.taps, stacklevel=2)
         self._edges = graph.edges([tap.name for tap in self.taps])
         self._reduction, self._labels = reduction, labels
         outputs = [tap for tap in graph.outputs if len(tap.shape) == 2]
@@ -90,23 +94,24 @@ class LiveProbes:
         self._classes = classes
         with model.distribute_strategy.scope():
             self._make_variables(optimizer or keras.optimizers.Adam(1e-3))
-        names = [tap.name for tap in self.taps]
-        run_model = forward(model, names)
+        run_model = features(model, self.taps, reduction)
 
         # Not inlined: see `ProbeMonitor`. The rest of the probes' step is outside of this function,
         # where replicas can add up gradients.
         @tf.function(autograph=False, experimental_attributes={"_noinline": True})
-        def features(
+        def measured(
             x: Structure, labels: tf.Tensor, place: targets.LabelSource
         ) -> tuple[list[tf.Tensor], tuple[tf.Tensor, ...]]:
-            outputs, tensors = run_model(x)
-            reduced = [reduction(tensors[name], name) for name in names]
+            found = run_model(x)
             return (
-                [tf.cast(t, t.dtype if t.dtype == tf.float64 else tf.float32) for t in reduced],
-                targets.model_measures(model, outputs, labels, place, classes),
+                [
+                    tf.cast(t, t.dtype if t.dtype == tf.float64 else tf.float32)
+                    for t in found.features.values()
+                ],
+                targets.model_measures(model, found.outputs, labels, place, classes),
             )
 
-        self._features = features
+        self._features = measured
 
     def _make_variables(self, optimizer: keras.optimizers.Optimizer) -> None:
         sizes = list(map(self._reduction.features, self.taps))

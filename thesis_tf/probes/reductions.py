@@ -30,7 +30,7 @@ class Kind:
     """One kind of reduction; see `register`."""
 
     shape: Callable[[Shape], Shape]
-    reduce: Callable[[tf.Tensor, tf.Tensor | None], tf.Tensor]
+    reduce: Callable[[tf.Tensor, tf.Tensor | None], tf.Tensor] | None
     draw: Callable[[tf.Tensor, int, np.random.Generator], tf.Tensor] | None
     least_rank: int
 
@@ -42,7 +42,7 @@ def register(
     name: str,
     *,
     shape: Callable[[Shape], Shape] = lambda shape: shape,
-    reduce: Callable[[tf.Tensor, tf.Tensor | None], tf.Tensor] = lambda tensor, mask: tensor,
+    reduce: Callable[[tf.Tensor, tf.Tensor | None], tf.Tensor] | None = None,
     draw: Callable[[tf.Tensor, int, np.random.Generator], tf.Tensor] | None = None,
     least_rank: int = 0,
 ) -> None:
@@ -59,9 +59,10 @@ def register(
         name: the name of the kind.
         shape: a function from the shape of one example's output, with None for unknown axes, to
             the shape of the result of `reduce`, whose axes must all be known.
-        reduce: a function from outputs (batch, ...) and their Keras mask (batch, time), or None, to
-            (batch, *shape), which is then flattened. It runs inside a `tf.function`, on outputs of
-            rank 2 or more in float32 or float64.
+        reduce: a function from outputs (batch, ...) and a mask (batch, time) of bool for their axis
+            1, or None if all steps count, to (batch, *shape), which is then flattened. It runs
+            inside a `tf.function`, on outputs of rank 2 or more in float32 or float64. None leaves
+            outputs as they are, masked steps as well.
         draw: for a kind with a size ("NAME:SIZE"), a function from the flattened outputs (batch,
             D), the size and a random number generator, seeded by the tap's name, to (batch, size).
             It is called if D is larger than the size.
@@ -87,9 +88,12 @@ class Reduction:
                 large output would not fit in memory. The identity if there are at most `size`
                 coordinates.
             flatten: every coordinate.
-            last: the last time step (the last that is not masked), flattened.
-            time_mean: the mean over the second axis only, flattened.
-            or the name of a registered kind.
+            last: the last time step (the last that is not masked; the last that was run in a layer
+                that runs backwards), flattened.
+            time_mean: the mean over the second axis only (over steps that are not masked),
+                flattened.
+            or the name of a registered kind. An example whose steps are all masked has means and a
+            last step of 0. The other kinds take the outputs of masked steps like all others.
         size: the number of features of a subset or projection.
         seed: the seed of the subset or projection, combined with the tap's name.
     """
@@ -126,6 +130,11 @@ class Reduction:
         """The text that `parse` reads."""
         return self.kind if KINDS[self.kind].draw is None else f"{self.kind}:{self.size}"
 
+    @property
+    def uses_masks(self) -> bool:
+        """Whether masked steps are left out."""
+        return KINDS[self.kind].reduce is not None
+
     def features(self, tap: Tap) -> int:
         """Returns the number of features at a `Tap`.
 
@@ -151,23 +160,26 @@ class Reduction:
         size = math.prod(sides)
         return size if kind.draw is None else min(size, self.size)
 
-    def __call__(self, tensor: tf.Tensor, name: str) -> tf.Tensor:
+    def __call__(self, tensor: tf.Tensor, name: str, *, mask: tf.Tensor | None = None) -> tf.Tensor:
         """Reduces an output; call it inside a `tf.function`.
 
         Args:
-            tensor: an output (batch, ...) of any numeric dtype, with its Keras mask if any.
+            tensor: an output (batch, ...) of any numeric dtype.
             name: the tap's name, which seeds the subset or projection.
+            mask: (batch, time), true for the steps of axis 1 that count; None for all of them.
 
         Returns:
             (batch, D), float64 for a float64 output and float32 for all others.
         """
         kind = KINDS[self.kind]
-        mask = getattr(tensor, "_keras_mask", None)
         if tensor.dtype != tf.float64:
             tensor = tf.cast(tensor, tf.float32)
         if tensor.shape.rank == 1:
             return tensor[:, tf.newaxis]
-        tensor = kind.reduce(tensor, None if tensor.shape.rank == 2 else mask)
+        if kind.reduce is not None:
+            if mask is not None:
+                mask = None if tensor.shape.rank == 2 else tf.cast(mask, tf.bool)
+            tensor = kind.reduce(tensor, mask)
         if tensor.shape.rank != 2:
             tensor = tf.reshape(tensor, [-1, math.prod(tensor.shape[1:])])
         if kind.draw is None or tensor.shape[1] <= self.size:
@@ -197,12 +209,13 @@ def _time_mean(tensor: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
 
 
 def _last(tensor: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
-    """Returns the last step along axis 1 where the mask (batch, time) is true, else the first."""
+    """Returns the last step along axis 1 where the mask (batch, time) is true; 0 for none."""
     if mask is None:
         return tensor[:, -1]
     steps = tf.range(tf.shape(mask)[1])
-    last = tf.reduce_max(tf.where(mask, steps, 0), 1)
-    return tf.gather(tensor, last, axis=1, batch_dims=1)
+    last = tf.gather(tensor, tf.reduce_max(tf.where(mask, steps, 0), 1), axis=1, batch_dims=1)
+    some = tf.reshape(tf.reduce_any(mask, 1), [-1] + [1] * (tensor.shape.rank - 2))
+    return tf.where(some, last, tf.zeros((), tensor.dtype))
 
 
 def _subset(flat: tf.Tensor, size: int, rng: np.random.Generator) -> tf.Tensor:

@@ -303,6 +303,7 @@ def _rows(report: ProbeReport) -> list[list[tables.Cell]]:
             {
                 "tap": name,
                 "labels": labels if several else None,
+                "mask": fitted.get("mask"),
                 "features": fitted.get("features"),
                 "left out": fitted.get("left out"),
                 "l2": fitted.get("l2"),
@@ -322,6 +323,7 @@ def _rows(report: ProbeReport) -> list[list[tables.Cell]]:
         solution = probe.solution
         certified = math.isfinite(solution.suboptimality)
         fitted: dict[str, tables.Cell] = {
+            "mask": probe.tap.mask or None,
             "features": len(solution.mean),
             "left out": solution.left_out or None,
             "l2": float(f"{solution.l2:.3g}") or None,  # None for a live probe

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import inspect
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -16,6 +17,8 @@ from thesis_tf._core.types import Structure
 from thesis_tf._keras import names as layer_names
 from thesis_tf._keras import recording
 from thesis_tf._keras.inputs import build, input_spec, is_functional
+from thesis_tf.probes import masks
+from thesis_tf.probes.reductions import Reduction
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,12 +33,17 @@ class Tap:
         dtype: the name of the dtype, e.g. "bfloat16".
         kind: the name of the layer's or operation's class, e.g. "Conv2D"; "Model" for the inputs
             and outputs of the model itself.
+        mask: which steps of a sequence, axis 1, count in features: "" for all, "keras" for those
+            that the output's Keras mask lets through, or the name of the input that is the mask;
+            with " reversed" if the layer runs backwards.
     """
 
     name: str
     shape: tuple[int | None, ...]
     dtype: str
     kind: str
+    _: dataclasses.KW_ONLY
+    mask: str = ""
 
 
 # The forms of a selection of taps; see `taps`.
@@ -44,7 +52,11 @@ Selection: TypeAlias = Rule | Sequence[Rule]
 
 
 def taps(
-    model: keras.Model, taps: Selection = "*", *, inputs: Structure | None = None
+    model: keras.Model,
+    taps: Selection = "*",
+    *,
+    inputs: Structure | None = None,
+    mask: str | None = masks.AUTO,
 ) -> list[Tap]:
     """Lists the taps of `model` in the order of computation.
 
@@ -62,23 +74,30 @@ def taps(
             its name.
         inputs: an example of the inputs, or `tf.TensorSpec`s with the batch axis; only needed for
             a model that is not built yet.
+        mask: which steps of padded sequences count. "auto": those that Keras' masks let through
+            and, where an output has none, those of an input that is a mask (batch, time) of
+            integers or bool by its name, such as "padding_mask"; "keras": Keras' masks only; the
+            name of an input: that input where an output has no Keras mask; "none" or None: all.
 
     Returns:
         A list of `Tap`.
 
     Raises:
-        ValueError: no tap matches (the message lists similar names), or the model is not built.
+        ValueError: no tap matches (the message lists similar names), the model is not built, or
+            `mask` isn't the name of a mask.
     """
-    return record_taps(model, inputs=inputs).select(taps)
+    return record_taps(model, inputs=inputs, mask=mask).select(taps)
 
 
-def record_taps(model: keras.Model, *, inputs: Structure | None = None) -> TapGraph:
+def record_taps(
+    model: keras.Model, *, inputs: Structure | None = None, mask: str | None = masks.NONE
+) -> TapGraph:
     """Records the tensors of one inference pass of `model`, and returns its `TapGraph`."""
     if not isinstance(model, keras.Layer):
         raise checks.invalid("`model`", "a keras.Model", repr(model), kind=TypeError)
     spec = input_spec(model, inputs=inputs)
     build(model, spec)
-    return TapGraph(model, recording.record_pass(model, spec), spec)
+    return TapGraph(model, recording.record_pass(model, spec), spec, mask=mask)
 
 
 class TapGraph:
@@ -90,10 +109,18 @@ class TapGraph:
         spec: the `tf.TensorSpec`s of the model's inputs, in the structure of its input.
     """
 
-    def __init__(self, model: keras.Model, recorder: recording.Recorder, spec: Any) -> None:
+    def __init__(
+        self,
+        model: keras.Model,
+        recorder: recording.Recorder,
+        spec: Any,
+        *,
+        mask: str | None = masks.NONE,
+    ) -> None:
         self._model = model
         self.spec = spec
         batch = keras.tree.flatten(spec)[0].shape[0]
+        self._masks = masks.Masks(model, recorder, spec, mask)
         self.taps: dict[str, Tap] = {}
         self._tensors: dict[str, tf.Tensor] = {}
         self._classes = {path: type(o) for path, o in recorder.out_of_reach.items()}
@@ -108,7 +135,9 @@ class TapGraph:
             if tensor.dtype in (tf.string, tf.bool):  # texts and masks
                 continue
             kind = type(operation).__name__ if operation is not model else "Model"
-            self.taps[name] = Tap(name, tuple(tensor.shape), tensor.dtype.name, kind)
+            self.taps[name] = Tap(
+                name, tuple(tensor.shape), tensor.dtype.name, kind, mask=self._masks.of(name)
+            )
             self._tensors[name] = tensor
             self._classes[name] = type(operation)
         self.outputs = [
@@ -116,6 +145,11 @@ class TapGraph:
             for tap in self.taps.values()
             if tap.kind == "Model" and tap.name.split("/")[0] == "output"
         ]
+
+    def warn_of_masks(self, taps: Sequence[Tap], *, stacklevel: int) -> None:
+        """Warns of masks that were guessed or left out at some taps, if there are any."""
+        if note := self._masks.note([tap.name for tap in taps]):
+            warnings.warn(note, stacklevel=stacklevel + 1)
 
     def select(self, taps: Selection) -> list[Tap]:
         """Returns the list of taps that match; see `taps`."""
@@ -230,17 +264,76 @@ def forward(
     """
 
     def call(x: Any) -> tuple[Any, dict[str, tf.Tensor]]:
-        recorder = recording.forward(model, x)
-        tensors = {place.name: place.tensor for place in recorder.places}
-        missing = [name for name in names if name not in tensors]
-        if missing:
-            raise ValueError(
-                f"Tap {missing[0]!r} was not reached in this pass of model '{model.name}'. "
-                f"{checks.nearest(missing[0], tensors)}"
-            )
-        return recorder.outputs, {name: tensors[name] for name in names}
+        outputs, places = _run(model, names, x)
+        return outputs, {name: places[name].tensor for name in names}
 
     return call
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Features:
+    """What one pass of a model gave.
+
+    Attributes:
+        features: the features (batch, D) of each tap.
+        tensors: the whole outputs of other taps.
+        empty: (batch,) whether all steps of an example are masked at some tap; its features there
+            are 0. None without masks.
+        outputs: the model's outputs.
+    """
+
+    features: dict[str, tf.Tensor]
+    tensors: dict[str, tf.Tensor]
+    empty: tf.Tensor | None
+    outputs: Any
+
+
+def features(
+    model: keras.Model, taps: Sequence[Tap], reduction: Reduction, *, whole: Sequence[str] = ()
+) -> Callable[[Any], Features]:
+    """Returns a function x -> `Features` for one inference pass, like that of `forward`.
+
+    Args:
+        model: the model.
+        taps: the taps to reduce, with their masks.
+        reduction: the `Reduction`.
+        whole: the names of taps whose outputs are returned as they are.
+    """
+
+    def call(x: Any) -> Features:
+        outputs, places = _run(model, [tap.name for tap in taps] + list(whole), x)
+        reduced: dict[str, tf.Tensor] = {}
+        empty: dict[Any, tf.Tensor] = {}
+        for tap in taps:
+            place = places[tap.name]
+            steps = masks.steps_that_count(model, tap, place, x)
+            reduced[tap.name] = reduction(place.tensor, tap.name, mask=steps)
+            source = (tap.mask, id(place.mask))
+            if steps is not None and source not in empty:
+                empty[source] = ~tf.reduce_any(steps, 1)
+        return Features(
+            reduced,
+            {name: places[name].tensor for name in whole},
+            tf.reduce_any(tf.stack(list(empty.values())), 0) if empty else None,
+            outputs,
+        )
+
+    return call
+
+
+def _run(
+    model: keras.Model, names: Sequence[str], x: Any
+) -> tuple[Any, dict[str, recording.Place]]:
+    """Runs one pass; returns the model's outputs and {name: place}, which has all the names."""
+    recorder = recording.forward(model, x)
+    places = {place.name: place for place in recorder.places}
+    missing = [name for name in names if name not in places]
+    if missing:
+        raise ValueError(
+            f"Tap {missing[0]!r} was not reached in this pass of model '{model.name}'. "
+            f"{checks.nearest(missing[0], places)}"
+        )
+    return recorder.outputs, places
 
 
 def _submodels(model: keras.Model) -> list[keras.Model]:

@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import html
 import typing
 from collections.abc import Sequence
 from typing import Any, Self
@@ -33,12 +34,20 @@ class TabularResult(abc.ABC):
     def _table(self) -> tuple[Sequence[str], Sequence[Sequence[tables.Cell]]]:
         """Returns the headings of the columns, and the rows."""
 
+    def warnings(self) -> list[str]:
+        """Returns sentences on why the result can't be trusted; an empty list if nothing says so.
+
+        The sentences are also below the table.
+        """
+        return []
+
     def table(self) -> str:
-        """Returns the result as a text table."""
-        return tables.text(*self._table())
+        """Returns the result as a text table, with `warnings` below."""
+        return "\n".join([tables.text(*self._table()), *self.warnings()])
 
     def _repr_html_(self) -> str:
-        return tables.as_html(*self._table())
+        sentences = (f"<p>{html.escape(sentence)}</p>" for sentence in self.warnings())
+        return tables.as_html(*self._table()) + "".join(sentences)
 
     @abc.abstractmethod
     def summary(self) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bin.jobs import mixing
 from bin.jobs.dae import sampling
 from bin.jobs.dae.problem import SMALL
 from thesis_tf import autoencoders, plotting
@@ -40,27 +39,39 @@ def report(
     if problem.config.far_points:
         attractors = _attractors(problem, estimator, output)
         found["attractors"] = attractors.summary()
+        found["attractors"]["warnings"] = attractors.warnings()
     _draw_field(problem, estimator, attractors, output)
     if sampling.is_image(problem.splits.test.x):
         _draw_reconstructions(problem, estimator, output)
+    found["warnings"] = doubts(found)
     output.write_json("diagnostics.json", found)
     if problem.config.chains.chains:
         found["samples"] = sampling.sample(problem, estimator, output)
         output.say_numbers(found["samples"])
+        found["warnings"] = doubts(found)
     output.write_json("diagnostics.json", found)
     return found
 
 
 def doubts(found: Mapping[str, Any]) -> list[str]:
     """Returns sentences that say why not to trust the numbers of `report`."""
+    loss, identity, best = (
+        found[f"loss_per_sigma2{of}"] for of in ("", "_of_identity", "_of_kernel_density")
+    )
     said = []
-    loss, identity = found["loss_per_sigma2"], found["loss_per_sigma2_of_identity"]
     if loss >= identity:
         said.append(
             f"r(x) is worse than x: loss / sigma^2 is {loss:.4g}, and {identity:.4g} for x itself."
             " More --units, examples or training may help."
         )
-    return said + mixing.doubts(found.get("samples", {}))
+    elif best < identity and identity - loss < (identity - best) / 2:
+        said.append(
+            f"The fit is barely better than the identity: loss / sigma^2 is {loss:.4g}, and"
+            f" {identity:.4g} for x itself; a kernel density has {best:.4g}."
+        )
+    for part in ("attractors", "samples"):
+        said += found.get(part, {}).get("warnings", [])
+    return said
 
 
 def _errors(problem: "Problem", estimator: autoencoders.ScoreEstimator) -> dict[str, Any]:
@@ -75,11 +86,17 @@ def _errors(problem: "Problem", estimator: autoencoders.ScoreEstimator) -> dict[
 
     density = autoencoders.KernelDensity(problem.splits.train.x[:_MAX_KERNELS], sigma)
     best = _in_chunks(density.score, noisy)
-    return {
+    losses = {
         "loss_per_sigma2": loss(score),
         "loss_per_sigma2_of_identity": loss(np.zeros_like(score)),
         "loss_per_sigma2_of_kernel_density": loss(best),
-        "score_error_to_kernel_density": theory.relative_rmse(score, best, np.ones(len(test))),
+    }
+    # A kernel density that is worse than x itself is no reference.
+    known = losses["loss_per_sigma2_of_kernel_density"] < losses["loss_per_sigma2_of_identity"]
+    error = theory.relative_rmse(score, best, np.ones(len(test))) if known else None
+    return {
+        **losses,
+        "score_error_to_kernel_density": error,
         "values_per_example": problem.size,
     }
 

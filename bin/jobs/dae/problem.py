@@ -32,6 +32,7 @@ class Problem:
         max_sigma: the standard deviation of the largest noise.
         method: the method by which the model is fitted.
         num_steps: the number of steps of the minibatch method, else 0.
+        sigma_is_guessed: whether sigma was taken from the spread of the data.
     """
 
     config: "Config"
@@ -40,6 +41,7 @@ class Problem:
     max_sigma: float
     method: Method
     num_steps: int
+    sigma_is_guessed: bool
 
     @property
     def size(self) -> int:
@@ -49,7 +51,7 @@ class Problem:
     @property
     def title(self) -> str:
         """The title of the figures."""
-        return f"{self.splits.name}, sigma = {self.sigma:g}"
+        return f"{self.splits.name}, sigma = {self.sigma:.3g}"
 
     def noisy(self, x: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
         """Returns examples with noise of sigma; without `rng`, the noise is always the same."""
@@ -120,7 +122,8 @@ def make(config: "Config", splits: "Splits") -> Problem:
     num_steps = 0
     if method == "minibatch":
         num_steps = training.planned_steps(splits, config.training)
-    return Problem(config, splits, sigma, max_sigma, method, num_steps)
+    guessed = config.sigma is None and splits.name not in _SIGMAS
+    return Problem(config, splits, sigma, max_sigma, method, num_steps, guessed)
 
 
 def _fitting(model: keras.Model, shape: tuple[int, ...]) -> keras.Model:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bin.jobs import spread
 from thesis_tf import autoencoders, mcmc, plotting
 
 if TYPE_CHECKING:
@@ -24,25 +25,36 @@ def sample(
         output: where to write samples.npz, samples.png and the folder chains.
 
     Returns:
-        {"samples_per_chain", the diagnostics, "two_sample_accuracy", "two_sample_standard_error"}.
+        {"samples_per_chain", the diagnostics, "spread_of_samples", "two_sample_accuracy",
+        "two_sample_standard_error", "warnings"}.
     """
     noisy = problem.noisy(problem.splits.test.x)
     initial_state = _initial_state(problem)
     chains = _chains(problem, estimator, initial_state, output)
     last = chains.samples[-1]
     output.write_arrays("samples.npz", {"samples": last, "initial_state": initial_state})
-    shown = {"data": problem.splits.test.x, "data with noise": noisy, "samples": last}
+    found: dict[str, Any] = {
+        "samples_per_chain": len(chains.samples),
+        **chains.diagnostics.summary(),
+    }
+    found["spread_of_samples"] = spread.ratio(last, noisy)
+    found["warnings"] = [*chains.warnings(), *spread.doubts(found["spread_of_samples"])]
+    if min(len(last), len(noisy)) > 5:
+        test = autoencoders.nearest_neighbor_test(last, noisy)
+        found["two_sample_accuracy"] = test.accuracy
+        found["two_sample_standard_error"] = test.standard_error
+        found["warnings"] += test.warnings()
+    splits = problem.splits
+    # Training examples, too, so that the panels can have as many points as there are chains.
+    data = np.concatenate([splits.test.x, splits.validation.x, splits.train.x])[: len(last)]
+    shown = {"data": data, "data with noise": problem.noisy(data), "samples": last}
+    caption = found["warnings"][0] if found["warnings"] else None
     path = output.folder / "samples.png"
     if is_image(last):
         few = {name: images[:36] for name, images in shown.items()}
         plotting.draw_images(few, path, title=problem.title)
     else:
-        autoencoders.draw_points(shown, path, title=problem.title)
-    found = {"samples_per_chain": len(chains.samples), **chains.diagnostics.summary()}
-    if min(len(last), len(noisy)) > 5:
-        test = autoencoders.nearest_neighbor_test(last, noisy)
-        found["two_sample_accuracy"] = test.accuracy
-        found["two_sample_standard_error"] = test.standard_error
+        autoencoders.draw_points(shown, path, title=problem.title, caption=caption)
     return found
 
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 import models
 from bin.common import configs, contents, runs, training
-from bin.jobs import mixing
+from bin.jobs import spread
 from thesis_tf import datasets, gsn, mcmc
 from thesis_tf.persistence import files
 
@@ -23,6 +23,7 @@ Classifier: TypeAlias = Callable[[np.ndarray], np.ndarray]
 
 _SHEET = (10, 20)  # the numbers of chains and of steps in samples.png
 _REFERENCE = 10_000  # the number of training examples for the reference log-likelihood
+_SPREAD = 200  # the most states of each chain from which the spread is computed
 _COMPLETED = 10  # the number of test examples that are completed
 _RUNS = 3  # the number of completions of each
 _CLASSIFIER_EPOCHS = 3
@@ -30,8 +31,9 @@ _CLASSIFIER_EPOCHS = 3
 
 def doubts(found: Mapping[str, Any]) -> list[str]:
     """Returns sentences that say why not to trust the results {job: numbers}."""
-    chains = found.get("sample") or found.get("evaluate", {}).get("mixing", {})
-    return mixing.doubts(chains)
+    said = [s for numbers in found.values() if isinstance(numbers, dict)
+            for s in numbers.get("warnings", [])]  # fmt: skip
+    return list(dict.fromkeys(said))
 
 
 class JobsAfterTraining:
@@ -123,17 +125,26 @@ class JobsAfterTraining:
         return np.stack([mean(step).numpy() for step in tf.constant(parameters)])
 
     def _sample(self, chains: mcmc.Chains) -> dict[str, Any]:
-        found = chains.diagnostics.summary()
+        found: dict[str, Any] = {**chains.diagnostics.summary(), **self._verdict(chains)}
         means = self._means(chains.samples[: _SHEET[1]])
         if self._run.is_image:
             stride = self._jobs.num_steps_between_results + 1
-            every = "each step" if stride == 1 else f"every {stride} steps"
-            title = f"{self._splits.name}: rows are chains, {every}"
+            every = "every step" if stride == 1 else f"every {stride} steps"
+            title = f"{self._splits.name}: rows are chains, columns are states, {every}"
+            title = "\n".join([title, *found["warnings"]])
             path = self._sampled / "samples.png"
             gsn.draw_chain_images(means, path, chains=_SHEET[0], columns=_SHEET[1], title=title)
         files.write_json(self._sampled / "mixing.json", found)
         self._print("chains", found)
         return found
+
+    def _verdict(self, chains: mcmc.Chains) -> dict[str, Any]:
+        """Returns the spread of means, and sentences on why the chains can't be trusted."""
+        steps = np.linspace(0, len(chains.samples) - 1, min(_SPREAD, len(chains.samples)))
+        means = self._means(chains.samples[steps.astype(int)])
+        found = spread.ratio(means.reshape(-1, *means.shape[2:]), self._splits.test.x)
+        said = [*chains.warnings(), *spread.doubts(found)]
+        return {"spread_of_samples": found, "warnings": said}
 
     def _evaluate(self, chains: mcmc.Chains) -> dict[str, Any]:
         splits = self._splits
@@ -155,10 +166,14 @@ class JobsAfterTraining:
             ),
         }
         estimates["conservative"] = gsn.conservative_log_likelihood(
-            chains.samples, splits.test.x, self._run.model.reconstruction, verbose=self._verbose
+            chains, splits.test.x, self._run.model.reconstruction, verbose=self._verbose
         )
         found: dict[str, Any] = {n: estimate.summary() for n, estimate in estimates.items()}
         found["mixing"] = chains.diagnostics.summary()
+        found["warnings"] = [
+            *self._verdict(chains)["warnings"],
+            *(f"{name}: {s}" for name, e in estimates.items() for s in e.warnings()),
+        ]
         if self._scaled:
             found["alphas"] = [float(alpha) for alpha in self._run.model.alphas]
         files.write_json(self._sampled / "evaluation.json", found)
@@ -197,18 +212,24 @@ class JobsAfterTraining:
         splits = self._labeled
         if splits is None:
             return None
-        model = models.build("mnist_convnet", self._run.shape, splits.num_classes)
+        pixels = splits.values.pixels if splits.values else None
+        model = models.build(
+            "mnist_convnet", self._run.shape, splits.num_classes, value_range=pixels
+        )
         settings = configs.Training(epochs=_CLASSIFIER_EPOCHS)
         training.compile_for(model, settings)
         self._run.say("Training a classifier, or reading an existing one ...")
         # The run knows its examples; labels count here alone.
         folder = self._folder / "classifier" / contents.of_splits(splits)[:8]
         training.train(model, splits, settings, folder, verbose=2 if self._verbose else 0)
-        # Pixels of labeled images are in [0, 255].
-        scale = 255.0 if splits.train.x.dtype == np.uint8 else 1.0
+        # Labeled images have their stored values; those of the network may be in [0, 1].
+        found = self._splits.values
+        is_scaled = found is not None and found.in_unit and found.pixels is not None
+        black, white = pixels if pixels and is_scaled else (0.0, 1.0)
 
         def probabilities(x: np.ndarray) -> np.ndarray:
-            logits = model.predict(scale * x, batch_size=500, verbose=0)
+            stored = (white - black) * x + black if black else white * x
+            logits = model.predict(stored, batch_size=500, verbose=0)
             return keras.ops.convert_to_numpy(keras.ops.softmax(logits))
 
         return probabilities

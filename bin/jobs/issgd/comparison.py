@@ -11,7 +11,7 @@ import numpy as np
 
 from bin.jobs.issgd import reports
 from bin.jobs.issgd.config import Config
-from thesis_tf import issgd
+from thesis_tf import datasets, issgd
 from thesis_tf.persistence import files
 from thesis_tf.reporting import tables
 
@@ -31,15 +31,14 @@ class Sampling:
 
 def train(
     config: Config,
-    data: Mapping[str, tuple[np.ndarray, np.ndarray]],
-    classes: int,
+    splits: datasets.Splits,
     sampling: Sampling,
     evaluation: "Evaluation",
 ) -> issgd.History:
     """Trains a new network; returns the records of its evaluations."""
     keras.backend.clear_session()
     keras.utils.set_random_seed(config.hardware.seed + sampling.seed)
-    model = config.run.build(dict(data), classes)
+    model = config.run.build(splits)
     config.training.compile(model)
     return fit(model, evaluation, sampling)
 

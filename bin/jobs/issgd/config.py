@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import keras
 
     from thesis_tf import issgd
+    from thesis_tf.datasets import Splits
 
 # Defaults of the programs that differ from those of the options.
 DEFAULTS = {"model": "mlp", "optimizer": "sgd", "learning_rate": 0.01}
@@ -61,16 +62,18 @@ class RunSettings:
         lower_bound=1,
     )
 
-    def load(self) -> tuple[dict[str, tuple[Any, Any]], int]:
-        """Returns ({split: (x, y)}, number of classes)."""
-        splits = self.data.load()
-        data = {name: getattr(splits, name) for name in ("train", "validation", "test")}
-        return {name: (split.x, split.y) for name, split in data.items()}, splits.num_classes
+    def load(self) -> "Splits":
+        """Returns the `Splits`."""
+        return self.data.load(self.model)
 
-    def build(self, data: dict[str, tuple[Any, Any]], num_classes: int) -> "keras.Model":
-        """Returns the network."""
-        classes = num_classes if self.model.weights == "none" else None
-        return self.model.build(data["train"][0].shape[1:], classes)
+    def build(self, splits: "Splits") -> "keras.Model":
+        """Returns the network; raises ValueError if it doesn't fit the data."""
+        from bin.common import model_fit
+
+        classes = splits.num_classes if self.model.weights == "none" else None
+        model = self.model.build(splits, classes)
+        model_fit.check(model, splits)
+        return model
 
     def check(self) -> None:
         """Raises UsageError for a network that these programs can't train."""
@@ -186,6 +189,12 @@ class Config:
         """Raises UsageError for a combination of flags that makes no sense."""
         self.run.check()
         self.training.check()
+
+
+def pairs(splits: "Splits") -> dict[str, tuple[Any, Any]]:
+    """Returns {split: (x, y)}, as the library's trainers and workers take data."""
+    parts = {name: getattr(splits, name) for name in ("train", "validation", "test")}
+    return {name: (part.x, part.y) for name, part in parts.items()}
 
 
 def loss_of(model: "keras.Model") -> "keras.losses.Loss":

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bin.common import contents, ends, runs
 from bin.jobs.issgd import local_workers, signals, store_url, training
-from bin.jobs.issgd.config import Limits
+from bin.jobs.issgd.config import Limits, pairs
 
 if TYPE_CHECKING:
     from bin.issgd_master import Config
@@ -46,10 +46,11 @@ def run(
 
     own_url = store_url.url_of_folder(folder, config.run.run_id)
     url = url or own_url
-    data, classes = config.run.load()
+    splits = config.run.load()
+    data = pairs(splits)
     strategy = hardware.configure(config.hardware)
     with strategy.scope():
-        model = config.run.build(data, classes)
+        model = config.run.build(splits)
         config.training.compile(model)
     uniform = config.mode == "uniform"
     proposal = config.draws.proposal(len(data["train"][1]), config.hardware.seed)

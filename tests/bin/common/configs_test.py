@@ -121,8 +121,13 @@ def test_points_without_labels_are_for_programs_that_need_none():
     assert configs.Data("spiral", examples=(5, 2, 2)).load_inputs().train.x.shape == (5, 2)
 
 
+def splits_of(shape, values=None):
+    part = datasets.Split(np.zeros((1, *shape), np.uint8), np.zeros(1, int))
+    return datasets.Splits(part, part, part, ("a", "b"), "zeros", values=values)
+
+
 def test_a_network_is_that_of_the_registry():
-    found = configs.Model("mlp").build((4, 4, 1), 3)
+    found = configs.Model("mlp").build(splits_of((4, 4, 1)), 3)
     expected = models.build("mlp", (4, 4, 1), 3)
     assert [w.shape for w in found.weights] == [w.shape for w in expected.weights]
     assert found.output_shape == (None, 3)
@@ -131,8 +136,8 @@ def test_a_network_is_that_of_the_registry():
 def test_preprocessing_by_its_name_or_as_the_network_has_it(monkeypatch):
     given = []
     monkeypatch.setattr(models, "build", lambda *args, **kwargs: given.append((args, kwargs)))
-    configs.Model("vgg16", weights="imagenet", image_size=64).build([8, 8, 3], None)
-    configs.Model("vgg16", preprocessing="tf", auxiliary_head=True).build((8, 8, 3), 5)
+    configs.Model("vgg16", weights="imagenet", image_size=64).build(splits_of((8, 8, 3)), None)
+    configs.Model("vgg16", preprocessing="tf", auxiliary_head=True).build(splits_of((8, 8, 3)), 5)
     (one, first), (other, second) = given
     assert one == ("vgg16", (8, 8, 3), None)
     assert other == ("vgg16", (8, 8, 3), 5)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from thesis_tf._keras.batches import Stream, inputs_only
+from thesis_tf._keras.batches import Stream
 
 
 def numbers(n, first=0):
@@ -43,14 +43,6 @@ def test_a_part_of_arrays():
 def test_number_of_examples():
     assert Stream(numbers(7), 4).examples == 7
     assert Stream(tf.data.Dataset.from_tensors(numbers(7)), 4).examples is None
-
-
-def test_inputs_of_pairs():
-    x, y = numbers(5), np.zeros(5)
-    for parts in [(x, y), (x, y, y), (x,)]:
-        dataset = tf.data.Dataset.from_tensor_slices(parts).batch(2)
-        assert read(Stream(inputs_only(dataset), 4)) == [[0, 1, 2, 3], [4]]
-    assert inputs_only(x) is x
 
 
 def test_structures():
@@ -135,3 +127,56 @@ def test_an_empty_dataset():
 def test_bad_batch_sizes(size, kind):
     with pytest.raises(kind, match="`batch_size` must be a positive integer"):
         Stream(numbers(3), size)
+
+
+def augmented(x):
+    rng = np.random.default_rng(0)
+    # With a global seed, TensorFlow's random operations are the same in each pass.
+    add = lambda v: tf.numpy_function(lambda v: v + rng.random(), [v], tf.float64)  # noqa: E731
+    return tf.data.Dataset.from_tensor_slices(x).map(lambda v: tf.ensure_shape(add(v), ()))
+
+
+def once(x):
+    values = iter(x)
+    spec = tf.TensorSpec((), tf.float64)
+    return tf.data.Dataset.from_generator(lambda: values, output_signature=spec)
+
+
+CHANGING = {
+    "shuffled": lambda x: tf.data.Dataset.from_tensor_slices(x).shuffle(50).batch(5),
+    "shuffled by seed": lambda x: tf.data.Dataset.from_tensor_slices(x).shuffle(50, 1).batch(5),
+    "in a small buffer": lambda x: tf.data.Dataset.from_tensor_slices(x).shuffle(3).batch(5),
+    "after a fixed batch": lambda x: (
+        tf.data.Dataset.from_tensor_slices(x[:5])
+        .concatenate(tf.data.Dataset.from_tensor_slices(x[5:]).shuffle(50))
+        .batch(5)
+    ),
+    "augmented": lambda x: augmented(x).batch(5),
+    "read only once": lambda x: once(x).batch(5),
+}
+FIXED = {
+    "arrays": lambda x: x,
+    "in order": lambda x: tf.data.Dataset.from_tensor_slices(x).batch(5),
+    "shuffled once": lambda x: (
+        tf.data.Dataset.from_tensor_slices(x).shuffle(50, reshuffle_each_iteration=False).batch(5)
+    ),
+    "cached augmentation": lambda x: augmented(x).cache().batch(5),
+    "strings": lambda x: tf.data.Dataset.from_tensor_slices(x.astype(str)).batch(5),
+    "with NaN": lambda x: tf.data.Dataset.from_tensor_slices(x * np.nan).batch(5),
+    "one example": lambda x: tf.data.Dataset.from_tensor_slices(x[:1]).batch(5),
+}
+
+
+@pytest.mark.parametrize("name", [*CHANGING, *FIXED])
+def test_whether_a_data_set_changes_from_pass_to_pass(name):
+    x = np.arange(40.0)
+    stream = Stream((CHANGING | FIXED)[name](x), 5)
+    if name == "cached augmentation":
+        list(stream.batches())  # fills the cache
+    found = stream.changing_batch()
+    assert (found is not None) == (name in CHANGING)
+    if name != "read only once":
+        assert stream.changing_batch(looks=4, batches=3) == found
+    if name == "after a fixed batch":
+        assert found == 1
+        assert stream.changing_batch(batches=1) is None

@@ -27,6 +27,7 @@ def test_a_field_of_arrows_in_a_plane(shape, tmp_path, svg_texts):
     expected = "x1" if shape == (2,) else "first principal component"
     assert {"f", expected, "data"} <= set(texts)
     assert any("attractors" in text for text in texts)
+    assert any("data are off it" in text for text in texts) == (shape != (2,))
 
 
 def test_a_curve_of_one_value(tmp_path, svg_texts):
@@ -51,6 +52,18 @@ def test_samples_in_planes_of_two_values(size, panels, tmp_path, svg_texts):
     assert {"all", *samples} <= set(texts)
     assert texts.count("x1") == 3
     assert sum(text in ("x2", "x4", "x6", "x8") for text in texts) == panels
+    notes = [text for text in texts if text.endswith("not shown")]
+    assert notes == {2: [], 3: ["x3 is not shown"], 10: ["x9 to x10 are not shown"]}[size]
+
+
+def test_panels_have_equal_numbers_of_points(tmp_path):
+    samples = {n: RNG.normal(size=(count, 2)) for n, count in (("data", 7), ("samples", 40))}
+    path = tmp_path / "s.svg"
+    draw_points(samples, path, caption="The chains have not mixed: R-hat 5.")
+    text = path.read_text()
+    first, second = text.index('id="axes_1"'), text.index('id="axes_2"')
+    assert text[first:second].count("<use ") > 7  # ticks are drawn in the same way
+    assert text[first:second].count("<use ") == text[second:].count("<use ")
 
 
 @pytest.mark.slow
@@ -61,8 +74,11 @@ def test_spectra_and_attractors(tmp_path, svg_texts):
     assert {"t", "rank", "points"} <= set(svg_texts(path))
     path = tmp_path / "a.svg"
     draw_attractors(find_attractors(PULL, x + 50, x), path)
-    assert "spurious" in svg_texts(path)
+    texts = svg_texts(path)
+    assert {"that are spurious", "area: starts that ended there"} <= set(texts)
     draw_attractors(find_attractors(ScoreEstimator(lambda x: 2 * x + 1, sigma=0.1), x, x), path)
+    texts = " ".join(svg_texts(path))
+    assert "No attractors 100 % of the 20 starts did not come to rest" in texts
 
 
 def test_the_same_numbers_give_the_same_file(tmp_path):

@@ -79,7 +79,7 @@ def test_an_error_in_the_arrays_names_the_data_set(tmp_path):
         ({}, r"Received: no arrays\. Missing: x_train, y_train\."),
         ({"x_train": X}, r"Missing: y_train\."),
         ({"x_train": X, "y_train": Y, "y_test": Y}, r"Missing: x_test\."),
-        ({"x_train": X, "y_train": Y, "x_dev": X, "y_dev": Y}, r"Unknown: x_dev, y_dev\."),
+        ({"x_train": X, "y_train": Y, "x_new": X, "y_new": Y}, r"Unknown: x_new, y_new\."),
         ({"train_x": X, "train_y": Y}, r"Missing: x_train, y_train\."),
     ],
 )
@@ -152,3 +152,54 @@ def test_a_zip_of_something_else(tmp_path):
 
     with pytest.raises(ValueError, match=r"toy\.npz"):
         datasets.load(path)
+
+
+SPELLED = {
+    "sklearn": ("X_train", "y_train", "X_test", "y_test"),
+    "capitals": ("X_TRAIN", "Y_TRAIN", "X_VAL", "Y_VAL"),
+    "bare": ("x", "y"),
+    "bare capital": ("X", "y", "X_dev", "y_dev"),
+    "training": ("x_training", "y_training", "x_testing", "y_testing", "x_eval", "y_eval"),
+}
+
+
+@pytest.mark.parametrize("case", SPELLED)
+def test_names_that_people_give_to_splits(tmp_path, case):
+    sizes = {"train": 20, "validation": 6, "test": 4}
+    arrays, given = {}, set()
+    for name in SPELLED[case]:
+        split = datasets.splits.split_of(name.partition("_")[2] or "train")
+        first = {"train": 0, "validation": 20, "test": 26}[split]
+        arrays[name] = (X if name[0] in "xX" else Y)[first : first + sizes[split]]
+        given.add(split)
+    path = save(tmp_path / "toy.npz", **arrays)
+    assert datasets.has_labels(path)
+    splits, inputs = datasets.load(path), datasets.load_inputs(path)
+    for split, size in sizes.items():
+        one, other = getattr(splits, split), getattr(inputs, split)
+        assert one.source == other.source == (split if split in given else "train")
+        assert len(one) == (size if split in given - {"train"} else len(one))
+        np.testing.assert_array_equal(one.x, other.x)
+        np.testing.assert_array_equal(X[:, 0].searchsorted(one.x[:, 0]) % 3, one.y)
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ({"X_train": X, "Y_train": Y}, "must be one x_train.*: x_train and X_train"),
+        ({"x": X}, "must be one x_train.*: x_train and x"),
+        ({"x_holdout": X, "y_holdout": Y}, "Unknown: x_holdout"),
+        ({"x_mean": X[0]}, "Unknown: x_mean"),
+        ({"x_val": X, "x_dev": X, "y_val": Y, "y_dev": Y}, "one x_validation.*: x_val and x_dev"),
+    ],
+)
+def test_names_that_are_not_clear_are_refused_with_and_without_labels(tmp_path, extra, message):
+    path = save(tmp_path / "toy.npz", **{"x_train": X, "y_train": Y, **extra})
+    for load in (datasets.load, datasets.load_inputs):
+        with pytest.raises(ValueError, match=message):
+            load(path)
+
+
+def test_what_is_left_out_is_said(tmp_path):
+    path = save(tmp_path / "toy.npz", x_train=X, y_train=Y, weights=X, names=X)
+    assert "left out the arrays weights, names" in datasets.load(path).describe()

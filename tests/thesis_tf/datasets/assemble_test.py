@@ -4,7 +4,8 @@ import re
 import numpy as np
 import pytest
 
-from thesis_tf.datasets.assemble import MOST_UNNAMED_CLASSES, Source, assemble
+from thesis_tf import datasets
+from thesis_tf.datasets.assemble import MOST_UNNAMED_CLASSES, Source, assemble, assemble_inputs
 
 
 def numbered(n, first=0, classes=3):
@@ -17,7 +18,7 @@ def numbers_in(split):
     return split.x[:, 0].astype(int).tolist()
 
 
-@pytest.mark.parametrize(("n", "tenth"), [(100, 10), (109, 10), (20, 2), (19, 1), (3, 1)])
+@pytest.mark.parametrize(("n", "tenth"), [(100, 10), (109, 10), (20, 2), (19, 1), (5, 1)])
 def test_both_held_out_splits_are_a_tenth_and_all_are_disjoint(n, tenth):
     splits = assemble("numbers", Source(numbered(n)))
 
@@ -69,6 +70,56 @@ def test_the_held_out_tenth_is_drawn_evenly():
     assert np.abs(counts - 40).max() <= 30
 
 
+def drawn(counts, seed=0):
+    """Returns the numbers of examples of each class in train, validation and test."""
+    y = np.repeat(np.arange(len(counts)), counts)
+    splits = assemble("sizes", Source((np.arange(len(y))[:, np.newaxis] / 9, y)), seed=seed)
+    return [
+        np.bincount(part.y, minlength=len(counts))
+        for part in (splits.train, splits.validation, splits.test)
+    ]
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [[30, 30, 30], [100, 100, 100], [7, 7, 6], [95, 3, 2], [50] * 8, [2] * 10, [900] + [1] * 30],
+)
+def test_each_class_has_its_share_of_held_out_examples(counts):
+    n = sum(counts)
+    for seed in range(20):
+        train, validation, test = drawn(counts, seed)
+        np.testing.assert_array_equal(train + validation + test, counts)
+        assert validation.sum() == test.sum() == n // 10
+        # One example of each class stays in the training data; of the rest, each has its share.
+        share = (np.array(counts) - 1) / (n - len(counts)) * (n // 10)
+        assert max(np.abs(validation - share).max(), np.abs(test - share).max()) < 1
+        assert train.min() >= 1
+
+
+def test_each_class_keeps_an_example_for_training():
+    with pytest.raises(
+        ValueError, match=r"at least 5 examples, as .* each of its 3 classes keeps one for train"
+    ):
+        drawn([2, 1, 1])
+
+
+def test_examples_without_labels_are_held_out_as_with_them():
+    x, y = numbered(50)
+    found = assemble_inputs("numbers", Source((x, y)), seed=3)
+    assert numbers_in(found.test) == numbers_in(assemble("numbers", Source((x, y)), seed=3).test)
+    for labels in (None, y.astype(str), y[:-1]):
+        assert len(assemble_inputs("numbers", Source((x, labels))).test) == 5
+
+
+def test_the_splits_of_the_bundled_data_are_drawn_without_regard_to_the_class():
+    # Computed by NumPy alone, as `hold_out` was from the first version on.
+    sequence = np.random.SeedSequence(0, spawn_key=(1, 0))
+    order = np.random.default_rng(sequence).permutation(9000)
+    splits = datasets.load("mnist_mini")
+    np.testing.assert_array_equal(splits.validation.rows, np.sort(order[:900]))
+    np.testing.assert_array_equal(splits.train.rows, np.sort(order[900:]))
+
+
 def test_too_few_examples_to_hold_out():
     with pytest.raises(
         ValueError, match=r"at least 3 examples, as validation and test are drawn from it.*: 2\."
@@ -98,7 +149,11 @@ def test_gray_images_get_a_channel_axis_and_other_arrays_keep_their_shape():
     assert splits.train.x.dtype == np.uint8
     np.testing.assert_array_equal(splits.train.x, gray.reshape(30, 4, 5, 1))
 
-    for x in (gray.astype(np.float32), gray.reshape(30, 20), gray.reshape(30, 2, 2, 5)):
+    pixels = gray.astype(np.float32)
+    splits = assemble("gray", Source((pixels, y), validation=(pixels, y), test=(pixels, y)))
+    np.testing.assert_array_equal(splits.train.x, pixels.reshape(30, 4, 5, 1))
+
+    for x in (pixels - 99, gray.reshape(30, 20), gray.reshape(30, 2, 2, 5)):
         splits = assemble("other", Source((x, y), validation=(x, y), test=(x, y)))
         assert splits.train.x.shape == x.shape
         assert splits.train.x.dtype == x.dtype
@@ -129,9 +184,10 @@ BAD_LABELS = [
     (Y, {"class_names": []}, "integers in [0, 0)"),
     (Y + MOST_UNNAMED_CLASSES, {}, f"integers in [0, {MOST_UNNAMED_CLASSES})"),
     (np.uint64(2**63) + Y.astype(np.uint64), {}, "integers in [0, "),
-    (Y.astype(np.float32), {}, "an array of integers. Received: dtype float32"),
+    (Y.astype(np.float32), {}, "integers. Received: dtype float32. Pass y.astype(int) if"),
     (Y.astype(str), {}, "an array of integers. Received: dtype <U"),
-    (Y > 0, {}, "an array of integers. Received: dtype bool"),
+    (Y.astype(str), {}, "Pass names, y = np.unique(y, return_inverse=True)"),
+    (Y > 0, {}, "an array of integers. Received: dtype bool. Pass y.astype(int)."),
     (np.eye(3, dtype=np.int64)[Y], {}, "Pass y.argmax(axis=1) of one-hot labels"),
     (Y[:-1], {}, "as long as `x_train`, 30 examples. Received: 29 labels"),
     (np.int64(3), {}, "of shape (n,) or (n, 1). Received: shape ()"),
@@ -142,6 +198,11 @@ BAD_LABELS = [
 def test_bad_labels(y, more, message):
     with pytest.raises(ValueError, match=r"`y_train` of bad must be .*" + re.escape(message)):
         assemble("bad", Source((X, y), **more))
+
+
+def test_two_classes_of_one_name():
+    with pytest.raises(ValueError, match=r"different names\. Received: a more than once"):
+        assemble("bad", Source((X, Y), class_names=["a", "b", "a"]))
 
 
 def test_a_test_label_that_training_never_saw():

@@ -43,7 +43,12 @@ def builders():
 
         def _generate_examples(self, split):
             for i in range(self.SIZES[split]):
-                yield i, self.example(i, {"train": 0, "validation": 100, "test": 200}[split])
+                yield (
+                    i,
+                    self.example(
+                        i, {"train": 0, "validation": 100, "test": 200, "extra": 250}[split]
+                    ),
+                )
 
     class ThesisShapes(Local):
         FEATURES = staticmethod(
@@ -64,6 +69,13 @@ def builders():
     class ThesisThreeSplits(ThesisShapes):
         SUPERVISED = None
         SIZES = {"train": 20, "validation": 6, "test": 5}  # noqa: RUF012
+
+    class ThesisHiddenLabels(ThesisShapes):
+        SIZES = {"train": 20, "test": 5, "extra": 3}  # noqa: RUF012
+
+        def example(self, i, base):
+            found = super().example(i, base)
+            return {**found, "label": -1 if base == 200 else found["label"]}
 
     class ThesisNested(ThesisShapes):
         SUPERVISED = ({"image": "image", "note": "note"}, "label")
@@ -143,6 +155,21 @@ def test_image_and_label_without_supervised_keys(builders, tmp_path):
     assert sorted(levels(splits.train)) == list(range(20))
     assert sorted(levels(splits.validation)) == list(range(100, 106))
     assert sorted(levels(splits.test)) == list(range(200, 205))
+
+
+@needs_tfds
+def test_a_split_without_labels_is_for_those_who_need_none(builders, tmp_path):
+    splits = datasets.load("tfds:thesis_hidden_labels", data_dir=tmp_path)
+    assert [part.source for part in (splits.train, splits.validation, splits.test)] == ["train"] * 3
+    assert [len(splits.train), len(splits.validation), len(splits.test)] == [16, 2, 2]
+    assert splits.notes == (
+        "left out the splits extra",
+        "left out test, which has no labels",
+    )
+    assert splits.values.pixels == (0, 255)  # images of 8 bits, however dark they are
+    inputs = datasets.load_inputs("tfds:thesis_hidden_labels", data_dir=tmp_path)
+    found = np.sort(inputs.test.x[:, 0, 0, 0]) * 255
+    np.testing.assert_allclose(found, range(200, 205), rtol=1e-6)
 
 
 @needs_tfds

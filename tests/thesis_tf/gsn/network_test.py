@@ -7,7 +7,8 @@ import scipy.special
 import tensorflow as tf
 
 from thesis_tf import corruption, gsn
-from thesis_tf.gsn.network import GenerativeStochasticNetwork, State
+from thesis_tf.gsn.kernel import State
+from thesis_tf.gsn.network import GenerativeStochasticNetwork
 
 X = np.random.default_rng(0).integers(0, 2, (12, 3)).astype(np.float32)
 ROWS = np.random.default_rng(1).permutation(12)

@@ -32,7 +32,8 @@ def test_a_summary_and_a_short_repr():
         "chains                              2\n"
         "smallest effective sample size      2\n"
         "largest R-hat                     1.5\n"
-        "acceptance                        0.5"
+        "acceptance                        0.5\n"
+        "The chains have not mixed: R-hat 1.5 (near 1 if they had)."
     )
     unknown = Diagnostics(np.array([np.nan]), np.array([np.nan]))
     chains = dataclasses.replace(chains, diagnostics=unknown)

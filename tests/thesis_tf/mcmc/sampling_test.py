@@ -322,3 +322,9 @@ def test_bad_input(start, options, error, match):
 def test_bad_kernels(kernel, options, error, match):
     with pytest.raises(error, match=match):
         sample_chain(kernel, tf.ones((2, 3)), 5, **options)
+
+
+def test_statistics_of_other_chains():
+    kernel = FunctionKernel(lambda x, seed: x + 1)
+    with pytest.raises(ValueError, match=r"`statistics` must be of shape \(5, 3, \.\.\.\)"):
+        sample_chain(kernel, np.zeros((3, 2)), 5, statistics=lambda samples: samples[:, :1])

@@ -1,6 +1,7 @@
 """Attractors of r, in particular spurious maxima of the density far from the data (3.4.3)."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,16 +22,22 @@ if TYPE_CHECKING:
 # Fractions of the way from x to r(x), tried one after the other for points that don't converge: if
 # r overshoots a maximum by more than its distance, whole steps circle around it or diverge.
 _STEPS = (1.0, 0.3, 0.1, 0.03)
+_EXAMINED = 1000  # the number of examples at which r must be finite
 _MATRIX_ELEMENTS = 1 << 24  # the number of elements of Jacobians that are computed at once
 _CHUNK = 50  # iterations between checks whether all points have converged
+# A point can't come to rest closer than r's rounding, which is measured; but if that is more than
+# this part of sigma, no point counts as at rest.
+_MOST_ROUNDING = 0.1
+_MOST_UNSETTLED = 0.05  # the fraction of initial points that may not converge without a warning
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Attractors(TabularResult):
     """The points to which initial points converge when r is applied repeatedly.
 
-    A point has converged if r moves it by less than the tolerance. Converged points whose distance
-    is below `merge_distance` are one attractor.
+    A point has converged if r moves it by less than the tolerance, or by less than a few times the
+    rounding of r(x), which is larger for points far from zero in float32. Converged points whose
+    distance is below `merge_distance` are one attractor.
 
     Attributes:
         points: (k, ...), the attractors, ordered by decreasing numbers of initial points.
@@ -46,6 +53,8 @@ class Attractors(TabularResult):
         ended_outside: (n,) of bool, whether the last position of each initial point is outside
             the region of the data, on an attractor or not.
         iterations: the number of iterations of r.
+        rounding: the error of r(x) by rounding at examples, in units of sigma, the median.
+        reach: the radius of the region of the data around each example, in units of sigma.
     """
 
     points: Array
@@ -57,6 +66,29 @@ class Attractors(TabularResult):
     labels: Array
     ended_outside: Array
     iterations: int
+    _: dataclasses.KW_ONLY
+    rounding: float = 0.0
+    reach: float = math.inf
+
+    @property
+    def fraction_unsettled(self) -> float:
+        """The fraction of the initial points that didn't converge."""
+        return float(np.mean(self.labels < 0)) if len(self.labels) else 0.0
+
+    def warnings(self) -> list[str]:
+        """Returns sentences on why attractors may be missing; none if nothing says so."""
+        found = []
+        if self.fraction_unsettled > _MOST_UNSETTLED:
+            found.append(
+                f"{100 * self.fraction_unsettled:.0f} % of the {len(self.labels):,} starts did not"
+                f" come to rest in {self.iterations:,} iterations, so attractors may be missing."
+            )
+        if self.rounding > _MOST_ROUNDING / 4:
+            found.append(
+                f"r(x) has a rounding error of {self.rounding:.2g} sigma: subtract the mean of the"
+                " data before training, or compute in float64."
+            )
+        return found
 
     def __repr__(self) -> str:
         """Returns the numbers of attractors and initial points."""
@@ -80,6 +112,7 @@ class Attractors(TabularResult):
                 np.isin(self.labels, np.flatnonzero(self.spurious)).mean()
             ),
             "fraction_ended_outside": float(self.ended_outside.mean()),
+            "fraction_unsettled": self.fraction_unsettled,
         }
 
 
@@ -95,6 +128,8 @@ def far_points(data: TensorLike, count: int, *, margin: float = 0.5, seed: int =
     Returns:
         (count, ...) points; an array or tensor of the same dtype as `data`.
     """
+    arrays.checked_points("`data`", data, at_least=1)
+    count = checks.positive_integer("`count`", count)
     low, high = np.min(data, axis=0), np.max(data, axis=0)
     reach = margin * (high - low)
     generator = np.random.default_rng(np.random.SeedSequence(seeds.checked_seed(seed)))
@@ -131,38 +166,44 @@ def find_attractors(
         `Attractors`.
 
     Raises:
-        ValueError, TypeError: points aren't finite, don't have a floating dtype, or don't fit r; or
-            the estimator has no sigma.
+        ValueError, TypeError: points aren't finite, don't have a floating dtype, or don't fit r; r
+            isn't finite at initial points or examples; or the estimator has no sigma.
     """
     max_iterations = checks.positive_integer("`max_iterations`", max_iterations)
     x = arrays.checked_points("`initial_points`", initial_points)
-    data, sigma = arrays.checked_points("`data`", data), estimator.known_sigma()
+    data = arrays.checked_points("`data`", data, at_least=1)
+    sigma = estimator.known_sigma()
     if data.shape[1:] != x.shape[1:]:
         raise checks.invalid(
             "`initial_points`",
             f"points of shape {tuple(data.shape[1:])}, as `data`",
             tuple(x.shape[1:]),
         )
+    estimator.check_finite(x, "`initial_points`")
+    estimator.check_finite(tf.cast(data[:_EXAMINED], x.dtype), "`data`")
     region, size = DataRegion(data, sigma), tol * sigma
 
     def step(x: tf.Tensor, fraction: tf.Tensor) -> tf.Tensor:
         return tf.ensure_shape(x + fraction * (estimator.reconstruct(x) - x), x.shape)
 
     @tf.function(reduce_retracing=True, autograph=False)
-    def follow(x: tf.Tensor, fraction: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def follow(x: tf.Tensor, fraction: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         (x,) = tf.while_loop(
             lambda x: True, lambda x: (step(x, fraction),), (x,), maximum_iterations=_CHUNK
         )
-        return x, tf.norm(arrays.flat(estimator.reconstruct(x) - x), axis=1)
+        r = estimator.reconstruct(x)
+        return x, tf.norm(arrays.flat(r - x), axis=1), _rounding(estimator, x, r)
 
     initial, iterations = x, 0
+    rounding: Array = np.zeros(len(x))
     at_rest: Array = np.zeros(len(x), bool)
     for fraction in _STEPS:
         done = 0
         while done < max_iterations and not at_rest.all():
-            x, moves = follow(x, tf.constant(fraction, x.dtype))
+            x, moves, error = follow(x, tf.constant(fraction, x.dtype))
             done += _CHUNK
-            at_rest = moves.numpy() < size
+            rounding = error.numpy().astype(np.float64)
+            at_rest = moves.numpy() < np.fmax(size, np.fmin(4 * rounding, _MOST_ROUNDING * sigma))
         iterations += done
         outside = _outside(region, x)
         if fraction != _STEPS[-1]:
@@ -186,9 +227,30 @@ def find_attractors(
         distance = region.distances(found)
     counts = np.bincount(labels_at_rest, minlength=len(centers))
     spurious = (distance > region.radius) & maximum
+    few = tf.cast(data[:_EXAMINED], x.dtype)
+    error = _rounding(estimator, few, estimator.reconstruct(few)).numpy()
     return Attractors(
-        found, counts, distance / sigma, radius, maximum, spurious, labels, outside, iterations
-    )
+        found, counts, distance / sigma, radius, maximum, spurious, labels, outside, iterations,
+        rounding=float(np.median(error)) / sigma,
+        reach=region.radius / sigma,
+    )  # fmt: skip
+
+
+def _rounding(estimator: "ScoreEstimator", x: tf.Tensor, r: tf.Tensor) -> tf.Tensor:
+    """Returns the norm of the rounding error of r(x), (n,), for points x and r(x) (n, ...).
+
+    It is measured by second differences over steps of a few roundings of float32, since a model
+    may compute in float32 for x in float64. A smooth r without rounding has a difference of 0. It
+    is at least the rounding of x itself.
+    """
+    signs = 2 * tf.random.stateless_uniform(tf.shape(x), (0, 1), 0, 2, tf.int32) - 1
+    size = tf.minimum(tf.abs(x) * 2.0**-20, estimator.known_sigma() / 100)
+    move = tf.cast(signs, x.dtype) * size
+    ends = estimator.reconstruct(x + move) + estimator.reconstruct(x - move)
+    # The difference of three values with independent errors has 6^(1/2) times the error of one.
+    found = tf.norm(arrays.flat(ends - 2 * r), axis=1) / 6**0.5
+    epsilon = float(np.finfo(x.dtype.as_numpy_dtype).eps)  # rounding is uniform in its width
+    return tf.maximum(found, epsilon / 12**0.5 * tf.norm(arrays.flat(x), axis=1))
 
 
 def _outside(region: DataRegion, x: tf.Tensor) -> Array:

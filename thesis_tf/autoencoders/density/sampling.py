@@ -1,5 +1,6 @@
 """Samples from the density that a reconstruction function implies (thesis, 3.4)."""
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -8,6 +9,8 @@ from thesis_tf._core import arrays, checks
 from thesis_tf._core.types import Path, TensorLike, Verbose
 from thesis_tf.autoencoders.density.score import ScoreEstimator
 from thesis_tf.autoencoders.density.transition_kernels import Langevin, RandomWalk
+
+_EXAMINED = 20  # the most results of chains at which r must be finite
 
 
 def metropolis_hastings(
@@ -47,11 +50,14 @@ def metropolis_hastings(
 
     Raises:
         ValueError, TypeError: the initial state isn't finite or doesn't have a floating dtype, r
-            changes its shape, a number isn't positive, or the folder holds other chains.
+            changes its shape, a number isn't positive, steps are smaller than the rounding of
+            states, the folder holds other chains, or chains
+            came to points where r(x) is NaN, which a path integral may miss.
     """
     state = _checked_state(estimator, initial_state)
+    _check_resolved("`proposal_stddev`", proposal_stddev, proposal_stddev, state)
     kernel = RandomWalk(estimator, proposal_stddev, num_points=num_points, rule=rule)
-    return mcmc.sample_chain(
+    chains = mcmc.sample_chain(
         tfp.mcmc.MetropolisHastings(kernel),
         state,
         num_results,
@@ -63,6 +69,7 @@ def metropolis_hastings(
         verbose=verbose,
         folder=folder,
     )
+    return _checked_chains(estimator, chains)
 
 
 def langevin(
@@ -105,8 +112,9 @@ def langevin(
         ValueError, TypeError: as for `metropolis_hastings`.
     """
     state = _checked_state(estimator, initial_state)
+    _check_resolved("`step_size`", step_size, max(step_size, 0) ** 0.5, state)
     kernel = Langevin(estimator, step_size, adjusted=adjusted, num_points=num_points, rule=rule)
-    return mcmc.sample_chain(
+    chains = mcmc.sample_chain(
         tfp.mcmc.MetropolisHastings(kernel) if adjusted else kernel,
         state,
         num_results,
@@ -118,6 +126,32 @@ def langevin(
         verbose=verbose,
         folder=folder,
     )
+    return _checked_chains(estimator, chains)
+
+
+def _checked_chains(estimator: ScoreEstimator, chains: mcmc.Chains) -> mcmc.Chains:
+    """Returns chains; raises ValueError if r isn't finite at some of their states.
+
+    The points of a path integral don't include its end, so a step may cross the border of a region
+    where r is NaN, to which chains would then keep.
+    """
+    steps = np.unique(np.linspace(0, len(chains.samples) - 1, _EXAMINED).astype(int))
+    for step in steps:
+        estimator.check_finite(tf.constant(chains.samples[step]), f"states after result {step + 1}")
+    return chains
+
+
+def _check_resolved(name: str, given: float, stddev: float, state: tf.Tensor) -> None:
+    """Raises ValueError if steps are so small that states can't change by them."""
+    ulp = float(np.finfo(state.dtype.as_numpy_dtype).eps * tf.reduce_max(tf.abs(state)))
+    if 0 < stddev < 8 * ulp:
+        raise checks.invalid(
+            name,
+            f"of steps above {8 * ulp:.2g}, eight roundings of {state.dtype.name} states as large"
+            " as these",
+            given,
+            "Subtract the mean of the data before training, or use float64.",
+        )
 
 
 def _checked_state(estimator: ScoreEstimator, initial_state: TensorLike) -> tf.Tensor:

@@ -72,8 +72,8 @@ class ScoreEstimator:
     Methods take points x (n, ...) of any floating dtype and return NumPy arrays for NumPy arrays
     and tensors for tensors. They compute in the dtype of x if r does, are compiled once per shape
     and dtype of a point, and may be called inside a `tf.function` (all except
-    `tangent_directions`), where points are not checked for NaN. In float32 the score has an
-    absolute error of about 1e-7 |x| / sigma^2.
+    `tangent_directions`), where neither points nor results are checked for NaN. In float32 the
+    score has an absolute error of about 1e-7 |x| / sigma^2.
 
     Args:
         reconstruct: r, a Keras model or a function, from (n, ...) to the same shape.
@@ -86,7 +86,7 @@ class ScoreEstimator:
 
     Raises:
         ValueError: sigma is not positive; every method raises it if r(x) doesn't have the shape of
-            x, or x is not finite.
+            x, or x is not finite; and all but `reconstruct` if their result is not.
         TypeError: `reconstruct` can't be called; every method raises it if x is not of a floating
             dtype.
     """
@@ -129,6 +129,10 @@ class ScoreEstimator:
     @same_kind
     def score(self, x: TensorLike) -> Any:
         """Returns d log p / dx at points x (n, ...), (r(x) - x) / sigma^2 (Eq 3.5 and 3.10)."""
+        return _finite(self.score_or_nan(x))
+
+    def score_or_nan(self, x: TensorLike) -> tf.Tensor:
+        """Returns the score (n, ...) as a tensor, NaN or infinity where r(x) is."""
         return self._score(arrays.checked_points("`x`", x))
 
     @same_kind
@@ -137,12 +141,12 @@ class ScoreEstimator:
 
         It is 0 where r(x) = x.
         """
-        return self._direction(arrays.checked_points("`x`", x))
+        return _finite(self._direction(arrays.checked_points("`x`", x)))
 
     @same_kind
     def jacobian(self, x: TensorLike) -> Any:
         """Returns dr/dx (n, d, d) at points x (n, ...) of d values."""
-        return self._jacobian(arrays.checked_points("`x`", x))
+        return _finite(self._jacobian(arrays.checked_points("`x`", x)))
 
     @same_kind
     def hessian_log_prob(self, x: TensorLike) -> Any:
@@ -152,7 +156,7 @@ class ScoreEstimator:
         it. It costs d backward passes and n d^2 values of memory; `hessian_operator` needs neither.
         """
         x = arrays.checked_points("`x`", x)
-        derivative = _symmetric(self._jacobian(x))
+        derivative = _symmetric(_finite(self._jacobian(x)))
         return (derivative - tf.eye(derivative.shape[-1], dtype=x.dtype)) / self._variance(x)
 
     def hessian_operator(self, x: TensorLike) -> LogDensityHessian:
@@ -185,6 +189,21 @@ class ScoreEstimator:
             (n,). Warns with `OutsideDataWarning` if the estimator has data and a path leaves them;
             not inside a `tf.function`.
         """
+        found = self.energy_difference_or_nan(
+            x, x_star, num_points=num_points, rule=rule, waypoints=waypoints
+        )
+        return _finite(found, "r(x) between `x` and `x_star`")
+
+    def energy_difference_or_nan(
+        self,
+        x: TensorLike,
+        x_star: TensorLike,
+        *,
+        num_points: int = 8,
+        rule: str = "gauss_legendre",
+        waypoints: TensorLike | None = None,
+    ) -> tf.Tensor:
+        """Returns `energy_difference` (n,) as a tensor, NaN where r isn't finite on the path."""
         x = arrays.checked_points("`x`", x)
         stops = [x]
         if waypoints is not None:
@@ -203,7 +222,7 @@ class ScoreEstimator:
                 )
             for start, end in itertools.pairwise(stops):
                 on_the_way = _between(start, end, tf.constant(nodes, x.dtype))
-                self.region.warn(on_the_way.numpy().reshape(-1, *x.shape[1:]), "The path", 3)
+                self.region.warn(on_the_way.numpy().reshape(-1, *x.shape[1:]), "The path", 4)
         self.known_sigma()
         return self._path(
             tf.stack(stops), tf.constant(nodes, x.dtype), tf.constant(weights, x.dtype)
@@ -228,9 +247,9 @@ class ScoreEstimator:
         if x.shape[0] == 0:
             return tf.zeros(0, x.dtype)  # without points, no Jacobian can be computed
         if num_vectors is None:
-            return _asymmetry(self._jacobian(x))
+            return _asymmetry(_finite(self._jacobian(x)))
         num_vectors = checks.positive_integer("`num_vectors`", num_vectors)
-        return self._asymmetry(x, num_vectors, arrays.stateless_seed(seed))
+        return _finite(self._asymmetry(x, num_vectors, arrays.stateless_seed(seed)))
 
     def tangent_directions(self, x: TensorLike, *, threshold: float = 0.5) -> Tangents:
         """Returns the `Tangents` of the manifold at points x (n, ...), by the spectrum of dr/dx.
@@ -240,8 +259,8 @@ class ScoreEstimator:
             threshold: directions with eigenvalues above it count as tangent; above 0.5, the
                 variance of the data is larger than that of the noise.
         """
-        found = self._tangents(arrays.checked_points("`x`", x))
-        values, vectors, asymmetry = (array.numpy() for array in found)
+        derivative = _finite(self._jacobian(arrays.checked_points("`x`", x)))
+        values, vectors, asymmetry = (array.numpy() for array in self._tangents(derivative))
         values, vectors = values[:, ::-1], vectors[:, :, ::-1]
         return Tangents(values, vectors, (values > threshold).sum(axis=1), asymmetry)
 
@@ -257,7 +276,11 @@ class ScoreEstimator:
             noisy: (n, ...), the same examples with Gaussian noise of sigma.
         """
         x = arrays.checked_points("`x`", x)
-        return self._matching(x, arrays.checked_points("`noisy`", noisy, like=x))
+        return _finite(self._matching(x, arrays.checked_points("`noisy`", noisy, like=x)))
+
+    def check_finite(self, x: tf.Tensor, name: str) -> None:
+        """Raises ValueError, which names points x (n, ...), unless r(x) is finite there."""
+        _finite(self._reconstruct(x), f"r(x) at {name}")
 
     def known_sigma(self) -> float:
         """Returns sigma; raises ValueError if the estimator has none."""
@@ -296,8 +319,7 @@ class ScoreEstimator:
         along = tf.einsum("kpnd,pnd->kn", tf.reshape(score, flat), tf.reshape(steps, flat[1:]))
         return -tf.linalg.matvec(along, weights, transpose_a=True)
 
-    def _compute_tangents(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        derivative = self._jacobian(x)
+    def _compute_tangents(self, derivative: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         return (*tf.linalg.eigh(_symmetric(derivative)), _asymmetry(derivative))
 
     def _compute_asymmetry(self, x: tf.Tensor, num_vectors: int, seed: tf.Tensor) -> tf.Tensor:
@@ -315,6 +337,17 @@ class ScoreEstimator:
     def _match(self, x: tf.Tensor, noisy: tf.Tensor) -> tf.Tensor:
         target = (x - noisy) / self._variance(x)
         return tf.reduce_sum(tf.square(arrays.flat(self._score(noisy) - target)), axis=1) / 2
+
+
+def _finite(values: tf.Tensor, name: str = "r(x)") -> tf.Tensor:
+    """Returns values (n, ...); raises ValueError if they aren't finite, but not during tracing."""
+    if tf.executing_eagerly():
+        finite = tf.math.is_finite(values)
+        bad = np.flatnonzero(~tf.reduce_all(finite, range(1, values.shape.rank)).numpy())
+        if len(bad):
+            received = f"NaN or infinity for {len(bad)} of {len(values)} points, first {bad[0]}"
+            raise checks.invalid(name, "finite", received)
+    return values
 
 
 def _symmetric(matrices: tf.Tensor) -> tf.Tensor:

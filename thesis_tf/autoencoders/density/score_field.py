@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from thesis_tf._core import arrays, checks
 from thesis_tf._core.types import Array, ArrayLike
 from thesis_tf.reporting.results import SavedResult
 from thesis_tf.reporting.tables import Cell
@@ -74,8 +75,14 @@ def score_field(
 
     Returns:
         `ScoreField`; `draw_score_field` draws it.
+
+    Raises:
+        TypeError, ValueError: the data don't have a floating dtype, aren't finite, or are equal.
     """
+    arrays.checked_points("`data`", data, at_least=1)
     data = np.asarray(data)
+    if np.ptp(data, axis=0).max() == 0:
+        raise checks.invalid("`data`", "of examples that differ", f"{len(data)} equal ones")
     shape = data.shape[1:]
     center, axes = _plane(_flat(data).astype(np.float64))
     few = data[:: -(-len(data) // _MOST_EXAMPLES)]

@@ -74,7 +74,7 @@ class _ScoreDriven(tfp.mcmc.TransitionKernel):
 
     def _log_density_ratio(self, state: tf.Tensor, proposed: tf.Tensor) -> tf.Tensor:
         """Returns log p(proposed) - log p(state), (chains,)."""
-        return -self._estimator.energy_difference(
+        return -self._estimator.energy_difference_or_nan(
             state, proposed, num_points=self._num_points, rule=self._rule
         )
 
@@ -161,7 +161,7 @@ class Langevin(_ScoreDriven):
         self._parameters.update(step_size=self._step_size, adjusted=adjusted)
 
     def _score(self, state: tf.Tensor) -> tf.Tensor:
-        return self._estimator.score(state)
+        return self._estimator.score_or_nan(state)
 
     def one_step(
         self, current_state: tf.Tensor, previous_kernel_results: Results, seed: Any = None

@@ -28,6 +28,24 @@ class TwoSampleTest(TabularResult):
     standard_error: float
     num_neighbors: int
 
+    def warnings(self) -> list[str]:
+        """Returns a sentence if the samples have different distributions; none otherwise.
+
+        They have if the accuracy differs from chance by more than five standard errors and .05.
+        """
+        difference = self.accuracy - 0.5
+        if abs(difference) <= max(5 * self.standard_error, 0.05):
+            return []
+        if difference < 0:
+            return [
+                f"Points lie closer to the other sample than to their own ({self.accuracy:.3g} of"
+                " them are told correctly): one sample may be a copy of the other."
+            ]
+        return [
+            f"The samples have different distributions: nearest neighbors tell {self.accuracy:.3g}"
+            f" of the points, by chance .5 +- {self.standard_error:.2g}."
+        ]
+
     def _table(self) -> tuple[Sequence[str], Sequence[Sequence[Cell]]]:
         headings = ("accuracy", "by chance", "standard error", "neighbors")
         return headings, [(self.accuracy, 0.5, self.standard_error, self.num_neighbors)]
@@ -48,11 +66,20 @@ def nearest_neighbor_test(
 
     Returns:
         `TwoSampleTest`.
+
+    Raises:
+        ValueError: the samples differ in shape, aren't finite or have too few points, or the number
+            of neighbors is even.
     """
     num_neighbors = checks.positive_integer("`num_neighbors`", num_neighbors)
     if num_neighbors % 2 == 0:
         raise checks.invalid("`num_neighbors`", "odd, so that there are no ties", num_neighbors)
     samples = np.asarray(first), np.asarray(second)
+    if samples[0].ndim < 1 or samples[0].shape[1:] != samples[1].shape[1:]:
+        received = " and ".join(str(s.shape) for s in samples)
+        raise checks.invalid("`first` and `second`", "points of one shape", f"shapes {received}")
+    if not all(np.isfinite(sample).all() for sample in samples):
+        raise checks.invalid("`first` and `second`", "finite", "NaN or infinity")
     count = min(map(len, samples))
     if count <= num_neighbors:
         raise checks.invalid("The samples", f"of more than {num_neighbors} points", count)

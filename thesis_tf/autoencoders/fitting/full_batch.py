@@ -12,9 +12,11 @@ import tensorflow as tf
 from thesis_tf._core import arrays, checks
 from thesis_tf._core.types import TensorLike
 from thesis_tf._keras.inputs import build, input_spec
+from thesis_tf._keras.last_activation import bounded_activation
+from thesis_tf._keras.noisy_model import check_losses
 from thesis_tf._keras.objective import in_float64
 from thesis_tf._keras.parameter_vector import VectorLayout, select
-from thesis_tf.autoencoders.criteria import Criterion
+from thesis_tf.autoencoders.criteria import Criterion, check_activation
 from thesis_tf.reporting.results import TabularResult
 from thesis_tf.reporting.tables import Cell
 
@@ -69,7 +71,8 @@ def fit_full_batch(
 
     The criterion's random numbers are drawn once, with `seed` (3.3.4), since a quasi-Newton method
     needs a fixed loss. The loss and its gradient are computed in float64 for any precision of the
-    model, in batches whose gradients are added on the device.
+    model, in batches whose gradients are added on the device. Regularizers of the trainable
+    variables are part of the loss, as in Keras' `fit`.
 
     Args:
         model: a Keras model of any dtype, whose trainable variables are fitted.
@@ -91,7 +94,8 @@ def fit_full_batch(
 
     Raises:
         ValueError: the method is unknown, data or the initial loss aren't finite, or the criterion
-            depends on training steps (walkback, `DecreasingNoise`).
+            depends on training steps (walkback, `DecreasingNoise`); examples are outside [0, 1] for
+            a cross-entropy; or layers add losses (`add_loss`, activity regularizers).
         TypeError: data don't have a floating dtype.
     """
     checks.one_of("`method`", method, _METHODS)
@@ -102,6 +106,7 @@ def fit_full_batch(
         raise checks.invalid("`criterion`", "a fixed function of the parameters", why, advice)
     if not model.built:
         build(model, input_spec(model, arrays.checked_points("`x`", x)))
+    check_activation(getattr(criterion, "distance", ""), bounded_activation(model))
     variables = select(model)
     objective = _Loss(model, variables, criterion, x, target, batch_size, seed)
     initial = objective.layout.pack([tf.cast(v.value, tf.float64) for v in variables])
@@ -137,6 +142,11 @@ class _Loss:
         self._model, self._variables, self._criterion = model, variables, criterion
         x = arrays.checked_points("`x`", x)
         target = x if target is None else arrays.checked_points("`target`", target, like=x)
+        if str(getattr(criterion, "distance", "")).startswith("bernoulli"):
+            low, high = float(tf.reduce_min(target)), float(tf.reduce_max(target))
+            if low < 0 or high > 1:
+                received = f"values in [{low:g}, {high:g}]"
+                raise checks.invalid("The target of a cross-entropy", "in [0, 1]", received)
         self._seed = arrays.stateless_seed(seed)
         self._count = len(x)
         batches = -(-self._count // checks.positive_integer("`batch_size`", batch_size))
@@ -165,7 +175,15 @@ class _Loss:
             add,
             (0, tf.zeros((), tf.float64), tf.zeros_like(vector)),
         )
-        return loss / self._count, gradient / self._count
+        loss, gradient = loss / self._count, gradient / self._count
+        penalized = [(i, v) for i, v in enumerate(self._variables) if v.regularizer is not None]
+        if not penalized:
+            return loss, gradient
+        with tf.GradientTape() as tape:
+            tape.watch(vector)
+            values = self.layout.unpack(vector)
+            penalty = tf.add_n([v.regularizer(values[i]) for i, v in penalized])
+        return loss + penalty, gradient + tape.gradient(penalty, vector)
 
     def _of_batch(self, vector: tf.Tensor, first: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         x, target = (
@@ -176,7 +194,7 @@ class _Loss:
         counts = first + tf.range(self._size) < self._count
         with tf.GradientTape() as tape, in_float64(self._model):
             tape.watch(vector)
-            with keras.StatelessScope() as scope:
+            with keras.StatelessScope(collect_losses=True) as scope:
                 values = self.layout.unpack(vector)
                 for variable, value in zip(self._variables, values, strict=True):
                     scope.add_update((variable, value))
@@ -184,6 +202,14 @@ class _Loss:
                     if tf.as_dtype(variable.dtype).is_floating:
                         scope.add_update((variable, tf.cast(variable.value, tf.float64)))
                 losses = self._criterion(self._model, x, target, seed=seed, step=0)
+            check_losses(losses)
+            if scope.losses:
+                raise checks.invalid(
+                    "`model`",
+                    "without `add_loss` and activity regularizers, no means over examples",
+                    f"{len(scope.losses)} of their losses",
+                    "Train it by `CriterionModel`.",
+                )
             total = tf.reduce_sum(tf.where(counts, losses, tf.zeros_like(losses)))
         gradient = tape.gradient(total, vector)
         if gradient is None:

@@ -66,7 +66,9 @@ def initialize_from_data(
 
     Args:
         encoder: the `Dense` layer from x to the hidden units, built, with a nonlinear activation.
-        decoder: the linear `Dense` layer from the hidden units to r(x), built.
+        decoder: the linear `Dense` layer from the hidden units to r(x), built. In a model that is a
+            graph of layers, nothing but reshaping, dropout and noise layers may be before, between
+            and behind the two; of other models it is not checked.
         x: (n, ...) examples of a floating dtype, flattened as in the model.
         corruption: as for `DenoisingLoss`: a sigma; a corruption; `SampledNoise`, whose importance
             weights are also used in the least squares; or `DecreasingNoise`, with its initial
@@ -80,7 +82,8 @@ def initialize_from_data(
         `RandomFeatures`.
 
     Raises:
-        ValueError: the layers don't fit each other or the data, or the decoder isn't linear.
+        ValueError: the layers don't fit each other or the data, the decoder isn't linear, or other
+            layers are before, between or behind them.
     """
     x = tf.cast(arrays.flat(arrays.checked_points("`x`", x)), tf.float64)
     _check(encoder, decoder, x)
@@ -166,6 +169,7 @@ def _check(encoder: keras.layers.Dense, decoder: keras.layers.Dense, x: tf.Tenso
         raise checks.invalid(
             "`decoder`", "linear", f"one with activation {decoder.activation.__name__}"
         )
+    _check_neighbors(encoder, decoder)
     size, units = encoder.kernel.shape
     if tuple(decoder.kernel.shape) != (units, size) or x.shape[1] != size:
         raise checks.invalid(
@@ -174,3 +178,64 @@ def _check(encoder: keras.layers.Dense, decoder: keras.layers.Dense, x: tf.Tenso
             f"{x.shape[1]} values, {size} to {units} and {decoder.kernel.shape[0]} to"
             f" {decoder.kernel.shape[1]}",
         )
+
+
+# Layers that change no values when r is evaluated.
+_TRANSPARENT = (
+    keras.layers.InputLayer,
+    keras.layers.Reshape,
+    keras.layers.Flatten,
+    keras.layers.Identity,
+    keras.layers.Dropout,
+    keras.layers.AlphaDropout,
+    keras.layers.GaussianNoise,
+    keras.layers.GaussianDropout,
+    keras.layers.ActivityRegularization,
+)
+
+
+def _check_neighbors(encoder: keras.layers.Dense, decoder: keras.layers.Dense) -> None:
+    """Raises ValueError if a graph of layers has others before, between or behind the two."""
+    if not encoder._inbound_nodes or not decoder._inbound_nodes:
+        return  # no graph of layers
+    for name, first, last in (
+        ("between `encoder` and `decoder`", decoder, encoder),
+        ("before `encoder`", encoder, None),
+    ):
+        found = _sources(first)
+        if last in found:
+            found.remove(last)
+        elif last is not None and not found:
+            found = ["the input"]
+        if found:
+            raise _not_alone(name, found)
+    behind = _consumers(decoder)
+    if behind:
+        raise _not_alone("behind `decoder`", behind)
+
+
+def _not_alone(where: str, found: list[Any]) -> Exception:
+    names = ", ".join(getattr(layer, "name", layer) for layer in found)
+    advice = "The initial weights hold for x -> encoder -> decoder -> r(x) only."
+    return checks.invalid(
+        f"The layers {where}", "none but those that reshape, drop out or add noise", names, advice
+    )
+
+
+def _sources(layer: Any) -> list[Any]:
+    """Returns the layers whose values a layer gets, through layers that change no values."""
+    found: list[Any] = []
+    for node in layer._inbound_nodes:
+        for tensor in node.input_tensors:
+            source = tensor._keras_history.operation
+            found += _sources(source) if isinstance(source, _TRANSPARENT) else [source]
+    return list(dict.fromkeys(found))
+
+
+def _consumers(layer: Any) -> list[Any]:
+    """Returns the layers that get a layer's values, through layers that change no values."""
+    found: list[Any] = []
+    for node in layer._outbound_nodes:
+        user = node.operation
+        found += _consumers(user) if isinstance(user, _TRANSPARENT) else [user]
+    return list(dict.fromkeys(found))

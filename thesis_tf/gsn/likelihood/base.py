@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from thesis_tf import mcmc
 from thesis_tf._core import arrays, checks
 from thesis_tf._core.types import Array, TensorLike
 from thesis_tf.reporting.results import TabularResult
@@ -24,11 +25,17 @@ class LikelihoodEstimate(TabularResult):
             chain alone. On average they are lower than the mean from all chains, especially for
             chains that are short or mix slowly.
         protocol: a text that describes how the numbers were computed, to be shown with them.
+        caveats: the sentences of `warnings`.
     """
 
     log_likelihoods: np.ndarray
     chain_log_likelihoods: np.ndarray
     protocol: str
+    caveats: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
+
+    def warnings(self) -> list[str]:
+        """Returns sentences on why the estimate can't be trusted; none if nothing says so."""
+        return list(self.caveats)
 
     @property
     def log_likelihood(self) -> float:
@@ -86,13 +93,17 @@ def _standard_error(values: Array) -> float:
     return float(np.std(values, ddof=1) / len(values) ** 0.5) if len(values) > 1 else math.nan
 
 
-def chains_of(name: str, samples: TensorLike, shape: Any) -> tuple[tf.Tensor, str]:
+def chains_of(
+    name: str, samples: TensorLike | mcmc.Chains, shape: Any, *, parameters: bool = False
+) -> tuple[tf.Tensor, str]:
     """Checks samples and converts them to one form.
 
     Args:
         name: the argument as the caller wrote it.
-        samples: (steps, chains, *shape), or (n, *shape), which count as one chain.
+        samples: `mcmc.Chains`; or (steps, chains, *shape); or (n, *shape), which count as one
+            chain.
         shape: the shape of one sample.
+        parameters: whether samples must be distribution parameters, or else states or means.
 
     Returns:
         (tensor (chains, steps, *shape), phrase): the phrase gives the numbers of samples, chains
@@ -100,8 +111,19 @@ def chains_of(name: str, samples: TensorLike, shape: Any) -> tuple[tf.Tensor, st
 
     Raises:
         TypeError, ValueError: the samples don't have a floating dtype, aren't finite, have another
-            shape, or are empty.
+            shape, or are empty; or the chains kept something else.
     """
+    if isinstance(samples, mcmc.Chains):
+        output = samples.output
+        if output is not None and (output == "distribution_parameters") != parameters:
+            wanted = "distribution_parameters" if parameters else "mean"
+            raise checks.invalid(
+                name,
+                f"chains that kept {wanted}",
+                f"chains that kept {output}",
+                f"Use sample_chain(..., output_fn=kernel.{wanted}).",
+            )
+        samples = samples.samples
     samples = arrays.checked_points(name, samples)
     axes = samples.shape.rank - len(shape)
     if axes not in (1, 2) or samples.shape[axes:] != shape or 0 in samples.shape[:axes]:

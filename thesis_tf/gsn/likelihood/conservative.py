@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from thesis_tf import mcmc
 from thesis_tf._core import arrays, checks
 from thesis_tf._core.types import Array, TensorLike, Verbose
 from thesis_tf.gsn.likelihood import base, log_mean
@@ -45,7 +46,11 @@ class ConservativeEstimate(base.LikelihoodEstimate):
 
 
 def conservative_log_likelihood(
-    outputs: TensorLike, test: tf.Tensor, reconstruction: Any, *, verbose: Verbose = "auto"
+    outputs: TensorLike | mcmc.Chains,
+    test: tf.Tensor,
+    reconstruction: Any,
+    *,
+    verbose: Verbose = "auto",
 ) -> ConservativeEstimate:
     """Estimates the log-likelihood of a GSN from the states of its chains (chapter 5).
 
@@ -58,8 +63,10 @@ def conservative_log_likelihood(
     it is a cross-entropy: it can compare such models with one another, but not with a density.
 
     Args:
-        outputs: (steps, chains, ...) or (n, ...), the network's outputs for P(x | h) in states h of
-            its chains, such as logits. The last axes are the shape of an example, followed by
+        outputs: the `mcmc.Chains` of `sample_chain(..., output_fn=kernel.distribution_parameters)`.
+            Or an array (steps, chains, ...) or (n, ...) of the network's outputs for P(x | h) in
+            states h, such as logits; of an array nobody can tell whether it holds means or states
+            instead, except for `Bernoulli`. The last axes are the shape of an example, followed by
             `reconstruction.size` if there is more than one parameter per value.
         test: (m, ...) of a floating dtype.
         reconstruction: an object of `thesis_tf.gsn.reconstruction`, or any object with a method
@@ -68,14 +75,15 @@ def conservative_log_likelihood(
             line at the end.
 
     Returns:
-        `ConservativeEstimate`. P(x | h) is computed in float64 if any of the data are float64, else
-        in float32.
+        `ConservativeEstimate`. P(x | h) is computed in float64, except for `Bernoulli` without data
+        of float64, in float32.
 
     Raises:
         TypeError: the data don't have a floating dtype, or `reconstruction` doesn't have the
             method.
         ValueError: the data are empty, not finite or differ in shape, examples are outside the
-            distribution's support, or log-likelihoods aren't finite.
+            distribution's support, log-likelihoods aren't finite, or outputs are recognizably means
+            or states instead of parameters.
 
     #### References
 
@@ -93,7 +101,9 @@ def conservative_log_likelihood(
         reconstruction.check(test)
     size = getattr(reconstruction, "size", 1)
     shape = test.shape[1:] + ([size] if size > 1 else [])
-    outputs, phrase = base.chains_of("`outputs`", outputs, shape)
+    outputs, phrase = base.chains_of("`outputs`", outputs, shape, parameters=True)
+    if hasattr(reconstruction, "check_outputs"):
+        reconstruction.check_outputs(outputs)
     dtype = tf.float64 if tf.float64 in (outputs.dtype, test.dtype) else tf.float32
     outputs, test = tf.cast(outputs, dtype), tf.cast(test, dtype)
 
@@ -103,7 +113,8 @@ def conservative_log_likelihood(
         log_mean.SampleBlocks(outputs[:, start:end])
         for start, end in zip([0, *ends], ends, strict=False)
     ]
-    exponent, scales = _exponent(reconstruction), np.ones((chains, 1))
+    dtypes: list[str] = []
+    exponent, scales = _exponent(reconstruction, dtypes), np.ones((chains, 1))
     log_p, alone = np.empty((len(ends), len(test))), np.zeros(chains)
     for place, block in log_mean.point_blocks(test, chains, verbose=verbose):
         total: Array = np.array(-np.inf)
@@ -120,13 +131,14 @@ def conservative_log_likelihood(
         log_p[-1],
         alone / len(test),
         f"Conservative: mean of P(x | h) by {type(reconstruction).__name__} over {phrase},"
-        f" {len(test):,} test examples of {np.prod(test.shape[1:]):,} values, {dtype.name}",
+        f" {len(test):,} test examples of {np.prod(test.shape[1:]):,} values, {dtypes[0]}",
         chains * np.array(ends),
         log_p.mean(axis=1),
     )
 
 
-def _exponent(reconstruction: Any) -> Exponent:
+def _exponent(reconstruction: Any, dtypes: list[str]) -> Exponent:
+    """Returns `pairwise_log_prob`, compiled and checked, which notes the dtypes of its results."""
     compiled = tf.function(reconstruction.pairwise_log_prob, reduce_retracing=True, autograph=False)
 
     def exponent(outputs: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
@@ -137,6 +149,7 @@ def _exponent(reconstruction: Any) -> Exponent:
                 f"of shape {(len(outputs), len(x))}, (outputs, examples)",
                 f"shape {tuple(values.shape)}",
             )
+        dtypes.append(values.dtype.name)
         return values
 
     return exponent

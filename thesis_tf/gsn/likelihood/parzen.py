@@ -8,9 +8,15 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from thesis_tf import mcmc
 from thesis_tf._core import arrays, checks
 from thesis_tf._core.types import Array, ArrayLike, TensorLike, Verbose
 from thesis_tf.gsn.likelihood import base, log_mean
+
+# Squared distances over squared sigma, in units of nats, up to which float32 is used: rounding then
+# changes an example's log-likelihood by at most .01 nats. Float64 has .1 nats at its own limit.
+_MOST_SQUARES = {tf.float32: 2e4, tf.float64: 1e14}
+_MOST_RATIO = 20  # of the size of samples to that of test points; beyond it, units must differ
 
 # The default search for sigma: a wide grid on a few validation points, then a narrow one on all.
 _WIDE, _WIDE_RATIO, _WIDE_POINTS = 30, 300, 500
@@ -39,7 +45,7 @@ class ParzenEstimate(base.LikelihoodEstimate):
 
 
 def parzen_log_likelihood(
-    samples: TensorLike,
+    samples: TensorLike | mcmc.Chains,
     test: TensorLike,
     validation: TensorLike,
     *,
@@ -61,7 +67,7 @@ def parzen_log_likelihood(
     for n samples and m points of d values, in less than 400 MB for n = m = 10,000 and d = 784.
 
     Args:
-        samples: (steps, chains, ...), as in `Chains`, or (n, ...).
+        samples: `mcmc.Chains` of states or means, their samples (steps, chains, ...), or (n, ...).
         test: (m, ...) of a floating dtype.
         validation: (v, ...), other examples of the same kind.
         sigmas: standard deviations to choose from, in the units of the data: a sequence or one
@@ -71,33 +77,51 @@ def parzen_log_likelihood(
             line at the end.
 
     Returns:
-        `ParzenEstimate`, computed in float64 if any of the data are float64, else in float32. In
-        float32, the error of one example's log-likelihood is about 5e-7 times its squared distance
-        from the mean sample, divided by sigma^2: 1e-3 nats for images of digits with a sigma of
-        0.2. The error of the mean over examples is smaller.
+        `ParzenEstimate`, computed in float64 if any of the data are float64 or if sigma is so small
+        that float32 has too few digits, else in float32. In float32, the error of one example's
+        log-likelihood is about 5e-7 times its squared distance from the mean sample, divided by
+        sigma^2: 1e-3 nats for images of digits with a sigma of 0.2, and at most .01 nats. The error
+        of the mean over examples is smaller.
 
     Raises:
         TypeError: the data don't have a floating dtype.
         ValueError: the data are empty, not finite or differ in shape, `validation` equals `test`,
-            or a sigma isn't a positive number.
+            or a sigma isn't a positive number, or so small that float64 has too few digits; or the
+            samples are chains of distribution parameters.
 
     Warns:
-        UserWarning: the best sigma is at an end of the grid.
+        UserWarning: the best sigma is at an end of the grid, most test points are among samples or
+            validation points, or samples and test points differ so
+            much in size that their units must differ. The sentences are also in `warnings`.
     """
     test = arrays.checked_points("`test`", test, at_least=1)
     validation = _checked_validation(validation, test)
     chains, phrase = base.chains_of("`samples`", samples, test.shape[1:])
     wide = tf.float64 in (chains.dtype, test.dtype, validation.dtype)
-    window = _Window(chains, tf.float64 if wide else tf.float32, verbose)
-    if sigmas is None:
-        grid = _narrow_grid(window, chains, validation)
-        origin = f", around the best of a wide grid on {min(_WIDE_POINTS, len(validation)):,}"
+    others = {"samples": chains, "validation": validation}
+    caveats = [*_sizes(others, test), *_copies(others, test)]
+    grid: Array = np.zeros(0) if sigmas is None else _checked_sigmas(sigmas)
+    origin = ""
+    for dtype in (tf.float64,) if wide else (tf.float32, tf.float64):
+        window = _Window(chains, dtype, verbose)
+        if sigmas is None:
+            grid = _narrow_grid(window, chains, validation)
+            origin = f", around the best of a wide grid on {min(_WIDE_POINTS, len(validation)):,}"
+        on_validation, chains_on_validation = window.log_likelihoods(validation, grid, "validation")
+        on_validation = on_validation.mean(axis=1)
+        best, chain_best = np.argmax(on_validation), np.argmax(chains_on_validation, axis=1)
+        smallest = min(grid[best], grid[chain_best].min())
+        if window.most_squares([test, validation]) <= _MOST_SQUARES[dtype] * smallest**2:
+            break
     else:
-        grid, origin = _checked_sigmas(sigmas), ""
-    on_validation, chains_on_validation = window.log_likelihoods(validation, grid, "validation")
-    on_validation = on_validation.mean(axis=1)
-    best, chain_best = np.argmax(on_validation), np.argmax(chains_on_validation, axis=1)
+        raise checks.invalid(
+            "`samples`, `test` and `validation`",
+            f"within a few million sigmas, here {smallest:.3g}, of each other",
+            "points farther apart, whose distances float64 can't hold",
+        )
     choice = _described_choice(grid, best, chain_best, origin)
+    if best in (0, len(grid) - 1) and len(grid) > 1:
+        caveats.append(f"The best sigma, {grid[best]:.4g}, is at an end of the grid.")
     # For each chain: the sigma of all samples, and the sigma of this chain.
     pair = np.stack([np.full(len(chain_best), grid[best]), grid[chain_best]], axis=1)
     on_test, chains_on_test = window.log_likelihoods(test, pair, "test")
@@ -110,7 +134,48 @@ def parzen_log_likelihood(
         grid[chain_best],
         grid,
         on_validation,
+        caveats=tuple(caveats),
     )
+
+
+def _sizes(others: dict[str, tf.Tensor], test: tf.Tensor) -> list[str]:
+    """Returns sentences, also as warnings, on points whose size is not that of test points."""
+
+    def size(x: tf.Tensor) -> float:
+        return float(tf.sqrt(tf.reduce_mean(tf.square(tf.cast(x, tf.float64)))))
+
+    def span(x: tf.Tensor) -> str:
+        return f"[{float(tf.reduce_min(x)):.4g}, {float(tf.reduce_max(x)):.4g}]"
+
+    found = []
+    for name, x in others.items():
+        low, high = sorted((size(x), size(test)))
+        if high > _MOST_RATIO * low > 0:
+            found.append(
+                f"The values of {name} are in {span(x)}, those of test points in {span(test)}: are"
+                " their units the same?"
+            )
+            warnings.warn(found[-1], stacklevel=3)
+    return found
+
+
+def _copies(others: dict[str, tf.Tensor], test: tf.Tensor) -> list[str]:
+    """Returns sentences, also as warnings, on test points that are among others."""
+
+    def rows(x: tf.Tensor) -> set[int]:
+        flat = tf.reshape(x, [-1, math.prod(test.shape[1:])]).numpy()
+        return {hash(row.astype(np.float64).tobytes()) for row in flat}
+
+    points, found = rows(test), []
+    for name, x in others.items():
+        shared = len(points & rows(x))
+        if shared > len(points) / 2:
+            found.append(
+                f"{shared:,} of {len(points):,} test points are among {name}, so that the estimate"
+                " is too high."
+            )
+            warnings.warn(found[-1], stacklevel=3)
+    return found
 
 
 class _Window:
@@ -125,6 +190,7 @@ class _Window:
         flat -= self._center
         # -|s - x|^2 / 2 is the product of (s, -|s|^2 / 2, 1) and (x, 1, -|x|^2 / 2).
         half = -tf.reduce_sum(tf.square(flat), axis=2, keepdims=True) / 2
+        self._largest = -2 * float(tf.reduce_min(half))
         self._blocks = log_mean.SampleBlocks(tf.concat([flat, half, tf.ones_like(half)], axis=2))
 
     def log_likelihoods(
@@ -154,10 +220,19 @@ class _Window:
             together.append(log_mean.over_chains(log_p))
         return np.concatenate(together, axis=1), alone / len(points)
 
+    def most_squares(self, points: list[tf.Tensor]) -> float:
+        """Returns the largest squared distance of samples or points from the mean sample."""
+        flat = [arrays.flat(tf.cast(p, self.dtype)) - self._center for p in points]
+        return max(self._largest, *(float(tf.reduce_max(_squares(f))) for f in flat))
+
     def _extended(self, points: tf.Tensor) -> tf.Tensor:
         flat = arrays.flat(tf.cast(points, self.dtype)) - self._center
         half = -tf.reduce_sum(tf.square(flat), axis=1, keepdims=True) / 2
         return tf.concat([flat, tf.ones_like(half), half], axis=1)
+
+
+def _squares(flat: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_sum(tf.square(flat), axis=1)
 
 
 def _product(samples: tf.Tensor, points: tf.Tensor) -> tf.Tensor:

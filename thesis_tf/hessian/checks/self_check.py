@@ -19,7 +19,6 @@ from thesis_tf._keras.recording import watch
 from thesis_tf.hessian.checks.single_call import SingleCall
 from thesis_tf.hessian.products import modes
 from thesis_tf.hessian.products.averages import Averages
-from thesis_tf.persistence import fingerprint
 
 EXAMPLES = 4
 # A kink between theta - 2hv and theta + 2hv appears as an error; a smaller h makes it less likely.
@@ -34,21 +33,13 @@ class SelfCheckError(ValueError):
 
 def check_data(stream: Stream) -> None:
     """Raises SelfCheckError if the data change from pass to pass."""
-    if stream.in_memory:
-        return
-    passes = zip(_fingerprints(stream), _fingerprints(stream), strict=True)
-    for number, (first, second) in enumerate(passes):
-        if first != second:
-            raise SelfCheckError(
-                f"The data set changes from pass to pass, first in batch {number}: it is shuffled"
-                " or augmented differently each time. Pass arrays, or a data set with"
-                " shuffle(..., reshuffle_each_iteration=False) and without random augmentation."
-            )
-
-
-def _fingerprints(stream: Stream) -> Iterator[str]:
-    for batch, _ in stream.batches():
-        yield fingerprint.of_arrays(tf.nest.flatten(batch))
+    number = stream.changing_batch()
+    if number is not None:
+        raise SelfCheckError(
+            f"The data set changes from pass to pass, first in batch {number}: it is shuffled or"
+            " augmented differently each time. Pass arrays, or a data set with shuffle(...,"
+            " reshuffle_each_iteration=False) and without random augmentation."
+        )
 
 
 def check_derivatives(averages: Averages) -> None:

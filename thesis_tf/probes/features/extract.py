@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import shutil
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,22 +14,25 @@ import tensorflow as tf
 
 from thesis_tf._core import checks, seeds
 from thesis_tf._core.types import Array, Path, Structure, Verbose
-from thesis_tf._keras.batches import Stream, inputs_only
+from thesis_tf._keras.batches import Stream
 from thesis_tf._keras.inputs import fixed_batch, input_spec
 from thesis_tf._keras.sharding import Replicas
 from thesis_tf.persistence import fingerprint
+from thesis_tf.probes import masks
+from thesis_tf.probes.features.labels import is_shuffled, paired
 from thesis_tf.probes.features.shards import (
     MANIFEST,
     Column,
     ShardWriter,
     difference,
+    label_columns,
     make_header,
     read_manifest,
     shard_name,
 )
 from thesis_tf.probes.features.store import FeatureStore
 from thesis_tf.probes.reductions import Reduction
-from thesis_tf.probes.taps import Selection, Tap, TapGraph, forward, record_taps
+from thesis_tf.probes.taps import Selection, Tap, TapGraph, features, record_taps
 from thesis_tf.reporting import progress
 
 FLUSH_EVERY = 512  # examples; an interruption loses at most this many
@@ -43,6 +47,7 @@ def extract(
     reduction: str | Reduction = "mean",
     batch_size: int = 32,
     inputs: Structure | None = None,
+    mask: str | None = masks.AUTO,
     seed: int = 0,
     shard: tuple[int, int] = (1, 1),
     overwrite: bool = False,
@@ -53,12 +58,14 @@ def extract(
     The model runs in inference mode and statelessly: it does not change. Under a
     `tf.distribute.Strategy` each batch is divided among its replicas. If a call was interrupted,
     repeating it resumes after the last example on disk. If it was complete, repeating it only
-    verifies checksums.
+    verifies checksums. A shuffled or augmented data set is another one in each pass, so neither is
+    possible with it.
 
     Args:
         model: a Keras model.
         x: an array (N, ...), a structure of arrays, or a finite batched `tf.data.Dataset` of
-            inputs or (inputs, labels) pairs in a fixed order.
+            inputs or (inputs, labels) pairs. Integer labels of shape (n,) or (n, 1), or a dict of
+            such labels, are kept in the store; without them the order must be fixed.
         folder: the folder for the store.
         taps: the selection of taps, as for `thesis_tf.probes.taps`; "*" is every tap.
         reduction: "mean", "subset:1000", "projection:1000", "flatten", "last", "time_mean", or a
@@ -66,6 +73,9 @@ def extract(
         batch_size: examples per forward pass.
         inputs: an example of the inputs, or `tf.TensorSpec`s with the batch axis, for a model that
             is not built yet; None uses those of `x`.
+        mask: which steps of padded sequences count: "auto", "keras", "none", or the name of an
+            input, as for `thesis_tf.probes.taps`. Reductions other than "mean", "last",
+            "time_mean" and registered ones take all steps.
         seed: the seed of random subsets and projections.
         shard: (i, n) with 1 <= i <= n, to extract only the i-th of n parts of arrays; several
             machines may write the shards of one store to one shared folder.
@@ -77,7 +87,8 @@ def extract(
 
     Raises:
         ValueError: no tap matches, a feature is not finite (with its tap and example), the
-            inputs don't fit the model, or the folder holds another store.
+            inputs don't fit the model, `mask` isn't the name of a mask, the folder holds another
+            store, or a data set changes from pass to pass and has no labels that can be kept.
         RuntimeError: the strategy's devices are not all of this machine.
     """
     seed, (index, shards) = seeds.checked_seed(seed), shard
@@ -90,21 +101,35 @@ def extract(
         if stop is None:
             raise checks.invalid("`x`", "arrays when `shard` is given", "a tf.data.Dataset")
         first, stop = stop * (index - 1) // shards, stop * index // shards
-    _check_inputs(model, stream.spec)
-    graph = record_taps(model, inputs=stream.spec if inputs is None else inputs)
+    spec, label_spec = stream.spec
+    _check_inputs(model, spec)
     reduction = Reduction.parse(reduction, seed=seed)
-    columns = _columns(graph, graph.select(taps), reduction)
+    graph = record_taps(
+        model,
+        inputs=spec if inputs is None else inputs,
+        mask=mask if reduction.uses_masks else masks.NONE,
+    )
+    selected = graph.select(taps)
+    graph.warn_of_masks(selected, stacklevel=2)
+    columns = _columns(graph, selected, reduction)
     names = [column.tap.name for column in columns if not column.prediction]
+    shuffled = is_shuffled(stream)
     header = make_header(
-        columns,
+        [*columns, *label_columns(label_spec)],
         reduction,
         model=fingerprint.of_model(model),
         data=stream.fingerprint(),
         examples=None if stop is None else stop - first,
         edges=graph.edges(names),
+        shuffled=shuffled,
     )
     folder = pathlib.Path(folder)
     part = folder / shard_name(index - 1, shards)
+    if shuffled and (part / MANIFEST).exists() and not overwrite:
+        raise ValueError(
+            f"{part} holds features of another pass over a shuffled data set, which can't be"
+            " continued. Open them as FeatureStore, use another folder, or pass overwrite=True."
+        )
     _make_room(part, header, overwrite)
     writer = ShardWriter(part, header)
     if not writer.complete:
@@ -134,7 +159,7 @@ def _stream(model: keras.Model, x: Any, batch_size: int) -> Stream:
         raise checks.invalid(
             "`batch_size`", f"{fixed * replicas.count}, the fixed size of the model", batch_size
         )
-    x = inputs_only(x)
+    x = paired(x)
     stream = Stream(x, batch_size)
     if not fixed and stream.examples and stream.examples < batch_size:
         # A single batch would be padded to a size that may not fit in memory.
@@ -203,26 +228,30 @@ def _make_room(folder: pathlib.Path, header: dict[str, Any], overwrite: bool) ->
 def _step(
     model: keras.Model, columns: Sequence[Column], reduction: Reduction
 ) -> Callable[[Any], list[Any]]:
-    """Returns a function from a batch of NumPy arrays to a list of arrays, one per column."""
+    """Returns a function from a batch of NumPy arrays to a list of arrays.
+
+    There is one array per column and, last, one of bool for the examples without steps.
+    """
     replicas = Replicas()
-    run_model = forward(model, [column.tap.name for column in columns])
+    taps = [column.tap for column in columns if not column.prediction]
+    predictions = [column for column in columns if column.prediction]
+    run_model = features(model, taps, reduction, whole=[c.tap.name for c in predictions])
 
     @tf.function(autograph=False)
     def on_replica(x: Any) -> list[tf.Tensor]:
-        _, outputs = run_model(x)
-        return [
-            tf.cast(outputs[column.tap.name], column.dtype)
-            if column.prediction
-            else reduction(outputs[column.tap.name], column.tap.name)
-            for column in columns
-        ]
+        found = run_model(x)
+        outputs = [tf.cast(found.tensors[c.tap.name], c.dtype) for c in predictions]
+        batch = tf.shape(keras.tree.flatten(x)[0])[:1]
+        empty = tf.zeros(batch, tf.bool) if found.empty is None else found.empty
+        return [*found.features.values(), *outputs, empty]
 
     run = replicas.on_each(on_replica)
 
     def step(batch: Any) -> list[Any]:
+        masks.check_values(model, taps, batch)
         size = len(keras.tree.flatten(batch)[0]) // replicas.count
-        features = [replicas.local(value) for value in run(replicas.divide(batch))]
-        for column, pieces in zip(columns, features, strict=True):
+        found = [replicas.local(value) for value in run(replicas.divide(batch))]
+        for column, pieces in zip(columns, found, strict=False):
             if any(len(piece) != size for piece in pieces):
                 raise checks.invalid(
                     f"Tap {column.tap.name!r}",
@@ -230,7 +259,7 @@ def _step(
                     f"{len(pieces[0])} rows",
                     "Its layer mixes examples on the first axis.",
                 )
-        return features
+        return found
 
     return step
 
@@ -246,28 +275,38 @@ def _run(
 ) -> None:
     """Feeds the stream through `step` into the writer."""
     durable = writer.done
-    waiting: tuple[list[Any], int] | None = None
+    waiting: tuple[list[Any], list[Any], int] | None = None
+    empty: list[int] = []  # examples without steps
 
-    def write(parts: list[Any], count: int) -> None:
+    def write(parts: list[Any], labels: list[Any], count: int) -> None:
         nonlocal durable
-        rows = [np.concatenate([piece.numpy() for piece in part])[:count] for part in parts]
+        *rows, without_steps = [
+            np.concatenate([piece.numpy() for piece in part])[:count] for part in parts
+        ]
+        empty.extend(first + writer.done + np.flatnonzero(without_steps))
         for column, values in zip(columns, rows, strict=True):
             _check_finite(column.tap.name, values, first + writer.done)
-        writer.append(rows)
+        writer.append([*rows, *(values[:count, np.newaxis] for values in labels)])
         bar.update(count)
         if writer.done - durable >= FLUSH_EVERY:
             writer.flush()
             durable = writer.done
 
     # A batch is written while the device computes the next one.
-    for batch, count in stream.batches(first + writer.done, stop):
+    for (batch, labels), count in stream.batches(first + writer.done, stop):
         launched = step(batch)
         if waiting:
             write(*waiting)
-        waiting = (launched, count)
+        waiting = (launched, [labels[name] for name in sorted(labels)], count)
     if waiting:
         write(*waiting)
     writer.finish()
+    if empty:
+        warnings.warn(
+            f"All steps of {len(empty)} examples are masked, the first of which is {empty[0]}:"
+            " their features at taps with a mask are 0.",
+            stacklevel=3,
+        )
 
 
 def _check_finite(name: str, values: Array, first: int) -> None:

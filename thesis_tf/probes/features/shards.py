@@ -15,7 +15,7 @@ import dataclasses
 import os
 import pathlib
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -31,7 +31,7 @@ MANIFEST = "manifest.json"
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """One file of a shard: a tap's features or one of the model's outputs."""
+    """One file of a shard: a tap's features, one of the model's outputs, or labels."""
 
     tap: Tap
     features: int
@@ -39,10 +39,13 @@ class Column:
     file: str
     _: dataclasses.KW_ONLY
     prediction: bool = False
+    label: bool = False
 
     @property
     def name(self) -> str:
         """The name in the store; a prediction may also be a tap."""
+        if self.label:
+            return f"label:{self.tap.name}"
         return f"prediction:{self.tap.name}" if self.prediction else self.tap.name
 
     @property
@@ -62,6 +65,14 @@ class Column:
         return cls(**{**value, "tap": tap})
 
 
+def label_columns(names: Iterable[str]) -> list[Column]:
+    """Returns the columns of labels, in alphabetical order of their names."""
+    return [
+        Column(Tap(name, (None,), "int64", "Label"), 1, "int64", f"label_{i:03d}.npy", label=True)
+        for i, name in enumerate(sorted(names))
+    ]
+
+
 def make_header(
     columns: Sequence[Column],
     reduction: Reduction,
@@ -70,6 +81,7 @@ def make_header(
     data: str,
     examples: int | None = None,
     edges: Sequence[tuple[str, str]] = (),
+    shuffled: bool = False,
 ) -> dict[str, Any]:
     """Returns the constant part of a shard's manifest: everything except its progress.
 
@@ -80,6 +92,7 @@ def make_header(
         data: the fingerprint of the data.
         examples: the final number of examples; None if it is unknown.
         edges: the data flow among the taps, (parent, child) pairs of names.
+        shuffled: whether the examples come in another order in each pass over the data.
     """
     return {
         "format": 1,
@@ -89,6 +102,7 @@ def make_header(
         "reduction": dataclasses.asdict(reduction),
         "columns": [column.to_json() for column in columns],
         "edges": [list(pair) for pair in edges],
+        "shuffled": shuffled,
     }
 
 
@@ -107,7 +121,14 @@ _SAID = {
 
 def difference(manifest: dict[str, Any], other: dict[str, Any]) -> str | None:
     """Returns a phrase for why two shards can't belong to one store; None if they can."""
-    return next((said for key, said in _SAID.items() if manifest[key] != other[key]), None)
+    for key, said in _SAID.items():
+        if manifest[key] != other[key]:
+            return "mask" if key == "columns" and _unmasked(manifest) == _unmasked(other) else said
+    return None
+
+
+def _unmasked(manifest: dict[str, Any]) -> list[Any]:
+    return [{**column, "tap": {**column["tap"], "mask": ""}} for column in manifest["columns"]]
 
 
 def read_manifest(folder: pathlib.Path) -> dict[str, Any]:

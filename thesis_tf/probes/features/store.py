@@ -6,6 +6,7 @@ A store is a folder of shards, `00000-of-00001` and so on, each written by one p
 from __future__ import annotations
 
 import bisect
+import functools
 import itertools
 import os
 import pathlib
@@ -50,6 +51,10 @@ class FeatureStore:
         predictions: the names of the model's outputs, which are stored too; `read` accepts them.
         edges: the data flow among the taps, (parent, child) pairs of names.
         reduction: the `Reduction`.
+        labels: (examples,) int64, the labels of the data set from which the features were
+            extracted; {name: labels} if it had several; None if it had none that are kept.
+        shuffled: whether that data set had another order in each pass, so that no other labels
+            belong to these features.
         examples: the number of examples.
         model: the fingerprint of the model.
         data: the fingerprint of the data.
@@ -95,12 +100,14 @@ class FeatureStore:
         self._columns = {column.name: column for column in columns}
         # The index of each shard's first example, and the number of examples.
         self._rows = [0, *itertools.accumulate(manifest["done"] for manifest in manifests)]
-        self.taps = [column.tap for column in columns if not column.prediction]
+        self.taps = [c.tap for c in columns if not c.prediction and not c.label]
         self.predictions = [column.name for column in columns if column.prediction]
         self.edges = [tuple(pair) for pair in first["edges"]]
         self.reduction = Reduction(**first["reduction"])
         self.examples = self._rows[-1]
         self.model, self.data = first["model"], first["data"]
+        self.shuffled: bool = first.get("shuffled", False)
+        self._labels = {column.tap.name: column.name for column in columns if column.label}
         to_verify = [
             (shard, column, manifest["done"], manifest["checksums"][column.file])
             for shard, manifest in zip(self._shards, manifests, strict=True)
@@ -133,6 +140,12 @@ class FeatureStore:
             and len(shards) == _number_of_shards(shards[0])
             and all((s / MANIFEST).exists() and read_manifest(s)["complete"] for s in shards)
         )
+
+    @functools.cached_property
+    def labels(self) -> Array | dict[str, Array] | None:
+        """The labels that the data set had; see the class."""
+        found = {name: self.read(column)[:, 0] for name, column in self._labels.items()}
+        return found.get("", found or None)
 
     def features(self, name: str) -> int:
         """Returns the number of features of a tap or prediction."""

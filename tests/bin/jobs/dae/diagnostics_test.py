@@ -30,5 +30,41 @@ def test_the_best_auto_encoder_of_a_gaussian(made, tmp_path):
 
 def test_a_model_that_diverged_is_an_error(made, tmp_path):
     estimator = autoencoders.ScoreEstimator(lambda x: x * np.nan, sigma=0.5)
-    with pytest.raises(ValueError, match=r"r\(x\) is not finite"):
+    with pytest.raises(ValueError, match=r"r\(x\).* must be finite"):
         diagnostics.report(made(X, sigma=0.5), estimator, RunOutput(tmp_path))
+
+
+def losses(loss, identity, best):
+    names = ("loss_per_sigma2", "loss_per_sigma2_of_identity", "loss_per_sigma2_of_kernel_density")
+    return dict(zip(names, (loss, identity, best), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (losses(1.0, 2.0, 1.0), []),
+        (losses(1.4, 2.0, 1.0), []),
+        (losses(1.9, 2.0, 1.0), ["The fit is barely better than the identity"]),
+        (losses(2.0, 2.0, 1.0), ["r(x) is worse than x"]),
+        (losses(700.0, 784.0, 1100.0), []),  # a kernel density of few examples is no reference
+        ({**losses(1.0, 2.0, 1.0), "samples": {"warnings": ["s"]}, "attractors": {}}, ["s"]),
+        (
+            {**losses(1.0, 2.0, 1.0), "samples": {"warnings": ["s"]},
+             "attractors": {"warnings": ["a", "b"]}},
+            ["a", "b", "s"],
+        ),
+    ],
+)  # fmt: skip
+def test_sentences_on_numbers_that_cannot_be_trusted(found, expected):
+    said = diagnostics.doubts(found)
+    assert len(said) == len(expected)
+    assert all(a.startswith(b) for a, b in zip(said, expected, strict=True))
+
+
+def test_a_kernel_density_that_is_no_reference(made):
+    # Two hundred examples of 100 independent values: every one is alone.
+    problem = made(np.random.default_rng(0).normal(size=(200, 100)), sigma=0.3, noise="plain")
+    estimator = autoencoders.ScoreEstimator(lambda x: x / 1.09, sigma=0.3)
+    numbers = diagnostics._errors(problem, estimator)
+    assert numbers["score_error_to_kernel_density"] is None
+    assert numbers["loss_per_sigma2"] == pytest.approx(100 / 1.09, rel=0.1)

@@ -8,6 +8,7 @@ import tensorflow as tf
 from bin import gsn
 from bin.common import configs
 from bin.jobs.gsn import reports
+from thesis_tf import datasets
 
 CHAINS, STEPS = 4, 9
 
@@ -39,6 +40,22 @@ def log_mean(log_probabilities):
     """Returns the mean over test examples of log mean_i P(x | i), from (samples, test examples)."""
     each = scipy.special.logsumexp(log_probabilities, axis=0) - np.log(len(log_probabilities))
     return each.mean()
+
+
+@pytest.mark.parametrize("scale", [1, 255, 65535])
+def test_the_classifier_gets_the_scale_of_its_training(make_run, tmp_path, monkeypatch, scale):
+    monkeypatch.setattr(reports, "_CLASSIFIER_EPOCHS", 8)
+    digits = datasets.load("mnist_mini")
+    x, y = digits.train.x[:1000], digits.train.y[:1000]
+    dtype = {1: np.float32, 255: np.uint8, 65535: np.uint16}[scale]
+    run = make_run(tmp_path / "run", np.asarray(x / 255 * scale, dtype))
+    path = run.config.data.dataset
+    parts = dict(zip(("train", "validation", "test"), np.split(y, [600, 800]), strict=True))
+    np.savez(path, **np.load(path), **{f"y_{name}": part for name, part in parts.items()})
+    assert (run.splits.test.x.min(), run.splits.test.x.max()) == (0, 1)
+    probabilities = reports.JobsAfterTraining(run, jobs("train", "evaluate"))._classifier()
+    # A tenth would be right by chance; with pixels divided by 255 again, a fifth to a third is.
+    assert (probabilities(run.splits.test.x).argmax(axis=1) == parts["test"]).mean() > 0.6
 
 
 @pytest.mark.slow
@@ -166,3 +183,27 @@ def test_labels_that_are_no_labels_are_not_passed_over(make_run, tmp_path, job):
     with pytest.raises(ValueError, match="`y_train` of run_data must be"):
         reports.JobsAfterTraining(run, jobs("train", job))
     reports.JobsAfterTraining(run, jobs("train", "sample", "export"))
+
+
+def test_sentences_on_results_that_cannot_be_trusted():
+    found = {
+        "train": {"loss": 1.0},
+        "sample": {"r_hat": 5.0, "warnings": ["a", "b"]},
+        "evaluate": {"warnings": ["b", "c"]},
+        "export": {"path": "x"},
+    }
+    assert reports.doubts(found) == ["a", "b", "c"]
+    assert reports.doubts({}) == []
+
+
+@pytest.mark.slow
+def test_chains_that_draw_the_mean_image(make_run, tmp_path):
+    # Without training, E[x | h] is nearly the same gray for every h.
+    run = make_run(tmp_path / "run", hidden_noise=0.0)
+    run.train(sheet_every=0)
+    for variable in run.model.trainable_variables:
+        variable.assign(0.01 * variable.value)
+    found = reports.JobsAfterTraining(run, jobs("train", "sample")).run()["sample"]
+    assert found["spread_of_samples"] < 0.1
+    assert any("of the data's standard deviation" in sentence for sentence in found["warnings"])
+    assert json.loads(next(tmp_path.rglob("mixing.json")).read_text()) == found

@@ -103,7 +103,7 @@ def test_reconstructions(make_run, tmp_path, outputs, scale, expected):
 )
 def test_what_can_be_drawn(make_run, tmp_path, shape, expected):
     run = make_run(tmp_path / "run", np.zeros((60, *shape), np.float32))
-    assert run.shape == shape
+    assert run.shape == (shape if len(shape) != 2 else (*shape, 1))  # gray images
     assert run.is_image is expected
 
 

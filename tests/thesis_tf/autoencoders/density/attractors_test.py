@@ -67,7 +67,10 @@ def test_what_comes_to_rest_nowhere():
         "spurious_attractors": 0,
         "fraction_at_spurious": 0.0,
         "fraction_ended_outside": 1.0,
+        "fraction_unsettled": 1.0,
     }
+    assert result.warnings()[0].startswith("100 % of the 7 starts did not come to rest")
+    assert result.table().endswith(result.warnings()[-1])
 
 
 def test_images():
@@ -113,3 +116,63 @@ def test_bad_input(arguments, match):
     }
     with pytest.raises(ValueError, match=match):
         find_attractors(**{**given, **arguments})
+
+
+@pytest.mark.parametrize("points", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("offset", [0.0, 1000.0, -3000.0])
+def test_data_far_from_zero(offset, dtype, points):
+    estimator = ScoreEstimator(Blurred(offset, dtype), sigma=0.1)
+    data = (offset + CENTERS[:2].repeat(5, axis=0)).astype(points)
+    starts = (offset + np.random.default_rng(2).uniform(-3, 12, (60, 2))).astype(points)
+    result = find_attractors(estimator, data, starts, max_iterations=200)
+    assert result.fraction_unsettled == 0
+    assert len(result.points) == 3
+    assert result.spurious.sum() == 1
+    assert not result.warnings()
+
+
+class Blurred:
+    """Moves x halfway to the nearest center, computed as sums whose terms are as large as x."""
+
+    def __init__(self, offset, dtype):
+        self.offset, self.dtype = offset, dtype
+        self.weights = np.random.default_rng(0).normal(size=(50, 1, 1)) * 3
+
+    def __call__(self, x):
+        place = tf.constant(CENTERS + self.offset, self.dtype)
+        x = tf.cast(x, self.dtype)
+        distance = tf.reduce_sum(tf.square(x[:, None] - place), axis=2)
+        nearest = tf.gather(place, tf.argmin(distance, axis=1))
+        # The mean over 50 terms (w x + (1 - w) x) is x, up to rounding of terms of size w x.
+        weights = tf.constant(self.weights, self.dtype)
+        same = tf.reduce_mean(weights * x + (1 - weights) * x, axis=0)
+        return same + 0.5 * (nearest - x)
+
+
+def test_too_few_digits():
+    x = np.full((4, 2), 1e6, np.float32) + np.arange(8, dtype=np.float32).reshape(4, 2)
+    estimator = ScoreEstimator(Blurred(1e6, "float32"), sigma=0.1)
+    result = find_attractors(estimator, x, x, max_iterations=50)
+    assert result.rounding > 0.1
+    assert any("subtract the mean" in sentence for sentence in result.warnings())
+
+
+def test_r_is_not_finite():
+    def nan_beyond(x):
+        return tf.where(x > 3, tf.constant(np.nan, x.dtype), 0.5 * x)
+
+    estimator = ScoreEstimator(nan_beyond, sigma=0.1)
+    inside, outside = np.ones((3, 1)), np.full((3, 1), 4.0)
+    with pytest.raises(ValueError, match=r"r\(x\) at `initial_points` must be finite"):
+        find_attractors(estimator, inside, outside)
+    with pytest.raises(ValueError, match=r"r\(x\) at `data` must be finite"):
+        find_attractors(estimator, outside, inside)
+    assert len(find_attractors(estimator, inside, inside).points) == 1
+
+
+def test_far_points_of_bad_data():
+    with pytest.raises(TypeError, match="`data` must be of a floating dtype"):
+        far_points(np.ones((3, 2), int), 5)
+    with pytest.raises(ValueError, match="`data` must be finite"):
+        far_points(np.full((3, 2), np.nan), 5)

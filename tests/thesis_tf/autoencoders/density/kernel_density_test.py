@@ -84,3 +84,67 @@ def test_bad_input():
             density.log_prob(x)
     with pytest.raises(TypeError, match="`data` must be of a floating"):
         KernelDensity(np.zeros((2, 2), int), 1)
+
+
+def exact(data, x, sigma):
+    """Returns log p and the score by direct differences in extended precision."""
+    data, x = (np.asarray(a, np.longdouble).reshape(len(a), -1) for a in (data, x))
+    exponents = -np.square((x[:, None] - data) / np.longdouble(sigma)).sum(axis=2) / 2
+    top = exponents.max(axis=1, keepdims=True)
+    p = np.exp(exponents - top)
+    size = data.shape[1]
+    log_p = np.log(p.mean(axis=1)) + top[:, 0] - size * np.log(sigma * np.sqrt(2 * np.pi))
+    mean = p @ data / p.sum(axis=1, keepdims=True)
+    return log_p.astype(float), ((mean - x) / np.longdouble(sigma) ** 2).astype(float)
+
+
+def clusters(size, extent, width):
+    centers = np.repeat([[-extent], [extent]], 30, axis=0)
+    return centers + width * np.random.default_rng(0).normal(size=(60, size))
+
+
+def normal(size, offset=0.0, scale=1.0):
+    return offset + scale * np.random.default_rng(0).normal(size=(60, size))
+
+
+HARD = {
+    "sigma .01": (normal(2), 0.01),
+    "sigma .001": (normal(2), 0.001),
+    "sigma 1e-5": (normal(2), 1e-5),
+    "784 values, sigma .001": (normal(784), 0.001),
+    "clusters": (clusters(2, 100, 0.01), 0.01),
+    "clusters, 100 values": (clusters(100, 1e4, 0.1), 0.1),
+    "far from zero": (normal(3, 1e4), 0.01),
+    "tiny values": (normal(2, 0, 1e-20), 1e-21),
+    "large values": (normal(2, 0, 1e15), 1e13),
+    "one example": (normal(2)[:1], 0.1),
+    "equal examples": (np.ones((5, 2)), 0.1),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", HARD)
+def test_against_direct_differences(name, dtype):
+    data, sigma = HARD[name]
+    data = data.astype(dtype)
+    x = np.concatenate([data[:3], (data[:3] + 2 * sigma).astype(dtype)])
+    found = KernelDensity(data, sigma)
+    log_p, score = exact(data, x, sigma)
+    extent = np.abs(data - data.mean(axis=0)).max() * data.shape[1] ** 0.5 / sigma
+    # Rounding of squares in float64, then of the result.
+    rounding = 8 * np.finfo(float).eps * max(1, extent) ** 2
+    digits = 4 * np.finfo(dtype).eps
+    assert found.log_prob(x).dtype == found.score(x).dtype == dtype
+    np.testing.assert_allclose(found.log_prob(x), log_p, rtol=digits, atol=rounding)
+    # An error of an exponent by e moves the mean by at most e times the extent.
+    atol = (rounding + digits) * max(1, extent) / sigma
+    np.testing.assert_allclose(found.score(x), score, rtol=digits, atol=atol)
+    r = np.asarray(x + sigma**2 * score, float)
+    np.testing.assert_allclose(
+        found.reconstruct(x), r, rtol=digits, atol=sigma**2 * atol + digits * abs(r).max()
+    )
+
+
+def test_a_sigma_beyond_the_digits_of_float64():
+    with pytest.raises(ValueError, match=r"`sigma` must be above .* which extend over"):
+        KernelDensity(normal(2), 1e-8)

@@ -213,3 +213,27 @@ def test_bad_input(arguments, error, match):
         metropolis_hastings(**{**given, "seed": 0, **arguments})
     with pytest.raises(ValueError, match="`step_size`"):
         langevin(GAUSSIAN, START, 5, -1.0)
+
+
+@pytest.mark.parametrize("sampler", ["metropolis_hastings", "langevin"])
+def test_chains_that_enter_where_r_is_nan(sampler):
+    def r(x):  # a Gaussian, of which r is unknown beyond 1
+        return tf.where(x > 1, tf.constant(np.nan, x.dtype), 0.99 * x)
+
+    estimator, start = ScoreEstimator(r, sigma=0.1), np.zeros((50, 1))
+    if sampler == "metropolis_hastings":
+        with pytest.raises(ValueError, match=r"r\(x\) at states after result .* must be finite"):
+            metropolis_hastings(estimator, start, 200, 1.0)
+        return
+    chains = langevin(estimator, start, 200, 0.5)  # whose proposals need the score at their end
+    assert chains.samples.max() <= 1
+
+
+@pytest.mark.parametrize("sample", [metropolis_hastings, langevin])
+def test_steps_below_the_rounding_of_states(sample):
+    flat = ScoreEstimator(lambda x: x, sigma=1.0)
+    start = np.full((20, 2), 1e6, np.float32)
+    with pytest.raises(ValueError, match="eight roundings of float32"):
+        sample(flat, start, 5, 1e-4)
+    found = sample(flat, start.astype(float), 5, 1e-4).samples
+    assert len(np.unique(found)) == found.size

@@ -371,3 +371,27 @@ def test_no_points_and_errors_of_one_line():
         with pytest.raises(ValueError) as caught:
             call()
         assert "\n" not in str(caught.value)
+
+
+METHODS = {
+    "score": lambda e, x: e.score(x),
+    "direction": lambda e, x: e.direction(x),
+    "jacobian": lambda e, x: e.jacobian(x),
+    "hessian": lambda e, x: e.hessian_log_prob(x),
+    "energy": lambda e, x: e.energy_difference(x, x + 0.1),
+    "asymmetry": lambda e, x: e.conservativity(x),
+    "estimated asymmetry": lambda e, x: e.conservativity(x, num_vectors=2),
+    "tangents": lambda e, x: e.tangent_directions(x),
+    "score matching": lambda e, x: e.denoising_score_matching(x, x + 0.1),
+}
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("name", METHODS)
+def test_r_that_is_not_finite_is_refused(name, value):
+    estimator = ScoreEstimator(lambda x: value * x * tf.where(x > 2, 1.0, 0.0) + x, sigma=0.1)
+    if np.isinf(value):
+        estimator = ScoreEstimator(lambda x: tf.where(x > 2, np.float32(value), 1) * x, sigma=0.1)
+    x = np.array([[1.0, 1.0], [3.0, 3.0]], np.float32)
+    with pytest.raises(ValueError, match=r"r\(x\).* must be finite.*for 1 of 2|for 2 of 2"):
+        METHODS[name](estimator, x)

@@ -66,3 +66,42 @@ def test_a_result_in_short():
         "standard_error": 0.125,
         "num_neighbors": 5,
     }
+
+
+def test_sentences():
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(size=(2, 400, 2))
+    assert nearest_neighbor_test(first, second).warnings() == []
+    apart = nearest_neighbor_test(first, second + 3)
+    assert apart.warnings()[0].startswith("The samples have different distributions")
+    assert apart.warnings()[0] in apart.table()
+    copied = nearest_neighbor_test(first, first + 1e-9, num_neighbors=1)
+    assert "copy of the other" in copied.warnings()[0]
+
+
+@pytest.mark.parametrize("change", [lambda x: x, lambda x: x + 1e6, lambda x: 1e-20 * x])
+@pytest.mark.parametrize("dtype", ["float32", "float64", ">f8"])
+def test_offsets_scales_and_dtypes(change, dtype):
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(size=(2, 60, 2)).round(1) + rng.normal(size=(2, 60, 2)) / 8
+    pair = [change(x).astype(dtype) for x in (first, second)]
+    votes = 0
+    both = np.concatenate([x.astype(np.longdouble) for x in pair])
+    for index, point in enumerate(both):
+        order = np.argsort(np.square(both - point).sum(axis=1))
+        order = order[order != index][:5]
+        votes += ((order >= 60).mean() > 0.5) == (index >= 60)
+    # Points that float32 rounds to equal distances may be taken in another order.
+    assert nearest_neighbor_test(*pair).accuracy == pytest.approx(votes / 120, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "match"),
+    [
+        (np.zeros((9, 2)), np.zeros((9, 3)), "points of one shape"),
+        (np.full((9, 2), np.nan), np.zeros((9, 2)), "must be finite"),
+    ],
+)
+def test_samples_that_cannot_be_compared(first, second, match):
+    with pytest.raises(ValueError, match=match):
+        nearest_neighbor_test(first, second)

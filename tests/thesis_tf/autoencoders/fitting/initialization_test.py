@@ -96,3 +96,51 @@ def test_bad_input(arguments, match):
     given = {"encoder": encoder, "decoder": decoder, "x": circle(9, 0), "corruption": 0.1}
     with pytest.raises(ValueError, match=match):
         initialize_from_data(**{**given, **arguments})
+
+
+dense = keras.layers.Dense
+
+
+def chain(*between, before=(), behind=(), sequential=True):
+    encoder, decoder = dense(5, "tanh", name="encoder"), dense(2, name="decoder")
+    layers = [*before, encoder, *between, decoder, *behind]
+    if sequential:
+        keras.Sequential([keras.Input((2,)), *layers])
+    else:
+        x = inputs = keras.Input((2,))
+        for layer in layers:
+            x = layer(x)
+        keras.Model(inputs, x)
+    return encoder, decoder
+
+
+GRAPHS = {
+    "adjacent": (lambda **k: chain(**k), None),
+    "dropout": (lambda **k: chain(keras.layers.Dropout(0.1), **k), None),
+    "noise": (lambda **k: chain(before=[keras.layers.GaussianNoise(0.1)], **k), None),
+    "reshaped": (lambda **k: chain(behind=[keras.layers.Reshape((2, 1))], **k), None),
+    "a hidden layer between": (lambda **k: chain(dense(5, name="middle"), **k), "between.*middle"),
+    "an activation between": (lambda **k: chain(keras.layers.ReLU(name="a"), **k), "between.*a"),
+    "batch normalization": (
+        lambda **k: chain(keras.layers.BatchNormalization(name="bn"), **k), "between.*bn",
+    ),
+    "scaled inputs": (
+        lambda **k: chain(before=[keras.layers.Rescaling(0.1, name="s")], **k), "before.*s",
+    ),
+    "an activation behind": (
+        lambda **k: chain(behind=[keras.layers.Activation("tanh", name="t")], **k), "behind.*t",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("sequential", [True, False])
+@pytest.mark.parametrize("name", GRAPHS)
+def test_layers_that_are_not_alone(name, sequential):
+    make, match = GRAPHS[name]
+    x = np.random.default_rng(0).normal(size=(20, 2))
+    layers = make(sequential=sequential)
+    if match is None:
+        initialize_from_data(*layers, x, 0.1, scales=[0.1], num_copies=1)
+        return
+    with pytest.raises(ValueError, match=f"The layers {match}"):
+        initialize_from_data(*layers, x, 0.1, scales=[0.1], num_copies=1)

@@ -1,0 +1,1 @@
+"""Folders of images, and the decoding of one image."""
