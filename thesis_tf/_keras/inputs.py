@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from thesis_tf._core.types import Structure
+from thesis_tf._keras.traced_functions import inlined
 
 
 def input_spec(model: keras.Model, inputs: Structure | None = None) -> Any:
@@ -67,7 +68,7 @@ def build(model: keras.Model, spec: Any) -> None:
             # A call would build it for batches of one size.
             model.build(tuple(spec.shape))
         if not all(layer.built for layer in model._flatten_layers()):
-            with keras.StatelessScope():
+            with keras.StatelessScope(), inlined():
                 model(keras.tree.map_structure(_zeros, spec))
 
 

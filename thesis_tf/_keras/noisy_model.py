@@ -7,7 +7,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from thesis_tf._core import checks
+from thesis_tf._core import (
+    checks,
+    max_pooling,  # noqa: F401  (mends second derivatives, which some losses have)
+)
 
 
 class NoisyModel(keras.Model):

@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -10,8 +10,14 @@ import tensorflow as tf
 
 from thesis_tf._core import checks
 from thesis_tf._core.types import Loss, Structure
-from thesis_tf._keras import loss_description, parameter_vector, state_changes
+from thesis_tf._keras import (
+    loss_description,
+    parameter_vector,
+    state_changes,
+    traced_functions,
+)
 from thesis_tf._keras.example_loss import ExampleLoss
+from thesis_tf._keras.float64 import in_float64
 from thesis_tf._keras.inputs import build, input_spec
 from thesis_tf._keras.loss_arguments import LossArguments, logits_of
 
@@ -111,7 +117,8 @@ class Objective:
         """
         model, variables = self.model, [*self.variables, *self.constants]
         # As `stateless_call` does, which would convert float64 values to the variables' dtypes.
-        with scope or keras.StatelessScope(collect_losses=True) as scope:
+        scope = scope or keras.StatelessScope(collect_losses=True)
+        with traced_functions.inlined(), traced_functions.check_reads(model, variables), scope:
             for variable, value in zip(variables, [*parameters, *constants], strict=True):
                 scope.add_update((variable, value))
             outputs = model(x, training=training)
@@ -233,17 +240,3 @@ class Objective:
     def in_float64(self) -> contextlib.AbstractContextManager[None]:
         """Lets every layer compute in float64 while the block traces or runs it."""
         return in_float64(self.model)
-
-
-@contextlib.contextmanager
-def in_float64(model: keras.Model) -> Iterator[None]:
-    """Lets every layer of a model compute in float64 while the block traces or runs it."""
-    layers = list(model._flatten_layers())
-    policies = [layer.dtype_policy for layer in layers]
-    try:
-        for layer in layers:
-            layer.dtype_policy = "float64"
-        yield
-    finally:
-        for layer, policy in zip(layers, policies, strict=True):
-            layer.dtype_policy = policy

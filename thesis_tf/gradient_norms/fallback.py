@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from thesis_tf._core.types import Structure
 from thesis_tf._keras import recording
+from thesis_tf._keras.traced_functions import inlined
 from thesis_tf.gradient_norms.batch_axis import BatchAxis
 from thesis_tf.gradient_norms.examplewise import examplewise
 from thesis_tf.gradient_norms.forms import Full
@@ -72,7 +73,7 @@ def mapped(
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(values)
             scope = _OutermostReads(list(zip(variables, values, strict=True)))
-            with scope, recording.recording(scope):
+            with scope, recording.recording(scope), inlined():
                 result = exits(layer(*args, **kwargs))
         found = tape.gradient(
             result,

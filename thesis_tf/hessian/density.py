@@ -116,7 +116,7 @@ def spectral_density(
         operator: a `HessianOperator` or `GaussNewtonOperator`.
         num_steps: Lanczos steps per vector.
         num_vectors: the number of random vectors, at least 2.
-        width: the standard deviation of the Gaussian kernel; None for 1 % of the range.
+        width: the standard deviation of the Gaussian kernel, positive; None for 1 % of the range.
         grid: (n,), where to evaluate the density; None for 1,000 points over the range.
         seed: the seed of the random vectors.
         verbose: "auto", 0, 1 or 2: whether to show a progress bar.
@@ -132,6 +132,8 @@ def spectral_density(
     """
     steps = min(checks.positive_integer("`num_steps`", num_steps), operator.shape[0])
     _check_at_least_two(num_vectors)
+    if width is not None and not 0 < width < np.inf:
+        raise checks.invalid("`width`", "positive and finite", width)
     nodes, weights = np.zeros((2, num_vectors, steps))
     rng = np.random.default_rng(checked_seed(seed))
     with progress.bar(verbose, total=steps * num_vectors, description="density", unit="") as bar:
@@ -145,7 +147,9 @@ def spectral_density(
             nodes[number], vectors = np.linalg.eigh(state.matrix)
             weights[number] = vectors[0] ** 2
             basis.close()
-    spread = np.ptp(nodes) or max(abs(nodes).max(), 1.0)
+    spread, largest = float(np.ptp(nodes)), float(abs(nodes).max())
+    if spread <= lanczos.rounding(largest, operator.dtype, steps=steps):
+        spread = largest or 1.0  # a multiple of the identity
     width = 0.01 * spread if width is None else width
     if grid is None:
         grid = np.linspace(nodes.min() - 5 * width, nodes.max() + 5 * width, 1000)

@@ -99,7 +99,7 @@ class LiveProbes:
         # Not inlined: see `ProbeMonitor`. The rest of the probes' step is outside of this function,
         # where replicas can add up gradients.
         @tf.function(autograph=False, experimental_attributes={"_noinline": True})
-        def measured(
+        def reduced(
             x: Structure, labels: tf.Tensor, place: targets.LabelSource
         ) -> tuple[list[tf.Tensor], tuple[tf.Tensor, ...]]:
             found = run_model(x)
@@ -111,7 +111,7 @@ class LiveProbes:
                 targets.model_measures(model, found.outputs, labels, place, classes),
             )
 
-        self._features = measured
+        self._features = reduced
 
     def _make_variables(self, optimizer: keras.optimizers.Optimizer) -> None:
         sizes = list(map(self._reduction.features, self.taps))

@@ -275,17 +275,17 @@ class Features:
     """What one pass of a model gave.
 
     Attributes:
+        outputs: the model's outputs.
         features: the features (batch, D) of each tap.
         tensors: the whole outputs of other taps.
         empty: (batch,) whether all steps of an example are masked at some tap; its features there
             are 0. None without masks.
-        outputs: the model's outputs.
     """
 
+    outputs: Any
     features: dict[str, tf.Tensor]
     tensors: dict[str, tf.Tensor]
     empty: tf.Tensor | None
-    outputs: Any
 
 
 def features(
@@ -312,10 +312,10 @@ def features(
             if steps is not None and source not in empty:
                 empty[source] = ~tf.reduce_any(steps, 1)
         return Features(
+            outputs,
             reduced,
             {name: places[name].tensor for name in whole},
             tf.reduce_any(tf.stack(list(empty.values())), 0) if empty else None,
-            outputs,
         )
 
     return call

@@ -218,7 +218,7 @@ def test_sigmoid(name):
         keras.losses.CategoricalCrossentropy(label_smoothing=0.1),
         "mse",
     ],
-    ids=str,
+    ids=["class", "function", "one-hot", "smoothed", "mse"],
 )
 def test_losses(name, loss):
     x, outputs = inputs_for(MODELS[name])

@@ -99,3 +99,29 @@ def test_results_are_kept(matrix, tmp_path):
     np.testing.assert_array_equal(
         hessian.Estimate.load(tmp_path / "diagonal.npz").value, estimate.value
     )
+
+
+@pytest.mark.parametrize("exponent", [-110, -83, 67, 100])
+def test_the_scale_of_the_matrix_changes_only_the_scale_of_the_density(matrix, exponent):
+    operator, _ = matrix(np.linspace(-1, 3, 50), "float32")
+    expected = hessian.spectral_density(operator, num_steps=20, verbose=0)
+    operator.matrix = operator.matrix * np.float32(2.0**exponent)
+    found = hessian.spectral_density(operator, num_steps=20, verbose=0)
+    np.testing.assert_array_equal(found.nodes / 2.0**exponent, expected.nodes)
+    np.testing.assert_allclose(found.density * 2.0**exponent, expected.density, rtol=1e-6)
+    assert np.trapezoid(found.density, found.grid) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("value", [1e-25, 1.0, 1e25])
+def test_a_multiple_of_the_identity_has_one_bell(matrix, value):
+    operator, _ = matrix(np.full(20, value), "float32")
+    density = hessian.spectral_density(operator, num_steps=5, verbose=0)
+    assert density.width == pytest.approx(0.01 * value, rel=1e-5)
+    assert np.trapezoid(density.density, density.grid) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("width", [0, -1.0, np.nan, np.inf])
+def test_the_width_of_bells_is_positive(matrix, width):
+    operator, _ = matrix(np.linspace(-1, 3, 50))
+    with pytest.raises(ValueError, match="`width` must be positive and finite"):
+        hessian.spectral_density(operator, width=width, verbose=0)

@@ -5,7 +5,11 @@ from typing import Literal, TypeAlias, get_args
 
 import tensorflow as tf
 
-from thesis_tf._core import arrays, checks
+from thesis_tf._core import (
+    arrays,
+    checks,
+    max_pooling,  # noqa: F401  (mends second derivatives, which gradients of these functions need)
+)
 
 NormEstimate: TypeAlias = Literal["exact", "hutchinson"]
 ESTIMATES = get_args(NormEstimate)

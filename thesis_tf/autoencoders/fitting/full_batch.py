@@ -11,11 +11,12 @@ import tensorflow as tf
 
 from thesis_tf._core import arrays, checks
 from thesis_tf._core.types import TensorLike
+from thesis_tf._keras.float64 import in_float64
 from thesis_tf._keras.inputs import build, input_spec
 from thesis_tf._keras.last_activation import bounded_activation
 from thesis_tf._keras.noisy_model import check_losses
-from thesis_tf._keras.objective import in_float64
 from thesis_tf._keras.parameter_vector import VectorLayout, select
+from thesis_tf._keras.traced_functions import inlined
 from thesis_tf.autoencoders.criteria import Criterion, check_activation
 from thesis_tf.reporting.results import TabularResult
 from thesis_tf.reporting.tables import Cell
@@ -194,7 +195,7 @@ class _Loss:
         counts = first + tf.range(self._size) < self._count
         with tf.GradientTape() as tape, in_float64(self._model):
             tape.watch(vector)
-            with keras.StatelessScope(collect_losses=True) as scope:
+            with inlined(), keras.StatelessScope(collect_losses=True) as scope:
                 values = self.layout.unpack(vector)
                 for variable, value in zip(self._variables, values, strict=True):
                     scope.add_update((variable, value))

@@ -3,9 +3,11 @@
 Some of TensorFlow's second derivatives are silently wrong, and others are undefined. Products are
 therefore compared with central differences of the gradient, all in float64. In float32, a network
 with kinks has differences of 3e-4 to 2.8 for steps of 1e-4 to 1e-2 even if derivatives are correct.
+Where differences can't decide, products are compared with those of another mode.
 """
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -25,6 +27,7 @@ EXAMPLES = 4
 STEPS = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
 TOLERANCE = 1e-5
 ENOUGH = 1e-8  # no smaller step is tried
+AGREEMENT = 1e-9  # of two modes, in float64
 
 
 class SelfCheckError(ValueError):
@@ -59,30 +62,108 @@ def check_derivatives(averages: Averages) -> None:
         _check_repeatable(averages)
     (x, y), _ = next(averages.data.stream.batches())
     few = tf.nest.map_structure(lambda a: tf.convert_to_tensor(a[:EXAMPLES]), (x, y))
+    weights = tf.ones(len(tf.nest.flatten(few)[0]))
     with objective.in_float64():
         parameters, constants = objective.read(tf.float64)
         parameters = _beside(parameters)
-        batch = (*_in_float64(few), tf.ones(len(tf.nest.flatten(few)[0])))
-        with _refusals(
-            f"{objective.model.name} can't be computed in float64, in which products are checked",
-            "Pass check=False to skip the check.",
-        ):
-            error = relative_error(
-                averages.kind.modes[averages.mode](objective),
-                lambda *args: averages.kind.differentiated(objective, *args),
-                parameters,
-                constants,
-                batch,
-            )
-            _check_one_by_one(objective, parameters, constants, batch)
-        if error > TOLERANCE:
-            culprit = _wrong_layer(averages, parameters, constants, batch[0])
-            raise SelfCheckError(
-                f"Products by {averages.mode} differ from central differences of the gradient by"
-                f" {error:.1e} of their norm (float64, {len(batch[-1])} examples). {culprit}"
-            )
+        batch = (*_in_float64(few), weights)
+        try:
+            _check_products(averages, parameters, constants, batch)
+            precise = True
+        except (tf.errors.OpError, TypeError) as error:
+            precise, problem = False, error
+    if not precise:
+        _check_in_own_precision(averages, (*few, weights), problem)
     with _refusals(refused, _ADVICE):
         _check_symmetric(averages)
+
+
+def _check_products(
+    averages: Averages, parameters: modes.Tensors, constants: modes.Tensors, batch: modes.Batch
+) -> None:
+    """Raises SelfCheckError if products are wrong, in float64."""
+    objective, kind = averages.objective, averages.kind
+    found = compare(
+        kind.modes[averages.mode](objective),
+        lambda *args: kind.differentiated(objective, *args),
+        parameters,
+        constants,
+        batch,
+    )
+    _check_one_by_one(objective, parameters, constants, batch)
+    if found.error <= TOLERANCE:
+        return
+    apart = None if found.decided else _apart(averages, parameters, constants, batch)
+    if apart is not None and apart <= (AGREEMENT if found.precise else _rounding(averages)):
+        return
+    if apart is None and np.isinf(found.error):
+        raise _unchecked(averages, "a part of it computes in float32, whose rounding is too large")
+    culprit = _wrong_layer(averages, parameters, constants, batch[0])
+    dtype = "float64" if found.precise else "partly float32"
+    raise SelfCheckError(
+        f"Products by {averages.mode} differ from central differences of the gradient by"
+        f" {found.error:.1e} of their norm ({dtype}, {len(batch[-1])} examples). {culprit}"
+    )
+
+
+def _check_in_own_precision(averages: Averages, batch: modes.Batch, problem: Exception) -> None:
+    """Compares two modes in the model's precision, for a model that can't compute in float64."""
+    objective = averages.objective
+    parameters, constants = objective.read()
+    parameters = _beside(parameters)
+    _check_one_by_one(objective, parameters, constants, batch)
+    apart = _apart(averages, parameters, constants, batch)
+    if apart is None:
+        raise _unchecked(averages, f"it can't be computed in float64 ({_first_line(problem)})")
+    if apart > _rounding(averages):
+        raise SelfCheckError(
+            f"Products with {objective.model.name} by {averages.mode} differ from those by"
+            f" {_other_mode(averages)} by {apart:.1e} of their norm, so that one of them is wrong."
+            f" It can't be computed in float64 ({_first_line(problem)}), which would decide:"
+            " replace the layer that has no float64."
+        )
+
+
+def _unchecked(averages: Averages, reason: str) -> SelfCheckError:
+    return SelfCheckError(
+        f"Products with {averages.objective.model.name} can't be checked: {reason}, and no mode but"
+        f" {averages.mode} supports it. check=False skips the check; it isn't known whether"
+        " products are correct."
+    )
+
+
+def _other_mode(averages: Averages) -> str:
+    """Returns the name of a mode with other second derivatives."""
+    names = list(averages.kind.modes)
+    return names[0] if averages.mode == names[-1] else names[-1]
+
+
+def _apart(
+    averages: Averages, parameters: modes.Tensors, constants: modes.Tensors, batch: modes.Batch
+) -> float | None:
+    """Returns |Hv - H'v| / |Hv| of two modes along a random v; None if one doesn't exist."""
+    layout, objective = averages.objective.layout, averages.objective
+    dtype = parameters[0].dtype
+    vector = tf.constant(np.random.default_rng(0).normal(size=layout.size), dtype)
+    specs = _specs((vector, parameters, constants, batch))
+    products = []
+    for name in (averages.mode, _other_mode(averages)):
+        try:
+            keep, product = modes.traced(averages.kind.modes[name](objective), specs)
+        except Exception:  # TensorFlow raises errors of many types for what a mode doesn't support
+            return None
+        kept = keep(parameters, constants, *batch)
+        products.append(product(vector, parameters, constants, kept).numpy().astype(np.float64))
+    size = max(float(np.linalg.norm(products[0])), 1e-300)
+    return float(np.linalg.norm(products[0] - products[1])) / size
+
+
+def _specs(tensors: Any) -> Any:
+    return tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), tensors)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 @contextlib.contextmanager
@@ -174,39 +255,52 @@ def _beside(parameters: modes.Tensors) -> list["tf.Tensor"]:
     """
     rng = np.random.default_rng(0)
     sizes = [float(tf.math.reduce_std(p)) or 1.0 for p in parameters]
-    return [p + 0.01 * s * rng.normal(size=p.shape) for p, s in zip(parameters, sizes, strict=True)]
+    return [
+        p + tf.cast(0.01 * s * rng.normal(size=p.shape), p.dtype)
+        for p, s in zip(parameters, sizes, strict=True)
+    ]
 
 
-def relative_error(
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """A product along one random direction, compared with central differences.
+
+    Attributes:
+        error: the minimum over several steps h of |Hv - D_h| / |Hv|, minus an estimate of rounding
+            errors; infinite if these are larger than that at every step. The central difference is
+            D_h = (8 (g(h) - g(-h)) - g(2h) + g(-2h)) / 12h, where g(h) is the gradient at
+            theta + hv and |v| = |theta|.
+        decided: whether the difference nearest to the product agrees better with that of another
+            step. Otherwise kinks or rounding errors dominate, and they say nothing.
+        precise: whether all of it was computed in float64.
+    """
+
+    error: float
+    decided: bool
+    precise: bool
+
+
+def compare(
     mode: modes.Mode,
     differentiated: Callable[..., "tf.Tensor"],
     parameters: modes.Tensors,
     constants: modes.Tensors,
     batch: modes.Batch,
-) -> float:
-    """Returns the relative error of a product along one random direction, in float64.
+) -> Comparison:
+    """Compares a product along one random direction with central differences, in float64.
 
     Args:
         mode: a new object of a mode.
         differentiated: the function (parameters, frozen, constants, batch) whose derivative with
             respect to the first, where both are equal, is the product.
         parameters, constants, batch: float64 tensors.
-
-    Returns:
-        The minimum over several steps h of |Hv - D_h| / |Hv|, minus an estimate of rounding errors.
-        D_h = (8 (g(h) - g(-h)) - g(2h) + g(-2h)) / 12h is the central difference, where g(h) is the
-        gradient at theta + hv and |v| = |theta|.
     """
     layout = mode.objective.layout
-
-    def specs(tensors: Any) -> Any:
-        return tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), tensors)
-
     theta = layout.pack(parameters)
     direction = np.random.default_rng(0).normal(size=layout.size)
     direction *= max(float(np.linalg.norm(theta)), 1e-3) / np.linalg.norm(direction)
     direction = tf.constant(direction, tf.float64)
-    keep, product = modes.traced(mode, specs((direction, parameters, constants, batch)))
+    keep, product = modes.traced(mode, _specs((direction, parameters, constants, batch)))
     result = product(direction, parameters, constants, keep(parameters, constants, *batch)).numpy()
     slope = tf.function(
         lambda vector: differentiated(layout.unpack(vector), parameters, constants, batch),
@@ -217,36 +311,44 @@ def relative_error(
         return slope(theta + displacement * direction).numpy()
 
     gradient = float(np.linalg.norm(at(0.0)))
-    precision = np.float32 if _leaves_float64(keep.graph) else np.float64
-    noise = float(np.finfo(precision).eps) * gradient
+    moving = [*keep.graph.inputs[: len(parameters)], *product.graph.inputs[: 1 + len(parameters)]]
+    precise = not any(_leaves_float64(f.graph, moving) for f in (keep, product))
+    noise = float(np.finfo(np.float64 if precise else np.float32).eps) * gradient
     scale = max(float(np.linalg.norm(result)), 1e-6 * gradient, 1e-300)
-    best = float("inf")
+    best, differences, apart = float("inf"), [], []
     for step in STEPS:
         rounding = 10 * noise / step
-        if rounding > 1e-2 * scale and best < np.inf:
+        if rounding > 1e-2 * scale:
             break
-        differences = 8 * (at(step) - at(-step)) - (at(2 * step) - at(-2 * step))
-        error = float(np.linalg.norm(result - differences / (12 * step)))
-        best = min(best, float(max(0.0, error - rounding) / scale))
+        difference = (8 * (at(step) - at(-step)) - (at(2 * step) - at(-2 * step))) / (12 * step)
+        differences.append(difference)
+        apart.append(float(np.linalg.norm(result - difference)))
+        best = min(best, float(max(0.0, apart[-1] - rounding) / scale))
         if best <= ENOUGH:
             break
-    return best
-
-
-_ADVICE = (
-    "Try another `mode`, replace the layer, or exclude its parameters with `parameters`;"
-    " check=False continues with wrong products."
-)
-
-
-def _leaves_float64(graph: "tf.Graph") -> bool:
-    """Returns whether an operation always computes in float32, as bilinear resizing does."""
-    return any(
-        operation.type != "Cast"
-        and any(t.dtype == tf.float64 for t in operation.inputs)
-        and any(t.dtype == tf.float32 for t in operation.outputs)
-        for operation in graph.get_operations()
+    nearest = int(np.argmin(apart)) if apart else 0
+    decided = any(
+        float(np.linalg.norm(differences[nearest] - differences[i])) < 0.1 * apart[nearest]
+        for i in (nearest - 1, nearest + 1)
+        if 0 <= i < len(differences)
     )
+    return Comparison(best, decided, precise)
+
+
+_ADVICE = "Try another `mode`, replace the layer, or choose `parameters` that don't act through it."
+
+
+def _leaves_float64(graph: "tf.Graph", moving: Sequence["tf.Tensor"]) -> bool:
+    """Returns whether what depends on tensors becomes float32 or less, as in bilinear resizing."""
+    dependent = {tensor.ref() for tensor in moving}
+    for operation in graph.get_operations():
+        moved = [t for t in operation.inputs if t.ref() in dependent]
+        dependent.update(t.ref() for t in operation.outputs if moved)
+        if any(t.dtype == tf.float64 for t in moved) and any(
+            t.dtype in (tf.float32, tf.float16, tf.bfloat16) for t in operation.outputs
+        ):
+            return True
+    return False
 
 
 def _wrong_layer(
@@ -261,10 +363,10 @@ def _wrong_layer(
     for place in recorder.places:
         if place.arguments is None or place.operation is objective.model:
             continue
-        call = SingleCall(place, values)
-        if not call.parameters:
-            continue
         try:
+            call = SingleCall(place, values)
+            if not call.parameters:
+                continue
             error = _error_of_call(call, averages.mode)
         except Exception as problem:  # an error of this explanation must not hide the original one
             return f"{place.name} can't be differentiated by itself ({problem}). {_ADVICE}"
@@ -283,6 +385,6 @@ def _error_of_call(call: SingleCall, mode: str) -> float:
         return modes.gradient(call, parameters, constants, batch)
 
     nothing: Sequence[Any] = (tf.zeros(()),) * 3
-    return relative_error(
+    return compare(
         modes.HESSIAN.modes[mode](call), gradient, call.parameters, [], tuple(nothing)
-    )
+    ).error

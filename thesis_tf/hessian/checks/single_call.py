@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from thesis_tf._keras.parameter_vector import VectorLayout
 from thesis_tf._keras.recording import Place
+from thesis_tf._keras.traced_functions import inlined
 
 
 class SingleCall:
@@ -48,7 +49,7 @@ class SingleCall:
             leaves[i] = value
         args, kwargs = keras.tree.pack_sequence_as(self._arguments, leaves)
         moved = [v for v, _ in self._moving]
-        with keras.StatelessScope() as scope:
+        with inlined(), keras.StatelessScope() as scope:
             for variable, value in self._held:
                 scope.add_update((variable, value))
             for variable, value in zip(moved, parameters[len(self._inputs) :], strict=True):

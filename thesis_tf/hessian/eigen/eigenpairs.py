@@ -70,11 +70,15 @@ class Eigenpairs(SavedResult):
         residuals: (k,), |Hv - lambda v|, computed with products.
         converged: (k,), whether the residual is at most tol times |lambda| plus a bound of rounding
             errors, where |lambda| is replaced by sqrt(epsilon) times the largest |lambda| if it is
-            smaller than that.
+            smaller than that. Other eigenvectors of the same eigenvalue may be missing, see
+            `confirmed`.
         products: the number of products of the search.
         checks: the number of products for the residuals: k, and k more each time that the search
             continued because a residual was larger than according to the recurrence.
         smallest: the number of eigenpairs from the lower end; the others are from the upper end.
+        confirmed: whether a second search, from a random vector orthogonal to all `vectors`, found
+            no other eigenvalues (`SearchOptions.confirm`). If not, a multiple eigenvalue may be
+            there only once, and the eigenvalues next to it are further inside than they seem.
     """
 
     values: np.ndarray
@@ -84,6 +88,7 @@ class Eigenpairs(SavedResult):
     products: int
     checks: int
     smallest: int
+    confirmed: bool = False
 
     def _table(self) -> tuple[Sequence[str], Sequence[Sequence[tables.Cell]]]:
         rows: list[list[tables.Cell]] = []
@@ -102,6 +107,7 @@ class Eigenpairs(SavedResult):
             "smallest": float(self.values[0]) if self.smallest else None,
             "eigenvalues": count,
             "converged": int(self.converged.sum()),
+            "confirmed": bool(self.confirmed),
             "max_residual": float(self.residuals.max()) if count else None,
             "products": self.products,
         }

@@ -175,13 +175,18 @@ def step(operator: SymmetricOperator, state: LanczosState) -> LanczosState:
     vector, position, basis = state.next, state.count, state.basis
     product = operator @ vector
     basis.put(position, vector)
-    product, along = basis.orthogonalized(product, position + 1, _coupled(state.matrix, position))
+    # A power of two, so that no squares overflow or underflow, without rounding.
+    scale = _scale(product)
+    product, along = basis.orthogonalized(
+        product * scale, position + 1, _coupled(state.matrix, position)
+    )
+    along = along / scale
     matrix = state.matrix.copy()
     if len(state.found):
         # Found vectors are eigenvectors only up to `tol`, so they are coupled to new vectors.
         matrix[position, : position + 1] = matrix[: position + 1, position] = along
     matrix[position, position] = along[position]
-    coupling = float(tf.norm(product))
+    coupling = float(tf.norm(product)) / scale
     if not np.isfinite(coupling):
         raise NotFiniteError(
             "A product with the operator is not finite, so there are no eigenvalues: training has"
@@ -282,6 +287,15 @@ def _diagonal(values: np.ndarray, size: int) -> np.ndarray:
     matrix = np.zeros((size, size))
     np.fill_diagonal(matrix[: len(values), : len(values)], values)
     return matrix
+
+
+def _scale(vector: "tf.Tensor") -> float:
+    """Returns the power of two that brings a vector's largest element to [.5, 1)."""
+    largest = float(tf.reduce_max(tf.abs(vector)))
+    if not 0 < largest < np.inf:
+        return 1.0
+    limits = np.finfo(vector.dtype.as_numpy_dtype)
+    return float(2.0 ** np.clip(-np.frexp(largest)[1], limits.minexp, limits.maxexp - 2))
 
 
 def _coupled(matrix: np.ndarray, position: int) -> int:

@@ -67,6 +67,9 @@ def extreme_eigenpairs(
         NotFiniteError: products are not finite.
     """
     size, seed = operator.shape[0], checked_seed(seed)
+    if size < 2:
+        advice = "Its only eigenvalue is float(H @ numpy.ones(1))."
+        raise checks.invalid("`operator`", "of at least 2 parameters", size, advice)
     for name, value in (("`largest`", largest), ("`smallest`", smallest)):
         if not isinstance(value, (int, np.integer)):
             raise checks.invalid(name, "an integer", repr(value), kind=TypeError)
@@ -77,8 +80,8 @@ def extreme_eigenpairs(
             f"{largest} + {smallest}",
             "For all eigenvalues of a small matrix: numpy.linalg.eigvalsh(H @ numpy.eye(d)).",
         )
-    if not tol > 0:
-        raise checks.invalid("`tol`", "positive", tol)
+    if not 0 < tol < 1:
+        raise checks.invalid("`tol`", "between 0 and 1", tol)
     first = _first_vector(operator, v0, seed)
     with progress.bar(verbose, description="products", unit="") as bar:
         if search.solver == "eigsh":
@@ -194,6 +197,7 @@ class _Search:
             products=state.products,
             checks=checked,
             smallest=min(state.smallest, len(residuals)),
+            confirmed=state.is_whole or self._same(state, pairs.values),
         )
 
     def _converge(self, state: LanczosState) -> tuple[LanczosState, RitzPairs]:

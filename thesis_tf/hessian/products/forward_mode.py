@@ -22,6 +22,8 @@ from typing import Any, Protocol, TypeAlias
 
 import tensorflow as tf
 
+from thesis_tf._core import max_pooling
+
 # Tangents of the inputs or outputs of an operation; None for a tangent that is zero.
 Tangents: TypeAlias = list[Any]
 
@@ -233,6 +235,23 @@ def _linear(operation: "tf.Operation", given: Tangents, lookup: Lookup) -> Tange
     return _again(operation, inputs)
 
 
+def check_gradient(operation: "tf.Operation") -> None:
+    """Raises UnsupportedError if outputs vary with inputs, but TensorFlow takes them as constant.
+
+    This is so for functions of NumPy, and for floating numbers that are taken as integers.
+    """
+    of_numpy = operation.type in ("PyFunc", "PyFuncStateless")
+    if operation.type == "Bitcast" or (
+        of_numpy and any(output.dtype.is_floating for output in operation.outputs)
+    ):
+        raise UnsupportedError(f"{operation.name} ({operation.type}) has no gradient in TensorFlow")
+
+
+def _is_opaque(dtype: "tf.DType") -> bool:
+    """Returns whether tensors of a dtype may depend on parameters, but have no tangents here."""
+    return bool(dtype.is_complex) or dtype in (tf.variant, tf.resource)
+
+
 def _two_reverse_passes(operation: "tf.Operation", given: Tangents, lookup: Lookup) -> Tangents:
     """Returns J t for any operation: the transpose of v -> J'v, which is linear."""
     if any(attr.HasField("func") for attr in operation.node_def.attr.values()):
@@ -241,6 +260,12 @@ def _two_reverse_passes(operation: "tf.Operation", given: Tangents, lookup: Look
     # Copies, since an input may depend on another input, but here inputs are independent.
     inputs = [tf.identity(lookup(tensor)) for tensor in operation.inputs]
     outputs = _again(operation, inputs)
+    opaque = [output for output in outputs if _is_opaque(output.dtype)]
+    if opaque:
+        raise UnsupportedError(
+            f"{operation.name} ({operation.type}) puts out {opaque[0].dtype.name} tensors."
+        )
+    check_gradient(operation)
     smooth = [output for output in outputs if output.dtype.is_floating]
     if not smooth:
         return [None] * len(outputs)
@@ -325,18 +350,8 @@ def _area(tiles: dict[str, Any], dtype: "tf.DType") -> "tf.Tensor":
 def _max_pool(operation: "tf.Operation", given: Tangents, lookup: Lookup) -> Tangents:
     tiles = _tiles(operation)
     if tiles is None:
-        inputs = [lookup(operation.inputs[0]), lookup(operation.outputs[0]), given[0]]
-        names = ("ksize", "strides", "padding", "data_format")
-        return (
-            tf.compat.v1.get_default_graph()
-            .create_op(
-                "MaxPoolGradGrad",
-                inputs,
-                [given[0].dtype],
-                attrs={name: operation.node_def.attr[name] for name in ("T", *names)},
-            )
-            .outputs
-        )
+        image, pooled = lookup(operation.inputs[0]), lookup(operation.outputs[0])
+        return [max_pooling.at_maxima(image, pooled, given[0], operation.get_attr)]
     chosen = given[0] * _winners(operation, operation.outputs[0], lookup)
     return [tf.raw_ops.AvgPool(value=chosen, **tiles) * _area(tiles, chosen.dtype)]
 

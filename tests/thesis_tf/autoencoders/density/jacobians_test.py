@@ -66,3 +66,25 @@ def test_squared_norms():
     np.testing.assert_allclose(estimates, expected, rtol=4 * (2 / 2000) ** 0.5)
     with pytest.raises(ValueError, match="`estimate` must be one of exact, hutchinson"):
         jacobians.squared_norm(function, tf.constant(X), estimate="trace")
+
+
+@pytest.mark.parametrize("estimate", jacobians.ESTIMATES)
+def test_gradients_of_norms_behind_a_max_pooling_are_the_same_each_time(estimate):
+    # TensorFlow's second derivative of this pooling overwrites its input in graphs, at random.
+    kernel = tf.constant(np.random.default_rng(0).normal(size=(2, 2, 1, 1)))
+    x = tf.constant(np.random.default_rng(1).normal(size=(2, 4, 4, 1)))
+
+    def gradient(kernel):
+        def function(x):
+            hidden = tf.tanh(tf.nn.conv2d(x, kernel, 1, "SAME"))
+            return tf.tanh(tf.nn.max_pool2d(hidden, 2, 1, "SAME"))
+
+        with tf.GradientTape() as tape:
+            tape.watch(kernel)
+            norms = jacobians.squared_norm(function, x, estimate=estimate, seed=(0, 1))
+        return tape.gradient(norms, kernel)
+
+    expected = gradient(kernel)
+    compiled = tf.function(gradient, autograph=False)
+    for _ in range(50):
+        np.testing.assert_allclose(compiled(kernel), expected, rtol=1e-10)

@@ -48,7 +48,7 @@ def test_shown():
     assert "<td" in pairs._repr_html_()
     assert pairs.summary() == {
         "largest": 20.0, "smallest": -2.0, "eigenvalues": 3, "converged": 2,
-        "max_residual": 0.02, "products": 17,
+        "confirmed": False, "max_residual": 0.02, "products": 17,
     }  # fmt: skip
     assert repr(pairs).startswith("Eigenpairs(largest=20, smallest=-2, eigenvalues=3")
 

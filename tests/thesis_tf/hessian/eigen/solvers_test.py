@@ -167,7 +167,8 @@ def test_arpack_says_what_to_do(matrix):
         ({"largest": 200}, "`largest` .* from 1 to 199, .*: 200 \\+ 3.*eigvalsh"),
         ({"largest": 0, "smallest": 0}, "from 1 to 199"),
         ({"largest": -1}, "from 1 to 199"),
-        ({"tol": 0}, "`tol` must be positive"),
+        ({"tol": 0}, "`tol` must be between 0 and 1"),
+        ({"tol": np.inf}, "`tol` must be between 0 and 1"),
         ({"v0": np.ones(3)}, r"`v0` must be of shape \(200,\) or \(200, n\)"),
         ({"v0": np.zeros(200)}, "`v0` must be finite and not zero"),
         ({"search": SearchOptions(ncv=2)}, "`ncv` must be at least 25"),
@@ -209,3 +210,39 @@ def test_a_bar_counts_products(matrix, monkeypatch):
     monkeypatch.setattr("thesis_tf.reporting.progress.tqdm.tqdm", Bar)
     pairs = extreme_eigenpairs(matrix(SPECTRUM)[0], largest=2, smallest=1)
     assert (bars[0].n, bars[0].text, bars[0].closed) == (pairs.products, "3 of 3 converged", True)
+
+
+@pytest.mark.parametrize("exponent", [-110, -83, -63, 63, 67, 100])
+@pytest.mark.parametrize("confirm", [None, 20])
+def test_the_scale_of_the_matrix_changes_only_the_scale_of_eigenvalues(matrix, exponent, confirm):
+    # Squares of 2^63 overflow in float32, those of 2^-63 underflow. Powers of two don't round.
+    search = SearchOptions(confirm=confirm, ncv=20)
+    operator, _ = matrix(np.r_[-3.0, -2.0, np.linspace(-1, 1, 60), 4.0, 5.0], "float32")
+    options = {"largest": 2, "smallest": 2, "search": search, "verbose": 0}
+    expected = extreme_eigenpairs(operator, **options)
+    operator.matrix = operator.matrix * np.float32(2.0**exponent)
+    found = extreme_eigenpairs(operator, **options)
+    assert found.products == expected.products
+    assert found.converged.all()
+    np.testing.assert_array_equal(found.values / 2.0**exponent, expected.values)
+    np.testing.assert_array_equal(found.vectors, expected.vectors)
+    np.testing.assert_allclose(found.residuals / 2.0**exponent, expected.residuals, rtol=1e-6)
+
+
+def test_whether_copies_were_searched_for_is_known(matrix):
+    operator, _ = matrix(np.r_[np.linspace(-1, 1, 40), 2.0, 2.0, 2.0, 3.0])
+    options = {"largest": 3, "smallest": 0, "verbose": 0}
+    found = extreme_eigenpairs(operator, **options)
+    assert found.converged.all()
+    assert not found.confirmed
+    assert not found.summary()["confirmed"]
+    confirm = SearchOptions(confirm=20)
+    found = extreme_eigenpairs(operator, **options, search=confirm)
+    assert found.confirmed
+    np.testing.assert_allclose(found.values, [2, 2, 3])
+
+
+def test_a_single_parameter(matrix):
+    operator, _ = matrix(np.array([2.0]))
+    with pytest.raises(ValueError, match=r"`operator` must be of at least 2 parameters"):
+        extreme_eigenpairs(operator, largest=1, smallest=0, verbose=0)

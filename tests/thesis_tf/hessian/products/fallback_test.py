@@ -4,6 +4,7 @@ import pytest
 import tensorflow as tf
 
 from thesis_tf._keras.objective import Objective
+from thesis_tf.hessian import HessianOperator
 from thesis_tf.hessian.products import modes
 from thesis_tf.hessian.products.fallback import (
     FALLBACK,
@@ -45,7 +46,56 @@ def test_what_no_mode_can_do(monkeypatch):
         raise UnsupportedError("no derivative")
 
     monkeypatch.setattr(modes, "traced", refused)
-    with pytest.warns(FallbackWarning), pytest.raises(UnsupportedError):
-        traced(keras.layers.SimpleRNN(2), "forward_over_reverse")
-    with pytest.raises(UnsupportedError):
-        traced(keras.layers.SimpleRNN(2), FALLBACK)
+    for mode in ("forward_over_reverse", FALLBACK):
+        with pytest.raises(UnsupportedError):
+            traced(keras.layers.SimpleRNN(2), mode)
+
+
+def test_an_error_that_is_not_about_the_mode_is_not_hidden():
+    class Broken(keras.layers.Layer):
+        def call(self, x):
+            if keras.backend.is_keras_tensor(x):
+                return x[:, 0]
+            raise TypeError("a mistake in the layer")
+
+    with pytest.raises(TypeError, match="a mistake in the layer"):
+        traced(Broken(), "forward_accumulator")
+
+
+def test_an_operation_that_overwrites_its_input_is_refused():
+    # As a user's own operation, or a function that was differentiated before the mend.
+    @tf.custom_gradient
+    def pool(x):
+        pooled = tf.nn.max_pool1d(x, 2, 1, "SAME")
+
+        def back(upstream):
+            v = tf.raw_ops.MaxPoolGradGrad(
+                orig_input=x[:, None],
+                orig_output=pooled[:, None],
+                grad=(upstream * 2.0)[:, None],
+                ksize=[1, 1, 2, 1],
+                strides=[1, 1, 1, 1],
+                padding="SAME",
+            )
+            return v[:, 0]
+
+        return pooled, back
+
+    layer = keras.layers.Lambda(lambda x: pool(x * tf.tanh(x))[:, 0])
+    model_layers = keras.Sequential([keras.layers.Dense(2), layer])
+    with pytest.raises(UnsupportedError, match=r"MaxPoolGradGrad.*wrongly at random"):
+        traced(model_layers, FALLBACK)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_loss_that_reads_weights_is_refused(compiled):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="first")])
+
+    def loss(y, outputs):
+        penalty = sum(tf.reduce_sum(w.value**2) for w in model.trainable_variables)
+        return tf.reduce_sum((outputs - y) ** 2, axis=1) + penalty
+
+    x, y = np.ones((4, 3), "f"), np.ones((4, 2), "f")
+    with pytest.raises(ValueError, match=r"The loss reads .*first/kernel itself.*regularizer"):
+        HessianOperator(model, tf.function(loss) if compiled else loss, (x, y), check=False)

@@ -1,0 +1,111 @@
+"""Functions that TensorFlow has compiled, inside a model that is called with other weights.
+
+A `tf.function` keeps the graph of its first call. Under a `keras.StatelessScope`, this graph has
+the tensors of the first scope, or the variables themselves, so that the weights of a later scope
+have no effect and no gradient. Under `inlined`, the Python function runs in place of its graph.
+What can't be inlined, such as a `ConcreteFunction`, is found by `check_reads`.
+"""
+
+import contextlib
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.autograph.core import ag_ctx
+from tensorflow.python.eager.polymorphic_function import autograph_util
+
+_Function: Any = type(tf.function(lambda: None))
+_thread = threading.local()
+_lock = threading.Lock()
+_users = 0
+_original_call = _Function.__call__
+
+
+@contextlib.contextmanager
+def inlined() -> Iterator[None]:
+    """Traces each `tf.function` that this thread calls in the block anew, as part of the caller.
+
+    The graph that is being traced is as if the functions were not decorated. Graphs that they keep
+    are neither used nor added.
+    """
+    global _users, _original_call
+    outer = getattr(_thread, "inlines", False)
+    with _lock:
+        if _users == 0:
+            _original_call = _Function.__call__
+            _Function.__call__ = _call
+        _users += 1
+    _thread.inlines = True
+    try:
+        yield
+    finally:
+        _thread.inlines = outer
+        with _lock:
+            _users -= 1
+            if _users == 0:
+                _Function.__call__ = _original_call
+
+
+def _call(self: Any, *args: Any, **kwargs: Any) -> Any:
+    if not getattr(_thread, "inlines", False):
+        return _original_call(self, *args, **kwargs)
+    if tf.executing_eagerly():
+        # A new one, as `tf.vectorized_map` can't do without one. It keeps nothing for later calls.
+        fresh = tf.function(self.python_function, autograph=self._autograph)
+        return _original_call(fresh, *args, **kwargs)
+    args, kwargs = keras.tree.map_structure(
+        lambda leaf: tf.convert_to_tensor(leaf) if isinstance(leaf, np.ndarray) else leaf,
+        (args, kwargs),
+    )
+    if not self._autograph:
+        return self.python_function(*args, **kwargs)
+    options = self._experimental_autograph_options
+    with ag_ctx.ControlStatusCtx(ag_ctx.Status.ENABLED, options):
+        return autograph_util.py_func_from_autograph(self.python_function, options)(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def check_reads(model: keras.Model, variables: Iterable["keras.Variable"]) -> Iterator[None]:
+    """Raises ValueError if the graph that is traced in the block reads variables themselves.
+
+    Args:
+        model: the model, for the message.
+        variables: variables that a `keras.StatelessScope` replaces in the block.
+    """
+    if tf.executing_eagerly():
+        yield
+        return
+    graph = tf.compat.v1.get_default_graph()
+    before = len(graph.get_operations())
+    yield
+    found = first_read(graph, graph.get_operations()[before:], variables)
+    if found is not None:
+        operation, variable = found
+        raise ValueError(
+            f"{model.name} reads {variable.path} in a function that TensorFlow has compiled before"
+            f" ({operation.name}): a ConcreteFunction, or part of a SavedModel. It keeps its own"
+            " weights, so the loss can't be computed as a function of these. Call the Python"
+            " function or a `tf.function` instead."
+        )
+
+
+def first_read(
+    graph: Any, operations: Iterable["tf.Operation"], variables: Iterable["keras.Variable"]
+) -> "tuple[tf.Operation, keras.Variable] | None":
+    """Returns the first of a graph's operations that reads one of the variables itself, and it."""
+    handles = {id(handle): v for v in variables for handle in _handles(v.value)}
+    captured = {id(inner): id(outer) for outer, inner in graph.captures}
+    for operation in operations:
+        for tensor in operation.inputs:
+            variable = handles.get(captured.get(id(tensor), id(tensor)))
+            if variable is not None:
+                return operation, variable
+    return None
+
+
+def _handles(value: Any) -> list[Any]:
+    """Returns the resource handles of a variable: one on each device."""
+    return [part.handle for part in getattr(value, "values", [value])]
