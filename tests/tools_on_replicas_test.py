@@ -24,9 +24,9 @@ def classifier():
     return model
 
 
-def autoencoder():
+def autoencoder(regularizer=None):
     keras.utils.set_random_seed(0)
-    layers = [keras.layers.Dense(6, "tanh"), keras.layers.Dense(4)]
+    layers = [keras.layers.Dense(6, "tanh", kernel_regularizer=regularizer), keras.layers.Dense(4)]
     return keras.Sequential([keras.Input((4,)), *layers])
 
 
@@ -64,10 +64,10 @@ def hessian_monitor(folder):
     return [(each.loss, each.largest, each.smallest) for each in entries], model.get_weights()
 
 
-def criterion(**fitted):
+def criterion(regularizer=None, **fitted):
     def found(folder):
         # The last batch of 5 gives the last of four replicas nothing.
-        model = autoencoder()
+        model = autoencoder(regularizer)
         training = autoencoders.CriterionModel(
             model, autoencoders.ReconstructionContractiveLoss(0.1)
         )
@@ -96,6 +96,7 @@ TOOLS = {
     "per_example_gradient_norms": norms,
     "CriterionModel": criterion(),
     "CriterionModel, sample weights": criterion(sample_weight=np.linspace(0, 2, 21)),
+    "CriterionModel, a regularizer": criterion("l2"),
     "fit_full_batch": full_batch,
 }
 

@@ -119,11 +119,9 @@ class NoisyModel(keras.Model):
         step = tf.cast(self.optimizer.iterations, tf.int32)
         with tf.GradientTape() as tape:
             losses, added = self._noisy_losses(data, step, True)
-            # The gradients of replicas are added.
-            loss = _mean_over_replicas(losses)
+            loss = _mean_over_replicas(losses, added)
             if added is not None:
-                loss += added / tf.distribute.get_strategy().num_replicas_in_sync
-                losses += added
+                losses = losses + added
             scaled = self.optimizer.scale_loss(loss)
         variables = self.trainable_variables
         self.optimizer.apply(tape.gradient(scaled, variables), variables)
@@ -150,17 +148,16 @@ class NoisyModel(keras.Model):
         seed = tf.stack([tf.cast(self.seed, tf.int32), step])
         for fold in (number, draw):
             seed = tf.random.experimental.stateless_fold_in(seed, fold)
-        several = tf.distribute.get_strategy().num_replicas_in_sync > 1
-        examples = tf.shape(x)[0]
-        if several:
-            # A replica may have no examples of the last batch, which not all losses can compute.
-            x = _never_empty(x)
-            target = None if target is None else keras.tree.map_structure(_never_empty, target)
         valid = self.are_valid(x, target)
         message = f"{_INVALID}{self.valid_examples}{_END}"
         with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(valid), [message])]):
             # XLA leaves out assertions. There, a loss of NaN without a gradient says the same.
             x, target = (_where(valid, a) for a in (x, target))
+        several = tf.distribute.get_strategy().num_replicas_in_sync > 1
+        if several:
+            # A replica may have no examples of the last batch, which not all losses can compute.
+            x = _never_empty(x)
+            target = None if target is None else keras.tree.map_structure(_never_empty, target)
         self._counted = ()
         try:
             losses = self.example_losses(x, target, seed, step, training)
@@ -168,9 +165,9 @@ class NoisyModel(keras.Model):
         finally:
             self._counted = None
         check_losses(losses)
-        losses = tf.where(valid, losses, tf.constant(float("nan"), losses.dtype))
         if several:
-            losses = losses[:examples]
+            losses = losses[: tf.shape(valid)[0]]
+        losses = tf.where(valid, losses, tf.constant(float("nan"), losses.dtype))
         if weights is not None:
             losses = losses * tf.cast(_of_examples(weights), losses.dtype)
         terms = [v.regularizer(v.value) for v in self.trainable_variables if v.regularizer]
@@ -187,16 +184,22 @@ def _never_empty(batch: tf.Tensor) -> tf.Tensor:
     )
 
 
-def _mean_over_replicas(losses: tf.Tensor) -> tf.Tensor:
+def _mean_over_replicas(losses: tf.Tensor, added: tf.Tensor | None) -> tf.Tensor:
     """Returns a replica's part of the mean loss of the batch of all replicas, which are added.
 
     The last batch may have fewer examples on some replicas, or none.
+
+    Args:
+        losses: (n,), of the replica's examples.
+        added: what is added to their mean, or None.
     """
     if tf.distribute.get_strategy().num_replicas_in_sync == 1:
-        return tf.reduce_mean(losses)
-    count = tf.cast(tf.size(losses), losses.dtype)
+        mean = tf.reduce_mean(losses)
+        return mean if added is None else mean + added
+    examples = tf.cast(tf.size(losses), losses.dtype)
     context = tf.distribute.get_replica_context()
-    return tf.reduce_sum(losses) / context.all_reduce(tf.distribute.ReduceOp.SUM, count)
+    total = context.all_reduce(tf.distribute.ReduceOp.SUM, examples)
+    return tf.reduce_sum(losses if added is None else losses + added) / total
 
 
 def check_losses(losses: tf.Tensor) -> None:

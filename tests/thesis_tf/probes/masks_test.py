@@ -324,7 +324,8 @@ def test_stored_live_and_exported_features(made, steps, also, each, tmp_path):
     assert not wrong
     if also == "live":
         probed = LiveProbes(model, names, each, num_classes=2)
-        others = dict(zip([tap.name for tap in probed.taps], probed._features(inputs), strict=True))
+        seen = probed._batch(inputs, tf.zeros(ROWS, tf.int32)).features
+        others = dict(zip([tap.name for tap in probed.taps], seen, strict=True))
     else:
         report = probes.fit_probes(store, np.arange(ROWS) % 2, (5, 2), l2=[1.0], tol=1.0)
         report.save(tmp_path / "report")
@@ -540,7 +541,7 @@ def test_a_mask_of_another_number_of_steps_is_left_out(steps, tmp_path):
     )
     assert "Masks that aren't (batch, time) of their output are left out at doubled." in said
     expected = np.asarray(model.layers[1](x), "float64").mean(1)
-    np.testing.assert_allclose(live[0]._features(x)[0], expected, **CLOSE)
+    np.testing.assert_allclose(live[0]._batch(x, tf.zeros(len(x))).features[0], expected, **CLOSE)
     store = probes.extract(model, x, tmp_path, taps="doubled")
     np.testing.assert_allclose(store.read("doubled"), expected, **CLOSE)
 
