@@ -31,6 +31,7 @@ def test_two_figures_side_by_side(made):
     written = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
     assert written == {
         "index.html", "README.md", "report.json", "figures", "cache", "config.json",
+        "outcome.json",
     }  # fmt: skip
     whole = report_of(folder)
     assert [item["name"] for item in whole["figures"]] == ["3.3", "3.4"]

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from thesis_tf._core.types import Structure
-from thesis_tf._keras.traced_functions import inlined
+from thesis_tf._keras.tracing.traced_functions import inlined
 
 
 def input_spec(model: keras.Model, inputs: Structure | None = None) -> Any:

@@ -10,16 +10,13 @@ import tensorflow as tf
 
 from thesis_tf._core import checks
 from thesis_tf._core.types import Loss, Structure
-from thesis_tf._keras import (
-    loss_description,
-    parameter_vector,
-    state_changes,
-    traced_functions,
-)
-from thesis_tf._keras.example_loss import ExampleLoss
-from thesis_tf._keras.float64 import in_float64
+from thesis_tf._keras import parameter_vector
 from thesis_tf._keras.inputs import build, input_spec
-from thesis_tf._keras.loss_arguments import LossArguments, logits_of
+from thesis_tf._keras.loss import description
+from thesis_tf._keras.loss.arguments import LossArguments, logits_of
+from thesis_tf._keras.loss.example_loss import ExampleLoss
+from thesis_tf._keras.tracing import state_changes, traced_functions
+from thesis_tf._keras.tracing.float64 import in_float64
 
 
 class Objective:
@@ -84,7 +81,7 @@ class Objective:
     @property
     def loss_name(self) -> str:
         """A description that distinguishes this loss from others."""
-        return loss_description.of(self.example_loss)
+        return description.of(self.example_loss)
 
     def read(self, dtype: "tf.DType | None" = None) -> tuple[list["tf.Tensor"], list["tf.Tensor"]]:
         """Returns the current values of the model's variables: (parameters, constants).

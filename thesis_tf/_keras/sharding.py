@@ -10,7 +10,7 @@ import tensorflow as tf
 from thesis_tf._core import checks
 from thesis_tf._core.types import Data
 from thesis_tf._keras.batches import Stream
-from thesis_tf._keras.example_loss import with_weights
+from thesis_tf._keras.loss.example_loss import with_weights
 
 
 class Replicas:

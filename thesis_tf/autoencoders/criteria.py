@@ -12,7 +12,7 @@ import keras
 import tensorflow as tf
 
 from thesis_tf._core import arrays, checks
-from thesis_tf._keras.last_activation import of_tensor
+from thesis_tf._keras.loss.last_activation import of_tensor
 from thesis_tf.autoencoders.density import jacobians
 from thesis_tf.autoencoders.noise_schedules import DecreasingNoise, NoiseSchedule, SupportsSample
 

@@ -8,8 +8,9 @@ import tensorflow as tf
 
 from thesis_tf._core import checks
 from thesis_tf._core.types import Array, Loss, Structure, TensorLike
-from thesis_tf._keras import loss_fit, names
-from thesis_tf._keras.example_loss import with_weights
+from thesis_tf._keras import names
+from thesis_tf._keras.loss import fit as loss_fit
+from thesis_tf._keras.loss.example_loss import with_weights
 from thesis_tf._keras.objective import Objective
 from thesis_tf.gradient_norms import self_check
 from thesis_tf.gradient_norms.passes import Pass

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from thesis_tf._core.types import Structure
 from thesis_tf._keras import recording
-from thesis_tf._keras.traced_functions import inlined
+from thesis_tf._keras.tracing.traced_functions import inlined
 from thesis_tf.gradient_norms.batch_axis import BatchAxis
 from thesis_tf.gradient_norms.examplewise import examplewise
 from thesis_tf.gradient_norms.forms import Full

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from thesis_tf._core import checks
-from thesis_tf._keras.last_activation import bounded_activation, of_tensor
+from thesis_tf._keras.loss.last_activation import bounded_activation, of_tensor
 from thesis_tf.corruption import Corruption
 from thesis_tf.gsn.network import SALT_AND_PEPPER, GenerativeStochasticNetwork
 from thesis_tf.gsn.reconstruction import Reconstruction, check_logits

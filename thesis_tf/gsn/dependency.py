@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from thesis_tf._core import arrays, checks
 from thesis_tf._core.types import Array, ArrayLike, TensorLike
-from thesis_tf._keras import last_activation
+from thesis_tf._keras.loss import last_activation
 from thesis_tf._keras.noisy_model import NoisyModel, added_losses, all_true
 from thesis_tf.gsn.kernel import known_or_neutral
 from thesis_tf.gsn.reconstruction import Bernoulli, Reconstruction, check_logits

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from thesis_tf._core import checks
 from thesis_tf._core.types import Data, Loss, TensorLike, Verbose
-from thesis_tf._keras import loss_fit
+from thesis_tf._keras.loss import fit as loss_fit
 from thesis_tf._keras.objective import Objective
 from thesis_tf._keras.sharding import ShardedData
 from thesis_tf.hessian.checks import self_check

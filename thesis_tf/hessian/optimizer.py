@@ -10,7 +10,7 @@ import tensorflow as tf
 from thesis_tf._core import checks
 from thesis_tf._core.seeds import checked_seed
 from thesis_tf._core.types import Structure, TensorLike
-from thesis_tf._keras.example_loss import with_weights
+from thesis_tf._keras.loss.example_loss import with_weights
 from thesis_tf._keras.objective import Objective
 from thesis_tf.hessian.products import modes
 from thesis_tf.hessian.products.fallback import traced_with_fallback

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from thesis_tf._core import checks
-from thesis_tf._keras.example_loss import WeightedLabels
+from thesis_tf._keras.loss.example_loss import WeightedLabels
 from thesis_tf._keras.objective import Objective
 from thesis_tf.gradient_norms import GradientNorms
 from thesis_tf.issgd.sampling import smoothing as smoothings

@@ -20,8 +20,9 @@ import numpy as np
 import tensorflow as tf
 
 from thesis_tf._core import checks
-from thesis_tf._keras import recording, time_order
+from thesis_tf._keras import recording
 from thesis_tf._keras.inputs import input_spec, is_functional
+from thesis_tf._keras.tracing import time_order
 
 if TYPE_CHECKING:
     from thesis_tf.probes.taps import Tap

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from thesis_tf._core import arrays, checks
-from thesis_tf._keras.last_activation import bounded_activation
+from thesis_tf._keras.loss.last_activation import bounded_activation
 from thesis_tf._keras.noisy_model import NoisyModel, added_losses, all_true
 from thesis_tf.autoencoders.criteria import Criterion, check_activation
 

@@ -11,12 +11,12 @@ import tensorflow as tf
 
 from thesis_tf._core import arrays, checks
 from thesis_tf._core.types import TensorLike
-from thesis_tf._keras.float64 import in_float64
 from thesis_tf._keras.inputs import build, input_spec
-from thesis_tf._keras.last_activation import bounded_activation
+from thesis_tf._keras.loss.last_activation import bounded_activation
 from thesis_tf._keras.noisy_model import check_losses
 from thesis_tf._keras.parameter_vector import VectorLayout, select
-from thesis_tf._keras.traced_functions import inlined
+from thesis_tf._keras.tracing.float64 import in_float64
+from thesis_tf._keras.tracing.traced_functions import inlined
 from thesis_tf.autoencoders.criteria import Criterion, check_activation
 from thesis_tf.reporting.results import TabularResult
 from thesis_tf.reporting.tables import Cell

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from thesis_tf._keras.parameter_vector import VectorLayout
 from thesis_tf._keras.recording import Place
-from thesis_tf._keras.traced_functions import inlined
+from thesis_tf._keras.tracing.traced_functions import inlined
 
 
 class SingleCall:

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from thesis_tf._core import max_pooling
 from thesis_tf._keras.objective import Objective
-from thesis_tf._keras.traced_functions import first_read
+from thesis_tf._keras.tracing.traced_functions import first_read
 from thesis_tf.hessian.products import modes
 from thesis_tf.hessian.products.forward_mode import UnsupportedError, check_gradient
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from thesis_tf._core import checks
 from thesis_tf._core.types import Array
-from thesis_tf._keras.example_loss import WeightedLabels
+from thesis_tf._keras.loss.example_loss import WeightedLabels
 from thesis_tf.persistence import fingerprint
 
 _HASHED = 256  # the rows of an object that are hashed

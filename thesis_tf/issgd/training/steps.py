@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from thesis_tf._core import checks
 from thesis_tf._core.types import Structure
-from thesis_tf._keras.example_loss import WeightedLabels
+from thesis_tf._keras.loss.example_loss import WeightedLabels
 from thesis_tf._keras.objective import Objective
 from thesis_tf._keras.sharding import Replicas
 from thesis_tf.gradient_norms import GradientNorms

@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from thesis_tf._keras.example_loss import ExampleLoss
+from thesis_tf._keras.loss.example_loss import ExampleLoss
 from thesis_tf.persistence import fingerprint
 
 

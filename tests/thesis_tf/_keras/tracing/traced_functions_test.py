@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from thesis_tf._keras import traced_functions
 from thesis_tf._keras.objective import Objective
+from thesis_tf._keras.tracing import traced_functions
 
 
 class Plain(keras.layers.Layer):

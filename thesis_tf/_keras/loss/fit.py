@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from thesis_tf._keras.loss_arguments import logits_of
+from thesis_tf._keras.loss.arguments import logits_of
 from thesis_tf._keras.objective import Objective
 
 # With the rounding of 16 bits.

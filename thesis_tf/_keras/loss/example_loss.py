@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from thesis_tf._core import checks
 from thesis_tf._core.types import Loss, Structure
-from thesis_tf._keras.loss_structure import LossOfOutput, losses_of_outputs
+from thesis_tf._keras.loss.structure import LossOfOutput, losses_of_outputs
 
 
 class WeightedLabels(NamedTuple):

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from thesis_tf._keras.float64 import in_float64
+from thesis_tf._keras.tracing.float64 import in_float64
 
 dense = keras.layers.Dense
 
