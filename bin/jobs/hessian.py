@@ -34,8 +34,7 @@ def run(
 ) -> hessian.Eigenpairs | hessian.SpectrumHistory:
     """Computes the results of `config`, writes to `folder`, and returns the eigenvalues.
 
-    `begin` is called after all checks of the arguments, before anything is written; `warn` if
-    eigenpairs have not converged.
+    `begin` is called after all checks of the arguments; `warn` if eigenpairs have not converged.
     """
     splits = config.data.load(config.model)
     strategy = hardware.configure(config.hardware)

@@ -10,7 +10,7 @@ from thesis_tf.gsn.kernel import NetworkKernel, known_or_neutral
 def network():
     keras.utils.set_random_seed(0)
     layers = [keras.Input((4,)), keras.layers.Dense(4)]
-    return gsn.WalkbackAutoEncoder(keras.Sequential(layers), gsn.Bernoulli(), 0.2)
+    return gsn.WalkbackAutoEncoder(keras.Sequential(layers))
 
 
 def test_unknown_values_begin_neutrally():
