@@ -243,7 +243,7 @@ def test_one_loss_for_all_outputs():
 
 @pytest.mark.parametrize(
     ("loss", "y"),
-    [(["mse"], X[:, :2]), ({"out": "mse"}, X[:, :2]), ({"out": "mse"}, {"out": X[:, :2]})],
+    [(["mse"], X[:, :2]), ({"out": "mse"}, X[:, :2])],
 )
 def test_one_output_in_a_list_or_dict(loss, y):
     i = keras.Input((3,))
