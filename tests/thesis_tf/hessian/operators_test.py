@@ -304,13 +304,13 @@ def test_two_processes(start_python):
         ({"loss": 3}, TypeError, "`loss` must be a Keras loss.*outputs"),
         ({"loss": lambda y, p: tf.reduce_mean(p)}, ValueError, r"one value per example.*scalar"),
         ({"batch_size": 0}, ValueError, "`batch_size` must be a positive integer"),
-        ({"data": np.zeros((3, 4))}, ValueError, r"`data` must be a pair \(x, y\).*ndarray"),
+        ({"data": np.zeros((3, 4))}, ValueError, r"`data` must be \(x, y\) or .*ndarray"),
         ({"data": (np.zeros((3, 4)), np.zeros(2))}, ValueError, "arrays of one length"),
         ({"data": (np.zeros((0, 4)), np.zeros(0))}, ValueError, "at least one example"),
         (
             {"data": tf.data.Dataset.from_tensors(np.zeros((3, 4)))},
             ValueError,
-            "`data` must be a pair",
+            r"`data` must be \(x, y\) or",
         ),
         (
             {"data": tf.data.Dataset.from_tensors((np.zeros((3, 4)), np.zeros(3))).repeat()},
@@ -318,9 +318,9 @@ def test_two_processes(start_python):
             "a finite data set",
         ),
         (
-            {"data": (np.zeros((3, 4)), np.zeros(3), np.ones(3))},
+            {"data": (np.zeros((3, 4)), np.zeros(3), np.ones(3), np.ones(3))},
             ValueError,
-            "tuple of 3.*Sample weights are not supported",
+            "sample_weight.*tuple of 4",
         ),
         (
             {"data": tf.data.Dataset.from_tensor_slices((np.zeros((3, 4)), np.zeros(3)))},
