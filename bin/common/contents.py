@@ -11,6 +11,7 @@ import hashlib
 import pathlib
 import re
 import zipfile
+import zlib
 from collections.abc import Iterable
 from typing import IO, TYPE_CHECKING, Any
 
@@ -54,8 +55,9 @@ def of_file(path: str | pathlib.Path) -> str:
                     with archive.open(member) as file:
                         _add(digest, file)
             return digest.hexdigest()[:32]
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError):
-            digest = hashlib.sha256()  # damaged: what reads it says so
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError):
+            # Damaged, encrypted or compressed in an unknown way: what reads it says so.
+            digest = hashlib.sha256()
     with open(path, "rb") as file:
         _add(digest, file)
     return digest.hexdigest()[:32]

@@ -68,6 +68,16 @@ def test_an_archive_is_what_its_members_hold(tmp_path, name, save):
     assert contents.of_file(path) != first
 
 
+def test_a_damaged_archive_is_its_bytes(tmp_path):
+    """What reads it says that it is damaged; some of the flips damage only its compressed data."""
+    path, array = tmp_path / "a.npz", np.random.default_rng(0).integers(0, 9, (30, 30))
+    np.savez_compressed(path, array)
+    whole, raw = contents.of_file(path), path.read_bytes()
+    for place in range(100, len(raw) - 200, 50):  # in the data of its only member
+        path.write_bytes(raw[:place] + bytes([raw[place] ^ 0xFF]) + raw[place + 1 :])
+        assert contents.of_file(path) != whole, place
+
+
 @pytest.mark.parametrize("name", ["a.h5", "cut.npz"])
 def test_every_byte_of_another_file_counts(tmp_path, name):
     path = tmp_path / name
