@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from thesis_tf._keras.objective import Objective
 from thesis_tf.gradient_norms import per_example_gradient_norms
 from thesis_tf.issgd import Worker
 from thesis_tf.issgd.stores import RunMismatchError, open_store
@@ -16,8 +17,7 @@ BLOCKS = {"train": 6, "validation": 2, "test": 2}  # the blocks of a `Task`
 
 def spec(task, model=None, block_size=BLOCK):
     model = task.model() if model is None else model
-    name = f"{type(task.loss).__name__} {task.loss.get_config()}"
-    return spec_of(model, name, by_split(task.data), block_size)
+    return spec_of(model, Objective(model, task.loss).loss_name, by_split(task.data), block_size)
 
 
 def worker_on(task, store, **options):
