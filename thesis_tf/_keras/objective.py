@@ -61,7 +61,7 @@ class Objective:
     Raises:
         TypeError: `loss` isn't a loss.
         ValueError: the model is not built and no `inputs` were given, or `parameters` does not fit
-            it.
+            it, or one of its layers is stateful.
     """
 
     def __init__(
@@ -75,6 +75,7 @@ class Objective:
         if not isinstance(model, keras.Model):
             received = type(model).__name__
             raise checks.invalid("`model`", "a keras.Model", received, kind=TypeError)
+        state_changes.refuse_stateful(model)
         self.model, self.inputs = model, inputs
         if inputs is not None and not model.built:
             build(model, input_spec(model, inputs))
