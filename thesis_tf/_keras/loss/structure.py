@@ -59,12 +59,12 @@ def losses_of_outputs(
 
 def loss_by_output(model: keras.Model, loss: Any, outputs: Structure) -> list[Any]:
     """Returns the loss of each output, in the order of `tf.nest.flatten`; None without one."""
-    keys, tensors = _keys_and_tensors(model, outputs)
-    is_dict = isinstance(outputs, dict)
-    losses = _by_output("`loss`", loss, keys, is_dict=is_dict, one_for_all=True)
-    numbers = list(range(len(tensors)))
-    packed = dict(zip(outputs, numbers, strict=True)) if is_dict else numbers
-    return [losses[i] for i in tf.nest.flatten(packed)]
+    keys, _ = _keys_and_tensors(model, outputs)
+    losses = _by_output("`loss`", loss, keys, is_dict=isinstance(outputs, dict), one_for_all=True)
+    if not isinstance(outputs, dict):
+        return losses
+    numbers = {key: number for number, key in enumerate(outputs)}
+    return [losses[i] for i in tf.nest.flatten(numbers)]
 
 
 def _keys_and_tensors(model: keras.Model, outputs: Structure) -> tuple[list[Any], list[Any]]:
