@@ -167,7 +167,7 @@ def of_checkpoints(
         search=search_options(config),
         log_dir=folder / "logs",
     )
-    draw_history(history, folder)
+    draw_history(history, folder, unit(checkpoints.values()))
     return history
 
 
@@ -393,8 +393,17 @@ def by_step(paths: Iterable[str], model: "keras.Model") -> dict[int, str]:
     return found
 
 
-def draw_history(history: hessian.SpectrumHistory, folder: pathlib.Path) -> None:
+def unit(paths: Iterable[str]) -> str:
+    """Returns what the numbers of `by_step` are, for an axis: epochs as well as steps."""
+    if all("step" in pathlib.Path(path).name for path in paths):
+        return "training step"
+    return "number in the checkpoint's name"
+
+
+def draw_history(
+    history: hessian.SpectrumHistory, folder: pathlib.Path, xlabel: str = "training step"
+) -> None:
     """Draws and writes the eigenvalues over training."""
     files.write_text(folder / "history.txt", history.table() + "\n")
     for suffix in SUFFIXES:
-        hessian.draw_history(history, folder / f"history.{suffix}")
+        hessian.draw_history(history, folder / f"history.{suffix}", xlabel=xlabel)

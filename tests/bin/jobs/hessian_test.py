@@ -28,6 +28,8 @@ def test_steps_come_from_the_names_of_files(tmp_path):
     for path in paths:
         model.save_weights(path)
     assert job.by_step(paths, model) == {40: paths[0], 0: paths[1]}
+    assert job.unit(paths) == "training step"
+    assert job.unit([*paths, "runs/steps/ep4.weights.h5"]) == "number in the checkpoint's name"
     with pytest.raises(ValueError, match="must be existing files"):
         job.by_step([str(tmp_path / "step_1.weights.h5")], model)
 
