@@ -110,12 +110,14 @@ def draw_curve(
     for number, points in enumerate(series.values()):
         _draw_series(axes, number, list(colored.values())[number], points, at, floor, links)
     legend = list(series)
-    several = chance if isinstance(chance, Mapping) else {}
-    for value, name, color, dashes in (
-        (reference, reference_label, INK, (5, 3)),
-        (None if several else chance, COMMONEST, SOFT, (1, 2)),
-        *((several.get(k), f"{k}: {COMMONEST}", color, (1, 2)) for k, color in colored.items()),
-    ):
+    lines: list[tuple[float | None, str, Any, tuple[int, int]]]
+    lines = [(reference, reference_label, INK, (5, 3))]
+    if isinstance(chance, Mapping):
+        for label, color in colored.items():
+            lines.append((chance.get(label), f"{label}: {COMMONEST}", color, (1, 2)))
+    else:
+        lines.append((chance, COMMONEST, SOFT, (1, 2)))
+    for value, name, color, dashes in lines:
         if value is not None:
             axes.axhline(value, color=color, lw=1, ls=(0, dashes), label="line")
             legend.append(name)
@@ -153,10 +155,10 @@ def _draw_series(
 ) -> None:
     in_order = sorted(points, key=lambda point: at[point[0]])
     rows: list[tuple[float, float | None, float | None]] = []
-    for before, (name, *values) in zip([None, *in_order], in_order, strict=False):
+    for before, (name, value, uncertainty) in zip([None, *in_order], in_order, strict=False):
         if before is not None and links is not None and (before[0], name) not in links:
             rows.append((at[name] - 0.5, math.nan, math.nan))  # a gap
-        rows.append((at[name], *values))
+        rows.append((at[name], value, uncertainty))
     x, error, spread = (np.array(column, float) for column in zip(*rows, strict=True))
     crowded = len(at) > 40
     style: dict[str, Any] = {
