@@ -28,7 +28,8 @@ class HessianMonitor(keras.callbacks.Callback):
     longer finite, a warning says so and training continues without eigenvalues.
 
     Args:
-        data: (x, y) or a `tf.data.Dataset`, as for `HessianOperator`: a fixed set, not the batches.
+        data: (x, y), (x, y, sample_weight) or a `tf.data.Dataset`, as for `HessianOperator`: a
+            fixed set, not the batches. Sample and class weights of `fit` don't reach its loss.
         folder: where weights, eigenvalues and the unfinished search are saved.
         at_steps: the steps at which to compute eigenvalues, counted by the optimizer, including the
             steps of an earlier `fit`. With `steps_per_execution` only its multiples are possible.
