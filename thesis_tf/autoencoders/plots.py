@@ -127,7 +127,13 @@ def _draw_score_curve(
     )
     if attractors is not None and len(attractors.points):
         where = attractors.points.ravel()
-        axes.scatter(where, 0 * where, s=40, color=GREEN, zorder=4, label="attractors")
+        for mask, color, marker, label in _kinds(attractors):
+            label = f"attractors {label}".replace("\n", " ")
+            if mask.any():
+                fields.mark(
+                    axes, np.column_stack([where[mask], 0 * where[mask]]),
+                    color=color, marker=marker, size=46, label=label,
+                )  # fmt: skip
     add_legend(axes)
     save(figure, path)
 

@@ -30,11 +30,17 @@ def test_a_field_of_arrows_in_a_plane(shape, tmp_path, svg_texts):
     assert any("data are off it" in text for text in texts) == (shape != (2,))
 
 
-def test_a_curve_of_one_value(tmp_path, svg_texts):
-    data = RNG.normal(size=(60, 1))
+@pytest.mark.parametrize(
+    ("offset", "label"),
+    [(0, "attractors within sigma of an example"), (50, "attractors that are spurious")],
+)
+def test_a_curve_of_one_value(offset, label, tmp_path, svg_texts):
+    data = RNG.normal(size=(60, 1)) + offset  # the attractor is 0
     attractors = find_attractors(PULL, data, data)
     draw_score_field(score_field(PULL, data), tmp_path / "c.svg", attractors=attractors)
-    assert {"r(x) − x", "data", "attractors"} <= set(svg_texts(tmp_path / "c.svg"))
+    texts = svg_texts(tmp_path / "c.svg")
+    assert {"r(x) − x", "data", label} <= set(texts)
+    assert sum("attractors" in text for text in texts) == 1
 
 
 def test_samples_of_one_value(tmp_path, svg_texts):

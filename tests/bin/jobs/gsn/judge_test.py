@@ -28,9 +28,7 @@ def digits():
     return found.x[:1000, ::2, ::2], found.y[:1000]
 
 
-@pytest.mark.parametrize(
-    ("scale", "channels"), [(1, True), (255, True), (65535, True), (1, False)]
-)
+@pytest.mark.parametrize(("scale", "channels"), [(1, True), (255, True), (65535, True), (1, False)])
 def test_it_gets_the_scale_of_its_training_and_says_how_good_it_is(
     labeled, digits, monkeypatch, scale, channels
 ):
