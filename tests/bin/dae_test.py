@@ -62,7 +62,7 @@ def test_the_spiral_and_everything_that_is_written(tmp_path):
     model = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
     with np.load(tmp_path / "score_field.npz", allow_pickle=False) as field:
         np.testing.assert_allclose(model(field["points"]), field["reconstruction"], atol=1e-5)
-        away = (field["reconstruction"] - field["points"]) / 0.01**2
+        away = (field["reconstruction"] - field["points"]) / found["sigma"] ** 2
         np.testing.assert_allclose(field["score"], away)
     with np.load(tmp_path / "samples.npz", allow_pickle=False) as file:
         assert file["samples"].shape == (50, 2)

@@ -165,7 +165,7 @@ def test_what_has_not_converged_is_explained(tmp_path):
     coarse = config(hardware=Hardware(precision="mixed_bfloat16"), tol=1e-6, **few)
     said = []
     hessian.run(coarse, tmp_path, warn=said.append)
-    assert "products in mixed_bfloat16 are too coarse; use float32" in said[0]
+    assert "Products in mixed_bfloat16 are too coarse; use float32" in said[0]
 
 
 def flags_to_config(**values):

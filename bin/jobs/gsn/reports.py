@@ -14,6 +14,7 @@ from bin.common import configs, contents, runs, training
 from bin.jobs import spread
 from thesis_tf import datasets, gsn, mcmc
 from thesis_tf.persistence import files
+from thesis_tf.plotting import style
 
 if TYPE_CHECKING:
     from bin.gsn import Jobs
@@ -27,6 +28,7 @@ _SPREAD = 200  # the most states of each chain from which the spread is computed
 _COMPLETED = 10  # the number of test examples that are completed
 _RUNS = 3  # the number of completions of each
 _CLASSIFIER_EPOCHS = 3
+_MOST_SPURIOUS = 0.2  # the fraction of real examples that a classifier may not recognize
 
 
 def doubts(found: Mapping[str, Any]) -> list[str]:
@@ -131,9 +133,9 @@ class JobsAfterTraining:
             stride = self._jobs.num_steps_between_results + 1
             every = "every step" if stride == 1 else f"every {stride} steps"
             title = f"{self._splits.name}: rows are chains, columns are states, {every}"
-            title = "\n".join([title, *found["warnings"]])
+            shown = style.heading(title, found["warnings"])
             path = self._sampled / "samples.png"
-            gsn.draw_chain_images(means, path, chains=_SHEET[0], columns=_SHEET[1], title=title)
+            gsn.draw_chain_images(means, path, chains=_SHEET[0], columns=_SHEET[1], title=shown)
         files.write_json(self._sampled / "mixing.json", found)
         self._print("chains", found)
         return found
@@ -180,13 +182,26 @@ class JobsAfterTraining:
         probabilities = self._classifier()
         if probabilities is not None:
             found["quality"] = self._quality(probabilities, means)
-            test = gsn.sample_quality(probabilities(splits.test.x))
-            found["quality_of_test_examples"] = test.summary()
+            found["warnings"] += self._judge(probabilities, found)
             files.write_json(self._sampled / "evaluation.json", found)
         for name, values in found.items():
             if isinstance(values, dict):
                 self._print(name, values)
         return found
+
+    def _judge(self, probabilities: Classifier, found: dict[str, Any]) -> list[str]:
+        """Adds the quality of test examples; returns a sentence if it is bad, though they are real.
+
+        The classifier is then no judge of samples.
+        """
+        test = gsn.sample_quality(probabilities(self._splits.test.x))
+        found["quality_of_test_examples"] = test.summary()
+        if test.spurious <= _MOST_SPURIOUS:
+            return []
+        return [
+            f"The classifier that measures the quality of samples recognizes no class in"
+            f" {test.spurious:.0%} of the real test examples: don't trust that quality."
+        ]
 
     def _quality(self, probabilities: Classifier, means: np.ndarray) -> dict[str, Any]:
         steps, chains = means.shape[:2]
@@ -299,10 +314,14 @@ class JobsAfterTraining:
             drawn.append(chains.samples[-1])
         result = gsn.Inpainting(truth, mask, np.stack(drawn))
         found: dict[str, Any] = {"steps": jobs.inpaint_steps, **result.summary()}
+        drawn_values = result.completions.reshape(-1, *truth.shape[1:])[:, ~mask]
+        found["spread_of_completions"] = spread.ratio(drawn_values, self._splits.test.x[:, ~mask])
+        found["warnings"] = spread.doubts(found["spread_of_completions"], "Completed values")
         probabilities = self._classifier()
         if probabilities is not None:
             flat = probabilities(result.completions.reshape(-1, *truth.shape[1:]))
             found["quality"] = gsn.sample_quality(flat).summary()
+            found["warnings"] += self._judge(probabilities, found)
         name = f"{pathlib.Path(jobs.known or 'left').stem}_{jobs.inpaint_steps}_steps"
         if self._seed:
             name += f"_seed_{self._seed}"
@@ -312,8 +331,9 @@ class JobsAfterTraining:
         result.save(folder / "completions.npz")
         if self._run.is_image:
             title = f"{self._splits.name}: completions after {jobs.inpaint_steps} steps"
+            shown = style.heading(title, found["warnings"])
             path = folder / "completions.png"
-            gsn.draw_inpainting(result, path, title=title)
+            gsn.draw_inpainting(result, path, title=shown)
         files.write_json(folder / "inpainting.json", found)
         self._print("inpainting", found)
         return found

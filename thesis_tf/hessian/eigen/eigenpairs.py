@@ -91,6 +91,16 @@ class Eigenpairs(SavedResult):
     _: dataclasses.KW_ONLY
     confirmed: bool = False
 
+    def warnings(self) -> list[str]:
+        """Returns a sentence if eigenpairs have not converged; an empty list otherwise."""
+        left = ~np.asarray(self.converged, bool)
+        if not left.any():
+            return []
+        return [
+            f"{left.sum()} of {len(left)} eigenpairs have not converged: |Hv - lambda v| is up to"
+            f" {self.residuals[left].max():.2g}."
+        ]
+
     def _table(self) -> tuple[Sequence[str], Sequence[Sequence[tables.Cell]]]:
         rows: list[list[tables.Cell]] = []
         for i in range(len(self.values) - 1, -1, -1):

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from thesis_tf._core.types import Path
+from thesis_tf.plotting.style import heading
 from thesis_tf.probes.plots.curves import draw_curve
 from thesis_tf.probes.plots.network import Mark, draw_network
 
@@ -32,6 +33,7 @@ def draw_curves(
         ylabel: the axis' label; None names the split.
         title: the figure's title.
     """
+    title = heading(title, _warnings(reports), width=60)
     if not isinstance(reports, Mapping):
         names = reports.label_names if labels is None else [labels]
         reports = {name if len(names) > 1 else "probes": (reports, name) for name in names}
@@ -76,6 +78,7 @@ def draw_networks(
         labels: the label set; None uses the first.
         title: the figure's title.
     """
+    title = heading(title, _warnings(reports), width=60)
     if not isinstance(reports, Mapping):
         reports = {"": reports}
     panels: dict[str, dict[str, Mark]] = {}
@@ -99,6 +102,16 @@ def draw_networks(
         value_label=f"{split} error",
         title=title,
     )
+
+
+def _warnings(
+    reports: ProbeReport | Mapping[str, ProbeReport | tuple[ProbeReport, str]],
+) -> list[str]:
+    """Returns the sentences of reports, after the labels of several."""
+    if not isinstance(reports, Mapping):
+        return reports.warnings()
+    named = {k: v[0] if isinstance(v, tuple) else v for k, v in reports.items()}
+    return [f"{name}: {said}" for name, report in named.items() for said in report.warnings()]
 
 
 def _spread_out(errors: Iterable[float], chances: Iterable[float]) -> bool:
