@@ -10,6 +10,7 @@ import types
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from absl.testing import flagsaver
 
 from bin.common import runs
@@ -44,7 +45,8 @@ class Matrix:
         self._matrix = basis @ np.diag(np.linspace(0, 1, 200)) @ basis.T
 
     def __matmul__(self, v):
-        return self._matrix @ np.asarray(v)
+        product = self._matrix @ np.asarray(v)
+        return product if isinstance(v, np.ndarray) else tf.constant(product)
 
 
 def eigenpairs(good):
@@ -91,7 +93,7 @@ def settled(good):
 
 
 RESULTS = {  # name: (a function from the store and whether it is good, what is said, picture)
-    "probes": (probed, "2 of 2 probes have not converged: the loss at ", None),
+    "probes": (probed, " of 2 probes have not converged: the loss at ", None),
     "curve": (probed, "probes have not converged", probes.draw_curves),
     "network": (probed, "probes have not converged", probes.draw_networks),
     "eigenpairs": (lambda _, good: eigenpairs(good), "of 4 eigenpairs have not converged: |Hv",
@@ -121,7 +123,7 @@ def test_what_results_say_of_themselves(name, store, tmp_path, said_in_pictures)
             draw(result, tmp_path / "a.svg", title="A title")
             assert "A title" in said_in_pictures["a.svg"]
             assert (expected in said_in_pictures["a.svg"]) != good
-    assert any(expected in sentence for sentence in said)
+    assert any(expected in sentence for sentence in said), said
 
 
 def test_a_report_of_probes_says_it_in_every_form(store, tmp_path, said_in_pictures):
@@ -154,8 +156,8 @@ THEORY = {
     "histogram": {"p_value": 1.0},
     "manifold": {"chains": {"two_sample_accuracy": 0.5}},
 }
-# {program: (where the function is that does its job, what this returns, flags)}; bin.issgd_master ends
-# as bin.issgd_peer, and has a flag of the name of another one of bin.probe.
+# {program: (where the function is that does its job, what this returns, flags)}. bin.issgd_master
+# ends as bin.issgd_peer, and has a flag of the name of another one of bin.probe.
 PROGRAMS = {
     "train": ("bin.train.run", {"loss": 1.0}, {}),
     "probe": ("bin.probe.run", {"": Report}, {}),

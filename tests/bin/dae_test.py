@@ -262,6 +262,21 @@ def test_two_devices(start, tmp_path):
     assert np.isfinite(found["loss_per_sigma2"])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("sigma", "status"), [(None, 0), (0.01, 3)])
+def test_the_spiral_ends_well_unless_its_noise_is_too_small(start, tmp_path, sigma, status):
+    # What `bin.dae` does without flags, with fewer examples, units, iterations and chains.
+    values = {"examples": "2000,200,500", "units": 100, "iterations": 20, "copies": 2}
+    values |= {"chains": 200, "far_points": 20, **({"sigma": sigma} if sigma else {})}
+    program = start(tmp_path, values)
+    assert program.wait() == status, program.said
+    found = json.loads((tmp_path / "diagnostics.json").read_text())
+    assert (found["samples"]["r_hat"] > 1.1) == (status == 3)
+    said = [line for line in program.said.splitlines() if line.startswith("warning: ")]
+    assert said == [f"warning: {sentence}" for sentence in found["warnings"]]
+    assert any("The chains have not mixed" in line for line in said) == (status == 3)
+
+
 def test_help_answers_without_tensorflow(help_of):
     shown = help_of("dae")
     for flag in ("--sigma", "--noise", "--initialization", "--fit", "--sampler", "--dataset"):
