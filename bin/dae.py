@@ -9,8 +9,11 @@ cores.
 
 More examples:
 
+    # Figure 3.5, with the noise of the thesis. With so little, chains don't mix: they would need
+    # 200,000 steps to move along the spiral, so this draws none.
+    python -m bin.dae --sigma=.01 --chains=0 --output_dir=runs/spiral
     # Figure 3.7: without larger noise, r has spurious attractors far from the data.
-    python -m bin.dae --noise=plain --output_dir=runs/plain
+    python -m bin.dae --sigma=.01 --chains=0 --noise=plain --output_dir=runs/plain
     # Figure 3.6: a one-dimensional manifold in ten dimensions.
     python -m bin.dae --dataset=manifold10d --units=500 --chain_steps=20000 --output_dir=runs/10d
     # Images: minibatches with Adam, Langevin steps.
@@ -65,7 +68,7 @@ class Config:
     sigma: float | None = option(
         None,
         "Standard deviation of the noise; the score is that of the density smoothed by this noise."
-        " Default: 0.01 (spiral), 0.1 (manifold10d), else half the standard deviation of the data's"
+        " Default: 0.04 (spiral), 0.1 (manifold10d), else half the standard deviation of the data's"
         " values, which erases thinner structures. With --reconstruction it must be that with which"
         " r was trained; it may be left out for the model.keras of a run of this program.",
         lower_bound=0.0,

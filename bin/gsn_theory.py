@@ -69,7 +69,7 @@ def main(argv: list[str]) -> None:
             f" {found['manifold']['chains']['two_sample_accuracy']:.3f}"
         )
         print(f"All results are in {folder}.")
-        ends.conclude(folder)
+        ends.conclude(folder, found["warnings"])
 
 
 if __name__ == "__main__":

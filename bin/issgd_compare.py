@@ -94,9 +94,18 @@ def config_from_flags() -> Config:
 
 
 def run(
-    config: Config, folder: pathlib.Path, seeds: int, *, begin: runs.Begin = runs.no_folder
+    config: Config,
+    folder: pathlib.Path,
+    seeds: int,
+    *,
+    begin: runs.Begin = runs.no_folder,
+    warn: ends.Warn = ends.unheard,
 ) -> str:
-    """Executes all runs that are not finished yet; returns a table of all runs."""
+    """Executes all runs that are not finished yet; returns a table of all runs.
+
+    `begin` is called after all checks of the arguments, before anything is written; `warn` if a
+    diagnostic is bad.
+    """
     from bin.jobs.issgd import comparison
     from thesis_tf import hardware, issgd
     from thesis_tf.reporting import progress
@@ -126,7 +135,7 @@ def run(
                 comparison.save(history, path)
             done[method].append(comparison.load(path))
             bar.update()
-    return comparison.report(done, config.targets, folder)
+    return comparison.report(done, config.targets, folder, labels=splits.test.y, warn=warn)
 
 
 def main(argv: list[str]) -> None:
@@ -136,9 +145,10 @@ def main(argv: list[str]) -> None:
         default = "runs/issgd_compare"
         folder = runs.claim(output.output_dir or default, config, output.overwrite)
         begin = functools.partial(runs.begin, folder, config, overwrite=output.overwrite)
-        table = run(config, folder, flags.read(Seeds).seeds, begin=begin)
+        doubts: list[str] = []
+        table = run(config, folder, flags.read(Seeds).seeds, begin=begin, warn=doubts.append)
         print(f"{table}\nAll results are in {folder}.")
-        ends.conclude(folder, extent={"seeds": flags.read(Seeds).seeds})
+        ends.conclude(folder, doubts, extent={"seeds": flags.read(Seeds).seeds})
 
 
 if __name__ == "__main__":

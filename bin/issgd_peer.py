@@ -74,7 +74,11 @@ def run(
     begin: runs.Begin = runs.no_folder,
     warn: ends.Warn = ends.unheard,
 ) -> dict[str, float]:
-    """Trains and writes to a folder; returns the metrics on the test examples."""
+    """Trains and writes to a folder; returns the metrics on the test examples.
+
+    `begin` is called after all checks of the arguments, before anything is written; `warn` if a
+    diagnostic is bad.
+    """
     from bin.jobs.issgd import reports
     from thesis_tf import hardware, issgd
 
@@ -100,7 +104,8 @@ def run(
     with signals.stopping() as stop:
         history = trainer.train(limits.steps, seconds=limits.max_seconds, stop=stop)
     store_url.log_what_stays(url, config.run.run_id)
-    return report.finish(model, history, data["test"])
+    doubts = [*reports.uniform_draws([history]), *reports.lonely(history)]
+    return report.finish(model, history, data["test"], doubts=doubts, warn=warn)
 
 
 def main(argv: list[str]) -> None:

@@ -201,8 +201,8 @@ def run(
     if reports is None:
         return {}
     for name, report in reports.items():
-        if doubt := probe.not_converged(report, config.suboptimality, name):
-            warn(doubt)
+        for sentence in report.warnings():
+            warn(f"{name}: {sentence}" if len(reports) > 1 else sentence)
     if len(reports) > 1:
         probe.draw_side_by_side(reports, folder)
     if config.export:

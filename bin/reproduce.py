@@ -204,9 +204,11 @@ def main(argv: list[str]) -> None:
         command = shlex.join(["python", "-m", "bin.reproduce", *sys.argv[1:]])
         entries = run(folder, made, pool, jobs, command)
         print(f"{verdicts.summary(entries)}\nThe report is {folder / report.PAGE}.")
+        doubts = [f"{entry.figure.label}: {said}" for entry in entries for said in entry.warnings]
         if any(entry.status != verdicts.Status.DONE for entry in entries):
+            print(*(f"warning: {said}" for said in doubts), sep="\n", end="", flush=True)
             sys.exit(ends.FAILED)
-        ends.conclude(folder, extent={"figures": list(call.figures)})
+        ends.conclude(folder, doubts, extent={"figures": list(call.figures)})
 
 
 if __name__ == "__main__":

@@ -62,6 +62,7 @@ def run(
     network is no better than a guess.
     """
     from bin.common import model_fit, training
+    from bin.jobs import guess
     from thesis_tf import hardware
     from thesis_tf.persistence import files
 
@@ -95,10 +96,10 @@ def run(
             f"The loss on test examples is {metrics['loss']}: training has diverged, or an example"
             " is not finite. Choose a lower --learning_rate."
         )
-    if config.training.epochs and (
-        doubt := training.no_better_than_a_guess(metrics, splits.test.y)
-    ):
-        warn(doubt)
+    if config.training.epochs:
+        accuracy = next((v for name, v in metrics.items() if name.endswith("accuracy")), None)
+        for sentence in guess.doubts(accuracy, splits.test.y):
+            warn(sentence)
     if chief and not finished:
         with files.atomic(folder / "model.keras") as partial:
             model.save(partial)

@@ -57,6 +57,23 @@ def same_draws(generators_of_file):
 
 
 @pytest.fixture
+def said_in_pictures(monkeypatch):
+    """Returns a dict from the names of pictures that are drawn to their texts, each in one line."""
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
+
+    said, draw = {}, Figure.savefig
+
+    def save(figure, path, **options):
+        texts = (text.get_text() for text in figure.findobj(Text))
+        said[path.name.split(".", 2)[2]] = " ".join(" ".join(texts).split())
+        draw(figure, path, **options)
+
+    monkeypatch.setattr(Figure, "savefig", save)
+    return said
+
+
+@pytest.fixture
 def two_devices():
     """The names of two virtual CPU devices, for tests of mirrored training on one machine."""
     return ["CPU:0", "CPU:1"]

@@ -247,27 +247,6 @@ def evaluate(model: keras.Model, split: "Split", batch_size: int) -> dict[str, f
     return found
 
 
-def no_better_than_a_guess(metrics: Mapping[str, float], labels: np.ndarray) -> str | None:
-    """Returns a sentence if the accuracy isn't above that of always naming the commonest class.
-
-    Two standard errors of the accuracy are allowed for.
-    """
-    accuracy = next((v for name, v in metrics.items() if name.endswith("accuracy")), None)
-    share = share_of_commonest(labels)
-    error = (share * (1 - share) / len(labels)) ** 0.5
-    if accuracy is None or accuracy > share + 2 * error:
-        return None
-    return (
-        f"The network is no better than a guess: accuracy {accuracy:.4f} on test examples, where"
-        f" always naming the commonest class has {share:.4f}."
-    )
-
-
-def share_of_commonest(labels: np.ndarray) -> float:
-    """Returns the accuracy of always naming the commonest class of the labels (n,)."""
-    return float(np.bincount(labels).max()) / len(labels)
-
-
 def _heads(model: keras.Model) -> int:
     """Returns the number of outputs that have labels; models that wrap another model have one."""
     return len(getattr(model, "outputs", None) or [None])

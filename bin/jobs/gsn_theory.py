@@ -1,6 +1,7 @@
 """The numbers and figures of `bin.gsn_theory`: enumerated chains, and figure 5.3."""
 
 import pathlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,12 +10,15 @@ from bin.common import runs
 from thesis_tf import autoencoders, datasets, gsn
 from thesis_tf.gsn import finite
 from thesis_tf.persistence import files
+from thesis_tf.plotting import style
 
 if TYPE_CHECKING:
     from bin.gsn_theory import Config
 
 CORRUPTION_SCALE, KERNEL_SCALE = 0.5, 0.01
 CHAINS, CHAIN_STEPS, KEPT_EVERY = 50, 1000, 20
+_ROUNDING = 1e-8  # of the distance of two stationary distributions
+_LEAST_P = 1e-4
 
 
 def run(
@@ -23,14 +27,39 @@ def run(
     """Computes everything, writes it to `folder`, and returns {claim: numbers}."""
     begin()
     rng = np.random.default_rng(config.seed)
-    found = {
+    found: dict[str, Any] = {
         "propositions": propositions(config, rng),
         "theorem_4": theorem_4(config, rng),
         "histogram": histogram(config.seed, folder / "histogram.png"),
         "manifold": manifold(config.seed, folder / "manifold.png"),
     }
+    found["warnings"] = doubts(found)
     files.write_json(folder / "theory.json", found)
     return found
+
+
+def doubts(found: Mapping[str, Any]) -> list[str]:
+    """Returns sentences on numbers that contradict what is proven, and so can't be right."""
+    said = [
+        f"{name}: stationary distributions are {distance:.1e} from the data's, where rounding"
+        f" allows {_ROUNDING:g}."
+        for name, distance in found["propositions"]["distance"].items()
+        if not distance <= _ROUNDING
+    ]
+    bound = found["theorem_4"]
+    if bound["held"] < bound["perturbations"]:
+        said.append(
+            f"The bound of Theorem 4 held on {bound['held']} of {bound['perturbations']:,}"
+            " perturbations, but it is proven for all."
+        )
+    return said + histogram_doubts(found["histogram"]["p_value"])
+
+
+def histogram_doubts(p_value: float) -> list[str]:
+    """Returns a sentence if a chain's histogram isn't that of its stationary distribution."""
+    if p_value >= _LEAST_P:
+        return []
+    return [f"The chain's histogram is not that of its stationary distribution (p {p_value:.1e})."]
 
 
 def propositions(config: "Config", rng: np.random.Generator) -> dict[str, Any]:
@@ -84,7 +113,11 @@ def histogram(seed: int, path: pathlib.Path) -> dict[str, Any]:
     found = finite.counting_chain(data, finite.local_corruption(10), seed=seed)
     shown = {"5,000 examples": found.training_histogram, "5,000 steps": found.chain_histogram}
     gsn.draw_histograms(
-        shown, path, errors={"5,000 steps": found.standard_errors}, truth=found.truth
+        shown,
+        path,
+        errors={"5,000 steps": found.standard_errors},
+        truth=found.truth,
+        title=style.heading(None, histogram_doubts(found.p_value), width=60),
     )
     away = np.abs(found.chain_histogram - found.stationary) / found.standard_errors
     return {

@@ -11,7 +11,9 @@ from bin.common import contents, ends, model_fit, runs, training
 from bin.jobs import checkpoint_files
 from thesis_tf import hardware, hessian
 from thesis_tf.persistence import files
+from thesis_tf.plotting import style
 from thesis_tf.reporting import tables
+from thesis_tf.reporting.results import TabularResult
 
 if TYPE_CHECKING:
     import keras
@@ -55,7 +57,7 @@ def run(
     hardware.wait_for_all(strategy)
     if checkpoints:
         history = of_checkpoints(config, folder, operator, checkpoints)
-        warn_of_steps(history, config, warn)
+        warn_of(history, config, warn)
         return history
     training.train(
         model,
@@ -77,35 +79,18 @@ def run(
             " diverged. Choose a lower --learning_rate."
         )
     if config.at_steps:
-        warn_of_steps(show_history(config, folder, operator), config, warn)
+        warn_of(show_history(config, folder, operator), config, warn)
     resumes = config.hardware.distribution != "multi_worker"
-    pairs = Stages(config, folder, operator, full, chief, resumes).run()
-    if not pairs.converged.all():
-        warn(why_not(pairs, config))
-    for doubt in pairs.warnings():
-        warn(doubt)
-    return pairs
+    return Stages(config, folder, operator, full, chief, resumes, warn).run()
 
 
-def why_not(pairs: hessian.Eigenpairs, config: "Config") -> str:
-    """Returns a sentence that explains why eigenpairs have not converged."""
-    why = (
-        f"{np.sum(~pairs.converged)} of {len(pairs.converged)} eigenpairs have not converged to"
-        f" --tol={config.tol}: "
-    )
+def warn_of(result: TabularResult, config: "Config", warn: ends.Warn) -> None:
+    """Passes on a result's sentences on eigenpairs that have not converged, with advice."""
+    advice = f"Rounding, or too dense an end of the spectrum for --tol={config.tol}: raise it."
     if "16" in config.hardware.precision:
-        return why + f"products in {config.hardware.precision} are too coarse; use float32."
-    return why + "rounding, or an end of the spectrum that is too dense. Raise --tol."
-
-
-def warn_of_steps(history: hessian.SpectrumHistory, config: "Config", warn: ends.Warn) -> None:
-    """Warns if eigenpairs of some steps have not converged."""
-    steps = [entry.step for entry in history.entries if not entry.converged]
-    if steps:
-        warn(
-            f"At {len(steps)} of {len(history.entries)} steps ({', '.join(map(str, steps))})"
-            f" eigenpairs have not converged to --tol={config.tol}."
-        )
+        advice = f"Products in {config.hardware.precision} are too coarse; use float32."
+    for sentence in result.warnings():
+        warn(f"{sentence} {advice}" if "not converged" in sentence else sentence)
 
 
 def subset_of(config: "Config", splits: "Splits") -> tuple[Any, Any]:
@@ -219,6 +204,7 @@ class Stages:
         full: the operator of all examples, or None.
         chief: whether this process writes files.
         resumes: whether searches are saved; with several processes they can't be.
+        warn: called if eigenpairs have not converged.
     """
 
     config: "Config"
@@ -227,11 +213,13 @@ class Stages:
     full: Operator | None
     chief: bool
     resumes: bool
+    warn: ends.Warn = ends.unheard
 
     def run(self) -> hessian.Eigenpairs:
         """Runs the stages of the config; returns the eigenpairs."""
         config = self.config
         pairs = self.eigenpairs()
+        warn_of(pairs, config, self.warn)
         density = self.density() if config.density else None
         self.draw(pairs, density)
         print(
@@ -241,7 +229,9 @@ class Stages:
             steps = self.line_searches(pairs)
             print(best_steps_table(pairs.values, steps), flush=True)
         if self.full is not None:
-            print(self.compare(self.full).table(), end="\n\n", flush=True)
+            compared = self.compare(self.full)
+            warn_of(compared, config, self.warn)
+            print(compared.table(), end="\n\n", flush=True)
         print("Eigenvalues lambda with their residuals |Hv - lambda v|:")
         return pairs
 
@@ -268,6 +258,7 @@ class Stages:
                 "products": pairs.products,
                 "loss": loss,
                 "parameters": self.operator.shape[0],
+                "warnings": pairs.warnings(),
             }
             files.write_json(self.folder / "eigenvalues.json", values)
             pairs.save(path)  # last: a folder that has it skips this stage
@@ -300,9 +291,12 @@ class Stages:
                 for value, step in zip(pairs.values.tolist(), steps, strict=True)
             ]
             files.write_json(self.folder / "best_steps.json", rows)
+            title = style.heading(None, pairs.warnings(), width=60)
             for suffix in SUFFIXES:
-                hessian.draw_line_searches(searches, self.folder / f"line_searches.{suffix}")
-                hessian.draw_best_steps(steps, self.folder / f"best_steps.{suffix}")
+                path = self.folder / f"line_searches.{suffix}"
+                hessian.draw_line_searches(searches, path, title=title)
+                path = self.folder / f"best_steps.{suffix}"
+                hessian.draw_best_steps(steps, path, title=title)
         return steps
 
     def compare(self, full: Operator) -> hessian.SubsetComparison:
@@ -318,11 +312,11 @@ class Stages:
         )
         if self.chief:
             ends = {"largest": found.largest, "smallest": found.smallest}
-            rows = {
+            rows: dict[str, Any] = {
                 name: {field: value.tolist() for field, value in vars(end).items()}
                 for name, end in ends.items()
             }
-            files.write_json(self.folder / "subset.json", rows)
+            files.write_json(self.folder / "subset.json", {**rows, "warnings": found.warnings()})
             files.write_text(self.folder / "subset.txt", found.table() + "\n")
         return found
 

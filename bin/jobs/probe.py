@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
@@ -181,26 +180,6 @@ def live(session: Session, model: keras.Model) -> dict[str, probes.ProbeReport]:
         )
     print(f"\n{list(reports.values())[-1].table()}", flush=True)
     return reports
-
-
-def not_converged(report: probes.ProbeReport, bound: float, name: str = "") -> str | None:
-    """Returns a sentence on fits whose suboptimality is above its bound; None if there are none.
-
-    Args:
-        report: the report. Probes that were trained live have no such bound.
-        bound: the upper bound of --suboptimality.
-        name: the name of the report if there are several.
-    """
-    found = [(probe.solution.suboptimality, probe.tap.name) for probe in report.probes]
-    above = [pair for pair in found if bound < pair[0] < math.inf]
-    if not above:
-        return None
-    worst, tap = max(above)
-    return (
-        f"{len(above)} of {len(found)} probes{name and f' of {name}'} have not converged to"
-        f" --suboptimality={bound:g}, the worst at {tap} ({worst:.2g}): their errors may be too"
-        " large."
-    )
 
 
 def draw_side_by_side(reports: Mapping[str, probes.ProbeReport], folder: pathlib.Path) -> None:

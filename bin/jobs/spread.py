@@ -12,8 +12,8 @@ def ratio(samples: npt.NDArray[np.floating], data: npt.NDArray[np.floating]) -> 
     return float(spreads[0] / spreads[1]) if spreads[1] else float("inf")
 
 
-def doubts(ratio: float) -> list[str]:
+def doubts(ratio: float, what: str = "Samples") -> list[str]:
     """Returns a sentence if samples are nearly equal, or far more spread than the data."""
     if _LEAST <= ratio <= _MOST:
         return []
-    return [f"Samples have {ratio:.2g} of the data's standard deviation."]
+    return [f"{what} have {ratio:.2g} of the data's standard deviation."]

@@ -62,7 +62,7 @@ def test_the_spiral_and_everything_that_is_written(tmp_path):
     model = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
     with np.load(tmp_path / "score_field.npz", allow_pickle=False) as field:
         np.testing.assert_allclose(model(field["points"]), field["reconstruction"], atol=1e-5)
-        away = (field["reconstruction"] - field["points"]) / 0.01**2
+        away = (field["reconstruction"] - field["points"]) / found["sigma"] ** 2
         np.testing.assert_allclose(field["score"], away)
     with np.load(tmp_path / "samples.npz", allow_pickle=False) as file:
         assert file["samples"].shape == (50, 2)
@@ -260,6 +260,21 @@ def test_two_devices(start, tmp_path):
     start(tmp_path, values).finish()
     found = json.loads((tmp_path / "diagnostics.json").read_text())
     assert np.isfinite(found["loss_per_sigma2"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("sigma", "status"), [(None, 0), (0.01, 3)])
+def test_the_spiral_ends_well_unless_its_noise_is_too_small(start, tmp_path, sigma, status):
+    # What `bin.dae` does without flags, with fewer examples, units, iterations and chains.
+    values = {"examples": "2000,200,500", "units": 100, "iterations": 20, "copies": 2}
+    values |= {"chains": 200, "far_points": 20, **({"sigma": sigma} if sigma else {})}
+    program = start(tmp_path, values)
+    assert program.wait() == status, program.said
+    found = json.loads((tmp_path / "diagnostics.json").read_text())
+    assert (found["samples"]["r_hat"] > 1.1) == (status == 3)
+    said = [line for line in program.said.splitlines() if line.startswith("warning: ")]
+    assert said == [f"warning: {sentence}" for sentence in found["warnings"]]
+    assert any("The chains have not mixed" in line for line in said) == (status == 3)
 
 
 def test_help_answers_without_tensorflow(help_of):

@@ -160,12 +160,15 @@ def test_training_that_diverges(tmp_path):
 
 
 @pytest.mark.slow
-def test_what_has_not_converged_is_explained(tmp_path):
+def test_what_has_not_converged_is_explained(tmp_path, said_in_pictures):
     few = {"density": False, "line_search": False, "train_steps": 0}
     coarse = config(hardware=Hardware(precision="mixed_bfloat16"), tol=1e-6, **few)
     said = []
     hessian.run(coarse, tmp_path, warn=said.append)
-    assert "products in mixed_bfloat16 are too coarse; use float32" in said[0]
+    assert "Products in mixed_bfloat16 are too coarse; use float32" in said[0]
+    (sentence,) = json.loads((tmp_path / "eigenvalues.json").read_text())["warnings"]
+    assert said[0].startswith(sentence)
+    assert sentence in said_in_pictures["spectrum.png"]
 
 
 def flags_to_config(**values):

@@ -1,4 +1,5 @@
 import functools
+import json
 import uuid
 
 import pytest
@@ -79,6 +80,20 @@ def test_one_alone_to_its_end(start_program, tmp_path):
         store.delete()
     with pytest.raises(RunNotFoundError):
         store.join()
+
+
+@pytest.mark.slow
+def test_a_peer_without_others_says_so(start_program, tmp_path):
+    name = uuid.uuid4().hex
+    peer = start_program(
+        PEER, "--peer_name=a", f"--run_id={name}", f"--output_dir={tmp_path / 'a'}", "--steps=64",
+        "--sync_every=16",
+    )  # fmt: skip
+    assert peer.wait() == 3, peer.said
+    open_store(f"shm://{name}", run_id=name).delete()
+    said = [line[9:] for line in peer.said.splitlines() if line.startswith("warning: ")]
+    assert any(line.startswith("This peer trained alone") for line in said)
+    assert json.loads((tmp_path / "a/outcome.json").read_text())["warnings"] == said
 
 
 @pytest.mark.parametrize(

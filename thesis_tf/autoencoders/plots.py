@@ -25,6 +25,7 @@ from thesis_tf.plotting.style import (
     add_title,
     checked_path,
     draw_text,
+    heading,
     new_figure,
     save,
     style_axes,
@@ -246,7 +247,7 @@ def draw_attractors(attractors: "Attractors", path: Path, *, title: str | None =
     """Draws attractors by distance from the data and spectral radius.
 
     The area of a marker shows the fraction of the initial points that ended there. Without
-    attractors, the picture says so.
+    attractors, the picture says so. The sentences of `attractors.warnings()` are below the title.
 
     Args:
         attractors: `Attractors`.
@@ -256,6 +257,7 @@ def draw_attractors(attractors: "Attractors", path: Path, *, title: str | None =
     path = checked_path(path)
     figure = new_figure(5.2, 3.6)
     axes = figure.subplots()
+    title = heading(title, attractors.warnings(), width=52)
     style_axes(axes, "distance from the data / sigma", "largest |eigenvalue| of dr/dx", title=title)
     fraction = attractors.counts / max(1, len(attractors.labels))
     for mask, color, _, label in _kinds(attractors):
@@ -267,14 +269,12 @@ def draw_attractors(attractors: "Attractors", path: Path, *, title: str | None =
     axes.axhline(1, color=LINE, linewidth=0.8)
     if len(attractors.points):
         # Outside the axes, so that its markers are not mistaken for attractors.
-        heading = "area: starts that ended there"
-        add_legend(axes, heading=heading, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        about = "area: starts that ended there"
+        add_legend(axes, heading=about, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     else:
         axes.set_xticks([])
         axes.set_yticks([])
-        lines = ["No attractors", *attractors.warnings()]
-        text = "\n".join(textwrap.fill(line, 44) for line in lines)
-        draw_text(axes, 0.5, 0.5, text, 9, transform=axes.transAxes)
+        draw_text(axes, 0.5, 0.5, "No attractors", 9, transform=axes.transAxes)
     save(figure, path)
 
 

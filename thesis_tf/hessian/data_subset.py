@@ -114,6 +114,11 @@ class SubsetComparison(SavedResult):
         """Returns the differences at both ends."""
         return f"{type(self).__name__}(largest={self.largest}, smallest={self.smallest})"
 
+    def warnings(self) -> list[str]:
+        """Returns sentences on eigenpairs that have not converged; none if all have."""
+        of = {"all data": self.full, "the subset": self.subset}
+        return [f"Of {name}, {said}" for name, pairs in of.items() for said in pairs.warnings()]
+
     def _table(self) -> tuple[Sequence[str], Sequence[Sequence[tables.Cell]]]:
         return _HEADINGS, [*self.largest.rows("largest"), *self.smallest.rows("smallest")]
 

@@ -72,6 +72,16 @@ class SpectrumHistory(TabularResult):
         span = f", steps {steps[0]} to {steps[-1]}" if steps else ""
         return f"SpectrumHistory({len(steps)} entries{span})"
 
+    def warnings(self) -> list[str]:
+        """Returns a sentence if eigenpairs of some steps have not converged, else an empty list."""
+        steps = [entry.step for entry in self.entries if not entry.converged]
+        if not steps:
+            return []
+        named = ", ".join(map(str, steps))
+        return [
+            f"At {len(steps)} of {len(self.entries)} steps ({named}) eigenpairs have not converged."
+        ]
+
     def _table(self) -> tuple[Sequence[str], Sequence[Sequence[tables.Cell]]]:
         headings = ("step", "loss", "largest", "turned", "smallest", "turned")
         rows: list[list[tables.Cell]] = []

@@ -23,6 +23,7 @@ from thesis_tf.plotting.style import (
     add_title,
     checked_path,
     draw_text,
+    heading,
     new_figure,
     save,
     style_axes,
@@ -75,6 +76,7 @@ def draw_eigenvalues(
         axes.fill_between(density.grid, low, high, color=GRID)
         axes.plot(density.grid, np.maximum(density.density, floor), color=INK, linewidth=1)
         axes.set_ylim(bottom=floor)
+    add_title(figure, heading(None, pairs.warnings(), width=64), size=8)
     save(figure, path)
 
 
@@ -197,7 +199,8 @@ def draw_history(
     eigenvalue of each end is a thick line; the others are paler with increasing rank.
 
     Args:
-        history: the history of a `SpectrumTracker` or a `HessianMonitor`.
+        history: the history of a `SpectrumTracker` or a `HessianMonitor`; extreme eigenvalues of
+            steps where eigenpairs have not converged are hollow markers.
         path: a file that ends in .png, .svg or .pdf; an older one is replaced.
         title: a heading.
         xlabel: the label of the axis of steps, for histories of other numbers, such as epochs.
@@ -234,6 +237,7 @@ def draw_history(
             axes.axvline(step, color=SOFT, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
         across = upper.get_xaxis_transform()  # x in data, y as a fraction of the axes
         draw_text(upper, step, 1.01, label, 8, color=SOFT, va="bottom", transform=across)
+    add_title(figure, heading(None, history.warnings()), size=8)
     save(figure, path)
 
 
@@ -255,9 +259,11 @@ def _draw_fans(axes: Axes, steps: Sequence[int], entries: Sequence[SpectrumEntry
             axes.plot(steps, values[:, rank], color=color, linewidth=0.8, alpha=pale)
         count = values.shape[1]
         label = f"{count} {end}" if count > 1 else end
-        axes.plot(
-            steps, values[:, 0], color=color, linewidth=2.2, marker="o", markersize=4, label=label
-        )
+        style: dict[str, Any] = {"color": color, "linewidth": 2.2, "marker": "o", "markersize": 4}
+        axes.plot(steps, values[:, 0], label=label, **style)
+        left = [number for number, entry in enumerate(entries) if not entry.converged]
+        hollow = {**style, "linestyle": "", "markerfacecolor": "white"}
+        axes.plot(np.take(steps, left), values[left, 0], **hollow)
     axes.axhline(0, color=INK, linewidth=0.9)
     sizes = np.concatenate(outermost)
     if (sizes > 0).any():

@@ -31,7 +31,8 @@ def draw_images(
         images = images[..., np.newaxis] if images.ndim == 3 else images
         for start in range(0, len(images), columns):
             lines.append((name if start == 0 else "", images[start : start + columns]))
-    figure = new_figure(0.62 * columns + 1.3, 0.64 * len(lines) + (0.5 if title else 0.2))
+    head = 0.3 + 0.2 * len(title.split("\n")) if title else 0.2
+    figure = new_figure(0.62 * columns + 1.3, 0.64 * len(lines) + head)
     panels = figure.subplots(len(lines), 1, squeeze=False)[:, 0]
     for axes, (name, images) in zip(panels, lines, strict=True):
         strip = np.ones((images.shape[1], columns * (images.shape[2] + 1) - 1, images.shape[3]))

@@ -7,9 +7,10 @@ a display, and the same numbers always give the same bytes.
 import contextlib
 import pathlib
 import re
+import textwrap
 import threading
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import matplotlib
@@ -122,6 +123,18 @@ def style_axes(
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(LINE)
     axes.tick_params(which="both", colors=SOFT, labelsize=8)
+
+
+def heading(title: str | None, warnings: Iterable[str], *, width: int = 80) -> str | None:
+    """Returns a title with sentences below that say why not to trust what is drawn.
+
+    Args:
+        title: the title, or None.
+        warnings: the sentences, such as the `warnings()` of a result.
+        width: the number of characters after which a sentence continues in the next line.
+    """
+    lines = [line for sentence in warnings for line in textwrap.wrap(sentence, width)]
+    return "\n".join([*([title] if title else []), *lines]) or None
 
 
 def add_title(figure: Figure, title: str | None, *, size: float = 10, **place: Any) -> None:

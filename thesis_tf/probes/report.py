@@ -135,8 +135,28 @@ class ProbeReport(TabularResult):
         checks.one_of("`labels`", labels, self.label_names)
         return [probe for probe in self.probes if probe.labels == labels]
 
+    def warnings(self) -> list[str]:
+        """Returns a sentence if fits have not converged; an empty list otherwise.
+
+        Live probes have no certificate and are left out. Errors at chance and features that are
+        left out since they are constant are results: the table has them.
+        """
+        fits = [(probe.solution.suboptimality, probe) for probe in self.probes]
+        open_fits = [f for f in fits if math.isfinite(f[0]) and not f[1].solution.converged]
+        if not open_fits:
+            return []
+        worst, probe = max(open_fits, key=lambda fit: fit[0])
+        return [
+            f"{len(open_fits)} of {len(fits)} probes have not converged: the loss at"
+            f" {probe.tap.name} may be {worst:.2g} nats above its minimum. Their errors may be too"
+            " large."
+        ]
+
     def table(self, *, format: str = "console") -> str:
-        """Returns the results as text: "console", "csv", "json" or "markdown"."""
+        """Returns the results as text: "console", "csv", "json" or "markdown".
+
+        `warnings` are below the text and the Markdown, and an item of the JSON.
+        """
         checks.one_of("`format`", format, FORMATS)
         if format == "json":
             return files.to_json(self.to_json())
@@ -146,7 +166,8 @@ class ProbeReport(TabularResult):
             return text.getvalue()
         headings, rows = self._table()
         as_text = tables.text if format == "console" else tables.markdown
-        return as_text(headings, rows) + "\n"
+        gap = "" if format == "console" else "\n"  # or Markdown would add the sentence to the table
+        return "\n".join([as_text(headings, rows), *(gap + s for s in self.warnings())]) + "\n"
 
     def _table(self) -> tuple[list[str], list[list[tables.Cell]]]:
         headings, *rows = _rows(self)
@@ -219,6 +240,7 @@ class ProbeReport(TabularResult):
         """Returns a JSON-serializable dict of everything except the probes' weights."""
         value = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         value["reduction"] = dataclasses.asdict(self.reduction)
+        value["warnings"] = self.warnings()
         value["model_error"] = {
             labels: {
                 output: {split: dataclasses.asdict(m) for split, m in metrics.items()}

@@ -9,6 +9,7 @@ from bin.jobs.dae import sampling
 from bin.jobs.dae.problem import SMALL
 from thesis_tf import autoencoders, plotting
 from thesis_tf.autoencoders import theory
+from thesis_tf.plotting import style
 
 if TYPE_CHECKING:
     from bin.jobs.dae.output import RunOutput
@@ -34,19 +35,20 @@ def report(
             "r(x) is not finite at test examples: training has diverged, or the model returns"
             " NaN. Choose a lower --learning_rate."
         )
-    found |= _jacobians(problem, estimator, output)
+    title = style.heading(problem.title, fit_doubts(found), width=52)
+    found |= _jacobians(problem, estimator, output, title)
     attractors = None
     if problem.config.far_points:
-        attractors = _attractors(problem, estimator, output)
+        attractors = _attractors(problem, estimator, output, title)
         found["attractors"] = attractors.summary()
         found["attractors"]["warnings"] = attractors.warnings()
-    _draw_field(problem, estimator, attractors, output)
+    _draw_field(problem, estimator, attractors, output, title)
     if sampling.is_image(problem.splits.test.x):
-        _draw_reconstructions(problem, estimator, output)
+        _draw_reconstructions(problem, estimator, output, title)
     found["warnings"] = doubts(found)
     output.write_json("diagnostics.json", found)
     if problem.config.chains.chains:
-        found["samples"] = sampling.sample(problem, estimator, output)
+        found["samples"] = sampling.sample(problem, estimator, output, fit_doubts(found))
         output.say_numbers(found["samples"])
         found["warnings"] = doubts(found)
     output.write_json("diagnostics.json", found)
@@ -55,23 +57,28 @@ def report(
 
 def doubts(found: Mapping[str, Any]) -> list[str]:
     """Returns sentences that say why not to trust the numbers of `report`."""
-    loss, identity, best = (
-        found[f"loss_per_sigma2{of}"] for of in ("", "_of_identity", "_of_kernel_density")
-    )
-    said = []
-    if loss >= identity:
-        said.append(
-            f"r(x) is worse than x: loss / sigma^2 is {loss:.4g}, and {identity:.4g} for x itself."
-            " More --units, examples or training may help."
-        )
-    elif best < identity and identity - loss < (identity - best) / 2:
-        said.append(
-            f"The fit is barely better than the identity: loss / sigma^2 is {loss:.4g}, and"
-            f" {identity:.4g} for x itself; a kernel density has {best:.4g}."
-        )
+    said = fit_doubts(found)
     for part in ("attractors", "samples"):
         said += found.get(part, {}).get("warnings", [])
     return said
+
+
+def fit_doubts(found: Mapping[str, Any]) -> list[str]:
+    """Returns a sentence if r is no better than the identity, or barely."""
+    loss, identity, best = (
+        found[f"loss_per_sigma2{of}"] for of in ("", "_of_identity", "_of_kernel_density")
+    )
+    if loss >= identity:
+        return [
+            f"r(x) is worse than x: loss / sigma^2 is {loss:.4g}, and {identity:.4g} for x itself."
+            " More --units, examples or training may help."
+        ]
+    if best < identity and identity - loss < (identity - best) / 2:
+        return [
+            f"The fit is barely better than the identity: loss / sigma^2 is {loss:.4g}, and"
+            f" {identity:.4g} for x itself; a kernel density has {best:.4g}."
+        ]
+    return []
 
 
 def _errors(problem: "Problem", estimator: autoencoders.ScoreEstimator) -> dict[str, Any]:
@@ -102,19 +109,25 @@ def _errors(problem: "Problem", estimator: autoencoders.ScoreEstimator) -> dict[
 
 
 def _jacobians(
-    problem: "Problem", estimator: autoencoders.ScoreEstimator, output: "RunOutput"
+    problem: "Problem",
+    estimator: autoencoders.ScoreEstimator,
+    output: "RunOutput",
+    title: str | None,
 ) -> dict[str, float]:
     """Draws the spectrum and the asymmetry of dr/dx; returns their medians."""
     count = max(20, min(_EXAMINED, _MAX_ROWS // problem.size))
     examined = problem.splits.test.x[:count]
     tangents = estimator.tangent_directions(examined)
-    autoencoders.draw_spectrum(tangents, output.folder / "spectrum.png", title=problem.title)
+    autoencoders.draw_spectrum(tangents, output.folder / "spectrum.png", title=title)
     found = tangents.summary()
     return {"asymmetry": found["asymmetry"], "tangent_dimension": found["dimension"]}
 
 
 def _attractors(
-    problem: "Problem", estimator: autoencoders.ScoreEstimator, output: "RunOutput"
+    problem: "Problem",
+    estimator: autoencoders.ScoreEstimator,
+    output: "RunOutput",
+    title: str | None,
 ) -> autoencoders.Attractors:
     output.say("Searching for attractors from far points ...")
     config, x = problem.config, problem.splits.train.x
@@ -126,7 +139,7 @@ def _attractors(
     )
     output.say_numbers(attractors.summary())
     path = output.folder / "attractors.png"
-    autoencoders.draw_attractors(attractors, path, title=problem.title)
+    autoencoders.draw_attractors(attractors, path, title=title)
     return attractors
 
 
@@ -135,10 +148,11 @@ def _draw_field(
     estimator: autoencoders.ScoreEstimator,
     attractors: autoencoders.Attractors | None,
     output: "RunOutput",
+    title: str | None,
 ) -> None:
     field = autoencoders.score_field(estimator, problem.splits.train.x)
     path = output.folder / "score_field.png"
-    autoencoders.draw_score_field(field, path, attractors=attractors, title=problem.title)
+    autoencoders.draw_score_field(field, path, attractors=attractors, title=title)
     score = (field.reconstruction - field.points) / problem.sigma**2
     output.write_arrays(
         "score_field.npz",
@@ -147,12 +161,15 @@ def _draw_field(
 
 
 def _draw_reconstructions(
-    problem: "Problem", estimator: autoencoders.ScoreEstimator, output: "RunOutput"
+    problem: "Problem",
+    estimator: autoencoders.ScoreEstimator,
+    output: "RunOutput",
+    title: str | None,
 ) -> None:
     clean = problem.splits.test.x
     noisy = problem.noisy(clean)[:12]
     rows = {"clean": clean[:12], "noisy": noisy, "r(noisy)": estimator.reconstruct(noisy)}
-    plotting.draw_images(rows, output.folder / "reconstructions.png", title=problem.title)
+    plotting.draw_images(rows, output.folder / "reconstructions.png", title=title)
 
 
 def _in_chunks(

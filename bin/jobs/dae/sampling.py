@@ -1,11 +1,13 @@
 """Samples from the density that an auto-encoder implies, and compares them with the data."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bin.jobs import spread
 from thesis_tf import autoencoders, mcmc, plotting
+from thesis_tf.plotting import style
 
 if TYPE_CHECKING:
     from bin.jobs.dae.output import RunOutput
@@ -15,7 +17,10 @@ _KEPT = 20  # the number of kept states per chain
 
 
 def sample(
-    problem: "Problem", estimator: autoencoders.ScoreEstimator, output: "RunOutput"
+    problem: "Problem",
+    estimator: autoencoders.ScoreEstimator,
+    output: "RunOutput",
+    doubts: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Runs the chains, draws their last states, and compares these with noisy test examples.
 
@@ -23,6 +28,7 @@ def sample(
         problem: the problem.
         estimator: the score estimator of the fitted auto-encoder.
         output: where to write samples.npz, samples.png and the folder chains.
+        doubts: sentences on the fit, for the picture.
 
     Returns:
         {"samples_per_chain", the diagnostics, "spread_of_samples", "two_sample_accuracy",
@@ -48,13 +54,13 @@ def sample(
     # Training examples, too, so that the panels can have as many points as there are chains.
     data = np.concatenate([splits.test.x, splits.validation.x, splits.train.x])[: len(last)]
     shown = {"data": data, "data with noise": problem.noisy(data), "samples": last}
-    caption = found["warnings"][0] if found["warnings"] else None
+    said = [*doubts, *found["warnings"]]
     path = output.folder / "samples.png"
     if is_image(last):
         few = {name: images[:36] for name, images in shown.items()}
-        plotting.draw_images(few, path, title=problem.title)
+        plotting.draw_images(few, path, title=style.heading(problem.title, said))
     else:
-        autoencoders.draw_points(shown, path, title=problem.title, caption=caption)
+        autoencoders.draw_points(shown, path, title=problem.title, caption=" ".join(said) or None)
     return found
 
 

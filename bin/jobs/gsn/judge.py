@@ -8,12 +8,14 @@ import numpy as np
 
 import models
 from bin.common import configs, contents, training
+from bin.jobs import guess
 from thesis_tf import datasets, gsn
 
 if TYPE_CHECKING:
     from bin.jobs.gsn.training import NetworkRun
 
 _EPOCHS = 3
+_MOST_SPURIOUS = 0.2  # the fraction of real examples that a judge may not recognize
 
 
 class Judge:
@@ -66,7 +68,8 @@ class Judge:
         Returns:
             {"classifier": its accuracy on test examples, "quality", "quality_of_test_examples"}, or
             {"quality_left_out": a sentence} without labels. If the classifier is no better than a
-            guess, "classifier" and "warnings", which say so.
+            guess, "classifier" and "warnings", which say so; if it recognizes no class in many of
+            the real examples, all of these.
         """
         if self.absence is not None:
             said = f"Quality is left out: {self.absence}"
@@ -80,11 +83,14 @@ class Judge:
         leading = samples.shape[: samples.ndim - x.ndim + 1]
         judged = probabilities(samples.reshape(-1, *x.shape[1:])).reshape(*leading, -1)
         test = gsn.sample_quality(probabilities(x))
-        return {
-            **found,
-            "quality": gsn.sample_quality(judged, **options).summary(),
-            "quality_of_test_examples": test.summary(),
-        }
+        found["quality"] = gsn.sample_quality(judged, **options).summary()
+        found["quality_of_test_examples"] = test.summary()
+        if test.spurious > _MOST_SPURIOUS:
+            found["warnings"] = [
+                "The classifier that measures the quality of samples recognizes no class in"
+                f" {test.spurious:.0%} of the real test examples: don't trust that quality."
+            ]
+        return found
 
     def _trained(self) -> Callable[[np.ndarray], np.ndarray]:
         """Returns a function from examples to class probabilities, trained once."""
@@ -106,13 +112,12 @@ class Judge:
         folder = self._run.folder / "classifier" / contents.of_splits(splits)[:8]
         training.train(model, splits, settings, folder, verbose=self._verbose)
         metrics = training.evaluate(model, splits.test, settings.batch_size)
-        share = training.share_of_commonest(splits.test.y)
         self._accuracy = {
             "test_accuracy": metrics["accuracy"],
-            "share_of_commonest_class": share,
+            "share_of_commonest_class": guess.share_of_commonest(splits.test.y),
         }
-        doubt = training.no_better_than_a_guess(metrics, splits.test.y)
-        self._doubt = doubt and f"Quality is left out, since its classifier can't judge. {doubt}"
+        for doubt in guess.doubts(metrics["accuracy"], splits.test.y):
+            self._doubt = f"Quality is left out, since its classifier can't judge. {doubt}"
         # Labeled images have their stored values; those of the network may be in [0, 1].
         found = self._run.splits.values
         is_scaled = found is not None and found.in_unit and found.pixels is not None

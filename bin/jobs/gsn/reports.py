@@ -13,6 +13,7 @@ from bin.jobs import spread
 from bin.jobs.gsn.judge import Judge
 from thesis_tf import gsn, mcmc
 from thesis_tf.persistence import files
+from thesis_tf.plotting import style
 
 if TYPE_CHECKING:
     from bin.gsn import Jobs
@@ -127,9 +128,9 @@ class JobsAfterTraining:
             stride = self._jobs.num_steps_between_results + 1
             every = "every step" if stride == 1 else f"every {stride} steps"
             title = f"{self._splits.name}: rows are chains, columns are states, {every}"
-            title = "\n".join([title, *found["warnings"]])
+            shown = style.heading(title, found["warnings"])
             path = self._sampled / "samples.png"
-            gsn.draw_chain_images(means, path, chains=_SHEET[0], columns=_SHEET[1], title=title)
+            gsn.draw_chain_images(means, path, chains=_SHEET[0], columns=_SHEET[1], title=shown)
         files.write_json(self._sampled / "mixing.json", found)
         self._print("chains", found)
         return found
@@ -249,8 +250,12 @@ class JobsAfterTraining:
             drawn.append(chains.samples[-1])
         result = gsn.Inpainting(truth, mask, np.stack(drawn))
         found: dict[str, Any] = {"steps": jobs.inpaint_steps, **result.summary()}
+        drawn_values = result.completions.reshape(-1, *truth.shape[1:])[:, ~mask]
+        found["spread_of_completions"] = spread.ratio(drawn_values, self._splits.test.x[:, ~mask])
+        found["warnings"] = spread.doubts(found["spread_of_completions"], "Completed values")
         assert self._judge is not None
-        found |= self._judge.judge(result.completions.reshape(-1, *truth.shape[1:]))
+        judged = self._judge.judge(result.completions.reshape(-1, *truth.shape[1:]))
+        found |= judged | {"warnings": [*found["warnings"], *judged.get("warnings", [])]}
         name = f"{pathlib.Path(jobs.known or 'left').stem}_{jobs.inpaint_steps}_steps"
         if self._seed:
             name += f"_seed_{self._seed}"
@@ -260,8 +265,9 @@ class JobsAfterTraining:
         result.save(folder / "completions.npz")
         if self._run.is_image:
             title = f"{self._splits.name}: completions after {jobs.inpaint_steps} steps"
+            shown = style.heading(title, found["warnings"])
             path = folder / "completions.png"
-            gsn.draw_inpainting(result, path, title=title)
+            gsn.draw_inpainting(result, path, title=shown)
         files.write_json(folder / "inpainting.json", found)
         self._print("inpainting", found)
         return found

@@ -9,9 +9,11 @@ import numpy as np
 import tensorflow as tf
 
 from bin.common import training
+from bin.jobs import spread
 from models.gsn import convolutional_dae, walkback_dae
 from thesis_tf import corruption, datasets, gsn, mcmc
 from thesis_tf.persistence import files
+from thesis_tf.plotting import style
 from thesis_tf.reporting.summaries import SummaryWriter
 
 if TYPE_CHECKING:
@@ -194,7 +196,9 @@ class _Sheets(keras.callbacks.Callback):
         seed = mcmc.stream_seed(run.config.hardware.seed, epoch)
         found = mcmc.sample_chain(kernel, x, steps, seed=seed, output_fn=kernel.mean, verbose=0)
         path = run.folder / "sheets" / f"epoch_{epoch + 1:04d}.png"
-        gsn.draw_chain_images(found.samples, path, title=f"{run.splits.name}, epoch {epoch + 1}")
+        said = spread.doubts(spread.ratio(found.samples[-1], run.splits.train.x))
+        title = style.heading(f"{run.splits.name}, epoch {epoch + 1}", said)
+        gsn.draw_chain_images(found.samples, path, title=title)
         self._writer.images(step, "samples", found.samples[-1].reshape(len(x), *run.shape[:2], -1))
 
 

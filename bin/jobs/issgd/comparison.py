@@ -9,6 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from bin.common import ends
+from bin.jobs import guess
 from bin.jobs.issgd import reports
 from bin.jobs.issgd.config import Config
 from thesis_tf import datasets, issgd
@@ -153,16 +155,41 @@ def load(path: pathlib.Path) -> issgd.History:
 
 
 def report(
-    done: Mapping[str, list[issgd.History]], targets: Sequence[float], folder: pathlib.Path
+    done: Mapping[str, list[issgd.History]],
+    targets: Sequence[float],
+    folder: pathlib.Path,
+    *,
+    labels: np.ndarray,
+    warn: ends.Warn = ends.unheard,
 ) -> str:
-    """Writes figures and tables of {method: [history of each run]}; returns the table."""
-    reports.draw(dict(done), done["importance"], folder)
-    summary = {method: _summary(runs, targets) for method, runs in done.items()}
+    """Writes figures and tables of {method: [history of each run]}; returns the table.
+
+    Args:
+        done: the histories.
+        targets: the losses to reach.
+        folder: where to write.
+        labels: (n,) the classes of the test examples.
+        warn: called if a diagnostic is bad.
+    """
+    doubts = reports.uniform_draws(done["importance"])
     order = variance_order(done["importance"])
+    if not order.evaluations:
+        doubts.append(
+            "Gradient norms were measured only at the beginning, so draws were by those of an"
+            " untrained network: --steps must be at least --refresh_every."
+        )
+    for method, several in done.items():
+        errors = [history.records[-1].errors["test"] for history in several]
+        doubts += [f"{method}: {s}" for s in guess.doubts(1 - float(np.median(errors)), labels)]
+    for sentence in doubts:
+        warn(sentence)
+    reports.draw(dict(done), done["importance"], folder, doubts=doubts)
+    summary = {method: _summary(runs, targets) for method, runs in done.items()}
     ratio, step = worst_ratio(done["uniform"], done["importance"])
     more = {
         "variance": dataclasses.asdict(order),
         "worst_ratio": {"ratio": ratio, "step": step},
+        "warnings": doubts,
     }
     files.write_json(folder / "summary.json", summary | more)
     table = _table(summary, targets)
@@ -172,7 +199,7 @@ def report(
     )
     if order.evaluations:
         table += f"\n{order.in_words()}"
-    files.write_text(folder / "table.txt", table + "\n")
+    files.write_text(folder / "table.txt", "\n".join([table, *doubts]) + "\n")
     return table
 
 

@@ -36,7 +36,7 @@ def run(
         workers: the number of workers to start on this machine.
         worker_flags: the arguments of these workers, on which they agree with the master.
         begin: called after all checks of the arguments, before anything is written.
-        warn: called if no draw was by gradient norms.
+        warn: called if a diagnostic is bad.
 
     Returns:
         The metrics on the test examples.
@@ -72,12 +72,10 @@ def run(
         history = train(trainer, limits, local, waits=waits)
     if store is not None and not own:
         store_url.log_what_stays(url, config.run.run_id)
-    if not uniform and history.records and all(record.uniform for record in history.records):
-        warn(
-            "All draws were uniform, so this was no importance sampling: too few gradient norms"
-            " came before the end. Start workers, or train for more --steps."
-        )
-    return report.finish(model, history, data["test"])
+    doubts = []
+    if not uniform:
+        doubts = [*reports.uniform_draws([history]), *reports.stale_norms(history)]
+    return report.finish(model, history, data["test"], doubts=doubts, warn=warn)
 
 
 def trainer_with_store(

@@ -80,6 +80,7 @@ class Shown:
         title, caption: `TITLE` and `CAPTION` of its module.
         claims: the claims with their verdicts.
         notes: notes of its result, which follow the caption.
+        warnings: sentences that say why not to trust its result.
         settings: the settings of its config, a JSON-serializable dict.
         made: how its result was computed.
     """
@@ -88,6 +89,7 @@ class Shown:
     caption: str
     claims: tuple[Claim, ...]
     notes: tuple[str, ...]
+    warnings: tuple[str, ...]
     settings: dict[str, Any]
     made: Made
 
@@ -98,6 +100,7 @@ class Shown:
             "caption": self.caption,
             "claims": [dataclasses.asdict(claim) for claim in self.claims],
             "notes": list(self.notes),
+            "warnings": list(self.warnings),
             "settings": self.settings,
             **self.made.to_json(),
         }
@@ -111,6 +114,7 @@ class Shown:
             data["caption"],
             tuple(Claim(**claim) for claim in claims),
             tuple(data["notes"]),
+            tuple(data["warnings"]),
             data["settings"],
             Made.from_json(data),
         )

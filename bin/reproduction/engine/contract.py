@@ -5,6 +5,7 @@ import enum
 import functools
 import hashlib
 import pathlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 if TYPE_CHECKING:
@@ -57,6 +58,23 @@ def verdict_of_difference(difference: float, standard_error: float) -> Verdict:
     """Returns the `Verdict` that a difference is positive, with a margin of two standard errors."""
     told = abs(difference) > 2 * standard_error
     return verdict(difference > 0, told=told)
+
+
+def warnings_of(result: Any) -> list[str]:
+    """Returns the sentences that say why not to trust a figure's result.
+
+    They are the lists of strings named "warnings" in it and in dicts and lists that it contains,
+    such as those of a probes' report.
+    """
+    found: list[str] = []
+    if isinstance(result, Mapping):
+        found += result.get("warnings", [])
+        result = result.values()
+    elif not isinstance(result, list | tuple):
+        return []
+    for part in result:
+        found += warnings_of(part)
+    return list(dict.fromkeys(found))
 
 
 @dataclasses.dataclass(frozen=True)

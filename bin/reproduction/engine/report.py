@@ -213,6 +213,7 @@ def markdown(entries: Sequence[Entry], about: About) -> str:
             continue
         shown = entry.shown
         lines += [f"![{shown.title}](figures/{entry.figure.slug}.png)", "", shown.caption]
+        lines += [line for said in shown.warnings for line in ("", f"**Warning: {said}**")]
         lines += [line for note in shown.notes for line in ("", f"*{note}*")]
         lines += ["", "| | |", "|---|---|"]
         lines += [f"| {name} | {_cell(value)} |" for name, value in facts(shown)]

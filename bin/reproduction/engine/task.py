@@ -118,6 +118,7 @@ def show(task: Task) -> None:
             module.CAPTION,
             tuple(module.claims(result)),
             tuple(result.get("notes", [])),
+            tuple(contract.warnings_of(result)),
             config.plain(),
             caches.Made.from_json(found["made"]),
         )

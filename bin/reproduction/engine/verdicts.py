@@ -58,6 +58,11 @@ class Entry:
         return self.shown.claims if self.shown is not None else ()
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """The sentences that say why not to trust the figure; empty if it was not computed."""
+        return self.shown.warnings if self.shown is not None else ()
+
+    @property
     def heading(self) -> str:
         """The figure's label, and its title if it is known."""
         title = self.shown.title if self.shown is not None else self.title

@@ -174,19 +174,3 @@ def test_auxiliary_head_counts_less(splits):
     logs = training.evaluate(model, splits.test, 50)
     main, auxiliary = logs["predictions_loss"], logs["aux_predictions_loss"]
     assert logs["loss"] == pytest.approx(main + 0.4 * auxiliary, rel=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("accuracy", "labels", "doubtful"),
-    [
-        (0.5, [0, 1] * 50, True),
-        (0.59, [0, 1] * 50, True),  # two standard errors are .1
-        (0.61, [0, 1] * 50, False),
-        (0.9, [0] * 90 + [1] * 10, True),
-        (0.97, [0] * 90 + [1] * 10, False),
-        (1.0, [0] * 100, True),  # one class only
-    ],
-)
-def test_a_guess(accuracy, labels, doubtful):
-    found = training.no_better_than_a_guess({"loss": 1.0, "accuracy": accuracy}, np.array(labels))
-    assert (found is not None) == doubtful

@@ -48,3 +48,29 @@ def test_every_claim_and_everything_that_is_written(tmp_path):
     away = chains["two_sample_accuracy"] - kernels["two_sample_accuracy"]
     error = np.hypot(chains["two_sample_standard_error"], kernels["two_sample_standard_error"])
     assert abs(away) < 5 * error
+
+
+RIGHT = {
+    "propositions": {"distance": {"a": 1e-12, "b": 0.0}},
+    "theorem_4": {"held": 100, "perturbations": 100},
+    "histogram": {"p_value": 0.3},
+}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        ({}, []),
+        ({"propositions": {"distance": {"a": 1e-3}}}, ["a: stationary distributions are 1.0e-03"]),
+        (
+            {"propositions": {"distance": {"a": float("nan")}}},
+            ["a: stationary distributions are n"],
+        ),
+        ({"theorem_4": {"held": 99, "perturbations": 100}}, ["The bound of Theorem 4 held on 99"]),
+        ({"histogram": {"p_value": 1e-6}}, ["The chain's histogram is not that of its stationary"]),
+    ],
+)
+def test_what_is_proven_and_does_not_come_out(wrong, expected):
+    said = gsn_theory.doubts({**RIGHT, **wrong})
+    assert len(said) == len(expected)
+    assert all(a.startswith(b) for a, b in zip(said, expected, strict=True))

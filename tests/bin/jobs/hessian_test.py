@@ -22,31 +22,54 @@ def test_a_table_of_best_steps():
     assert rows[1:] == [["4", "inf", "0"], ["-1", "-0.02", "0.3"]]
 
 
-@pytest.mark.parametrize(
-    ("precision", "reason"),
-    [("float32", "too dense. Raise --tol"), ("mixed_bfloat16", "too coarse; use float32")],
-)
-def test_why_eigenpairs_have_not_converged(precision, reason):
-    hardware = types.SimpleNamespace(precision=precision)
-    config = types.SimpleNamespace(tol=0.01, hardware=hardware)
-    pairs = hessian.Eigenpairs(
-        np.ones(3), np.ones((5, 3)), np.ones(3), np.array([True, False, False]), 9, 3, 1
+def pairs(*converged):
+    k = len(converged)
+    return hessian.Eigenpairs(
+        np.arange(k), np.ones((5, k)), np.arange(k) / 10, np.array(converged), 9, k, 1
     )
-    said = job.why_not(pairs, config)
-    assert said.startswith("2 of 3 eigenpairs have not converged to --tol=0.01")
-    assert reason in said
 
 
-def test_steps_whose_eigenpairs_have_not_converged():
-    entries = [
-        hessian.SpectrumEntry(step, 1.0, (2.0,), (), converged, 9)
-        for step, converged in ((0, True), (10, False), (20, False))
-    ]
-    said = []
-    job.warn_of_steps(hessian.SpectrumHistory(entries), types.SimpleNamespace(tol=0.1), said.append)
-    assert said == ["At 2 of 3 steps (10, 20) eigenpairs have not converged to --tol=0.1."]
-    job.warn_of_steps(hessian.SpectrumHistory(entries[:1]), None, said.append)
-    assert len(said) == 1
+def entries(*converged):
+    return hessian.SpectrumHistory(
+        tuple(
+            hessian.SpectrumEntry(10 * n, 1.0, (2.0,), (), good, 9)
+            for n, good in enumerate(converged)
+        )
+    )
+
+
+def compared(full, subset):
+    none = hessian.SpectrumDifference(*[np.zeros(0)] * 5)
+    return hessian.SubsetComparison(none, none, full, subset)
+
+
+@pytest.mark.parametrize(
+    ("result", "said"),
+    [
+        (pairs(True, True), []),
+        (pairs(True, False, False), ["2 of 3 eigenpairs have not converged: |Hv - lambda v| is up"
+                                     " to 0.2."]),
+        (entries(True), []),
+        (entries(True, False, False), ["At 2 of 3 steps (10, 20) eigenpairs have not converged."]),
+        (compared(pairs(True), pairs(True)), []),
+        (compared(pairs(False), pairs(True, False)), [
+            "Of all data, 1 of 1 eigenpairs have not converged: |Hv - lambda v| is up to 0.",
+            "Of the subset, 1 of 2 eigenpairs have not converged: |Hv - lambda v| is up to 0.1.",
+        ]),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    ("precision", "advice"),
+    [("float32", "for --tol=0.01: raise it."), ("mixed_bfloat16", "too coarse; use float32.")],
+)
+def test_what_has_not_converged_is_passed_on_with_advice(result, said, precision, advice):
+    hardware, heard = types.SimpleNamespace(precision=precision), []
+    job.warn_of(result, types.SimpleNamespace(tol=0.01, hardware=hardware), heard.append)
+    assert len(heard) == len(said)
+    for found, expected in zip(heard, said, strict=True):
+        assert found.startswith(expected)
+        assert found.endswith(advice)
+        assert expected in result.table().splitlines()
 
 
 def test_line_searches_go_to_twice_the_best_step():

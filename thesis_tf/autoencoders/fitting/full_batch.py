@@ -45,6 +45,13 @@ class Fit(TabularResult):
     message: str
     losses: tuple[float, ...] = dataclasses.field(repr=False)
 
+    def warnings(self) -> list[str]:
+        """Returns a sentence if the fit has not converged; an empty list otherwise."""
+        if self.converged:
+            return []
+        why = self.message.rstrip(".")
+        return [f"The fit has not converged in {self.iterations:,} iterations: {why}."]
+
     def _table(self) -> tuple[Sequence[str], Sequence[Sequence[Cell]]]:
         return ("iteration", "loss"), list(enumerate(self.losses, start=1))
 

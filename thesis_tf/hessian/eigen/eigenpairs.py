@@ -103,21 +103,31 @@ class Eigenpairs(SavedResult):
     confirmed: bool = False
 
     def warnings(self) -> list[str]:
-        """See `TabularResult`."""
+        """Returns sentences on what has not converged, and on copies that may be missing."""
+        found = []
+        left = ~np.asarray(self.converged, bool)
+        if left.any():
+            found.append(
+                f"{left.sum()} of {len(left)} eigenpairs have not converged: |Hv - lambda v| is up"
+                f" to {self.residuals[left].max():.2g}."
+            )
+        if not self.confirmed and self._has_copies():
+            found.append(
+                "Eigenvalues are multiple, and other copies of them may be missing, so that the"
+                " eigenvalues next to them are further inside than they seem. Use"
+                ' solver="lanczos" with SearchOptions(confirm=20).'
+            )
+        return found
+
+    def _has_copies(self) -> bool:
         norm = float(np.abs(self.values).max(initial=0.0))
         rounding = lanczos.rounding(norm, self.vectors.dtype, steps=self.products)
-        if self.confirmed or not repeated(self.values, 0.0, rounding):
-            return []
-        return [
-            "Eigenvalues are multiple, and other copies of them may be missing, so that the"
-            ' eigenvalues next to them are further inside than they seem. Use solver="lanczos" with'
-            " SearchOptions(confirm=20)."
-        ]
+        return repeated(self.values, 0.0, rounding)
 
     def table(self) -> str:
         """Returns the result as a text table; below, whether copies were searched for."""
         ends = (self.smallest, len(self.values) - self.smallest)
-        if self.confirmed or self.warnings() or max(ends) < 2:
+        if self.confirmed or self._has_copies() or max(ends) < 2:
             return super().table()
         said = (
             "Copies of multiple eigenvalues may be missing (SearchOptions.confirm looks for them)."

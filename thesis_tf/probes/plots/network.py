@@ -35,6 +35,7 @@ from thesis_tf.probes.plots.series import merged, missing
 
 _VALUE_SIZE, _NAME_SIZE, _NOTE_SIZE = 6.4, 6.0, 7.0
 _MARGIN = 16
+_LINE = 18  # the height of a line of the title
 
 _SCALE = colors.LinearSegmentedColormap.from_list("probe_error", GOOD_TO_BAD)
 
@@ -113,18 +114,20 @@ def draw_network(
         raise checks.invalid("`panels`", "marks of at least one tap", repr(panels))
     placement = Placement(arrange(taps, edges), _labels(taps), len(panels))
 
-    head = 40 if title else 22
+    lines = title.split("\n") if title else []
+    head = 22 + _LINE * len(lines)
     step = placement.height + (28 if any(panels) else 14)
     scale_label = f"{value_label}, logarithmic" if log else value_label
     # Wide enough that the two sides of the header and the title don't overlap.
-    least = 425 + text_width(scale_label, _NOTE_SIZE), 1.2 * text_width(title or "", 10.5) + 32
+    least = [1.2 * text_width(line, 10.5) + 32 for line in lines]
+    least.append(425 + text_width(scale_label, _NOTE_SIZE))
     width, height = max(placement.width + 2 * _MARGIN, *least), head + step * len(panels) + 10
     figure = Figure(figsize=(width / 72, height / 72), facecolor="white")
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
     axes.set_axis_off()
     marks = {name: {tap: panels[name].get(tap, Mark(None)) for tap in taps} for name in panels}
     unmeasured = any(missing(mark.value) for panel in marks.values() for mark in panel.values())
-    _draw_header(axes, width, title, scale_label, value_range, unmeasured)
+    _draw_header(axes, width, lines, scale_label, value_range, unmeasured)
     tooltips = {}
     for number, (name, panel) in enumerate(marks.items()):
         top = head + (number + 1) * step - placement.height
@@ -164,16 +167,16 @@ def _labels(taps: Iterable[str]) -> dict[str, list[Form]]:
 def _draw_header(
     axes: Axes,
     width: float,
-    title: str | None,
+    title: Sequence[str],
     value_label: str,
     value_range: Sequence[float],
     unmeasured: bool,
 ) -> None:
     x: float
     y = _MARGIN
-    if title:
-        draw_text(axes, _MARGIN, y, title, 10.5, ha="left", weight="bold")
-        y += 18
+    for line in title:
+        draw_text(axes, _MARGIN, y, line, 10.5, ha="left", weight="bold")
+        y += _LINE
     axes.add_patch(_probes([(_MARGIN + 4, y + 6)], 1))
     note = "linear probe: no gradient flows back"
     draw_text(axes, _MARGIN + 12, y, note, _NOTE_SIZE, color=SOFT, ha="left")

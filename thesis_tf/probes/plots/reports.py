@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from thesis_tf._core.types import Path
+from thesis_tf.plotting.style import heading
 from thesis_tf.probes.plots.curves import draw_curve
 from thesis_tf.probes.plots.network import Mark, draw_network
 
@@ -38,6 +39,7 @@ def draw_curves(
             two reports may differ.
         title: the figure's title.
     """
+    title = heading(title, _warnings(reports), width=60)
     if not isinstance(reports, Mapping):
         names = reports.label_names if labels is None else [labels]
         reports = {name if len(names) > 1 else "probes": (reports, name) for name in names}
@@ -91,6 +93,7 @@ def draw_networks(
             figures of two reports may differ.
         title: the figure's title.
     """
+    title = heading(title, _warnings(reports), width=60)
     if isinstance(reports, Mapping):
         shown = [(panel, report.of(labels), report) for panel, report in reports.items()]
         several = any(len(report.label_names) > 1 for report in reports.values())
@@ -119,6 +122,16 @@ def draw_networks(
         value_label=f"{split} error{f' ({name})' if several else ''}",
         title=title,
     )
+
+
+def _warnings(
+    reports: ProbeReport | Mapping[str, ProbeReport | tuple[ProbeReport, str]],
+) -> list[str]:
+    """Returns the sentences of reports, after the labels of several."""
+    if not isinstance(reports, Mapping):
+        return reports.warnings()
+    named = {k: v[0] if isinstance(v, tuple) else v for k, v in reports.items()}
+    return [f"{name}: {said}" for name, report in named.items() for said in report.warnings()]
 
 
 def _spread_out(errors: Sequence[float], chances: Mapping[str, float]) -> bool:

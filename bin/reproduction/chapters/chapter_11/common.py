@@ -65,7 +65,7 @@ def steps_of(config: Config) -> dict[str, Any]:
     """Returns the eigenvalues and best steps of a study."""
     found = hessian_spectra.best_steps(config.study)
     notes = [*found["notes"], f"After {found['step']:,} steps of training."]
-    return {name: found[name] for name in ("values", "steps")} | {"notes": notes}
+    return {name: found[name] for name in ("values", "steps", "warnings")} | {"notes": notes}
 
 
 def draw_steps(result: dict[str, Any], path: pathlib.Path, panel: str) -> None:

@@ -24,6 +24,7 @@ def run(config: common.Config) -> dict[str, Any]:
         "best": found["steps"][0],
         "residual": found["residuals"][0],
         "notes": [*found["notes"], f"After {found['step']:,} steps of training."],
+        "warnings": found["warnings"],
     }
 
 

@@ -25,6 +25,7 @@ def run(config: common.Config) -> dict[str, Any]:
         "residual": found["residuals"][-1],
         "at_optimum": found["at_optimum"],
         "notes": [*found["notes"], f"After {found['step']:,} steps of training."],
+        "warnings": found["warnings"],
     }
 
 

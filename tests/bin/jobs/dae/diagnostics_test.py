@@ -68,3 +68,28 @@ def test_a_kernel_density_that_is_no_reference(made):
     numbers = diagnostics._errors(problem, estimator)
     assert numbers["score_error_to_kernel_density"] is None
     assert numbers["loss_per_sigma2"] == pytest.approx(100 / 1.09, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("shape", "sheets"), [((2,), ()), ((1,), ()), ((4, 4), ("reconstructions.png",))], ids=str
+)
+@pytest.mark.parametrize("good", [True, False])
+def test_every_picture_says_what_not_to_trust(
+    made, tmp_path, said_in_pictures, shape, sheets, good
+):
+    x = np.random.default_rng(0).normal(size=(300, *shape))
+    # The best r, or one that hardly differs from the identity.
+    estimator = autoencoders.ScoreEstimator(lambda x: x / (1.25 if good else 0.999), sigma=0.5)
+    problem = made(x, sigma=0.5, far_points=20, step=2.0)
+    found = diagnostics.report(problem, estimator, RunOutput(tmp_path))
+    fit = "r(x) is worse than x: loss / sigma^2 is"
+    assert any(sentence.startswith(fit) for sentence in found["warnings"]) != good
+    assert json.loads((tmp_path / "diagnostics.json").read_text())["warnings"] == found["warnings"]
+    names = {"score_field.png", "spectrum.png", "attractors.png", "samples.png", *sheets}
+    assert said_in_pictures.keys() == names
+    for name in names:
+        assert (fit in said_in_pictures[name]) != good, name
+    for sentence in found["samples"]["warnings"]:
+        assert sentence in said_in_pictures["samples.png"]
+    for sentence in found["attractors"]["warnings"]:
+        assert sentence in said_in_pictures["attractors.png"]

@@ -97,3 +97,18 @@ def test_gray_values_of_which_nobody_knows_the_range(labeled, make_run):
     run, _ = labeled(x, np.arange(60) % 2, outputs="normal", corruption="gaussian")
     said = judge.Judge(run).judge(run.splits.test.x)["quality_left_out"]
     assert said.endswith("examples have shape (8, 8); --value_range tells that values are pixels.")
+
+
+@pytest.mark.parametrize(("largest", "doubtful"), [(0.9, False), (0.4, True)])
+def test_a_classifier_that_recognizes_nothing_is_no_judge(labeled, digits, largest, doubtful):
+    x, y = digits
+    run, _ = labeled(x[:40], y[:40])
+    made = judge.Judge(run)
+    p = np.full((40, 4), (1 - largest) / 3)
+    p[:, 0] = largest
+    made._probabilities = lambda x: p[: len(x)]
+    found = made.judge(run.splits.test.x)
+    assert found["quality_of_test_examples"]["confidence"] == pytest.approx(largest)
+    said = found.get("warnings", [])
+    assert len(said) == doubtful
+    assert all("recognizes no class in 100% of the real test examples" in s for s in said)

@@ -191,3 +191,21 @@ def test_chains_that_draw_the_mean_image(make_run, tmp_path):
     assert found["spread_of_samples"] < 0.1
     assert any("of the data's standard deviation" in sentence for sentence in found["warnings"])
     assert json.loads(next(tmp_path.rglob("mixing.json")).read_text()) == found
+
+
+@pytest.mark.parametrize("ratio", [1.0, 0.01])
+@pytest.mark.parametrize(
+    ("job", "picture", "what"),
+    [("sample", "samples.png", "Samples"), ("inpaint", "completions.png", "Completed values")],
+)
+def test_the_spread_is_in_picture_and_file(
+    trained, monkeypatch, said_in_pictures, job, picture, what, ratio
+):
+    monkeypatch.setattr(reports.spread, "ratio", lambda samples, data: ratio)
+    found = done(trained, job, inpaint_steps=3)
+    said = [s for s in reports.doubts(found) if s == f"{what} have 0.01 of the data's standard"
+            " deviation."]  # fmt: skip
+    assert bool(said) == (ratio == 0.01)
+    assert all(sentence in said_in_pictures[picture] for sentence in said)
+    path = {"sample": "mixing.json", "inpaint": "inpainting.json"}[job]
+    (path,) = (p for p in trained.folder.rglob(path) if json.loads(p.read_text()) == found[job])

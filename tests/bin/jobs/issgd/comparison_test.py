@@ -1,3 +1,6 @@
+import json
+
+import numpy as np
 import pytest
 
 from bin.jobs.issgd import comparison
@@ -56,3 +59,46 @@ def test_a_run_is_read_as_it_was_written(tmp_path):
     )
     comparison.save(made, tmp_path / "run.json")
     assert comparison.load(tmp_path / "run.json").records == made.records
+
+
+NAMES = ("ideal", "stale", "actual", "uniform")
+
+
+def ended(error, *draws):
+    """Returns the history of a run that ends with a test error; draws are uniform or not."""
+    rows = [{"step": 0, "loss": 2.0, "errors": {"train": 0.5, "test": 0.9}}]
+    for number, uniform in enumerate(draws, 1):
+        variances = {} if uniform is None else dict.fromkeys(NAMES, 1.0)
+        row = {"step": 50 * number, "loss": 1.0, "seconds": 1.0, "uniform": uniform}
+        errors = {"train": error, "test": error}
+        rows.append({**row, "errors": errors, "gradient_variances": variances})
+    return history(*rows)
+
+
+@pytest.mark.parametrize(
+    ("uniform", "importance", "expected"),
+    [
+        (ended(0.1, None), ended(0.1, False), []),
+        (ended(0.1, None, None), ended(0.1, True, False), []),
+        (ended(0.1, None), ended(0.1, True), ["All draws were uniform"]),
+        (
+            ended(0.1, None),
+            ended(0.1, None),
+            ["Gradient norms were measured only at the beginning"],
+        ),
+        (ended(0.5, None), ended(0.1, False), ["uniform: The network is no better than a guess"]),
+        (ended(0.1, None), ended(0.5, False), ["importance: The network is no better than a"]),
+    ],
+)
+def test_a_comparison_that_compares_nothing(
+    uniform, importance, expected, tmp_path, said_in_pictures
+):
+    said, labels = [], np.arange(100) % 2
+    done = {"uniform": [uniform], "importance": [importance]}
+    comparison.report(done, [0.5], tmp_path, labels=labels, warn=said.append)
+    assert len(said) == len(expected)
+    assert all(a.startswith(b) for a, b in zip(said, expected, strict=True))
+    assert json.loads((tmp_path / "summary.json").read_text())["warnings"] == said
+    lines = (tmp_path / "table.txt").read_text().splitlines()
+    assert lines[len(lines) - len(said) :] == said
+    assert all(start in said_in_pictures["training.png"] for start in expected)

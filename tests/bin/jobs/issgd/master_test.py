@@ -87,12 +87,15 @@ def test_training_only_waits_for_workers_that_run(ended):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["uniform", "relaxed"])
-def test_from_config_to_metrics(tmp_path, records, mode):
-    given, begun = settings(mode=mode, examples=(60, 20, 20)), []
+def test_from_config_to_metrics(tmp_path, records, mode, said_in_pictures):
+    given, begun, said = settings(mode=mode, examples=(60, 20, 20)), [], []
     limits = config.Limits(steps=6)
-    metrics = master.run(given, limits, tmp_path, begin=begun.append)
+    metrics = master.run(given, limits, tmp_path, begin=begun.append, warn=said.append)
     assert len(begun) == 1
     assert json.loads((tmp_path / "metrics.json").read_text()) == metrics
     assert [record["step"] for record in records(tmp_path)] == [2, 4, 6]
     assert {"checkpoint.npz", "logs", "training.png", "model.keras"} <= set(os.listdir(tmp_path))
     assert not list(MEMORY.glob(f"*{given.run.run_id}*"))  # shared memory has been freed
+    alone = "All draws were uniform, so this was no importance sampling"  # there are no workers
+    assert any(alone in sentence for sentence in said) == (mode == "relaxed")
+    assert (alone in said_in_pictures["training.png"]) == (mode == "relaxed")

@@ -22,6 +22,7 @@ SHOWN = {
         {"sentence": "B.", "thesis": "2", "measured": "1", "verdict": "does not hold"},
     ],
     "notes": ["Of 10 examples."],
+    "warnings": ["R-hat is <5>."],
     "settings": {"seed": 3, "study": {"steps": 2}, "rows": [{"n": 1}, {"n": 2}], "files": {"a": 1}},
     "seconds": 150.0,
     "studies": {"spectra.found ab12": 12.0},

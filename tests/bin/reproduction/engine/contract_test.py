@@ -114,3 +114,18 @@ def test_bundled_data_need_no_files():
 @pytest.mark.parametrize("name", contract.SOURCES)
 def test_nothing_is_there_by_default(name):
     assert not Sources().has(name)
+
+
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [
+        ({}, []),
+        ({"notes": ["n"], "warnings": []}, []),
+        ({"warnings": ["a", "b"]}, ["a", "b"]),
+        ({"rows": [{"warnings": ["a"]}, {"x": {"warnings": ["b", "a"]}}]}, ["a", "b"]),
+        ({"moments": ({"report": {"warnings": ["a"]}},), "warnings": ["c"]}, ["c", "a"]),
+        ({"text": "warnings", "array": np.ones(3)}, []),
+    ],
+)
+def test_doubts_anywhere_in_a_result(result, expected):
+    assert contract.warnings_of(result) == expected

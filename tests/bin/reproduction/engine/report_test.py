@@ -57,6 +57,16 @@ def test_the_page_needs_nothing_else_and_its_links_lead_somewhere(written):
     assert 'name="viewport"' in text
 
 
+def test_what_not_to_trust_is_in_every_form(written):
+    folder = written.folder
+    said = "".join(Page((folder / report.PAGE).read_text()).texts)
+    assert "Warning: R-hat is <5>." in said
+    assert "\n\n**Warning: R-hat is <5>.**\n" in (folder / report.MARKDOWN).read_text()
+    figure = json.loads((folder / report.JSON).read_text())["figures"][0]
+    assert figure["warnings"] == ["R-hat is <5>."]
+    assert [entry.warnings for entry in written.entries] == [("R-hat is <5>.",), (), ()]
+
+
 def test_the_page_says_all_and_as_it_is(written):
     said = "".join(Page((written.folder / report.PAGE).read_text()).texts)
     for text in (

@@ -50,6 +50,14 @@ def test_what_is_there_is_not_computed_again(task, monkeypatch):
     assert kept.read(FIGURE, task.config()).title == MODULE.TITLE
 
 
+def test_doubts_of_a_result_are_shown(task, monkeypatch):
+    monkeypatch.setattr(MODULE, "run", lambda config: {"chains": [{"warnings": ["R-hat 5."]}]})
+    monkeypatch.setattr(MODULE, "draw", lambda result, path: path.write_bytes(b"IEND\xaeB`\x82"))
+    monkeypatch.setattr(MODULE, "claims", lambda result: [])
+    assert tasks.work(task) is None
+    assert cache.Cache(task.cache).read(FIGURE, task.config()).warnings == ("R-hat 5.",)
+
+
 DAMAGES = {
     "no image": ("shown", cache.PICTURE, None),
     "half a picture": ("shown", cache.PICTURE, b"\x89PNG\r\n\x1a\n"),

@@ -48,7 +48,7 @@ def best_steps(config: Config) -> dict[str, Any]:
         A dict: "values", "residuals" (k,), in ascending order; "steps", k dicts of a `BestStep`;
         "searches", {"smallest", "largest": dicts of a `LineSearch`}; "at_optimum", the loss at
         1 / lambda along the eigenvector of the largest; "step", the step of the training; "data",
-        "epoch" (the number of its steps) and "notes".
+        "epoch" (the number of its steps), "notes" and "warnings".
     """
     from bin.jobs import hessian as hessian_job
     from thesis_tf import hessian
@@ -63,9 +63,8 @@ def best_steps(config: Config) -> dict[str, Any]:
     value, vector = pairs.values[-1], pairs.vectors[:, -1]
     at_optimum = hessian.line_search(operator, vector, [1 / value], curvature=value)
     said = _said(config, splits, operator)
-    if not pairs.converged.all():
-        said["notes"].append(f"{(~pairs.converged).sum()} eigenpairs have not converged.")
     return {
+        "warnings": pairs.warnings(),
         "values": pairs.values,
         "residuals": pairs.residuals,
         "steps": [step.summary() for step in steps],
@@ -82,7 +81,7 @@ def over_training(config: Config) -> dict[str, Any]:
 
     Returns:
         A dict: "entries", as in `SpectrumHistory.to_json`; "data", "epoch" (the number of its
-        steps) and "notes".
+        steps), "notes" and "warnings".
     """
     from thesis_tf import hessian
 
@@ -95,7 +94,12 @@ def over_training(config: Config) -> dict[str, Any]:
         _train(model, splits, config, done, moment)
         tracker.add(moment)
         done = moment
-    return {"entries": tracker.history.to_json(), **_said(config, splits, operator)}
+    history = tracker.history
+    return {
+        "entries": history.to_json(),
+        "warnings": history.warnings(),
+        **_said(config, splits, operator),
+    }
 
 
 def _begun(config: Config) -> tuple["Splits", "keras.Model", "HessianOperator"]:

@@ -167,7 +167,8 @@ def scored(config: AnyConfig, model: GenerativeStochasticNetwork, splits: Splits
     """Runs the chains of `config.scored` and estimates log-likelihoods from them.
 
     Returns:
-        {"parzen", "conservative": summaries of estimates, "mixing": a summary of diagnostics}.
+        {"parzen", "conservative": summaries of estimates, "mixing": a summary of diagnostics},
+        each with its "warnings".
     """
     import tensorflow as tf
 
@@ -188,10 +189,14 @@ def scored(config: AnyConfig, model: GenerativeStochasticNetwork, splits: Splits
     flat = reconstruction.mean(tf.constant(np.concatenate(parameters)))
     means = np.reshape(flat, (*parameters.shape[:2], *splits.test.x.shape[1:]))
     x, validation = splits.test.x, splits.validation.x
+    estimates = {
+        "parzen": gsn.parzen_log_likelihood(means, x, validation),
+        "conservative": gsn.conservative_log_likelihood(parameters, x, reconstruction),
+        "mixing": chains.diagnostics,
+    }
     return {
-        "parzen": gsn.parzen_log_likelihood(means, x, validation).summary(),
-        "conservative": gsn.conservative_log_likelihood(parameters, x, reconstruction).summary(),
-        "mixing": chains.diagnostics.summary(),
+        name: {**result.summary(), "warnings": result.warnings()}
+        for name, result in estimates.items()
     }
 
 
