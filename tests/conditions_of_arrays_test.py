@@ -411,9 +411,12 @@ LABEL_FORMS = {
 @pytest.mark.parametrize("form", LABEL_FORMS)
 def test_a_subset_has_its_share_of_each_class(form):
     y = np.random.default_rng(1).permutation(np.repeat(np.arange(4), [10, 20, 30, 40]))
-    rows, labels = hessian.fixed_subset(np.arange(100), LABEL_FORMS[form](y), fraction=0.1)
-    np.testing.assert_array_equal(labels, LABEL_FORMS[form](y)[rows])
-    np.testing.assert_allclose(np.bincount(y[rows], minlength=4), [1, 2, 3, 4], atol=1)
+    for seed in range(8):
+        rows, labels = hessian.fixed_subset(
+            np.arange(100), LABEL_FORMS[form](y), fraction=0.1, seed=seed
+        )
+        np.testing.assert_array_equal(labels, LABEL_FORMS[form](y)[rows])
+        np.testing.assert_allclose(np.bincount(y[rows], minlength=4), [1, 2, 3, 4], atol=1)
 
 
 def test_a_subset_has_its_share_of_true_and_false():
