@@ -173,7 +173,18 @@ def train(
         )
         logs = {name: values[-1] for name, values in history.history.items()}
         done = int(model.optimizer.iterations.numpy())
+        _agree(model)
     return logs
+
+
+def _agree(model: keras.Model) -> None:
+    """Gives all replicas the moving averages that a file of the model has.
+
+    Batch normalization averages on each replica by itself. Otherwise what is measured after a
+    training would not be that of the model which is saved.
+    """
+    for variable in model.non_trainable_variables:
+        variable.assign(variable.numpy())
 
 
 def steps_an_epoch(splits: "Splits", training: "Training") -> int:

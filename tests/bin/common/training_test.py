@@ -151,3 +151,21 @@ def test_auxiliary_head_counts_less(splits):
     logs = training.evaluate(model, splits.test, 50)
     main, auxiliary = logs["predictions_loss"], logs["aux_predictions_loss"]
     assert logs["loss"] == pytest.approx(main + 0.4 * auxiliary, rel=1e-4)
+
+
+def test_what_is_measured_after_a_training_on_replicas_is_of_the_model_that_is_saved(
+    splits, tmp_path, strategy_of
+):
+    # Each replica normalizes by its own two examples.
+    how = Training(epochs=2, batch_size=4)
+    with strategy_of(2).scope():
+        model = network()
+        training.compile_for(model, how)
+    training.train(model, splits, how, tmp_path)
+    found = training.evaluate(model, splits.test, 50)
+    model.save(tmp_path / "model.keras")
+    alone = keras.models.load_model(tmp_path / "model.keras")
+    loss, accuracy = alone.evaluate(splits.test.x, splits.test.y, verbose=0)
+    # One batch and rounding: the mean of 50 losses in float32.
+    assert found["loss"] == pytest.approx(loss, rel=1e-5)
+    assert found["accuracy"] == pytest.approx(accuracy, abs=1e-6)

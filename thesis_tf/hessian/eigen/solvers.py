@@ -12,7 +12,12 @@ from thesis_tf._core.seeds import checked_seed
 from thesis_tf._core.types import Path, TensorLike, Verbose
 from thesis_tf.hessian.eigen import lanczos
 from thesis_tf.hessian.eigen.basis import make_basis
-from thesis_tf.hessian.eigen.eigenpairs import DEFAULT_SEARCH, Eigenpairs, SearchOptions
+from thesis_tf.hessian.eigen.eigenpairs import (
+    DEFAULT_SEARCH,
+    Eigenpairs,
+    SearchOptions,
+    repeated,
+)
 from thesis_tf.hessian.eigen.lanczos import (
     LanczosState,
     NotFiniteError,
@@ -41,8 +46,8 @@ def extreme_eigenpairs(
 
     Lanczos' method computes both ends from one Krylov space, so every product is used for both. On
     a LeNet it needs half as many products as two calls of `scipy.sparse.linalg.eigsh`. From one
-    first vector, both solvers find only one eigenvector of a multiple eigenvalue; `search.confirm`
-    searches for more.
+    first vector, both solvers find one eigenvector of a multiple eigenvalue, and others only by
+    rounding. If they find two, Lanczos' method searches for all; `search.confirm` always does.
 
     Args:
         operator: a `HessianOperator` or `GaussNewtonOperator`, d x d.
@@ -257,7 +262,8 @@ class _Search:
 
     def _products_to_confirm(self, state: LanczosState, values: np.ndarray) -> int:
         """Returns the number of products from a new vector that must find nothing new."""
-        confirm, zero = self.options.confirm, _zero(state.norm, self.operator.dtype)
+        dtype, steps = self.operator.dtype, state.products
+        confirm, zero = self.options.confirm, _zero(state.norm, dtype)
         if state.coupling <= zero:
             # The space is invariant; it has only one eigenvector of each multiple eigenvalue.
             return max(confirm or 0, CONFIRM)
@@ -265,7 +271,8 @@ class _Search:
             ends = values[:1] if state.smallest else values[-1:]
             if state.smallest and state.largest:
                 ends = values[[0, -1]]
-            return CONFIRM if np.abs(ends).min() <= zero else 0
+            copies = repeated(values, self.tol, lanczos.rounding(state.norm, dtype, steps=steps))
+            return CONFIRM if np.abs(ends).min() <= zero or copies else 0
         return confirm
 
 

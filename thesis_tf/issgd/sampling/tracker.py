@@ -54,6 +54,13 @@ class ProposalTracker:
         # A baseline's draws, uniform from the start, stay uniform.
         self._always_uniform = proposal.uniform
 
+    @property
+    def uniform_because(self) -> str | None:
+        """Why draws are uniform now, for a log; None if they are not."""
+        if self.proposal.uniform and not self._always_uniform:
+            return "draws by these gradient norms have a larger gradient variance than uniform ones"
+        return self.proposal.uniform_because
+
     def apply_blocks(self, blocks: Blocks, block_size: int) -> int:
         """Applies a result of `Store.pull`; returns the number of examples with new norms."""
         if self.versions is None:

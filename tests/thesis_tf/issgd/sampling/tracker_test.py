@@ -103,6 +103,9 @@ def test_draws_become_uniform_while_weights_are_worse_and_it_is_said_once():
     ):
         tracker.apply(NUMBERS, measured, step)
         assert tracker.proposal.uniform == tracker.proposal.is_uniform == uniform, step
+        # Nobody asked for uniform draws, and the log doesn't say so.
+        reason = tracker.uniform_because
+        assert ("larger gradient variance" in reason) if uniform else reason is None
         expected.append(uniform)
     changes = np.count_nonzero(np.diff(expected))
     assert [line.split(":")[0] for line in log] == ["uniform draws", "draws by gradient norms"] * 2
@@ -118,6 +121,7 @@ def test_draws_that_were_to_be_uniform_stay_so():
         tracker.apply(NUMBERS, norms(), step)
         assert proposal.uniform
     assert tracker.variances.actual < tracker.variances.uniform
+    assert tracker.uniform_because == "uniform draws were asked for"
     assert log == []
 
 
