@@ -25,12 +25,8 @@ import dataclasses
 import functools
 import math
 import pathlib
-from typing import TYPE_CHECKING
 
 from bin.common import configs, contents, ends, flags, runs
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +85,8 @@ def run(
     if verbose and config.training.epochs and not logs:
         print(f"The training in {folder} was already finished: no steps are left.")
     if finished:
+        # Several machines differ in moving averages, which a checkpoint doesn't keep apart: an
+        # evaluation now may differ from that at the end of the training.
         metrics: dict[str, float] = files.read_json(folder / "metrics.json")
     else:
         metrics = training.evaluate(model, splits.test, config.training.batch_size)
@@ -97,7 +95,9 @@ def run(
             f"The loss on test examples is {metrics['loss']}: training has diverged, or an example"
             " is not finite. Choose a lower --learning_rate."
         )
-    if config.training.epochs and (doubt := no_better_than_a_guess(metrics, splits.test.y)):
+    if config.training.epochs and (
+        doubt := training.no_better_than_a_guess(metrics, splits.test.y)
+    ):
         warn(doubt)
     if chief and not finished:
         with files.atomic(folder / "model.keras") as partial:
@@ -106,24 +106,6 @@ def run(
             model.save_weights(partial)
         files.write_json(folder / "metrics.json", metrics)
     return metrics
-
-
-def no_better_than_a_guess(metrics: dict[str, float], labels: "np.ndarray") -> str | None:
-    """Returns a sentence if the accuracy isn't above that of always naming the commonest class.
-
-    Two standard errors of the accuracy are allowed for.
-    """
-    import numpy as np
-
-    accuracy = next((v for name, v in metrics.items() if name.endswith("accuracy")), None)
-    share = float(np.bincount(labels).max()) / len(labels)
-    error = math.sqrt(share * (1 - share) / len(labels))
-    if accuracy is None or accuracy > share + 2 * error:
-        return None
-    return (
-        f"The network is no better than a guess: accuracy {accuracy:.4f} on test examples, where"
-        f" always naming the commonest class has {share:.4f}."
-    )
 
 
 def main(argv: list[str]) -> None:

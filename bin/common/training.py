@@ -178,13 +178,14 @@ def train(
 
 
 def _agree(model: keras.Model) -> None:
-    """Gives all replicas the moving averages that a file of the model has.
+    """Gives the replicas of one machine the values that are saved.
 
-    Batch normalization averages on each replica by itself. Otherwise what is measured after a
-    training would not be that of the model which is saved.
+    Each has moving averages of its own batches; what is measured next is then of the saved model.
     """
-    for variable in model.non_trainable_variables:
-        variable.assign(variable.numpy())
+    strategy = model.distribute_strategy
+    if isinstance(strategy, tf.distribute.MirroredStrategy) and strategy.num_replicas_in_sync > 1:
+        for variable in model.non_trainable_variables:
+            variable.assign(variable.numpy())
 
 
 def steps_an_epoch(splits: "Splits", training: "Training") -> int:
@@ -244,6 +245,27 @@ def evaluate(model: keras.Model, split: "Split", batch_size: int) -> dict[str, f
     dataset = _in_order(split, batch_size, _heads(model))
     found: dict[str, float] = model.evaluate(dataset, verbose=0, return_dict=True)
     return found
+
+
+def no_better_than_a_guess(metrics: Mapping[str, float], labels: np.ndarray) -> str | None:
+    """Returns a sentence if the accuracy isn't above that of always naming the commonest class.
+
+    Two standard errors of the accuracy are allowed for.
+    """
+    accuracy = next((v for name, v in metrics.items() if name.endswith("accuracy")), None)
+    share = share_of_commonest(labels)
+    error = (share * (1 - share) / len(labels)) ** 0.5
+    if accuracy is None or accuracy > share + 2 * error:
+        return None
+    return (
+        f"The network is no better than a guess: accuracy {accuracy:.4f} on test examples, where"
+        f" always naming the commonest class has {share:.4f}."
+    )
+
+
+def share_of_commonest(labels: np.ndarray) -> float:
+    """Returns the accuracy of always naming the commonest class of the labels (n,)."""
+    return float(np.bincount(labels).max()) / len(labels)
 
 
 def _heads(model: keras.Model) -> int:

@@ -163,22 +163,6 @@ def test_a_guess_ends_with_a_warning_also_when_it_is_shown_again(tmp_path, capsy
     assert any(line.startswith("This run was finished on ") for line in said)
 
 
-@pytest.mark.parametrize(
-    ("accuracy", "labels", "doubtful"),
-    [
-        (0.5, [0, 1] * 50, True),
-        (0.59, [0, 1] * 50, True),  # two standard errors are .1
-        (0.61, [0, 1] * 50, False),
-        (0.9, [0] * 90 + [1] * 10, True),
-        (0.97, [0] * 90 + [1] * 10, False),
-        (1.0, [0] * 100, True),  # one class only
-    ],
-)
-def test_a_guess(accuracy, labels, doubtful):
-    found = train.no_better_than_a_guess({"loss": 1.0, "accuracy": accuracy}, np.array(labels))
-    assert (found is not None) == doubtful
-
-
 def test_config_from_flags():
     with flagsaver.flagsaver(
         model="resnet50", weights=["w.h5"], image_size=64, seed=3, snapshots=["1", "20"]
