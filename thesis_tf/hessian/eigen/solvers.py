@@ -78,6 +78,7 @@ def extreme_eigenpairs(
     for name, value in (("`largest`", largest), ("`smallest`", smallest)):
         if not isinstance(value, (int, np.integer)):
             raise checks.invalid(name, "an integer", repr(value), kind=TypeError)
+    largest, smallest = int(largest), int(smallest)
     if min(largest, smallest) < 0 or not 1 <= largest + smallest < size:
         raise checks.invalid(
             "`largest` + `smallest`",
@@ -149,13 +150,15 @@ def _first_vector(operator: SymmetricOperator, v0: TensorLike | None, seed: int)
     size, dtype = operator.shape[0], operator.dtype
     if v0 is None:
         return np.random.default_rng(seed).normal(size=size).astype(dtype)
-    vectors = np.asarray(v0, dtype)
+    vectors = checks.real_numbers("`v0`", v0)
     if vectors.ndim not in (1, 2) or len(vectors) != size:
         raise checks.invalid("`v0`", f"of shape ({size},) or ({size}, n)", vectors.shape)
     first: np.ndarray = vectors.reshape(size, -1).sum(axis=1)
     if not np.isfinite(first).all() or not first.any():
         raise checks.invalid("`v0`", "finite and not zero", "vectors whose sum is not")
-    return first
+    # In a unit in which squares of float32 neither overflow nor vanish.
+    _, exponent = np.frexp(np.abs(first).max())
+    return np.asarray(np.ldexp(first, -exponent), dtype)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -95,7 +95,8 @@ class ProposalTracker:
             version: the version of the parameters, an integer or (n,).
             time: the store's clock when they were measured, a number or (n,).
             true_gradient_squared: the squared norm of the mean gradient over all examples, which
-                makes variances exact; with 0 they are upper bounds.
+                makes variances exact; with 0 they are upper bounds, as they are if it isn't finite,
+                because an example's gradient isn't.
 
         Returns:
             n.
@@ -135,6 +136,8 @@ class ProposalTracker:
         self.versions = state.get("tracker_versions")
 
     def _compare(self, rows: Array, norms: Array, old: Array, true_gradient_squared: float) -> None:
+        if not np.isfinite(true_gradient_squared):
+            true_gradient_squared = 0.0
         self.variances = self._fresh = compare_draws(
             norms,
             old,

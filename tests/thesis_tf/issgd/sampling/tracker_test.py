@@ -206,3 +206,16 @@ def test_the_state_before_anything_was_taken():
     restored, _ = tracked()
     restored.restore(tracker.state())
     assert (restored.versions, restored.variances, restored.proposal.usable) == (None, None, 0)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_true_gradient_that_is_not_finite(value):
+    """One example without a finite gradient leaves bounds, by which draws are judged as before."""
+    found = []
+    for true_gradient_squared in (0.0, value):
+        tracker, _ = tracked()
+        tracker.apply(NUMBERS, norms(), 0)
+        tracker.apply(NUMBERS, norms(1), 1, true_gradient_squared=true_gradient_squared)
+        found.append((tracker.variances, tracker.proposal.uniform))
+    assert found[0] == found[1]
+    assert np.isfinite(found[1][0].actual)
