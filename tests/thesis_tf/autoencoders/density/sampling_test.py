@@ -135,7 +135,7 @@ def test_seeds_and_folders(sample, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="holds chains of another kernel"):
         sample(GAUSSIAN, START[:20], 22, 0.8, **options)
     other = ScoreEstimator(lambda x: 0.5 * x, sigma=SIGMA)
-    with pytest.raises(ValueError, match="holds chains of another model"):
+    with pytest.raises(ValueError, match="holds chains of another weights, model, output"):
         sample(other, START[:20], 22, 0.7, **options)
 
 
