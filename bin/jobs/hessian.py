@@ -2,13 +2,13 @@
 
 import dataclasses
 import pathlib
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from bin.common import contents, ends, model_fit, runs, training
+from bin.jobs import checkpoints, guess
 from thesis_tf import hardware, hessian
 from thesis_tf.persistence import files
 from thesis_tf.plotting import style
@@ -36,7 +36,8 @@ def run(
 ) -> hessian.Eigenpairs | hessian.SpectrumHistory:
     """Computes the results of `config`, writes to `folder`, and returns the eigenvalues.
 
-    `begin` is called after all checks of the arguments; `warn` if eigenpairs have not converged.
+    `begin` is called after all checks of the arguments; `warn` if eigenpairs have not converged or
+    a trained network is worse than a guess.
     """
     splits = config.data.load(config.model)
     strategy = hardware.configure(config.hardware)
@@ -49,15 +50,18 @@ def run(
     if config.train_steps:
         training.planned_steps(splits, config.training, config.train_steps)
     subset = subset_of(config, splits)
-    checkpoints = by_step(config.checkpoints, model)
+    weights = checkpoints.by_step(config.checkpoints, model)
     with strategy.scope():
         operator, full = operators(config, model, subset, splits)
     if chief:
         begin(contents.of_splits(splits))
     hardware.wait_for_all(strategy)
-    if checkpoints:
-        history = of_checkpoints(config, folder, operator, checkpoints)
+    if weights:
+        history = of_checkpoints(config, folder, operator, weights)
         warn_of(history, config, warn)
+        hessian.load_weights(model, weights[max(weights)])
+        operator.refresh()
+        guess.warn_of_loss(model, operator.loss(), splits, warn)
         return history
     training.train(
         model,
@@ -73,11 +77,14 @@ def run(
     operator.refresh()
     if full is not None:
         full.refresh()
-    if not np.isfinite(operator.loss()):
+    loss = operator.loss()
+    if not np.isfinite(loss):
         raise ValueError(
-            f"The loss is {operator.loss()} after {config.train_steps} steps: training has"
+            f"The loss is {loss} after {config.train_steps} steps: training has"
             " diverged. Choose a lower --learning_rate."
         )
+    if config.train_steps or config.model.weights != "none" or ".keras" in config.model.model:
+        guess.warn_of_loss(model, loss, splits, warn)
     if config.at_steps:
         warn_of(show_history(config, folder, operator), config, warn)
     resumes = config.hardware.distribution != "multi_worker"
@@ -141,12 +148,12 @@ def search_options(config: "Config") -> hessian.SearchOptions:
 
 
 def of_checkpoints(
-    config: "Config", folder: pathlib.Path, operator: Operator, checkpoints: dict[int, str]
+    config: "Config", folder: pathlib.Path, operator: Operator, weights: dict[int, str]
 ) -> hessian.SpectrumHistory:
     """Computes and draws the eigenvalues at the weights of files, {step: path}."""
     history = hessian.history_of_checkpoints(
         operator,
-        checkpoints,
+        weights,
         folder=folder / HISTORY,
         largest=config.largest,
         smallest=config.smallest,
@@ -369,24 +376,6 @@ def best_steps_table(values: np.ndarray, steps: Sequence[hessian.BestStep]) -> s
         " (alpha* < 0 ascends the gradient):\n"
         f"{tables.text(['eigenvalue', '1 / alpha*', 'decrease'], rows, left=())}\n"
     )
-
-
-def by_step(paths: Iterable[str], model: "keras.Model") -> dict[int, str]:
-    """Returns {step: path} of files with weights that fit the model; their names have the step."""
-    found: dict[int, str] = {}
-    for path in paths:
-        numbers = re.findall(r"\d+", pathlib.Path(path).name.split(".")[0])
-        if not pathlib.Path(path).is_file():
-            raise ValueError(f"--checkpoints must be existing files. Received: {path}.")
-        if not numbers:
-            raise ValueError(
-                f"--checkpoints must have their steps in their names. Received: {path}."
-            )
-        if int(numbers[-1]) in found:
-            raise ValueError(f"--checkpoints names step {int(numbers[-1])} twice.")
-        hessian.load_weights(model, path)
-        found[int(numbers[-1])] = path
-    return found
 
 
 def draw_history(history: hessian.SpectrumHistory, folder: pathlib.Path) -> None:
