@@ -18,6 +18,16 @@ from thesis_tf._keras.loss.example_loss import ExampleLoss
 from thesis_tf._keras.tracing import state_changes, traced_functions
 from thesis_tf._keras.tracing.float64 import in_float64
 
+_COMPILED_BEFORE = (
+    " in a function that TensorFlow has compiled before: a ConcreteFunction, or part of a"
+    " SavedModel. It keeps its own weights, so the loss can't be computed as a function of these."
+    " Call the Python function or a `tf.function` instead."
+)
+_LACKING = (
+    ", so derivatives with respect to it would lack a part. A penalty on weights must be a"
+    " regularizer of each of them alone."
+)
+
 
 class Objective:
     """The loss of a model as a function of some of its parameters.
@@ -51,7 +61,7 @@ class Objective:
     Raises:
         TypeError: `loss` isn't a loss.
         ValueError: the model is not built and no `inputs` were given, or `parameters` does not fit
-            it.
+            it, or one of its layers is stateful.
     """
 
     def __init__(
@@ -65,6 +75,7 @@ class Objective:
         if not isinstance(model, keras.Model):
             received = type(model).__name__
             raise checks.invalid("`model`", "a keras.Model", received, kind=TypeError)
+        state_changes.refuse_stateful(model)
         self.model, self.inputs = model, inputs
         if inputs is not None and not model.built:
             build(model, input_spec(model, inputs))
@@ -115,7 +126,10 @@ class Objective:
         model, variables = self.model, [*self.variables, *self.constants]
         # As `stateless_call` does, which would convert float64 values to the variables' dtypes.
         scope = scope or keras.StatelessScope(collect_losses=True)
-        with traced_functions.inlined(), traced_functions.check_reads(model, variables), scope:
+        reads = traced_functions.check_reads(
+            variables, who=model.name, consequence=_COMPILED_BEFORE
+        )
+        with traced_functions.inlined(), reads, scope:
             for variable, value in zip(variables, [*parameters, *constants], strict=True):
                 scope.add_update((variable, value))
             outputs = model(x, training=training)
@@ -149,9 +163,17 @@ class Objective:
             y: the labels, or `WeightedLabels`.
             outputs: what `outputs` returned.
             divisors: as for `ExampleLoss`; None for the attribute `divisors`.
+
+        Raises:
+            ValueError: in a graph, the loss reads variables of the model.
         """
         divisors = self.divisors if divisors is None else divisors
-        return self.example_loss(y, outputs, divisors)
+        with self._check_reads("The loss"):
+            return self.example_loss(y, outputs, divisors)
+
+    def _check_reads(self, who: str) -> contextlib.AbstractContextManager[None]:
+        variables = [*self.variables, *self.constants]
+        return traced_functions.check_reads(variables, who=who, consequence=_LACKING)
 
     def loss_arguments(self, y: Any, outputs: Any) -> LossArguments:
         """Returns the tensors through which the losses depend on the parameters."""
@@ -198,13 +220,14 @@ class Objective:
         self, parameters: Sequence["tf.Tensor"], constants: Sequence["tf.Tensor"]
     ) -> "tf.Tensor | None":
         """Returns the sum of the variables' regularizers; None if there are none."""
-        terms = [
-            variable.regularizer(value)
-            for variable, value in zip(
-                [*self.variables, *self.constants], [*parameters, *constants], strict=True
-            )
-            if variable.trainable and variable.regularizer is not None
-        ]
+        with self._check_reads("A regularizer"):
+            terms = [
+                variable.regularizer(value)
+                for variable, value in zip(
+                    [*self.variables, *self.constants], [*parameters, *constants], strict=True
+                )
+                if variable.trainable and variable.regularizer is not None
+            ]
         return tf.add_n(terms) if terms else None
 
     def total(

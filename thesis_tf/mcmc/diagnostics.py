@@ -34,7 +34,8 @@ class Diagnostics(TabularResult):
         r_hat: (...), the potential scale reduction of each value; near 1 if chains agree.
         acceptance: (chains,), the fraction of each chain's proposals that was accepted; None for
             kernels without proposals.
-        stuck_chains: the number of chains that never moved while others did.
+        stuck_chains: the number of chains that never moved while others did; all of them if all
+            states of all chains are the same.
     """
 
     effective_sample_size: Array
@@ -54,11 +55,11 @@ class Diagnostics(TabularResult):
         worst = _worst(np.max, self.r_hat)
         if worst > _MOST_R_HAT:
             found.append(f"The chains have not mixed: R-hat {worst:.4g} (near 1 if they had).")
-        if self.stuck_chains:
-            noun = "chain has" if self.stuck_chains == 1 else "chains have"
-            found.append(f"{self.stuck_chains:,} {noun} never moved.")
         if self.acceptance is not None and not np.any(self.acceptance):
             found.append("No proposal was accepted.")
+        elif self.stuck_chains:
+            noun = "chain has" if self.stuck_chains == 1 else "chains have"
+            found.append(f"{self.stuck_chains:,} {noun} never moved.")
         return found
 
     def _table(self) -> tuple[Sequence[str], Sequence[Sequence[Cell]]]:
@@ -121,17 +122,23 @@ def diagnose(samples: Array, *, acceptance: Array | None = None) -> Diagnostics:
     """Returns the `Diagnostics` of chains.
 
     Args:
-        samples: (results, chains, ...) array; with fewer than 4 results they are NaN.
+        samples: (results, chains, ...) array; with fewer than 4 results they are NaN. Of many
+            chains, 256 at even distances are diagnosed, fewer if states are large.
         acceptance: (chains,), or None.
     """
     shape = samples.shape[2:]
     if len(samples) < 4:
         nothing = np.full(shape, np.nan)
         return Diagnostics(nothing, nothing, acceptance=acceptance)
+    if (samples == samples[:1, :1]).all():
+        nothing = np.full(shape, np.nan)
+        return Diagnostics(nothing, nothing, acceptance=acceptance, stuck_chains=samples.shape[1])
     stuck = stuck_chains(samples)
     moving = samples[:, ~stuck] if stuck.any() else samples
     of_a_chain = max(1, moving.size // moving.shape[1])
-    few = moving[:, : min(_DIAGNOSED_CHAINS, max(2, _DIAGNOSED_VALUES // of_a_chain))]
+    count = min(moving.shape[1], _DIAGNOSED_CHAINS, max(2, _DIAGNOSED_VALUES // of_a_chain))
+    # Not the first, since chains may be in the order of their initial points.
+    few = moving[:, np.linspace(0, moving.shape[1] - 1, count).astype(int)]
     size = effective_sample_size(few) * (moving.shape[1] / few.shape[1])
     return Diagnostics(size, r_hat(few), acceptance=acceptance, stuck_chains=int(stuck.sum()))
 

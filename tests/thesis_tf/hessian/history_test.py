@@ -21,7 +21,9 @@ HISTORY = SpectrumHistory(
 
 
 def test_shown():
-    assert [row.split() for row in HISTORY.table().splitlines()] == [
+    *table, said = HISTORY.table().splitlines()
+    assert said == "At 1 of 2 steps (10) eigenpairs have not converged."
+    assert [row.split() for row in table] == [
         ["step", "loss", "largest", "turned", "smallest", "turned"],
         ["0", "2.5000", "3", "-", "-1", "-"],
         ["10", "0.5000", "4", "12.0°", "-0.25", "80.0°"],

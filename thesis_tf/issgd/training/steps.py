@@ -143,8 +143,10 @@ class Steps:
         self, x: Structure, y: Structure, scales: tf.Tensor
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         model, variables = self.model, self.objective.variables
+        loss_of, divisors = self.objective.example_loss, self.objective.divisors
         with tf.GradientTape() as tape:
-            losses = self.objective.example_losses(y, model(x, training=True))
+            # As in `fit`, the model and perhaps the loss read the variables themselves.
+            losses = loss_of(y, model(x, training=True), divisors)
             losses = _widened(losses)
             loss = tf.reduce_sum(losses * tf.cast(scales, losses.dtype)) / self._count
             total = loss

@@ -90,8 +90,14 @@ class Worker:
         self._batch_size = checks.positive_integer("`batch_size`", batch_size)
         train = self._data["train"]
         objective = Objective(model, loss, inputs=train.inputs_for(model))
+        # By split: masks and ignored classes are counted over a whole split.
+        self._divisors: dict[str, list[tf.Tensor] | None] = {}
         if objective.needs_divisors(*train.take(slice(0, 1))):
-            objective.measure_divisors(train.batches(self._batch_size))
+            self._divisors = {
+                split: objective.divisors_of(examples.batches(self._batch_size))
+                for split, examples in self._data.items()
+            }
+            objective.divisors = self._divisors["train"]
         # Training scales the loss without regularization.
         self._norms = GradientNorms(objective, regularization=False)
         self._objective = objective
@@ -217,7 +223,7 @@ class Worker:
                 parts.append(np.sqrt(squares.numpy()))
             else:
                 batch = keras.tree.map_structure(tf.convert_to_tensor, (x, y))
-                loss, outputs = self._forward(*batch)
+                loss, outputs = self._forward(*batch, self._divisors.get(split))
                 parts.append(loss.numpy())
             losses.append(loss.numpy())
             errors.append(np.asarray(self._error(y, outputs)))
@@ -229,10 +235,12 @@ class Worker:
         self._lease_seconds = max(self._lease_seconds, 3 * (clock.now() - began))
         return stop - start
 
-    def _evaluate(self, x: Structure, y: Structure) -> tuple[tf.Tensor, Structure]:
+    def _evaluate(
+        self, x: Structure, y: Structure, divisors: list[tf.Tensor] | None
+    ) -> tuple[tf.Tensor, Structure]:
         values, constants = self._objective.read()
         outputs = self._objective.outputs(values, constants, x)
-        return self._objective.example_losses(y, outputs), outputs
+        return self._objective.example_losses(y, outputs, divisors), outputs
 
 
 _numbers = itertools.count()

@@ -129,7 +129,9 @@ def test_a_fit_is_told_in_a_table_and_a_summary():
         "loss": fit.loss, "converged": False, "iterations": 3, "evaluations": fit.evaluations,
         "message": fit.message,
     }  # fmt: skip
-    assert len(fit.table().splitlines()) == 4
+    *table, said = fit.table().splitlines()
+    assert len(table) == 4
+    assert said.startswith("The fit has not converged in 3 iterations: ")
     assert "losses" not in repr(fit)
 
 

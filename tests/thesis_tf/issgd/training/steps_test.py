@@ -163,7 +163,6 @@ def test_batch_normalization_has_no_norms_in_training():
         Steps(network(norm=True), examples=EXAMPLES, batch_size=BATCH, norms=True)(*drawn())
 
 
-@pytest.mark.slow
 class Centered(keras.layers.Layer):
     """Subtracts the batch's mean, so that there are no gradients of single examples."""
 
@@ -211,6 +210,7 @@ def test_norms_of_what_is_no_batch():
     np.testing.assert_allclose(squares, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norms", [False, True])
 @pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision(dtype, norms):
