@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from bin.common import contents, ends, model_fit, runs, training
-from bin.jobs import checkpoints, guess
+from bin.jobs import checkpoint_files, guess
 from thesis_tf import hardware, hessian
 from thesis_tf.persistence import files
 from thesis_tf.plotting import style
@@ -50,16 +50,16 @@ def run(
     if config.train_steps:
         training.planned_steps(splits, config.training, config.train_steps)
     subset = subset_of(config, splits)
-    weights = checkpoints.by_step(config.checkpoints, model)
+    checkpoints = checkpoint_files.by_step(config.checkpoints, model)
     with strategy.scope():
         operator, full = operators(config, model, subset, splits)
     if chief:
         begin(contents.of_splits(splits))
     hardware.wait_for_all(strategy)
-    if weights:
-        history = of_checkpoints(config, folder, operator, weights)
+    if checkpoints:
+        history = of_checkpoints(config, folder, operator, checkpoints)
         warn_of(history, config, warn)
-        hessian.load_weights(model, weights[max(weights)])
+        hessian.load_weights(model, checkpoints[max(checkpoints)])
         operator.refresh()
         guess.warn_of_loss(model, operator.loss(), splits, warn)
         return history
@@ -148,12 +148,12 @@ def search_options(config: "Config") -> hessian.SearchOptions:
 
 
 def of_checkpoints(
-    config: "Config", folder: pathlib.Path, operator: Operator, weights: dict[int, str]
+    config: "Config", folder: pathlib.Path, operator: Operator, checkpoints: dict[int, str]
 ) -> hessian.SpectrumHistory:
     """Computes and draws the eigenvalues at the weights of files, {step: path}."""
     history = hessian.history_of_checkpoints(
         operator,
-        weights,
+        checkpoints,
         folder=folder / HISTORY,
         largest=config.largest,
         smallest=config.smallest,

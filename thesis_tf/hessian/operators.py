@@ -48,6 +48,7 @@ class _Operator:
         objective = Objective(model, loss, parameters, inputs=sharded.stream.spec[0])
         if check:
             self_check.check_data(sharded.stream)
+            self_check.check_labels(objective, sharded.stream)
         try:
             self._averages = Averages(objective, sharded, self._kind, mode, memory_limit)
         except NO_DERIVATIVE as error:

@@ -1,4 +1,4 @@
-"""Files with the weights of one network at several steps of training."""
+"""Files of weights from a training, whose names have numbers: steps or epochs."""
 
 import pathlib
 import re
@@ -27,3 +27,10 @@ def by_step(paths: Iterable[str], model: "keras.Model") -> dict[int, str]:
         hessian.load_weights(model, path)
         found[int(numbers[-1])] = path
     return found
+
+
+def unit(paths: Iterable[str]) -> str:
+    """Returns what the numbers of `by_step` are, for an axis: epochs as well as steps."""
+    if all("step" in pathlib.Path(path).name for path in paths):
+        return "training step"
+    return "number in the checkpoint's name"
