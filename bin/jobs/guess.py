@@ -24,7 +24,7 @@ def doubts(accuracy: float | None, labels: npt.NDArray[np.integer]) -> list[str]
         accuracy: the fraction of test examples that are classified correctly, None if unknown.
         labels: (n,) the classes of these examples.
     """
-    share = float(np.bincount(labels).max()) / len(labels)
+    share = share_of_commonest(labels)
     error = math.sqrt(share * (1 - share) / len(labels))
     if accuracy is None or accuracy > share + 2 * error:
         return []
@@ -49,3 +49,8 @@ def warn_of_loss(model: "keras.Model", loss: float, splits: "Splits", warn: ends
     uniform = training.loss_of_a_guess(model, splits.num_classes)
     for sentence in guesses.worse_than_uniform("The network's loss", loss - added, uniform):
         warn(sentence)
+
+
+def share_of_commonest(labels: npt.NDArray[np.integer]) -> float:
+    """Returns the accuracy of always naming the commonest class of the labels (n,)."""
+    return float(np.bincount(labels).max()) / len(labels)

@@ -97,7 +97,7 @@ def warn_of(result: TabularResult, config: "Config", warn: ends.Warn) -> None:
     if "16" in config.hardware.precision:
         advice = f"Products in {config.hardware.precision} are too coarse; use float32."
     for sentence in result.warnings():
-        warn(f"{sentence} {advice}")
+        warn(f"{sentence} {advice}" if "not converged" in sentence else sentence)
 
 
 def subset_of(config: "Config", splits: "Splits") -> tuple[Any, Any]:
@@ -161,7 +161,7 @@ def of_checkpoints(
         search=search_options(config),
         log_dir=folder / "logs",
     )
-    draw_history(history, folder)
+    draw_history(history, folder, checkpoint_files.unit(checkpoints.values()))
     return history
 
 
@@ -261,6 +261,7 @@ class Stages:
                 "eigenvalues": pairs.values.tolist(),
                 "residuals": pairs.residuals.tolist(),
                 "converged": pairs.converged.tolist(),
+                "confirmed": bool(pairs.confirmed),
                 "products": pairs.products,
                 "loss": loss,
                 "parameters": self.operator.shape[0],
@@ -378,8 +379,10 @@ def best_steps_table(values: np.ndarray, steps: Sequence[hessian.BestStep]) -> s
     )
 
 
-def draw_history(history: hessian.SpectrumHistory, folder: pathlib.Path) -> None:
+def draw_history(
+    history: hessian.SpectrumHistory, folder: pathlib.Path, xlabel: str = "training step"
+) -> None:
     """Draws and writes the eigenvalues over training."""
     files.write_text(folder / "history.txt", history.table() + "\n")
     for suffix in SUFFIXES:
-        hessian.draw_history(history, folder / f"history.{suffix}")
+        hessian.draw_history(history, folder / f"history.{suffix}", xlabel=xlabel)

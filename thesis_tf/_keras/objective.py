@@ -80,6 +80,7 @@ class Objective:
         if inputs is not None and not model.built:
             build(model, input_spec(model, inputs))
         self.variables = parameter_vector.select(model, parameters)
+        self._follows_trainable = parameters is None
         self.layout = parameter_vector.VectorLayout(self.variables)
         self.example_loss = ExampleLoss(model, loss)
         self.divisors: list[tf.Tensor] | None = None
@@ -93,6 +94,19 @@ class Objective:
     def loss_name(self) -> str:
         """A description that distinguishes this loss from others."""
         return description.of(self.example_loss)
+
+    def check_trainable(self) -> None:
+        """Raises ValueError if parameters are frozen now, or others are trainable by default."""
+        now = {id(variable) for variable in self.model.trainable_variables}
+        ours = {id(variable) for variable in self.variables}
+        if ours - now or (self._follows_trainable and now - ours):
+            raise checks.invalid(
+                "`parameters`",
+                f"the {len(ours)} variables of {self.model.name} that were trainable when this"
+                " function was made",
+                f"{len(ours - now)} of them frozen since, and {len(now - ours)} others trainable",
+                "Make the function again" + ("." if ours - now else ", or name its `parameters`."),
+            )
 
     def read(self, dtype: "tf.DType | None" = None) -> tuple[list["tf.Tensor"], list["tf.Tensor"]]:
         """Returns the current values of the model's variables: (parameters, constants).

@@ -155,11 +155,18 @@ def to_unit(values: ValueRange, told: Told, name: str) -> ValueRange:
 
 
 def as_floats(x: Array, values: ValueRange) -> Array:
-    """Returns examples as float32, or float64 if they come so, and scaled if `values.in_unit`."""
+    """Returns examples as float32, or float64 if they come so, and scaled if `values.in_unit`.
+
+    Raises:
+        ValueError: they are integers that float64 rounds to others.
+    """
     if x.dtype != np.float64:
         # Integers above 2^24 aren't exact in float32.
-        is_exact = x.dtype.kind == "f" or max(-values.low, values.high) <= 2**24
-        x = x.astype(np.float32 if is_exact else np.float64)
+        is_short = x.dtype.kind != "f" and max(-values.low, values.high) <= 2**24
+        if is_short or (x.dtype.kind == "f" and x.dtype.itemsize <= 4):
+            x = x.astype(np.float32)
+        else:
+            x = checks.real_numbers("`x`", x)
     if not values.in_unit or values.pixels is None:
         return x
     black, white = values.pixels

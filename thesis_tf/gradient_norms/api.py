@@ -51,7 +51,7 @@ def per_example_gradient_norms(
             the loss and `loss_weights` of the compiled model.
         parameters: the parameters whose gradients are used: a layer, a layer's name as printed by
             `probes.taps`, a variable, a variable's path or a glob of paths, or a list of these;
-            None for all trainable parameters.
+            None for all trainable parameters; if others become trainable later, calls are refused.
         per_layer: whether to also return the squared norms for each layer with parameters, by the
             names that `probes.taps` prints, without the numbers of later calls. A cell in a loop
             counts to the layer around it; parameters of the model itself have the model's name.
@@ -288,6 +288,7 @@ class GradientNorms:
         )
 
     def _function(self, kind: str, *batch: Structure) -> tf.types.experimental.GenericFunction:
+        self.objective.check_trainable()
         specs = keras.tree.map_structure(
             lambda t: tf.TensorSpec((None, *t.shape[1:]), t.dtype), batch
         )

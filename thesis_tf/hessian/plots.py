@@ -109,13 +109,16 @@ def draw_line_searches(
         fine = np.linspace(min(search.alphas), max(search.alphas), 200)
         quadratic = search.initial_loss + search.slope**2 * (fine**2 * search.curvature / 2 - fine)
         axes.plot(fine, quadratic, color=UPPER, linestyle="--", label="quadratic")
+        # Else matplotlib labels small differences "1e-5+3.619e-1".
+        axes.ticklabel_format(axis="y", useOffset=False)
         # The axes contain the whole loss and a minimum of the quadratic model, but not all of the
         # model.
         axes.set_ylim(min(shown) - room, max(shown) + room)
         if inside:
             axes.axvline(search.optimum, color=LOWER, linestyle=":", label="1 / lambda")
         axes.axvline(0, color=LINE, linewidth=0.8)
-        add_legend(axes)
+        # Below the axes, since curves and lines may be anywhere.
+        add_legend(axes, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=3)
     add_title(figure, title)
     save(figure, path)
 
@@ -174,6 +177,11 @@ def _draw_sizes(
         axes.scatter(abs(values[chosen]), 1 / alphas[chosen], **style)
     axes.set_xscale("log")
     axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        # Within a decade matplotlib labels minor ticks, which overlap ("4x10^-1 6x10^-1").
+        axis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
+        axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(ticker.NullFormatter())
     ends = np.array([abs(values[values != 0]).min(), abs(values).max()]) if values.any() else [1, 1]
     axes.plot(ends, ends, color=SOFT, linestyle="--", label="1 / alpha = lambda (Eq 11.2)")
 
@@ -189,6 +197,7 @@ def draw_history(
     path: Path,
     *,
     title: str | None = None,
+    xlabel: str = "training step",
     marks: Mapping[str, int] | None = None,
 ) -> None:
     """Draws eigenvalues and loss over training steps (figures 11.5 and 11.6).
@@ -201,6 +210,7 @@ def draw_history(
             steps where eigenpairs have not converged are hollow markers.
         path: a file that ends in .png, .svg or .pdf; an older one is replaced.
         title: a heading.
+        xlabel: the label of the axis of steps, for histories of other numbers, such as epochs.
         marks: {label: step}, for lines at these steps, such as {"one epoch": 1875}.
     """
     path = checked_path(path)
@@ -211,7 +221,7 @@ def draw_history(
     figure = new_figure(7.2, 5.4)
     upper, lower = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (5, 2)})
     style_axes(upper, "", "eigenvalue", title=title)
-    style_axes(lower, "training step", "loss")
+    style_axes(lower, xlabel, "loss")
     _draw_fans(upper, steps, entries)
     losses = [entry.loss for entry in entries]
     lower.plot(steps, losses, color=INK, linewidth=1.8, marker="o", markersize=3.5)
@@ -221,7 +231,8 @@ def draw_history(
         lower.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
         lower.yaxis.set_minor_formatter(ticker.NullFormatter())
     else:
-        lower.set_ylim(bottom=min(0, *losses))
+        lower.set_ylim(min(0, *losses), max(0, *losses) + 0.1 * (max(0, *losses) or 1))
+    lower.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     if len(steps) > 2 and max(steps) >= 10 * max(1, sorted(steps)[1]):
         # Most checkpoints are early: each decade gets the same width, and so does step 0.
         linear = max(1, sorted(steps)[1])

@@ -56,6 +56,13 @@ class MaskClamp:
                     f"of shape {tuple(x.shape[1:])}, an example's, or {tuple(x.shape)}",
                     f"shape {tuple(part.shape)}",
                 )
+        if self._values.dtype.is_floating and not x.dtype.is_floating:
+            raise checks.invalid(
+                "`values` of a clamp",
+                f"{x.dtype.name}, as the states, which would be rounded",
+                self._values.dtype.name,
+                kind=TypeError,
+            )
         return tf.where(self._mask, tf.cast(self._values, x.dtype), x)
 
 

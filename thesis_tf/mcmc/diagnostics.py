@@ -106,7 +106,8 @@ def random_projections(samples: Array) -> Array:
     They are the mean of the values and 16 random projections of them, in units of one value's
     standard deviation if values are independent; or the values, if there are at most 16.
     """
-    flat = samples.reshape(*samples.shape[:2], -1)
+    samples = np.asarray(samples)
+    flat = samples.reshape(*samples.shape[:2], math.prod(samples.shape[2:]))
     size = flat.shape[-1]
     if size <= _PROJECTIONS:
         return flat.astype(np.float64)
@@ -161,8 +162,8 @@ def effective_sample_size(samples: ArrayLike) -> Array:
     each is equivalent to about one draw.
 
     Args:
-        samples: (results, chains, ...) array with at least 4 results, of any dtype; the computation
-            is in float64.
+        samples: (results, chains, ...) array of real numbers with at least 4 results; the
+            computation is in float64.
 
     Returns:
         (...) array, by Geyer's initial positive sequence over all chains (as
@@ -193,8 +194,8 @@ def r_hat(samples: ArrayLike) -> Array:
     R-hat of Stan and ArviZ.
 
     Args:
-        samples: (results, chains, ...) array with at least 4 results, of any dtype; the computation
-            is in float64.
+        samples: (results, chains, ...) array of real numbers with at least 4 results; the
+            computation is in float64.
 
     Returns:
         (...) array. It is infinite for a value that no half of a chain changes, but that differs
@@ -239,13 +240,25 @@ def _column(values: Array, rank: int) -> Array:
 
 
 def _centered(samples: ArrayLike) -> Array:
-    """Returns samples in float64, in which the first state of the first chain is 0."""
+    """Returns samples in float64, in which the first state of the first chain is 0.
+
+    Each value is in a unit, a power of two, in which its squares neither overflow nor vanish.
+    """
     states = _checked(samples)
-    return states - states[:1, :1]
+    states = states - states[:1, :1]
+    _, exponents = np.frexp(np.abs(states).max(axis=(0, 1)))
+    return np.asarray(np.ldexp(states, -exponents))
 
 
 def _checked(samples: ArrayLike) -> Array:
-    states = np.asarray(samples).astype(np.float64)
+    given = np.asarray(samples)
+    if given.dtype.kind in "iu" and given.ndim >= 2 and given.size:
+        # Relative to the first state: float64 rounds integers beyond 2^53, but not what differs.
+        wide = int(given.max()) - int(given.min()) >= 1 << 63
+        integers = given.astype(np.int64) - given[:1, :1].astype(np.int64)  # may wrap, twice
+        states: Array = (given if wide else integers).astype(np.float64)
+    else:
+        states = checks.real_numbers("`samples`", given)
     if states.ndim < 2 or states.shape[0] < 4 or states.shape[1] < 1:
         expected = "of shape (results, chains, ...) with at least 4 results"
         raise checks.invalid("`samples`", expected, states.shape)

@@ -25,7 +25,7 @@ def test_a_table_of_best_steps():
 def pairs(*converged):
     k = len(converged)
     return hessian.Eigenpairs(
-        np.ones(k), np.ones((5, k)), np.arange(k) / 10, np.array(converged), 9, k, 1
+        np.arange(k), np.ones((5, k)), np.arange(k) / 10, np.array(converged), 9, k, 1
     )
 
 

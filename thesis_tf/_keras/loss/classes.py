@@ -57,8 +57,8 @@ class ClassCheck:
                 if labels.size:
                     extremes = (labels.min(), labels.max(), int((labels < 0).sum()))
                     found.setdefault(number, []).append(extremes)
-        for number, extremes in found.items():
-            lows, highs, negative = zip(*extremes, strict=True)
+        for number, several in found.items():
+            lows, highs, negative = zip(*several, strict=True)
             _check_range(min(lows), max(highs), sum(negative), sizes[number])
 
 

@@ -259,6 +259,7 @@ class ScoreEstimator:
             threshold: directions with eigenvalues above it count as tangent; above 0.5, the
                 variance of the data is larger than that of the noise.
         """
+        threshold = checks.finite_number("`threshold`", threshold)
         derivative = _finite(self._jacobian(arrays.checked_points("`x`", x)))
         values, vectors, asymmetry = (array.numpy() for array in self._tangents(derivative))
         values, vectors = values[:, ::-1], vectors[:, :, ::-1]

@@ -16,9 +16,9 @@ import numpy as np
 import tensorflow as tf
 
 from thesis_tf._keras.batches import Stream
-from thesis_tf._keras.loss.classes import ClassCheck
 from thesis_tf._keras.objective import Objective
 from thesis_tf._keras.recording import watch
+from thesis_tf.hessian.checks import data
 from thesis_tf.hessian.checks.single_call import SingleCall
 from thesis_tf.hessian.products import modes
 from thesis_tf.hessian.products.averages import Averages
@@ -46,16 +46,6 @@ def check_data(stream: Stream) -> None:
         )
 
 
-def check_labels(objective: Objective, stream: Stream) -> None:
-    """Raises ValueError if labels aren't classes of the outputs."""
-    for (x, _), _ in stream.batches():
-        ClassCheck(objective, x)(
-            tf.nest.map_structure(lambda a: a[:count], y)  # noqa: B023
-            for (_, y), count in stream.batches()
-        )
-        return
-
-
 def check_derivatives(averages: Averages) -> None:
     """Raises SelfCheckError unless the loss is finite and products are correct."""
     objective = averages.objective
@@ -66,7 +56,7 @@ def check_derivatives(averages: Averages) -> None:
             f"The loss and its gradient must be finite. Received: a loss of {loss}"
             + (", and a gradient that is not finite. " if np.isfinite(loss) else ". ")
             + (
-                _not_finite(averages.data.stream)
+                data.not_finite(averages.data.stream)
                 or "The weights hold values that are not finite, or the loss doesn't fit the"
                 " outputs (logits or probabilities?)."
             )
@@ -90,25 +80,6 @@ def check_derivatives(averages: Averages) -> None:
         _check_in_own_precision(averages, (*few, weights), problem)
     with _refusals(refused, _ADVICE):
         _check_symmetric(averages)
-
-
-def _not_finite(stream: Stream) -> str:
-    """Returns a sentence on the examples that aren't finite; "" if all are."""
-    first, found, examples = 0, 0, 0
-    for batch, count in stream.batches():
-        bad = np.zeros(count, bool)
-        for leaf in keras.tree.flatten(batch):
-            if leaf is not None and np.issubdtype(leaf.dtype, np.floating):
-                bad |= ~np.isfinite(leaf[:count].reshape(count, -1)).all(axis=1)
-        if bad.any() and not found:
-            first = examples + int(bad.argmax())
-        found, examples = found + int(bad.sum()), examples + count
-    if not found:
-        return ""
-    return (
-        f"NaN or infinity is in {found} of {examples} examples, the first at {first}: remove these"
-        " examples or repair them."
-    )
 
 
 def _check_products(
@@ -160,8 +131,8 @@ def _check_in_own_precision(averages: Averages, batch: modes.Batch, problem: Exc
 def _unchecked(averages: Averages, reason: str) -> SelfCheckError:
     return SelfCheckError(
         f"Products with {averages.objective.model.name} can't be checked: {reason}, and no mode but"
-        f" {averages.mode} supports it. check=False skips the check; it isn't known whether"
-        " products are correct."
+        f" {averages.mode} supports it. With check=False, compare products with differences of"
+        " `gradient()` before you trust them."
     )
 
 

@@ -119,14 +119,6 @@ def test_the_output_of_the_labels_counts():
         check([{"b": Y % 4, "a": Y}])
 
 
-@pytest.mark.parametrize("part", ["x", "y"])
-def test_an_operator_names_the_first_example_that_is_not_finite(part):
-    data = {"x": X.copy(), "y": X[:, :1].copy()}
-    data[part][[13, 17], 0] = np.nan
-    with pytest.raises(hessian.SelfCheckError, match=r"in 2 of 20 examples, the first at 13:"):
-        hessian.HessianOperator(network(1), "mse", (data["x"], data["y"]), batch_size=8)
-
-
 @pytest.mark.parametrize("first", [None, "sigmoid"])
 def test_a_worker_reads_its_first_output(first):
     """The threshold of its classification errors is that of this output, whatever the others."""
