@@ -177,13 +177,15 @@ def _draw_sizes(
         axes.scatter(abs(values[chosen]), 1 / alphas[chosen], **style)
     axes.set_xscale("log")
     axes.set_yscale("log")
-    for axis in (axes.xaxis, axes.yaxis):
-        # Within a decade matplotlib labels minor ticks, which overlap ("4x10^-1 6x10^-1").
-        axis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
-        axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.set_minor_formatter(ticker.NullFormatter())
     ends = np.array([abs(values[values != 0]).min(), abs(values).max()]) if values.any() else [1, 1]
     axes.plot(ends, ends, color=SOFT, linestyle="--", label="1 / alpha = lambda (Eq 11.2)")
+    for axis in (axes.xaxis, axes.yaxis):
+        # matplotlib labels minor ticks within a decade, which overlap ("4x10^-1 6x10^-1").
+        low, high = axis.get_view_interval()
+        locator = ticker.LogLocator(subs=(1.0, 2.0, 5.0) if high < 100 * low else (1.0,))
+        axis.set_major_locator(locator)
+        axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(ticker.NullFormatter())
 
 
 def _by_sign(values: np.ndarray) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
