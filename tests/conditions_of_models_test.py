@@ -319,7 +319,7 @@ def test_no_rows_of_splits(store, train, match):
 def test_rows_that_wrap_around(model, tmp_path):
     """The difference of the unsigned 255 and 0 is 1, like that of neighbors."""
     x = np.tile(X, (24, 1))
-    store = probes.extract(model, x, tmp_path, taps="dense", verbose=0)
+    store = probes.extract(model, x, tmp_path, taps="dense*", verbose=0)
     rows = np.array([254, 255, 0, 1, 2, 3], np.uint8)
     labels, splits = np.tile(Y, 24), ({"train": r} for r in (rows, rows.astype(int)))
     found, expected = (

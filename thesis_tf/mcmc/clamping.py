@@ -49,6 +49,7 @@ class MaskClamp:
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
         """Returns x (chains, ...) with the fixed values in place, and others unchanged."""
+        x = tf.convert_to_tensor(x)
         for name, part in (("mask", self._mask), ("values", self._values)):
             if tuple(part.shape) not in (tuple(x.shape), tuple(x.shape[1:])):
                 raise checks.invalid(
