@@ -10,9 +10,9 @@ import numpy as np
 
 from thesis_tf._core import checks, seeds
 from thesis_tf._core.types import Array, ArrayLike, Verbose
-from thesis_tf.probes import label_sets
+from thesis_tf.probes.features import label_sets
+from thesis_tf.probes.features.label_sets import LabelSet, Rows
 from thesis_tf.probes.features.store import FeatureStore
-from thesis_tf.probes.label_sets import LabelSet, Rows
 from thesis_tf.probes.metrics import Metrics, measure
 from thesis_tf.probes.report import Probe, ProbeReport
 from thesis_tf.probes.solver.softmax_regression import SoftmaxRegression, Solution

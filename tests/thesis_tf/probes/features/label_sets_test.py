@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from thesis_tf.probes import label_sets
+from thesis_tf.probes.features import label_sets
 
 OUTPUTS = ["output/class", "output/aux", "output"]
 
