@@ -164,8 +164,8 @@ def run(
 ) -> "dict[str, ProbeReport]":
     """Probes according to `config` and writes to `folder`; returns {name: report}.
 
-    `begin` is called after all checks of the arguments, before anything is written; `warn` if a fit
-    has not converged.
+    `begin` is called after all checks of the arguments, before anything is written; `warn` if a
+    report says not to trust it.
     """
     from bin.common import training
     from bin.jobs import factors, probe
@@ -200,9 +200,8 @@ def run(
         reports = probe.checkpoints(session, networks)
     if reports is None:
         return {}
-    for name, report in reports.items():
-        for sentence in report.warnings():
-            warn(f"{name}: {sentence}" if len(reports) > 1 else sentence)
+    for sentence in probe.doubts(reports, trains=config.training.epochs > 0):
+        warn(sentence)
     if len(reports) > 1:
         probe.draw_side_by_side(reports, folder)
     if config.export:

@@ -150,8 +150,8 @@ class Model:
     model: str = option(
         "mnist_convnet",
         "mnist_convnet, lenet, mlp, issgd_mlp, skip_mlp, resnet50, resnet101, resnet152, vgg16,"
-        " vgg19, inception_v3, or a .keras file (loaded in safe mode; for training, the model must"
-        " return logits).",
+        " vgg19, inception_v3, or a .keras file (loaded in safe mode), which ends in logits or"
+        " in a softmax.",
         is_path=True,
     )
     weights: str = option(

@@ -5,6 +5,7 @@ The order of examples is determined by the seed and the step, and a checkpoint h
 resumed ends with the same weights as an uninterrupted run.
 """
 
+import math
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -33,8 +34,24 @@ def compile_for(model: keras.Model, training: "Training") -> None:
     if heads == 1:
         model.compile(optimizer, loss[0], metrics=metrics[0])
     else:
-        # Szegedy et al. 2016 don't give the loss weight; 0.4 is from their published code.
-        model.compile(optimizer, loss, loss_weights=[1.0] + [0.4] * (heads - 1), metrics=metrics)
+        model.compile(optimizer, loss, loss_weights=_loss_weights(heads), metrics=metrics)
+
+
+def loss_of_a_guess(model: keras.Model, classes: int) -> float:
+    """Returns the loss of `compile_for`, without regularization, of outputs 1/K for each class.
+
+    Args:
+        model: the classifier.
+        classes: K if the model doesn't declare its outputs.
+    """
+    widths = [output.shape[-1] for output in getattr(model, "outputs", None) or ()] or [classes]
+    nats = [math.log(width or classes) for width in widths]
+    return float(np.dot(_loss_weights(len(nats)), nats))
+
+
+def _loss_weights(heads: int) -> list[float]:
+    # Szegedy et al. 2016 don't give the loss weight; 0.4 is from their published code.
+    return [1.0] + [0.4] * (heads - 1)
 
 
 def cross_entropies(model: keras.Model) -> list[keras.losses.Loss]:

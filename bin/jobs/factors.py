@@ -16,6 +16,7 @@ from thesis_tf.persistence import files
 from thesis_tf.reporting import progress
 
 EXAMPLES = "examples.csv"
+OWN = "class"  # the name of the data set's own labels in a report
 _ARRAYS = "with arrays named FACTOR_train, FACTOR_test (and FACTOR_validation)"
 _TABLE = "with the columns file,FACTOR,... and a row for each image"
 
@@ -35,18 +36,22 @@ def read(path: str, splits: datasets.Splits) -> dict[str, np.ndarray]:
     Raises:
         ValueError: the file can't be read, or doesn't have a label for each example.
     """
-    if path.endswith(".csv"):
-        return _of_table(path, splits)
+    found = _of_table(path, splits) if path.endswith(".csv") else _of_arrays(path, splits)
+    if OWN in found:
+        raise ValueError(
+            f"--labels={path} must have other names than {OWN}, which is that of the labels of"
+            f" {splits.name} itself. Rename it."
+        )
+    return found
+
+
+def _of_arrays(path: str, splits: datasets.Splits) -> dict[str, np.ndarray]:
     if splits.names is not None:
         raise ValueError(
             f"--labels={path} must be a .csv file {_TABLE}, since the order of the images of"
             f" {splits.name} is drawn: arrays have no names of files. {EXAMPLES} of a run lists"
             " the names."
         )
-    return _of_arrays(path, splits)
-
-
-def _of_arrays(path: str, splits: datasets.Splits) -> dict[str, np.ndarray]:
     found: dict[str, dict[str, np.ndarray]] = {}
     for key, array in runs.read_arrays("labels", path, _ARRAYS).items():
         factor, _, spelling = key.rpartition("_")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from bin.common import contents, ends, model_fit, runs, training
-from bin.jobs import checkpoint_files
+from bin.jobs import checkpoint_files, guess
 from thesis_tf import hardware, hessian
 from thesis_tf.persistence import files
 from thesis_tf.plotting import style
@@ -36,7 +36,8 @@ def run(
 ) -> hessian.Eigenpairs | hessian.SpectrumHistory:
     """Computes the results of `config`, writes to `folder`, and returns the eigenvalues.
 
-    `begin` is called after all checks of the arguments; `warn` if eigenpairs have not converged.
+    `begin` is called after all checks of the arguments; `warn` if eigenpairs have not converged or
+    a trained network is worse than a guess.
     """
     splits = config.data.load(config.model)
     strategy = hardware.configure(config.hardware)
@@ -58,6 +59,9 @@ def run(
     if checkpoints:
         history = of_checkpoints(config, folder, operator, checkpoints)
         warn_of(history, config, warn)
+        hessian.load_weights(model, checkpoints[max(checkpoints)])
+        operator.refresh()
+        guess.warn_of_loss(model, operator.loss(), splits, warn)
         return history
     training.train(
         model,
@@ -73,11 +77,14 @@ def run(
     operator.refresh()
     if full is not None:
         full.refresh()
-    if not np.isfinite(operator.loss()):
+    loss = operator.loss()
+    if not np.isfinite(loss):
         raise ValueError(
-            f"The loss is {operator.loss()} after {config.train_steps} steps: training has"
+            f"The loss is {loss} after {config.train_steps} steps: training has"
             " diverged. Choose a lower --learning_rate."
         )
+    if config.train_steps or config.model.weights != "none" or ".keras" in config.model.model:
+        guess.warn_of_loss(model, loss, splits, warn)
     if config.at_steps:
         warn_of(show_history(config, folder, operator), config, warn)
     resumes = config.hardware.distribution != "multi_worker"

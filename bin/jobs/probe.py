@@ -182,6 +182,23 @@ def live(session: Session, model: keras.Model) -> dict[str, probes.ProbeReport]:
     return reports
 
 
+def doubts(reports: Mapping[str, probes.ProbeReport], *, trains: bool) -> list[str]:
+    """Returns the sentences of {name: report} that say not to trust them, with their names.
+
+    Args:
+        reports: the reports, those of a training in the order of its steps.
+        trains: whether they are of one training: then the model's own errors, and what is told by
+            them of live probes, count at its end only.
+    """
+    *early, _ = reports
+    said = []
+    for name, report in reports.items():
+        if trains and name in early:
+            report = dataclasses.replace(report, model_error={})
+        said += [f"{name}: {s}" if early else s for s in report.warnings()]
+    return said
+
+
 def draw_side_by_side(reports: Mapping[str, probes.ProbeReport], folder: pathlib.Path) -> None:
     """Draws the curves and the networks of {name: report}, one figure per set of labels."""
     for labels in next(iter(reports.values())).label_names:

@@ -55,7 +55,7 @@ class Objective:
         example_loss: the `ExampleLoss`.
         divisors: the divisors of a whole data set, from `measure_divisors`; None for those of each
             batch.
-        ends_in_probabilities: whether Keras finds logits behind all outputs; known after
+        ends_in_probabilities: whether Keras finds logits behind the first output; known after
             `needs_divisors`.
 
     Raises:
@@ -214,8 +214,7 @@ class Objective:
 
         def entries(x: Any, y: Any) -> list[tf.Tensor]:
             outputs = self.outputs(*self.read(), x)
-            flat = tf.nest.flatten(outputs)
-            self.ends_in_probabilities = all(logits_of(output) is not None for output in flat)
+            self.ends_in_probabilities = logits_of(tf.nest.flatten(outputs)[0]) is not None
             return self.example_loss.entries(y, outputs)
 
         return tf.function(entries, autograph=False, reduce_retracing=True)

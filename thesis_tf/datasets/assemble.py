@@ -242,7 +242,7 @@ def _class_names(
                 f"`y_{split}` of {name}",
                 f"integers in [0, {count}), {where}",
                 f"labels from {low} to {high}",
-                advice,
+                advice if low >= 0 else f"Remove or relabel the {(y < 0).sum()} negative ones.",
             )
     if y_train.min() == y_train.max():
         raise checks.invalid(

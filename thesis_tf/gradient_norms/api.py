@@ -10,6 +10,7 @@ from thesis_tf._core import checks
 from thesis_tf._core.types import Array, Loss, Structure, TensorLike
 from thesis_tf._keras import names
 from thesis_tf._keras.loss import fit as loss_fit
+from thesis_tf._keras.loss.classes import ClassCheck
 from thesis_tf._keras.loss.example_loss import with_weights
 from thesis_tf._keras.objective import Objective
 from thesis_tf.gradient_norms import self_check
@@ -174,6 +175,8 @@ class GradientNorms:
         x, y, scales = _tensors(x, y, scales)
         if scales.shape.rank != 1:
             raise checks.invalid("`scales`", "of shape (batch,)", scales.shape)
+        if self._unchecked and tf.executing_eagerly():
+            ClassCheck(self.objective, x)([y])
         losses, squares, gradients = self._function("gradients", x, y, scales)(x, y, scales)
         if self._unchecked and tf.executing_eagerly():
             self._unchecked = not self.check(x, y)
@@ -182,6 +185,8 @@ class GradientNorms:
     def _measure(self, x: Structure, y: Structure) -> tuple[tf.Tensor, list[tf.Tensor], Structure]:
         """Calls the compiled function; on a CPU, chunk by chunk so that outputs fit its caches."""
         x, y = _tensors(x, y)
+        if self._unchecked and tf.executing_eagerly():
+            ClassCheck(self.objective, x)([y])
         found = self._in_chunks(x, y)
         if self._unchecked and tf.executing_eagerly():
             self._unchecked = not self.check(x, y)

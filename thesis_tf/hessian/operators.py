@@ -13,6 +13,7 @@ from thesis_tf._core.types import Data, Loss, TensorLike, Verbose
 from thesis_tf._keras.loss import fit as loss_fit
 from thesis_tf._keras.objective import Objective
 from thesis_tf._keras.sharding import ShardedData
+from thesis_tf.hessian.checks import data as data_checks
 from thesis_tf.hessian.checks import self_check
 from thesis_tf.hessian.products import modes
 from thesis_tf.hessian.products.averages import Averages
@@ -48,6 +49,7 @@ class _Operator:
         objective = Objective(model, loss, parameters, inputs=sharded.stream.spec[0])
         if check:
             self_check.check_data(sharded.stream)
+            data_checks.check_labels(objective, sharded.stream)
         try:
             self._averages = Averages(objective, sharded, self._kind, mode, memory_limit)
         except NO_DERIVATIVE as error:

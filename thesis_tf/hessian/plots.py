@@ -109,6 +109,8 @@ def draw_line_searches(
         fine = np.linspace(min(search.alphas), max(search.alphas), 200)
         quadratic = search.initial_loss + search.slope**2 * (fine**2 * search.curvature / 2 - fine)
         axes.plot(fine, quadratic, color=UPPER, linestyle="--", label="quadratic")
+        # Else matplotlib labels small differences "1e-5+3.619e-1".
+        axes.ticklabel_format(axis="y", useOffset=False)
         # The axes contain the whole loss and a minimum of the quadratic model, but not all of the
         # model.
         axes.set_ylim(min(shown) - room, max(shown) + room)
@@ -177,6 +179,13 @@ def _draw_sizes(
     axes.set_yscale("log")
     ends = np.array([abs(values[values != 0]).min(), abs(values).max()]) if values.any() else [1, 1]
     axes.plot(ends, ends, color=SOFT, linestyle="--", label="1 / alpha = lambda (Eq 11.2)")
+    for axis in (axes.xaxis, axes.yaxis):
+        # matplotlib labels minor ticks within a decade, which overlap ("4x10^-1 6x10^-1").
+        low, high = axis.get_view_interval()
+        locator = ticker.LogLocator(subs=(1.0, 2.0, 5.0) if high < 100 * low else (1.0,))
+        axis.set_major_locator(locator)
+        axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(ticker.NullFormatter())
 
 
 def _by_sign(values: np.ndarray) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:

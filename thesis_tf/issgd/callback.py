@@ -110,6 +110,7 @@ class ImportanceSampling(keras.callbacks.Callback):
         """Checks that Keras weights the examples of the model's loss, and measures all norms."""
         inputs = self._examples.inputs_for(self.model)
         objective = Objective(self.model, None, inputs=inputs)
+        self._examples.check_labels(objective)
         _check_reductions(objective.example_loss.user_loss)
         self._weights.fit_to(objective, self._examples, batch_size=self._at_once)
         self._weights.check(objective, self._examples, batch_size=self._batch_size)

@@ -51,7 +51,8 @@ class ProbeMonitor(keras.callbacks.Callback):
         num_classes: the number of classes; None uses the width of the model's first output.
         optimizer: a Keras optimizer for the probes only; None for Adam with learning rate 1e-3.
         labels: a function from the targets of the model's training to integer labels (n,); None
-            uses the first target, and the argmax of one-hot targets.
+            uses the first target, and the argmax of one-hot targets. The model's own error is that
+            on a target itself; it isn't known for what a function makes of targets.
         log_dir: TensorBoard's directory; None writes nothing.
         seed: the seed of random subsets and projections.
         inputs: an example of the model's inputs, or `tf.TensorSpec`s; only needed for an unbuilt

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from thesis_tf._core import checks, seeds
 from thesis_tf._core.types import Array, ArrayLike, Verbose
+from thesis_tf.probes.features import label_sets
+from thesis_tf.probes.features.label_sets import LabelSet, Rows
 from thesis_tf.probes.features.store import FeatureStore
 from thesis_tf.probes.metrics import Metrics, measure
 from thesis_tf.probes.report import Probe, ProbeReport
@@ -25,10 +25,7 @@ SPLITS = ("train", "validation", "test")
 L2 = tuple(float(value) for value in 10.0 ** np.arange(1, -5.5, -0.5))
 RISES = 2  # the path ends after this many consecutive rises of the validation cross-entropy
 MEMORY_LIMIT = 1 << 28  # bytes of one tap's training features in memory; more are streamed
-MOST_CLASSES = 100_000  # more are taken for other numbers, such as timestamps
 BLOCK = 1 << 26  # bytes of features, or of logits, that are read or computed at once
-
-Rows = slice | Array
 
 
 def fit_probes(
@@ -57,7 +54,9 @@ def fit_probes(
         labels: (N,) integers in [0, K), in the order of the store; or a dict from name to such
             labels, to predict several factors from the same features (section 9.3.6). Booleans
             are two classes. None takes `store.labels`, those of the data set of pairs from which
-            the features were extracted.
+            the features were extracted. The report has the model's own error on labels that are
+            given alone, if an output has K classes; of a dict, on the set "class" and on those that
+            have the name of an output, since others aren't known to be what the model predicts.
         splits: a dict with "train", "validation" and optionally "test", whose values are slices,
             index arrays or masks over the store; or a tuple of the numbers of consecutive examples
             of each, in the order of the store, which isn't shuffled: a warning says if a class is
@@ -84,14 +83,14 @@ def fit_probes(
         TypeError: labels or indices aren't integers.
     """
     seed = seeds.checked_seed(seed)
-    labels = _labels_of(store) if labels is None else labels
+    labels = label_sets.kept_by(store) if labels is None else labels
     if store.shuffled and labels is not store.labels:
         raise checks.invalid(
             "`labels`",
             "None or `store.labels`, as the features are those of a shuffled data set",
             "other labels, whose order can't be that of the store",
         )
-    named = labels if isinstance(labels, Mapping) else {"class": labels}
+    named = dict(labels) if isinstance(labels, Mapping) else {label_sets.OWN: labels}
     path = sorted({float(value) for value in np.atleast_1d(l2)}, reverse=True)
     if not path or not 0 < path[-1] <= path[0] < np.inf:
         raise checks.invalid("`l2`", "positive numbers", path)
@@ -99,7 +98,7 @@ def fit_probes(
     rows = _rows(splits, store.examples, needs_validation=len(path) > 1)
     single = len(named) == 1
     targets = [
-        _target(
+        label_sets.checked(
             name,
             "`labels`" if single else f"`labels` {name!r}",
             values,
@@ -130,7 +129,12 @@ def fit_probes(
             del fit  # frees this tap's features before the next tap's are read
     return ProbeReport(
         probes=tuple(probes),
-        model_error={target.name: _model_error(store, rows, target) for target in targets},
+        model_error={
+            target.name: _model_error(
+                store, rows, target, among=named if isinstance(labels, Mapping) else None
+            )
+            for target in targets
+        },
         chance={target.name: _chance(target.labels, rows) for target in targets},
         edges=tuple(store.edges),
         reduction=store.reduction,
@@ -138,26 +142,6 @@ def fit_probes(
         model=store.model,
         data=store.data,
     )
-
-
-def _labels_of(store: FeatureStore) -> Array | Mapping[str, Array]:
-    """Returns the labels that a store keeps; raises if it keeps none."""
-    if store.labels is None:
-        raise checks.invalid(
-            "`labels`",
-            "given for a store that keeps none",
-            None,
-            "A store keeps the integer labels of a tf.data.Dataset of (inputs, labels).",
-        )
-    return store.labels
-
-
-class _Target(NamedTuple):
-    """The target of probes: labels (N,) in [0, classes)."""
-
-    name: str
-    labels: Array
-    classes: int
 
 
 class _TapFit:
@@ -182,7 +166,7 @@ class _TapFit:
             raise ValueError(f"Tap {name!r}: {error}") from error
 
     def __call__(
-        self, target: _Target, path: Sequence[float]
+        self, target: LabelSet, path: Sequence[float]
     ) -> tuple[Solution, dict[str, Metrics]]:
         """Solves for each l2 of the path; returns the best `Solution` and its metrics."""
         labels = target.labels[self._rows["train"]]
@@ -206,7 +190,7 @@ class _TapFit:
         metrics = {split: self._measure(split, target, best) for split in self._rows}
         return dataclasses.replace(best, evaluations=evaluations), metrics
 
-    def _measure(self, split: str, target: _Target, solution: Solution) -> Metrics:
+    def _measure(self, split: str, target: LabelSet, solution: Solution) -> Metrics:
         def logits(features: Array) -> Array:
             return solution.logits(features).numpy()
 
@@ -214,21 +198,23 @@ class _TapFit:
 
 
 def _model_error(
-    store: FeatureStore, rows: dict[str, Rows], target: _Target
+    store: FeatureStore, rows: dict[str, Rows], target: LabelSet, among: Collection[str] | None
 ) -> dict[str, dict[str, Metrics]]:
-    """Returns metrics of the model's outputs that have the same number of classes as the labels."""
+    """Returns metrics of the model's outputs that predict the labels."""
 
     def logits(values: Array) -> Array:
         if values.min() >= 0 and np.allclose(values.sum(1), 1, atol=1e-2):  # probabilities
             return np.log(np.maximum(values.astype(np.float64), 1e-30))
         return values
 
+    columns = {name.removeprefix("prediction:"): name for name in store.predictions}
     return {
-        name.removeprefix("prediction:"): {
-            split: _measured(store, name, part, target, logits) for split, part in rows.items()
+        output: {
+            split: _measured(store, columns[output], part, target, logits)
+            for split, part in rows.items()
         }
-        for name in store.predictions
-        if store.features(name) == target.classes
+        for output in label_sets.outputs_that_predict(target.name, list(columns), among=among)
+        if store.features(columns[output]) == target.classes
     }
 
 
@@ -236,7 +222,7 @@ def _measured(
     store: FeatureStore,
     name: str,
     rows: Rows,
-    target: _Target,
+    target: LabelSet,
     logits: Callable[[Array], Array],
 ) -> Metrics:
     """Measures `logits`, a function of features (n, D), on some rows of the store."""
@@ -324,60 +310,6 @@ def _rows(
         consecutive = (np.diff(indices) == 1).all()
         rows[name] = slice(int(indices[0]), int(indices[-1]) + 1) if consecutive else indices
     return rows
-
-
-def _target(
-    name: str,
-    shown: str,
-    labels: ArrayLike,
-    examples: int,
-    rows: Mapping[str, Rows],
-    class_names: Sequence[str] | None,
-) -> _Target:
-    """Checks labels and counts their classes; `shown` is their name in errors."""
-    labels, train = np.asarray(labels), rows["train"]
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.shape != (examples,):
-        raise checks.invalid(
-            shown, f"({examples},), one for each example of the store", labels.shape
-        )
-    if labels.dtype == bool:
-        labels = labels.astype(np.int64)
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise checks.invalid(shown, "integers", labels.dtype, kind=TypeError)
-    if labels.min() < 0:
-        raise checks.invalid(shown, "in [0, K)", f"a smallest value of {labels.min()}")
-    classes = int(labels.max()) + 1
-    if classes > MOST_CLASSES and not class_names:
-        raise checks.invalid(
-            shown,
-            f"in [0, K), with K up to {MOST_CLASSES:,}",
-            f"{len(np.unique(labels))} different values, the largest {classes - 1}",
-            "Number them from 0: np.unique(labels, return_inverse=True)[1].",
-        )
-    if class_names and classes > len(class_names):
-        raise checks.invalid(
-            "`class_names`", f"{classes} names, given the largest label", len(class_names)
-        )
-    if len(np.unique(labels[train])) < 2:
-        raise checks.invalid(
-            shown,
-            "of at least two classes in the training examples",
-            f"class {labels[train][0]} only",
-        )
-    for split, part in rows.items():
-        unknown = np.setdiff1d(labels[part], labels[train])
-        if len(unknown):
-            found = ", ".join(map(str, unknown[:5])) + (", ..." if len(unknown) > 5 else "")
-            warnings.warn(
-                f"No training example has the {shown} {found}, but"
-                f" {np.isin(labels[part], unknown).sum()} of {len(labels[part])} {split} examples"
-                " have: probes are wrong there. Shuffle the examples, or stratify"
-                " the splits.",
-                stacklevel=3,
-            )
-    return _Target(name, labels.astype(np.int64), len(class_names or ()) or classes)
 
 
 def _chance(labels: Array, rows: dict[str, Rows]) -> float:

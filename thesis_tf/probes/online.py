@@ -85,6 +85,7 @@ class LiveProbes:
         self.taps = graph.select(taps)
         graph.warn_of_masks(self.taps, stacklevel=2)
         self._edges = graph.edges([tap.name for tap in self.taps])
+        self._output_tap = graph.output_among(self.taps)
         self._reduction, self._labels = reduction, labels
         outputs = [tap for tap in graph.outputs if len(tap.shape) == 2]
         classes = num_classes or (outputs[0].shape[-1] if outputs else None)
@@ -208,6 +209,7 @@ class LiveProbes:
             edges=tuple(self._edges),
             reduction=self._reduction,
             unlabeled={s: found.unlabeled for s, found in sums.items() if found.unlabeled},
+            output_tap=self._output_tap,
         )
 
     def _chance(self, sums: Mapping[str, Sums]) -> float:

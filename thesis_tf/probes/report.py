@@ -15,6 +15,7 @@ import numpy as np
 from thesis_tf._core import checks
 from thesis_tf._core.types import Array, Path
 from thesis_tf.persistence import arrays, files
+from thesis_tf.probes import doubts
 from thesis_tf.probes.metrics import Metrics
 from thesis_tf.probes.plots.curves import COMMONEST
 from thesis_tf.probes.plots.reports import draw_curves, draw_networks
@@ -83,8 +84,8 @@ class ProbeReport(TabularResult):
 
     Attributes:
         probes: `Probe`s in the order of computation.
-        model_error: a dict from label set to a dict from the model's outputs that have the same
-            number of classes to a dict from split to `Metrics` of this output.
+        model_error: a dict from label set to a dict from the model's outputs that predict these
+            labels (see `fit_probes`) to a dict from split to `Metrics` of this output.
         chance: a dict from label set to the error, on unseen examples, of always predicting the
             most frequent class of the training examples.
         edges: the data flow among the taps.
@@ -94,6 +95,8 @@ class ProbeReport(TabularResult):
         data: the fingerprint of the data.
         unlabeled: a dict from split to the number of examples that live probes left out, as their
             labels aren't in [0, K).
+        output_tap: of live probes, the name of the tap that is the model's only output; "" if it
+            isn't probed.
     """
 
     probes: tuple[Probe, ...]
@@ -106,6 +109,7 @@ class ProbeReport(TabularResult):
     model: str = ""
     data: str = ""
     unlabeled: dict[str, int] = dataclasses.field(default_factory=dict)
+    output_tap: str = ""
 
     def __repr__(self) -> str:
         """Returns the number of probes and the range of their errors."""
@@ -136,21 +140,14 @@ class ProbeReport(TabularResult):
         return [probe for probe in self.probes if probe.labels == labels]
 
     def warnings(self) -> list[str]:
-        """Returns a sentence if fits have not converged; an empty list otherwise.
+        """Returns sentences that say why not to trust the errors; none if nothing is known.
 
-        Live probes have no certificate and are left out. Errors at chance and features that are
-        left out since they are constant are results: the table has them.
+        These are: fits that have not converged; a live probe on the model's output that is worse
+        than the model; a model whose cross-entropy is more than twice that of a uniform guess on
+        every split. Errors at chance and features that are left out since they are constant are
+        results: the table has them.
         """
-        fits = [(probe.solution.suboptimality, probe) for probe in self.probes]
-        open_fits = [f for f in fits if math.isfinite(f[0]) and not f[1].solution.converged]
-        if not open_fits:
-            return []
-        worst, probe = max(open_fits, key=lambda fit: fit[0])
-        return [
-            f"{len(open_fits)} of {len(fits)} probes have not converged: the loss at"
-            f" {probe.tap.name} may be {worst:.2g} nats above its minimum. Their errors may be too"
-            " large."
-        ]
+        return [*doubts.of_fits(self), *doubts.of_live_probes(self), *doubts.of_models(self)]
 
     def table(self, *, format: str = "console") -> str:
         """Returns the results as text: "console", "csv", "json" or "markdown".
@@ -167,7 +164,15 @@ class ProbeReport(TabularResult):
         headings, rows = self._table()
         as_text = tables.text if format == "console" else tables.markdown
         gap = "" if format == "console" else "\n"  # or Markdown would add the sentence to the table
-        return "\n".join([as_text(headings, rows), *(gap + s for s in self.warnings())]) + "\n"
+        said = [*self._without_own_row(), *self.warnings()]
+        return "\n".join([as_text(headings, rows), *(gap + sentence for sentence in said)]) + "\n"
+
+    def _without_own_row(self) -> list[str]:
+        """Returns a sentence on label sets for which the model has no row if others have one."""
+        left = [name for name in self.label_names if not self.model_error.get(name)]
+        if not left or len(left) == len(self.label_names):
+            return []
+        return [f"The model isn't known to predict {', '.join(left)}: it has no error there."]
 
     def _table(self) -> tuple[list[str], list[list[tables.Cell]]]:
         headings, *rows = _rows(self)
@@ -309,6 +314,7 @@ class ProbeReport(TabularResult):
             model=value["model"],
             data=value["data"],
             unlabeled=dict(value.get("unlabeled", {})),
+            output_tap=value.get("output_tap", ""),
         )
 
 

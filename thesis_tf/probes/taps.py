@@ -146,6 +146,13 @@ class TapGraph:
             if tap.kind == "Model" and tap.name.split("/")[0] == "output"
         ]
 
+    def output_among(self, taps: Sequence[Tap]) -> str:
+        """Returns the name of the tap that is the model's only output; "" if there is none."""
+        if len(self.outputs) != 1:
+            return ""
+        output = self._tensors[self.outputs[0].name]
+        return next((tap.name for tap in taps if self._tensors[tap.name] is output), "")
+
     def warn_of_masks(self, taps: Sequence[Tap], *, stacklevel: int) -> None:
         """Warns of masks that were guessed or left out at some taps, if there are any."""
         if note := self._masks.note([tap.name for tap in taps]):

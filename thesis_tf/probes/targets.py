@@ -157,7 +157,7 @@ def _is_of_keras(loss: Any) -> bool:
 
 def _output(model: keras.Model, paths: list[tuple[Any, ...]], place: LabelSource) -> int | None:
     """Returns the index of the output that is trained on the target with the labels."""
-    if len(paths) != place.targets:
+    if place.path is None or len(paths) != place.targets:
         return None
     if len(paths) == 1:
         return 0

@@ -26,6 +26,12 @@ def test_factors_come_in_the_order_of_the_stacked_examples(splits, tmp_path):
     assert len(x) == 30
 
 
+def test_a_factor_does_not_take_the_place_of_the_data_sets_labels(splits, tmp_path):
+    np.savez(tmp_path / "f.npz", class_train=np.arange(30) % 2, row_train=np.arange(30))
+    with pytest.raises(ValueError, match="must have other names than class"):
+        factors.read(str(tmp_path / "f.npz"), splits)
+
+
 @pytest.mark.parametrize("spelling", ["validation", "valid", "val", "dev", "Eval"])
 def test_spellings_of_the_validation_split(tmp_path, spelling):
     arrays = {"x_train": np.eye(4), "y_train": np.arange(4) % 2}

@@ -180,6 +180,8 @@ def test_class_names_count_the_classes():
 X, Y = numbered(30)
 BAD_LABELS = [
     (Y - 1, {}, "integers in [0, 2)"),
+    (Y - 1, {}, "Remove or relabel the "),
+    (Y - 1, {"class_names": ["a", "b"]}, "Remove or relabel the "),
     (Y + 5, {"class_names": ["a", "b"]}, "integers in [0, 2), one of the `class_names`"),
     (Y, {"class_names": []}, "integers in [0, 0)"),
     (Y + MOST_UNNAMED_CLASSES, {}, f"integers in [0, {MOST_UNNAMED_CLASSES})"),

@@ -1,7 +1,10 @@
+import itertools
+
 import numpy as np
 import pytest
 
 from thesis_tf import hessian
+from thesis_tf.hessian import plots
 
 
 def eigenpairs(values=(-2.0, -1.0, 3.0, 4.0, 9.0), smallest=2):
@@ -108,3 +111,41 @@ def test_labels_say_what_is_drawn(tmp_path, svg_texts, matrix):
 def test_bad_arguments(draw, message):
     with pytest.raises(ValueError, match=message):
         draw()
+
+
+def drawn_labels(monkeypatch, draw):
+    """Returns the labels on the axes of each panel, and the offsets, of a figure."""
+    figures = []
+    monkeypatch.setattr(plots, "save", lambda figure, path: figures.append(figure))
+    draw()
+    found = []
+    for axes in figures[0].axes:
+        figures[0].draw_without_rendering()
+        for axis in (axes.xaxis, axes.yaxis):
+            ticks = [*axis.get_major_ticks(), *axis.get_minor_ticks()]
+            low, high = sorted(axis.get_view_interval())
+            shown = [t for t in ticks if t.label1.get_text() and low <= t.get_loc() <= high]
+            found.append((axis.get_offset_text().get_text(), shown))
+    return found
+
+
+def test_small_differences_of_the_loss_have_whole_labels(monkeypatch):
+    alphas = np.linspace(-1, 2, 9)
+    loss = 0.36190 + 1e-6 * alphas**2
+    found = hessian.LineSearch(alphas, loss, loss, 0.3619, 1e-3, 2.0, 0.5)
+    draw = lambda: hessian.draw_line_searches({"a": found}, "a.png")  # noqa: E731
+    assert [offset for offset, _ in drawn_labels(monkeypatch, draw)] == ["", ""]
+
+
+@pytest.mark.parametrize("largest", [0.6, 5.0, 90.0, 4e4, 3e9])
+def test_labels_of_logarithmic_axes_do_not_overlap(monkeypatch, largest):
+    values = np.geomspace(0.3, largest, 5)
+    steps = [step(value, 1 / value, 0.1) for value in values]
+    found = drawn_labels(
+        monkeypatch, lambda: hessian.draw_best_steps(steps, "a.png", panels=["size"])
+    )
+    (_, ticks), _ = found
+    boxes = sorted((tick.label1.get_window_extent() for tick in ticks), key=lambda box: box.x0)
+    assert len(boxes) >= 2
+    assert all(one.x1 < other.x0 for one, other in itertools.pairwise(boxes))
+    assert not any("10^" in tick.label1.get_text() for tick in ticks)

@@ -301,14 +301,63 @@ def test_several_sets_of_labels(store, labels):
     assert report.label_names == list(named)
     assert report.class_names == tuple("abcd")
     for name, y in named.items():
-        alone = fitted(store, {name: y}, control=True)
+        alone = fitted(store, y, control=True)
         for probe in alone.probes:
             joint = report.probe(probe.tap.name, labels=name)
+            assert joint.labels == name
             assert joint.metrics == probe.metrics
             assert joint.control == probe.control
-        assert report.chance[name] == alone.chance[name]
-        assert report.model_error[name] == alone.model_error[name]
-    assert set(report.model_error["odd"]) == set()
+        assert report.chance[name] == alone.chance["class"]
+    assert report.model_error["class"] == fitted(store, labels).model_error["class"]
+    assert report.model_error["odd"] == report.model_error["high"] == {}
+
+
+def wide(rng, width=4):
+    return rng.normal(size=(600, width)).astype("float32")
+
+
+OWN_ROWS = {  # name: (label sets, outputs, {label set: outputs in the report})
+    "labels alone": (["class"], ["output"], {"class": ["output"]}),
+    "a factor alone": (["hour"], ["output"], {"hour": []}),
+    "a factor of as many classes": (
+        ["hour", "class"], ["output"], {"hour": [], "class": ["output"]}
+    ),
+    "no set of the model's": (["hour", "day"], ["output"], {"hour": [], "day": []}),
+    "two heads": (
+        ["class", "hour"], ["output/a", "output/b"],
+        {"class": ["output/a", "output/b"], "hour": []},
+    ),
+    "sets with names of outputs": (
+        ["hour", "day", "month"], ["output/hour", "output/day"],
+        {"hour": ["output/hour"], "day": ["output/day"], "month": []},
+    ),
+    "a set with the name of an output": (
+        ["class", "hour"], ["output/main", "output/hour"],
+        {"class": ["output/main"], "hour": ["output/hour"]},
+    ),
+    "an output of the name class": (
+        ["class", "hour"], ["output/class", "output/other"], {"class": ["output/class"], "hour": []}
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OWN_ROWS)
+def test_only_labels_that_an_output_predicts_have_the_models_error(name, labels, tmp_path):
+    sets, outputs, expected = OWN_ROWS[name]
+    rng = np.random.default_rng(2)
+    predictions = {output: wide(rng) for output in outputs}
+    other = write(tmp_path, {"near": separable(rng, labels)}, predictions)
+    given = {one: np.roll(labels, number) for number, one in enumerate(sets)}
+    report = fitted(other, labels if name == "labels alone" else given)
+    assert {one: list(found) for one, found in report.model_error.items()} == expected
+    for one, found in report.model_error.items():
+        for output, metrics in found.items():
+            wrong = predictions[output].argmax(1) != given[one]
+            assert metrics["train"].error == wrong[:300].mean()
+    left = [one for one, found in expected.items() if not found]
+    said = "isn't known to predict" in report.table()
+    assert said == (0 < len(left) < len(expected))
+    assert not said or f"predict {', '.join(left)}:" in report.table()
 
 
 def test_shuffled_labels_are_no_better_than_chance(store, labels):

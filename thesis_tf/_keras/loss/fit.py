@@ -29,7 +29,7 @@ def warn_of_misfit(objective: Objective, x: Any, *, stacklevel: int) -> None:
     user_loss = objective.example_loss.user_loss
     if all(_expects_logits(loss) is None for loss in keras.tree.flatten(user_loss)):
         return
-    losses: list[Any] = []
+    losses: list[tuple[str | int, Any]] = []
     has_logits: list[bool] = []
 
     def outputs(x: Any) -> list[tf.Tensor]:
@@ -40,20 +40,25 @@ def warn_of_misfit(objective: Objective, x: Any, *, stacklevel: int) -> None:
         return flat
 
     found = tf.function(outputs, autograph=False)(x)
-    expects = map(_expects_logits, losses)
     symbolic = tf.nest.flatten(getattr(objective.model, "outputs", None) or [None] * len(found))
     activations = map(last_activation.of_tensor, symbolic)
-    for expected, output, known, ends in zip(expects, found, has_logits, activations, strict=True):
+    for (key, loss), output, known, ends in zip(
+        losses, found, has_logits, activations, strict=True
+    ):
+        expected = _expects_logits(loss)
         values = np.asarray(tf.cast(output, tf.float64))
         if expected is None or known or not np.isfinite(values).all():
             continue
         ends = ends if ends in ("sigmoid", "softmax") else None
         bounded = values.min() >= 0 and values.max() <= 1 + ROUNDING
+        name = f"the outputs of {objective.model.name}"
+        if len(found) > 1:
+            name = f"the outputs {key} of {objective.model.name}"
         if not expected and not bounded:
-            what = f"The loss expects probabilities, and the outputs of {objective.model.name} are"
+            what = f"The loss expects probabilities, and {name} are"
             cure = "Pass from_logits=True to the loss, or end the model in a softmax or sigmoid."
         elif expected and bounded and (ends or _sum_to_one(values)):
-            what = f"The loss expects logits, and the outputs of {objective.model.name} are"
+            what = f"The loss expects logits, and {name} are"
             cure = "Pass from_logits=False to the loss."
         else:
             continue

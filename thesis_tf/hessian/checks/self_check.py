@@ -18,6 +18,7 @@ import tensorflow as tf
 from thesis_tf._keras.batches import Stream
 from thesis_tf._keras.objective import Objective
 from thesis_tf._keras.recording import watch
+from thesis_tf.hessian.checks import data
 from thesis_tf.hessian.checks.single_call import SingleCall
 from thesis_tf.hessian.products import modes
 from thesis_tf.hessian.products.averages import Averages
@@ -54,8 +55,11 @@ def check_derivatives(averages: Averages) -> None:
         raise SelfCheckError(
             f"The loss and its gradient must be finite. Received: a loss of {loss}"
             + (", and a gradient that is not finite. " if np.isfinite(loss) else ". ")
-            + "The weights, the inputs or the labels hold values that are not finite, or the loss"
-            " doesn't fit the outputs (logits or probabilities?)."
+            + (
+                data.not_finite(averages.data.stream)
+                or "The weights hold values that are not finite, or the loss doesn't fit the"
+                " outputs (logits or probabilities?)."
+            )
         )
     refused = f"TensorFlow can't compute products with {objective.model.name} by {averages.mode}"
     with _refusals(refused, _ADVICE):

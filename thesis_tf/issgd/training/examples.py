@@ -9,7 +9,9 @@ import tensorflow as tf
 
 from thesis_tf._core import checks
 from thesis_tf._core.types import Array
+from thesis_tf._keras.loss.classes import ClassCheck
 from thesis_tf._keras.loss.example_loss import WeightedLabels
+from thesis_tf._keras.objective import Objective
 from thesis_tf.persistence import fingerprint
 
 _HASHED = 256  # the rows of an object that are hashed
@@ -56,6 +58,11 @@ class Examples:
         """Yields (x, y) of all rows, in order."""
         for start in range(0, len(self), size):
             yield self.take(slice(start, start + size))
+
+    def check_labels(self, objective: Objective) -> None:
+        """Raises ValueError if arrays of labels have others than the classes of the outputs."""
+        if all(isinstance(leaf, np.ndarray) for leaf in keras.tree.flatten(self.y)):
+            ClassCheck(objective, self.take(slice(0, 1))[0])([self.y])
 
     def fingerprint(self) -> str:
         """Returns a hash of shapes, dtypes and values.

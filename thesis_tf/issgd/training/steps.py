@@ -50,6 +50,7 @@ class Steps:
             raise checks.invalid("`model`", "compiled with an optimizer and a loss", model.name)
         self.model, self.batch_size = model, checks.positive_integer("`batch_size`", batch_size)
         self.objective = Objective(model, None, inputs=examples.inputs_for(model))
+        examples.check_labels(self.objective)
         if self.objective.needs_divisors(*examples.take(slice(0, 1))):
             self.objective.measure_divisors(examples.batches(MEASURED_AT_ONCE))
         self._strategy = model.distribute_strategy or tf.distribute.get_strategy()

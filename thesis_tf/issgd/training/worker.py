@@ -93,6 +93,7 @@ class Worker:
         objective = Objective(model, loss, inputs=train.inputs_for(model))
         # By split: masks and ignored classes are counted over a whole split.
         self._divisors: dict[str, list[tf.Tensor] | None] = {}
+        train.check_labels(objective)
         if objective.needs_divisors(*train.take(slice(0, 1))):
             self._divisors = {
                 split: objective.divisors_of(examples.batches(self._batch_size))

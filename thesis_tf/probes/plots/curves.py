@@ -35,6 +35,7 @@ from thesis_tf.probes.plots.series import merged, missing
 
 # Markers distinguish series in black-and-white print.
 _MARKERS = "osD^vPX"
+_MOST_BELOW = 3  # how many curves make the one below them wider
 _SUBS = (1.0, 2.0, 5.0)  # of ticks in a decade
 COMMONEST = "always the commonest class"  # what `chance` is the error of
 
@@ -108,7 +109,10 @@ def draw_curve(
     at = {tap: place for place, tap in enumerate(taps)}
     colored = {label: _color(number, len(series)) for number, label in enumerate(series)}
     for number, points in enumerate(series.values()):
-        _draw_series(axes, number, list(colored.values())[number], points, at, floor, links)
+        # Wider below those that are drawn later, so that equal curves don't hide one another.
+        below = min(len(series) - 1 - number, _MOST_BELOW)
+        color = list(colored.values())[number]
+        _draw_series(axes, number, color, points, at, floor, links, below)
     legend = list(series)
     lines: list[tuple[float | None, str, Any, tuple[int, int]]]
     lines = [(reference, reference_label, INK, (5, 3))]
@@ -152,6 +156,7 @@ def _draw_series(
     at: Mapping[str, int],
     floor: float,
     links: Container[tuple[str, str]] | None,
+    below: int,
 ) -> None:
     in_order = sorted(points, key=lambda point: at[point[0]])
     rows: list[tuple[float, float | None, float | None]] = []
@@ -164,12 +169,12 @@ def _draw_series(
     style: dict[str, Any] = {
         "color": color,
         "marker": _MARKERS[number % len(_MARKERS)],
-        "ms": 2 if crowded else 4,
+        "ms": (2 if crowded else 4) + 2.5 * below,
         "zorder": 3,
         "clip_on": False,
     }
     drawn = np.maximum(error, floor)
-    axes.plot(x, drawn, lw=1.3, label="series", gid=f"series-{number}", **style)
+    axes.plot(x, drawn, lw=1.3 + 1.8 * below, label="series", gid=f"series-{number}", **style)
     zero = error < floor
     if zero.any():
         axes.plot(x[zero], drawn[zero], lw=0, mfc="white", gid=f"zero-{number}", **style)

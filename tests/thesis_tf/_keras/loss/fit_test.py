@@ -47,6 +47,55 @@ CASES = {
 }  # fmt: skip
 
 
+def two(classes, numbers, *, as_dict):
+    """Returns a model of two outputs, whose names are not in alphabetical order."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((3,))
+    outputs = {
+        "kind": layers.Dense(2, classes, name="kind")(inputs),
+        "age": layers.Dense(1, numbers, name="age")(inputs),
+    }
+    return keras.Model(inputs, outputs if as_dict else list(outputs.values()))
+
+
+AGE = X.sum(1, keepdims=True)
+NAMED = {"kind": Y, "age": AGE}
+SEVERAL = {  # name: (model, loss, labels, what is said)
+    "another output without a loss": (
+        two("softmax", None, as_dict=True), {"kind": SPARSE()}, NAMED, None),
+    "another output with None": (
+        two("softmax", None, as_dict=True), {"kind": SPARSE(), "age": None}, NAMED, None),
+    "another output with None, a list": (
+        two("softmax", None, as_dict=False), [SPARSE(), None], [Y, AGE], None),
+    "another output of numbers": (
+        two("softmax", None, as_dict=True), {"kind": SPARSE(), "age": "mse"}, NAMED, None),
+    "logits, a dict": (
+        two(None, "sigmoid", as_dict=True), {"kind": SPARSE(), "age": "mse"}, NAMED,
+        "The loss expects probabilities, and the outputs kind of "),
+    "logits, a list": (
+        two(None, "sigmoid", as_dict=False), [SPARSE(), "mse"], [Y, AGE],
+        "The loss expects probabilities, and the outputs kind of "),
+    "logits, the only loss": (
+        two(None, "sigmoid", as_dict=True), {"kind": SPARSE()}, NAMED,
+        "The loss expects probabilities, and the outputs kind of "),
+    "a function of all": (
+        two(None, None, as_dict=True),
+        lambda y, out: SPARSE(from_logits=True, reduction=None)(y["kind"], out["kind"]), NAMED,
+        None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SEVERAL)
+def test_of_several_outputs_those_with_a_loss_are_named(case):
+    model, loss, labels, message = SEVERAL[case]
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        gradient_norms.per_example_gradient_norms(model, loss)(X, labels)
+    said = [str(w.message) for w in found if "The loss expects" in str(w.message)]
+    assert len(said) == (message is not None), said
+    assert not said or said[0].startswith(message)
+
+
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("tool", ["norms", "hessian"])
 def test_a_loss_that_does_not_fit_the_outputs_is_warned_of(case, tool):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from matplotlib import image
 
+from thesis_tf.plotting.style import CATEGORICAL
 from thesis_tf.probes.plots.curves import draw_curve
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -182,3 +183,15 @@ def test_errors_of_the_curve(tmp_path, series, match):
     with pytest.raises(ValueError, match=match):
         draw_curve(series, tmp_path / "curve.svg")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("taps", [5, 60])
+def test_equal_curves_do_not_hide_one_another(tmp_path, count, taps):
+    points = [(f"tap {i}", 0.9 - 0.8 * i / taps, None) for i in range(taps)]
+    draw_curve({f"labels {number}": points for number in range(count)}, tmp_path / "a.png")
+    pixels = (image.imread(tmp_path / "a.png")[..., :3] * 255).round()
+    height = len(pixels) // 3  # below is no legend
+    for color in CATEGORICAL[:count]:
+        rgb = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
+        assert (abs(pixels[height:] - rgb).max(-1) <= 1).sum() > 100, color
