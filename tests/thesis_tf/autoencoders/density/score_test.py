@@ -203,7 +203,10 @@ def test_tangents_say_their_dimension():
     estimator = ScoreEstimator(lambda x: x * np.array([0.9, 0.2, 0.1]), sigma=SIGMA)
     tangents = estimator.tangent_directions(RNG.normal(size=(4, 3)))
     assert repr(tangents) == "Tangents(4 points of 3 values, dimension 1)"
-    assert tangents.summary() == {"points": 4, "dimension": 1.0, "asymmetry": 0.0}
+    expected = {"points": 4, "dimension": 1.0, "asymmetry": 0.0, "norm_of_antisymmetric_part": 0.0}
+    ends = {"largest": 0.9, "smallest": 0.1}
+    expected |= {f"{name}_eigenvalue_of_symmetric_part": end for name, end in ends.items()}
+    assert tangents.summary() == pytest.approx(expected)
     assert [line.split()[0] for line in tangents.table().splitlines()] == ["rank", "1", "2", "3"]
 
 

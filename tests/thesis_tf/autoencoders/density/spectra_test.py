@@ -1,0 +1,106 @@
+"""Iterations with products against whole matrices, by NumPy in float64."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from thesis_tf.autoencoders import ScoreEstimator, find_attractors
+from thesis_tf.autoencoders.density import spectra
+
+SIZE = 40
+
+
+def matrix(kind):
+    """Returns a (40, 40) matrix of some kind; the largest eigenvalues are apart."""
+    rng = np.random.default_rng(5)
+    basis = np.linalg.qr(rng.normal(size=(SIZE, SIZE)))[0]
+    values = np.zeros(SIZE)
+    values[:6] = [0.95, 0.9, 0.8, 0.7, 0.6, 0.3]
+    found = basis @ np.diag(values) @ basis.T
+    if kind == "skew":
+        found[np.ix_([0, 1], [0, 1])] += 1.5 * np.array([[0.0, -1.0], [1.0, 0.0]])
+    elif kind == "noise":
+        found += rng.normal(size=(SIZE, SIZE)) / 20
+    return found
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("kind", ["symmetric", "skew", "noise"])
+@pytest.mark.parametrize("top_k", [None, 7])
+def test_tangents_are_of_the_symmetric_part(kind, dtype, top_k):
+    m = matrix(kind)
+    x = np.random.default_rng(1).normal(size=(2, SIZE)).astype(dtype)
+    estimator = ScoreEstimator(lambda x: x @ tf.constant(m.T, x.dtype))
+    found = estimator.tangent_directions(x, top_k=top_k)
+    values, vectors = np.linalg.eigh((m + m.T) / 2)
+    count = top_k or SIZE
+    # The iterations end at residuals of eps^.5 (1 + lambda), and eigenvalues of symmetric matrices
+    # are no less exact than residuals; whole float32 matrices are rounded at eps |m| d^.5.
+    close = 2.5 * np.finfo(dtype).eps ** 0.5
+    np.testing.assert_allclose(found.eigenvalues[0], values[::-1][:count], atol=close)
+    assert found.directions.shape == (2, SIZE, count)
+    assert found.dimension.tolist() == [(values > 0.5).sum()] * 2
+    along = abs(found.directions[0][:, 0] @ vectors[:, -1])
+    gap = values[-1] - values[-2]
+    assert along > 1 - (close / gap) ** 2 - close
+    skew = np.linalg.norm((m - m.T) / 2, 2)
+    # The iterations find 1 + skew^2; near 0 this leaves the root of the tolerance.
+    np.testing.assert_allclose(found.skew, skew, atol=close / skew if skew > 0.1 else close**0.5)
+    assert bool(found.warnings()) == (skew > 0.5)
+    exact = np.linalg.norm(m - m.T) / 2 / np.linalg.norm(m)
+    # 20 vectors, each with a relative standard deviation of at most 2^.5 of either square.
+    room = 4 * exact * (2 / 20) ** 0.5 + close if top_k else close
+    np.testing.assert_allclose(found.asymmetry, exact, atol=room)
+
+
+@pytest.mark.parametrize("dense", [True, False])
+@pytest.mark.parametrize("kind", ["symmetric", "noise", "skew"])
+def test_eigenvalues_at_attractors_are_those_of_the_jacobian(kind, dense, monkeypatch):
+    if not dense:
+        monkeypatch.setattr(spectra, "DENSE", 3)
+    m = matrix(kind) * (0.5 if kind == "noise" else 0.55)
+    estimator = ScoreEstimator(lambda x: x @ tf.constant(m.T, x.dtype), sigma=0.1)
+    x = np.random.default_rng(1).normal(size=(4, SIZE))
+    found = find_attractors(estimator, x, x)
+    values = np.linalg.eigvals(m)
+    assert len(found.points) == 1
+    np.testing.assert_allclose(found.spectral_radius, abs(values).max(), atol=1e-5)
+    assert found.maximum[0] == (values.real.max() < 1)
+    assert not found.warnings()
+
+
+def test_eigenvalues_that_do_not_converge_are_said(monkeypatch):
+    monkeypatch.setattr(spectra, "DENSE", 3)
+    monkeypatch.setattr(spectra, "_RESTARTS", 1)
+    rng = np.random.default_rng(0)
+    m = 0.9 * np.linalg.qr(rng.normal(size=(SIZE, SIZE)))[0]  # all of one size: none stands out
+    estimator = ScoreEstimator(lambda x: x @ tf.constant(m.T, x.dtype), sigma=0.1)
+    x = rng.normal(size=(4, SIZE))
+    found = find_attractors(estimator, x, x)
+    assert np.isnan(found.spectral_radius).all()
+    assert not found.maximum.any()
+    assert "At 1 of 1 attractors the eigenvalues of dr/dx did not converge" in found.warnings()[0]
+
+
+def test_all_computed_eigenvalues_above_the_threshold():
+    m = matrix("symmetric")
+    estimator = ScoreEstimator(lambda x: x @ tf.constant(m.T, x.dtype))
+    found = estimator.tangent_directions(np.ones((3, SIZE)), top_k=4)
+    assert found.dimension.tolist() == [4, 4, 4]
+    assert found.warnings()[0].startswith("At 3 of 3 points all 4 computed eigenvalues")
+    assert "smallest_eigenvalue_of_symmetric_part" not in found.summary()
+    assert found.table().splitlines()[-1] == found.warnings()[0]
+
+
+@pytest.mark.parametrize("top_k", [0, SIZE])
+def test_bad_numbers_of_directions(top_k):
+    with pytest.raises(ValueError, match="`top_k` must be"):
+        ScoreEstimator(tf.identity).tangent_directions(np.ones((3, SIZE)), top_k=top_k)
+
+
+def test_pieces_are_small_enough_to_be_interrupted():
+    for size in (1, 2, 50, 322, 784, 1024, 10_304):
+        found = [len(range(1000)[piece]) for piece in spectra.pieces(1000, size)]
+        assert sum(found) == 1000
+        assert max(found) == 1 or max(found) * size**3 <= 1 << 30
+        assert max(found) == 1 or max(found) * size**2 <= 1 << 24
