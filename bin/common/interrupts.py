@@ -1,7 +1,7 @@
 """Ctrl-C ends a program wherever it comes.
 
 Python raises KeyboardInterrupt inside whatever runs. In `__del__` and callbacks of the garbage
-collector it is only reported, and other code may catch it: then it is lost, and the program goes on.
+collector it is only reported, and other code may catch it: it is lost, and the program goes on.
 """
 
 import contextlib

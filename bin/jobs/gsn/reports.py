@@ -28,7 +28,8 @@ _SPREAD = 200  # the most states of each chain from which the spread is computed
 _COMPLETED = 10  # the number of test examples that are completed
 _RUNS = 3  # the number of completions of each
 _CLASSIFIER_EPOCHS = 3
-_MOST_SPURIOUS = 0.2  # the fraction of real examples that a classifier may not recognize
+_MOST_UNSURE = 0.2  # the fraction of real examples that a classifier may not recognize
+_ONE_CLASS = 0.9  # the fraction of samples of one class that is nearly all
 
 
 def doubts(found: Mapping[str, Any]) -> list[str]:
@@ -168,7 +169,11 @@ class JobsAfterTraining:
             ),
         }
         estimates["conservative"] = gsn.conservative_log_likelihood(
-            chains, splits.test.x, self._run.model.reconstruction, verbose=self._verbose
+            chains,
+            splits.test.x,
+            self._run.model.reconstruction,
+            train=splits.train.x,
+            verbose=self._verbose,
         )
         found: dict[str, Any] = {n: estimate.summary() for n, estimate in estimates.items()}
         found["mixing"] = chains.diagnostics.summary()
@@ -190,18 +195,27 @@ class JobsAfterTraining:
         return found
 
     def _judge(self, probabilities: Classifier, found: dict[str, Any]) -> list[str]:
-        """Adds the quality of test examples; returns a sentence if it is bad, though they are real.
+        """Adds the quality of test examples; returns sentences if it says something bad.
 
-        The classifier is then no judge of samples.
+        If it is bad, though they are real, the classifier is no judge of samples. Nearly all
+        samples may be of one class, unlike test examples.
         """
         test = gsn.sample_quality(probabilities(self._splits.test.x))
         found["quality_of_test_examples"] = test.summary()
-        if test.spurious <= _MOST_SPURIOUS:
-            return []
-        return [
-            f"The classifier that measures the quality of samples recognizes no class in"
-            f" {test.spurious:.0%} of the real test examples: don't trust that quality."
-        ]
+        said = []
+        if test.unsure > _MOST_UNSURE:
+            said.append(
+                f"The classifier that measures the quality of samples recognizes no class in"
+                f" {test.unsure:.0%} of the real test examples: don't trust that quality."
+            )
+        fractions = found.get("quality", {}).get("class_fractions", [0.0])
+        top, most = int(np.argmax(fractions)), max(fractions)
+        if most > _ONE_CLASS and test.class_fractions[top] < most / 2:
+            said.append(
+                f"According to the classifier {most:.0%} of the samples are of class {top}, and"
+                f" {test.class_fractions[top]:.0%} of the test examples."
+            )
+        return said
 
     def _quality(self, probabilities: Classifier, means: np.ndarray) -> dict[str, Any]:
         steps, chains = means.shape[:2]
@@ -219,7 +233,7 @@ class JobsAfterTraining:
             return None
         if not datasets.has_labels(data.dataset):
             return None
-        splits = data.load()
+        splits = data.load(announce=False)  # `NetworkRun` has said what was read
         return splits if splits.train.x.shape[1:] == self._run.shape else None
 
     def _classifier(self) -> Classifier | None:

@@ -57,6 +57,15 @@ def of_symmetric_part(
     return values[::-1] - 1, vectors[:, ::-1], float(max(squares[0] - 1, 0.0)) ** 0.5
 
 
+def principal_axes(centered: Array, count: int) -> Array:
+    """Returns the first principal components (d, count) of centered points (n, d), by Lanczos."""
+    total = np.square(centered).sum()
+    _, vectors = _lanczos(
+        lambda v: v + (centered @ v) @ centered / total, centered.shape[1], count, tol=1e-10
+    )
+    return vectors[:, ::-1]
+
+
 def largest(products: Products, size: int, *, tol: float) -> tuple[float, float]:
     """Returns the largest |eigenvalue| of J and the largest real part of one, by Arnoldi.
 

@@ -227,6 +227,36 @@ def test_the_spread_is_in_picture_and_file(
     (path,) = (p for p in trained.folder.rglob(path) if json.loads(p.read_text()) == found[job])
 
 
+@pytest.mark.parametrize(
+    ("fractions", "test_class", "said"),
+    [
+        ([0.0, 0.96, 0.04], 0, "96% of the samples are of class 1, and 0% of the test examples"),
+        ([0.0, 0.96, 0.04], 1, None),
+        ([0.4, 0.5, 0.1], 0, None),
+    ],
+)
+def test_samples_of_one_class_are_said(trained, fractions, test_class, said):
+    run = reports.JobsAfterTraining(trained, jobs("sample"))
+    found = {"quality": {"class_fractions": fractions}}
+    sentences = run._judge(lambda x: np.tile(np.eye(3)[test_class], (len(x), 1)), found)
+    assert len(sentences) == bool(said)
+    assert all(said in sentence for sentence in sentences)
+
+
+def test_the_baseline_is_in_the_evaluation(trained):
+    found = done(trained, "evaluate")
+    x = trained.splits
+    p = (x.train.x.sum(axis=0, dtype=float) + 1) / (len(x.train.x) + 2)
+    expected = (x.test.x * np.log(p) + (1 - x.test.x) * np.log(1 - p)).sum(axis=(1, 2, 3)).mean()
+    estimate = found["evaluate"]["conservative"]
+    assert estimate["baseline_log_likelihood"] == pytest.approx(expected, rel=1e-9)
+    # The images are noise, so nothing but the means can be learned.
+    assert any(
+        "is not better beyond its error than that of independent" in s
+        for s in reports.doubts(found)
+    )
+
+
 @pytest.mark.parametrize(("largest", "doubtful"), [(0.9, False), (0.4, True)])
 def test_a_classifier_that_recognizes_nothing_is_no_judge(trained, largest, doubtful):
     run = reports.JobsAfterTraining(trained, jobs("sample"))

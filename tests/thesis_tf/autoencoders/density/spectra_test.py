@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from thesis_tf.autoencoders import ScoreEstimator, find_attractors
+from thesis_tf.autoencoders import ScoreEstimator, find_attractors, score_field
 from thesis_tf.autoencoders.density import spectra
 
 SIZE = 40
@@ -67,6 +67,21 @@ def test_eigenvalues_at_attractors_are_those_of_the_jacobian(kind, dense, monkey
     np.testing.assert_allclose(found.spectral_radius, abs(values).max(), atol=1e-5)
     assert found.maximum[0] == (values.real.max() < 1)
     assert not found.warnings()
+
+
+@pytest.mark.parametrize("rank", [1, 2, 30])
+def test_the_plane_of_large_examples_is_that_of_whole_matrices(rank, monkeypatch):
+    rng = np.random.default_rng(4)
+    factors = 0.5 ** np.arange(rank)
+    x = (rng.normal(size=(25, rank)) * factors) @ rng.normal(size=(rank, SIZE))
+    estimator = ScoreEstimator(lambda x: 0.5 * x, sigma=1.0)
+    exact = score_field(estimator, x, num_arrows=9).axes
+    monkeypatch.setattr(spectra, "DENSE", 3)
+    found = score_field(estimator, x, num_arrows=9).axes
+    np.testing.assert_allclose(found.T @ found, np.eye(2), atol=1e-8)
+    kept = min(rank, 2)  # the second axis of data on a line is any
+    overlap = abs((found[:, :kept] * exact[:, :kept]).sum(axis=0))
+    np.testing.assert_allclose(overlap, 1, atol=1e-8)
 
 
 def test_eigenvalues_that_do_not_converge_are_said(monkeypatch):
