@@ -224,9 +224,9 @@ class ScoreEstimator:
             x: (n, ...).
             threshold: directions with eigenvalues above it count as tangent; above 0.5, the
                 variance of the data is larger than that of the noise.
-            top_k: the number of directions of each point, less than d, by Lanczos iterations with
-                products; the asymmetry is then estimated with 20 random vectors. None computes all
-                from J, in d backward passes and of order d^3 operations for each point.
+            top_k: the number of directions of each point, less than d, by block Lanczos iterations
+                with products; the asymmetry is then estimated with 20 random vectors. None computes
+                all from J, in d backward passes and of order d^3 operations for each point.
         """
         x = arrays.checked_points("`x`", x, at_least=1)
         size = int(np.prod(x.shape[1:]))
@@ -238,8 +238,12 @@ class ScoreEstimator:
                 for piece in spectra.pieces(len(x), size)
             ]
             found = [np.concatenate(part) for part in zip(*parts, strict=True)]
-        values, vectors, asymmetry, skew = found
-        return Tangents(values, vectors, (values > threshold).sum(axis=1), asymmetry, skew)
+        values, vectors, asymmetry, skew, *residual = found
+        dimension = (values > threshold).sum(axis=1)
+        return Tangents(
+            values, vectors, dimension, asymmetry, skew,
+            residual=residual[0] if residual else np.zeros(len(values)),
+        )  # fmt: skip
 
     def _largest_tangents(self, x: tf.Tensor, top_k: int, size: int) -> list[Array]:
         if top_k >= size:
@@ -250,20 +254,21 @@ class ScoreEstimator:
             )
             for i in range(len(x))
         ]
-        values, vectors, skew = (np.stack(part) for part in zip(*pairs, strict=True))
+        values, vectors, skew, residual = (np.stack(part) for part in zip(*pairs, strict=True))
         asymmetry = self._asymmetry(x, 20, arrays.stateless_seed(0))
-        return [values, vectors, _finite(asymmetry).numpy(), skew]
+        return [values, vectors, _finite(asymmetry).numpy(), skew, residual]
 
     def products_at(self, x: tf.Tensor) -> spectra.Products:
-        """Returns a function from vectors (d,) to (J v, J'v) in float64, at one point x (1, ...).
+        """Returns a function from vectors (d, m) to (J v, J'v) in float64, at one point (1, ...).
 
         The function raises ValueError if they aren't finite.
         """
 
         def products(v: Array) -> tuple[Array, Array]:
-            vector = tf.constant(v.reshape(x.shape), x.dtype)
-            along, back = (_finite(a, "dr/dx").numpy() for a in self._products(x, vector))
-            return tuple(a.reshape(-1).astype(np.float64) for a in (along, back))
+            vectors = tf.constant(v.T.reshape(-1, *x.shape[1:]), x.dtype)
+            same = tf.repeat(x, len(vectors), axis=0)
+            along, back = (_finite(a, "dr/dx").numpy() for a in self._products(same, vectors))
+            return tuple(a.reshape(v.shape[::-1]).T.astype(np.float64) for a in (along, back))
 
         return products
 

@@ -12,6 +12,7 @@ from thesis_tf.reporting.tables import Cell
 
 # Half the difference of the eigenvalues 1 along the manifold and 0 across it.
 _MOST_SKEW = 0.5
+_MOST_RESIDUAL = 0.05
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -29,6 +30,7 @@ class Tangents(TabularResult):
         dimension: (n,), the number of these eigenvalues above the threshold.
         asymmetry: (n,), |J - J'|_F / 2|J|_F, as by `conservativity`.
         skew: (n,), the largest singular value of the antisymmetric part (J - J') / 2.
+        residual: (n,), the most by which these eigenvalues may differ from exact ones; 0 for all d.
     """
 
     eigenvalues: Array
@@ -36,6 +38,8 @@ class Tangents(TabularResult):
     dimension: Array
     asymmetry: Array
     skew: Array
+    _: dataclasses.KW_ONLY
+    residual: Array
 
     def __repr__(self) -> str:
         """Returns the numbers of points and directions."""
@@ -61,6 +65,12 @@ class Tangents(TabularResult):
                 f" norm of its antisymmetric part is {skew:.2g} (median). Eigenvalues of its"
                 " symmetric part may be off by as much, so tangent directions, their number and"
                 " curvature mean little."
+            )
+        off = float(self.residual.max())
+        if off > _MOST_RESIDUAL:
+            said.append(
+                "Eigenvalues of the symmetric part of dr/dx have not converged: they may be off by"
+                f" up to {off:.2g}."
             )
         size, count = self.directions.shape[1:]
         full = int((self.dimension == count).sum()) if count < size else 0

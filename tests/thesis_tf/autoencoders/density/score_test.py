@@ -199,17 +199,6 @@ def test_arrays_come_back_as_the_kind_that_was_given(method):
     np.testing.assert_array_equal(array, tensor)
 
 
-def test_tangents_say_their_dimension():
-    estimator = ScoreEstimator(lambda x: x * np.array([0.9, 0.2, 0.1]), sigma=SIGMA)
-    tangents = estimator.tangent_directions(RNG.normal(size=(4, 3)))
-    assert repr(tangents) == "Tangents(4 points of 3 values, dimension 1)"
-    expected = {"points": 4, "dimension": 1.0, "asymmetry": 0.0, "norm_of_antisymmetric_part": 0.0}
-    ends = {"largest": 0.9, "smallest": 0.1}
-    expected |= {f"{name}_eigenvalue_of_symmetric_part": end for name, end in ends.items()}
-    assert tangents.summary() == pytest.approx(expected)
-    assert [line.split()[0] for line in tangents.table().splitlines()] == ["rank", "1", "2", "3"]
-
-
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [("float64", 1e-12), ("float32", 1e-4), ("bfloat16", 1.0)]
 )
