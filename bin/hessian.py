@@ -148,6 +148,10 @@ def config_from_flags() -> Config:
 
 def _check(config: Config, steps: int) -> None:
     model, at_steps = config.model, config.at_steps
+    if config.subset > 1 and config.subset != int(config.subset):
+        raise runs.UsageError(
+            f"--subset must be a fraction up to 1, or a whole number. Received: {config.subset}."
+        )
     if config.checkpoints and (steps or at_steps or model.weights != "none"):
         raise runs.UsageError(
             "--checkpoints are from a finished training: leave out --train_steps, --at_steps and"

@@ -86,8 +86,8 @@ def run(
     if verbose and config.training.epochs and not logs:
         print(f"The training in {folder} was already finished: no steps are left.")
     if finished:
-        # Replicas differ in moving averages, which a checkpoint doesn't keep apart: an evaluation
-        # now may differ from that at the end of the training.
+        # Several machines differ in moving averages, which a checkpoint doesn't keep apart: an
+        # evaluation now may differ from that at the end of the training.
         metrics: dict[str, float] = files.read_json(folder / "metrics.json")
     else:
         metrics = training.evaluate(model, splits.test, config.training.batch_size)

@@ -4,6 +4,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from thesis_tf._core import checks
+from thesis_tf._core.seeds import checked_seed
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -39,6 +40,10 @@ class Hardware:
         """Checks the fields before anything is set up."""
         checks.one_of("`distribution`", self.distribution, DISTRIBUTIONS)
         checks.one_of("`precision`", self.precision, PRECISIONS)
+        checked_seed(self.seed)
+        if not hasattr(self.num_virtual_devices, "__index__"):
+            received = repr(self.num_virtual_devices)
+            raise checks.invalid("`num_virtual_devices`", "an integer", received, kind=TypeError)
         if self.num_virtual_devices < 0:
             raise checks.invalid("`num_virtual_devices`", "at least 0", self.num_virtual_devices)
 
@@ -64,7 +69,7 @@ def configure(hardware: Hardware) -> "tf.distribute.Strategy":
         _check_cluster(tf)
     if hardware.num_virtual_devices:
         _split_cpu(tf, hardware.num_virtual_devices)
-    keras.utils.set_random_seed(hardware.seed)
+    keras.utils.set_random_seed(int(hardware.seed))
     keras.config.set_dtype_policy(hardware.precision)
     if hardware.deterministic:
         tf.config.experimental.enable_op_determinism()

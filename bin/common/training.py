@@ -173,7 +173,19 @@ def train(
         )
         logs = {name: values[-1] for name, values in history.history.items()}
         done = int(model.optimizer.iterations.numpy())
+        _agree(model)
     return logs
+
+
+def _agree(model: keras.Model) -> None:
+    """Gives the replicas of one machine the values that are saved.
+
+    Each has moving averages of its own batches; what is measured next is then of the saved model.
+    """
+    strategy = model.distribute_strategy
+    if isinstance(strategy, tf.distribute.MirroredStrategy) and strategy.num_replicas_in_sync > 1:
+        for variable in model.non_trainable_variables:
+            variable.assign(variable.numpy())
 
 
 def steps_an_epoch(splits: "Splits", training: "Training") -> int:

@@ -15,7 +15,7 @@ def doubts(accuracy: float | None, labels: npt.NDArray[np.integer]) -> list[str]
         accuracy: the fraction of test examples that are classified correctly, None if unknown.
         labels: (n,) the classes of these examples.
     """
-    share = float(np.bincount(labels).max()) / len(labels)
+    share = share_of_commonest(labels)
     error = math.sqrt(share * (1 - share) / len(labels))
     if accuracy is None or accuracy > share + 2 * error:
         return []
@@ -23,3 +23,8 @@ def doubts(accuracy: float | None, labels: npt.NDArray[np.integer]) -> list[str]
         f"The network is no better than a guess: accuracy {accuracy:.4f} on test examples, where"
         f" always naming the commonest class has {share:.4f}."
     ]
+
+
+def share_of_commonest(labels: npt.NDArray[np.integer]) -> float:
+    """Returns the accuracy of always naming the commonest class of the labels (n,)."""
+    return float(np.bincount(labels).max()) / len(labels)

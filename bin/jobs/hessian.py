@@ -2,13 +2,13 @@
 
 import dataclasses
 import pathlib
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from bin.common import contents, ends, model_fit, runs, training
+from bin.jobs import checkpoint_files
 from thesis_tf import hardware, hessian
 from thesis_tf.persistence import files
 from thesis_tf.plotting import style
@@ -49,7 +49,7 @@ def run(
     if config.train_steps:
         training.planned_steps(splits, config.training, config.train_steps)
     subset = subset_of(config, splits)
-    checkpoints = by_step(config.checkpoints, model)
+    checkpoints = checkpoint_files.by_step(config.checkpoints, model)
     with strategy.scope():
         operator, full = operators(config, model, subset, splits)
     if chief:
@@ -90,7 +90,7 @@ def warn_of(result: TabularResult, config: "Config", warn: ends.Warn) -> None:
     if "16" in config.hardware.precision:
         advice = f"Products in {config.hardware.precision} are too coarse; use float32."
     for sentence in result.warnings():
-        warn(f"{sentence} {advice}")
+        warn(f"{sentence} {advice}" if "not converged" in sentence else sentence)
 
 
 def subset_of(config: "Config", splits: "Splits") -> tuple[Any, Any]:
@@ -154,7 +154,7 @@ def of_checkpoints(
         search=search_options(config),
         log_dir=folder / "logs",
     )
-    draw_history(history, folder)
+    draw_history(history, folder, checkpoint_files.unit(checkpoints.values()))
     return history
 
 
@@ -254,6 +254,7 @@ class Stages:
                 "eigenvalues": pairs.values.tolist(),
                 "residuals": pairs.residuals.tolist(),
                 "converged": pairs.converged.tolist(),
+                "confirmed": bool(pairs.confirmed),
                 "products": pairs.products,
                 "loss": loss,
                 "parameters": self.operator.shape[0],
@@ -371,26 +372,10 @@ def best_steps_table(values: np.ndarray, steps: Sequence[hessian.BestStep]) -> s
     )
 
 
-def by_step(paths: Iterable[str], model: "keras.Model") -> dict[int, str]:
-    """Returns {step: path} of files with weights that fit the model; their names have the step."""
-    found: dict[int, str] = {}
-    for path in paths:
-        numbers = re.findall(r"\d+", pathlib.Path(path).name.split(".")[0])
-        if not pathlib.Path(path).is_file():
-            raise ValueError(f"--checkpoints must be existing files. Received: {path}.")
-        if not numbers:
-            raise ValueError(
-                f"--checkpoints must have their steps in their names. Received: {path}."
-            )
-        if int(numbers[-1]) in found:
-            raise ValueError(f"--checkpoints names step {int(numbers[-1])} twice.")
-        hessian.load_weights(model, path)
-        found[int(numbers[-1])] = path
-    return found
-
-
-def draw_history(history: hessian.SpectrumHistory, folder: pathlib.Path) -> None:
+def draw_history(
+    history: hessian.SpectrumHistory, folder: pathlib.Path, xlabel: str = "training step"
+) -> None:
     """Draws and writes the eigenvalues over training."""
     files.write_text(folder / "history.txt", history.table() + "\n")
     for suffix in SUFFIXES:
-        hessian.draw_history(history, folder / f"history.{suffix}")
+        hessian.draw_history(history, folder / f"history.{suffix}", xlabel=xlabel)

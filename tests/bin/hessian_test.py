@@ -201,6 +201,7 @@ def test_defaults_are_those_of_the_chapter():
         ({"gauss_newton": True, "product_mode": "forward_accumulator"}, "support --product_mode"),
         ({"auxiliary_head": True}, "one output"),
         ({"largest": 0, "smallest": 0}, "are both 0"),
+        ({"subset": 2.5}, "a fraction up to 1, or a whole number. Received: 2.5"),
     ],
 )
 def test_flags_that_make_no_sense(values, message):

@@ -6,9 +6,13 @@ import operator
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
+import numpy as np
+
+from thesis_tf._core.types import Array, ArrayLike
 from thesis_tf.errors import invalid as invalid
 
 _T = TypeVar("_T")
+_EXACT = 1 << 53  # larger integers aren't all numbers of float64
 
 
 def positive_integer(name: str, value: Any) -> int:
@@ -39,6 +43,43 @@ def probability(name: str, value: Any) -> float:
     if number > 1:
         raise invalid(name, "in (0, 1]", number)
     return number
+
+
+def finite_number(name: str, value: Any) -> float:
+    """Returns `value` as a finite float; raises otherwise."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise invalid(name, "a finite number", repr(value), kind=TypeError) from None
+    if not math.isfinite(number):
+        raise invalid(name, "a finite number", number)
+    return number
+
+
+def real_numbers(name: str, values: ArrayLike) -> Array:
+    """Returns `values` as an array of float64 in the machine's byte order, perhaps `values` itself.
+
+    Raises:
+        TypeError: they are complex, whose imaginary parts NumPy would discard, or no numbers.
+        ValueError: they are integers that float64 rounds to others.
+    """
+    given = np.asarray(values)
+    try:
+        if given.dtype.kind == "c":
+            raise TypeError
+        numbers: Array = given.astype(np.float64, copy=False)
+    except (TypeError, ValueError):
+        raise invalid(name, "real numbers", f"dtype {given.dtype}", kind=TypeError) from None
+    if given.dtype.kind in "iu" and given.size:
+        least, most = int(given.min()), int(given.max())
+        if max(-least, most) > _EXACT:
+            raise invalid(
+                name,
+                "integers within ±2^53, which float64 holds exactly",
+                f"values from {least} to {most}",
+                "Subtract a constant first.",
+            )
+    return numbers
 
 
 def one_of(name: str, value: _T, options: Iterable[Any]) -> _T:

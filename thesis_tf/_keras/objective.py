@@ -18,6 +18,16 @@ from thesis_tf._keras.loss.example_loss import ExampleLoss
 from thesis_tf._keras.tracing import state_changes, traced_functions
 from thesis_tf._keras.tracing.float64 import in_float64
 
+_COMPILED_BEFORE = (
+    " in a function that TensorFlow has compiled before: a ConcreteFunction, or part of a"
+    " SavedModel. It keeps its own weights, so the loss can't be computed as a function of these."
+    " Call the Python function or a `tf.function` instead."
+)
+_LACKING = (
+    ", so derivatives with respect to it would lack a part. A penalty on weights must be a"
+    " regularizer of each of them alone."
+)
+
 
 class Objective:
     """The loss of a model as a function of some of its parameters.
@@ -51,7 +61,7 @@ class Objective:
     Raises:
         TypeError: `loss` isn't a loss.
         ValueError: the model is not built and no `inputs` were given, or `parameters` does not fit
-            it.
+            it, or one of its layers is stateful.
     """
 
     def __init__(
@@ -65,10 +75,12 @@ class Objective:
         if not isinstance(model, keras.Model):
             received = type(model).__name__
             raise checks.invalid("`model`", "a keras.Model", received, kind=TypeError)
+        state_changes.refuse_stateful(model)
         self.model, self.inputs = model, inputs
         if inputs is not None and not model.built:
             build(model, input_spec(model, inputs))
         self.variables = parameter_vector.select(model, parameters)
+        self._follows_trainable = parameters is None
         self.layout = parameter_vector.VectorLayout(self.variables)
         self.example_loss = ExampleLoss(model, loss)
         self.divisors: list[tf.Tensor] | None = None
@@ -82,6 +94,19 @@ class Objective:
     def loss_name(self) -> str:
         """A description that distinguishes this loss from others."""
         return description.of(self.example_loss)
+
+    def check_trainable(self) -> None:
+        """Raises ValueError if parameters are frozen now, or others are trainable by default."""
+        now = {id(variable) for variable in self.model.trainable_variables}
+        ours = {id(variable) for variable in self.variables}
+        if ours - now or (self._follows_trainable and now - ours):
+            raise checks.invalid(
+                "`parameters`",
+                f"the {len(ours)} variables of {self.model.name} that were trainable when this"
+                " function was made",
+                f"{len(ours - now)} of them frozen since, and {len(now - ours)} others trainable",
+                "Make the function again" + ("." if ours - now else ", or name its `parameters`."),
+            )
 
     def read(self, dtype: "tf.DType | None" = None) -> tuple[list["tf.Tensor"], list["tf.Tensor"]]:
         """Returns the current values of the model's variables: (parameters, constants).
@@ -115,7 +140,10 @@ class Objective:
         model, variables = self.model, [*self.variables, *self.constants]
         # As `stateless_call` does, which would convert float64 values to the variables' dtypes.
         scope = scope or keras.StatelessScope(collect_losses=True)
-        with traced_functions.inlined(), traced_functions.check_reads(model, variables), scope:
+        reads = traced_functions.check_reads(
+            variables, who=model.name, consequence=_COMPILED_BEFORE
+        )
+        with traced_functions.inlined(), reads, scope:
             for variable, value in zip(variables, [*parameters, *constants], strict=True):
                 scope.add_update((variable, value))
             outputs = model(x, training=training)
@@ -149,9 +177,17 @@ class Objective:
             y: the labels, or `WeightedLabels`.
             outputs: what `outputs` returned.
             divisors: as for `ExampleLoss`; None for the attribute `divisors`.
+
+        Raises:
+            ValueError: in a graph, the loss reads variables of the model.
         """
         divisors = self.divisors if divisors is None else divisors
-        return self.example_loss(y, outputs, divisors)
+        with self._check_reads("The loss"):
+            return self.example_loss(y, outputs, divisors)
+
+    def _check_reads(self, who: str) -> contextlib.AbstractContextManager[None]:
+        variables = [*self.variables, *self.constants]
+        return traced_functions.check_reads(variables, who=who, consequence=_LACKING)
 
     def loss_arguments(self, y: Any, outputs: Any) -> LossArguments:
         """Returns the tensors through which the losses depend on the parameters."""
@@ -198,13 +234,14 @@ class Objective:
         self, parameters: Sequence["tf.Tensor"], constants: Sequence["tf.Tensor"]
     ) -> "tf.Tensor | None":
         """Returns the sum of the variables' regularizers; None if there are none."""
-        terms = [
-            variable.regularizer(value)
-            for variable, value in zip(
-                [*self.variables, *self.constants], [*parameters, *constants], strict=True
-            )
-            if variable.trainable and variable.regularizer is not None
-        ]
+        with self._check_reads("A regularizer"):
+            terms = [
+                variable.regularizer(value)
+                for variable, value in zip(
+                    [*self.variables, *self.constants], [*parameters, *constants], strict=True
+                )
+                if variable.trainable and variable.regularizer is not None
+            ]
         return tf.add_n(terms) if terms else None
 
     def total(

@@ -32,9 +32,11 @@ from thesis_tf.plotting.style import (
 )
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from thesis_tf.autoencoders.density.attractors import Attractors
+    from thesis_tf.autoencoders.density.derivatives.tangents import Tangents
     from thesis_tf.autoencoders.density.score_field import ScoreField
-    from thesis_tf.autoencoders.density.tangents import Tangents
 
 _MOST_POINTS = 3000
 
@@ -61,11 +63,12 @@ def draw_score_field(
     shown, grid = field.project(field.data), field.project(field.points)
     width, depth = np.ptp(grid, axis=0)
     height = 4.8 * min(max(depth / width, 0.25), 1.5)  # of the axes, in inches
-    figure = new_figure(6.4, height + 1.6)
-    axes = figure.subplots()
     whole = len(field.axes) == 2
     if not whole:
         title = "\n".join([title or "", textwrap.fill(_plane_note(field), 58)]).strip()
+    lines = (title or "").count("\n")
+    figure = new_figure(6.4, height + 1.6 + 0.25 * lines)
+    axes = figure.subplots()
     names = ("x1", "x2") if whole else ("first principal component", "second")
     style_axes(axes, *names, title=title)
     axes.scatter(shown[:, 0], shown[:, 1], s=2, color=BLUE, linewidths=0, label="data")
@@ -78,15 +81,12 @@ def draw_score_field(
     bar.ax.set_ylim(0, top)
     bar.set_label("|r(x) − x|", family=FONT, fontsize=9, color=INK)
     bar.ax.tick_params(labelsize=8)
-    if attractors is not None and len(attractors.points):
-        where = field.project(attractors.points)
-        for mask, color, marker, label in _kinds(attractors):
-            label = f"attractors {label}".replace("\n", " ")
-            fields.mark(axes, where[mask], color=color, marker=marker, size=46, label=label)
     axes.set_aspect("equal", adjustable="box")
     reach = 0.6 * field.spacing
     axes.set_xlim(grid[:, 0].min() - reach, grid[:, 0].max() + reach)
     axes.set_ylim(grid[:, 1].min() - reach, grid[:, 1].max() + reach)
+    if attractors is not None and len(attractors.points):
+        _mark_attractors(axes, attractors, field.project(attractors.points))
     below = (0.5, -0.45 / height)
     add_legend(axes, loc="upper center", bbox_to_anchor=below, ncols=2, markerscale=1.5)
     save(figure, path)
@@ -112,6 +112,17 @@ def _kinds(attractors: "Attractors") -> list[tuple[Array, str, str, str]]:
     ]
 
 
+def _mark_attractors(axes: "Axes", attractors: "Attractors", where: Array) -> None:
+    """Marks attractors at (n, 2); the legend says how many are outside of the axes' limits."""
+    low, high = np.transpose([axes.get_xlim(), axes.get_ylim()])
+    outside = ((where < low) | (where > high)).any(axis=1)
+    for mask, color, marker, label in _kinds(attractors):
+        label = f"attractors {label}".replace("\n", " ")
+        if outside[mask].any():
+            label += f" ({outside[mask].sum()} of {mask.sum()} outside)"
+        fields.mark(axes, where[mask], color=color, marker=marker, size=46, label=label)
+
+
 def _draw_score_curve(
     field: "ScoreField", path: FilePath, attractors: "Attractors | None", title: str | None
 ) -> None:
@@ -126,9 +137,10 @@ def _draw_score_curve(
     axes.scatter(
         shown, floor, s=60, marker="|", color=BLUE, alpha=0.3, linewidths=0.6, label="data"
     )
+    axes.set_xlim(axes.get_xlim())
     if attractors is not None and len(attractors.points):
         where = attractors.points.ravel()
-        axes.scatter(where, 0 * where, s=40, color=GREEN, zorder=4, label="attractors")
+        _mark_attractors(axes, attractors, np.column_stack([where, 0 * where]))
     add_legend(axes)
     save(figure, path)
 

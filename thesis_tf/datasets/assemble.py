@@ -54,7 +54,7 @@ def assemble(name: str, source: Source, *, value_range: Told = None, seed: int =
 
     Examples of shape (height, width) are gray images and get a channel axis if they are uint8, or
     if their values are pixels (see `values.find`). Labels of shape (n, 1) become (n,). Other arrays
-    are unchanged; held-out examples are copied.
+    are unchanged, in the machine's byte order; held-out examples are copied.
 
     Args:
         name: the data set's name, also used in messages.
@@ -177,6 +177,8 @@ def _examples(label: str, x: Any) -> Array:
             f"NaN or infinity in {len(bad)} of {len(x)} examples, the first at {bad[0]}",
             "Remove these examples or repair them.",
         )
+    # Big-endian float64 would count as another dtype than float64.
+    x = x.astype(x.dtype.newbyteorder("="), copy=False)
     return x[..., np.newaxis] if x.dtype == np.uint8 and x.ndim == 3 else x
 
 

@@ -82,6 +82,7 @@ def manifold10d(
     """
     components = checks.positive_integer("`components`", components)
     ratio = checks.positive_number("`ratio`", ratio)
+    dimensions = checks.positive_integer("`dimensions`", dimensions)
     rng = seeds.generator(seeds.checked_seed(seed), "manifold")
     frequency = rng.uniform(-1.0, 1.0, dimensions)
     exponent = rng.integers(1, 3, dimensions)

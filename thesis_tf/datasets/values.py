@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -93,7 +93,8 @@ def find(name: str, arrays: Iterable[Array], *, told: Told = None) -> ValueRange
         told: what the format of the data, or the caller, says.
 
     Raises:
-        ValueError: values are outside the range that was told.
+        ValueError: values are outside the range that was told, or it isn't told and a split is in
+            [0, 1] where another is in [0, 255].
     """
     arrays = list(arrays)
     low = float(min(x.min() for x in arrays))
@@ -120,8 +121,22 @@ def find(name: str, arrays: Iterable[Array], *, told: Told = None) -> ValueRange
     for white in _RANGES.get(kind, _RANGES[""]):
         # For white = 1 every value is in range, since images in [0, 1] may be dark.
         if (white // 2 if white > 1 else -1) < high <= white:
+            _check_splits(name, arrays, white)
             return dataclasses.replace(found, pixels=(0.0, float(white)))
     return dataclasses.replace(found, told_apart=False)
+
+
+def _check_splits(name: str, arrays: Sequence[Array], white: float) -> None:
+    """Raises ValueError if a split is in [0, 1] where another is in [0, 255], and the like."""
+    below = {255: 1, 65535: 255}.get(int(white), 0)
+    highest = [float(x.max()) for x in arrays]
+    if min(highest) <= below:
+        raise checks.invalid(
+            "`value_range`",
+            f"given for {name}, as its splits seem to have different ranges",
+            f"values up to {', '.join(f'{high:.6g}' for high in highest)} in its splits",
+            f"Scale all of them alike; if they are, pass (0, {white:g}).",
+        )
 
 
 def to_unit(values: ValueRange, told: Told, name: str) -> ValueRange:
@@ -140,11 +155,18 @@ def to_unit(values: ValueRange, told: Told, name: str) -> ValueRange:
 
 
 def as_floats(x: Array, values: ValueRange) -> Array:
-    """Returns examples as float32, or float64 if they come so, and scaled if `values.in_unit`."""
+    """Returns examples as float32, or float64 if they come so, and scaled if `values.in_unit`.
+
+    Raises:
+        ValueError: they are integers that float64 rounds to others.
+    """
     if x.dtype != np.float64:
         # Integers above 2^24 aren't exact in float32.
-        is_exact = x.dtype.kind == "f" or max(-values.low, values.high) <= 2**24
-        x = x.astype(np.float32 if is_exact else np.float64)
+        is_short = x.dtype.kind != "f" and max(-values.low, values.high) <= 2**24
+        if is_short or (x.dtype.kind == "f" and x.dtype.itemsize <= 4):
+            x = x.astype(np.float32)
+        else:
+            x = checks.real_numbers("`x`", x)
     if not values.in_unit or values.pixels is None:
         return x
     black, white = values.pixels

@@ -13,6 +13,7 @@ from thesis_tf._keras.loss import fit as loss_fit
 from thesis_tf._keras.loss.example_loss import with_weights
 from thesis_tf._keras.objective import Objective
 from thesis_tf.gradient_norms import self_check
+from thesis_tf.gradient_norms.fallback import draws
 from thesis_tf.gradient_norms.passes import Pass
 
 # On a CPU, the most bytes of the largest layer output of one chunk of a batch. Larger outputs don't
@@ -49,7 +50,7 @@ def per_example_gradient_norms(
             the loss and `loss_weights` of the compiled model.
         parameters: the parameters whose gradients are used: a layer, a layer's name as printed by
             `probes.taps`, a variable, a variable's path or a glob of paths, or a list of these;
-            None for all trainable parameters.
+            None for all trainable parameters; if others become trainable later, calls are refused.
         per_layer: whether to also return the squared norms for each layer with parameters, by the
             names that `probes.taps` prints, without the numbers of later calls. A cell in a loop
             counts to the layer around it; parameters of the model itself have the model's name.
@@ -216,8 +217,8 @@ class GradientNorms:
         """Compares norms of a few examples of a batch with ordinary gradients of single examples.
 
         They are the first examples and those with the largest losses, once within their batch and
-        once in a batch of their own. The model runs in inference mode, since dropout would drop
-        other units for each.
+        once in a batch of their own. A model that draws random numbers in training mode runs in
+        inference mode, since dropout would drop other units for each.
 
         Args:
             x, y: a batch, as for a call.
@@ -229,14 +230,32 @@ class GradientNorms:
             ValueError: a norm is wrong by more than rounding; the message names the variable.
         """
         x, y = _tensors(x, y)
-        if self._training:
-            return self._in_inference_mode.check(x, y)
+        if not self._training:
+            return self._compare(x, y)
+        constants = self.objective.constants
+        before = [tf.identity(variable.value) for variable in constants]
+        try:
+            if self._is_random(x, y):
+                return self._in_inference_mode.check(x, y)
+            return self._compare(x, y)
+        finally:  # training mode may have changed them
+            for variable, value in zip(constants, before, strict=True):
+                variable.assign(value)
+
+    def _is_random(self, x: Structure, y: Structure) -> bool:
+        """Returns whether the model draws random numbers, by Keras' generators or by others."""
+        if draws(self.objective.model):
+            return True
+        one, other = (_rows(self._variable_squares(x, y)) for _ in range(2))
+        return not np.allclose(one, other, rtol=1e-3, atol=0, equal_nan=True)
+
+    def _compare(self, x: Structure, y: Structure) -> bool:
         losses, squares, _ = self._in_chunks(x, y)
         examples = self_check.chosen(losses.numpy())
         if not len(examples):
             return False
         few = keras.tree.map_structure(lambda t: tf.gather(t, examples), (x, y))
-        loss_fit.warn_of_misfit(self.objective, few[0], stacklevel=5)
+        loss_fit.warn_of_misfit(self.objective, few[0], stacklevel=6)
         within, apart = _rows(squares)[examples], _rows(self._variable_squares(*few))
         plain = self._plain_squares(*few, divisors=self._divisors_of(x, y))
         known = self_check.compare(within, plain, self.objective, examples=examples)
@@ -259,9 +278,12 @@ class GradientNorms:
 
     @functools.cached_property
     def _plain_squares(self) -> self_check.PlainSquares:
-        return self_check.PlainSquares(self.objective, regularization=self._regularization)
+        return self_check.PlainSquares(
+            self.objective, regularization=self._regularization, training=self._training
+        )
 
     def _function(self, kind: str, *batch: Structure) -> tf.types.experimental.GenericFunction:
+        self.objective.check_trainable()
         specs = keras.tree.map_structure(
             lambda t: tf.TensorSpec((None, *t.shape[1:]), t.dtype), batch
         )

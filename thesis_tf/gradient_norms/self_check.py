@@ -57,10 +57,14 @@ class PlainSquares:
     Args:
         objective: the `Objective`.
         regularization: whether losses include the regularizers.
+        training: whether the model runs in training mode.
     """
 
-    def __init__(self, objective: Objective, *, regularization: bool) -> None:
+    def __init__(
+        self, objective: Objective, *, regularization: bool, training: bool = False
+    ) -> None:
         self._objective, self._regularization = objective, regularization
+        self._training = training
         self._unit = max(UNIT[dtype] for dtype in _dtypes(objective))
         self._traced = tf.function(self._squares, autograph=False)
 
@@ -125,6 +129,7 @@ class PlainSquares:
                 y,
                 divisors=divisors,
                 regularization=self._regularization,
+                training=self._training,
                 copies=2,
             )
             size = tf.constant(1, tf.float64)

@@ -1,5 +1,6 @@
 """Plots of chapter 5: functions that draw results of `thesis_tf.gsn` to files."""
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -76,9 +77,11 @@ def draw_scaling(factors: Mapping[str, Array], path: Path, *, title: str | None 
     axes = figure.subplots()
     style_axes(axes, "step of walkback k", "scaling factor", title=title)
     axes.axhline(1, color=LINE, linewidth=0.8)
-    for color, (name, alphas) in zip(CATEGORICAL, factors.items(), strict=False):
+    # When colors are used up, they begin again with other lines.
+    looks = ((color, line) for line in ("-", "--", ":", "-.") for color in CATEGORICAL)
+    for (color, line), (name, alphas) in zip(itertools.cycle(looks), factors.items(), strict=False):
         steps = np.arange(1, len(alphas) + 1)
-        axes.plot(steps, alphas, color=color, marker="o", markersize=4, label=name)
+        axes.plot(steps, alphas, line, color=color, marker="o", markersize=4, label=name)
     axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     add_legend(axes)
     save(figure, path)
@@ -100,7 +103,12 @@ def draw_histograms(
         errors: {name: (states,)} standard errors, drawn as bars of two standard errors each way.
         truth: (states,) probabilities, drawn as markers.
         title: a heading.
+
+    Raises:
+        ValueError: there are no histograms, or more than two.
     """
+    if not 1 <= len(histograms) <= 2:
+        raise checks.invalid("`histograms`", "one or two histograms", f"{len(histograms)}")
     path = checked_path(path)
     figure = new_figure(5.6, 3.4)
     axes = figure.subplots()

@@ -81,7 +81,7 @@ def sample_quality(
         ValueError: the probabilities don't sum to 1, or have another shape; or no largest
             probability can be below the threshold.
     """
-    p = np.asarray(probabilities, np.float64)
+    p = checks.real_numbers("`probabilities`", probabilities)
     if p.ndim not in (2, 3) or p.size == 0 or p.shape[-1] < 2:
         expected = "of shape (n, classes) or (steps, chains, classes)"
         raise checks.invalid("`probabilities`", expected, f"shape {p.shape}")
@@ -98,10 +98,11 @@ def sample_quality(
     if threshold <= 1 / classes:
         expected = f"above 1 / {classes}, for {classes} classes"
         raise checks.invalid("`threshold`", expected, threshold)
-    if num_steps_between_results < 0 or num_steps_between_results != int(num_steps_between_results):
+    between = checks.finite_number("`num_steps_between_results`", num_steps_between_results)
+    if between < 0 or between != int(between):
         expected = "an integer of at least 0"
         raise checks.invalid("`num_steps_between_results`", expected, num_steps_between_results)
-    stride = num_steps_between_results + 1
+    stride = int(between) + 1
     largest, chosen = p.max(axis=-1), p.argmax(axis=-1)
     entropy = -(p * np.log(np.maximum(p, 1e-30))).sum(axis=-1)
     values = {"confidence": largest, "entropy": entropy, "unsure": largest < threshold}

@@ -28,7 +28,8 @@ class HessianMonitor(keras.callbacks.Callback):
     longer finite, a warning says so and training continues without eigenvalues.
 
     Args:
-        data: (x, y) or a `tf.data.Dataset`, as for `HessianOperator`: a fixed set, not the batches.
+        data: (x, y), (x, y, sample_weight) or a `tf.data.Dataset`, as for `HessianOperator`: a
+            fixed set, not the batches. Sample and class weights of `fit` don't reach its loss.
         folder: where weights, eigenvalues and the unfinished search are saved.
         at_steps: the steps at which to compute eigenvalues, counted by the optimizer, including the
             steps of an earlier `fit`. With `steps_per_execution` only its multiples are possible.
@@ -85,6 +86,7 @@ class HessianMonitor(keras.callbacks.Callback):
         self._log_dir, self._verbose = log_dir, verbose
         self._tracker: SpectrumTracker | None = None
         self._seen: set[int] = set()
+        self._looked: int | None = None  # the last step
 
     @property
     def history(self) -> SpectrumHistory:
@@ -104,7 +106,7 @@ class HessianMonitor(keras.callbacks.Callback):
             log_dir=self._log_dir,
             verbose=self._verbose,
         )
-        self._first, self._seen = self._step(), set()
+        self._first, self._seen, self._looked = self._step(), set(), None
         self._look(self._tracker)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
@@ -147,8 +149,10 @@ class HessianMonitor(keras.callbacks.Callback):
     def _look(self, tracker: SpectrumTracker) -> None:
         step = self._step()
         due = step in self._steps if self._every is None else step % self._every == 0
-        if not due:
+        # If gradients are accumulated over batches, a step takes several.
+        if not due or step == self._looked:
             return
+        self._looked = step
         self._seen.add(step)
         if self._live:
             self._add(tracker, step)

@@ -26,7 +26,8 @@ def fixed_subset(
     Every call with the same arguments returns the same examples.
 
     Args:
-        x, y: arrays with the same first axis; integer labels (n,) are drawn class by class.
+        x, y: arrays with the same first axis; labels (n,) or (n, 1) that are integers, booleans or
+            strings are drawn class by class.
         fraction: the fraction of all examples, in (0, 1].
         seed: the seed of the draw.
 
@@ -34,20 +35,25 @@ def fixed_subset(
         (x, y) of the subset, in the original order of the examples.
 
     Raises:
-        ValueError: `fraction` is not in (0, 1], or the lengths differ.
+        ValueError: `fraction` is not in (0, 1], the lengths differ, or there are no examples.
     """
     x, y = np.asarray(x), np.asarray(y)
+    for name, values in (("`x`", x), ("`y`", y)):
+        if not values.ndim:
+            raise checks.invalid(name, "an array of examples", repr(values)[:80])
     if len(x) != len(y):
         raise checks.invalid("`x` and `y`", "of one length", f"{len(x)} and {len(y)}")
+    if not len(x):
+        raise checks.invalid("`x`", "at least one example", "none")
     fraction = checks.probability("`fraction`", fraction)
     rng = np.random.default_rng(checked_seed(seed))
     count = max(1, round(fraction * len(x)))
     order = rng.permutation(len(x))
-    if y.ndim == 1 and np.issubdtype(y.dtype, np.integer):
+    if y.size == len(y) and y.dtype.kind in "iubUS":
         # By rank within the class, as a fraction: every prefix has the classes' proportions.
-        ranks = np.empty(len(x))
-        for label in np.unique(y):
-            rows = order[y[order] == label]
+        ranks, labels = np.empty(len(x)), y.reshape(-1)
+        for label in np.unique(labels):
+            rows = order[labels[order] == label]
             ranks[rows] = (np.arange(len(rows)) + rng.random()) / len(rows)
         order = np.argsort(ranks, kind="stable")
     rows = np.sort(order[:count])

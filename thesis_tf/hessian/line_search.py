@@ -113,7 +113,9 @@ def line_search(
         ValueError: the direction is zero, not finite, or of another length.
     """
     line = _Line(operator, direction, gradient, curvature)
-    alphas = np.atleast_1d(np.asarray(alphas, np.float64))
+    alphas = np.atleast_1d(checks.real_numbers("`alphas`", alphas))
+    if alphas.ndim != 1:
+        raise checks.invalid("`alphas`", "of shape (n,)", alphas.shape)
     initial_loss = operator.loss()
     return LineSearch(
         alphas=alphas,
@@ -200,17 +202,20 @@ class _Line:
         gradient: npt.ArrayLike | None,
         curvature: float | None,
     ) -> None:
-        direction = np.asarray(direction, operator.dtype).reshape(-1)
+        direction = checks.real_numbers("`direction`", direction).reshape(-1)
         if len(direction) != operator.shape[0]:
             raise checks.invalid("`direction`", f"of shape ({operator.shape[0]},)", direction.shape)
-        norm = np.linalg.norm(direction.astype(np.float64))
+        norm = np.linalg.norm(direction)
         if not (np.isfinite(norm) and norm > 0):
             raise checks.invalid("`direction`", "finite and not zero", f"one of norm {norm}")
         self._operator = operator
         self._direction = (direction / norm).astype(operator.dtype)
-        gradient = operator.gradient() if gradient is None else np.asarray(gradient)
+        gradient = operator.gradient() if gradient is None else gradient
         wide = self._direction.astype(np.float64)
-        self.slope = float(gradient.astype(np.float64) @ wide)
+        found = checks.real_numbers("`gradient`", gradient)
+        if found.shape != wide.shape:
+            raise checks.invalid("`gradient`", f"of shape {wide.shape}", found.shape)
+        self.slope = float(found @ wide)
         if curvature is None:
             curvature = wide @ (operator @ self._direction).astype(np.float64)
         self.curvature = float(curvature)

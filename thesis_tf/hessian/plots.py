@@ -115,7 +115,8 @@ def draw_line_searches(
         if inside:
             axes.axvline(search.optimum, color=LOWER, linestyle=":", label="1 / lambda")
         axes.axvline(0, color=LINE, linewidth=0.8)
-        add_legend(axes)
+        # Below the axes, since curves and lines may be anywhere.
+        add_legend(axes, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=3)
     add_title(figure, title)
     save(figure, path)
 
@@ -189,6 +190,7 @@ def draw_history(
     path: Path,
     *,
     title: str | None = None,
+    xlabel: str = "training step",
     marks: Mapping[str, int] | None = None,
 ) -> None:
     """Draws eigenvalues and loss over training steps (figures 11.5 and 11.6).
@@ -201,6 +203,7 @@ def draw_history(
             steps where eigenpairs have not converged are hollow markers.
         path: a file that ends in .png, .svg or .pdf; an older one is replaced.
         title: a heading.
+        xlabel: the label of the axis of steps, for histories of other numbers, such as epochs.
         marks: {label: step}, for lines at these steps, such as {"one epoch": 1875}.
     """
     path = checked_path(path)
@@ -211,7 +214,7 @@ def draw_history(
     figure = new_figure(7.2, 5.4)
     upper, lower = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (5, 2)})
     style_axes(upper, "", "eigenvalue", title=title)
-    style_axes(lower, "training step", "loss")
+    style_axes(lower, xlabel, "loss")
     _draw_fans(upper, steps, entries)
     losses = [entry.loss for entry in entries]
     lower.plot(steps, losses, color=INK, linewidth=1.8, marker="o", markersize=3.5)
@@ -221,7 +224,8 @@ def draw_history(
         lower.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
         lower.yaxis.set_minor_formatter(ticker.NullFormatter())
     else:
-        lower.set_ylim(bottom=min(0, *losses))
+        lower.set_ylim(min(0, *losses), max(0, *losses) + 0.1 * (max(0, *losses) or 1))
+    lower.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     if len(steps) > 2 and max(steps) >= 10 * max(1, sorted(steps)[1]):
         # Most checkpoints are early: each decade gets the same width, and so does step 0.
         linear = max(1, sorted(steps)[1])

@@ -77,10 +77,17 @@ class SpectrumTracker:
     def add(self, step: int) -> SpectrumEntry:
         """Adds an entry for the model's current weights, and returns it.
 
+        An earlier step than the last one, as of a training that is taken up again, is the last one
+        from then on: a warning says that later entries are dropped.
+
         Raises:
+            TypeError: the step isn't an integer.
             NotFiniteError: the loss or its products are not finite.
             ValueError: the folder's entry of this step was computed for other weights.
         """
+        if not hasattr(step, "__index__"):
+            raise checks.invalid("`step`", "an integer", repr(step), kind=TypeError)
+        step = int(step)
         self._operator.refresh()
         fingerprint = self._operator.fingerprint()
         if step in self.history.steps:
@@ -89,6 +96,14 @@ class SpectrumTracker:
                 self._known = True
                 return entry
             self._forget(step)
+        elif self.history.entries and step < self.history.steps[-1]:
+            later = [known for known in self.history.steps if known > step]
+            warnings.warn(
+                f"Step {step} is before {', '.join(map(str, later))}: eigenvalues of these are"
+                " dropped, so that entries and the angles between them are in order.",
+                stacklevel=2,
+            )
+            self._drop_from(step)
         self._known = True
         loss = self._operator.loss()
         if not np.isfinite(loss):
@@ -170,6 +185,9 @@ class SpectrumTracker:
             " eigenvalues from this step on are computed again.",
             stacklevel=3,
         )
+        self._drop_from(step)
+
+    def _drop_from(self, step: int) -> None:
         if self._folder is not None:
             files.remove(self._pairs(self._folder, self.history.steps[-1]))
         before = tuple(entry for entry in self.history.entries if entry.step < step)

@@ -15,6 +15,7 @@ from thesis_tf.plotting.style import (
     BLUE,
     FONT,
     GREEN,
+    GRID,
     INK,
     ORANGE,
     PURPLE,
@@ -31,7 +32,7 @@ from thesis_tf.plotting.style import (
 
 COLORS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 COLUMNS = {
-    "loss": "training loss",
+    "loss": "training loss of the minibatches",
     "train_error": "training error",
     "validation_error": "validation error",
     "test_error": "test error",
@@ -47,6 +48,9 @@ def draw_training(
     title: str | None = None,
 ) -> None:
     """Draws training curves as medians and quartiles over runs (figures 7.2 and 7.3).
+
+    The loss is that of the minibatches, scaled so that it estimates the mean over all examples;
+    errors are means over all examples of a split. A gray band is where a single run drew uniformly.
 
     Args:
         runs: {label: [`History`, ...]}: the runs of each setting, with several seeds.
@@ -68,8 +72,12 @@ def draw_training(
         for color, (run, several) in zip(itertools.cycle(COLORS), runs.items(), strict=False):
             _draw_quartiles(axes, [h.column(name) for h in several], row, clean(run), color)
         _make_logarithmic(axes)
+        if len(everything) == 1:
+            _mark_uniform(axes, everything[0], row)
     if len(runs) > 1:
         _legend(panels[0][0], max(map(len, runs.values())))
+    elif panels[0][0].patches:
+        add_legend(panels[0][0])
     add_title(figure, title, size=11)
     save(figure, path)
 
@@ -102,9 +110,10 @@ def draw_gradient_variance(
             ]
             for run in runs
         ]
-        # The smallest variance often lies under another curve.
+        # The smallest variance often lies under another curve, and that of the draws is the one
+        # of the smoothing that was used.
         style = "--" if name == "ideal" else "-"
-        _draw_quartiles(axes, curves, 0, name, color, style)
+        _draw_quartiles(axes, curves, 0, name, color, style, wide=name == "actual")
     _make_logarithmic(axes)
     # Next to the axes, since curves may be anywhere.
     _legend(axes, len(runs), loc="upper left", bbox_to_anchor=(1.0, 1.0))
@@ -137,6 +146,7 @@ def _draw_quartiles(
     label: str,
     color: str,
     style: str = "-",
+    wide: bool = False,
 ) -> None:
     """Draws the median of curves [(step, seconds, value), ...], with their quartiles as a band."""
     curves = [np.array(curve, float) for curve in points if len(curve)]
@@ -153,7 +163,20 @@ def _draw_quartiles(
     if len(curves) > 1:
         axes.fill_between(grid, low, high, color=color, alpha=0.2, linewidth=0)
     marker = "o" if len(grid) == 1 else None
-    axes.plot(grid, middle, style, color=color, linewidth=1.5, marker=marker, label=label)
+    how: dict[str, Any] = {"linewidth": 1.5}
+    if wide:
+        how = {"linewidth": 5, "alpha": 0.35, "zorder": 1.9}
+    axes.plot(grid, middle, style, color=color, marker=marker, label=label, **how)
+
+
+def _mark_uniform(axes: Axes, history: History, x: int) -> None:
+    """Marks where draws were uniform: a record is about the steps since the one before it."""
+    records = [(r.seconds if x else r.step, r.uniform) for r in history.records]
+    label = "uniform draws"
+    for (start, _), (end, uniform) in zip([(0.0, None), *records], records, strict=False):
+        if uniform and start is not None and end is not None:
+            axes.axvspan(start, end, color=GRID, linewidth=0, zorder=0, label=label)
+            label = "_"
 
 
 def _legend(axes: Axes, count: int, **place: Any) -> None:

@@ -49,6 +49,7 @@ class MaskClamp:
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
         """Returns x (chains, ...) with the fixed values in place, and others unchanged."""
+        x = tf.convert_to_tensor(x)
         for name, part in (("mask", self._mask), ("values", self._values)):
             if tuple(part.shape) not in (tuple(x.shape), tuple(x.shape[1:])):
                 raise checks.invalid(
@@ -56,6 +57,13 @@ class MaskClamp:
                     f"of shape {tuple(x.shape[1:])}, an example's, or {tuple(x.shape)}",
                     f"shape {tuple(part.shape)}",
                 )
+        if self._values.dtype.is_floating and not x.dtype.is_floating:
+            raise checks.invalid(
+                "`values` of a clamp",
+                f"{x.dtype.name}, as the states, which would be rounded",
+                self._values.dtype.name,
+                kind=TypeError,
+            )
         return tf.where(self._mask, tf.cast(self._values, x.dtype), x)
 
 

@@ -34,7 +34,8 @@ class Diagnostics(TabularResult):
         r_hat: (...), the potential scale reduction of each value; near 1 if chains agree.
         acceptance: (chains,), the fraction of each chain's proposals that was accepted; None for
             kernels without proposals.
-        stuck_chains: the number of chains that never moved while others did.
+        stuck_chains: the number of chains that never moved while others did; all of them if all
+            states of all chains are the same.
     """
 
     effective_sample_size: Array
@@ -54,11 +55,11 @@ class Diagnostics(TabularResult):
         worst = _worst(np.max, self.r_hat)
         if worst > _MOST_R_HAT:
             found.append(f"The chains have not mixed: R-hat {worst:.4g} (near 1 if they had).")
-        if self.stuck_chains:
-            noun = "chain has" if self.stuck_chains == 1 else "chains have"
-            found.append(f"{self.stuck_chains:,} {noun} never moved.")
         if self.acceptance is not None and not np.any(self.acceptance):
             found.append("No proposal was accepted.")
+        elif self.stuck_chains:
+            noun = "chain has" if self.stuck_chains == 1 else "chains have"
+            found.append(f"{self.stuck_chains:,} {noun} never moved.")
         return found
 
     def _table(self) -> tuple[Sequence[str], Sequence[Sequence[Cell]]]:
@@ -105,7 +106,8 @@ def random_projections(samples: Array) -> Array:
     They are the mean of the values and 16 random projections of them, in units of one value's
     standard deviation if values are independent; or the values, if there are at most 16.
     """
-    flat = samples.reshape(*samples.shape[:2], -1)
+    samples = np.asarray(samples)
+    flat = samples.reshape(*samples.shape[:2], math.prod(samples.shape[2:]))
     size = flat.shape[-1]
     if size <= _PROJECTIONS:
         return flat.astype(np.float64)
@@ -121,17 +123,23 @@ def diagnose(samples: Array, *, acceptance: Array | None = None) -> Diagnostics:
     """Returns the `Diagnostics` of chains.
 
     Args:
-        samples: (results, chains, ...) array; with fewer than 4 results they are NaN.
+        samples: (results, chains, ...) array; with fewer than 4 results they are NaN. Of many
+            chains, 256 at even distances are diagnosed, fewer if states are large.
         acceptance: (chains,), or None.
     """
     shape = samples.shape[2:]
     if len(samples) < 4:
         nothing = np.full(shape, np.nan)
         return Diagnostics(nothing, nothing, acceptance=acceptance)
+    if (samples == samples[:1, :1]).all():
+        nothing = np.full(shape, np.nan)
+        return Diagnostics(nothing, nothing, acceptance=acceptance, stuck_chains=samples.shape[1])
     stuck = stuck_chains(samples)
     moving = samples[:, ~stuck] if stuck.any() else samples
     of_a_chain = max(1, moving.size // moving.shape[1])
-    few = moving[:, : min(_DIAGNOSED_CHAINS, max(2, _DIAGNOSED_VALUES // of_a_chain))]
+    count = min(moving.shape[1], _DIAGNOSED_CHAINS, max(2, _DIAGNOSED_VALUES // of_a_chain))
+    # Not the first, since chains may be in the order of their initial points.
+    few = moving[:, np.linspace(0, moving.shape[1] - 1, count).astype(int)]
     size = effective_sample_size(few) * (moving.shape[1] / few.shape[1])
     return Diagnostics(size, r_hat(few), acceptance=acceptance, stuck_chains=int(stuck.sum()))
 
@@ -154,8 +162,8 @@ def effective_sample_size(samples: ArrayLike) -> Array:
     each is equivalent to about one draw.
 
     Args:
-        samples: (results, chains, ...) array with at least 4 results, of any dtype; the computation
-            is in float64.
+        samples: (results, chains, ...) array of real numbers with at least 4 results; the
+            computation is in float64.
 
     Returns:
         (...) array, by Geyer's initial positive sequence over all chains (as
@@ -186,8 +194,8 @@ def r_hat(samples: ArrayLike) -> Array:
     R-hat of Stan and ArviZ.
 
     Args:
-        samples: (results, chains, ...) array with at least 4 results, of any dtype; the computation
-            is in float64.
+        samples: (results, chains, ...) array of real numbers with at least 4 results; the
+            computation is in float64.
 
     Returns:
         (...) array. It is infinite for a value that no half of a chain changes, but that differs
@@ -232,13 +240,25 @@ def _column(values: Array, rank: int) -> Array:
 
 
 def _centered(samples: ArrayLike) -> Array:
-    """Returns samples in float64, in which the first state of the first chain is 0."""
+    """Returns samples in float64, in which the first state of the first chain is 0.
+
+    Each value is in a unit, a power of two, in which its squares neither overflow nor vanish.
+    """
     states = _checked(samples)
-    return states - states[:1, :1]
+    states = states - states[:1, :1]
+    _, exponents = np.frexp(np.abs(states).max(axis=(0, 1)))
+    return np.asarray(np.ldexp(states, -exponents))
 
 
 def _checked(samples: ArrayLike) -> Array:
-    states = np.asarray(samples).astype(np.float64)
+    given = np.asarray(samples)
+    if given.dtype.kind in "iu" and given.ndim >= 2 and given.size:
+        # Relative to the first state: float64 rounds integers beyond 2^53, but not what differs.
+        wide = int(given.max()) - int(given.min()) >= 1 << 63
+        integers = given.astype(np.int64) - given[:1, :1].astype(np.int64)  # may wrap, twice
+        states: Array = (given if wide else integers).astype(np.float64)
+    else:
+        states = checks.real_numbers("`samples`", given)
     if states.ndim < 2 or states.shape[0] < 4 or states.shape[1] < 1:
         expected = "of shape (results, chains, ...) with at least 4 results"
         raise checks.invalid("`samples`", expected, states.shape)

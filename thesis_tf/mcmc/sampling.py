@@ -90,9 +90,9 @@ def sample_chain(
     state = _checked_state(kernel, initial_state, clamp)
     results = tf.nest.map_structure(tf.convert_to_tensor, kernel.bootstrap_results(state))
     if clamp is not None and tf.nest.flatten(results):
+        expected, received = "None for a kernel with results", type(kernel).__name__
         advice = "Results that it keeps would not be those of the clamped state."
-        received = type(kernel).__name__
-        raise checks.invalid("`clamp`", "None for a kernel with results", received, advice)
+        raise checks.invalid("`clamp`", expected, received, advice)
     _check_step(kernel, state, results)
     loop = _Loop(kernel, state, results, clamp, output_fn, jit_compile)
     pieces, final = _run(
@@ -167,6 +167,11 @@ class _Loop:
         return (
             state if self._clamp is None else transition_kernels.with_visible(state, self._clamp)
         ), results
+
+    def result(self, state: State, results: Any, seed: Any) -> tuple[State, tf.Tensor]:
+        """Returns the state after a step, and what would be kept of it."""
+        state, _ = self.one(state, results, seed)
+        return state, self.output_fn(state)
 
     def burn_in(self, count: int) -> Callable[..., Any]:
         """Returns a compiled function (flat values, seed) -> flat values after `count` steps."""
@@ -295,10 +300,8 @@ def _run(
                 flat, found = step(flat, fold_in(seed, number))
                 done = {f"state_{i}": value.numpy() for i, value in enumerate(flat)}
                 if not all(np.isfinite(done[f"state_{i}"]).all() for i in range(num_parts)):
-                    raise ValueError(
-                        "The chains have diverged to NaN or infinity. Use a smaller step, or"
-                        " adjusted steps."
-                    )
+                    advice = "Use a smaller step, or adjusted steps."
+                    raise ValueError(f"The chains have diverged to NaN or infinity. {advice}")
                 done.update({name: value.numpy() for name, value in found.items()})
                 if folder is not None:
                     folder.write(number, done)
@@ -317,13 +320,15 @@ def _open_folder(
     if folder is None:
         return None
     state = loop.state
-    after, _ = loop.one(state, loop.results, tf.constant([0, 1]))
-    output = np.asarray(loop.output_fn(after))
+    first = (state, loop.results, tf.constant([0, 1]))
+    after, output = loop.result(*first)
+    output = np.asarray(output)
     settings = {
         "initial_state": fingerprint.of_arrays([v.numpy() for v in tf.nest.flatten(state)]),
         "steps": [lengths.num_results, lengths.thin, lengths.num_burnin_steps],
         "seed": seed.numpy().tolist(),
         "kernel": transition_kernels.settings(loop.kernel),
+        "weights": transition_kernels.numbers_read(loop.result, *first),
         "output_fn": [getattr(loop.output_fn, "__qualname__", ""), list(output.shape)],
     }
     values = {

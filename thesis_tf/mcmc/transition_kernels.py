@@ -9,6 +9,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from thesis_tf._core import checks
+from thesis_tf.persistence import fingerprint
 
 # A tensor (chains, ...), or a nest of them whose first part is what a user sees.
 State: TypeAlias = Any
@@ -131,3 +132,26 @@ def model_values(kernel: Any, state: State, after: State) -> np.ndarray:
     floating = [value for value in tf.nest.flatten(after) if value.dtype.is_floating]
     last = np.asarray(floating[-1], np.float64).ravel() if floating else np.zeros(1)
     return last[:: -(-last.size // 64)]
+
+
+def numbers_read(function: Callable[..., Any], *arguments: Any) -> str:
+    """Hashes the floating variables, tensors and constants that a function reads, exactly.
+
+    Args:
+        function: a function of tensors, which is traced and not run.
+        arguments: nests of tensors.
+    """
+    traced = tf.function(function, autograph=False).get_concrete_function(*arguments)
+    variables = {id(v.handle): v for v in traced.graph.variables if hasattr(v, "handle")}
+    held = [variables.get(id(value), value) for value in traced.captured_inputs]
+    graph = traced.graph.as_graph_def()
+    inner = [node for function in graph.library.function for node in function.node_def]
+    constants = [
+        tf.make_ndarray(node.attr["value"].tensor)
+        for node in [*graph.node, *inner]
+        if node.op == "Const" and tf.as_dtype(node.attr["dtype"].type).is_floating
+    ]
+    # Functions inside of the graph have no order that is the same in all processes.
+    hashes = sorted(fingerprint.of_arrays([value]) for value in constants)
+    values = [np.asarray(value.numpy()) for value in held if value.dtype.is_floating]
+    return fingerprint.of_json([fingerprint.of_arrays(values), hashes])

@@ -1,7 +1,8 @@
-"""Atomic writing of files: a temporary file is written and then renamed."""
+"""Atomic writing of files: a temporary file is written and then renamed; and JSON."""
 
 import contextlib
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -10,6 +11,9 @@ from collections.abc import Iterator
 from typing import Any
 
 Path = str | os.PathLike[str]
+
+# JSON has no such numbers: strings stand for them, as in the JSON of Protocol Buffers.
+_NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 @contextlib.contextmanager
@@ -58,9 +62,40 @@ def write_text(path: Path, text: str) -> None:
         os.fsync(file.fileno())
 
 
-def to_json(value: Any) -> str:
-    """Returns indented JSON; raises TypeError for arrays."""
-    return json.dumps(value, indent=1, allow_nan=True) + "\n"
+def to_json(value: Any, *, indent: int | None = 1) -> str:
+    """Returns JSON, on one line if `indent` is None; raises TypeError for arrays.
+
+    Numbers that aren't finite become the strings "NaN", "Infinity" and "-Infinity", and strings
+    that are these get a backslash in front, so that `from_json` returns the same value.
+    """
+    return json.dumps(_encoded(value), indent=indent, allow_nan=False) + "\n"
+
+
+def from_json(text: str) -> Any:
+    """Returns the value of a text of `to_json`; raises `json.JSONDecodeError`."""
+    return _decoded(json.loads(text))
+
+
+def _encoded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _encoded(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_encoded(part) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, str) and value.lstrip("\\") in _NOT_FINITE:
+        return f"\\{value}"
+    return value
+
+
+def _decoded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _decoded(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_decoded(part) for part in value]
+    if isinstance(value, str) and value.lstrip("\\") in _NOT_FINITE:
+        return _NOT_FINITE.get(value, value[1:])
+    return value
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -72,7 +107,7 @@ def read_json(path: Path) -> Any:
     """Reads JSON; raises ValueError with the path if the file is invalid."""
     path = pathlib.Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return from_json(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise ValueError(
             f"{path} is not valid JSON ({error}): it was cut short or edited."

@@ -29,7 +29,7 @@ def of_model(model: "keras.Model", *, weights: bool = True) -> str:
 
     The hash doesn't depend on names, since the same model built twice in one process gets new
     names, nor on `trainable`, nor on seeds. Of layers that Keras doesn't bring, the source code of
-    the class counts, and, if `get_config` fails, numbers, strings and arrays among its attributes.
+    the class counts, and numbers, strings and arrays among its attributes.
     Not seen are changes of functions that such a class calls.
 
     Args:
@@ -55,7 +55,7 @@ def _settings(layer: "keras.layers.Layer") -> str:
     try:
         config = layer.get_config()
     except Exception:  # of a layer's own code, or Keras' for one that it can't serialize
-        config = {**_wiring(layer), **_attributes(layer)}
+        config = _wiring(layer)
     parts = [*layer._flatten_layers(), *getattr(layer, "operations", [])]
     numbers = {part.name: number for number, part in enumerate(parts)}
 
@@ -66,7 +66,8 @@ def _settings(layer: "keras.layers.Layer") -> str:
             return [nameless(v, key) for v in value]
         return numbers.get(value, value) if key in _NAMES else value
 
-    found = [nameless(config), _source(type(layer)), held]
+    # `get_config` of a user's class has what it was made with, which may have changed since.
+    found = [nameless(config), _source(type(layer)), held, nameless(_attributes(layer))]
     return json.dumps(found, sort_keys=True, default=_plain)
 
 

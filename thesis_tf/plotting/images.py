@@ -1,12 +1,14 @@
 """Sheets of images, row by row."""
 
+import warnings
 from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.collections import PatchCollection
 from matplotlib.patches import Rectangle
 
-from thesis_tf._core.types import ArrayLike, Path
+from thesis_tf._core import checks
+from thesis_tf._core.types import Array, ArrayLike, Path
 from thesis_tf.plotting.style import (
     FONT,
     INK,
@@ -32,16 +34,24 @@ def draw_images(
 
     Args:
         rows: {name: (n, height, width) or (n, height, width, channels) array of values in [0, 1]};
-            other values are clipped.
+            floats outside are clipped.
         path: a file that ends in .png, .svg or .pdf; an older one is replaced.
         columns: the maximum number of images in a row; a name with more images has several rows,
             which are labeled by the numbers of their images.
         title: a heading.
+
+    Raises:
+        ValueError: images have another shape or number of channels, are integers beyond [0, 1], or
+            there are none.
+        TypeError: they aren't real numbers.
+
+    Warns:
+        UserWarning: most pixels that aren't 0 are above 1, so that they may be in [0, 255].
     """
     path = checked_path(path)
     lines = []
     for name, given in rows.items():
-        images = np.clip(np.asarray(given, np.float64), 0, 1)
+        images = np.clip(_checked(name, given), 0, 1)
         images = images[..., np.newaxis] if images.ndim == 3 else images
         for start in range(0, len(images), columns):
             part = images[start : start + columns]
@@ -70,3 +80,24 @@ def draw_images(
         )  # fmt: skip
     add_title(figure, title)
     save(figure, path)
+
+
+def _checked(name: str, given: ArrayLike) -> Array:
+    """Returns images as float64; warns or raises if their values can't be in [0, 1]."""
+    shown, images = f"The images {name!r}", checks.real_numbers(f"The images {name!r}", given)
+    if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3, 4)):
+        expected = "of shape (n, height, width[, channels]), with 1, 3 or 4 channels"
+        raise checks.invalid(shown, expected, f"shape {images.shape}")
+    if not images.size:
+        raise checks.invalid(shown, "at least one image", f"shape {images.shape}")
+    above, bright = np.count_nonzero(images > 1), np.count_nonzero(images > 0)
+    advice = "Divide pixels in [0, 255] by 255."
+    if above and np.asarray(given).dtype.kind in "iu":
+        raise checks.invalid(shown, "values in [0, 1]", f"integers up to {images.max():g}", advice)
+    if above > bright / 2:
+        warnings.warn(
+            f"{above} of {bright} pixels above 0 of the images {name!r} are above 1, the largest"
+            f" {images.max():g}, and are drawn as 1. {advice}",
+            stacklevel=3,
+        )
+    return images

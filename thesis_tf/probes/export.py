@@ -29,7 +29,7 @@ def export(
                   several label sets)
         features  the features (batch, D) of each probe, by tap, with the masks of the report
 
-    `tf.saved_model.load(path).signatures["probes"](image=x)` needs neither Keras nor this library.
+    `tf.saved_model.load(path).signatures["probes"](inputs=x)` needs neither Keras nor this library.
 
     Args:
         model: the Keras model of the report.

@@ -80,7 +80,7 @@ def fit_probes(
 
     Raises:
         ValueError: labels have another length, are out of range, or have only one class; splits
-            overlap or are empty; `l2` or `tol` isn't positive.
+            overlap, repeat examples or are empty; `l2` or `tol` isn't positive.
         TypeError: labels or indices aren't integers.
     """
     seed = seeds.checked_seed(seed)
@@ -311,6 +311,11 @@ def _rows(
         if indices.min() < 0 or indices.max() >= examples:
             received = f"{indices.min()} to {indices.max()}"
             raise checks.invalid(shown, f"indices in [0, {examples})", received)
+        indices = indices.astype(np.int64)  # differences of unsigned ones wrap around
+        repeated = indices.size - len(np.unique(indices))
+        if repeated:
+            advice = "Pass booleans for a mask: mask == 1."
+            raise checks.invalid(shown, "different indices", f"{repeated} repeated ones", advice)
         if (taken[indices] >= 0).any():
             other = list(splits)[taken[indices].max()]
             raise checks.invalid("`splits`", "disjoint", f"{name!r} overlaps {other!r}")

@@ -51,20 +51,21 @@ def measure(blocks: Iterable[tuple[Array, Array]]) -> Metrics:
         blocks: an iterable of (logits (n, K), labels (n,)).
 
     Returns:
-        `Metrics` over all blocks; ties between logits count as wrong.
+        `Metrics` over all blocks. Of equal logits the first is the largest, as for `numpy.argmax`
+        and the accuracy of Keras; examples with NaN count as wrong.
     """
     examples = wrong = wrong5 = 0
     nats, classes = 0.0, 0
     for logits, labels in blocks:
         logits = np.asarray(logits, np.float64)
         right = np.take_along_axis(logits, labels[:, np.newaxis], 1)
-        # The rank of the correct class if ties are ranked before it. So constant logits and NaN
-        # count as wrong.
-        rank = (~(logits < right)).sum(1)
+        before = np.arange(logits.shape[1]) < labels[:, np.newaxis]
+        rank = ((logits > right) | ((logits == right) & before)).sum(1)
+        rank[np.isnan(logits).any(1)] = logits.shape[1]
         top = logits.max(1, keepdims=True)
         nats += float((np.log(np.exp(logits - top).sum(1)) + (top - right)[:, 0]).sum())
-        wrong += int((rank > 1).sum())
-        wrong5 += int((rank > 5).sum())
+        wrong += int((rank > 0).sum())
+        wrong5 += int((rank > 4).sum())
         examples += len(labels)
         classes = logits.shape[1]
     top5_error = wrong5 / examples if classes > 5 else None

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from thesis_tf.probes.taps import Tap
 
 DEFAULT_SIZE = 1000  # section 9.3.4
+_LARGEST_INTEGER = 2.0**24  # up to which float32 holds all integers
 
 Shape = tuple[int | None, ...]
 
@@ -170,8 +171,14 @@ class Reduction:
 
         Returns:
             (batch, D), float64 for a float64 output and float32 for all others.
+
+        Raises:
+            InvalidArgumentError: (when it runs) float32 can't hold the output's integers.
         """
         kind = KINDS[self.kind]
+        if tensor.dtype.is_integer and tensor.dtype.size > 2:
+            largest = tf.reduce_max(tf.abs(tf.cast(tensor, tf.float64)))
+            tf.debugging.Assert(largest <= _LARGEST_INTEGER, [_not_exact(name)])
         if tensor.dtype != tf.float64:
             tensor = tf.cast(tensor, tf.float32)
         if tensor.shape.rank == 1:
@@ -186,6 +193,13 @@ class Reduction:
             return tensor
         rng = np.random.default_rng([self.seed, zlib.crc32(name.encode())])
         return kind.draw(tensor, self.size, rng)
+
+
+def _not_exact(name: str) -> str:
+    return (
+        f"The integers at tap {name!r} must be in [-2^24, 2^24], since features are float32, which"
+        " rounds larger ones. Leave out this tap, or scale the integers in the model."
+    )
 
 
 def _mean(tensor: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:

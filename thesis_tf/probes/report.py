@@ -16,6 +16,7 @@ from thesis_tf._core import checks
 from thesis_tf._core.types import Array, Path
 from thesis_tf.persistence import arrays, files
 from thesis_tf.probes.metrics import Metrics
+from thesis_tf.probes.plots.curves import COMMONEST
 from thesis_tf.probes.plots.reports import draw_curves, draw_networks
 from thesis_tf.probes.reductions import Reduction
 from thesis_tf.probes.solver.softmax_regression import Solution
@@ -27,7 +28,6 @@ FORMATS = ("console", "csv", "json", "markdown")
 # JSON has no infinity: the loss and the suboptimality of a probe without certificate are null.
 _UNCERTIFIED = {"loss": math.nan, "suboptimality": math.inf}
 _ARRAYS = ("standardized_weights", "standardized_bias", "mean", "scale")  # of a `Solution`
-COMMONEST = "always the commonest class"  # what `ProbeReport.chance` is the error of
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)  # arrays have no truth value

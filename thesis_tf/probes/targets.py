@@ -137,8 +137,9 @@ def model_measures(
         nats = tf.fill(tf.shape(labels), float("nan"))
     else:
         return ()
-    finite = tf.reduce_all(tf.math.is_finite(output), 1)
-    wrong = (tf.argmax(output, 1, tf.int32) != labels) | ~finite
+    # As in `metrics.measure`; an infinite logit excludes a class.
+    unknown = tf.reduce_any(tf.math.is_nan(output), 1)
+    wrong = (tf.argmax(output, 1, tf.int32) != labels) | unknown
     return wrong, tf.cast(nats, tf.float32)
 
 

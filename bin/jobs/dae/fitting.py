@@ -26,7 +26,11 @@ def fit(
         return
     if problem.config.initialization == "data":
         _initialize(problem, model, output)
-    output.say(f"Fitting {model.count_params():,} parameters: {problem.method} ...")
+    if problem.method != "none":
+        output.say(
+            f"Fitting {model.count_params():,} parameters ({problem.method}), or reading what an"
+            " earlier call has fitted ..."
+        )
     if problem.method == "minibatch":
         _fit_minibatches(problem, model, output, strategy)
     elif problem.method != "none":

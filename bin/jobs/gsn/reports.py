@@ -2,17 +2,16 @@
 
 import math
 import pathlib
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-import models
-from bin.common import configs, contents, runs, training
+from bin.common import runs
 from bin.jobs import spread
-from thesis_tf import datasets, gsn, mcmc
+from bin.jobs.gsn.judge import Judge
+from thesis_tf import gsn, mcmc
 from thesis_tf.persistence import files
 from thesis_tf.plotting import style
 
@@ -20,16 +19,11 @@ if TYPE_CHECKING:
     from bin.gsn import Jobs
     from bin.jobs.gsn.training import NetworkRun
 
-Classifier: TypeAlias = Callable[[np.ndarray], np.ndarray]
-
 _SHEET = (10, 20)  # the numbers of chains and of steps in samples.png
 _REFERENCE = 10_000  # the number of training examples for the reference log-likelihood
 _SPREAD = 200  # the most states of each chain from which the spread is computed
 _COMPLETED = 10  # the number of test examples that are completed
 _RUNS = 3  # the number of completions of each
-_CLASSIFIER_EPOCHS = 3
-_MOST_UNSURE = 0.2  # the fraction of real examples that a classifier may not recognize
-_ONE_CLASS = 0.9  # the fraction of samples of one class that is nearly all
 
 
 def doubts(found: Mapping[str, Any]) -> list[str]:
@@ -63,7 +57,7 @@ class JobsAfterTraining:
             )
         self._mask = self._known() if "inpaint" in jobs.do else None
         classifies = "evaluate" in jobs.do or self._mask is not None
-        self._labeled = self._load_labeled() if classifies else None
+        self._judge = Judge(run, verbose=2 if verbose else 0) if classifies else None
         if "train" not in jobs.do:
             run.load()
 
@@ -184,84 +178,16 @@ class JobsAfterTraining:
         if self._scaled:
             found["alphas"] = [float(alpha) for alpha in self._run.model.alphas]
         files.write_json(self._sampled / "evaluation.json", found)
-        probabilities = self._classifier()
-        if probabilities is not None:
-            found["quality"] = self._quality(probabilities, means)
-            found["warnings"] += self._judge(probabilities, found)
-            files.write_json(self._sampled / "evaluation.json", found)
+        assert self._judge is not None
+        judged = self._judge.judge(
+            means, num_steps_between_results=self._jobs.num_steps_between_results
+        )
+        found |= judged | {"warnings": [*found["warnings"], *judged.get("warnings", [])]}
+        files.write_json(self._sampled / "evaluation.json", found)
         for name, values in found.items():
             if isinstance(values, dict):
                 self._print(name, values)
         return found
-
-    def _judge(self, probabilities: Classifier, found: dict[str, Any]) -> list[str]:
-        """Adds the quality of test examples; returns sentences if it says something bad.
-
-        If it is bad, though they are real, the classifier is no judge of samples. Nearly all
-        samples may be of one class, unlike test examples.
-        """
-        test = gsn.sample_quality(probabilities(self._splits.test.x))
-        found["quality_of_test_examples"] = test.summary()
-        said = []
-        if test.unsure > _MOST_UNSURE:
-            said.append(
-                f"The classifier that measures the quality of samples recognizes no class in"
-                f" {test.unsure:.0%} of the real test examples: don't trust that quality."
-            )
-        fractions = found.get("quality", {}).get("class_fractions", [0.0])
-        top, most = int(np.argmax(fractions)), max(fractions)
-        if most > _ONE_CLASS and test.class_fractions[top] < most / 2:
-            said.append(
-                f"According to the classifier {most:.0%} of the samples are of class {top}, and"
-                f" {test.class_fractions[top]:.0%} of the test examples."
-            )
-        return said
-
-    def _quality(self, probabilities: Classifier, means: np.ndarray) -> dict[str, Any]:
-        steps, chains = means.shape[:2]
-        flat = probabilities(means.reshape(-1, *means.shape[2:]))
-        found = gsn.sample_quality(
-            flat.reshape(steps, chains, -1),
-            num_steps_between_results=self._jobs.num_steps_between_results,
-        )
-        return found.summary()
-
-    def _load_labeled(self) -> datasets.Splits | None:
-        """Returns the examples with their labels; None if they have none or aren't images."""
-        data = self._run.config.data
-        if not self._run.is_image or len(self._run.shape) != 3:
-            return None
-        if not datasets.has_labels(data.dataset):
-            return None
-        splits = data.load(announce=False)  # `NetworkRun` has said what was read
-        return splits if splits.train.x.shape[1:] == self._run.shape else None
-
-    def _classifier(self) -> Classifier | None:
-        """Returns a function from examples to class probabilities, or None without labels."""
-        splits = self._labeled
-        if splits is None:
-            return None
-        pixels = splits.values.pixels if splits.values else None
-        model = models.build(
-            "mnist_convnet", self._run.shape, splits.num_classes, value_range=pixels
-        )
-        settings = configs.Training(epochs=_CLASSIFIER_EPOCHS)
-        training.compile_for(model, settings)
-        self._run.say("Training a classifier, or reading an existing one ...")
-        # The run knows its examples; labels count here alone.
-        folder = self._folder / "classifier" / contents.of_splits(splits)[:8]
-        training.train(model, splits, settings, folder, verbose=2 if self._verbose else 0)
-        # Labeled images have their stored values; those of the network may be in [0, 1].
-        found = self._splits.values
-        is_scaled = found is not None and found.in_unit and found.pixels is not None
-        black, white = pixels if pixels and is_scaled else (0.0, 1.0)
-
-        def probabilities(x: np.ndarray) -> np.ndarray:
-            stored = (white - black) * x + black if black else white * x
-            logits = model.predict(stored, batch_size=500, verbose=0)
-            return keras.ops.convert_to_numpy(keras.ops.softmax(logits))
-
-        return probabilities
 
     def _known(self) -> np.ndarray | None:
         """Returns the mask of known values for in-painting, booleans of an example's shape.
@@ -331,11 +257,9 @@ class JobsAfterTraining:
         drawn_values = result.completions.reshape(-1, *truth.shape[1:])[:, ~mask]
         found["spread_of_completions"] = spread.ratio(drawn_values, self._splits.test.x[:, ~mask])
         found["warnings"] = spread.doubts(found["spread_of_completions"], "Completed values")
-        probabilities = self._classifier()
-        if probabilities is not None:
-            flat = probabilities(result.completions.reshape(-1, *truth.shape[1:]))
-            found["quality"] = gsn.sample_quality(flat).summary()
-            found["warnings"] += self._judge(probabilities, found)
+        assert self._judge is not None
+        judged = self._judge.judge(result.completions.reshape(-1, *truth.shape[1:]))
+        found |= judged | {"warnings": [*found["warnings"], *judged.get("warnings", [])]}
         name = f"{pathlib.Path(jobs.known or 'left').stem}_{jobs.inpaint_steps}_steps"
         if self._seed:
             name += f"_seed_{self._seed}"

@@ -61,16 +61,16 @@ def run(
     )
     store = None if uniform else store_url.open_store(url, config.run.run_id)
     begin(contents.of_examples(data.values()))
-    if store is None:
-        trainer = make(None)
-    else:
-        trainer = trainer_with_store(make, store, config, own=url == own_url)
-    local = local_workers.LocalWorkers(workers, folder, url, worker_flags)
-    waits = config.mode == "exact" and workers > 0
-    history = train(trainer, limits, local, waits=waits)
-    if store is not None and url == own_url:
-        store.delete()
-    elif store is not None:
+    own = store is not None and url == own_url
+    with store_url.freed(store if own else None):
+        if store is None:
+            trainer = make(None)
+        else:
+            trainer = trainer_with_store(make, store, config, own=own)
+        local = local_workers.LocalWorkers(workers, folder, url, worker_flags)
+        waits = config.mode == "exact" and workers > 0
+        history = train(trainer, limits, local, waits=waits)
+    if store is not None and not own:
         store_url.log_what_stays(url, config.run.run_id)
     doubts = []
     if not uniform:

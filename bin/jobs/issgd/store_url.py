@@ -73,6 +73,28 @@ def open_store(url: str, run_id: str) -> "stores.Store":
     return store
 
 
+@contextlib.contextmanager
+def freed(store: "stores.Store | None") -> Iterator[None]:
+    """Deletes a store at the end, also after an error; None is a store that others use.
+
+    What a training needs to continue is in its checkpoint. Only a kill leaves shared memory behind.
+    """
+    if store is None:
+        yield
+        return
+    from thesis_tf.issgd.stores import RunTakenError
+
+    try:
+        yield
+    except RunTakenError:  # it is that of a training in another process
+        raise
+    except BaseException:
+        with contextlib.suppress(Exception):
+            store.delete()
+        raise
+    store.delete()
+
+
 def log_what_stays(url: str, run_id: str) -> None:
     """Logs how to free shared memory, which other processes may still be using."""
     if url.startswith("shm://"):

@@ -27,6 +27,7 @@ class Verdict(enum.StrEnum):
     HOLDS = "holds"
     DOES_NOT_HOLD = "does not hold"
     CANNOT_TELL = "cannot be told at this budget"
+    CANNOT_COMPARE = "cannot be compared"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,8 +29,18 @@ _NAMES = {
     Status.FAILED: "failed",
     Status.WITHOUT: "lack data or weights",
 }
-_MARKS = {Verdict.HOLDS: "✓", Verdict.DOES_NOT_HOLD: "✗", Verdict.CANNOT_TELL: "?"}
-_CLASSES = {Verdict.HOLDS: "holds", Verdict.DOES_NOT_HOLD: "fails", Verdict.CANNOT_TELL: "open"}
+_MARKS = {
+    Verdict.HOLDS: "✓",
+    Verdict.DOES_NOT_HOLD: "✗",
+    Verdict.CANNOT_TELL: "?",
+    Verdict.CANNOT_COMPARE: "?",
+}
+_CLASSES = {
+    Verdict.HOLDS: "holds",
+    Verdict.DOES_NOT_HOLD: "fails",
+    Verdict.CANNOT_TELL: "open",
+    Verdict.CANNOT_COMPARE: "open",
+}
 
 
 @dataclasses.dataclass(frozen=True)

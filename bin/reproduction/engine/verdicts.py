@@ -15,6 +15,7 @@ _OF_SEVERAL = {
     Verdict.HOLDS: "hold",
     Verdict.DOES_NOT_HOLD: "do not hold",
     Verdict.CANNOT_TELL: "cannot be told at this budget",
+    Verdict.CANNOT_COMPARE: "cannot be compared",
 }
 
 

@@ -37,6 +37,29 @@ def weights_after(splits, folder, how, callbacks=()):
     return [variable.numpy() for variable in [*model.variables, *model.optimizer.variables]]
 
 
+def test_what_replicas_measure_is_of_the_model_that_is_saved(tmp_path, strategy_of):
+    # Each replica has a half of each batch, and batch normalization moving averages of it.
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(240, 4)).astype(np.float32) * rng.choice([0.1, 30], size=(240, 1))
+    split = datasets.Split(x, (x[:, 0] > 0).astype(np.int64))
+    splits = datasets.Splits(split, split, split, ("a", "b"), "mine")
+    how = Training(epochs=2, batch_size=40)
+    with strategy_of(2).scope():
+        layers = keras.layers
+        model = keras.Sequential(
+            [keras.Input((4,)), layers.BatchNormalization(momentum=0.5), layers.Dense(2)]
+        )
+        training.compile_for(model, how)
+    training.train(model, splits, how, tmp_path)
+    measured = training.evaluate(model, split, 40)
+    model.save(tmp_path / "model.keras")
+    saved = keras.saving.load_model(tmp_path / "model.keras")
+    one_by_one = keras.ops.convert_to_numpy(saved(x, training=False)).astype(np.float64)
+    logs = one_by_one - np.logaddexp.reduce(one_by_one, axis=1, keepdims=True)
+    assert measured["loss"] == pytest.approx(-logs[np.arange(240), split.y].mean(), rel=1e-5)
+    assert measured["accuracy"] == pytest.approx((one_by_one.argmax(axis=1) == split.y).mean())
+
+
 class Killed(Exception):
     pass
 

@@ -2,6 +2,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from matplotlib import image
 
 from thesis_tf.autoencoders import (
     ScoreEstimator,
@@ -32,11 +33,33 @@ def test_a_field_of_arrows_in_a_plane(shape, tmp_path, svg_texts):
     assert any("data are off it" in text for text in texts) == (shape != (2,))
 
 
-def test_a_curve_of_one_value(tmp_path, svg_texts):
-    data = RNG.normal(size=(60, 1))
+@pytest.mark.parametrize(
+    ("offset", "label"),
+    [
+        (0, "attractors within sigma of an example"),
+        (3, "attractors that are spurious"),
+        (50, "attractors that are spurious (1 of 1 outside)"),
+    ],
+)
+def test_a_curve_of_one_value(offset, label, tmp_path, svg_texts):
+    data = RNG.normal(size=(60, 1)) + offset  # the attractor is 0
     attractors = find_attractors(PULL, data, data)
     draw_score_field(score_field(PULL, data), tmp_path / "c.svg", attractors=attractors)
-    assert {"r(x) − x", "data", "attractors"} <= set(svg_texts(tmp_path / "c.svg"))
+    texts = svg_texts(tmp_path / "c.svg")
+    assert {"r(x) − x", "data", label} <= set(texts)
+    assert sum("attractors" in text for text in texts) == 1
+
+
+@pytest.mark.parametrize("shape", [(2,), (5,)])
+def test_attractors_outside_of_a_field_are_counted(shape, tmp_path, svg_texts):
+    data = RNG.normal(size=(60, *shape)) + 50
+    attractors = find_attractors(PULL, data, data[:5])
+    path = tmp_path / "field.svg"
+    field = score_field(PULL, data, num_arrows=5)
+    draw_score_field(field, path, attractors=attractors, title="its title")
+    assert "attractors that are spurious (1 of 1 outside)" in svg_texts(path)
+    draw_score_field(field, tmp_path / "field.png", attractors=attractors, title="a title\nof two")
+    assert (image.imread(tmp_path / "field.png")[:4] == 1).all()  # the title isn't cut off
 
 
 def test_samples_of_one_value(tmp_path, svg_texts):

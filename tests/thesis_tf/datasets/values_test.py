@@ -116,7 +116,7 @@ def test_what_a_caller_cannot_tell(tmp_path, value_range, message):
 
 def test_all_splits_count(tmp_path):
     # The largest value is only in the test examples.
-    path = save(tmp_path / "a.npz", UNIT, x_test=UNIT[:9] * 255, y_test=LABELS[:9])
+    path = save(tmp_path / "a.npz", UNIT * 100, x_test=UNIT[:9] * 255, y_test=LABELS[:9])
     assert datasets.load(path).values.pixels == (0, 255)
 
 
@@ -165,3 +165,20 @@ def test_a_line_says_what_may_be_a_mistake(tmp_path):
 def test_numbers_beyond_a_range_have_no_range():
     assert values.find("a", [np.array([0.0, 300.0])]).told_apart is False
     assert str(values.find("a", [np.array([0.0, 300.0])])) == "0 to 300 (float64)"
+
+
+@pytest.mark.parametrize(("first", "second"), [(255, 1), (255, 0.7), (65535, 255), (1, 255)])
+@pytest.mark.parametrize("load", [datasets.load, datasets.load_inputs])
+def test_splits_of_different_ranges_are_refused(tmp_path, load, first, second):
+    dtype = "uint16" if first > 255 else "float32"
+    parts = {}
+    for split, high in (("train", first), ("validation", first), ("test", second)):
+        x = np.random.default_rng(0).uniform(0, high, (20, 4, 4)).astype(dtype)
+        x[0, 0, 0] = high
+        parts |= {f"x_{split}": x, f"y_{split}": np.arange(20) % 2}
+    path = tmp_path / "a.npz"
+    np.savez(path, **parts)
+    with pytest.raises(ValueError, match="splits seem to have different ranges"):
+        load(path)
+    told = max(first, second)
+    assert load(path, value_range=(0, told)).values.pixels == (0, told)

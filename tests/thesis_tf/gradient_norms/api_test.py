@@ -33,9 +33,15 @@ def data(shape=(6, 6, 2), examples=5, seed=0):
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
+# In float32 each kind of layer once, in its first form.
+FIRST_FORMS = {name.partition(",")[0]: name for name in reversed(layer_cases.CASES)}.values()
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("name", layer_cases.CASES)
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [(name, "float64") for name in layer_cases.CASES] + [(name, "float32") for name in FIRST_FORMS],
+)
 def test_norms_are_those_of_jacobians(name, dtype):
     model, (x, y) = layer_cases.build(name, dtype)
     x, y = x.astype(dtype), y.astype(dtype)
@@ -210,6 +216,7 @@ def test_batch_normalization_in_training_mode_is_refused():
     with pytest.raises(ValueError, match="norm is a batch normalization in training mode"):
         f(*data())
     model.get_layer("norm").trainable = False
+    f = gradient_norms.per_example_gradient_norms(model, LOSS, training=True)
     f(*data())
 
 
@@ -404,3 +411,34 @@ def test_nothing_stays_changed():
     assert lstm.unroll is unroll
     before = keras.Operation.__call__
     assert before.__name__ == "__call__"
+
+
+@pytest.mark.parametrize("call", ["norms", "with_outputs", "with_gradients", "per_layer"])
+@pytest.mark.parametrize("trainable", [True, False])
+def test_parameters_that_are_frozen_or_trainable_later_are_not_passed_over(call, trainable):
+    model = small_model(L.Dense(3, name="first"), shape=(4,))
+    first, (x, y) = model.get_layer("first"), data((4,))
+    first.trainable = trainable
+    f, chosen = (
+        gradient_norms.per_example_gradient_norms(
+            model, LOSS, parameters=parameters, per_layer=call == "per_layer"
+        )
+        for parameters in (None, model.trainable_variables)
+    )
+
+    def measured(f):
+        if call == "with_gradients":
+            return f.with_gradients(x, y, np.ones(5, "f"))[1]
+        return f.with_outputs(x, y)[1] if call == "with_outputs" else f(x, y)[1]
+
+    before = measured(f)
+    first.trainable = not trainable
+    with pytest.raises(ValueError, match=r"were trainable when .* Make the function again"):
+        measured(f)
+    if trainable:  # frozen since: what no longer is trainable isn't recorded
+        with pytest.raises(ValueError, match="2 of them frozen since, and 0 others"):
+            measured(chosen)
+    else:
+        np.testing.assert_allclose(measured(chosen), before, rtol=1e-6)
+    first.trainable = trainable
+    np.testing.assert_array_equal(measured(f), before)

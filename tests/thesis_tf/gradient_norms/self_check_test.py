@@ -183,3 +183,46 @@ def test_fitted_examples_hide_no_wrong_rule():
     y[30] = (y[30] + 1) % 3  # one example that isn't fitted
     with pytest.raises(ValueError, match=r"norm of .*w for example 30 should be"):
         gradient_norms.per_example_gradient_norms(model, LOSS)(x, y)
+
+
+class CenteredInTraining(L.Layer):
+    """Subtracts the mean of a batch, and counts batches."""
+
+    def build(self, shape):
+        self.count = self.add_weight(shape=(), initializer="zeros", trainable=False)
+
+    def call(self, x, training=False):
+        if not training:
+            return x
+        self.count.assign(self.count + 1)
+        return x - tf.reduce_mean(x, axis=0, keepdims=True)
+
+
+@pytest.mark.parametrize("with_gradients", [False, True])
+def test_examples_that_depend_on_one_another_in_training_only_are_found(with_gradients):
+    layer = CenteredInTraining()
+    model = model_of(layer, L.Dense(3))
+    x, y = digits()
+    f = gradient_norms.per_example_gradient_norms(model, LOSS, training=True)
+    with pytest.raises(ValueError, match="depends on other examples of its batch"):
+        f.with_gradients(x, y, np.ones(40, "f")) if with_gradients else f(x, y)
+    assert layer.count == 1  # the check's passes leave no trace
+    gradient_norms.per_example_gradient_norms(model, LOSS)(x, y)
+
+
+class InTraining(L.Layer):
+    """Calls a layer in training only."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def call(self, x, training=False):
+        return self.layer(x) if training else x
+
+
+@pytest.mark.parametrize("random", [L.Dropout(0.5), L.Lambda(lambda x: x * tf.random.uniform([]))])
+def test_models_that_draw_random_numbers_are_checked_without(random):
+    model = model_of(L.Dense(4), InTraining(random), L.Dense(3))
+    f = gradient_norms.per_example_gradient_norms(model, LOSS, training=True)
+    assert f.check(*digits())

@@ -43,3 +43,17 @@ def test_scaling_and_histograms(tmp_path, svg_texts):
     assert {"data", "chain", "truth", "state"} <= set(svg_texts(path))
     with pytest.raises(ValueError, match=r"ends in \.png"):
         draw_scaling({}, tmp_path / "s.gif")
+
+
+def test_every_scaling_is_drawn(tmp_path, svg_texts):
+    """Also if there are more than colors."""
+    factors = {f"scaling {number}": np.ones(3) for number in range(20)}
+    draw_scaling(factors, tmp_path / "a.svg")
+    assert factors.keys() <= set(svg_texts(tmp_path / "a.svg"))
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_histograms_that_would_be_left_out(tmp_path, count):
+    histograms = {str(number): np.ones(3) / 3 for number in range(count)}
+    with pytest.raises(ValueError, match="one or two histograms"):
+        draw_histograms(histograms, tmp_path / "a.svg")

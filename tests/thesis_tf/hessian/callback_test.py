@@ -94,3 +94,21 @@ def test_bad_arguments(problem, tmp_path):
     with pytest.raises(ValueError, match="`model` must be compiled with a loss"):
         monitor.on_train_begin()
     assert isinstance(monitor, keras.callbacks.Callback)
+
+
+def test_a_step_of_several_batches_is_one_step(tmp_path, recwarn):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(40, 5)).astype("f"), rng.integers(0, 2, 40)
+    keras.utils.set_random_seed(0)
+    # The dropout draws in each batch, which is no other course of the training.
+    layers = [keras.layers.Dense(4, "tanh"), keras.layers.Dropout(0.2), keras.layers.Dense(2)]
+    model = keras.Sequential([keras.Input((5,)), *layers])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.1, gradient_accumulation_steps=2), loss)
+    options = {"largest": 1, "smallest": 1, "verbose": 0}
+    monitor = hessian.HessianMonitor((x, y), tmp_path, measure_every=1, **options)
+    model.fit(x, y, batch_size=10, verbose=0, callbacks=[monitor])
+    entries = monitor.history.entries
+    assert [entry.step for entry in entries] == [0, 1, 2]
+    assert [entry.largest_angles is not None for entry in entries] == [False, True, True]
+    assert not [w for w in recwarn if "differs from the earlier run" in str(w.message)]

@@ -81,6 +81,10 @@ def test_labels_say_what_is_drawn(tmp_path, svg_texts, matrix):
     texts = svg_texts(tmp_path / "c.svg")
     assert "1 / |alpha*|" in texts
     assert "decrease of the loss by the best step" not in texts
+    hessian.draw_history(history([0, 1, 2, 3]), tmp_path / "e.svg", xlabel="epoch")
+    texts = svg_texts(tmp_path / "e.svg")
+    assert "epoch" in texts
+    assert not {"training step", "0.5", "1.5", "2.5"} & set(texts[: texts.index("epoch")])
     hessian.draw_history(HISTORY, tmp_path / "d.svg", marks={"one epoch": 50})
     assert {"2 largest", "smallest", "one epoch", "loss"} <= set(svg_texts(tmp_path / "d.svg"))
     hessian.draw_eigenvalues(eigenpairs(), tmp_path / "b.svg", density=density(matrix))

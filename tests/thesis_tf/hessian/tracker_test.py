@@ -155,3 +155,32 @@ def test_a_checkpoint_of_another_model(problem, tmp_path):
         history_of_checkpoints(operator, {})
     with pytest.raises(TypeError, match="`checkpoints` must be a dict"):
         history_of_checkpoints(operator, [files[0]])
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_an_earlier_step(problem, tmp_path, folder):
+    """Entries are in the order of their steps, each with the angles to the one before."""
+    model, loss, data = problem()
+    files = kept(model, tmp_path, [0, 9, 10])
+    operator = hessian.HessianOperator(model, loss, data, check=False)
+    options = {"folder": tmp_path / "h" if folder else None, "largest": 1, "smallest": 0}
+    found = SpectrumTracker(operator, verbose=0, **options)
+    for step in (0, 10):
+        model.load_weights(files[step])
+        found.add(np.int64(step))
+    model.load_weights(files[9])
+    with pytest.warns(UserWarning, match="Step 9 is before 10"):
+        found.add(9)
+    model.load_weights(files[10])
+    found.add(10)
+    assert found.history.steps == [0, 9, 10]
+    assert found.history.entries[2].largest_angles is not None
+
+
+@pytest.mark.parametrize("step", ["10", 1.5, None])
+def test_what_is_no_step(problem, step):
+    """Strings would be in the order of their letters, 10 before 9."""
+    model, loss, data = problem()
+    operator = hessian.HessianOperator(model, loss, data, check=False)
+    with pytest.raises(TypeError, match="`step` must be an integer"):
+        SpectrumTracker(operator, verbose=0, largest=1, smallest=0).add(step)

@@ -9,12 +9,13 @@ from thesis_tf.issgd import plots
 from thesis_tf.issgd.training.history import History, Record
 
 
-def run(seed=0, count=5, start=32, **more):
+def run(seed=0, count=5, start=32, uniform=None, **more):
     history = History()
     rng = np.random.default_rng(seed)
     for i in range(count):
         step = start + 32 * i
-        history.add(Record(step=step, seconds=step / 9, loss=rng.gamma(2.0), errors=more))
+        values = {"seconds": step / 9, "loss": rng.gamma(2.0), "uniform": uniform}
+        history.add(Record(step=step, errors=more, **values))
     return history
 
 
@@ -70,13 +71,14 @@ def test_labels_say_what_is_drawn(tmp_path, svg_texts):
     issgd.draw_training(RUNS, tmp_path / "a.svg", title="$a$ <b>")
     texts = svg_texts(tmp_path / "a.svg")
     assert {"importance", "$uniform$ <b>", "$a$ <b>"} <= set(texts)
-    labels = ["training loss", "training error", "test error"]
+    labels = ["training loss of the minibatches", "training error", "test error"]
     assert [texts.count(label) for label in labels] == [2, 2, 2]  # against steps and seconds
     assert (texts.count("steps"), texts.count("seconds")) == (3, 3)
     issgd.draw_training({"only": [run()]}, tmp_path / "b.svg", columns={"loss": "my loss"})
     texts = svg_texts(tmp_path / "b.svg")
     assert "my loss" in texts
     assert "only" not in texts  # a single curve needs no legend
+    assert "uniform draws" not in texts
     issgd.draw_gradient_variance([measured()], tmp_path / "c.svg")
     texts = set(svg_texts(tmp_path / "c.svg"))
     assert {"steps", "ideal", "stale", "uniform", "actual", "stale+10"} <= texts
@@ -103,6 +105,30 @@ def test_median_and_quartiles_of_several_runs():
     # Over time, from the latest beginning, 5, to the earliest end, 20.
     x, _ = drawn(curves, 1).lines[0].get_data()
     assert (x[0], x[-1]) == (5.0, 20.0)
+
+
+def test_uniform_draws_are_marked_where_they_were():
+    history = History()
+    for step, uniform in ((10, True), (20, True), (30, False), (40, True)):
+        history.add(Record(step=step, seconds=step / 10, uniform=uniform))
+    for x, scale in ((0, 1), (1, 10)):
+        axes = figure.Figure().add_subplot()
+        plots._mark_uniform(axes, history, x)
+        bands = [(band.get_x(), band.get_x() + band.get_width()) for band in axes.patches]
+        found = [tuple(scale * end for end in band) for band in bands]
+        assert found == [pytest.approx(band) for band in ((0, 10), (10, 20), (30, 40))]
+
+
+@pytest.mark.slow
+def test_a_curve_below_another_can_be_seen(tmp_path, svg_texts):
+    issgd.draw_training({"only": [run(uniform=True)]}, tmp_path / "a.svg")
+    assert "uniform draws" in svg_texts(tmp_path / "a.svg")
+    axes = figure.Figure().add_subplot()
+    for wide in (True, False):
+        plots._draw_quartiles(axes, [[(1, 0, 1.0), (2, 0, 2.0)]], 0, "a", "#000000", wide=wide)
+    below, above = axes.lines
+    assert below.get_linewidth() > 2 * above.get_linewidth()
+    assert below.get_zorder() < above.get_zorder()
 
 
 def test_one_run_has_no_band_and_one_record_is_a_point():

@@ -182,9 +182,11 @@ UNUSUAL = {
     "a constant value hides nothing": (with_value(1), [np.nan, "large"], 1, 0, "not mixed: R-hat"),
     "a value of its own in each chain": (with_value(np.arange(4)), [np.inf, "large"], 0, 0, "inf"),
     "a value that jumps at half time": (with_value(OF_HALVES), [np.inf, "large"], 0, 0, "inf"),
-    "all constant": (np.ones((9, 4, 2)), [np.nan, np.nan], 0, 0, None),
+    "all constant": (
+        np.ones((9, 4, 2)), [np.nan, np.nan], 0, 4, "4 chains have never moved",
+    ),
     "all frozen apart": (np.ones((9, 4, 1)) * np.arange(4)[:, None], [np.inf], 0, 0, "inf"),
-    "one chain, frozen": (np.ones((9, 1, 1)), [np.nan], 0, 0, None),
+    "one chain, frozen": (np.ones((9, 1, 1)), [np.nan], 0, 1, "1 chain has never moved"),
     "a chain stuck at the mean": (with_chain(0), [1.0, 1.0], 0, 1, "1 chain has never moved"),
     "a chain stuck far away": (with_chain(50), [1.0, 1.0], 0, 1, "1 chain has never moved"),
     "two stuck": (
@@ -193,7 +195,7 @@ UNUSUAL = {
     ),
     "three results": (free(3, 4, 1), [np.nan], 0, 0, None),
     "far and constant in float32": (
-        np.full((9, 4, 1), 16777217 / 3, np.float32), [np.nan], 0, 0, None,
+        np.full((9, 4, 1), 16777217 / 3, np.float32), [np.nan], 0, 4, "4 chains have never moved",
     ),
 }  # fmt: skip
 
@@ -231,3 +233,12 @@ def test_a_rare_value_is_no_stuck_chain():
 def test_no_proposal_is_accepted():
     found = diagnose(np.zeros((5, 3, 1)), acceptance=np.zeros(3))
     assert found.warnings() == ["No proposal was accepted."]
+
+
+@pytest.mark.parametrize("size", [1, 1 << 14])
+def test_many_chains_in_the_order_of_their_initial_points(size):
+    samples = free(8, 600, 1)
+    samples[:, 400:] += 10  # of another mode
+    samples = np.broadcast_to(samples, (8, 600, size))
+    assert np.all(diagnose(samples).r_hat > 5)
+    assert diagnose(samples).warnings()

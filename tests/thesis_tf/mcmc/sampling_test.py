@@ -172,7 +172,7 @@ def test_a_folder_keeps_what_is_done(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="holds chains of another output"):
         sample_chain(*arguments, num_burnin_steps=3, seed=3, folder=tmp_path)
     model.set_weights([w + 0.1 for w in model.get_weights()])
-    with pytest.raises(ValueError, match="holds chains of another model"):
+    with pytest.raises(ValueError, match="holds chains of another weights, model"):
         sample_chain(*arguments, **options)
 
 
@@ -183,8 +183,44 @@ def test_a_folder_tells_functions_of_one_name_apart(tmp_path):
     assert first.__qualname__ == second.__qualname__
     arguments = (model.transition_kernel(), STATES, 4)
     sample_chain(*arguments, output_fn=first, folder=tmp_path)
-    with pytest.raises(ValueError, match=r"holds chains of another output\."):
+    with pytest.raises(ValueError, match=r"holds chains of another weights, output\."):
         sample_chain(*arguments, output_fn=second, folder=tmp_path)
+
+
+class Held:
+    """Where a step may keep a number: in a variable, a tensor, an array or a closure."""
+
+    def variable(value):
+        held = tf.Variable(np.float64(value))
+        return lambda x, seed: x * held
+
+    def tensor(value):
+        held = tf.constant(np.float64(value))
+        return lambda x, seed: x * held
+
+    def array(value):
+        held = np.full((2, 2), value)
+        return lambda x, seed: tf.linalg.matmul(x, held)
+
+    def number(value):
+        return lambda x, seed: x * value
+
+    def loop(value):
+        return lambda x, seed: tf.while_loop(
+            lambda i, _: i < 2, lambda i, y: (i + 1, y * value), (0, x)
+        )[1]
+
+
+@pytest.mark.parametrize("place", ["variable", "tensor", "array", "number", "loop"])
+def test_a_folder_knows_its_model_to_the_last_digit(place, tmp_path):
+    def sample(value):
+        kernel = FunctionKernel(getattr(Held, place)(value))
+        return sample_chain(kernel, np.ones((3, 2)), 4, folder=tmp_path).samples
+
+    first = sample(0.5)
+    np.testing.assert_array_equal(sample(0.5), first)
+    with pytest.raises(ValueError, match=r"holds chains of another weights\."):
+        sample(0.5 + 1e-12)
 
 
 def test_scaling_factors_of_a_chain():

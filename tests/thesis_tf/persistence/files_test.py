@@ -1,6 +1,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 
 from thesis_tf.persistence import files
@@ -104,6 +105,27 @@ def test_text_and_json(tmp_path):
     assert files.read_json(tmp_path / "a.json") == value
     assert list(json.loads((tmp_path / "a.json").read_text())) == ["b", "a", "nothing"]
     assert (tmp_path / "a.json").read_text().endswith("}\n")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(math.inf, -math.inf, 1e308, np.float64(np.inf)),
+        *("NaN", "Infinity", "-Infinity", "\\NaN", "\\\\Infinity", "\\", "nan", "", "NaN "),
+    ],
+    ids=repr,
+)
+def test_json_is_that_of_the_standard_and_loses_nothing(tmp_path, value):
+    nested = {"a": [value, {"b": value}], "NaN": (value,)}
+    files.write_json(tmp_path / "a.json", nested)
+
+    def refused(name):
+        raise AssertionError(f"{name} is no JSON")
+
+    json.loads((tmp_path / "a.json").read_text(), parse_constant=refused)
+    assert files.read_json(tmp_path / "a.json") == {"a": [value, {"b": value}], "NaN": [value]}
+    assert files.from_json(files.to_json(value, indent=None)) == value
+    assert math.isnan(files.from_json(files.to_json(math.nan)))
 
 
 def test_json_that_was_cut_short(tmp_path):

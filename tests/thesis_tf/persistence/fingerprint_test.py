@@ -211,6 +211,21 @@ def scaled(factor):
     return lambda x: x * factor
 
 
+class Set(layers.Layer):
+    def __init__(self, factor=1.0):
+        super().__init__()
+        self.factor = factor
+
+    def call(self, x):
+        return x * self.factor
+
+
+def set_later(factor):
+    model = wired(Set())
+    model.layers[1].factor = factor
+    return model
+
+
 def wired(*layers_of, order=1):
     x = keras.Input((3,))
     parts = [layer(x) for layer in layers_of]
@@ -227,6 +242,7 @@ def call_of_another_code():
 
 MODELS = [
     ("a number", lambda: wired(Failing(2.0)), lambda: wired(Failing(3.0))),
+    ("what is set later", lambda: set_later(2.0), lambda: set_later(3.0)),
     ("an array", lambda: wired(Failing(2.0)), lambda: wired(Failing(2.0, (1,)))),
     ("the wiring", lambda: wired(Failing(2.0)), lambda: wired(Failing(2.0), order=-1)),
     ("the code", lambda: wired(Failing(2.0)), call_of_another_code),

@@ -483,3 +483,14 @@ def test_a_class_without_training_examples_costs_the_same_wherever_features_are(
 def test_counts_of_splits_are_positive_whole_numbers(store, labels, counts):
     with pytest.raises((TypeError, ValueError), match="`splits` must be a positive integer"):
         fitted(store, labels, counts)
+
+
+def test_a_probe_that_can_do_nothing_is_at_chance_and_not_below(tmp_path):
+    # The optimal weights are so small that 0 is within `tol`: all logits of an example are equal.
+    labels = np.tile([0, 1, 2], 40)
+    x = np.random.default_rng(0).normal(size=(120, 4)).astype("float32")
+    store = write(tmp_path, {"x": x})
+    (probe,) = fitted(store, labels, (60, 30, 30), l2=[1e4], tol=0.1).probes
+    assert not probe.solution.weights.any()
+    for metrics in probe.metrics.values():
+        assert metrics.error == pytest.approx(2 / 3)

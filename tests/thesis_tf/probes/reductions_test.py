@@ -294,3 +294,13 @@ def test_another_kind_can_be_registered(monkeypatch):
     assert str(reduction) == "max"
     with pytest.raises(ValueError, match="a name, with a size where it takes one"):
         Reduction.parse("max:5")
+
+
+@pytest.mark.parametrize("kind", ["mean", "flatten", "last", "subset:2"])
+@pytest.mark.parametrize("dtype", ["int32", "int64", "uint32", "uint64"])
+def test_integers_that_float32_would_round_are_refused(dtype, kind):
+    largest = np.full((2, 3, 4), 2**24, dtype)
+    assert (reduce(kind, largest) == 2.0**24).all()
+    largest[1, 2, 3] += 1
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"at tap 'tap' must be in .*2\^24"):
+        reduce(kind, largest)

@@ -99,6 +99,7 @@ class ExampleLoss:
             y, sample_weight = labels
         if callable(self._loss) and not self._is_compiled and _is_total(self._loss, outputs):
             values = tf.convert_to_tensor(self._loss(y, outputs))
+            _check_examples(values, keras.tree.flatten(outputs)[0])
             terms = [_reduced(1.0, values, None, sample_weight, "none")]
         else:
             terms = [
@@ -232,6 +233,7 @@ def _term(part: LossOfOutput) -> Term:
     else:
         values = loss(*_of_one_rank(y, outputs))
     values = tf.convert_to_tensor(values)
+    _check_examples(values, outputs)
     own = getattr(values, "_keras_mask", None)  # that of `ignore_class`
     if mask is not None and own is not None:
         mask = tf.cast(mask, tf.bool) & tf.cast(own, tf.bool)
@@ -266,6 +268,25 @@ def _of_one_rank(first: "tf.Tensor", second: "tf.Tensor") -> tuple["tf.Tensor", 
     return first, second
 
 
+def _check_examples(values: "tf.Tensor", outputs: "tf.Tensor") -> None:
+    """Raises ValueError unless losses have one row for each of the outputs (n, ...)."""
+    received = "one that returns a scalar"
+    if values.shape.rank:
+        rows, examples = values.shape[0], outputs.shape[0]
+        # One row for any number of examples is a mean over them.
+        if rows in (None, examples) or (examples is None and rows > 1):
+            return
+        received = f"one that returns {rows} for {examples or 'n'}"
+    elif values.shape.rank is None:
+        return
+    raise checks.invalid(
+        "`loss`",
+        "one that returns one value per example, shape (n,)",
+        received,
+        "Remove its reduction: losses are averaged later.",
+    )
+
+
 def _reduced(
     factor: float,
     values: "tf.Tensor",
@@ -274,13 +295,6 @@ def _reduced(
     reduction: str,
 ) -> Term:
     """Reduces losses (n, ...) to those of examples (n,)."""
-    if values.shape.rank == 0:
-        raise checks.invalid(
-            "`loss`",
-            "one that returns one value per example, shape (n,)",
-            "one that returns a scalar",
-            "Remove its reduction: losses are averaged later.",
-        )
     entries = None
     if mask is not None:
         mask = _on_entries(tf.cast(mask, values.dtype), values, "A mask of the outputs or the loss")

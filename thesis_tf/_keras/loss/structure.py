@@ -57,6 +57,16 @@ def losses_of_outputs(
         yield LossOfOutput(resolved, factor, labels[i], tensors[i], weights[i])
 
 
+def loss_by_output(model: keras.Model, loss: Any, outputs: Structure) -> list[Any]:
+    """Returns the loss of each output, in the order of `tf.nest.flatten`; None without one."""
+    keys, _ = _keys_and_tensors(model, outputs)
+    losses = _by_output("`loss`", loss, keys, is_dict=isinstance(outputs, dict), one_for_all=True)
+    if not isinstance(outputs, dict):
+        return losses
+    numbers = {key: number for number, key in enumerate(outputs)}
+    return [losses[i] for i in tf.nest.flatten(numbers)]
+
+
 def _keys_and_tensors(model: keras.Model, outputs: Structure) -> tuple[list[Any], list[Any]]:
     """Returns the outputs' names, or numbers if they have none, and their tensors."""
     if isinstance(outputs, dict):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 
@@ -33,6 +34,30 @@ def check(
             f" {why} that was added to the model with training=True. The loss of such a model isn't"
             " a function of its parameters; build the model without it."
         )
+
+
+def refuse_stateful(model: keras.Model) -> None:
+    """Raises ValueError if a recurrent layer begins a batch with the state of the one before."""
+    for layer in _stateful(model):
+        raise ValueError(
+            f"{layer.name} is stateful: it begins a batch with the state in which the one before"
+            " ended, so that the loss of an example depends on what came before it. Build the model"
+            " with stateful=False."
+        )
+
+
+def check_reset(model: keras.Model) -> None:
+    """Raises ValueError if a stateful recurrent layer has a state, with which all batches begin."""
+    for layer in _stateful(model):
+        if any(np.any(state) for state in keras.tree.flatten(layer.states)):
+            raise ValueError(
+                f"{layer.name} is stateful and has the state of an earlier batch, with which every"
+                f" batch would begin here. Call {layer.name}.reset_state() first."
+            )
+
+
+def _stateful(model: keras.Model) -> list[Any]:
+    return [layer for layer in model._flatten_layers() if getattr(layer, "stateful", False)]
 
 
 def _depend(outputs: Any, tensor: "tf.Tensor") -> bool:

@@ -71,12 +71,15 @@ def _call(self: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 @contextlib.contextmanager
-def check_reads(model: keras.Model, variables: Iterable["keras.Variable"]) -> Iterator[None]:
+def check_reads(
+    variables: Iterable["keras.Variable"], *, who: str, consequence: str
+) -> Iterator[None]:
     """Raises ValueError if the graph that is traced in the block reads variables themselves.
 
     Args:
-        model: the model, for the message.
-        variables: variables that a `keras.StatelessScope` replaces in the block.
+        variables: variables for which tensors stand in the block.
+        who: what reads them, the subject of the message.
+        consequence: the end of the message, what is wrong about it and what to do.
     """
     if tf.executing_eagerly():
         yield
@@ -84,18 +87,13 @@ def check_reads(model: keras.Model, variables: Iterable["keras.Variable"]) -> It
     graph = tf.compat.v1.get_default_graph()
     before = len(graph.get_operations())
     yield
-    found = first_read(graph, graph.get_operations()[before:], variables)
+    found = _first_read(graph, graph.get_operations()[before:], variables)
     if found is not None:
         operation, variable = found
-        raise ValueError(
-            f"{model.name} reads {variable.path} in a function that TensorFlow has compiled before"
-            f" ({operation.name}): a ConcreteFunction, or part of a SavedModel. It keeps its own"
-            " weights, so the loss can't be computed as a function of these. Call the Python"
-            " function or a `tf.function` instead."
-        )
+        raise ValueError(f"{who} reads {variable.path} itself ({operation.name}){consequence}")
 
 
-def first_read(
+def _first_read(
     graph: Any, operations: Iterable["tf.Operation"], variables: Iterable["keras.Variable"]
 ) -> "tuple[tf.Operation, keras.Variable] | None":
     """Returns the first of a graph's operations that reads one of the variables itself, and it."""

@@ -11,8 +11,9 @@ import tensorflow as tf
 
 from thesis_tf._core import arrays, checks, seeds
 from thesis_tf._core.types import Array, TensorLike
-from thesis_tf.autoencoders.density import array_kind, spectra
+from thesis_tf.autoencoders.density import array_kind
 from thesis_tf.autoencoders.density.data_region import DataRegion
+from thesis_tf.autoencoders.density.derivatives import spectra
 from thesis_tf.reporting.results import TabularResult
 from thesis_tf.reporting.tables import Cell
 
@@ -129,7 +130,8 @@ def far_points(data: TensorLike, count: int, *, margin: float = 0.5, seed: int =
     Args:
         data: (n, ...) examples of a floating dtype.
         count: the number of points.
-        margin: the distance by which the box extends beyond the data, in units of their extent.
+        margin: the distance by which the box extends beyond the data, at least 0, in units of their
+            extent.
         seed: an integer >= 0.
 
     Returns:
@@ -137,6 +139,9 @@ def far_points(data: TensorLike, count: int, *, margin: float = 0.5, seed: int =
     """
     arrays.checked_points("`data`", data, at_least=1)
     count = checks.positive_integer("`count`", count)
+    margin = checks.finite_number("`margin`", margin)
+    if margin < 0:
+        raise checks.invalid("`margin`", "at least 0", margin)
     low, high = np.min(data, axis=0), np.max(data, axis=0)
     reach = margin * (high - low)
     generator = np.random.default_rng(np.random.SeedSequence(seeds.checked_seed(seed)))
@@ -177,6 +182,9 @@ def find_attractors(
             isn't finite at initial points or examples; or the estimator has no sigma.
     """
     max_iterations = checks.positive_integer("`max_iterations`", max_iterations)
+    for name, value in (("`tol`", tol), ("`merge_distance`", merge_distance)):
+        if not value >= 0:
+            raise checks.invalid(name, "at least 0", value)
     x = arrays.checked_points("`initial_points`", initial_points)
     data = arrays.checked_points("`data`", data, at_least=1)
     sigma = estimator.known_sigma()

@@ -10,11 +10,12 @@ import tensorflow as tf
 
 from thesis_tf._core import arrays, checks
 from thesis_tf._core.types import Array, TensorLike
-from thesis_tf.autoencoders.density import jacobians, quadrature, spectra
+from thesis_tf.autoencoders.density import quadrature
 from thesis_tf.autoencoders.density.array_kind import same_kind
 from thesis_tf.autoencoders.density.data_region import DataRegion
-from thesis_tf.autoencoders.density.hessian import LogDensityHessian
-from thesis_tf.autoencoders.density.tangents import Tangents
+from thesis_tf.autoencoders.density.derivatives import jacobians, spectra
+from thesis_tf.autoencoders.density.derivatives.hessian import LogDensityHessian
+from thesis_tf.autoencoders.density.derivatives.tangents import Tangents
 
 
 class ScoreEstimator:
@@ -228,6 +229,7 @@ class ScoreEstimator:
                 with products; the asymmetry is then estimated with 20 random vectors. None computes
                 all from J, in d backward passes and of order d^3 operations for each point.
         """
+        threshold = checks.finite_number("`threshold`", threshold)
         x = arrays.checked_points("`x`", x, at_least=1)
         size = int(np.prod(x.shape[1:]))
         if top_k is not None:

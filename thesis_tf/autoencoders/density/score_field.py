@@ -8,7 +8,7 @@ import numpy as np
 
 from thesis_tf._core import arrays, checks
 from thesis_tf._core.types import Array, ArrayLike
-from thesis_tf.autoencoders.density import spectra
+from thesis_tf.autoencoders.density.derivatives import spectra
 from thesis_tf.reporting.results import SavedResult
 from thesis_tf.reporting.tables import Cell
 

@@ -68,13 +68,17 @@ def nearest_neighbor_test(
         `TwoSampleTest`.
 
     Raises:
-        ValueError: the samples differ in shape, aren't finite or have too few points, or the number
-            of neighbors is even.
+        TypeError: the samples aren't real numbers.
+        ValueError: the samples differ in shape, aren't finite, are integers beyond 2^53 or have too
+            few points, or the number of neighbors is even.
     """
     num_neighbors = checks.positive_integer("`num_neighbors`", num_neighbors)
     if num_neighbors % 2 == 0:
         raise checks.invalid("`num_neighbors`", "odd, so that there are no ties", num_neighbors)
-    samples = np.asarray(first), np.asarray(second)
+    samples = (
+        checks.real_numbers("`first`", first),
+        checks.real_numbers("`second`", second),
+    )
     if samples[0].ndim < 1 or samples[0].shape[1:] != samples[1].shape[1:]:
         received = " and ".join(str(s.shape) for s in samples)
         raise checks.invalid("`first` and `second`", "points of one shape", f"shapes {received}")

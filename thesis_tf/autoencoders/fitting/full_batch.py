@@ -113,7 +113,7 @@ def fit_full_batch(
         advice = "Train it by `CriterionModel`."
         raise checks.invalid("`criterion`", "a fixed function of the parameters", why, advice)
     if not model.built:
-        build(model, input_spec(model, arrays.checked_points("`x`", x)))
+        build(model, input_spec(model, arrays.checked_points("`x`", x, at_least=1)))
     check_activation(getattr(criterion, "distance", ""), bounded_activation(model))
     variables = select(model)
     objective = _Loss(model, variables, criterion, x, target, batch_size, seed)
@@ -148,7 +148,7 @@ class _Loss:
         seed: int,
     ) -> None:
         self._model, self._variables, self._criterion = model, variables, criterion
-        x = arrays.checked_points("`x`", x)
+        x = arrays.checked_points("`x`", x, at_least=1)
         target = x if target is None else arrays.checked_points("`target`", target, like=x)
         if str(getattr(criterion, "distance", "")).startswith("bernoulli"):
             low, high = float(tf.reduce_min(target)), float(tf.reduce_max(target))

@@ -85,7 +85,7 @@ def initialize_from_data(
         ValueError: the layers don't fit each other or the data, the decoder isn't linear, or other
             layers are before, between or behind them.
     """
-    x = tf.cast(arrays.flat(arrays.checked_points("`x`", x)), tf.float64)
+    x = tf.cast(arrays.flat(arrays.checked_points("`x`", x, at_least=1)), tf.float64)
     _check(encoder, decoder, x)
     if not len(scales):
         raise checks.invalid("`scales`", "at least one scale", "none")

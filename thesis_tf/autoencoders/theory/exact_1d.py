@@ -171,10 +171,22 @@ def relative_rmse(estimate: ArrayLike, truth: ArrayLike, weights: ArrayLike) -> 
     """Returns the root of E[(estimate - truth)^2] / E[truth^2], with E weighted by `weights`.
 
     Args:
-        estimate, truth: (n,) or (n, ...).
+        estimate, truth: (n,) or (n, ...), of one shape.
         weights: (n,), for instance p on the grid.
+
+    Raises:
+        TypeError, ValueError: an argument has another shape, or isn't real numbers.
     """
-    estimate, truth, weights = (np.asarray(values) for values in (estimate, truth, weights))
+    estimate = checks.real_numbers("`estimate`", estimate)
+    truth = checks.real_numbers("`truth`", truth)
+    weights = checks.real_numbers("`weights`", weights)
+    if not truth.size or estimate.shape != truth.shape:
+        # (n, 1) and (n,) would be broadcast to (n, n).
+        raise checks.invalid(
+            "`estimate` and `truth`", "of one shape (n, ...)", f"{estimate.shape} and {truth.shape}"
+        )
+    if weights.shape != truth.shape[:1]:
+        raise checks.invalid("`weights`", f"of shape {truth.shape[:1]}", f"shape {weights.shape}")
     squared = [np.square(a).reshape(len(weights), -1).sum(1) for a in (estimate - truth, truth)]
     return float(np.sqrt((weights @ squared[0]) / (weights @ squared[1])))
 
@@ -310,8 +322,8 @@ def _check_resolution(problem: _GridProblem) -> None:
 
 
 def _checked_r(r: ArrayLike, problem: _GridProblem) -> Array:
-    r = np.asarray(r)
-    if r.shape != problem.grid.shape or not np.isfinite(r).all():
+    r, numbers = np.asarray(r), checks.real_numbers("`r`", r)
+    if r.shape != problem.grid.shape or not np.isfinite(numbers).all():
         raise checks.invalid(
             "`r`", f"finite values of shape {problem.grid.shape}", f"shape {r.shape}"
         )
@@ -329,15 +341,22 @@ def _checked(density: Density, grid: ArrayLike, sigma: float) -> _GridProblem:
         raise checks.invalid("`grid`", "finite increasing points", "other points", "Sort them.")
     sigma = checks.positive_number("`sigma`", sigma)
     if callable(density):
-        p, between = density(grid), density((grid[1:] + grid[:-1]) / 2)
+        middles = (grid[1:] + grid[:-1]) / 2
+        p, between = (checks.real_numbers("`density`", density(x)) for x in (grid, middles))
+        if p.shape != grid.shape or between.shape != middles.shape:
+            raise checks.invalid(
+                "`density`",
+                f"a function from {grid.shape} to as many values",
+                f"one that returns shape {p.shape}",
+            )
     else:
-        p = np.asarray(density)
+        p = checks.real_numbers("`density`", density)  # sums of small integers would wrap around
         if p.shape != grid.shape:
             raise checks.invalid(
                 "`density`", f"a function, or values of shape {grid.shape}", f"shape {p.shape}"
             )
         between = (p[1:] + p[:-1]) / 2
-    p, between = (np.asarray(values, grid.dtype) for values in (p, between))
+    p, between = (values.astype(grid.dtype, copy=False) for values in (p, between))
     everywhere = np.concatenate([p, between])
     bad = np.flatnonzero(~((everywhere > 0) & np.isfinite(everywhere)))
     if len(bad):

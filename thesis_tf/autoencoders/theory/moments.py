@@ -86,7 +86,13 @@ class LocalMoments(TabularResult):
 
 
 def ball_volume(dimension: int, radius: float) -> float:
-    """Returns the volume of a ball, pi^(d/2) / Gamma(1 + d/2) radius^d."""
+    """Returns the volume of a ball, pi^(d/2) / Gamma(1 + d/2) radius^d.
+
+    Raises:
+        TypeError, ValueError: the dimension isn't a positive integer, or the radius not positive.
+    """
+    dimension = checks.positive_integer("`dimension`", dimension)
+    radius = checks.positive_number("`radius`", radius)
     return float(math.pi ** (dimension / 2) / math.gamma(1 + dimension / 2) * radius**dimension)
 
 
@@ -101,8 +107,14 @@ def ball_integral(exponents: ArrayLike, radius: float) -> float:
         radius: positive.
     """
     exponents = np.atleast_1d(exponents)
-    if exponents.dtype.kind not in "iu" or exponents.ndim != 1 or (exponents < 0).any():
+    if (
+        exponents.dtype.kind not in "iu"
+        or exponents.ndim != 1
+        or not exponents.size
+        or (exponents < 0).any()
+    ):
         raise checks.invalid("`exponents`", "integers of at least 0, shape (d,)", exponents)
+    exponents = exponents.astype(np.int64)  # so that adding one doesn't overflow
     radius = checks.positive_number("`radius`", radius)
     if (exponents % 2).any():
         return 0.0
@@ -123,6 +135,7 @@ def ball_quadrature(dimension: int, radius: float, *, order: int = 8) -> tuple[A
     """
     dimension = checks.positive_integer("`dimension`", dimension)
     order = checks.positive_integer("`order`", order)
+    radius = checks.positive_number("`radius`", radius)
     if 2 * order**dimension > _MOST_NODES:
         raise checks.invalid(
             "`order`",
@@ -178,10 +191,11 @@ def local_moments(
         `LocalMoments`.
 
     Raises:
-        ValueError: the density is 0 in the whole ball or not finite, delta is not positive.
+        ValueError: the density is 0 in the whole ball or not finite, delta is not positive, or x0
+            has another shape.
     """
     checks.one_of("`method`", method, ("quadrature", "monte_carlo"))
-    x0 = np.atleast_1d(np.asarray(x0, np.float64))
+    x0 = _point("`x0`", x0)
     delta = checks.positive_number("`delta`", delta)
     if method == "quadrature":
         away, weights = ball_quadrature(len(x0), delta, order=order)
@@ -226,9 +240,15 @@ def asymptotic_moments(
 
     Returns:
         `LocalMoments`.
+
+    Raises:
+        TypeError, ValueError: an argument has another shape or isn't finite, or the density or the
+            radius isn't positive.
     """
-    x0, g, hessian = (np.asarray(a, np.float64) for a in (x0, score, hessian))
+    x0 = _point("`x0`", x0)
     d, delta = len(x0), checks.positive_number("`delta`", delta)
+    density = checks.positive_number("`density`", density)
+    g, hessian = _point("`score`", score, (d,)), _point("`hessian`", hessian, (d, d))
     of_p = hessian + np.outer(g, g)  # the second derivative of p over p
     mass = ball_volume(d, delta) * density * (1 + delta**2 * np.trace(of_p) / (2 * (d + 2)))
     second = hessian - 2 / (d + 2) * np.outer(g, g) - np.trace(of_p) / (d + 2) * np.eye(d)
@@ -249,6 +269,17 @@ def local_mean(estimator: "ScoreEstimator", x: TensorLike, delta: float) -> Any:
     score = estimator.score(x)
     dimension = int(np.prod(score.shape[1:]))
     return x + checks.positive_number("`delta`", delta) ** 2 / (dimension + 2) * score
+
+
+def _point(name: str, values: ArrayLike, shape: tuple[int, ...] | None = None) -> Array:
+    """Returns finite numbers (d,), or of another shape, as float64."""
+    found = checks.real_numbers(name, np.atleast_1d(values) if shape is None else values)
+    if not (found.size and np.isfinite(found).all()) or (
+        found.ndim != 1 if shape is None else found.shape != shape
+    ):
+        expected = "(d,)" if shape is None else shape
+        raise checks.invalid(name, f"finite numbers of shape {expected}", f"shape {found.shape}")
+    return found
 
 
 def _uniform_in_ball(

@@ -19,12 +19,19 @@ from thesis_tf.datasets.assemble import Source
 from thesis_tf.datasets.images import decoding
 from thesis_tf.datasets.splits import SPELLINGS, split_of
 
-# Names that are likely to mean splits, but aren't known as such, as in training_set/ or trainval/.
-_LIKE_A_SPLIT = re.compile(
-    r"(train|training|valid|validation|val|dev|eval|test|testing|trainval|holdout|hold-out)"
-    r"([ _.-]?(set|data|images|imgs|split|\d+))*",
-    re.IGNORECASE,
-)
+# Words of names that are likely to mean splits, but aren't known as such, as in training_set/,
+# seg_train/ or tst/, and the splits that they mean.
+_WORDS = {
+    "train": r"train|training|trainval|trn",
+    "validation": r"valid|validation|val|dev|eval",
+    "test": r"test|testing|tst|holdout|hold-out",
+}
+_BESIDE = r"set|data|images|imgs|split|\d+"
+_LIKE_A_SPLIT = re.compile(rf"({'|'.join(_WORDS.values())})([ _.-]?({_BESIDE}))*", re.IGNORECASE)
+_HAS_A_SPLIT = {
+    split: re.compile(rf"(.*[ _.-])?({words})({_BESIDE})*([ _.-].*)?", re.IGNORECASE)
+    for split, words in _WORDS.items()
+}
 _NO_DATA = ("thumbs.db", "desktop.ini")
 _THREADS = min(8, os.cpu_count() or 1)
 _EXPECTED = "a folder CLASS/ for each class, or train/CLASS/, validation/CLASS/ and test/CLASS/"
@@ -160,8 +167,8 @@ def _split_folders(
         _count_loose(folder, left_out)
         # In this order, since the order of images is drawn split by split.
         return {split: parts[split] for split in SPELLINGS if split in parts}
-    like = [name for name in there if _LIKE_A_SPLIT.fullmatch(name)]
-    if like and (set(like) & set(nested) or (len(like) == len(there) > 1)):
+    like = _like_splits(there, nested)
+    if like:
         raise checks.invalid(
             str(folder),
             f"a folder with {_EXPECTED}",
@@ -170,6 +177,18 @@ def _split_folders(
             " rename classes to something else.",
         )
     return {"train": folder}
+
+
+def _like_splits(there: Sequence[str], nested: Sequence[str]) -> list[str]:
+    """Returns the names of folders that may be splits, of all and of those with sub-folders."""
+    like = [name for name in there if _LIKE_A_SPLIT.fullmatch(name)]
+    if set(like) & set(nested) or len(like) == len(there) > 1:
+        return like
+    # steam_train and toy_train are classes; if each folder has a split in its name, and not all the
+    # same one, as seg_train and seg_test have, they may be splits.
+    found = {s for name in there for s, words in _HAS_A_SPLIT.items() if words.fullmatch(name)}
+    all_have = all(any(w.fullmatch(name) for w in _HAS_A_SPLIT.values()) for name in there)
+    return list(there) if all_have and len(found) > 1 else []
 
 
 def _classes(

@@ -127,8 +127,8 @@ def _check_in_own_precision(averages: Averages, batch: modes.Batch, problem: Exc
 def _unchecked(averages: Averages, reason: str) -> SelfCheckError:
     return SelfCheckError(
         f"Products with {averages.objective.model.name} can't be checked: {reason}, and no mode but"
-        f" {averages.mode} supports it. check=False skips the check; it isn't known whether"
-        " products are correct."
+        f" {averages.mode} supports it. With check=False, compare products with differences of"
+        " `gradient()` before you trust them."
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from thesis_tf._core import checks
+from thesis_tf.hessian.eigen import lanczos
 from thesis_tf.reporting import tables
 from thesis_tf.reporting.results import SavedResult
 
@@ -32,8 +33,9 @@ class SearchOptions:
         confirm: the number of additional products after all eigenpairs have converged. They start
             from a random vector that is orthogonal to the found eigenvectors. If another
             eigenvalue is found, the search continues with it; this is repeated until no other
-            eigenvalue is found. None uses 20 if an end of the spectrum is at zero, as for a
-            Gauss-Newton matrix, where many eigenvectors usually share this eigenvalue, and else 0.
+            eigenvalue is found. None uses 20 if eigenvectors were found that share an eigenvalue,
+            or if an end of the spectrum is at zero, as for a Gauss-Newton matrix, where many
+            usually do; and else 0.
         save_every: the number of products between saves.
     """
 
@@ -58,6 +60,15 @@ class SearchOptions:
 
 
 DEFAULT_SEARCH = SearchOptions()
+
+
+def repeated(values: np.ndarray, tol: float, rounding: float) -> bool:
+    """Returns whether two of the sorted eigenvalues are equal, up to rounding.
+
+    A residual of tol |lambda| changes an eigenvalue by about tol^2 |lambda|.
+    """
+    bound = rounding + tol**2 * np.abs(values[1:])
+    return bool((np.diff(values) <= bound).any())
 
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
@@ -92,14 +103,36 @@ class Eigenpairs(SavedResult):
     confirmed: bool = False
 
     def warnings(self) -> list[str]:
-        """Returns a sentence if eigenpairs have not converged; an empty list otherwise."""
+        """Returns sentences on what has not converged, and on copies that may be missing."""
+        found = []
         left = ~np.asarray(self.converged, bool)
-        if not left.any():
-            return []
-        return [
-            f"{left.sum()} of {len(left)} eigenpairs have not converged: |Hv - lambda v| is up to"
-            f" {self.residuals[left].max():.2g}."
-        ]
+        if left.any():
+            found.append(
+                f"{left.sum()} of {len(left)} eigenpairs have not converged: |Hv - lambda v| is up"
+                f" to {self.residuals[left].max():.2g}."
+            )
+        if not self.confirmed and self._has_copies():
+            found.append(
+                "Eigenvalues are multiple, and other copies of them may be missing, so that the"
+                " eigenvalues next to them are further inside than they seem. Use"
+                ' solver="lanczos" with SearchOptions(confirm=20).'
+            )
+        return found
+
+    def _has_copies(self) -> bool:
+        norm = float(np.abs(self.values).max(initial=0.0))
+        rounding = lanczos.rounding(norm, self.vectors.dtype, steps=self.products)
+        return repeated(self.values, 0.0, rounding)
+
+    def table(self) -> str:
+        """Returns the result as a text table; below, whether copies were searched for."""
+        ends = (self.smallest, len(self.values) - self.smallest)
+        if self.confirmed or self._has_copies() or max(ends) < 2:
+            return super().table()
+        said = (
+            "Copies of multiple eigenvalues may be missing (SearchOptions.confirm looks for them)."
+        )
+        return f"{super().table()}\n{said}"
 
     def _table(self) -> tuple[Sequence[str], Sequence[Sequence[tables.Cell]]]:
         rows: list[list[tables.Cell]] = []

@@ -12,7 +12,12 @@ from thesis_tf._core.seeds import checked_seed
 from thesis_tf._core.types import Path, TensorLike, Verbose
 from thesis_tf.hessian.eigen import lanczos
 from thesis_tf.hessian.eigen.basis import make_basis
-from thesis_tf.hessian.eigen.eigenpairs import DEFAULT_SEARCH, Eigenpairs, SearchOptions
+from thesis_tf.hessian.eigen.eigenpairs import (
+    DEFAULT_SEARCH,
+    Eigenpairs,
+    SearchOptions,
+    repeated,
+)
 from thesis_tf.hessian.eigen.lanczos import (
     LanczosState,
     NotFiniteError,
@@ -41,8 +46,8 @@ def extreme_eigenpairs(
 
     Lanczos' method computes both ends from one Krylov space, so every product is used for both. On
     a LeNet it needs half as many products as two calls of `scipy.sparse.linalg.eigsh`. From one
-    first vector, both solvers find only one eigenvector of a multiple eigenvalue; `search.confirm`
-    searches for more.
+    first vector, both solvers find one eigenvector of a multiple eigenvalue, and others only by
+    rounding. If they find two, Lanczos' method searches for all; `search.confirm` always does.
 
     Args:
         operator: a `HessianOperator` or `GaussNewtonOperator`, d x d.
@@ -73,6 +78,7 @@ def extreme_eigenpairs(
     for name, value in (("`largest`", largest), ("`smallest`", smallest)):
         if not isinstance(value, (int, np.integer)):
             raise checks.invalid(name, "an integer", repr(value), kind=TypeError)
+    largest, smallest = int(largest), int(smallest)
     if min(largest, smallest) < 0 or not 1 <= largest + smallest < size:
         raise checks.invalid(
             "`largest` + `smallest`",
@@ -144,13 +150,15 @@ def _first_vector(operator: SymmetricOperator, v0: TensorLike | None, seed: int)
     size, dtype = operator.shape[0], operator.dtype
     if v0 is None:
         return np.random.default_rng(seed).normal(size=size).astype(dtype)
-    vectors = np.asarray(v0, dtype)
+    vectors = checks.real_numbers("`v0`", v0)
     if vectors.ndim not in (1, 2) or len(vectors) != size:
         raise checks.invalid("`v0`", f"of shape ({size},) or ({size}, n)", vectors.shape)
     first: np.ndarray = vectors.reshape(size, -1).sum(axis=1)
     if not np.isfinite(first).all() or not first.any():
         raise checks.invalid("`v0`", "finite and not zero", "vectors whose sum is not")
-    return first
+    # In a unit in which squares of float32 neither overflow nor vanish.
+    _, exponent = np.frexp(np.abs(first).max())
+    return np.asarray(np.ldexp(first, -exponent), dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -254,7 +262,8 @@ class _Search:
 
     def _products_to_confirm(self, state: LanczosState, values: np.ndarray) -> int:
         """Returns the number of products from a new vector that must find nothing new."""
-        confirm, zero = self.options.confirm, _zero(state.norm, self.operator.dtype)
+        dtype, steps = self.operator.dtype, state.products
+        confirm, zero = self.options.confirm, _zero(state.norm, dtype)
         if state.coupling <= zero:
             # The space is invariant; it has only one eigenvector of each multiple eigenvalue.
             return max(confirm or 0, CONFIRM)
@@ -262,7 +271,8 @@ class _Search:
             ends = values[:1] if state.smallest else values[-1:]
             if state.smallest and state.largest:
                 ends = values[[0, -1]]
-            return CONFIRM if np.abs(ends).min() <= zero else 0
+            copies = repeated(values, self.tol, lanczos.rounding(state.norm, dtype, steps=steps))
+            return CONFIRM if np.abs(ends).min() <= zero or copies else 0
         return confirm
 
 

@@ -8,7 +8,6 @@ import tensorflow as tf
 
 from thesis_tf._core import max_pooling
 from thesis_tf._keras.objective import Objective
-from thesis_tf._keras.tracing.traced_functions import first_read
 from thesis_tf.hessian.products import modes
 from thesis_tf.hessian.products.forward_mode import UnsupportedError, check_gradient
 
@@ -72,7 +71,6 @@ def _traced(
     """
     keep, product = modes.traced(kind.modes[mode](objective), specs)
     for function in (keep, product):
-        _check_reads(objective, function.graph)
         for operation in _operations(function.graph, set()):
             if max_pooling.overwrites(operation):
                 raise UnsupportedError(
@@ -86,18 +84,6 @@ def _traced(
             check_gradient(operation)
             moving.update(t.ref() for t in operation.outputs if not t.dtype.is_integer)
     return keep, product
-
-
-def _check_reads(objective: Objective, graph: Any) -> None:
-    """Raises ValueError if the loss depends on the model's variables other than by the outputs."""
-    variables = [*objective.variables, *objective.constants]
-    found = first_read(graph, graph.get_operations(), variables)
-    if found is not None:
-        operation, variable = found
-        raise ValueError(
-            f"The loss reads {variable.path} itself ({operation.name}), so derivatives with respect"
-            " to it would lack a part. A penalty on weights must be a regularizer of their layers."
-        )
 
 
 def _operations(graph: Any, seen: set[str]) -> Iterator["tf.Operation"]:

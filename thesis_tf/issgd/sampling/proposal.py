@@ -146,9 +146,9 @@ class Proposal:
             time: the time in seconds of the store's clock.
         """
         if version is not None:
-            self._versions.present = version
+            self._versions.present = checks.finite_number("`version`", version)
         if time is not None:
-            self._times.present = time
+            self._times.present = checks.finite_number("`time`", time)
 
     def sample(self, n: int, *, step: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Draws examples, with replacement.
@@ -166,6 +166,8 @@ class Proposal:
         counted = step is None
         if step is None:
             step, self._draws = self._draws, self._draws + 1
+        if not hasattr(step, "__index__"):
+            raise checks.invalid("`step`", "an integer >= 0", repr(step), kind=TypeError)
         step = operator.index(step)
         if step < 0:
             raise checks.invalid("`step`", "an integer >= 0", step)
@@ -291,7 +293,7 @@ def _checked(given: ArrayLike, count: int) -> tuple[np.ndarray, np.ndarray | Non
     """Returns norms as floats, and a mask (count,) of unknown ones, None if all are known."""
     norms = np.asarray(given)
     if norms.dtype not in (np.float32, np.float64):
-        norms = norms.astype(np.float64)
+        norms = checks.real_numbers("`norms`", norms)
     if norms.shape != (count,):
         raise checks.invalid("`norms`", f"of shape ({count},)", norms.shape)
     # The order of floats >= 0 is that of their bits, and NaN, infinity and negative numbers have

@@ -54,6 +54,13 @@ class ProposalTracker:
         # A baseline's draws, uniform from the start, stay uniform.
         self._always_uniform = proposal.uniform
 
+    @property
+    def uniform_because(self) -> str | None:
+        """Why draws are uniform now, for a log; None if they are not."""
+        if self.proposal.uniform and not self._always_uniform:
+            return "draws by these gradient norms have a larger gradient variance than uniform ones"
+        return self.proposal.uniform_because
+
     def apply_blocks(self, blocks: Blocks, block_size: int) -> int:
         """Applies a result of `Store.pull`; returns the number of examples with new norms."""
         if self.versions is None:
@@ -88,7 +95,8 @@ class ProposalTracker:
             version: the version of the parameters, an integer or (n,).
             time: the store's clock when they were measured, a number or (n,).
             true_gradient_squared: the squared norm of the mean gradient over all examples, which
-                makes variances exact; with 0 they are upper bounds.
+                makes variances exact; with 0 they are upper bounds, as they are if it isn't finite,
+                because an example's gradient isn't.
 
         Returns:
             n.
@@ -128,6 +136,8 @@ class ProposalTracker:
         self.versions = state.get("tracker_versions")
 
     def _compare(self, rows: Array, norms: Array, old: Array, true_gradient_squared: float) -> None:
+        if not np.isfinite(true_gradient_squared):
+            true_gradient_squared = 0.0
         self.variances = self._fresh = compare_draws(
             norms,
             old,

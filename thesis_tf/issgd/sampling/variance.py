@@ -40,9 +40,10 @@ def gradient_variance(
     Returns:
         The variance; infinite if an example with a gradient has a weight of 0.
     """
+    squared = _checked_squared(true_gradient_squared)
     found = _checked("`norms`", norms)
     terms = _Terms(found, _checked("`weights`", weights, len(found)))
-    return terms.value - true_gradient_squared
+    return terms.value - squared
 
 
 DRAWS = ("ideal", "stale", "uniform", "actual")
@@ -143,8 +144,13 @@ def compare_draws(
     Returns:
         The `GradientVariances`.
     """
+    true_gradient_squared = _checked_squared(true_gradient_squared)
     norms = _checked("`norms`", norms)
     count = len(norms)
+    if population is not None and not population >= count:
+        raise checks.invalid(
+            "`population`", f"at least {count}, the number of the examples", population
+        )
     stale = _checked("`stale_norms`", stale_norms, count)
     actual = stale
     if smoothed_norms is not None:
@@ -203,7 +209,7 @@ def _error(slopes: Array, left_out: float) -> float:
 
 
 def _checked(name: str, given: ArrayLike, count: int | None = None) -> Array:
-    values = np.asarray(given, np.float64)
+    values = checks.real_numbers(name, given)
     if values.ndim != 1 or not values.size or count not in (None, len(values)):
         shape = "(n,), n at least 1" if count is None else f"({count},), as the norms"
         raise checks.invalid(name, f"of shape {shape}", values.shape)
@@ -216,6 +222,13 @@ def _checked(name: str, given: ArrayLike, count: int | None = None) -> Array:
             "Exclude examples that haven't been measured.",
         )
     return values
+
+
+def _checked_squared(value: float) -> float:
+    number = checks.finite_number("`true_gradient_squared`", value)
+    if number < 0:
+        raise checks.invalid("`true_gradient_squared`", "a squared norm, at least 0", number)
+    return number
 
 
 def true_gradient_bound(batch_gradient_norms_squared: ArrayLike) -> float:

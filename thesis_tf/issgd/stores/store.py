@@ -256,7 +256,7 @@ class Store:
             version: the version of the parameters with which they were measured.
             worker: the worker's name.
             loss: the block's mean loss.
-            error: the block's mean classification error.
+            error: the mean classification error of its examples with labels; NaN for none.
 
         Raises:
             ValueError, TypeError: `values` are not n floats.

@@ -21,7 +21,7 @@ class Examples:
     Args:
         x: inputs: an array (N, ...), a memory map, or an object with a length that returns rows for
             `x[integers (n,)]`; or a dict, list or tuple of these, for models of several inputs.
-            Lists of numbers and tensors become arrays.
+            Lists of numbers, tensors, and tables and columns of pandas become arrays.
         y: labels (N, ...), likewise.
         sample_weight: weights of the examples (N,), or of the losses (N, ...), likewise; None for
             ones. With them `y` is a `WeightedLabels`.
@@ -80,6 +80,9 @@ def _rows(name: str, values: Any) -> Any:
         if values and all(map(_gives_rows, values)):
             return tuple(_rows(f"{name}[{i}]", value) for i, value in enumerate(values))
         return np.asarray(values)
+    if hasattr(values, "iloc") and hasattr(values, "to_numpy"):
+        # A table or a column of pandas is indexed by the names of columns or rows.
+        return values.to_numpy()
     if tf.is_tensor(values):  # it can't be indexed by an array of row numbers
         return np.asarray(values)
     if not _gives_rows(values):

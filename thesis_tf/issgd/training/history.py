@@ -116,9 +116,9 @@ class History(TabularResult):
     """The records of a training, in the order of their steps; it grows while a model trains.
 
     Args:
-        folder: the folder of `history.jsonl`, with one JSON object per line; None keeps records
-            only in memory. Existing records of the file are read, except for an incomplete last
-            line.
+        folder: the folder of `history.jsonl`, with one JSON object per line, in which numbers that
+            aren't finite are the strings "NaN", "Infinity" and "-Infinity"; None keeps records only
+            in memory. Existing records of the file are read, except for an incomplete last line.
 
     Attributes:
         records: the list of `Record`s.
@@ -132,7 +132,7 @@ class History(TabularResult):
             text = self._path.read_text(encoding="utf-8")
             for line in text.splitlines():
                 try:
-                    values = json.loads(line)
+                    values = files.from_json(line)
                 except json.JSONDecodeError:
                     break
                 self.records.append(Record.from_values(values))
@@ -193,4 +193,4 @@ class History(TabularResult):
 
 
 def _line(record: Record) -> str:
-    return json.dumps(record.values()) + "\n"
+    return files.to_json(record.values(), indent=None)

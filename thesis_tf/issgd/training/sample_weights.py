@@ -99,7 +99,7 @@ class SampleWeights:
             total = model.compute_loss(x, y, outputs, weights, training=False)
             for added in model.losses:
                 total -= tf.cast(added, total.dtype)
-            return total, objective.example_losses(labels, outputs)
+            return total, loss(labels, outputs, objective.divisors)
 
         total, losses = (np.asarray(value, np.float64) for value in both())
         parts = scales * losses / (1 if loss.sums else batch_size)

@@ -143,8 +143,10 @@ class Steps:
         self, x: Structure, y: Structure, scales: tf.Tensor
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         model, variables = self.model, self.objective.variables
+        loss_of, divisors = self.objective.example_loss, self.objective.divisors
         with tf.GradientTape() as tape:
-            losses = self.objective.example_losses(y, model(x, training=True))
+            # As in `fit`, the model and perhaps the loss read the variables themselves.
+            losses = loss_of(y, model(x, training=True), divisors)
             losses = _widened(losses)
             loss = tf.reduce_sum(losses * tf.cast(scales, losses.dtype)) / self._count
             total = loss
@@ -178,8 +180,9 @@ def _squared_norm(gradients: Sequence[tf.Tensor], factor: tf.Tensor) -> tf.Tenso
 def classification_errors(y: Structure, outputs: Structure, *, threshold: float = 0.0) -> tf.Tensor:
     """Returns 1 for each example whose largest output is not at the label's class, else 0: (n,).
 
-    For sequences, the fraction of their elements where that is so. NaN if the labels are not whole
-    numbers. Of several outputs, the first one counts.
+    For sequences, the fraction of their elements where that is so. Labels that are no class, such
+    as an ignored -1, don't count. NaN for an example without labels, and for all if the labels are
+    not whole numbers. Of several outputs, the first one counts.
 
     Args:
         y: labels: classes (n, ...) or (n, ..., 1), or one-hot (n, ..., classes).
@@ -197,8 +200,11 @@ def classification_errors(y: Structure, outputs: Structure, *, threshold: float 
         guess = tf.argmax(outputs, axis=-1)
     same_rank = y.shape.rank == outputs.shape.rank
     truth = tf.argmax(y, -1) if same_rank and y.shape[-1] > 1 else tf.reshape(y, tf.shape(guess))
-    wrong = tf.cast(tf.cast(truth, tf.int64) != guess, tf.float32)
-    errors = tf.reduce_mean(wrong, axis=list(range(1, wrong.shape.rank)))
+    truth = tf.cast(truth, tf.int64)
+    counted = (truth >= 0) & (truth < max(2, outputs.shape[-1]))
+    wrong, ones = (tf.cast(each, tf.float32) for each in (counted & (truth != guess), counted))
+    axes = list(range(1, wrong.shape.rank))
+    errors = tf.reduce_sum(wrong, axes) / tf.reduce_sum(ones, axes)
     if y.dtype.is_floating:
         errors = tf.where(tf.reduce_all(tf.equal(y, tf.round(y))), errors, float("nan"))
     return errors

@@ -256,11 +256,10 @@ class Trainer:
 
     def _log_draws(self) -> None:
         """Logs when draws begin or cease to be uniform, and why."""
-        uniform = self.tracker.proposal.is_uniform
+        reason = self.tracker.uniform_because
+        uniform = reason is not None
         if uniform != self._logged_uniform:
-            how = "by gradient norms"
-            if uniform:
-                how = f"uniform, because {self.tracker.proposal.uniform_because}"
+            how = f"uniform, because {reason}" if uniform else "by gradient norms"
             self._log(f"From step {self.step} on, draws are {how}.")
             self._logged_uniform = uniform
 

@@ -18,7 +18,7 @@ from thesis_tf._core.types import Loss, Structure, TensorLike, Verbose
 from thesis_tf._keras.objective import Objective
 from thesis_tf.gradient_norms import GradientNorms
 from thesis_tf.issgd.stores import RunNotFoundError, Store, StoreError, StoreUnavailableError
-from thesis_tf.issgd.training.examples import by_split
+from thesis_tf.issgd.training.examples import Examples, by_split
 from thesis_tf.issgd.training.model_parameters import spec_of, write_parameters
 from thesis_tf.issgd.training.steps import classification_errors
 from thesis_tf.issgd.transport import clock
@@ -60,7 +60,8 @@ class Worker:
             whose blocks take longer asks for longer leases.
         turns: {split: blocks to measure in turn}; None takes 20 of "train" to one of "validation"
             and one of "test".
-        error: a function (labels, outputs) -> errors (batch,); None counts wrong classes.
+        error: a function (labels, outputs) -> errors (batch,), NaN for an example without one; None
+            counts wrong classes, unless the model's outputs have a Keras mask.
         log: called with a sentence about notable events.
 
     Attributes:
@@ -90,8 +91,14 @@ class Worker:
         self._batch_size = checks.positive_integer("`batch_size`", batch_size)
         train = self._data["train"]
         objective = Objective(model, loss, inputs=train.inputs_for(model))
+        # By split: masks and ignored classes are counted over a whole split.
+        self._divisors: dict[str, list[tf.Tensor] | None] = {}
         if objective.needs_divisors(*train.take(slice(0, 1))):
-            objective.measure_divisors(train.batches(self._batch_size))
+            self._divisors = {
+                split: objective.divisors_of(examples.batches(self._batch_size))
+                for split, examples in self._data.items()
+            }
+            objective.divisors = self._divisors["train"]
         # Training scales the loss without regularization.
         self._norms = GradientNorms(objective, regularization=False)
         self._objective = objective
@@ -99,6 +106,10 @@ class Worker:
         self._lease_seconds = lease_seconds
         order = _in_turn(turns or TURNS, self._data)
         self._turns, self._round = itertools.cycle(order), len(order)
+        if error is None and _is_masked(objective, train):
+            # The mask isn't at hand where errors are counted, and padding is no error.
+            log("The outputs have a mask: without `error`, classification errors aren't measured.")
+            error = _unknown
         self._error = error or functools.partial(
             classification_errors, threshold=0.5 if objective.ends_in_probabilities else 0.0
         )
@@ -217,25 +228,42 @@ class Worker:
                 parts.append(np.sqrt(squares.numpy()))
             else:
                 batch = keras.tree.map_structure(tf.convert_to_tensor, (x, y))
-                loss, outputs = self._forward(*batch)
+                loss, outputs = self._forward(*batch, self._divisors.get(split))
                 parts.append(loss.numpy())
             losses.append(loss.numpy())
             errors.append(np.asarray(self._error(y, outputs)))
         values = np.concatenate(parts).astype(np.float32)
         # NaN stands for an example that has diverged.
         values[~np.isfinite(values)] = np.nan
-        mean_loss, mean_error = (float(np.concatenate(v).mean()) for v in (losses, errors))
+        mean_loss = float(np.concatenate(losses).mean())
+        wrong = np.concatenate(errors)
+        known = wrong[~np.isnan(wrong)]
+        mean_error = float(known.mean()) if len(known) else np.nan
         self._store.push(split, block, values, self._version, self.name, mean_loss, mean_error)
         self._lease_seconds = max(self._lease_seconds, 3 * (clock.now() - began))
         return stop - start
 
-    def _evaluate(self, x: Structure, y: Structure) -> tuple[tf.Tensor, Structure]:
+    def _evaluate(
+        self, x: Structure, y: Structure, divisors: list[tf.Tensor] | None
+    ) -> tuple[tf.Tensor, Structure]:
         values, constants = self._objective.read()
         outputs = self._objective.outputs(values, constants, x)
-        return self._objective.example_losses(y, outputs), outputs
+        return self._objective.example_losses(y, outputs, divisors), outputs
 
 
 _numbers = itertools.count()
+
+
+def _is_masked(objective: Objective, examples: Examples) -> bool:
+    """Returns whether the model's first output has a Keras mask."""
+    x = keras.tree.map_structure(tf.convert_to_tensor, examples.take(slice(0, 1))[0])
+    first = keras.tree.flatten(objective.outputs(*objective.read(), x))[0]
+    return getattr(first, "_keras_mask", None) is not None
+
+
+def _unknown(y: Structure, outputs: Structure) -> np.ndarray:
+    """Returns NaN for each example."""
+    return np.full(len(keras.tree.flatten(outputs)[0]), np.nan, np.float32)
 
 
 def _in_turn(turns: Mapping[str, int], data: Mapping[str, Any]) -> list[str]:

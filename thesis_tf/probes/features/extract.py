@@ -17,6 +17,7 @@ from thesis_tf._core.types import Array, Path, Structure, Verbose
 from thesis_tf._keras.batches import Stream
 from thesis_tf._keras.inputs import fixed_batch, input_spec
 from thesis_tf._keras.sharding import Replicas
+from thesis_tf._keras.tracing import state_changes
 from thesis_tf.persistence import fingerprint
 from thesis_tf.probes import masks
 from thesis_tf.probes.features.labels import is_shuffled, paired
@@ -88,13 +89,15 @@ def extract(
     Raises:
         ValueError: no tap matches, a feature is not finite (with its tap and example), the
             inputs don't fit the model, `mask` isn't the name of a mask, the folder holds another
-            store, or a data set changes from pass to pass and has no labels that can be kept.
+            store, a data set changes from pass to pass and has no labels that can be kept, or a
+            stateful layer has a state.
         RuntimeError: the strategy's devices are not all of this machine.
     """
     seed, (index, shards) = seeds.checked_seed(seed), shard
     progress.checked_verbose(verbose)
     if not 1 <= index <= shards:
         raise checks.invalid("`shard`", "(i, n) with 1 <= i <= n", shard)
+    state_changes.check_reset(model)
     stream = _stream(model, x, batch_size)
     first, stop = 0, stream.examples
     if shards > 1:

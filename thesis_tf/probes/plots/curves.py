@@ -6,7 +6,7 @@ Like `network`, this module takes plain numbers and names and writes a file.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -35,6 +35,8 @@ from thesis_tf.probes.plots.series import merged, missing
 
 # Markers distinguish series in black-and-white print.
 _MARKERS = "osD^vPX"
+_SUBS = (1.0, 2.0, 5.0)  # of ticks in a decade
+COMMONEST = "always the commonest class"  # what `chance` is the error of
 
 Series = Sequence[tuple[str, float | None, float | None]]  # tap, error, standard error
 
@@ -46,7 +48,8 @@ def draw_curve(
     ylabel: str = "test error",
     reference: float | None = None,
     reference_label: str = "the model's error",
-    chance: float | None = None,
+    chance: float | Mapping[str, float] | None = None,
+    links: Container[tuple[str, str]] | None = None,
     log: bool = False,
     title: str | None = None,
 ) -> None:
@@ -59,8 +62,12 @@ def draw_curve(
         ylabel: the label of the errors' axis.
         reference: a value to draw as a dashed line, such as the model's error.
         reference_label: the label of the reference in the legend.
-        chance: the error of always predicting the commonest class, drawn as a dotted line.
-        log: whether the errors' axis is logarithmic; an error of zero is drawn at its lower end.
+        chance: the error of always predicting the commonest class, drawn as a dotted line; or a
+            dict from a series' label to it, for dotted lines of the colors of the series.
+        links: pairs of taps; a line joins two successive points only if they are a pair, so that
+            parallel branches of a network don't look like one. None joins all points.
+        log: whether the errors' axis is logarithmic; an error of zero is drawn at its lower end, as
+            a hollow marker at the tick "0".
         title: a heading.
 
     Raises:
@@ -91,17 +98,26 @@ def draw_curve(
     if log and positive:
         floor = 0.7 * min(positive)
         axes.set_yscale("log")
-        axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_major_locator(
+            _with_zero(floor) if min(errors) <= 0 else ticker.LogLocator(subs=_SUBS)
+        )
+        axes.yaxis.set_major_formatter(
+            ticker.FuncFormatter(lambda value, _: f"{0 if value <= floor else value:g}")
+        )
         axes.yaxis.set_minor_locator(ticker.NullLocator())
     at = {tap: place for place, tap in enumerate(taps)}
+    colored = {label: _color(number, len(series)) for number, label in enumerate(series)}
     for number, points in enumerate(series.values()):
-        _draw_series(axes, number, len(series), points, at, floor)
+        _draw_series(axes, number, list(colored.values())[number], points, at, floor, links)
     legend = list(series)
-    for value, name, color, dashes in (
-        (reference, reference_label, INK, (5, 3)),
-        (chance, "always the commonest class", SOFT, (1, 2)),
-    ):
+    lines: list[tuple[float | None, str, Any, tuple[int, int]]]
+    lines = [(reference, reference_label, INK, (5, 3))]
+    if isinstance(chance, Mapping):
+        for label, color in colored.items():
+            lines.append((chance.get(label), f"{label}: {COMMONEST}", color, (1, 2)))
+    else:
+        lines.append((chance, COMMONEST, SOFT, (1, 2)))
+    for value, name, color, dashes in lines:
         if value is not None:
             axes.axhline(value, color=color, lw=1, ls=(0, dashes), label="line")
             legend.append(name)
@@ -112,27 +128,51 @@ def draw_curve(
     save(figure, path)
 
 
-def _draw_series(
-    axes: Axes, number: int, count: int, points: Series, at: Mapping[str, int], floor: float
-) -> None:
-    in_order = sorted((at[name], error, spread) for name, error, spread in points)
-    x, error, spread = (np.array(column, float) for column in zip(*in_order, strict=True))
-    color: Any = CATEGORICAL[number % len(CATEGORICAL)]
+def _with_zero(floor: float) -> ticker.Locator:
+    """Returns the locator of a logarithmic axis whose lower end stands for zero."""
+
+    class WithZero(ticker.LogLocator):
+        def tick_values(self, vmin: float, vmax: float) -> Any:
+            return [floor, *(v for v in super().tick_values(vmin, vmax) if v > 1.2 * floor)]
+
+    return WithZero(subs=_SUBS)
+
+
+def _color(number: int, count: int) -> Any:
     if count > len(CATEGORICAL):  # too many to distinguish: colors show their order instead
-        color = matplotlib.colormaps["viridis"](0.92 * number / (count - 1))
+        return matplotlib.colormaps["viridis"](0.92 * number / (count - 1))
+    return CATEGORICAL[number % len(CATEGORICAL)]
+
+
+def _draw_series(
+    axes: Axes,
+    number: int,
+    color: Any,
+    points: Series,
+    at: Mapping[str, int],
+    floor: float,
+    links: Container[tuple[str, str]] | None,
+) -> None:
+    in_order = sorted(points, key=lambda point: at[point[0]])
+    rows: list[tuple[float, float | None, float | None]] = []
+    for before, (name, value, uncertainty) in zip([None, *in_order], in_order, strict=False):
+        if before is not None and links is not None and (before[0], name) not in links:
+            rows.append((at[name] - 0.5, math.nan, math.nan))  # a gap
+        rows.append((at[name], value, uncertainty))
+    x, error, spread = (np.array(column, float) for column in zip(*rows, strict=True))
     crowded = len(at) > 40
-    axes.plot(
-        x,
-        np.maximum(error, floor),
-        color=color,
-        marker=_MARKERS[number % len(_MARKERS)],
-        ms=2 if crowded else 4,
-        lw=1.3,
-        label="series",
-        zorder=3,
-        clip_on=False,
-        gid=f"series-{number}",
-    )
+    style: dict[str, Any] = {
+        "color": color,
+        "marker": _MARKERS[number % len(_MARKERS)],
+        "ms": 2 if crowded else 4,
+        "zorder": 3,
+        "clip_on": False,
+    }
+    drawn = np.maximum(error, floor)
+    axes.plot(x, drawn, lw=1.3, label="series", gid=f"series-{number}", **style)
+    zero = error < floor
+    if zero.any():
+        axes.plot(x[zero], drawn[zero], lw=0, mfc="white", gid=f"zero-{number}", **style)
     known = np.isfinite(error + spread)
     low, high = np.maximum(error - spread, floor), error + spread
     if crowded and known.any():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from thesis_tf._core.types import Path
@@ -20,9 +20,13 @@ def draw_curves(
     *,
     labels: str | None = None,
     ylabel: str | None = None,
+    log: bool | None = None,
     title: str | None = None,
 ) -> None:
     """Draws probes' errors against depth, with the model's error as a line (figure 9.4b).
+
+    Points of successive taps are joined if data flow from one to the other: at parallel branches
+    the curve has a gap. Dotted lines are the errors of always predicting the commonest class.
 
     Args:
         reports: a `ProbeReport`; or several, e.g. of several checkpoints, as a dict from the
@@ -31,13 +35,16 @@ def draw_curves(
         labels: the label set; None draws all label sets of a single report, or the first label set
             of each of several reports.
         ylabel: the axis' label; None names the split.
+        log: whether the axis is logarithmic, as it says; None decides by the errors, so figures of
+            two reports may differ.
         title: the figure's title.
     """
     title = heading(title, _warnings(reports), width=60)
     if not isinstance(reports, Mapping):
         names = reports.label_names if labels is None else [labels]
         reports = {name if len(names) > 1 else "probes": (reports, name) for name in names}
-    series, reference, chances, split = {}, None, set(), "test"
+    series, reference, chances, split = {}, None, {}, "test"
+    links: set[tuple[str, str]] = set()
     for label, entry in reports.items():
         report, name = entry if isinstance(entry, tuple) else (entry, labels)
         probes = report.of(name)
@@ -45,7 +52,8 @@ def draw_curves(
         series[label] = [
             (probe.tap.name, probe.error, probe.metrics[split].standard_error) for probe in probes
         ]
-        chances.add(report.chance[name])
+        chances[label] = report.chance[name]
+        links |= set(report.edges)
         outputs = list(report.model_error.get(name, {}).values())
         if len(reports) == 1 and outputs:
             reference = outputs[0][split].error
@@ -54,8 +62,11 @@ def draw_curves(
         path,
         ylabel=ylabel or f"{split} error",
         reference=reference,
-        chance=max(chances) if len(chances) == 1 else None,
-        log=_spread_out((error for points in series.values() for _, error, _ in points), chances),
+        chance=chances if len(set(chances.values())) > 1 else next(iter(chances.values())),
+        links=links or None,
+        log=_spread_out([error for points in series.values() for _, error, _ in points], chances)
+        if log is None
+        else log,
         title=title,
     )
 
@@ -65,6 +76,7 @@ def draw_networks(
     path: Path,
     *,
     labels: str | None = None,
+    log: bool | None = None,
     title: str | None = None,
 ) -> None:
     """Draws a network with each tap in the color of its probe's error (figures 9.5 and 9.9).
@@ -75,31 +87,39 @@ def draw_networks(
         reports: a `ProbeReport`; or several of the same network, as a dict from the panel's title
             to a report; panels are drawn below one another.
         path: a .png, .svg or .pdf file.
-        labels: the label set; None uses the first.
+        labels: the label set; None draws a panel for each label set of a single report, or the
+            first label set of each of several reports.
+        log: whether colors are logarithmic, as the scale says; None decides by the errors, so
+            figures of two reports may differ.
         title: the figure's title.
     """
     title = heading(title, _warnings(reports), width=60)
-    if not isinstance(reports, Mapping):
-        reports = {"": reports}
+    if isinstance(reports, Mapping):
+        shown = [(panel, report.of(labels), report) for panel, report in reports.items()]
+        several = any(len(report.label_names) > 1 for report in reports.values())
+    else:
+        names = reports.label_names if labels is None else [labels]
+        shown = [(n if len(names) > 1 else "", reports.of(n), reports) for n in names]
+        several = len(names) == 1 < len(reports.label_names)
     panels: dict[str, dict[str, Mark]] = {}
     edges: tuple[tuple[str, str], ...] = ()
-    chances, split = set(), "test"
-    for panel, report in reports.items():
-        probes = report.of(labels)
-        split = probes[0].split
+    chances, errors, split, name = {}, [], "test", ""
+    for panel, probes, report in shown:
+        split, name = probes[0].split, probes[0].labels
         panels[panel] = {probe.tap.name: Mark(probe.error, _tooltip(probe)) for probe in probes}
         edges = edges or report.edges
-        chances.add(report.chance[probes[0].labels])
-    errors = [probe.error for report in reports.values() for probe in report.of(labels)]
-    log = _spread_out(errors, chances)
+        chances[panel] = report.chance[name]
+        errors += [probe.error for probe in probes]
+    if log is None:
+        log = _spread_out(errors, chances)
+    worst = max(chances.values()) or 1  # it is 0 if all unseen examples have the same class
     draw_network(
         panels,
         edges,
         path,
-        # If all unseen examples have the same class, `chance` is 0.
-        value_range=(min(filter(None, errors)) if log else 0, max(chances) or 1),
+        value_range=(min(filter(None, errors), default=worst / 10) if log else 0, worst),
         log=log,
-        value_label=f"{split} error",
+        value_label=f"{split} error{f' ({name})' if several else ''}",
         title=title,
     )
 
@@ -114,9 +134,9 @@ def _warnings(
     return [f"{name}: {said}" for name, report in named.items() for said in report.warnings()]
 
 
-def _spread_out(errors: Iterable[float], chances: Iterable[float]) -> bool:
+def _spread_out(errors: Sequence[float], chances: Mapping[str, float]) -> bool:
     """Whether errors are so far below chance that a linear scale wouldn't distinguish them."""
-    least = max(chances) / 10
+    least = max(chances.values()) / 10
     return any(0 < error < least for error in errors)
 
 

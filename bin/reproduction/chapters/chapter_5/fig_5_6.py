@@ -104,7 +104,7 @@ def claims(result: dict[str, Any]) -> list[Claim]:
             f"{common.shown(mean, error, 1)} changes of class per 100 steps, so {seen * mean:.1f}"
             f" in a chain of {steps} steps; the auto-encoder with walkback of figure 5.4 has"
             f" {result['auto_encoder']['changes'].mean():.1f} per 100 steps, but passes through"
-            " more spurious samples",
+            " more spurious samples. It holds if such a chain has more than one change",
             verdict_of_difference(seen * mean - 1, seen * error),
         ),
         Claim(
@@ -133,7 +133,8 @@ def claims(result: dict[str, Any]) -> list[Claim]:
             NO_NUMBER,
             f"no class above 0.5: {common.fraction(drawn)} of completions,"
             f" {common.fraction(begun)} of the initial images; mean confidence"
-            f" {drawn['confidence']:.3f} and {begun['confidence']:.3f}",
+            f" {drawn['confidence']:.3f} and {begun['confidence']:.3f}. It holds if fewer of the"
+            " completions have none",
             verdict_of_difference(*common.fewer(drawn, begun)),
         ),
     ]

@@ -10,7 +10,7 @@ from bin.reproduction.engine.contract import (
     NO_NUMBER,
     Claim,
     Settings,
-    verdict,
+    Verdict,
     verdict_of_difference,
 )
 
@@ -134,7 +134,8 @@ def _number(row: dict[str, Any], value: int, samples: int) -> Claim:
         f"{value}",
         f"{common.shown(mean, error, 0)}, from {samples:,} samples with the protocol above, which"
         " differs from the thesis' protocol",
-        verdict(abs(mean - value) <= 2 * error),
+        # Numbers of two protocols may be equal or differ for any model.
+        Verdict.CANNOT_COMPARE,
     )
 
 

@@ -1,3 +1,6 @@
+import contextlib
+import uuid
+
 import pytest
 from absl.testing import flagsaver
 
@@ -5,7 +8,14 @@ from bin import issgd_worker  # noqa: F401  # defines --store
 from bin.common import ends
 from bin.common.flags import UsageError
 from bin.jobs.issgd import store_url
-from thesis_tf.issgd.stores import RunMismatchError, StoreError
+from thesis_tf.issgd.stores import (
+    RunMismatchError,
+    RunSpec,
+    RunTakenError,
+    StoreError,
+    open_store,
+)
+from thesis_tf.issgd.stores.backends.shm import MEMORY
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +45,25 @@ def test_folders_have_different_places(tmp_path):
     a, b = (store_url.url_of_folder(tmp_path / name, "r") for name in "ab")
     assert a != b
     assert a == store_url.url_of_folder(tmp_path / "b" / ".." / "a", "r")
+
+
+@pytest.mark.parametrize(
+    ("error", "stays"),
+    [
+        *((None, False), (ValueError, False), (KeyboardInterrupt, False), (OSError, False)),
+        (RunTakenError, True),  # another process trains with it
+    ],
+)
+def test_shared_memory_is_freed_however_a_program_ends(error, stays):
+    run_id = uuid.uuid4().hex
+    store = open_store(f"shm://{run_id}", run_id=run_id)
+    store.create(RunSpec("model", "data", (("train", 8),), 8))
+    assert list(MEMORY.glob(f"*{run_id}"))
+    with contextlib.suppress(BaseException), store_url.freed(store):
+        if error is not None:
+            raise error("bad")
+    assert bool(list(MEMORY.glob(f"*{run_id}"))) == stays
+    store.delete()
 
 
 def test_errors_of_stores_end_a_program_with_a_line():

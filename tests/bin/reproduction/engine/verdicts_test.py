@@ -12,15 +12,19 @@ def test_a_summary(written):
 
 def test_verdicts_in_words():
     one, two, none = (dict.fromkeys(contract.Verdict, number) for number in (1, 2, 0))
-    assert verdicts.in_words(one) == "1 holds, 1 does not hold, 1 cannot be told at this budget"
-    assert verdicts.in_words(two) == "2 hold, 2 do not hold, 2 cannot be told at this budget"
+    assert verdicts.in_words(one) == (
+        "1 holds, 1 does not hold, 1 cannot be told at this budget, 1 cannot be compared"
+    )
+    assert verdicts.in_words(two) == (
+        "2 hold, 2 do not hold, 2 cannot be told at this budget, 2 cannot be compared"
+    )
     assert verdicts.in_words(none) == ""
 
 
 def test_counts(written):
     found = verdicts.counts(written.entries)
     assert found.figures == {Status.DONE: 1, Status.FAILED: 1, Status.WITHOUT: 1}
-    assert list(found.claims.values()) == [1, 1, 0]
+    assert list(found.claims.values()) == [1, 1, 0, 0]
 
 
 def test_why_there_is_no_picture(written):

@@ -22,6 +22,12 @@ def hidden():
     return network(layers.Dense(2, "softmax"), layers.Reshape((2,)))
 
 
+def two_outputs(order):
+    i = keras.Input((3,))
+    last = {"label": layers.Dense(2, name="label"), "number": layers.Dense(1, name="number")}
+    return keras.Model(i, [last[name](i) for name in order])
+
+
 PROBABILITIES, LOGITS = "expects probabilities", "expects logits"
 CASES = {
     "logits": (network(layers.Dense(2)), SPARSE(from_logits=True), None),
@@ -32,6 +38,9 @@ CASES = {
     "one logit for a probability": (network(layers.Dense(1)), "binary_crossentropy", PROBABILITIES),
     "hidden probabilities for logits": (
         hidden(), SPARSE(from_logits=True),
+        LOGITS),
+    "hidden sigmoid for a logit": (
+        network(layers.Dense(1, "sigmoid"), layers.Reshape((1,))), BINARY(from_logits=True),
         LOGITS),
     "sigmoid": (network(layers.Dense(1, "sigmoid")), BINARY(), None),
     "numbers": (network(layers.Dense(1)), "mse", None),
@@ -52,3 +61,16 @@ def test_a_loss_that_does_not_fit_the_outputs_is_warned_of(case, tool):
     assert len(said) == (message is not None)
     assert not said or message in said[0]
     assert not said or [w.filename for w in found if str(w.message) == said[0]] == [__file__]
+
+
+@pytest.mark.parametrize("order", [["label", "number"], ["number", "label"]])
+@pytest.mark.parametrize("from_logits", [False, True])
+def test_a_dict_of_losses_is_by_name(order, from_logits):
+    model = two_outputs(order)
+    loss = {"number": "mse", "label": SPARSE(from_logits=from_logits)}
+    y = {"label": Y, "number": X[:, :1]}
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        gradient_norms.per_example_gradient_norms(model, loss)(X, [y[name] for name in order])
+    said = [str(w.message) for w in found if "The loss expects" in str(w.message)]
+    assert len(said) == (not from_logits)

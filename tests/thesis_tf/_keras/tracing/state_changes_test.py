@@ -46,3 +46,10 @@ def test_layers_that_stay_in_training_mode_are_refused(layer, message, eagerly):
     call = objective.outputs if eagerly else tf.function(objective.outputs)
     with pytest.raises(ValueError, match=message):
         call(*objective.read(), tf.zeros((4, 5, 3)))
+
+
+def test_stateful_layers_have_no_losses_of_examples():
+    layer = keras.layers.LSTM(4, stateful=True)
+    model = keras.Sequential([keras.Input((5, 3), batch_size=4), layer, keras.layers.Dense(2)])
+    with pytest.raises(ValueError, match=r"is stateful.*stateful=False"):
+        Objective(model, "mse")

@@ -77,6 +77,13 @@ def test_train_may_be_a_class(tmp_path):
     assert datasets.load(tmp_path, image_size=(6, 8)).class_names == ("bus", "test", "train")
 
 
+@pytest.mark.parametrize("names", [["steam_train", "toy_train"], ["cat", "my_test", "my_train"]])
+def test_classes_may_have_a_split_in_their_names(tmp_path, names):
+    write(tmp_path, names, 5)
+
+    assert datasets.load(tmp_path, image_size=(6, 8)).class_names == tuple(names)
+
+
 def test_images_of_other_sizes_and_formats(tmp_path):
     write(tmp_path, ["a", "b"], 5)
     flat = np.full((3, 17), 90, np.uint8)
@@ -225,6 +232,10 @@ def test_splits_by_the_names_that_people_give_them(tmp_path, name):
 UNCLEAR = {
     "no classes in the splits": (["train/0.png", "test/1.png"], "train, which may be splits or cl"),
     "sets": (laid_out("training_set", "test_set"), "test_set, training_set, which may be splits"),
+    "a word before": (laid_out("seg_train", "seg_test"), "seg_test, seg_train, which may be spl"),
+    "a word before, without classes": (["a_train/0.png", "a_dev/1.png"], "a_train, which may be"),
+    "a word behind": (laid_out("train-a", "valid-a"), "train-a, valid-a, which may be splits"),
+    "short": (laid_out("trn", "tst"), "trn, tst, which may be splits"),
     "one set": (laid_out("train", "x") + laid_out("x"), "and beside them the images of x"),
     "trainval": (laid_out("trainval", "test"), "train/CLASS/ in addition to its other splits"),
     "val alone": (laid_out("val"), "train/CLASS/ in addition to its other splits. .*: val"),

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -41,10 +43,13 @@ def test_shown():
     pairs = eigenpairs()
     rows = [row.split() for row in pairs.table().splitlines()]
     assert rows[1] == ["largest", "1", "20", "1.3e-04", "yes"]
-    assert rows[2:] == [
+    assert rows[2:4] == [
         ["largest", "2", "3", "2.0e-02", "NO"],
         ["smallest", "1", "-2", "1.0e-03", "yes"],
     ]
+    note = "Copies of multiple eigenvalues may be missing"
+    assert note in pairs.table()
+    assert note not in dataclasses.replace(pairs, confirmed=True).table()
     assert "<td" in pairs._repr_html_()
     assert pairs.summary() == {
         "largest": 20.0, "smallest": -2.0, "eigenvalues": 3, "converged": 2,

@@ -235,11 +235,34 @@ def test_whether_copies_were_searched_for_is_known(matrix):
     found = extreme_eigenpairs(operator, **options)
     assert found.converged.all()
     assert not found.confirmed
+    assert "Copies of multiple eigenvalues may be missing" in found.table()
     assert not found.summary()["confirmed"]
     confirm = SearchOptions(confirm=20)
     found = extreme_eigenpairs(operator, **options, search=confirm)
     assert found.confirmed
     np.testing.assert_allclose(found.values, [2, 2, 3])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("copies", [2, 3, 5])
+def test_copies_that_rounding_finds_lead_to_all_others(matrix, copies, dtype):
+    # As for a linear layer of several outputs: each eigenvalue has as many copies. More are wanted
+    # than there are different ones, so copies are found.
+    spectrum = np.repeat(1 / np.arange(1.0, 9), copies)
+    operator, _ = matrix(spectrum, dtype)
+    found = extreme_eigenpairs(operator, largest=10, smallest=0, tol=1e-4, verbose=0)
+    assert found.converged.all()
+    assert found.confirmed
+    np.testing.assert_allclose(found.values, np.sort(spectrum)[-10:], rtol=1e-4)
+    assert found.warnings() == []
+    assert "confirm" not in found.table()
+    # A search that must not look for them says what it saw.
+    blind = extreme_eigenpairs(
+        operator, largest=10, smallest=0, tol=1e-4, verbose=0, search=SearchOptions(confirm=0)
+    )
+    wrong = abs(blind.values - np.sort(spectrum)[-10:]).max() > 0.01
+    assert not (wrong and blind.confirmed)
+    assert blind.confirmed != ("Eigenvalues are multiple" in blind.table())
 
 
 def test_a_single_parameter(matrix):

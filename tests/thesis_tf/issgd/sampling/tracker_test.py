@@ -103,6 +103,9 @@ def test_draws_become_uniform_while_weights_are_worse_and_it_is_said_once():
     ):
         tracker.apply(NUMBERS, measured, step)
         assert tracker.proposal.uniform == tracker.proposal.is_uniform == uniform, step
+        # Nobody asked for uniform draws, and the log doesn't say so.
+        reason = tracker.uniform_because
+        assert ("larger gradient variance" in reason) if uniform else reason is None
         expected.append(uniform)
     changes = np.count_nonzero(np.diff(expected))
     assert [line.split(":")[0] for line in log] == ["uniform draws", "draws by gradient norms"] * 2
@@ -118,6 +121,7 @@ def test_draws_that_were_to_be_uniform_stay_so():
         tracker.apply(NUMBERS, norms(), step)
         assert proposal.uniform
     assert tracker.variances.actual < tracker.variances.uniform
+    assert tracker.uniform_because == "uniform draws were asked for"
     assert log == []
 
 
@@ -202,3 +206,16 @@ def test_the_state_before_anything_was_taken():
     restored, _ = tracked()
     restored.restore(tracker.state())
     assert (restored.versions, restored.variances, restored.proposal.usable) == (None, None, 0)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_true_gradient_that_is_not_finite(value):
+    """One example without a finite gradient leaves bounds, by which draws are judged as before."""
+    found = []
+    for true_gradient_squared in (0.0, value):
+        tracker, _ = tracked()
+        tracker.apply(NUMBERS, norms(), 0)
+        tracker.apply(NUMBERS, norms(1), 1, true_gradient_squared=true_gradient_squared)
+        found.append((tracker.variances, tracker.proposal.uniform))
+    assert found[0] == found[1]
+    assert np.isfinite(found[1][0].actual)

@@ -25,6 +25,19 @@ def test_records_outlive_their_history(tmp_path):
     assert len((tmp_path / "new" / FILE).read_text().splitlines()) == 3
 
 
+def test_lines_are_json_also_of_infinite_variances(tmp_path):
+    history = History(folder=tmp_path)
+    infinite = {"stale": float("inf"), "uniform": 2.0}
+    history.add(record(4, gradient_variances=infinite, exchanged_with="NaN"))
+
+    def refused(name):
+        raise AssertionError(f"{name} is no JSON")
+
+    line = json.loads((tmp_path / FILE).read_text(), parse_constant=refused)
+    assert float(line["gradient_variance_stale"]) == float("inf")
+    assert History(folder=tmp_path).records == history.records
+
+
 def test_without_a_folder_records_are_in_memory_alone(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     history = written(None, 4, 8)

@@ -72,6 +72,49 @@ def test_a_model_that_is_not_built_is_built_for_the_data(store, open_memory, tas
     assert_measured(store, task, task.model(), 4)
 
 
+def test_ignored_labels_count_in_each_split_as_in_evaluate(open_memory):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(3)])
+    rng, data = np.random.default_rng(0), {}
+    for split, ignored in (("train", 0.1), ("validation", 0.7), ("test", 0.4)):
+        y = rng.integers(0, 3, 2 * BLOCK)
+        y[rng.uniform(size=2 * BLOCK) < ignored] = -1
+        data[split] = rng.normal(size=(2 * BLOCK, 5)).astype("float32"), y
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1)
+    model.compile(loss=loss)
+    store = open_memory()
+    store.create(spec_of(model, Objective(model, loss).loss_name, by_split(data), BLOCK))
+    store.publish(read_parameters(model), 1)
+    Worker(model, loss, data, store, block_size=BLOCK, batch_size=10).run(blocks=6)
+    for split, (x, y) in data.items():
+        expected = model.evaluate(x, y, batch_size=2 * BLOCK, verbose=0)
+        assert np.mean(store.pull(split).losses) == pytest.approx(expected, rel=1e-5)
+        wrong, labelled = np.argmax(model(x), -1) != y, y >= 0
+        for block, error in enumerate(store.pull(split).errors):
+            rows = slice(*store.block_range(split, block))
+            assert error == pytest.approx(wrong[rows][labelled[rows]].mean())
+
+
+def test_errors_of_masked_outputs_are_not_known(open_memory):
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Embedding(9, 4, mask_zero=True), keras.layers.Dense(3)]
+    model = keras.Sequential([keras.Input((6,)), *layers])
+    rng, told = np.random.default_rng(0), []
+    data = {"train": (rng.integers(0, 9, (BLOCK, 6)), rng.integers(0, 3, (BLOCK, 6)))}
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    store = open_memory()
+    store.create(spec_of(model, Objective(model, loss).loss_name, by_split(data), BLOCK))
+    store.publish(read_parameters(model), 1)
+    options = {"block_size": BLOCK, "turns": {"train": 1}, "log": told.append}
+    Worker(model, loss, data, store, **options).run(blocks=1)
+    assert np.isnan(store.pull("train").errors).all()
+    assert told[0].startswith("The outputs have a mask")
+    own = Worker(model, loss, data, store, **options, error=lambda y, outputs: np.ones(len(y)))
+    store.publish(read_parameters(model), 2)
+    own.run(blocks=1)
+    assert store.pull("train").errors.tolist() == [1]
+
+
 def test_leaves_current_blocks_alone(store, open_memory, task):
     store.publish(read_parameters(task.model()), 5)
     worker = worker_on(task, open_memory())

@@ -426,6 +426,8 @@ def test_models_of_a_fixed_batch_size(tmp_path):
         model.get_layer("lstm").reset_state()
         expected = model.get_layer("lstm")(data[first : first + 4])
         np.testing.assert_allclose(store.read("lstm", slice(first, first + 4)), expected, **CLOSE)
+    with pytest.raises(ValueError, match=r"state of an earlier batch.*lstm.reset_state\(\)"):
+        extract(model, data, tmp_path / "other", taps="lstm", batch_size=4)
 
 
 RUN = """

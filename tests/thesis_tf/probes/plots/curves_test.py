@@ -12,10 +12,10 @@ from thesis_tf.probes.plots.curves import draw_curve
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def line(path, number):
+def line(path, number, kind="series"):
     """Returns the points of a series' line in an SVG, a list of arrays separated by gaps."""
     root = ElementTree.parse(path).getroot()
-    (group,) = (g for g in root.iter(f"{SVG}g") if g.get("id") == f"series-{number}")
+    (group,) = (g for g in root.iter(f"{SVG}g") if g.get("id") == f"{kind}-{number}")
     runs = group.find(f"{SVG}path").get("d").split("M")[1:]
     return [np.array(re.findall(r"[-\d.]+", run), float).reshape(-1, 2) for run in runs]
 
@@ -74,7 +74,34 @@ def test_a_logarithmic_axis_has_even_ratios_and_room_for_no_error(tmp_path, svg_
     assert rises[0] == pytest.approx(rises[1], abs=1e-4)
     assert rises[2] / rises[0] == pytest.approx(np.log10(1 / 0.7), abs=1e-4)
     assert {"0.01", "0.02", "0.05", "0.5"} <= set(svg_texts(path))
+    # An error of zero is no small error: it is hollow, and at a tick that says so.
+    assert "0" in svg_texts(path)
+    ((zero,),) = line(path, 0, kind="zero")
+    assert zero == pytest.approx(drawn[3], abs=1e-4)
     draw_curve({"none wrong": [("a", 0.0, 0.0)]}, path, log=True)
+    draw_curve({"test": [("a", 0.9, None), ("b", 0.001, None)]}, path, log=True)
+    assert "0" not in svg_texts(path)
+
+
+def test_lines_join_only_taps_between_which_data_flow(tmp_path):
+    path = tmp_path / "curve.svg"
+    taps = ["x", "forward", "backward", "both", "logits"]
+    links = {("x", "forward"), ("x", "backward"), ("forward", "both"), ("backward", "both")}
+    points = [(tap, 0.5 - 0.1 * i, 0.01) for i, tap in enumerate(taps)]
+    draw_curve({"a": points, "b": points[:2]}, path, links={*links, ("both", "logits")})
+    assert [len(run) for run in line(path, 0)] == [2, 3]
+    assert [len(run) for run in line(path, 1)] == [2]
+    draw_curve({"a": points}, path)
+    assert [len(run) for run in line(path, 0)] == [5]
+
+
+def test_each_label_set_has_its_own_commonest_class(tmp_path, svg_texts):
+    path = tmp_path / "curve.svg"
+    points = [("a", 0.6, None), ("b", 0.2, None)]
+    draw_curve({"digit": points, "odd": points}, path, chance={"digit": 0.9, "odd": 0.5})
+    said = {f"{name}: always the commonest class" for name in ("digit", "odd")}
+    assert said <= set(svg_texts(path))
+    assert "always the commonest class" not in svg_texts(path)
 
 
 def test_a_logarithmic_axis_reaches_down_to_the_models_own_error(tmp_path):

@@ -1,5 +1,7 @@
 """The parts of reports that figures show; the tests of `curves` and `network` test the drawing."""
 
+import dataclasses
+
 import pytest
 
 from thesis_tf.probes import ProbeReport
@@ -61,6 +63,7 @@ def test_one_report_is_a_curve_with_the_models_error_as_a_line(drawn):
     assert path == "a.png"
     assert options == {
         "ylabel": "test error", "reference": 0.2, "chance": 0.6, "log": False, "title": "t",
+        "links": {("layer0", "layer1")},
     }  # fmt: skip
 
 
@@ -70,6 +73,18 @@ def test_a_curve_for_each_label_set_of_one_report(drawn):
     reports.draw_curves(both, "a.png", labels="odd")
     assert [list(series) for (series, _), _ in drawn] == [["class", "odd"], ["probes"]]
     assert [options["reference"] for _, options in drawn] == [None, 0.2]
+    differing = dataclasses.replace(both, chance={"class": 0.6, "odd": 0.4})
+    reports.draw_curves(differing, "a.png")
+    reports.draw_curves(differing, "a.png", labels="odd")
+    assert [options["chance"] for _, options in drawn[2:]] == [{"class": 0.6, "odd": 0.4}, 0.4]
+
+
+@pytest.mark.parametrize("draw", [reports.draw_curves, reports.draw_networks])
+def test_the_scale_can_be_fixed_so_that_figures_can_be_compared(drawn, draw):
+    for errors, log in (((0.5, 0.01), None), ((0.5, 0.4), None), ((0.5, 0.4), True)):
+        draw(report(*errors), "a.png", log=log)
+    draw(report(0.5, 0.01), "a.png", log=False)
+    assert [options["log"] for _, options in drawn] == [True, False, True, False]
 
 
 def test_a_curve_for_each_of_several_reports(drawn):
@@ -95,3 +110,17 @@ def test_networks(drawn):
     (panels, _, _), options = several
     assert list(panels) == ["early", "late"]
     assert (options["value_range"], options["log"]) == ((0.02, 0.6), True)
+
+
+def test_a_network_for_each_label_set_and_the_name_of_a_single_one(drawn):
+    both = dataclasses.replace(
+        report(0.5, 0.4, labels=("class", "odd")), chance={"class": 0.9, "odd": 0.4}
+    )
+    reports.draw_networks(both, "a.svg")
+    reports.draw_networks(both, "a.svg", labels="odd")
+    reports.draw_networks({"one": both}, "a.svg")
+    assert [list(panels) for (panels, _, _), _ in drawn] == [["class", "odd"], [""], ["one"]]
+    assert [options["value_label"] for _, options in drawn] == [
+        *("test error", "test error (odd)", "test error (class)")
+    ]
+    assert [options["value_range"] for _, options in drawn] == [(0, 0.9), (0, 0.4), (0, 0.9)]

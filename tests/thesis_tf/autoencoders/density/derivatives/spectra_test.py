@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from thesis_tf.autoencoders import ScoreEstimator, find_attractors, score_field
-from thesis_tf.autoencoders.density import spectra
+from thesis_tf.autoencoders.density.derivatives import spectra
 
 SIZE = 40
 
