@@ -28,12 +28,16 @@ The same command continues an interrupted run. The program writes to --output_di
     diagnostics.json                  measurements: loss / sigma^2, score error, samples, attractors
     score_field.png, .npz             arrows r(x) - x; the points and their scores
     samples.png, .npz                 data, data with noise, and samples
-    attractors.png, spectrum.png      fixed points of r; eigenvalues and asymmetry of dr/dx
+    attractors.png                    fixed points of r
+    spectrum.png                      eigenvalues of the symmetric part of dr/dx, and its asymmetry
     reconstructions.png               of images, (n, h, w) or (n, h, w, channels): clean, noisy, r
 
 In diagnostics.json, score_error_to_kernel_density is relative to the score of the best possible
 auto-encoder for the training examples; null if that is worse than x on test examples, as for few
-examples of many values. fraction_ended_outside is the fraction of far points that
+examples of many values. tangents are medians over test examples: dimension is the number of
+eigenvalues above 0.5 of the symmetric part (J + J') / 2 of J = dr/dx, which are not those of J;
+asymmetry is |J - J'| / 2|J|. For examples of more than 1,024 values the 50 largest of these
+eigenvalues are computed. fraction_ended_outside is the fraction of far points that
 ended beyond the reach of the noise of every example. two_sample_accuracy is the accuracy with which
 nearest neighbors distinguish samples from noisy test examples (0.5 by chance). samples_per_chain is
 the number of kept states per chain, spread_of_samples their standard deviation in units of that of

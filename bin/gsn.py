@@ -37,13 +37,15 @@ settings from --output_dir. Then leave out the flags of data, network and traini
 
 In evaluation.json, parzen uses as many samples as the estimate of training examples next to it,
 evenly spaced over all chains; parzen_of_all_samples uses all samples. chain_log_likelihood is the
-mean of the estimates from each chain alone. quality is measured by a classifier of real examples,
-whose accuracy on test examples is in classifier; quality_left_out says why there is none, as for
-data without labels, and quality_of_test_examples is what real examples get. Quality is
-the mean confidence (largest class probability) and entropy per sample; spurious, the fraction of
-samples with no class above 0.5; class_entropy, of all samples (2.3 for ten equally frequent
-classes, 0 if all samples have the same class); and the changes of class per 100 steps of a chain,
-as far as kept states show them.
+mean of the estimates from each chain alone. baseline_log_likelihood, next to the conservative
+estimate, is that of independent values with the means of the training examples: a network is of use
+if it is better. quality is measured by a classifier of real examples, whose accuracy on test
+examples is in classifier; quality_left_out says why there is none, as for data without labels, and
+quality_of_test_examples is what real examples get. Quality is the mean confidence (largest class
+probability) and entropy per sample; unsure, the fraction of samples with no class above 0.5 (0.75
+if there are two), though a classifier may be sure of noise, too; class_entropy, of all samples (2.3
+for ten equally frequent classes, 0 if all samples have the same class); and the changes of class
+per 100 steps of a chain, as far as kept states show them.
 """
 
 import dataclasses

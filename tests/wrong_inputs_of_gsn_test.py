@@ -244,7 +244,7 @@ def test_parzen_windows_of_other_units(scale):
 
 def test_parzen_windows_on_the_test_points():
     x = RNG.normal(size=(20, 3))
-    with pytest.warns(UserWarning, match="20 of 20 test points are among samples"):
+    with pytest.warns(UserWarning, match="20 of 20 distinct test points are among samples"):
         found = gsn.parzen_log_likelihood(np.tile(x, (2, 1)), x, x + 0.1, verbose=0)
     assert "is too high" in found.warnings()[0]
     with pytest.warns(UserWarning, match="among validation"):

@@ -89,11 +89,12 @@ class Data:
         message="must be two increasing numbers, e.g. 0,16, or none",
     )
 
-    def load(self, *models: "Model") -> "Splits":
+    def load(self, *models: "Model", announce: bool = True) -> "Splits":
         """Returns the `Splits`, and says what was read.
 
         Args:
             *models: the networks that will take the examples.
+            announce: whether it says so.
 
         Raises:
             ValueError: they can't be loaded, or a network has to know which values are black and
@@ -118,7 +119,9 @@ class Data:
                 splits = splits.take(train=train, validation=validation, test=test, seed=self.seed)
             except ValueError as error:
                 raise ValueError(f"--examples requests too many examples: {error}") from None
-        progress.say(" ".join([splits.describe(), *(model.scale(splits) for model in models[:1])]))
+        if announce:
+            said = [splits.describe(), *(model.scale(splits) for model in models[:1])]
+            progress.say(" ".join(said))
         return splits
 
     def _told(self) -> Any:

@@ -28,7 +28,7 @@ from typing import Any, NoReturn, TypeAlias
 from absl import app, logging
 from absl import flags as absl_flags
 
-from bin.common import flags, runs
+from bin.common import flags, interrupts, runs
 from bin.common.flags import UsageError
 from thesis_tf.errors import ArgumentError
 from thesis_tf.persistence import files, locks
@@ -97,7 +97,8 @@ def clean_errors(argv: list[str]) -> Iterator[None]:
         if len(argv) > 1:
             raise UsageError(f"Unknown argument {argv[1]!r}: flags are written --name=value.")
         check_flags()
-        yield
+        with interrupts.never_lost():
+            yield
     except KeyboardInterrupt:
         end("\nInterrupted. The same command continues the run.", INTERRUPTED)
     except (UsageError, RunError) as error:
@@ -108,6 +109,8 @@ def clean_errors(argv: list[str]) -> Iterator[None]:
         logging.debug("", exc_info=True)
         message = _on_full_disk(error) if _is_full(error) else _naming_flags(error)
         end(f"error: {message}\n(--verbosity=1 shows the traceback.)", _status(error))
+    finally:
+        runs.remove_unused()
 
 
 _OF_USERS = (ValueError, TypeError, OSError, ImportError, locks.LockedError)

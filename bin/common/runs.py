@@ -108,10 +108,16 @@ def _with_tuples(value: Any) -> Any:
 
 
 def writable(flag: str, folder: str | pathlib.Path) -> pathlib.Path:
-    """Creates the folder that a flag names; returns its path; raises UsageError if it can't."""
+    """Creates the folder that a flag names; returns its path; raises UsageError if it can't.
+
+    `remove_unused` removes it if nothing is written to it.
+    """
     folder = pathlib.Path(folder).expanduser()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        for path in (*reversed(folder.absolute().parents), folder.absolute()):
+            if not path.exists():
+                path.mkdir(exist_ok=True)
+                _MADE.append(path)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
@@ -225,6 +231,14 @@ def _locked(
 # The locks that this process holds; the system releases them when it ends.
 _LOCKS: dict[pathlib.Path, TextIO] = {}
 _BEGUN: dict[pathlib.Path, None] = {}
+_MADE: list[pathlib.Path] = []  # the folders that this process made, outer ones first
+
+
+def remove_unused() -> None:
+    """Removes the folders that `writable` made and that are still empty."""
+    while _MADE:
+        with contextlib.suppress(OSError):  # it is not empty, or gone
+            _MADE.pop().rmdir()
 
 
 def begun() -> list[pathlib.Path]:

@@ -123,7 +123,7 @@ def test_ones_own_data_and_ones_own_model(tmp_path):
         reconstruction=str(tmp_path / "r.keras"),
     )
     assert "model.keras" not in names(tmp_path / "out")
-    assert found["asymmetry"] == pytest.approx(0, abs=1e-6)
+    assert found["tangents"]["asymmetry"] == pytest.approx(0, abs=1e-6)
     assert found["loss_per_sigma2"] < 3
     assert found["attractors"]["attractors"] == 1
 

@@ -10,10 +10,11 @@ from thesis_tf.autoencoders.criteria import (
 )
 from thesis_tf.autoencoders.density.attractors import Attractors, far_points, find_attractors
 from thesis_tf.autoencoders.density.data_region import DataRegion, OutsideDataWarning
-from thesis_tf.autoencoders.density.hessian import LogDensityHessian
+from thesis_tf.autoencoders.density.derivatives.hessian import LogDensityHessian
+from thesis_tf.autoencoders.density.derivatives.tangents import Tangents
 from thesis_tf.autoencoders.density.kernel_density import KernelDensity
 from thesis_tf.autoencoders.density.sampling import langevin, metropolis_hastings
-from thesis_tf.autoencoders.density.score import ScoreEstimator, Tangents
+from thesis_tf.autoencoders.density.score import ScoreEstimator
 from thesis_tf.autoencoders.density.score_field import ScoreField, score_field
 from thesis_tf.autoencoders.density.transition_kernels import Langevin, RandomWalk
 from thesis_tf.autoencoders.density.two_sample import TwoSampleTest, nearest_neighbor_test

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from thesis_tf._core import arrays, checks
 from thesis_tf._keras.loss.last_activation import of_tensor
-from thesis_tf.autoencoders.density import jacobians
+from thesis_tf.autoencoders.density.derivatives import jacobians
 from thesis_tf.autoencoders.noise_schedules import DecreasingNoise, NoiseSchedule, SupportsSample
 
 # A Keras model or a function, from points (n, ...) to points (n, ...).

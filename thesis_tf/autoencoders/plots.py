@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from thesis_tf.autoencoders.density.attractors import Attractors
-    from thesis_tf.autoencoders.density.score import Tangents
+    from thesis_tf.autoencoders.density.derivatives.tangents import Tangents
     from thesis_tf.autoencoders.density.score_field import ScoreField
 
 _MOST_POINTS = 3000
@@ -218,7 +218,9 @@ def _draw_histograms(samples: Mapping[str, Array], path: FilePath, title: str | 
 
 
 def draw_spectrum(tangents: "Tangents", path: Path, *, title: str | None = None) -> None:
-    """Draws eigenvalues of dr/dx at data points by rank, and a histogram of its asymmetry.
+    """Draws eigenvalues of the symmetric part of dr/dx by rank, and a histogram of its asymmetry.
+
+    The sentences of `tangents.warnings()` are below the title.
 
     Args:
         tangents: `Tangents` of n points.
@@ -228,7 +230,7 @@ def draw_spectrum(tangents: "Tangents", path: Path, *, title: str | None = None)
     path = checked_path(path)
     figure = new_figure(8.6, 3.4)
     left, right = figure.subplots(1, 2)
-    style_axes(left, "rank", "eigenvalue of dr/dx", title=title)
+    style_axes(left, "rank", "eigenvalue of (J + J')/2, J = dr/dx")
     rank = np.arange(1, tangents.eigenvalues.shape[1] + 1)
     low, median, high = np.percentile(tangents.eigenvalues, [25, 50, 75], axis=0)
     left.fill_between(rank, low, high, color=BLUE, alpha=0.25, linewidth=0)
@@ -236,10 +238,11 @@ def draw_spectrum(tangents: "Tangents", path: Path, *, title: str | None = None)
     left.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     for level in (0, 1):
         left.axhline(level, color=LINE, linewidth=0.8)
-    style_axes(right, "|J − J'| / 2|J|", "points")
+    style_axes(right, "asymmetry |J − J'| / 2|J|", "points")
     left.set_xlim(0.5, len(rank) + 0.5)
     bins = np.linspace(0, max(1e-3, tangents.asymmetry.max()), 41)
     right.hist(tangents.asymmetry, bins, color=BLUE, edgecolor=GRID, linewidth=0.3)
+    add_title(figure, heading(title, tangents.warnings(), width=100))
     save(figure, path)
 
 
@@ -264,12 +267,16 @@ def draw_attractors(attractors: "Attractors", path: Path, *, title: str | None =
         if mask.any():
             axes.scatter(
                 attractors.distance[mask], attractors.spectral_radius[mask],
-                s=12 + 300 * fraction[mask], color=color, alpha=0.6, linewidths=0, label=label,
+                s=12 + 300 * fraction[mask], color=color, alpha=0.6, linewidths=0,
+                label=f"attractors {label}",
             )  # fmt: skip
     axes.axhline(1, color=LINE, linewidth=0.8)
     if len(attractors.points):
         # Outside the axes, so that its markers are not mistaken for attractors.
-        about = "area: starts that ended there"
+        about = "The area of a marker shows\nhow many starts ended there."
+        moving = int((attractors.labels < 0).sum())
+        if moving:
+            about += f"\n{moving:,} of {len(attractors.labels):,} starts did not come\nto rest."
         add_legend(axes, heading=about, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     else:
         axes.set_xticks([])

@@ -82,6 +82,14 @@ class Reconstruction:
         outputs, x = tf.cast(outputs, tf.float64), tf.cast(x, tf.float64)
         return tf.map_fn(with_all, outputs, fn_output_signature=tf.float64)
 
+    def independent_log_prob(self, train: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+        """Returns log P(x_j), (m,), if all values were independent, as in `train` (n, ...).
+
+        Each value has a distribution of this kind with the mean, and the standard deviation if
+        there is one, of the training examples. A network is of use if it is better than that.
+        """
+        raise NotImplementedError
+
     @property
     def support(self) -> str:
         """What values of x are possible, a phrase."""
@@ -169,6 +177,15 @@ class Bernoulli(Reconstruction):
         absent = tf.reduce_sum(tf.nn.softplus(logits), axis=1, keepdims=True)
         return tf.matmul(logits, x, transpose_b=True) - absent
 
+    def independent_log_prob(self, train: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+        """Returns log P(x_j), (m,), of independent units with the means of `train` (n, ...).
+
+        Means are away from 0 and 1, as if each value had been seen once more (Laplace).
+        """
+        train, x = _flat(tf.cast(train, tf.float64)), _flat(tf.cast(x, tf.float64))
+        p = (tf.reduce_sum(train, axis=0) + 1) / (len(train) + 2)
+        return tf.linalg.matvec(x, tf.math.log(p)) + tf.linalg.matvec(1 - x, tf.math.log(1 - p))
+
     @property
     def support(self) -> str:
         """What values of x are possible, a phrase."""
@@ -237,6 +254,13 @@ class Normal(Reconstruction):
         constant = tf.reduce_sum(tf.math.log(scale) + math.log(2 * math.pi) / 2, 1, keepdims=True)
         return -squares / 2 - constant
 
+    def independent_log_prob(self, train: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+        """Returns log P(x_j), (m,), of independent normals with means and scales of `train`.
+
+        No scale is below the smallest one of this distribution.
+        """
+        return _independent_normals(train, x, self.scale or self.smallest)
+
 
 @keras.saving.register_keras_serializable(package="thesis_tf")
 @dataclasses.dataclass(frozen=True)
@@ -274,6 +298,13 @@ class NormalMixture(Reconstruction):
         scale = _scaled(_positive(scale, self.smallest), alpha)
         return tfd.MixtureSameFamily(tfd.Categorical(logits=logits), tfd.Normal(loc, scale))
 
+    def independent_log_prob(self, train: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+        """Returns log P(x_j), (m,), of independent normals with means and scales of `train`.
+
+        They are mixtures of equal components. No scale is below the smallest one.
+        """
+        return _independent_normals(train, x, self.smallest)
+
 
 def check_logits(name: str, reconstruction: Reconstruction, activation: str | None) -> None:
     """Raises ValueError if a network that should return logits ends in a bounded activation."""
@@ -293,6 +324,12 @@ def _scaled(values: tf.Tensor, alpha: Alpha) -> tf.Tensor:
 
 def _positive(values: tf.Tensor, smallest: float) -> tf.Tensor:
     return tf.nn.softplus(values) + tf.constant(smallest, values.dtype)
+
+
+def _independent_normals(train: tf.Tensor, x: tf.Tensor, smallest: float) -> tf.Tensor:
+    train, x = _flat(tf.cast(train, tf.float64)), _flat(tf.cast(x, tf.float64))
+    scale = tf.maximum(tf.math.reduce_std(train, axis=0), tf.constant(smallest, tf.float64))
+    return tf.reduce_sum(tfd.Normal(tf.reduce_mean(train, axis=0), scale).log_prob(x), axis=1)
 
 
 def _flat(x: tf.Tensor) -> tf.Tensor:

@@ -23,8 +23,10 @@ class SampleQuality(TabularResult):
     Attributes:
         confidence: the mean over samples of the largest class probability.
         entropy: the mean over samples of the entropy of the class probabilities, in nats.
-        spurious: the fraction of samples whose largest class probability is below `threshold`.
-        threshold: the smallest class probability with which a sample counts as real.
+        unsure: the fraction of samples of which the classifier is unsure: their largest class
+            probability is below `threshold`. It says nothing of samples that look like no data,
+            but of which the classifier is sure, as it may be of noise.
+        threshold: the smallest class probability at which the classifier counts as sure.
         class_fractions: (classes,), the fraction of samples for which each class is most probable.
         class_entropy: the entropy of `class_fractions`, in nats; the log of the number of classes
             if all fractions are equal.
@@ -36,7 +38,7 @@ class SampleQuality(TabularResult):
 
     confidence: float
     entropy: float
-    spurious: float
+    unsure: float
     threshold: float
     class_fractions: np.ndarray
     class_entropy: float
@@ -48,7 +50,7 @@ class SampleQuality(TabularResult):
         rows = [
             ("confidence", self.confidence, errors.get("confidence")),
             ("entropy", self.entropy, errors.get("entropy")),
-            (f"spurious, below {self.threshold:g}", self.spurious, errors.get("spurious")),
+            (f"unsure, below {self.threshold:g}", self.unsure, errors.get("unsure")),
             ("entropy of the classes", self.class_entropy, None),
             ("changes per 100 steps", self.changes_per_100_steps, None),
         ]
@@ -61,17 +63,23 @@ class SampleQuality(TabularResult):
 
 
 def sample_quality(
-    probabilities: ArrayLike, *, threshold: float = 0.5, num_steps_between_results: int = 0
+    probabilities: ArrayLike,
+    *,
+    threshold: float | None = None,
+    num_steps_between_results: int = 0,
 ) -> SampleQuality:
     """Returns the `SampleQuality` of samples from a classifier's class probabilities.
 
     Args:
         probabilities: (n, classes), or (steps, chains, classes) for chains: outputs of a softmax.
-        threshold: a sample is spurious if its largest class probability is below this.
+        threshold: the classifier is unsure of a sample whose largest class probability is below
+            this; above 1 / classes, below which no largest probability can be. Default: 0.5, and
+            0.75 for two classes.
         num_steps_between_results: the value with which the chains were sampled.
 
     Raises:
-        ValueError: the probabilities don't sum to 1, or have another shape.
+        ValueError: the probabilities don't sum to 1, or have another shape; or no largest
+            probability can be below the threshold.
     """
     p = checks.real_numbers("`probabilities`", probabilities)
     if p.ndim not in (2, 3) or p.size == 0 or p.shape[-1] < 2:
@@ -83,23 +91,29 @@ def sample_quality(
     if not (np.abs(p.sum(axis=-1) - 1) < max(1e-4, p.shape[-1] * rounding)).all() or p.min() < 0:
         advice = "Apply a softmax to logits."
         raise checks.invalid("`probabilities`", "at least 0 and of sum 1", "other values", advice)
+    classes = p.shape[-1]
+    if threshold is None:
+        threshold = 0.5 if classes > 2 else 0.75
     threshold = checks.probability("`threshold`", threshold)
+    if threshold <= 1 / classes:
+        expected = f"above 1 / {classes}, for {classes} classes"
+        raise checks.invalid("`threshold`", expected, threshold)
     between = checks.finite_number("`num_steps_between_results`", num_steps_between_results)
     if between < 0 or between != int(between):
         expected = "an integer of at least 0"
         raise checks.invalid("`num_steps_between_results`", expected, num_steps_between_results)
     stride = int(between) + 1
-    largest, classes = p.max(axis=-1), p.argmax(axis=-1)
+    largest, chosen = p.max(axis=-1), p.argmax(axis=-1)
     entropy = -(p * np.log(np.maximum(p, 1e-30))).sum(axis=-1)
-    values = {"confidence": largest, "entropy": entropy, "spurious": largest < threshold}
+    values = {"confidence": largest, "entropy": entropy, "unsure": largest < threshold}
     groups = {name: v.mean(axis=0) if v.ndim == 2 else v for name, v in values.items()}
     errors = None
     if len(groups["confidence"]) > 1:
         errors = {name: float(v.std(ddof=1) / len(v) ** 0.5) for name, v in groups.items()}
-    fractions = np.bincount(classes.ravel(), minlength=p.shape[-1]) / classes.size
+    fractions = np.bincount(chosen.ravel(), minlength=classes) / chosen.size
     changes = None
-    if classes.ndim == 2 and len(classes) > 1:
-        changes = float((classes[1:] != classes[:-1]).mean()) * 100 / stride
+    if chosen.ndim == 2 and len(chosen) > 1:
+        changes = float((chosen[1:] != chosen[:-1]).mean()) * 100 / stride
     return SampleQuality(
         **{name: float(v.mean()) for name, v in values.items()},
         threshold=threshold,

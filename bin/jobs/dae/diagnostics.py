@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _MAX_KERNELS = 20_000  # the most training examples for the kernel density
 _EXAMINED = 500  # the number of test examples whose Jacobians are computed
 _MAX_ROWS = 20_000  # the most rows of all these Jacobians together
+_MOST_VALUES = 1024  # the most values of an example for which all directions are computed
+_TANGENTS = 50  # the number of directions for larger examples
 
 
 def report(
@@ -36,7 +38,7 @@ def report(
             " NaN. Choose a lower --learning_rate."
         )
     title = style.heading(problem.title, fit_doubts(found), width=52)
-    found |= _jacobians(problem, estimator, output, title)
+    found["tangents"] = _tangents(problem, estimator, output, title)
     attractors = None
     if problem.config.far_points:
         attractors = _attractors(problem, estimator, output, title)
@@ -58,7 +60,7 @@ def report(
 def doubts(found: Mapping[str, Any]) -> list[str]:
     """Returns sentences that say why not to trust the numbers of `report`."""
     said = fit_doubts(found)
-    for part in ("attractors", "samples"):
+    for part in ("tangents", "attractors", "samples"):
         said += found.get(part, {}).get("warnings", [])
     return said
 
@@ -108,19 +110,24 @@ def _errors(problem: "Problem", estimator: autoencoders.ScoreEstimator) -> dict[
     }
 
 
-def _jacobians(
+def _tangents(
     problem: "Problem",
     estimator: autoencoders.ScoreEstimator,
     output: "RunOutput",
     title: str | None,
-) -> dict[str, float]:
-    """Draws the spectrum and the asymmetry of dr/dx; returns their medians."""
+) -> dict[str, Any]:
+    """Draws the spectrum of the symmetric part of dr/dx, and its asymmetry; returns medians."""
     count = max(20, min(_EXAMINED, _MAX_ROWS // problem.size))
     examined = problem.splits.test.x[:count]
-    tangents = estimator.tangent_directions(examined)
+    top_k = _TANGENTS if problem.size > _MOST_VALUES else None
+    which = f"the {top_k} largest" if top_k else "all"
+    output.say(
+        f"Computing {which} eigenvalues of the symmetric part of dr/dx at {len(examined)} test"
+        " examples ..."
+    )
+    tangents = estimator.tangent_directions(examined, top_k=top_k)
     autoencoders.draw_spectrum(tangents, output.folder / "spectrum.png", title=title)
-    found = tangents.summary()
-    return {"asymmetry": found["asymmetry"], "tangent_dimension": found["dimension"]}
+    return {**tangents.summary(), "warnings": tangents.warnings()}
 
 
 def _attractors(

@@ -36,6 +36,8 @@ def sample(
     """
     noisy = problem.noisy(problem.splits.test.x)
     initial_state = _initial_state(problem)
+    wanted = problem.config.chains
+    output.say(f"Running {wanted.chains:,} chains of {wanted.chain_steps:,} steps ...")
     chains = _chains(problem, estimator, initial_state, output)
     last = chains.samples[-1]
     output.write_arrays("samples.npz", {"samples": last, "initial_state": initial_state})

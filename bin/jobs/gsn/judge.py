@@ -1,6 +1,6 @@
 """The classifier of real examples that judges samples, and how far to trust it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import keras
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from bin.jobs.gsn.training import NetworkRun
 
 _EPOCHS = 3
-_MOST_SPURIOUS = 0.2  # the fraction of real examples that a judge may not recognize
+_MOST_UNSURE = 0.2  # the fraction of real examples that a judge may not recognize
+_ONE_CLASS = 0.9  # the fraction of samples of one class that is nearly all
 
 
 class Judge:
@@ -47,7 +48,7 @@ class Judge:
             return f"examples of shape {shape} are no images."
         if not datasets.has_labels(data.dataset):
             return f"{self._run.splits.name} has no labels."
-        splits = data.load()
+        splits = data.load(announce=False)  # `NetworkRun` has said what was read
         if len(shape) != 3 or splits.train.x.shape[1:] != shape:
             return (
                 f"the classifier is for images (height, width, channels), and examples have shape"
@@ -69,7 +70,7 @@ class Judge:
             {"classifier": its accuracy on test examples, "quality", "quality_of_test_examples"}, or
             {"quality_left_out": a sentence} without labels. If the classifier is no better than a
             guess, "classifier" and "warnings", which say so; if it recognizes no class in many of
-            the real examples, all of these.
+            the real examples, or nearly all samples are of one class, all of these.
         """
         if self.absence is not None:
             said = f"Quality is left out: {self.absence}"
@@ -85,12 +86,14 @@ class Judge:
         test = gsn.sample_quality(probabilities(x))
         found["quality"] = gsn.sample_quality(judged, **options).summary()
         found["quality_of_test_examples"] = test.summary()
-        if test.spurious > _MOST_SPURIOUS:
-            found["warnings"] = [
+        doubts = []
+        if test.unsure > _MOST_UNSURE:
+            doubts.append(
                 "The classifier that measures the quality of samples recognizes no class in"
-                f" {test.spurious:.0%} of the real test examples: don't trust that quality."
-            ]
-        return found
+                f" {test.unsure:.0%} of the real test examples: don't trust that quality."
+            )
+        doubts += _of_one_class(found["quality"]["class_fractions"], test.class_fractions)
+        return found | ({"warnings": doubts} if doubts else {})
 
     def _trained(self) -> Callable[[np.ndarray], np.ndarray]:
         """Returns a function from examples to class probabilities, trained once."""
@@ -129,3 +132,14 @@ class Judge:
             return keras.ops.convert_to_numpy(keras.ops.softmax(logits))
 
         return probabilities
+
+
+def _of_one_class(of_samples: Sequence[float], of_examples: np.ndarray) -> list[str]:
+    """Returns a sentence if nearly all samples are of one class, unlike real examples."""
+    top, most = int(np.argmax(of_samples)), max(of_samples)
+    if most <= _ONE_CLASS or of_examples[top] >= most / 2:
+        return []
+    return [
+        f"According to the classifier {most:.0%} of the samples are of class {top}, and"
+        f" {of_examples[top]:.0%} of the test examples."
+    ]

@@ -163,7 +163,11 @@ class JobsAfterTraining:
             ),
         }
         estimates["conservative"] = gsn.conservative_log_likelihood(
-            chains, splits.test.x, self._run.model.reconstruction, verbose=self._verbose
+            chains,
+            splits.test.x,
+            self._run.model.reconstruction,
+            train=splits.train.x,
+            verbose=self._verbose,
         )
         found: dict[str, Any] = {n: estimate.summary() for n, estimate in estimates.items()}
         found["mixing"] = chains.diagnostics.summary()

@@ -76,6 +76,21 @@ def test_a_stray_argument_is_wrong_use(ended):
     assert (status, "Unknown argument 'epochs=3'" in message) == (2, True)
 
 
+@pytest.mark.parametrize("error", [flags.UsageError("no"), ConnectionError(), KeyboardInterrupt()])
+@pytest.mark.parametrize("below", ["out", "a/b/out"])
+def test_an_end_before_anything_is_written_leaves_no_folder(ended, tmp_path, error, below):
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    for folder in (tmp_path / below, kept):
+        runs.writable("output_dir", folder)
+        assert folder.is_dir()
+    ended(error)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    (runs.writable("output_dir", tmp_path / below) / "result").write_text("")
+    ended(error)
+    assert (tmp_path / below / "result").exists()
+
+
 def test_a_full_disk_is_named(ended, tmp_path):
     runs._BEGUN[tmp_path] = None
     assert f"disk of {tmp_path}. Make room" in ended(FULL)[1]

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from matplotlib import image
@@ -94,14 +96,28 @@ def test_spectra_and_attractors(tmp_path, svg_texts):
     x = RNG.normal(size=(20, 3))
     path = tmp_path / "s.svg"
     draw_spectrum(PULL.tangent_directions(x), path, title="t")
-    assert {"t", "rank", "points"} <= set(svg_texts(path))
+    axes = {"rank", "eigenvalue of (J + J')/2, J = dr/dx", "asymmetry |J − J'| / 2|J|", "points"}
+    assert {"t", *axes} <= set(svg_texts(path))
+    turn = ScoreEstimator(lambda x: x @ np.array([[0, 1.0, 0], [-1, 0, 0], [0, 0, 1]]), sigma=1.0)
+    draw_spectrum(turn.tangent_directions(x), path, title="t")
+    assert "dr/dx is far from symmetric" in " ".join(svg_texts(path))
     path = tmp_path / "a.svg"
     draw_attractors(find_attractors(PULL, x + 50, x), path)
     texts = svg_texts(path)
-    assert {"that are spurious", "area: starts that ended there"} <= set(texts)
+    said = {
+        "attractors that are spurious",
+        "The area of a marker shows",
+        "how many starts ended there.",
+    }
+    assert said <= set(texts)
+    assert "to rest." not in texts
+    half = dataclasses.replace(find_attractors(PULL, x + 50, x), labels=np.arange(20) % 2 - 1)
+    draw_attractors(half, path)
+    assert {"10 of 20 starts did not come", "to rest."} <= set(svg_texts(path))
     draw_attractors(find_attractors(ScoreEstimator(lambda x: 2 * x + 1, sigma=0.1), x, x), path)
     texts = " ".join(svg_texts(path))
-    assert "No attractors 100 % of the 20 starts did not come to rest" in texts
+    assert "No attractors" in texts
+    assert "100 % of the 20 starts did not come to rest" in texts
 
 
 def test_the_same_numbers_give_the_same_file(tmp_path):

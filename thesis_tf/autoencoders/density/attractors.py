@@ -13,6 +13,7 @@ from thesis_tf._core import arrays, checks, seeds
 from thesis_tf._core.types import Array, TensorLike
 from thesis_tf.autoencoders.density import array_kind
 from thesis_tf.autoencoders.density.data_region import DataRegion
+from thesis_tf.autoencoders.density.derivatives import spectra
 from thesis_tf.reporting.results import TabularResult
 from thesis_tf.reporting.tables import Cell
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 # r overshoots a maximum by more than its distance, whole steps circle around it or diverge.
 _STEPS = (1.0, 0.3, 0.1, 0.03)
 _EXAMINED = 1000  # the number of examples at which r must be finite
-_MATRIX_ELEMENTS = 1 << 24  # the number of elements of Jacobians that are computed at once
 _CHUNK = 50  # iterations between checks whether all points have converged
 # A point can't come to rest closer than r's rounding, which is measured; but if that is more than
 # this part of sigma, no point counts as at rest.
@@ -44,9 +44,11 @@ class Attractors(TabularResult):
         counts: (k,), the number of initial points that converged to each attractor.
         distance: (k,), the distance from the nearest example, in units of sigma.
         spectral_radius: (k,), the largest |eigenvalue| of dr/dx; if it is below 1, the iteration
-            x <- r(x) is stable there.
+            x <- r(x) is stable there. For points of more than 1,024 values it comes from Arnoldi
+            iterations, and is NaN where they don't converge.
         maximum: (k,) of bool, whether all eigenvalues of dr/dx have real parts below 1, so that the
             attractor is a maximum of the density that r implies; whole steps may overshoot it.
+            False where the eigenvalues are not known.
         spurious: (k,) of bool, whether it is a maximum that the noise of no example can reach.
         labels: (n,), the index of the attractor of each initial point, -1 for points that don't
             converge.
@@ -82,6 +84,12 @@ class Attractors(TabularResult):
             found.append(
                 f"{100 * self.fraction_unsettled:.0f} % of the {len(self.labels):,} starts did not"
                 f" come to rest in {self.iterations:,} iterations, so attractors may be missing."
+            )
+        unknown = int(np.isnan(self.spectral_radius).sum())
+        if unknown:
+            found.append(
+                f"At {unknown} of {len(self.points)} attractors the eigenvalues of dr/dx did not"
+                " converge, so that these may be spurious, too."
             )
         if self.rounding > _MOST_ROUNDING / 4:
             found.append(
@@ -227,10 +235,8 @@ def find_attractors(
     radius, distance = np.zeros(0), np.zeros(0)
     maximum: Array = np.zeros(0, bool)
     if len(centers):
-        rows = max(1, _MATRIX_ELEMENTS // flat.shape[1] ** 2)
-        parts = [found[i : i + rows] for i in range(0, len(found), rows)]
-        values = np.concatenate([np.linalg.eigvals(estimator.jacobian(p)) for p in parts])
-        radius, maximum = abs(values).max(axis=1), np.all(values.real < 1, axis=1)
+        radius, real_part = _extreme_eigenvalues(estimator, found)
+        maximum = real_part < 1
         distance = region.distances(found)
     counts = np.bincount(labels_at_rest, minlength=len(centers))
     spurious = (distance > region.radius) & maximum
@@ -241,6 +247,29 @@ def find_attractors(
         rounding=float(np.median(error)) / sigma,
         reach=region.radius / sigma,
     )  # fmt: skip
+
+
+def _extreme_eigenvalues(estimator: "ScoreEstimator", points: Array) -> tuple[Array, Array]:
+    """Returns the largest |eigenvalue| of dr/dx and the largest real part of one, both (n,).
+
+    Both are NaN where they don't converge.
+    """
+    size = math.prod(points.shape[1:])
+    if size > spectra.DENSE:
+        tol = float(np.finfo(points.dtype).eps) ** 0.5
+        pairs = [
+            spectra.largest(estimator.products_at(tf.constant(points[i : i + 1])), size, tol=tol)
+            for i in range(len(points))
+        ]
+        radius, real_part = np.array(pairs).T
+        unknown = np.isnan(radius) | np.isnan(real_part)
+        return np.where(unknown, np.nan, radius), np.where(unknown, np.nan, real_part)
+    parts = [
+        np.linalg.eigvals(estimator.jacobian(points[piece]))
+        for piece in spectra.pieces(len(points), size)
+    ]
+    values = np.concatenate(parts)
+    return abs(values).max(axis=1), values.real.max(axis=1)
 
 
 def _rounding(estimator: "ScoreEstimator", x: tf.Tensor, r: tf.Tensor) -> tf.Tensor:

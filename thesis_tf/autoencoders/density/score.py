@@ -1,9 +1,8 @@
 """The density of the data that a trained reconstruction function implies (thesis, 3.3)."""
 
-import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,50 +10,12 @@ import tensorflow as tf
 
 from thesis_tf._core import arrays, checks
 from thesis_tf._core.types import Array, TensorLike
-from thesis_tf.autoencoders.density import jacobians, quadrature
+from thesis_tf.autoencoders.density import quadrature
 from thesis_tf.autoencoders.density.array_kind import same_kind
 from thesis_tf.autoencoders.density.data_region import DataRegion
-from thesis_tf.autoencoders.density.hessian import LogDensityHessian
-from thesis_tf.reporting.results import TabularResult
-from thesis_tf.reporting.tables import Cell
-
-
-@dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Tangents(TabularResult):
-    """Directions in which r changes a displaced point least, by increasing contraction.
-
-    Attributes:
-        eigenvalues: (n, d) of the symmetric part of dr/dx, the largest first: near 1 along the
-            manifold; across it, where data of variance v lie, near v / (v + sigma^2).
-        directions: (n, d, d), unit vectors as columns.
-        dimension: (n,), the number of eigenvalues above the threshold.
-        asymmetry: (n,), |J - J'|_F / 2|J|_F with J = dr/dx, as by `conservativity`.
-    """
-
-    eigenvalues: Array
-    directions: Array
-    dimension: Array
-    asymmetry: Array
-
-    def __repr__(self) -> str:
-        """Returns the numbers of points and directions."""
-        points, size = self.eigenvalues.shape
-        return (
-            f"Tangents({points} points of {size} values, dimension {np.median(self.dimension):g})"
-        )
-
-    def _table(self) -> tuple[Sequence[str], Sequence[Sequence[Cell]]]:
-        quartiles = np.percentile(self.eigenvalues, [25, 50, 75], axis=0).T
-        rows = [(rank, *values) for rank, values in enumerate(quartiles.tolist(), start=1)]
-        return ("rank", "25 %", "median", "75 %"), rows
-
-    def summary(self) -> dict[str, Any]:
-        """Returns the number of points, and medians over them, as a plain dict."""
-        return {
-            "points": len(self.dimension),
-            "dimension": float(np.median(self.dimension)),
-            "asymmetry": float(np.median(self.asymmetry)),
-        }
+from thesis_tf.autoencoders.density.derivatives import jacobians, spectra
+from thesis_tf.autoencoders.density.derivatives.hessian import LogDensityHessian
+from thesis_tf.autoencoders.density.derivatives.tangents import Tangents
 
 
 class ScoreEstimator:
@@ -119,6 +80,7 @@ class ScoreEstimator:
         self._path = compiled(self._integrate, batch_axes=2)
         self._asymmetry = compiled(self._compute_asymmetry)
         self._tangents = compiled(self._compute_tangents)
+        self._products = compiled(lambda x, v: jacobians.products(self._reconstruct, x, v)[1:])
         self._matching = compiled(self._match)
 
     @same_kind
@@ -251,19 +213,66 @@ class ScoreEstimator:
         num_vectors = checks.positive_integer("`num_vectors`", num_vectors)
         return _finite(self._asymmetry(x, num_vectors, arrays.stateless_seed(seed)))
 
-    def tangent_directions(self, x: TensorLike, *, threshold: float = 0.5) -> Tangents:
-        """Returns the `Tangents` of the manifold at points x (n, ...), by the spectrum of dr/dx.
+    def tangent_directions(
+        self, x: TensorLike, *, threshold: float = 0.5, top_k: int | None = None
+    ) -> Tangents:
+        """Returns the `Tangents` of the manifold at points x (n, ...) of d values.
+
+        They come from the spectrum of the symmetric part of J = dr/dx, which is not that of J
+        unless J is symmetric: `Tangents.warnings` says if the difference is too large.
 
         Args:
             x: (n, ...).
             threshold: directions with eigenvalues above it count as tangent; above 0.5, the
                 variance of the data is larger than that of the noise.
+            top_k: the number of directions of each point, less than d, by block Lanczos iterations
+                with products; the asymmetry is then estimated with 20 random vectors. None computes
+                all from J, in d backward passes and of order d^3 operations for each point.
         """
         threshold = checks.finite_number("`threshold`", threshold)
-        derivative = _finite(self._jacobian(arrays.checked_points("`x`", x)))
-        values, vectors, asymmetry = (array.numpy() for array in self._tangents(derivative))
-        values, vectors = values[:, ::-1], vectors[:, :, ::-1]
-        return Tangents(values, vectors, (values > threshold).sum(axis=1), asymmetry)
+        x = arrays.checked_points("`x`", x, at_least=1)
+        size = int(np.prod(x.shape[1:]))
+        if top_k is not None:
+            found = self._largest_tangents(x, checks.positive_integer("`top_k`", top_k), size)
+        else:
+            parts = [
+                [array.numpy() for array in self._tangents(_finite(self._jacobian(x[piece])))]
+                for piece in spectra.pieces(len(x), size)
+            ]
+            found = [np.concatenate(part) for part in zip(*parts, strict=True)]
+        values, vectors, asymmetry, skew, *residual = found
+        dimension = (values > threshold).sum(axis=1)
+        return Tangents(
+            values, vectors, dimension, asymmetry, skew,
+            residual=residual[0] if residual else np.zeros(len(values)),
+        )  # fmt: skip
+
+    def _largest_tangents(self, x: tf.Tensor, top_k: int, size: int) -> list[Array]:
+        if top_k >= size:
+            raise checks.invalid("`top_k`", f"less than {size}, or None for all", top_k)
+        pairs = [
+            spectra.of_symmetric_part(
+                self.products_at(x[i : i + 1]), size, top_k, tol=_tolerance(x.dtype)
+            )
+            for i in range(len(x))
+        ]
+        values, vectors, skew, residual = (np.stack(part) for part in zip(*pairs, strict=True))
+        asymmetry = self._asymmetry(x, 20, arrays.stateless_seed(0))
+        return [values, vectors, _finite(asymmetry).numpy(), skew, residual]
+
+    def products_at(self, x: tf.Tensor) -> spectra.Products:
+        """Returns a function from vectors (d, m) to (J v, J'v) in float64, at one point (1, ...).
+
+        The function raises ValueError if they aren't finite.
+        """
+
+        def products(v: Array) -> tuple[Array, Array]:
+            vectors = tf.constant(v.T.reshape(-1, *x.shape[1:]), x.dtype)
+            same = tf.repeat(x, len(vectors), axis=0)
+            along, back = (_finite(a, "dr/dx").numpy() for a in self._products(same, vectors))
+            return tuple(a.reshape(v.shape[::-1]).T.astype(np.float64) for a in (along, back))
+
+        return products
 
     @same_kind
     def denoising_score_matching(self, x: TensorLike, noisy: TensorLike) -> Any:
@@ -320,8 +329,12 @@ class ScoreEstimator:
         along = tf.einsum("kpnd,pnd->kn", tf.reshape(score, flat), tf.reshape(steps, flat[1:]))
         return -tf.linalg.matvec(along, weights, transpose_a=True)
 
-    def _compute_tangents(self, derivative: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        return (*tf.linalg.eigh(_symmetric(derivative)), _asymmetry(derivative))
+    def _compute_tangents(self, derivative: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        values, vectors = tf.linalg.eigh(_symmetric(derivative))
+        skew = (derivative - tf.linalg.matrix_transpose(derivative)) / 2
+        squares = tf.linalg.eigvalsh(tf.matmul(skew, skew, transpose_a=True))[:, -1]
+        norm = tf.sqrt(tf.maximum(squares, 0))
+        return values[:, ::-1], vectors[:, :, ::-1], _asymmetry(derivative), norm
 
     def _compute_asymmetry(self, x: tf.Tensor, num_vectors: int, seed: tf.Tensor) -> tf.Tensor:
         shape = tf.concat([[num_vectors], tf.shape(x)], axis=0)
@@ -349,6 +362,10 @@ def _finite(values: tf.Tensor, name: str = "r(x)") -> tf.Tensor:
             received = f"NaN or infinity for {len(bad)} of {len(values)} points, first {bad[0]}"
             raise checks.invalid(name, "finite", received)
     return values
+
+
+def _tolerance(dtype: tf.DType) -> float:
+    return float(np.finfo(dtype.as_numpy_dtype).eps) ** 0.5
 
 
 def _symmetric(matrices: tf.Tensor) -> tf.Tensor:

@@ -8,6 +8,7 @@ import numpy as np
 
 from thesis_tf._core import arrays, checks
 from thesis_tf._core.types import Array, ArrayLike
+from thesis_tf.autoencoders.density.derivatives import spectra
 from thesis_tf.reporting.results import SavedResult
 from thesis_tf.reporting.tables import Cell
 
@@ -113,6 +114,8 @@ def _plane(flat: Array) -> tuple[Array, Array]:
         return np.zeros(size), np.eye(size)
     center = flat.mean(axis=0)
     centered = flat - center
+    if size > spectra.DENSE:
+        return center, spectra.principal_axes(centered, 2)
     return center, np.linalg.eigh(centered.T @ centered)[1][:, :-3:-1]
 
 

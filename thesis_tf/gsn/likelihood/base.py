@@ -45,12 +45,12 @@ class LikelihoodEstimate(TabularResult):
     @property
     def standard_error(self) -> float:
         """The standard error of the mean over test examples, for fixed samples; NaN for n = 1."""
-        return _standard_error(self.log_likelihoods)
+        return standard_error_of(self.log_likelihoods)
 
     @property
     def chain_standard_error(self) -> float:
         """The standard error of the mean of `chain_log_likelihoods`; NaN for one chain."""
-        return _standard_error(self.chain_log_likelihoods)
+        return standard_error_of(self.chain_log_likelihoods)
 
     def __repr__(self) -> str:
         """Returns the mean, its standard error and the protocol, without arrays."""
@@ -67,7 +67,7 @@ class LikelihoodEstimate(TabularResult):
             ),
         ]
         headings = ("samples", "log-likelihood", "standard error")
-        return headings, [(name, *map(_in_nats, numbers)) for name, *numbers in rows]
+        return headings, [(name, *map(in_nats, numbers)) for name, *numbers in rows]
 
     def table(self) -> str:
         """Returns the means and their standard errors in nats, with the protocol below."""
@@ -85,11 +85,13 @@ class LikelihoodEstimate(TabularResult):
         return {**known, "protocol": self.protocol}
 
 
-def _in_nats(value: float) -> str | None:
+def in_nats(value: float) -> str | None:
+    """Returns a number as a cell of a table, None if it is not finite."""
     return f"{value:.2f}" if math.isfinite(value) else None
 
 
-def _standard_error(values: Array) -> float:
+def standard_error_of(values: Array) -> float:
+    """Returns the standard error of the mean of values (n,); NaN for n = 1."""
     return float(np.std(values, ddof=1) / len(values) ** 0.5) if len(values) > 1 else math.nan
 
 

@@ -1,6 +1,7 @@
 """The conservative estimate of a log-likelihood: the mean of P(x | h) over states of chains."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,13 +27,40 @@ class ConservativeEstimate(base.LikelihoodEstimate):
             chains, and in the whole chains.
         growth: (k,), the log-likelihood from each of these numbers of samples. If it still rises at
             the end, more samples are needed.
+        baseline: (n,), of each test example if all values were independent, with the means of
+            training examples; None if these are unknown.
     """
 
     sample_counts: np.ndarray
     growth: np.ndarray
+    baseline: np.ndarray | None = dataclasses.field(default=None, kw_only=True)
+
+    def warnings(self) -> list[str]:
+        """Returns a sentence if the estimate is not better than `baseline`, else an empty list.
+
+        It must be better by two standard errors: of the mean difference over test examples, and of
+        the mean over chains.
+        """
+        said = super().warnings()
+        if self.baseline is None:
+            return said
+        gain = self.log_likelihoods - self.baseline
+        errors = [base.standard_error_of(gain), self.chain_standard_error]
+        if not np.mean(gain) > 2 * math.hypot(*(e for e in errors if math.isfinite(e))):
+            said.append(
+                f"The log-likelihood, {self.log_likelihood:.2f} nats, is not better beyond its"
+                " error than that of independent values with the means of the training data,"
+                f" {np.mean(self.baseline):.2f} nats: the network has not learned how values depend"
+                " on one another, or the chains are too few or too short."
+            )
+        return said
 
     def _table(self) -> tuple[Sequence[str], Sequence[Sequence[Cell]]]:
         headings, rows = super()._table()
+        if self.baseline is not None:
+            error = base.standard_error_of(self.baseline)
+            mean = float(np.mean(self.baseline))
+            rows = [*rows, ("independent values", *map(base.in_nats, (mean, error)))]
         pairs = zip(self.sample_counts[:-1].tolist(), self.growth[:-1].tolist(), strict=True)
         return headings, [
             *rows,
@@ -42,7 +70,10 @@ class ConservativeEstimate(base.LikelihoodEstimate):
     def summary(self) -> dict[str, Any]:
         """Returns a JSON-serializable dict; unknown values are None."""
         growth = dict(zip(map(str, self.sample_counts), map(float, self.growth), strict=True))
-        return {**super().summary(), "growth": growth}
+        found = {**super().summary(), "growth": growth}
+        if self.baseline is not None:
+            found["baseline_log_likelihood"] = float(np.mean(self.baseline))
+        return found
 
 
 def conservative_log_likelihood(
@@ -50,6 +81,7 @@ def conservative_log_likelihood(
     test: tf.Tensor,
     reconstruction: Any,
     *,
+    train: TensorLike | None = None,
     verbose: Verbose = "auto",
 ) -> ConservativeEstimate:
     """Estimates the log-likelihood of a GSN from the states of its chains (chapter 5).
@@ -71,6 +103,9 @@ def conservative_log_likelihood(
         test: (m, ...) of a floating dtype.
         reconstruction: an object of `thesis_tf.gsn.reconstruction`, or any object with a method
             `pairwise_log_prob(outputs, x)` from (n, ...) and (m, ...) to log P(x_j | h_i), (n, m).
+        train: (k, ...) training examples, for the log-likelihood of independent values with their
+            means, which `warnings` of the result compares with the estimate. `reconstruction` needs
+            a method `independent_log_prob(train, x)` for it.
         verbose: "auto" shows a progress bar on a terminal; 0: no output; 1: a progress bar; 2: one
             line at the end.
 
@@ -97,6 +132,14 @@ def conservative_log_likelihood(
             repr(reconstruction),
             kind=TypeError,
         )
+    if train is not None and not callable(getattr(reconstruction, "independent_log_prob", None)):
+        raise checks.invalid(
+            "`reconstruction`",
+            "an object with independent_log_prob(train, x)",
+            repr(reconstruction),
+            "Or leave out `train`.",
+            kind=TypeError,
+        )
     if hasattr(reconstruction, "check"):
         reconstruction.check(test)
     size = getattr(reconstruction, "size", 1)
@@ -106,6 +149,13 @@ def conservative_log_likelihood(
         reconstruction.check_outputs(outputs)
     dtype = tf.float64 if tf.float64 in (outputs.dtype, test.dtype) else tf.float32
     outputs, test = tf.cast(outputs, dtype), tf.cast(test, dtype)
+    baseline = None
+    if train is not None:
+        examples = arrays.checked_points("`train`", train, at_least=1)
+        if examples.shape[1:] != test.shape[1:]:
+            expected = f"of shape (k, {', '.join(map(str, test.shape[1:]))}), as `test`"
+            raise checks.invalid("`train`", expected, f"shape {tuple(examples.shape)}")
+        baseline = np.asarray(reconstruction.independent_log_prob(examples, test))
 
     chains, steps = outputs.shape[:2]
     ends = sorted({steps // part for part in _PARTS} - {0})
@@ -134,6 +184,7 @@ def conservative_log_likelihood(
         f" {len(test):,} test examples of {np.prod(test.shape[1:]):,} values, {dtypes[0]}",
         chains * np.array(ends),
         log_p.mean(axis=1),
+        baseline=baseline,
     )
 
 

@@ -171,8 +171,8 @@ def _copies(others: dict[str, tf.Tensor], test: tf.Tensor) -> list[str]:
         shared = len(points & rows(x))
         if shared > len(points) / 2:
             found.append(
-                f"{shared:,} of {len(points):,} test points are among {name}, so that the estimate"
-                " is too high."
+                f"{shared:,} of {len(points):,} distinct test points are among {name}, so that the"
+                " estimate is too high."
             )
             warnings.warn(found[-1], stacklevel=3)
     return found

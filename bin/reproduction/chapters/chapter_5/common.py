@@ -98,7 +98,7 @@ def judged(found: dict[str, Any]) -> str:
     """Returns a note on the classifier that judges samples."""
     return (
         f"The classifier's accuracy on test images is {found['accuracy']:.1%}. Its largest class"
-        f" probability is at most 0.5 for {found['real']['spurious']:.1%} of them, and"
+        f" probability is at most 0.5 for {found['real']['unsure']:.1%} of them, and"
         f" {found['real']['confidence']:.3f} on average."
     )
 
@@ -110,12 +110,12 @@ def shown(mean: float, error: float, digits: int = 3) -> str:
 
 def fraction(quality: dict[str, Any]) -> str:
     """Formats the fraction of spurious samples, with its standard error."""
-    error = quality["standard_errors"]["spurious"]
-    return f"{quality['spurious']:.1%} ± {error:.1%}"
+    error = quality["standard_errors"]["unsure"]
+    return f"{quality['unsure']:.1%} ± {error:.1%}"
 
 
 def fewer(
-    quality: dict[str, Any], than: dict[str, Any], name: str = "spurious"
+    quality: dict[str, Any], than: dict[str, Any], name: str = "unsure"
 ) -> tuple[float, float]:
     """Returns the decrease of `name` from `than` to `quality`, and its standard error."""
     errors = [q["standard_errors"][name] for q in (quality, than)]

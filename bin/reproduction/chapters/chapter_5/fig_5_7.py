@@ -87,7 +87,7 @@ def claims(result: dict[str, Any]) -> list[Claim]:
             f" epochs, {common.fraction(late['quality'])} after {late['epoch']}; mean confidence"
             f" {early['quality']['confidence']:.3f} and {late['quality']['confidence']:.3f}",
             verdict_of_difference(
-                0.5 - early["quality"]["spurious"], early["quality"]["standard_errors"]["spurious"]
+                0.5 - early["quality"]["unsure"], early["quality"]["standard_errors"]["unsure"]
             ),
         ),
     ]

@@ -19,8 +19,8 @@ def test_the_best_auto_encoder_of_a_gaussian(made, tmp_path):
     # E|r(x~) - x|^2 / sigma^2 is d / (1 + sigma^2) for the best r, and d for the identity.
     assert numbers["loss_per_sigma2"] == pytest.approx(2 / 1.25, rel=0.3)
     assert numbers["loss_per_sigma2"] < numbers["loss_per_sigma2_of_identity"]
-    assert numbers["asymmetry"] == pytest.approx(0, abs=1e-6)
-    assert numbers["tangent_dimension"] == 2
+    assert numbers["tangents"]["asymmetry"] == pytest.approx(0, abs=1e-6)
+    assert numbers["tangents"]["dimension"] == 2
     assert numbers["attractors"]["attractors"] == 1
     assert numbers["attractors"]["spurious_attractors"] == 0
     assert {"score_field.png", "spectrum.png", "attractors.png"} <= {

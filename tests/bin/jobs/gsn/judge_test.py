@@ -112,3 +112,25 @@ def test_a_classifier_that_recognizes_nothing_is_no_judge(labeled, digits, large
     said = found.get("warnings", [])
     assert len(said) == doubtful
     assert all("recognizes no class in 100% of the real test examples" in s for s in said)
+
+
+@pytest.mark.parametrize(
+    ("of_samples", "of_examples", "said"),
+    [
+        ([0.0, 0.96, 0.04], [0.5, 0.1, 0.4], ["96% of the samples are of class 1, and 10% of the"]),
+        ([0.0, 0.96, 0.04], [0.0, 1.0, 0.0], []),
+        ([0.4, 0.5, 0.1], [1.0, 0.0, 0.0], []),
+    ],
+)
+def test_samples_of_one_class_are_said(of_samples, of_examples, said):
+    found = judge._of_one_class(of_samples, np.array(of_examples))
+    assert len(found) == len(said)
+    assert all(part in sentence for part, sentence in zip(said, found, strict=True))
+
+
+def test_the_labeled_examples_are_not_announced_again(labeled, digits, capsys):
+    x, y = digits
+    run, _ = labeled(x[:40], y[:40])
+    capsys.readouterr()
+    judge.Judge(run)
+    assert run.splits.name not in capsys.readouterr().err

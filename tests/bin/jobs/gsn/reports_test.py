@@ -209,3 +209,17 @@ def test_the_spread_is_in_picture_and_file(
     assert all(sentence in said_in_pictures[picture] for sentence in said)
     path = {"sample": "mixing.json", "inpaint": "inpainting.json"}[job]
     (path,) = (p for p in trained.folder.rglob(path) if json.loads(p.read_text()) == found[job])
+
+
+def test_the_baseline_is_in_the_evaluation(trained):
+    found = done(trained, "evaluate")
+    x = trained.splits
+    p = (x.train.x.sum(axis=0, dtype=float) + 1) / (len(x.train.x) + 2)
+    expected = (x.test.x * np.log(p) + (1 - x.test.x) * np.log(1 - p)).sum(axis=(1, 2, 3)).mean()
+    estimate = found["evaluate"]["conservative"]
+    assert estimate["baseline_log_likelihood"] == pytest.approx(expected, rel=1e-9)
+    # The images are noise, so nothing but the means can be learned.
+    assert any(
+        "is not better beyond its error than that of independent" in s
+        for s in reports.doubts(found)
+    )

@@ -199,14 +199,6 @@ def test_arrays_come_back_as_the_kind_that_was_given(method):
     np.testing.assert_array_equal(array, tensor)
 
 
-def test_tangents_say_their_dimension():
-    estimator = ScoreEstimator(lambda x: x * np.array([0.9, 0.2, 0.1]), sigma=SIGMA)
-    tangents = estimator.tangent_directions(RNG.normal(size=(4, 3)))
-    assert repr(tangents) == "Tangents(4 points of 3 values, dimension 1)"
-    assert tangents.summary() == {"points": 4, "dimension": 1.0, "asymmetry": 0.0}
-    assert [line.split()[0] for line in tangents.table().splitlines()] == ["rank", "1", "2", "3"]
-
-
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [("float64", 1e-12), ("float32", 1e-4), ("bfloat16", 1.0)]
 )

@@ -122,6 +122,83 @@ def test_from_below_to_the_truth():
     assert abs(off[2] + (variance - 1).mean() / 8192) < 5 * errors[2]
 
 
+def independent(kind, train, test):
+    """Returns log-likelihoods (m,) of independent values, by SciPy."""
+    train, test = (np.reshape(x, (len(x), -1)) for x in (train, test))
+    if kind == "Bernoulli":
+        p = (train.sum(axis=0) + 1) / (len(train) + 2)
+        return scipy.stats.bernoulli.logpmf(test, p).sum(axis=1)
+    scale = np.maximum(train.std(axis=0), {"Normal of 0.7": 0.7}.get(kind, 1e-3))
+    return scipy.stats.norm.logpdf(test, train.mean(axis=0), scale).sum(axis=1)
+
+
+KINDS = {
+    "Bernoulli": Bernoulli(),
+    "Normal": Normal(),
+    "Normal of 0.7": Normal(0.7),
+    "NormalMixture": NormalMixture(2),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_independent_values_are_the_baseline(kind):
+    draws = binary(30, 2, 3)
+    # A value that is always 1, and one that is always 0: neither is sure.
+    draws[:, 0, 0], draws[:, 1, 1] = 1, 0
+    train, test = draws[:20], draws[20:]
+    size = KINDS[kind].size
+    outputs = RNG.normal(size=(8, 2, 2, 3) + ((size,) if size > 1 else ()))
+    found = conservative_log_likelihood(outputs, test, KINDS[kind], train=train)
+    expected = independent(kind, train, test)
+    np.testing.assert_allclose(found.baseline, expected, rtol=1e-10)
+    assert found.summary()["baseline_log_likelihood"] == pytest.approx(expected.mean())
+    rows = [line.split("  ")[0] for line in found.table().splitlines()]
+    assert "independent values" in rows
+    gain = found.log_likelihoods - expected
+    error = np.hypot(np.std(gain, ddof=1) / 10**0.5, found.chain_standard_error)
+    assert bool(found.warnings()) == (gain.mean() <= 2 * error)
+    without = conservative_log_likelihood(outputs, test, KINDS[kind])
+    assert without.baseline is None
+    assert not without.warnings()
+    assert "baseline_log_likelihood" not in without.summary()
+
+
+# Pairs of equal bits: half the bits of independent ones are enough to describe them.
+PAIRS = binary(60, 4).repeat(2, axis=1)
+LEARNED = 4 * (2 * np.array(list(itertools.product([0.0, 1.0], repeat=4))).repeat(2, axis=1) - 1)
+
+
+@pytest.mark.parametrize(
+    ("logits", "good"),
+    [(LEARNED, True), (np.zeros((16, 8)), False), (RNG.normal(size=(16, 8)), False)],
+    ids=["what can be learned", "coin flips", "noise"],
+)
+@pytest.mark.parametrize("chains", [1, 2])
+def test_an_estimate_that_is_no_better_than_independent_values_is_doubtful(logits, good, chains):
+    outputs = np.tile(logits, (chains, 1, 1)).swapaxes(0, 1)
+    found = conservative_log_likelihood(outputs, PAIRS[:30], Bernoulli(), train=PAIRS[30:])
+    assert (found.warnings() == []) == good
+    said = (
+        f"independent values with the means of the training data, {found.baseline.mean():.2f} nats"
+    )
+    assert all(said in sentence for sentence in found.warnings())
+    assert all(sentence in found.table().splitlines() for sentence in found.warnings())
+
+
+@pytest.mark.parametrize(
+    ("reconstruction", "train", "error"),
+    [
+        (Coins(), PAIRS, TypeError),
+        (Bernoulli(), PAIRS[:0], ValueError),
+        (Bernoulli(), PAIRS[:, :3], ValueError),
+        (Bernoulli(), PAIRS * np.nan, ValueError),
+    ],
+)
+def test_bad_training_examples(reconstruction, train, error):
+    with pytest.raises(error, match="`train`"):
+        conservative_log_likelihood(LEARNED, PAIRS, reconstruction, train=train)
+
+
 class Wrong:
     def __init__(self, function):
         self.pairwise_log_prob = function

@@ -52,7 +52,7 @@ def test_errors_of_test_examples_and_of_chains_add_up():
     assert common.nats(estimate(10.0, 3.0, 4.0)) == (10, 5)
     assert common.nats(estimate(10.0, 3.0, None)) == (10, 3)
     assert common.more_nats(estimate(10.0, 3.0, 4.0), estimate(4.0, 12.0, None)) == (6, 13)
-    quality = [{"spurious": s, "standard_errors": {"spurious": e}} for s, e in ((1, 3), (5, 4))]
+    quality = [{"unsure": s, "standard_errors": {"unsure": e}} for s, e in ((1, 3), (5, 4))]
     assert common.fewer(*quality) == (4, 5)
 
 

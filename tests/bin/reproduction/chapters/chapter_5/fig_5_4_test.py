@@ -28,10 +28,10 @@ def test_from_config_to_claims(through, tiny_networks, tmp_path):
 
 def quality(spurious):
     return {
-        "spurious": spurious,
+        "unsure": spurious,
         "confidence": 0.7,
         "entropy": 0.9,
-        "standard_errors": {"spurious": 0.01},
+        "standard_errors": {"unsure": 0.01},
     }
 
 

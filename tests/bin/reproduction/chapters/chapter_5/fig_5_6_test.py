@@ -23,7 +23,7 @@ def test_from_config_to_claims(through, tiny_networks, tmp_path):
 
 
 def quality(spurious):
-    return {"spurious": spurious, "confidence": 0.7, "standard_errors": {"spurious": 0.01}}
+    return {"unsure": spurious, "confidence": 0.7, "standard_errors": {"unsure": 0.01}}
 
 
 def verdicts(

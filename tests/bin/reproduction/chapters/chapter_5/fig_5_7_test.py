@@ -29,9 +29,9 @@ def stage(epoch, nats, spurious=0.1, error=1.0):
         "epoch": epoch,
         "parzen": {"log_likelihood": nats, "standard_error": error, "chain_standard_error": None},
         "quality": {
-            "spurious": spurious,
+            "unsure": spurious,
             "confidence": 0.8,
-            "standard_errors": {"spurious": 0.01},
+            "standard_errors": {"unsure": 0.01},
         },
     }
 

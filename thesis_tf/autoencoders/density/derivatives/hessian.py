@@ -5,7 +5,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from thesis_tf._core import arrays
-from thesis_tf.autoencoders.density import jacobians
+from thesis_tf.autoencoders.density.derivatives import jacobians
 
 
 class LogDensityHessian(tf.linalg.LinearOperator):

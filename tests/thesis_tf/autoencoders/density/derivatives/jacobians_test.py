@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from thesis_tf.autoencoders.density import jacobians
+from thesis_tf.autoencoders.density.derivatives import jacobians
 
 RNG = np.random.default_rng(0)
 MATRIX = RNG.normal(size=(3, 3))

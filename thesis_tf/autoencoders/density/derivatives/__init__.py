@@ -1,0 +1,1 @@
+"""Derivatives of r: Jacobians, their eigenvalues and products with them."""
