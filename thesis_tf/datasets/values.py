@@ -121,14 +121,15 @@ def find(name: str, arrays: Iterable[Array], *, told: Told = None) -> ValueRange
     for white in _RANGES.get(kind, _RANGES[""]):
         # For white = 1 every value is in range, since images in [0, 1] may be dark.
         if (white // 2 if white > 1 else -1) < high <= white:
-            _check_splits(name, arrays, white)
+            if white > 1:
+                _check_splits(name, arrays, white)
             return dataclasses.replace(found, pixels=(0.0, float(white)))
     return dataclasses.replace(found, told_apart=False)
 
 
 def _check_splits(name: str, arrays: Sequence[Array], white: float) -> None:
     """Raises ValueError if a split is in [0, 1] where another is in [0, 255], and the like."""
-    below = {255: 1, 65535: 255}.get(int(white), 0)
+    below = {255: 1, 65535: 255}[int(white)]
     highest = [float(x.max()) for x in arrays]
     if min(highest) <= below:
         raise checks.invalid(

@@ -49,7 +49,6 @@ def test_it_gets_the_scale_of_its_training_and_says_how_good_it_is(
         "share_of_commonest_class": max(np.unique(expected, return_counts=True)[1]) / 200,
     }
     assert found["quality"] == found["quality_of_test_examples"]
-    assert "warnings" not in found
 
 
 def test_chains_are_judged_step_by_step(labeled, digits):
