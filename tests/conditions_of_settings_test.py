@@ -103,7 +103,10 @@ SETTINGS = {
     "Proposal.sample step": (lambda v: issgd.Proposal(3).sample(2, step=v), [np.nan, -1, 1.5]),
     "Proposal.advance version": (lambda v: issgd.Proposal(3).advance(version=v), [np.nan, np.inf]),
     "Proposal.advance time": (lambda v: issgd.Proposal(3).advance(time=v), [np.nan, np.inf]),
-    "sample_quality threshold": (lambda v: gsn.sample_quality(CHAIN, threshold=v), PROBABILITY),
+    "sample_quality threshold": (
+        # None depends on the number of classes.
+        lambda v: gsn.sample_quality(CHAIN, threshold=v), [v for v in PROBABILITY if v is not None]
+    ),
     "sample_quality num_steps_between_results": (
         lambda v: gsn.sample_quality(CHAIN, num_steps_between_results=v), NATURAL
     ),
