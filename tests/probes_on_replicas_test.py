@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from thesis_tf import probes
 
+pytestmark = pytest.mark.usefixtures("optimized_graphs")
+
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(22, 4)).astype("float32")
 Y = RNG.integers(0, 3, 22)

@@ -10,6 +10,8 @@ import pytest
 
 from thesis_tf import autoencoders, gradient_norms, hessian, probes
 
+pytestmark = pytest.mark.usefixtures("optimized_graphs")
+
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(24, 4)).astype("float32")
 Y = RNG.integers(0, 3, 24)

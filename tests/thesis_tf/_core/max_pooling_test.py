@@ -6,6 +6,8 @@ import tensorflow as tf
 
 from thesis_tf._core import max_pooling
 
+pytestmark = pytest.mark.usefixtures("optimized_graphs")
+
 REPEATS = 200
 
 

@@ -8,6 +8,8 @@ import tensorflow as tf
 from thesis_tf._keras.objective import Objective
 from thesis_tf._keras.tracing import traced_functions
 
+pytestmark = pytest.mark.usefixtures("optimized_graphs")
+
 
 class Plain(keras.layers.Layer):
     def __init__(self):

@@ -213,8 +213,9 @@ class Rows:
 
 @pytest.mark.slow
 def test_an_interruption_in_the_middle_of_steps_saves_nothing_half_done(tmp_path):
-    # Two more readings are for the form of the losses and the fingerprint in the checkpoint.
-    trainer = plain(tmp_path, data=(Rows(X, 6), Y), checkpoint_every=8)
+    # Three more readings are for the form of the losses, the number of classes, and the fingerprint
+    # in the checkpoint.
+    trainer = plain(tmp_path, data=(Rows(X, 7), Y), checkpoint_every=8)
     with pytest.raises(KeyboardInterrupt):
         trainer.train(40)
     assert (trainer.step, plain(tmp_path).step) == (12, 8)
