@@ -23,7 +23,7 @@ def test_moments_of_the_density(matrix):
 @pytest.mark.slow
 def test_the_density_itself(matrix):
     operator, _ = matrix(SPECTRUM)
-    density = hessian.spectral_density(operator, num_steps=40, num_vectors=400, width=0.3)
+    density = hessian.spectral_density(operator, num_steps=40, num_vectors=100, width=0.3)
     bells = np.exp(-0.5 * ((density.grid[:, None] - SPECTRUM) / 0.3) ** 2)
     expected = bells.mean(axis=1) / (0.3 * np.sqrt(2 * np.pi))
     assert np.trapezoid(density.density, density.grid) == pytest.approx(1, abs=1e-3)

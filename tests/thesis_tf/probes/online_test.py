@@ -271,8 +271,9 @@ def test_live_probes_with_too_few_steps_are_told_by_the_models_output(name):
     found = LiveProbes(model, taps, Reduction("flatten"), optimizer=optimizer)
     for weights, _ in found._variables:
         weights.assign(np.tile([[3.0, -3.0]], (weights.shape[0], 1)) * [[1.0]])
+    train = tf.function(found.train)
     for _ in range(steps):
-        found.train(tf.constant(x), tf.constant(y))
+        train(tf.constant(x), tf.constant(y))
     found.clear("train")
     found.measure(tf.constant(x), tf.constant(y))
     report = found.report({"validation": found.sums("validation")})
