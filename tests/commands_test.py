@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+OPTIMIZED_GRAPHS = True
+
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [
     ROOT / "README.md",

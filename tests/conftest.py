@@ -21,7 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 def pytest_configure(config):
     """Parses absl's flags, and splits the CPU in four before TensorFlow computes anything.
 
-    Graphs aren't optimized, see `optimized_graphs`.
+    Graphs aren't optimized, see `graphs_of_file`.
     """
     import tensorflow as tf
     from absl import flags
@@ -40,13 +40,16 @@ def _optimize_graphs(optimized):
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": not optimized})
 
 
-@pytest.fixture
-def optimized_graphs():
-    """Runs a test's graphs through TensorFlow's optimizer, as programs and users do.
+@pytest.fixture(autouse=True, scope="module")
+def graphs_of_file(request):
+    """Runs graphs through TensorFlow's optimizer in tests of programs, and where a file says so.
 
-    It takes a quarter of the time of tests with many small graphs, so other tests are without.
+    It takes a quarter of the time of tests with many small graphs, so others are without. A file
+    with `OPTIMIZED_GRAPHS = True` compares with processes of their own, which have it, to the last
+    bit, or tests what it may change.
     """
-    _optimize_graphs(True)
+    is_of_programs = "bin" in request.path.parts
+    _optimize_graphs(is_of_programs or getattr(request.module, "OPTIMIZED_GRAPHS", False))
     yield
     _optimize_graphs(False)
 

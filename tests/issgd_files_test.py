@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+OPTIMIZED_GRAPHS = True
+
 ROOT = pathlib.Path(__file__).parents[1]
 FILES = sorted((ROOT / "docs" / "issgd").iterdir())
 

@@ -14,6 +14,8 @@ import tomllib
 
 import pytest
 
+OPTIMIZED_GRAPHS = True
+
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGES = ("thesis_tf", "models", "bin")
 SOURCES = {

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from thesis_tf import probes
 
-pytestmark = pytest.mark.usefixtures("optimized_graphs")
+OPTIMIZED_GRAPHS = True
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(22, 4)).astype("float32")

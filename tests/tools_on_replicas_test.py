@@ -10,7 +10,7 @@ import pytest
 
 from thesis_tf import autoencoders, gradient_norms, hessian, probes
 
-pytestmark = pytest.mark.usefixtures("optimized_graphs")
+OPTIMIZED_GRAPHS = True
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(24, 4)).astype("float32")

@@ -7,6 +7,8 @@ import sysconfig
 
 import pytest
 
+OPTIMIZED_GRAPHS = True
+
 ROOT = pathlib.Path(__file__).parents[1]
 PROGRAMS = sorted(path.stem for path in ROOT.glob("bin/[a-z]*.py"))
 SMALL = ("--examples=512,128,128", "--model=mlp")

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from thesis_tf._core import max_pooling
 
-pytestmark = pytest.mark.usefixtures("optimized_graphs")
+OPTIMIZED_GRAPHS = True
 
 REPEATS = 200
 

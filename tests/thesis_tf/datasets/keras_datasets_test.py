@@ -11,6 +11,8 @@ import pytest
 from thesis_tf import datasets
 from thesis_tf.datasets import class_names, keras_datasets
 
+OPTIMIZED_GRAPHS = True
+
 
 def save(path, x, y):
     np.savez(path, x_train=x, y_train=y, x_test=x[:10], y_test=y[:10])

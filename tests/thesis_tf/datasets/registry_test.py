@@ -7,6 +7,8 @@ import pytest
 
 from thesis_tf import datasets
 
+OPTIMIZED_GRAPHS = True
+
 
 def test_mnist_mini():
     splits = datasets.load("mnist_mini")

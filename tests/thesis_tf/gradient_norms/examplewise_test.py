@@ -17,7 +17,7 @@ import tensorflow as tf
 from thesis_tf import gradient_norms
 from thesis_tf.gradient_norms.examplewise import examplewise, has_unsafe_products
 
-pytestmark = pytest.mark.usefixtures("optimized_graphs")
+OPTIMIZED_GRAPHS = True
 
 HERE = pathlib.Path(__file__).parent
 spec = importlib.util.spec_from_file_location("no_batch_cases", HERE / "no_batch_cases.py")

@@ -10,6 +10,8 @@ import tensorflow as tf
 from thesis_tf import hessian
 from thesis_tf.hessian import GaussNewtonOperator, HessianOperator, OperatorOptions
 
+OPTIMIZED_GRAPHS = True
+
 MODES = ("forward_over_reverse", "forward_accumulator", "reverse_over_reverse")
 
 

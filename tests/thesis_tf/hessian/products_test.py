@@ -15,7 +15,7 @@ import tensorflow as tf
 from thesis_tf import hessian
 from thesis_tf.hessian.products import modes
 
-pytestmark = pytest.mark.usefixtures("optimized_graphs")
+OPTIMIZED_GRAPHS = True
 
 L, ops = keras.layers, keras.ops
 REVERSE = "reverse_over_reverse"

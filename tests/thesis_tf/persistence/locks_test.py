@@ -2,6 +2,8 @@ import pytest
 
 from thesis_tf.persistence import locks
 
+OPTIMIZED_GRAPHS = True
+
 HOLDER = """
 import sys
 from thesis_tf.persistence import locks

@@ -9,6 +9,8 @@ import tensorflow as tf
 
 from thesis_tf import probes
 
+OPTIMIZED_GRAPHS = True
+
 SPLITS = (60, 20, 20)
 
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 from thesis_tf._keras.objective import Objective
 from thesis_tf._keras.tracing import traced_functions
 
-pytestmark = pytest.mark.usefixtures("optimized_graphs")
+OPTIMIZED_GRAPHS = True
 
 
 class Plain(keras.layers.Layer):

@@ -7,6 +7,8 @@ import pytest
 from thesis_tf import hessian
 from thesis_tf.hessian import SearchOptions, extreme_eigenpairs
 
+OPTIMIZED_GRAPHS = True
+
 
 class Stopped(Exception):
     pass

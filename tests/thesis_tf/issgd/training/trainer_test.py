@@ -14,6 +14,8 @@ from thesis_tf.issgd import Proposal, Synchronizer, Trainer
 from thesis_tf.issgd.stores import RunTakenError
 from thesis_tf.issgd.training.trainer import CHECKPOINT
 
+OPTIMIZED_GRAPHS = True
+
 # This code also runs in a process that is killed.
 PROBLEM = """
 import keras

@@ -12,6 +12,8 @@ from keras import layers
 from thesis_tf._keras.batches import Stream
 from thesis_tf.probes import FeatureStore, Reduction, extract
 
+OPTIMIZED_GRAPHS = True
+
 # Keras draws the same weights in each test, so these tolerances are reproducible.
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}
 
