@@ -6,6 +6,7 @@ Each cell is right, by a relation to the result for plain arrays, or refused by 
 import dataclasses
 import math
 
+import layouts
 import numpy as np
 import pytest
 
@@ -129,31 +130,15 @@ FUNCTIONS = {
 ARGUMENTS = [(name, i) for name, case in FUNCTIONS.items() for i in range(len(case[1]))]
 
 
-def strided(a):
-    view = np.zeros([2 * size for size in a.shape], a.dtype)[(slice(None, None, 2),) * a.ndim]
-    view[...] = a
-    return view
-
-
-def read_only(a):
-    a = a.copy()
-    a.flags.writeable = False
-    return a
-
-
 def unaligned(a):
     raw = np.frombuffer(b"\0" + a.tobytes(), np.uint8)[1:]
     return raw.view(a.dtype).reshape(a.shape)
 
 
 LAYOUTS = {
-    "Fortran": np.asfortranarray,
-    "strided": strided,
-    "reversed": lambda a: np.ascontiguousarray(a[::-1])[::-1],
+    **layouts.LAYOUTS,
     "transposed": lambda a: np.ascontiguousarray(a.T).T,
-    "read-only": read_only,
     "unaligned": unaligned,
-    "big-endian": lambda a: a.astype(a.dtype.newbyteorder(">")),
     "a list": lambda a: a.tolist(),
 }
 
@@ -196,13 +181,18 @@ def test_layouts(name, number, layout):
     assert_same(call(name, number, LAYOUTS[layout]), plain(name), rtol=1e-12)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32", "longdouble"])
 @pytest.mark.parametrize(
-    ("name", "number"), [(n, i) for n, i in ARGUMENTS if FUNCTIONS[n][2] in (REAL, FLOATS)]
+    ("name", "number", "dtype"),
+    [
+        (name, number, dtype)
+        for name, number in ARGUMENTS
+        for dtype in ("float16", "float32", "longdouble")
+        if FUNCTIONS[name][2] in (REAL, FLOATS)
+        # In float64, sums of probabilities of 16 bits are no sums of a softmax.
+        and (name, dtype) != ("sample_quality", "float16")
+    ],
 )
 def test_floats(name, number, dtype):
-    if name == "sample_quality" and dtype == "float16":
-        pytest.skip("in float64 their sums are no sums of a softmax")
     found = call(name, number, lambda a: a.astype(dtype))
     expected = call(name, number, lambda a: a.astype(dtype).astype(np.float64))
     # Functions of a grid compute in its dtype, with differences of its 100 points.

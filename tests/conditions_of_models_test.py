@@ -4,6 +4,7 @@ Each cell is right, by a relation to the result for plain arrays, or refused by 
 """
 
 import keras
+import layouts
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -29,33 +30,14 @@ LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 POINTS = RNG.normal(size=(9, 3))
 
 
-def strided(a):
-    view = np.zeros([2 * size for size in a.shape], a.dtype)[(slice(None, None, 2),) * a.ndim]
-    view[...] = a
-    return view
-
-
-def read_only(a):
-    a = a.copy()
-    a.flags.writeable = False
-    return a
-
-
-LAYOUTS = {
-    "Fortran": np.asfortranarray,
-    "strided": strided,
-    "reversed": lambda a: np.ascontiguousarray(a[::-1])[::-1],
-    "read-only": read_only,
-    "big-endian": lambda a: a.astype(a.dtype.newbyteorder(">")),
-    "a tensor": tf.constant,
-}
+LAYOUTS = {**layouts.LAYOUTS, "a tensor": tf.constant}
 LABELS = {
     "uint8": lambda y: y.astype(np.uint8),
     "int8": lambda y: y.astype(np.int8),
     "uint64": lambda y: y.astype(np.uint64),
     "big-endian": lambda y: y.astype(">i8"),
-    "strided": strided,
-    "read-only": read_only,
+    "strided": layouts.strided,
+    "read-only": layouts.read_only,
     "a tensor": tf.constant,
     "float32": lambda y: y.astype(np.float32),
     "float16": lambda y: y.astype(np.float16),
@@ -154,7 +136,7 @@ def test_norms_of_an_example_that_is_not_finite(norms, by_tapes):
 
 @pytest.mark.parametrize("form", ["uint8", "float32"])
 def test_products_with_labels(model, operator, vector, form):
-    found = hessian.HessianOperator(model, LOSS, (strided(X), LABELS[form](Y)), check=False)
+    found = hessian.HessianOperator(model, LOSS, (layouts.strided(X), LABELS[form](Y)), check=False)
     np.testing.assert_array_equal(found @ vector, operator @ vector)
 
 
@@ -487,5 +469,5 @@ def test_trained_on_labels(model, form):
         issgd.Trainer(one, {"train": (x, y)}, batch_size=3, sync_every=2).train(2, verbose=0)
         return one.get_weights()
 
-    for a, b in zip(trained(strided(X), LABELS[form](Y)), trained(X, Y), strict=True):
+    for a, b in zip(trained(layouts.strided(X), LABELS[form](Y)), trained(X, Y), strict=True):
         np.testing.assert_array_equal(a, b)
